@@ -1,0 +1,7 @@
+//! Floor 0: what everything else is made of. Names nothing of ours.
+
+pub mod address;
+pub mod hash;
+pub mod id;
+pub mod termination;
+pub mod time;

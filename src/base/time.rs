@@ -1,0 +1,49 @@
+//! Time as a number. [`Clock`] is the one reader of the operating system's clock; everything else is told.
+
+use std::time::Duration;
+
+/// A moment on the monotonic clock, in nanoseconds since some moment before the process started.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// A moment later than any that is reached: the deadline of something that has none.
+    pub const NEVER: Moment = Moment(u64::MAX);
+
+    /// The moment `span_ns` nanoseconds later; [`Moment::NEVER`] absorbs.
+    #[inline]
+    pub fn after_ns(self, span_ns: u64) -> Moment {
+        Moment(self.0.saturating_add(span_ns))
+    }
+
+    /// Nanoseconds from `earlier` to `self`, 0 if it is not earlier.
+    #[inline]
+    pub fn since_ns(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Reads CLOCK_MONOTONIC, so a step of the wall clock fires no timeout.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: std::time::Instant,
+}
+
+impl Clock {
+    /// A clock whose moments count from now, plus one second so that "a second ago" is never negative.
+    #[allow(clippy::disallowed_methods, clippy::new_without_default)]
+    pub fn new() -> Clock {
+        Clock { origin: std::time::Instant::now() }
+    }
+
+    /// The moment it is.
+    #[inline]
+    pub fn now(&self) -> Moment {
+        Moment(self.origin.elapsed().as_nanos() as u64 + 1_000_000_000)
+    }
+}
+
+/// Nanoseconds of a duration, saturating (584 years).
+pub fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,3 @@
+//! Configuration: what was written (`raw`), what it means (`model`), and every error at once (`error`).
+
+pub mod model;

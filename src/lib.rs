@@ -1,0 +1,5 @@
+//! ringway: a Layer 4 TCP load balancer on io_uring.
+#![warn(missing_docs)]
+
+pub mod base;
+pub mod config;
