@@ -137,7 +137,11 @@ impl Drop for Running {
 }
 
 fn haproxy(listen: SocketAddr, backend: SocketAddr, splice: bool) -> String {
-    let (global, option) = if splice { ("  tune.pipesize 1048576\n", "  option splice-auto\n") } else { ("", "") };
+    // splice-auto keeps copying under this load, so splice is forced both ways, as one who tunes by hand would.
+    let (global, option) = match splice {
+        true => ("  tune.pipesize 1048576\n", "  option splice-request\n  option splice-response\n"),
+        false => ("", ""),
+    };
     format!(
         "global\n  nbthread 1\n  maxconn 4000\n{global}\
          defaults\n  mode tcp\n{option}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\

@@ -44,9 +44,14 @@ pub fn pin_to_cpu(cpu: usize) {
 }
 
 /// Raises the priority of this process and what it starts; without the right to, nothing happens.
+/// With autogroups a nice value counts only within a session, so this takes a session of its own and sets that one's.
 pub fn set_nice(nice: i32) {
+    // SAFETY: takes nothing.
+    unsafe { libc::setsid() };
     // SAFETY: takes numbers only.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    // Absent where the kernel has no autogroups.
+    let _ = fs::write("/proc/self/autogroup", nice.to_string());
 }
 
 /// Raises the soft descriptor limit to the hard one.
