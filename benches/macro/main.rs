@@ -13,6 +13,7 @@ mod report;
 mod ring;
 mod run;
 mod smoke;
+mod stamped;
 mod subject;
 mod sweep;
 mod sys;

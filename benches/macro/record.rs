@@ -1,6 +1,7 @@
 //! The figures of one run, and the line of `raw.csv` that they make.
 
 use crate::cost::Reading;
+use crate::load::Latencies;
 
 /// One run of one workload against one subject.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +28,12 @@ pub struct Record {
     pub others_share: f64,
     /// Seconds per second that the proxy was ready to run and did not.
     pub waited_share: f64,
-    /// Latencies in microseconds, where they are measured.
+    /// What the proxy added to a round trip in microseconds, where it is measured: the median.
     pub p50_us: f64,
-    /// 99th percentile.
+    /// The same, 99th percentile.
     pub p99_us: f64,
+    /// 99th percentile with the generator's own delays in it.
+    pub whole_p99_us: f64,
     /// Kernel workers that the proxy's ring had at the end.
     pub ring_workers: usize,
     /// True exactly when the summary uses this run: the least disturbed of its tries.
@@ -41,7 +44,7 @@ pub struct Record {
 
 /// The first line of `raw.csv`.
 pub const HEADER: &str = "round,workload,subject,attempt,figure,rate,proxy_share,softirq_share,load_share,\
-                          others_share,waited_share,p50_us,p99_us,ring_workers,used,fault";
+                          others_share,waited_share,p50_us,p99_us,whole_p99_us,ring_workers,used,fault";
 
 impl Record {
     /// A run that gave no figure.
@@ -62,21 +65,18 @@ impl Record {
         self.ring_workers = to.ring_workers;
     }
 
-    /// Sets p50 and p99.
-    pub fn set_latencies(&mut self, mut latencies_ns: Vec<u64>) {
-        latencies_ns.sort_unstable();
-        let at = |share: f64| {
-            let index = (latencies_ns.len() as f64 * share) as usize;
-            latencies_ns.get(index).map_or(0.0, |ns| *ns as f64 / 1e3)
-        };
-        (self.p50_us, self.p99_us) = (at(0.50), at(0.99));
+    /// Sets the percentiles.
+    pub fn set_latencies(&mut self, latencies: Latencies) {
+        self.p50_us = percentile_us(&latencies.proxy_ns, 0.50);
+        self.p99_us = percentile_us(&latencies.proxy_ns, 0.99);
+        self.whole_p99_us = percentile_us(&latencies.whole_ns, 0.99);
     }
 
     /// The line of `raw.csv`.
     pub fn to_csv(&self) -> String {
         let Record { round, workload, subject, attempt, figure, rate, used, fault, ring_workers, .. } = self;
         format!(
-            "{round},{workload},{subject},{attempt},{figure:.1},{rate:.1},{:.4},{:.4},{:.4},{:.4},{:.4},{:.1},{:.1},\
+            "{round},{workload},{subject},{attempt},{figure:.1},{rate:.1},{:.4},{:.4},{:.4},{:.4},{:.4},{:.1},{:.1},{:.1},\
              {ring_workers},{used},{fault}",
             self.proxy_share,
             self.softirq_share,
@@ -85,12 +85,13 @@ impl Record {
             self.waited_share,
             self.p50_us,
             self.p99_us,
+            self.whole_p99_us,
         )
     }
 
     /// The inverse of [`Record::to_csv`].
     pub fn from_csv(line: &str) -> Option<Record> {
-        let words: Vec<&str> = line.trim_end().splitn(16, ',').collect();
+        let words: Vec<&str> = line.trim_end().splitn(17, ',').collect();
         let number = |at: usize| words.get(at)?.parse::<f64>().ok();
         let count = |at: usize| words.get(at)?.parse::<usize>().ok();
         Some(Record {
@@ -107,9 +108,16 @@ impl Record {
             waited_share: number(10)?,
             p50_us: number(11)?,
             p99_us: number(12)?,
-            ring_workers: count(13)?,
-            used: words.get(14)?.parse().ok()?,
-            fault: (*words.get(15)?).into(),
+            whole_p99_us: number(13)?,
+            ring_workers: count(14)?,
+            used: words.get(15)?.parse().ok()?,
+            fault: (*words.get(16)?).into(),
         })
     }
+}
+
+fn percentile_us(values_ns: &[u64], share: f64) -> f64 {
+    let mut sorted = values_ns.to_vec();
+    sorted.sort_unstable();
+    sorted.get((sorted.len() as f64 * share) as usize).map_or(0.0, |ns| *ns as f64 / 1e3)
 }

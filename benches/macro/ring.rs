@@ -60,6 +60,11 @@ impl Span {
         Span { start: unsafe { self.start.add(at) }, length }
     }
 
+    /// Its address, for entries that this module does not make.
+    pub fn start(self) -> *mut u8 {
+        self.start
+    }
+
     /// What stands there. The caller has no operation in flight that writes here.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: allocated, initialised, never freed.

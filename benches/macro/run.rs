@@ -89,17 +89,17 @@ fn measure_work(plan: &Plan, meter: &Meter, proxy: SocketAddr, backend: &TcpList
     let span_ns = |seconds: f64| (seconds * 1e9) as u64;
     load.start(&mut ring, sys::now_ns());
     drive(&mut ring, &mut *load, Some(sys::now_ns() + span_ns(plan.warm_up)))?;
-    load.take_latencies_ns();
+    load.take_latencies();
     let (before, work_before) = (meter.read(), load.work());
     drive(&mut ring, &mut *load, Some(before.at_ns + span_ns(plan.seconds)))?;
     let (after, work) = (meter.read(), load.work() - work_before);
-    let latencies_ns = load.take_latencies_ns();
+    let latencies = load.take_latencies();
     load.stop(&mut ring);
     drive(&mut ring, &mut *load, None)?;
     load.verdict()?;
     let mut record = Record::failed(plan.workload.name, &plan.subject.name, "");
     record.set_costs(&before, &after);
-    record.set_latencies(latencies_ns);
+    record.set_latencies(latencies);
     let cpu_ns = (after.proxy_ns - before.proxy_ns) + (after.softirq_ns - before.softirq_ns);
     record.rate = work as f64 / ((after.at_ns - before.at_ns) as f64 / 1e9);
     record.figure = match plan.workload.measure {

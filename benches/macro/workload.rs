@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use crate::load::bulk::{Bulk, Toward};
 use crate::load::churn::Churn;
 use crate::load::mix::Mix;
+use crate::load::paced::Paced;
 use crate::load::round_trip::RoundTrips;
 use crate::load::{Fault, Load, open_pairs};
 use crate::ring::Ring;
@@ -73,7 +74,7 @@ impl Workload {
     /// Opens the sessions and makes the load of this workload.
     pub fn open(&self, ring: &mut Ring, proxy: SocketAddr, backend: &TcpListener) -> Result<Box<dyn Load>, Fault> {
         let mut trips = |sessions, size| -> Result<Box<dyn Load>, Fault> {
-            Ok(Box::new(RoundTrips::new(ring, open_pairs(proxy, backend, sessions)?, size, 0)?))
+            Ok(Box::new(RoundTrips::new(ring, open_pairs(proxy, backend, sessions)?, size)?))
         };
         let flows = |count, toward| -> Result<Box<dyn Load>, Fault> {
             let pairs = open_pairs(proxy, backend, count)?.into_iter().map(|pair| (pair, toward));
@@ -88,14 +89,14 @@ impl Workload {
             "rr1000" => trips(1000, 64),
             "rr16k" => trips(64, 16 << 10),
             "cps" => Ok(Box::new(Churn::new(proxy, backend, 64)?)),
-            "mix" => mix(ring, proxy, backend),
+            "mix" => mix(proxy, backend),
             other => Err(format!("{other} is not a workload of the ring")),
         }
     }
 }
 
-fn mix(ring: &mut Ring, proxy: SocketAddr, backend: &TcpListener) -> Result<Box<dyn Load>, Fault> {
-    let small = RoundTrips::new(ring, open_pairs(proxy, backend, 16)?, 64, 1_000_000)?;
+fn mix(proxy: SocketAddr, backend: &TcpListener) -> Result<Box<dyn Load>, Fault> {
+    let small = Paced::new(open_pairs(proxy, backend, 16)?, 1_000_000)?;
     let toward = [Toward::Backend, Toward::Client].into_iter().cycle();
     let pairs = open_pairs(proxy, backend, 8)?.into_iter().zip(toward);
     Ok(Box::new(Mix { bulk: Bulk::new(pairs.collect(), CHUNK_MIX), small }))

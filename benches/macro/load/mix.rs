@@ -1,8 +1,8 @@
 //! Small paced round trips beside bulk flows: how long does a database query wait behind a dump?
 
 use super::bulk::Bulk;
-use super::round_trip::RoundTrips;
-use super::{Fault, Load, parts};
+use super::paced::Paced;
+use super::{Fault, Latencies, Load, parts};
 use crate::ring::{Event, Ring};
 
 /// Both at once; its work is the bytes of the bulk flows, its latencies are those of the round trips.
@@ -10,7 +10,7 @@ pub struct Mix {
     /// The bulk flows.
     pub bulk: Bulk,
     /// The paced sessions.
-    pub small: RoundTrips,
+    pub small: Paced,
 }
 
 impl Load for Mix {
@@ -24,7 +24,7 @@ impl Load for Mix {
         if Bulk::owns(kind) { self.bulk.on(ring, event, now_ns) } else { self.small.on(ring, event, now_ns) }
     }
 
-    fn tick(&mut self, ring: &mut Ring, now_ns: u64) -> u64 {
+    fn tick(&mut self, ring: &mut Ring, now_ns: u64) -> Result<u64, Fault> {
         self.small.tick(ring, now_ns)
     }
 
@@ -32,8 +32,8 @@ impl Load for Mix {
         self.bulk.work()
     }
 
-    fn take_latencies_ns(&mut self) -> Vec<u64> {
-        self.small.take_latencies_ns()
+    fn take_latencies(&mut self) -> Latencies {
+        self.small.take_latencies()
     }
 
     fn stop(&mut self, ring: &mut Ring) {

@@ -13,6 +13,7 @@ pub mod bulk;
 pub mod churn;
 pub mod idle;
 pub mod mix;
+pub mod paced;
 pub mod round_trip;
 
 /// What went wrong with the traffic: the run has no figure then.
@@ -20,6 +21,15 @@ pub type Fault = String;
 
 /// How long a proxy may take for anything before a run is given up.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Latencies of round trips in nanoseconds.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    /// What the proxy took: from the send of one end to the arrival in the socket of the other, both ways.
+    pub proxy_ns: Vec<u64>,
+    /// From the request to the moment the client looked at the answer; the generator's own delays are in it.
+    pub whole_ns: Vec<u64>,
+}
 
 /// Clients and backends that are told what completed and push what comes next.
 pub trait Load {
@@ -30,16 +40,16 @@ pub trait Load {
     fn on(&mut self, ring: &mut Ring, event: Event, now_ns: u64) -> Result<(), Fault>;
 
     /// Called once a turn; how long the ring may wait at most, in nanoseconds.
-    fn tick(&mut self, _ring: &mut Ring, _now_ns: u64) -> u64 {
-        20_000_000
+    fn tick(&mut self, _ring: &mut Ring, _now_ns: u64) -> Result<u64, Fault> {
+        Ok(20_000_000)
     }
 
     /// Bytes or operations done so far.
     fn work(&self) -> u64;
 
-    /// Latencies so far, in nanoseconds, and forgets them.
-    fn take_latencies_ns(&mut self) -> Vec<u64> {
-        Vec::new()
+    /// Latencies so far, and forgets them.
+    fn take_latencies(&mut self) -> Latencies {
+        Latencies::default()
     }
 
     /// From now on nothing new is begun.
@@ -80,7 +90,7 @@ pub fn drive(ring: &mut Ring, load: &mut dyn Load, until_ns: Option<u64>) -> Res
         if until_ns.is_none() && load.finished() {
             return Ok(());
         }
-        let wait_ns = load.tick(ring, now).min(give_up_ns - now);
+        let wait_ns = load.tick(ring, now)?.min(give_up_ns - now);
         ring.turn(wait_ns, &mut events).map_err(|error| format!("io_uring: {error}"))?;
         let now = sys::now_ns();
         for event in &events {

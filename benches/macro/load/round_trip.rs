@@ -16,19 +16,15 @@ const SENT: u32 = 0x21;
 const SMALL: usize = 128;
 /// Compare the whole answer every so often, else only its ends.
 const COMPARE_ALL_EVERY: u64 = 64;
-/// When a paced session is due whose request has no answer yet.
-const ON_ITS_WAY: u64 = u64::MAX;
 /// IORING_RECVSEND_POLL_FIRST: do not try to receive before the socket has something.
 const POLL_FIRST: u16 = 1;
 
-/// Sessions in a closed loop, as fast as they go or paced.
+/// Sessions in a closed loop, as fast as they go.
 pub struct RoundTrips {
     ends: Vec<End>,
     size: usize,
-    pace_ns: u64,
     done: u64,
     outstanding: usize,
-    latencies_ns: Vec<u64>,
     stopping: bool,
 }
 
@@ -40,13 +36,11 @@ struct End {
     output: Span,
     filled: usize,
     number: u64,
-    sent_ns: u64,
-    due_ns: u64,
 }
 
 impl RoundTrips {
-    /// Sessions that send `size` bytes and wait for as many, each at most once in `pace_ns` (0: as fast as it goes).
-    pub fn new(ring: &mut Ring, pairs: Vec<Pair>, size: usize, pace_ns: u64) -> Result<RoundTrips, Fault> {
+    /// Sessions that send `size` bytes, wait for as many, and send again.
+    pub fn new(ring: &mut Ring, pairs: Vec<Pair>, size: usize) -> Result<RoundTrips, Fault> {
         let sessions = pairs.len();
         if size <= SMALL {
             let buffers = (sessions * 4).next_power_of_two().clamp(64, 16384) as u16;
@@ -57,10 +51,10 @@ impl RoundTrips {
         for (index, pair) in pairs.into_iter().enumerate() {
             let span = |which: usize| spans.part((index * 3 + which) * size, size);
             span(1).write(0, &(0..size).map(|at| (at + index) as u8).collect::<Vec<_>>());
-            ends.push(End::new(pair.client, span(0), span(1), index as u64 * pace_ns / sessions as u64));
-            ends.push(End::new(pair.backend, span(2), span(2), 0));
+            ends.push(End::new(pair.client, span(0), span(1)));
+            ends.push(End::new(pair.backend, span(2), span(2)));
         }
-        Ok(RoundTrips { ends, size, pace_ns, done: 0, outstanding: 0, latencies_ns: Vec::new(), stopping: false })
+        Ok(RoundTrips { ends, size, done: 0, outstanding: 0, stopping: false })
     }
 
     fn receive(&self, ring: &mut Ring, index: usize) {
@@ -73,19 +67,18 @@ impl RoundTrips {
         }
     }
 
-    fn request(&mut self, ring: &mut Ring, index: usize, now_ns: u64) {
+    fn request(&mut self, ring: &mut Ring, index: usize) {
         let size = self.size;
         let end = &mut self.ends[index];
         end.number += 1;
         let tag = ((index as u64) << 48 | end.number).to_le_bytes();
         end.output.write(0, &tag);
         end.output.write(size - 8, &tag);
-        end.sent_ns = now_ns;
         self.outstanding += 1;
         ring.send(token(SENT, index), end.descriptor, end.output, true, true);
     }
 
-    fn on_received(&mut self, ring: &mut Ring, event: Event, index: usize, now_ns: u64) -> Result<(), Fault> {
+    fn on_received(&mut self, ring: &mut Ring, event: Event, index: usize) -> Result<(), Fault> {
         if event.result == -libc::ENOBUFS {
             self.receive(ring, index);
             return Ok(());
@@ -109,10 +102,10 @@ impl RoundTrips {
         } else if !event.more() {
             return Err(format!("session {} got {count} of {} bytes", index / 2, self.size));
         }
-        if whole { self.on_message(ring, index, now_ns) } else { Ok(()) }
+        if whole { self.on_message(ring, index) } else { Ok(()) }
     }
 
-    fn on_message(&mut self, ring: &mut Ring, index: usize, now_ns: u64) -> Result<(), Fault> {
+    fn on_message(&mut self, ring: &mut Ring, index: usize) -> Result<(), Fault> {
         let end = &mut self.ends[index];
         end.filled = 0;
         if index % 2 == 1 {
@@ -123,20 +116,17 @@ impl RoundTrips {
             .map_err(|fault| format!("session {}: {fault}", index / 2))?;
         self.done += 1;
         self.outstanding -= 1;
-        if self.pace_ns > 0 {
-            self.latencies_ns.push(now_ns - end.sent_ns);
-            end.due_ns = (end.sent_ns + self.pace_ns).max(now_ns);
-        } else if !self.stopping {
-            self.request(ring, index, now_ns);
+        if !self.stopping {
+            self.request(ring, index);
         }
         Ok(())
     }
 }
 
 impl End {
-    fn new(socket: TcpStream, input: Span, output: Span, due_ns: u64) -> End {
+    fn new(socket: TcpStream, input: Span, output: Span) -> End {
         let descriptor = socket.as_raw_fd();
-        End { socket, descriptor, input, output, filled: 0, number: 0, sent_ns: 0, due_ns }
+        End { socket, descriptor, input, output, filled: 0, number: 0 }
     }
 }
 
@@ -151,53 +141,25 @@ fn compare(sent: &[u8], got: &[u8], number: u64) -> Result<(), Fault> {
 }
 
 impl Load for RoundTrips {
-    fn start(&mut self, ring: &mut Ring, now_ns: u64) {
+    fn start(&mut self, ring: &mut Ring, _now_ns: u64) {
         for index in 0..self.ends.len() {
             self.receive(ring, index);
         }
         for index in (0..self.ends.len()).step_by(2) {
-            if self.pace_ns > 0 {
-                self.ends[index].due_ns += now_ns;
-            } else {
-                self.request(ring, index, now_ns);
-            }
+            self.request(ring, index);
         }
     }
 
-    fn on(&mut self, ring: &mut Ring, event: Event, now_ns: u64) -> Result<(), Fault> {
+    fn on(&mut self, ring: &mut Ring, event: Event, _now_ns: u64) -> Result<(), Fault> {
         match parts(event.token) {
-            (RECEIVED, index) => self.on_received(ring, event, index, now_ns),
+            (RECEIVED, index) => self.on_received(ring, event, index),
             // Only failures of a send complete.
             _ => gave(event, "send").map(|_| ()),
         }
     }
 
-    fn tick(&mut self, ring: &mut Ring, now_ns: u64) -> u64 {
-        let mut wait_ns = 20_000_000;
-        if self.pace_ns == 0 || self.stopping {
-            return wait_ns;
-        }
-        for index in (0..self.ends.len()).step_by(2) {
-            let due_ns = self.ends[index].due_ns;
-            if due_ns == ON_ITS_WAY {
-                continue;
-            }
-            if due_ns <= now_ns {
-                self.ends[index].due_ns = ON_ITS_WAY;
-                self.request(ring, index, now_ns);
-            } else {
-                wait_ns = wait_ns.min(due_ns - now_ns);
-            }
-        }
-        wait_ns
-    }
-
     fn work(&self) -> u64 {
         self.done
-    }
-
-    fn take_latencies_ns(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.latencies_ns)
     }
 
     fn stop(&mut self, _ring: &mut Ring) {
