@@ -3,4 +3,6 @@
 
 pub mod base;
 pub mod config;
+pub mod relay;
+pub mod session;
 pub mod uring;

@@ -7,3 +7,4 @@ pub mod lease;
 pub mod side;
 pub mod termination;
 pub mod time;
+pub mod wheel;
