@@ -3,5 +3,6 @@
 pub mod address;
 pub mod hash;
 pub mod id;
+pub mod slots;
 pub mod termination;
 pub mod time;
