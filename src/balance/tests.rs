@@ -62,7 +62,7 @@ fn round_robin_is_exact_over_workers() {
     let (picker, counts) = (picker(Kind::RoundRobin, &[5, 3, 2]), Counts::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..2_500).for_each(|_| drop(picker.pick(0, POOL, &counts, &[]))));
+            scope.spawn(|| (0..2_500).for_each(|_| assert!(picker.pick(0, POOL, &counts, &[]).is_some())));
         }
     });
     let open: Vec<_> = (100..103).map(|id| counts.connections(BackendId(id))).collect();
@@ -74,7 +74,7 @@ fn least_conn_is_exact_over_workers() {
     let (picker, counts) = (picker(Kind::LeastConn, &[2, 1, 1]), Counts::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..1_000).for_each(|_| drop(picker.pick(0, POOL, &counts, &[]))));
+            scope.spawn(|| (0..1_000).for_each(|_| assert!(picker.pick(0, POOL, &counts, &[]).is_some())));
         }
     });
     let open: Vec<_> = (100..103).map(|id| counts.connections(BackendId(id))).collect();
@@ -103,7 +103,7 @@ proptest! {
         for (index, &(_, open)) in backends.iter().enumerate() {
             (0..open).for_each(|_| counts.opened(BackendId(100 + index as u32)));
         }
-        (0..turn).for_each(|_| drop(counts.turn(POOL)));
+        (0..turn).for_each(|expected| assert_eq!(counts.turn(POOL), expected));
         let picked = picker(Kind::LeastConn, &weights).pick(0, POOL, &counts, &[]).unwrap();
         let load = |&(weight, open): &(u16, u32)| f64::from(open + 1) / f64::from(weight);
         let least = backends.iter().map(load).fold(f64::INFINITY, f64::min);
@@ -144,7 +144,7 @@ fn keys_are_shared_by_weight() {
         let (picker, counts) = (picker(Kind::ConsistentHash, &weights), Counts::new());
         let sum: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
         // One key a slot: the shares of the table itself, without the noise of a sample.
-        (0..65_537u64).for_each(|slot| drop(picker.pick(slot, POOL, &counts, &[])));
+        (0..65_537u64).for_each(|slot| assert!(picker.pick(slot, POOL, &counts, &[]).is_some()));
         for (index, &weight) in weights.iter().enumerate() {
             let share = f64::from(counts.connections(BackendId(100 + index as u32)));
             let fair = 65_537.0 * f64::from(weight) / f64::from(sum);
