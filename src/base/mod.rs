@@ -3,5 +3,7 @@
 pub mod address;
 pub mod hash;
 pub mod id;
+pub mod lease;
+pub mod side;
 pub mod termination;
 pub mod time;
