@@ -83,6 +83,20 @@ pub struct Span {
     pub step_us: u64,
 }
 
+impl Span {
+    /// What it takes, as `conf/reference.toml` and the messages write it.
+    pub fn range(&self) -> String {
+        let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms"), (1, "us")];
+        let shown = |us: u64| {
+            let (unit_us, unit) = units.iter().find(|(unit_us, _)| us.is_multiple_of(*unit_us)).unwrap_or(&(1, "us"));
+            format!("{}{unit}", us / unit_us)
+        };
+        let whole = if self.step_us >= 1_000_000 { " in whole seconds" } else { "" };
+        let off = if self.zero { ", 0s = off" } else { "" };
+        format!("from {} to {}{whole}{off}", shown(self.min_us), shown(self.max_us))
+    }
+}
+
 /// How much of a key this release can do.
 #[derive(Clone, Copy, Debug)]
 pub enum Support {

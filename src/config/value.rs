@@ -254,15 +254,8 @@ fn duration(text: &str, limits: Span) -> Result<Duration, Fault> {
     };
     match all_us.filter(fits) {
         Some(us) => Ok(Duration::from_micros(us)),
-        None => Err(Fault::Value(quoted(text), range_of(limits))),
+        None => Err(Fault::Value(quoted(text), format!("it goes {}", limits.range()))),
     }
-}
-
-fn range_of(limits: Span) -> String {
-    let shown = |us| humantime::format_duration(Duration::from_micros(us)).to_string();
-    let off = if limits.zero { "; \"0s\" turns it off" } else { "" };
-    let whole = if limits.step_us >= 1_000_000 { " in whole seconds" } else { "" };
-    format!("it goes from {} to {}{whole}{off}", shown(limits.min_us), shown(limits.max_us))
 }
 
 fn mode(text: &str) -> Option<u32> {
