@@ -3,12 +3,9 @@
 pub mod address;
 pub mod hash;
 pub mod id;
-<<<<<<< HEAD
 pub mod lease;
 pub mod side;
-=======
 pub mod slots;
->>>>>>> control
 pub mod termination;
 pub mod time;
 pub mod wheel;
