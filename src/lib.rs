@@ -10,3 +10,4 @@ pub mod session;
 pub mod snapshot;
 pub mod stats;
 pub mod uring;
+pub mod worker;
