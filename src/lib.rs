@@ -4,6 +4,7 @@
 pub mod balance;
 pub mod base;
 pub mod config;
+pub mod control;
 pub mod health;
 pub mod relay;
 pub mod session;
