@@ -1,1 +1,3 @@
+//! The `ringway` command.
+
 fn main() {}
