@@ -50,12 +50,10 @@ pub fn run(plan: &Plan) -> Record {
     sys::pin_to_cpu(plan.load_cpu);
     sys::set_nice(plan.nice);
     sys::raise_descriptor_limit();
-    if let Err(error) = sys::enter_own_network(&plan.congestion_control) {
-        if !plan.anywhere {
-            return failed(&format!(
-                "no network namespace of its own (root? is the congestion control allowed?): {error}"
-            ));
-        }
+    if let Err(error) = sys::enter_own_network(&plan.congestion_control)
+        && !plan.anywhere
+    {
+        return failed(&format!("no network namespace of its own (root? is the congestion control allowed?): {error}"));
     }
     let folder = std::env::temp_dir().join(format!("ringway-bench-{}", std::process::id()));
     let made = std::fs::create_dir_all(&folder).context("folder for the proxy's files").and_then(|()| {

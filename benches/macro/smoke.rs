@@ -31,7 +31,7 @@ pub fn run_all() -> Result<()> {
         let records = crate::sweep::sweep(
             &crate::args::Options { rounds: 1, ..options.clone() },
             &[workload],
-            &[subject.clone()],
+            std::slice::from_ref(&subject),
         )?;
         let Some(Record { fault, .. }) = records.first() else { bail!("{} made no run", workload.name) };
         if !fault.is_empty() {
