@@ -1,8 +1,10 @@
 //! ringway: a Layer 4 TCP load balancer on io_uring.
 #![warn(missing_docs)]
 
+pub mod app;
 pub mod balance;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod health;

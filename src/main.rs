@@ -1,3 +1,7 @@
-//! The `ringway` command.
+//! The `ringway` command. Everything is in the library, where tests reach it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringway::cli::main(std::env::args_os())
+}
