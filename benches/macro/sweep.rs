@@ -80,25 +80,29 @@ fn say(workload: &Workload, record: &Record) {
         return;
     }
     eprintln!(
-        "{:>2} {:7} {:15} {:>9}   cpu {:>3.0} %  load {:>3.0} %  others {:>3.0} %  waited {:>3.0} %{}{}",
+        "{:>2} {:7} {:15} {:>9} {:>11}   cpu {:>3.0} %  load {:>3.0} %  others {:>3.0} %  waited {:>3.0} %{}{}",
         record.round,
         workload.name,
         record.subject,
         crate::report::figure(workload, record.figure),
+        if workload.measure == Measure::Memory { String::new() } else { rate(workload, record.rate) },
         record.proxy_share * 100.0,
         record.load_share * 100.0,
         record.others_share * 100.0,
         record.waited_share * 100.0,
         if workload.measure == Measure::Latency {
-            format!(
-                "  p50 {:.0} us  whole p99 {:.0} us  bulk {:.2} GB/s",
-                record.p50_us,
-                record.whole_p99_us,
-                record.rate / 1e9
-            )
+            format!("  p50 {:.0} us  whole p99 {:.0} us", record.p50_us, record.whole_p99_us)
         } else {
             String::new()
         },
         if record.ring_workers > 0 { format!("  iou-wrk {}", record.ring_workers) } else { String::new() },
     );
+}
+
+/// Work per second of time; for the latencies, of the bulk beside them.
+fn rate(workload: &Workload, per_second: f64) -> String {
+    match workload.measure {
+        Measure::Operations => format!("{:.1} k/s", per_second / 1e3),
+        _ => format!("{:.2} GB/s", per_second / 1e9),
+    }
 }
