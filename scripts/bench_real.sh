@@ -158,9 +158,13 @@ measure() { # title, redis|pg, arguments
     for round in $(seq "$rounds"); do
         for name in $(printf '%s\n' "${names[@]}" | shuf); do
             if [ "$kind" = redis ]; then port=${redis_at[$name]}; else port=${pg_at[$name]}; fi
+            # Takes turns with other benchmarks on this machine.
+            exec 9>"${TMPDIR:-/tmp}/ringway-bench.lock"
+            flock 9
             before=$(cpu_ticks "$name") start=$(date +%s.%N)
             rate=$("${kind}_rate" "$port" "$@")
             after=$(cpu_ticks "$name") stop=$(date +%s.%N)
+            exec 9>&-
             echo "$title,$name,$round,$rate,$before,$after,$start,$stop" >>"$work/raw.csv"
             echo "$round $title: $name $rate/s" >&2
         done

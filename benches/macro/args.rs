@@ -17,6 +17,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Task {
     /// Rounds of workloads against subjects, then the table
+    #[command(args_override_self = true)]
     Sweep {
         /// How the runs are made
         #[command(flatten)]

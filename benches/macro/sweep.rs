@@ -1,5 +1,6 @@
 //! Rounds of all workloads against all subjects, interleaved, each run in a process of its own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -66,6 +67,9 @@ fn one(options: &Options, workload: &Workload, subject: &Subject, number: u16) -
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("one").args(["--workload", workload.name, "--subject", &subject.name]);
     command.args(["--number", &number.to_string()]).args(options.as_arguments());
+    // Two sweeps on one machine take turns instead of sharing the CPUs; the lock ends with the file.
+    let turn = File::create(std::env::temp_dir().join("ringway-bench.lock")).context("lock of the machine")?;
+    turn.lock().context("lock of the machine")?;
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start a run")?;
     let output = child.stdout.take().context("output of a run")?;
     let last = BufReader::new(output).lines().map_while(Result::ok).last().unwrap_or_default();
