@@ -3,6 +3,9 @@
 pub mod address;
 pub mod hash;
 pub mod id;
+pub mod lease;
+pub mod side;
 pub mod slots;
 pub mod termination;
 pub mod time;
+pub mod wheel;

@@ -1,3 +1,73 @@
 //! Configuration: what was written (`raw`), what it means (`model`), and every error at once (`error`).
+//!
+//! ```text
+//! text ── toml ──> DeTable ── raw::read ──> Raw ── resolve ──> Config
+//!                     (keys: every key there is)    (between keys)
+//! ```
+//!
+//! Pure: a text and the environment come in, a [`model::Config`] or all that is wrong with it goes out.
 
+pub mod address;
+pub mod error;
+pub mod keys;
 pub mod model;
+mod quick;
+mod raw;
+mod resolve;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Place};
+pub use model::Config;
+pub use quick::quick;
+
+use std::ops::Range;
+
+use error::{Places, Problem};
+use toml::de::DeTable;
+
+/// Reads a configuration. `source_name` is what messages call the file; `env` looks up `${NAME}`.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file; never an empty list.
+pub fn load(text: &str, source_name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Error>> {
+    let places = Places::new(text, source_name);
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    let mut faults: Vec<value::At<Problem>> = Vec::new();
+    let raw = raw::read(root.get_ref(), &value::Decoder { env }, &mut faults);
+    if syntax.is_empty() {
+        let config = resolve::resolve(&raw, &places, &mut faults);
+        if faults.is_empty() {
+            return Ok(config);
+        }
+    } else {
+        let broken: Vec<usize> = syntax.iter().map(|error| places.line(start_of(error, text))).collect();
+        faults.retain(|(span, problem)| is_certain(text, &broken, places.line(span.start), span, problem));
+        faults.extend(syntax.iter().map(|error| {
+            let start = start_of(error, text);
+            (start..start, Problem::Syntax(error.message().replace('\n', " ")))
+        }));
+    }
+    faults.sort_by_key(|(span, _)| span.start);
+    let mut errors: Vec<Error> =
+        faults.into_iter().map(|(span, problem)| Error { place: places.place(span.start), problem }).collect();
+    errors.dedup();
+    Err(errors)
+}
+
+/// Whether a fault is there whatever the lines that the parser could not read were meant to be. A broken value reads as
+/// empty, stands nowhere, and looks as if it were missing; below a broken header nobody knows whose keys these are.
+fn is_certain(text: &str, broken: &[usize], line: usize, span: &Range<usize>, problem: &Problem) -> bool {
+    let is_header = |line: &&str| line.trim_start().starts_with('[');
+    let header = text.lines().take(line).collect::<Vec<_>>().iter().rposition(is_header).map_or(0, |at| at + 1);
+    !span.is_empty()
+        && !matches!(problem, Problem::Missing { .. })
+        && !broken.contains(&line)
+        && !broken.contains(&header)
+}
+
+fn start_of(error: &toml::de::Error, text: &str) -> usize {
+    error.span().map_or(text.len(), |span| span.start.min(text.len()))
+}

@@ -1,0 +1,88 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where `ringway run` looks for its configuration.
+pub(super) const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway run --listen 0.0.0.0:6379 --backend 10.0.0.1:6379 --backend 10.0.0.2:6379
+  ringway run -c /etc/ringway/ringway.toml       serve what a file says
+  ringway check /etc/ringway/ringway.toml        every error of it at once
+
+Exit status: 0 done, 1 failed at run time, 2 wrong usage or invalid configuration.";
+
+/// A Layer 4 TCP load balancer on io_uring.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve, until TERM or INT.
+    Run(RunOptions),
+    /// Read and validate a configuration; print `ok`, or every error at once.
+    Check {
+        /// The configuration.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Say what of this machine ringway can use, and what to do about the rest.
+    Doctor {
+        /// Look at the addresses of this configuration as well.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Write completions for a shell to standard output.
+    Completions {
+        /// Whose.
+        shell: clap_complete::Shell,
+    },
+    /// Write the man page to standard output: `ringway man | man -l -`.
+    Man,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RunOptions {
+    /// The configuration [default: /etc/ringway/ringway.toml].
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["listen", "backend", "balance"])]
+    pub(super) config: Option<PathBuf>,
+    /// Serve without a file: listen here. May be given several times.
+    #[arg(long, value_name = "ADDR", requires = "backend")]
+    pub(super) listen: Vec<String>,
+    /// Serve without a file: a backend. May be given several times.
+    #[arg(long, value_name = "ADDR", requires = "listen")]
+    pub(super) backend: Vec<String>,
+    /// Serve without a file: round_robin, least_conn or consistent_hash [default: round_robin].
+    #[arg(long, value_name = "NAME", requires = "listen")]
+    pub(super) balance: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_and_the_quick_form_exclude_each_other() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        assert!(parse("ringway run").is_ok());
+        assert!(parse("ringway run --listen a --backend b --backend c").is_ok());
+        assert!(parse("ringway run --listen a --backend b --balance random").is_ok());
+        assert!(parse("ringway run -c x --listen a --backend b").is_err());
+        assert!(parse("ringway run --listen a").is_err());
+        assert!(parse("ringway run --backend a").is_err());
+        assert!(parse("ringway run --balance random").is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! What the machine says about itself.
+
+use std::fs;
+use std::num::NonZeroUsize;
+
+use crate::uring::probe;
+
+/// Bits of `CapEff` (linux/capability.h).
+const CAP_NET_BIND_SERVICE: u32 = 10;
+const CAP_IPC_LOCK: u32 = 14;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// As found; what could not be read is `None`.
+pub(super) struct Facts {
+    /// `6.18.44-amd64`
+    pub(super) kernel: String,
+    /// What came of making and using a ring.
+    pub(super) ring: probe::Report,
+    /// `kernel.io_uring_disabled`: 0 allowed, 1 for a group, 2 forbidden.
+    pub(super) uring_disabled: Option<u64>,
+    /// `Seccomp:` of the process: 0 none, 2 a filter.
+    pub(super) seccomp: Option<u64>,
+    /// Bytes that may be locked in memory; `u64::MAX` is unlimited.
+    pub(super) memlock: Option<u64>,
+    /// Descriptors, the hard limit: ringway raises its own to it.
+    pub(super) descriptors: Option<u64>,
+    /// First and last port that connections to backends come from.
+    pub(super) ephemeral: Option<(u16, u16)>,
+    /// `net.ipv4.ip_local_reserved_ports`
+    pub(super) reserved: String,
+    /// `net.ipv4.ip_unprivileged_port_start`
+    pub(super) unprivileged_from: u64,
+    /// Pages of pipes that a user without privileges may have before pipes get small; 0 is no limit.
+    pub(super) pipe_pages: Option<u64>,
+    /// `net.core.somaxconn`
+    pub(super) somaxconn: Option<u64>,
+    /// `net.ipv4.tcp_congestion_control`
+    pub(super) congestion: String,
+    /// CPUs ringway may run on.
+    pub(super) cpus: u64,
+    /// May bind ports below `unprivileged_from`.
+    pub(super) may_bind_low: bool,
+    /// The limit of locked memory does not count.
+    pub(super) may_lock: bool,
+    /// The limit of pipes does not count.
+    pub(super) may_have_pipes: bool,
+}
+
+impl Facts {
+    pub(super) fn gather() -> Facts {
+        let status = read("/proc/self/status");
+        let limits = read("/proc/self/limits");
+        let capabilities = field(&status, "CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+        let may = |bit: u32| capabilities & (1 << bit) != 0;
+        Facts {
+            kernel: read("/proc/sys/kernel/osrelease"),
+            ring: probe::report(),
+            uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),
+            seccomp: field(&status, "Seccomp:").and_then(|mode| mode.parse().ok()),
+            memlock: limit(&limits, "Max locked memory").map(|(soft, _)| soft),
+            descriptors: limit(&limits, "Max open files").map(|(_, hard)| hard),
+            ephemeral: ports(&read("/proc/sys/net/ipv4/ip_local_port_range")),
+            reserved: read("/proc/sys/net/ipv4/ip_local_reserved_ports"),
+            unprivileged_from: number("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or(1024),
+            pipe_pages: number("/proc/sys/fs/pipe-user-pages-soft"),
+            somaxconn: number("/proc/sys/net/core/somaxconn"),
+            congestion: read("/proc/sys/net/ipv4/tcp_congestion_control"),
+            cpus: std::thread::available_parallelism().map_or(1, NonZeroUsize::get) as u64,
+            may_bind_low: may(CAP_NET_BIND_SERVICE),
+            may_lock: may(CAP_IPC_LOCK),
+            may_have_pipes: may(CAP_SYS_RESOURCE) || may(CAP_SYS_ADMIN),
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_string()
+}
+
+fn number(path: &str) -> Option<u64> {
+    read(path).parse().ok()
+}
+
+/// The word after a name in `/proc/self/status`.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// Soft and hard limit in `/proc/self/limits`.
+fn limit(limits: &str, name: &str) -> Option<(u64, u64)> {
+    let mut words = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
+    let mut next = || match words.next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    };
+    Some((next()?, next()?))
+}
+
+fn ports(range: &str) -> Option<(u16, u16)> {
+    let mut numbers = range.split_whitespace().map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_the_kernel_writes_them() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max open files            1024                 524288               files     \n\
+                    Max locked memory         8388608              unlimited            bytes     \n";
+        assert_eq!(limit(text, "Max open files"), Some((1024, 524288)));
+        assert_eq!(limit(text, "Max locked memory"), Some((8388608, u64::MAX)));
+        assert_eq!(limit(text, "Max nothing"), None);
+    }
+
+    #[test]
+    fn status_and_ranges_are_read_as_the_kernel_writes_them() {
+        assert_eq!(field("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n", "Seccomp:"), Some("2"));
+        assert_eq!(ports("32768\t60999"), Some((32768, 60999)));
+        assert_eq!(ports(""), None);
+    }
+}

@@ -1,0 +1,282 @@
+//! From facts to findings: one line each, with the remedy where one is needed. Pure.
+
+use super::facts::Facts;
+use crate::base::address::Address;
+use crate::config::Config;
+
+/// How good it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Grade {
+    /// As it should be.
+    Good,
+    /// ringway runs; something could be better.
+    Note,
+    /// ringway cannot run.
+    Bad,
+}
+
+/// One line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Finding {
+    pub(super) grade: Grade,
+    pub(super) what: &'static str,
+    pub(super) detail: String,
+    pub(super) remedy: Option<String>,
+}
+
+impl Finding {
+    fn good(what: &'static str, detail: impl Into<String>) -> Finding {
+        Finding { grade: Grade::Good, what, detail: detail.into(), remedy: None }
+    }
+
+    fn note(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { grade: Grade::Note, what, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn bad(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { grade: Grade::Bad, ..Finding::note(what, detail, remedy) }
+    }
+}
+
+/// Everything there is to say, what is needed first.
+pub(super) fn all(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
+    let mut findings = vec![kernel(&facts.kernel)];
+    findings.extend(sysctl(facts.uring_disabled, facts.ring.setup.is_ok()));
+    findings.push(seccomp(facts.seccomp, facts.ring.setup.is_ok()));
+    findings.push(ring(&facts.ring.setup));
+    findings.extend(facts.ring.features.iter().map(|(name, there)| feature(name, *there)));
+    findings.extend(facts.memlock.map(|bytes| memlock(bytes, facts.may_lock, facts.cpus)));
+    findings.extend(facts.descriptors.map(descriptors));
+    findings.extend(facts.ephemeral.map(|range| ephemeral(range, &facts.reserved, config)));
+    findings.extend(config.and_then(|config| low_ports(facts, config)));
+    findings.extend(facts.pipe_pages.map(|pages| pipes(pages, facts.may_have_pipes)));
+    findings.extend(facts.somaxconn.map(|most| somaxconn(most, config)));
+    findings.extend(congestion(&facts.congestion));
+    findings
+}
+
+fn kernel(release: &str) -> Finding {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    match version {
+        (0, 0) => Finding::note("kernel", "its version cannot be read", "mount /proc"),
+        old if old < (6, 1) => {
+            Finding::bad("kernel", format!("{release} is too old"), "Linux 6.1 is the oldest that works")
+        }
+        older if older < (6, 17) => {
+            let detail = format!("{release} works; 6.17 would receive without a system call a read");
+            Finding::note("kernel", detail, "upgrade when it suits you")
+        }
+        _ => Finding::good("kernel", release),
+    }
+}
+
+fn sysctl(disabled: Option<u64>, works: bool) -> Option<Finding> {
+    let what = "io_uring_disabled";
+    Some(match (disabled?, works) {
+        (0, _) => Finding::good(what, "0: everybody may use io_uring"),
+        (level, true) => Finding::good(what, format!("{level}: this user may use io_uring all the same")),
+        (1, false) => {
+            Finding::bad(what, "1: only a group may use io_uring", "put ringway's group into kernel.io_uring_group")
+        }
+        (level, false) => {
+            Finding::bad(what, format!("{level}: nobody may use io_uring"), "sysctl kernel.io_uring_disabled=0")
+        }
+    })
+}
+
+fn seccomp(mode: Option<u64>, works: bool) -> Finding {
+    match mode {
+        Some(0) => Finding::good("seccomp", "no filter"),
+        _ if works => Finding::good("seccomp", "a filter that allows io_uring"),
+        Some(_) => Finding::bad(
+            "seccomp",
+            "a filter, as containers have it, and io_uring does not work",
+            "allow io_uring_setup, io_uring_enter and io_uring_register in its profile",
+        ),
+        None => Finding::note("seccomp", "cannot be read", "mount /proc"),
+    }
+}
+
+fn ring(setup: &Result<(), String>) -> Finding {
+    match setup {
+        Ok(()) => Finding::good("io_uring", "a ring was made and moved bytes"),
+        Err(why) => Finding { grade: Grade::Bad, what: "io_uring", detail: why.clone(), remedy: None },
+    }
+}
+
+fn feature(name: &'static str, there: bool) -> Finding {
+    if there {
+        Finding::good("feature", name)
+    } else {
+        Finding::note("feature", format!("no {name}"), "ringway works without it, a little slower")
+    }
+}
+
+/// What a worker's ring and buffers may need to be locked (measured: an 8192 entry ring asks for about 1 MiB).
+const MEMLOCK_PER_WORKER: u64 = 2 << 20;
+
+fn memlock(bytes: u64, exempt: bool, cpus: u64) -> Finding {
+    let needed = MEMLOCK_PER_WORKER * cpus;
+    match bytes {
+        _ if exempt => Finding::good("locked memory", "not limited (CAP_IPC_LOCK)"),
+        u64::MAX => Finding::good("locked memory", "not limited"),
+        bytes if bytes >= needed => Finding::good("locked memory", size(bytes)),
+        bytes => {
+            let detail =
+                format!("{} for all rings of this user; {cpus} workers may need {}", size(bytes), size(needed));
+            let remedy = format!("LimitMEMLOCK={} in the unit, or `ulimit -l {}`", needed, needed / 1024);
+            Finding::note("locked memory", detail, remedy)
+        }
+    }
+}
+
+/// Below this a busy service could run out; the kernel's own hard limit is 524288 under systemd.
+const DESCRIPTORS_WISHED: u64 = 65_536;
+
+fn descriptors(hard: u64) -> Finding {
+    let detail = format!("{hard}: about {} sessions, two descriptors each", hard / 2);
+    if hard >= DESCRIPTORS_WISHED {
+        Finding::good("descriptors", detail)
+    } else {
+        Finding::note("descriptors", detail, "LimitNOFILE=524288 in the unit, or `ulimit -Hn`")
+    }
+}
+
+fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>) -> Finding {
+    let what = "ephemeral ports";
+    let count = u32::from(last.saturating_sub(first)) + 1;
+    let detail = format!("{first}-{last}: {count} connections to each backend address");
+    let inside: Vec<String> = tcp_binds(config)
+        .filter(|(_, port)| (first..=last).contains(port) && !is_reserved(reserved, *port))
+        .map(|(listener, port)| format!("{port} of listener {listener}"))
+        .collect();
+    if !inside.is_empty() {
+        let detail = format!("{detail}; an outgoing connection may take port {} first", inside.join(", "));
+        return Finding::note(what, detail, "sysctl net.ipv4.ip_local_reserved_ports=PORT,…");
+    }
+    if count < 20_000 {
+        return Finding::note(what, detail, "sysctl net.ipv4.ip_local_port_range=\"10240 60999\"");
+    }
+    Finding::good(what, detail)
+}
+
+/// Listeners with their ports; port 0 is the kernel's choice.
+fn tcp_binds(config: Option<&Config>) -> impl Iterator<Item = (&str, u16)> {
+    config.into_iter().flat_map(|config| &config.listeners).flat_map(|listener| {
+        listener.binds.iter().filter_map(|address| match address {
+            Address::Tcp(address) if address.port() != 0 => Some((&*listener.name, address.port())),
+            _ => None,
+        })
+    })
+}
+
+/// Whether `8080,9000-9100` holds a port.
+fn is_reserved(reserved: &str, port: u16) -> bool {
+    reserved.split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let parsed = first.trim().parse::<u16>().ok().zip(last.trim().parse::<u16>().ok());
+        parsed.is_some_and(|(first, last)| (first..=last).contains(&port))
+    })
+}
+
+fn low_ports(facts: &Facts, config: &Config) -> Option<Finding> {
+    if facts.may_bind_low {
+        return None;
+    }
+    let low: Vec<String> = tcp_binds(Some(config))
+        .filter(|(_, port)| u64::from(*port) < facts.unprivileged_from)
+        .map(|(listener, port)| format!("{port} of listener {listener}"))
+        .collect();
+    let detail = format!("this user may not bind port {}", low.join(", "));
+    let remedy = "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or `setcap cap_net_bind_service+ep` on ringway";
+    (!low.is_empty()).then(|| Finding::bad("low ports", detail, remedy))
+}
+
+fn pipes(pages: u64, exempt: bool) -> Finding {
+    const PAGE: u64 = 4096;
+    const PIPE: u64 = 1 << 20;
+    match pages {
+        _ if exempt => Finding::good("pipes", "not limited (CAP_SYS_RESOURCE)"),
+        0 => Finding::good("pipes", "not limited"),
+        pages => {
+            let at_once = pages * PAGE / PIPE;
+            let detail = format!("{} for this user: {at_once} bulk streams splice at once", size(pages * PAGE));
+            let remedy = "the others copy; sysctl fs.pipe-user-pages-soft=0 lifts it";
+            if at_once >= 64 { Finding::good("pipes", detail) } else { Finding::note("pipes", detail, remedy) }
+        }
+    }
+}
+
+fn somaxconn(most: u64, config: Option<&Config>) -> Finding {
+    let wanted = config.into_iter().flat_map(|config| &config.listeners).map(|listener| u64::from(listener.backlog));
+    let wanted = wanted.max().unwrap_or(4096);
+    if most >= wanted {
+        return Finding::good("somaxconn", most.to_string());
+    }
+    let detail = format!("{most} caps a backlog of {wanted}: a burst of new connections may be dropped");
+    Finding::note("somaxconn", detail, format!("sysctl net.core.somaxconn={wanted}"))
+}
+
+/// Only worth a line where it costs something.
+fn congestion(name: &str) -> Option<Finding> {
+    let detail = "bbr paces every segment, which costs CPU that a proxy within one network need not spend";
+    (name == "bbr").then(|| Finding::note("congestion", detail, "sysctl net.ipv4.tcp_congestion_control=cubic"))
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        bytes => format!("{} KiB", bytes >> 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let listen = ["127.0.0.1:40000", "127.0.0.1:80", "127.0.0.1:0"].map(String::from);
+        crate::config::quick(&listen, &["127.0.0.1:1".to_string()], None).unwrap()
+    }
+
+    #[test]
+    fn kernels_below_the_floor_fail_and_others_only_tell() {
+        assert_eq!(kernel("5.15.0-91-generic").grade, Grade::Bad);
+        assert_eq!(kernel("6.0.9").grade, Grade::Bad);
+        assert_eq!(kernel("6.1.0-13-amd64").grade, Grade::Note);
+        assert_eq!(kernel("6.16.1").grade, Grade::Note);
+        assert_eq!(kernel("6.17.0").grade, Grade::Good);
+        assert_eq!(kernel("7.0").grade, Grade::Good);
+    }
+
+    #[test]
+    fn what_forbids_io_uring_is_named_only_if_it_does_not_work() {
+        assert_eq!(sysctl(Some(2), false).unwrap().grade, Grade::Bad);
+        assert_eq!(sysctl(Some(1), true).unwrap().grade, Grade::Good);
+        assert_eq!(sysctl(None, false), None, "kernels before 6.6 have no such sysctl");
+        assert_eq!(seccomp(Some(2), true).grade, Grade::Good);
+        assert_eq!(seccomp(Some(2), false).grade, Grade::Bad);
+    }
+
+    #[test]
+    fn a_listener_within_the_ephemeral_range_is_told_unless_it_is_reserved() {
+        let finding = ephemeral((32768, 60999), "", Some(&config()));
+        assert!(finding.detail.contains("40000 of listener main") && !finding.detail.contains("80 of"), "{finding:?}");
+        assert_eq!(ephemeral((32768, 60999), "1,39999-40001", Some(&config())).grade, Grade::Good);
+        assert_eq!(ephemeral((32768, 60999), "", None).grade, Grade::Good);
+        assert_eq!(ephemeral((40000, 40003), "", None).grade, Grade::Note);
+    }
+
+    #[test]
+    fn small_limits_come_with_a_remedy() {
+        assert_eq!(memlock(64 << 10, true, 2).grade, Grade::Good);
+        let small = memlock(64 << 10, false, 2);
+        assert_eq!((small.grade, small.remedy.is_some()), (Grade::Note, true));
+        assert_eq!(memlock(u64::MAX, false, 64).grade, Grade::Good);
+        assert_eq!(descriptors(1024).grade, Grade::Note);
+        assert_eq!(pipes(16384, false).grade, Grade::Good);
+        assert_eq!(pipes(1024, false).grade, Grade::Note);
+        assert_eq!(somaxconn(128, None).grade, Grade::Note);
+    }
+}

@@ -1,0 +1,35 @@
+//! `ringway doctor`: what of this machine ringway can use, and what to do about the rest.
+
+mod facts;
+mod findings;
+
+use std::path::Path;
+
+use super::check;
+use super::failure::Failure;
+use super::paint::{Paint, Tone};
+use facts::Facts;
+use findings::{Finding, Grade};
+
+/// Prints one line a finding; fails if something keeps ringway from running.
+pub(super) fn doctor(config: Option<&Path>) -> Result<(), Failure> {
+    let config = config.map(check::load).transpose()?;
+    let findings = findings::all(&Facts::gather(), config.as_ref());
+    let paint = Paint::of_stdout();
+    let lines: String = findings.iter().map(|finding| line(finding, paint)).collect();
+    super::print(lines.as_bytes())?;
+    match findings.iter().filter(|finding| finding.grade == Grade::Bad).count() {
+        0 => Ok(()),
+        bad => Err(anyhow::anyhow!("{bad} of these keep ringway from running; each line says what to do").into()),
+    }
+}
+
+fn line(finding: &Finding, paint: Paint) -> String {
+    let grade = match finding.grade {
+        Grade::Good => paint.tone(Tone::Good, "ok  "),
+        Grade::Note => paint.tone(Tone::Warn, "note"),
+        Grade::Bad => paint.tone(Tone::Bad, "FAIL"),
+    };
+    let remedy = finding.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    format!("{grade}  {:<20} {}{remedy}\n", finding.what, finding.detail)
+}

@@ -1,0 +1,59 @@
+//! The command line: arguments and output, no behaviour.
+
+mod args;
+mod check;
+mod doctor;
+mod failure;
+mod manual;
+mod paint;
+mod run;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Arguments, Command};
+use failure::Failure;
+
+/// Runs one command. What it returns is what the process exits with: 0 done, 1 failed at run time, 2 wrong usage or
+/// invalid configuration. Errors are on standard error, a line each.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let result = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => command(arguments.command),
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = help.print(); // to standard error, for nothing was asked
+            return ExitCode::from(2);
+        }
+        Err(error) if error.use_stderr() => Err(Failure::of_usage(&error)),
+        Err(help) => help.print().map_err(Failure::from), // --help and --version come this way
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "{failure}"); // nobody is left to tell if this fails
+            failure.code()
+        }
+    }
+}
+
+fn command(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(options) => run::run(&options),
+        Command::Check { file } => check::check(&file),
+        Command::Doctor { config } => doctor::doctor(config.as_deref()),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man => manual::man(),
+    }
+}
+
+/// Writes to standard output. Who closes it early, like `head`, wanted no more, and that is no error.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! What is wrong with a configuration: one line each, where it stands and what to do.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct Error {
+    /// Where it stands.
+    pub place: Place,
+    /// What it is.
+    pub problem: Problem,
+}
+
+/// Where something was written.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Place {
+    /// In a file.
+    File {
+        /// The file as it was named to us.
+        name: Arc<str>,
+        /// From 1.
+        line: usize,
+        /// In characters, from 1.
+        column: usize,
+    },
+    /// On the command line; the option with its value.
+    Argument(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File { name, line, column } => write!(f, "{name}:{line}:{column}"),
+            Place::Argument(argument) => f.write_str(argument),
+        }
+    }
+}
+
+/// What can be wrong. The writer of the configuration is at fault in every case.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Problem {
+    /// The text is not TOML.
+    #[error("not valid TOML: {0}")]
+    Syntax(String),
+    /// A key or table that does not exist.
+    #[error("unknown key `{key}` in {table}; {hint}")]
+    UnknownKey { key: String, table: String, hint: String },
+    /// A TOML type that the key cannot take.
+    #[error("`{key}` is {found}; it takes {expected}")]
+    WrongType { key: String, found: &'static str, expected: String },
+    /// The right type, but nothing that the key can take.
+    #[error("`{key}` cannot be {found}; {hint}")]
+    BadValue { key: String, found: String, hint: String },
+    /// Right by the contract, but what it asks for comes with a later release.
+    #[error("{what} is not in this release, it comes with a later one; {hint}")]
+    NotYet { what: String, hint: String },
+    /// A key that has no default was not given.
+    #[error("{table} has no `{key}`; add {hint}")]
+    Missing { table: String, key: &'static str, hint: &'static str },
+    /// The same name or address twice.
+    #[error("{what} is already in use on line {line}; {hint}")]
+    Duplicate { what: String, line: usize, hint: &'static str },
+    /// A listener names a pool that is not there.
+    #[error("there is no pool `{pool}`; {hint}")]
+    UnknownPool { pool: String, hint: String },
+    /// Nothing to serve.
+    #[error("there is no listener; add [listeners.NAME] with `bind` and `pool`")]
+    NoListener,
+    /// A pool that can never serve anybody.
+    #[error("pool `{0}` has no backends; add [[pools.{0}.backends]] with `address`")]
+    EmptyPool(String),
+    /// `${NAME}` that cannot be replaced.
+    #[error("`{key}`: {why}")]
+    Variable { key: String, why: String },
+}
+
+/// Turns byte offsets into places. Keeps the offsets of the line starts, so that a file with many errors stays cheap.
+pub(super) struct Places<'a> {
+    text: &'a str,
+    name: Arc<str>,
+    line_starts: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn new(text: &'a str, name: &str) -> Places<'a> {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Places { text, name: Arc::from(name), line_starts: std::iter::once(0).chain(ends).collect() }
+    }
+
+    /// Line of a byte offset, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
+    }
+
+    pub(super) fn place(&self, offset: usize) -> Place {
+        let line = self.line(offset);
+        let start = self.line_starts[line - 1]; // `line` is at least 1: the first start is 0
+        let column = self.text.get(start..offset).map_or(offset.saturating_sub(start), |s| s.chars().count()) + 1;
+        Place::File { name: Arc::clone(&self.name), line, column }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_and_lines_start_at_one() {
+        let places = Places::new("a\nüx = 1\n", "f.toml");
+        assert_eq!(places.place(0).to_string(), "f.toml:1:1");
+        assert_eq!(places.place(4).to_string(), "f.toml:2:2");
+        assert_eq!(places.place(10).to_string(), "f.toml:3:1");
+    }
+}

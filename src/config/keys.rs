@@ -1,0 +1,268 @@
+//! Every key there is: where it stands, what it takes, its default, and how much of it this release can do.
+//!
+//! This list is the one source. The reader looks every written key up here, the resolver takes its defaults from here,
+//! and a test holds `conf/reference.toml` against it.
+
+/// The tables of a configuration.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[allow(missing_docs)]
+pub enum Section {
+    Process,
+    Log,
+    AccessLog,
+    Admin,
+    Listener,
+    Pool,
+    Check,
+    Ejection,
+    Backend,
+}
+
+impl Section {
+    /// As the documentation writes it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Section::Process => "[process]",
+            Section::Log => "[log]",
+            Section::AccessLog => "[access_log]",
+            Section::Admin => "[admin]",
+            Section::Listener => "[listeners.NAME]",
+            Section::Pool => "[pools.NAME]",
+            Section::Check => "[pools.NAME.check]",
+            Section::Ejection => "[pools.NAME.ejection]",
+            Section::Backend => "[[pools.NAME.backends]]",
+        }
+    }
+}
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A number between these, both included.
+    Integer(u64, u64),
+    /// Likewise, or `"auto"`.
+    AutoOr(u64, u64),
+    /// A span of time.
+    Duration(Span),
+    /// Octal permission bits.
+    Mode,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// One of these words, or the path of a file.
+    WordOrPath(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// The name of something.
+    Name,
+    /// New connections in a unit of time: `"20/s"`, `"600/m"`.
+    Rate,
+    /// A list of texts.
+    Texts,
+    /// A list of HTTP status codes and ranges of them.
+    Statuses,
+    /// Where to listen: one or a list, port ranges allowed.
+    Binds,
+    /// Where to connect to.
+    Target,
+    /// `ip:port`, or empty.
+    IpPortOrOff,
+}
+
+/// Which spans of time a key takes, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Whether zero, "off", is one of them.
+    pub zero: bool,
+    /// The least but zero.
+    pub min_us: u64,
+    /// The greatest.
+    pub max_us: u64,
+    /// All are multiples of this.
+    pub step_us: u64,
+}
+
+impl Span {
+    /// What it takes, as `conf/reference.toml` and the messages write it.
+    pub fn range(&self) -> String {
+        let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms"), (1, "us")];
+        let shown = |us: u64| {
+            let (unit_us, unit) = units.iter().find(|(unit_us, _)| us.is_multiple_of(*unit_us)).unwrap_or(&(1, "us"));
+            format!("{}{unit}", us / unit_us)
+        };
+        let whole = if self.step_us >= 1_000_000 { " in whole seconds" } else { "" };
+        let off = if self.zero { ", 0s = off" } else { "" };
+        format!("from {} to {}{whole}{off}", shown(self.min_us), shown(self.max_us))
+    }
+}
+
+/// How much of a key this release can do.
+#[derive(Clone, Copy, Debug)]
+pub enum Support {
+    /// All of it.
+    Full,
+    /// Its default and these values, written as TOML; what else it takes is refused.
+    Only(&'static [&'static str]),
+}
+
+/// What stands for a key that is not written.
+#[derive(Clone, Copy, Debug)]
+pub enum Default {
+    /// This, written as TOML.
+    Is(&'static str),
+    /// Nothing: the key must be given. The text is an example.
+    Required(&'static str),
+    /// Nothing, and that has its own meaning.
+    Absent,
+}
+
+/// A key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The table it stands in.
+    pub section: Section,
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What stands for it.
+    pub default: Default,
+    /// How much of it works.
+    pub support: Support,
+}
+
+const MS: u64 = 1_000;
+const S: u64 = 1_000_000;
+const YEAR: u64 = 365 * 24 * 3600 * S;
+
+/// A limit: 1 ms to a year, zero turns it off.
+const LIMIT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: YEAR, step_us: MS });
+/// A pace or a deadline that must exist: 1 ms to a day.
+const PACE: Kind = Kind::Duration(Span { zero: false, min_us: MS, max_us: 24 * 3600 * S, step_us: MS });
+/// Spinning: more than a second would only be a mistake of the unit.
+const SPIN: Kind = Kind::Duration(Span { zero: true, min_us: 1, max_us: S, step_us: 1 });
+/// TCP_KEEPIDLE: whole seconds, at most 32767 (MAX_TCP_KEEPIDLE).
+const KEEPALIVE: Kind = Kind::Duration(Span { zero: true, min_us: S, max_us: 32767 * S, step_us: S });
+/// TCP_USER_TIMEOUT: milliseconds in an int, here up to 24 days.
+const USER_TIMEOUT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: 24 * 24 * 3600 * S, step_us: MS });
+const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
+
+const OFF_DURATION: Support = Support::Only(&["\"0s\""]);
+const DEFAULT_ONLY: Support = Support::Only(&[]);
+
+/// A key that works, with its default.
+const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { section, name, kind, default: Default::Is(default), support: Support::Full }
+}
+
+impl Key {
+    /// The same key, of which this release can do only a part.
+    const fn only(mut self, support: Support) -> Key {
+        self.support = support;
+        self
+    }
+}
+
+/// A key that must be given.
+const fn required(section: Section, name: &'static str, kind: Kind, example: &'static str) -> Key {
+    Key { section, name, kind, default: Default::Required(example), support: Support::Full }
+}
+
+/// Every key, in the order of the contract.
+pub const KEYS: &[Key] = {
+    use Kind::*;
+    use Section::*;
+    use Support::Only;
+    &[
+        key(Process, "workers", AutoOr(1, 1024), "\"auto\""),
+        key(Process, "pin_workers", Bool, "true"),
+        key(Process, "connections_max", AutoOr(0, 1 << 30), "\"auto\""),
+        key(Process, "shutdown_grace", LIMIT, "\"30s\""),
+        key(Process, "busy_poll", SPIN, "\"0us\""),
+        key(Process, "user", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Process, "group", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Log, "level", Word(&["error", "warn", "info", "debug"]), "\"info\""),
+        key(Log, "format", Word(&["text", "json"]), "\"text\""),
+        key(Log, "output", WordOrPath(&["stderr", "stdout"]), "\"stderr\"").only(Only(&["\"stdout\""])),
+        key(AccessLog, "output", WordOrPath(&["off", "stderr", "stdout"]), "\"off\"").only(DEFAULT_ONLY),
+        key(AccessLog, "format", Word(&["json", "tcplog"]), "\"json\"").only(DEFAULT_ONLY),
+        key(Admin, "socket", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Admin, "socket_mode", Mode, "\"0600\"").only(DEFAULT_ONLY),
+        key(Admin, "listen", IpPortOrOff, "\"\""),
+        required(Listener, "bind", Binds, "bind = \"0.0.0.0:5432\""),
+        required(Listener, "pool", Name, "pool = \"NAME\""),
+        key(Listener, "unix_mode", Mode, "\"0666\""),
+        key(Listener, "backlog", Integer(1, 65535), "4096"),
+        key(Listener, "connections_max", COUNT, "0").only(DEFAULT_ONLY),
+        key(Listener, "source_connections_max", COUNT, "0").only(DEFAULT_ONLY),
+        key(Listener, "source_rate_max", Rate, "\"0/s\"").only(Only(&["\"0/m\""])),
+        key(Listener, "source_prefix_v6", Integer(1, 128), "64").only(DEFAULT_ONLY),
+        key(Listener, "allow", Texts, "[]").only(DEFAULT_ONLY),
+        key(Listener, "deny", Texts, "[]").only(DEFAULT_ONLY),
+        key(Listener, "accept_proxy", Word(&["off", "required"]), "\"off\"").only(DEFAULT_ONLY),
+        key(Listener, "proxy_trusted", Texts, "[]").only(DEFAULT_ONLY),
+        key(Listener, "proxy_timeout", LIMIT, "\"5s\"").only(OFF_DURATION),
+        key(Pool, "balance", Word(&BALANCE), "\"round_robin\"").only(Only(&["\"least_conn\"", "\"consistent_hash\""])),
+        key(Pool, "hash_key", Word(&["source_ip", "source_ip_port"]), "\"source_ip\""),
+        key(Pool, "hash_balance_factor", Integer(0, 100_000), "0").only(DEFAULT_ONLY),
+        key(Pool, "connect_timeout", LIMIT, "\"3s\""),
+        key(Pool, "connect_attempts", Integer(1, 100), "3"),
+        key(Pool, "queue_max", COUNT, "1024").only(Only(&["0"])),
+        key(Pool, "queue_timeout", LIMIT, "\"5s\"").only(OFF_DURATION),
+        key(Pool, "idle_timeout", LIMIT, "\"1h\""),
+        key(Pool, "half_close_timeout", LIMIT, "\"60s\""),
+        key(Pool, "lifetime_max", LIMIT, "\"0s\""),
+        key(Pool, "on_backend_down", Word(&["close", "keep"]), "\"close\""),
+        key(Pool, "drain_timeout", LIMIT, "\"30s\"").only(OFF_DURATION),
+        key(Pool, "when_all_down", Word(&["refuse", "use_all"]), "\"refuse\"").only(DEFAULT_ONLY),
+        key(Pool, "slow_start", LIMIT, "\"0s\"").only(DEFAULT_ONLY),
+        key(Pool, "send_proxy", Word(&["off", "v1", "v2"]), "\"off\"").only(DEFAULT_ONLY),
+        key(Pool, "source", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Pool, "keepalive", KEEPALIVE, "\"60s\""),
+        key(Pool, "user_timeout", USER_TIMEOUT, "\"0s\""),
+        key(Check, "type", Word(&CHECKS), "\"tcp\"").only(Only(&["\"off\""])),
+        key(Check, "interval", PACE, "\"2s\""),
+        key(Check, "fast_interval", PACE, "\"500ms\""),
+        key(Check, "down_interval", PACE, "\"1s\""),
+        key(Check, "timeout", PACE, "\"1500ms\""),
+        key(Check, "rise", Integer(1, 1000), "2"),
+        key(Check, "fall", Integer(1, 1000), "3"),
+        key(Check, "initial", Word(&["up", "down"]), "\"up\""),
+        key(Check, "port", Integer(0, 65535), "0"),
+        key(Check, "send", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Check, "expect", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Check, "path", Text, "\"/health\"").only(DEFAULT_ONLY),
+        key(Check, "status", Statuses, "[200]").only(DEFAULT_ONLY),
+        key(Check, "user", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Check, "password_file", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Check, "database", Text, "\"postgres\"").only(DEFAULT_ONLY),
+        key(Check, "role", Word(&["any", "primary", "replica"]), "\"any\"").only(DEFAULT_ONLY),
+        key(Check, "lag_max", LIMIT, "\"0s\"").only(DEFAULT_ONLY),
+        key(Ejection, "failures", COUNT, "5").only(Only(&["0"])),
+        key(Ejection, "window", PACE, "\"10s\"").only(DEFAULT_ONLY),
+        key(Ejection, "duration", PACE, "\"10s\"").only(DEFAULT_ONLY),
+        key(Ejection, "percent_max", Integer(0, 100), "50").only(DEFAULT_ONLY),
+        Key { default: Default::Absent, ..key(Backend, "name", Name, "\"\"") },
+        required(Backend, "address", Target, "address = \"10.0.0.1:5432\""),
+        key(Backend, "weight", Integer(0, 256), "1"),
+        key(Backend, "backup", Bool, "false").only(DEFAULT_ONLY),
+        key(Backend, "connections_max", COUNT, "0").only(DEFAULT_ONLY),
+        key(Backend, "disabled", Bool, "false"),
+    ]
+};
+
+/// Names of the policies.
+const BALANCE: [&str; 5] = ["round_robin", "least_conn", "consistent_hash", "random", "failover"];
+/// Names of the checks.
+const CHECKS: [&str; 7] = ["off", "tcp", "send_expect", "http", "postgresql", "mysql", "redis"];
+
+/// The keys of one table.
+pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+/// One key by name.
+pub fn find(section: Section, name: &str) -> Option<&'static Key> {
+    of(section).find(|key| key.name == name)
+}

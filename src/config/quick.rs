@@ -1,0 +1,79 @@
+//! A configuration without a file: one listener, one pool.
+
+use super::error::{Error, Place};
+use super::model::Config;
+use super::value::quoted;
+
+/// What `ringway run --listen … --backend … --balance …` means: listener and pool are called `main`, each backend
+/// by its address, and every other key has its default.
+///
+/// # Errors
+/// As [`super::load`]; each error stands at the option that caused it.
+pub fn quick(listen: &[String], backends: &[String], balance: Option<&str>) -> Result<Config, Vec<Error>> {
+    // The text goes the way that every file goes, so that nothing can mean something else here. One option, one line.
+    let mut text = String::new();
+    let mut options = Vec::new();
+    let mut line = |content: String, option: String| {
+        text.push_str(&content);
+        text.push('\n');
+        options.push(option);
+    };
+    line("[listeners.main]".to_string(), "--listen".to_string());
+    line("pool = \"main\"".to_string(), "--listen".to_string());
+    line("bind = [".to_string(), "--listen".to_string());
+    for address in listen {
+        line(format!("{},", literal(address)), format!("--listen {address}"));
+    }
+    line("]".to_string(), "--listen".to_string());
+    line("[pools.main]".to_string(), "--backend".to_string());
+    if let Some(balance) = balance {
+        line(format!("balance = {}", literal(balance)), format!("--balance {balance}"));
+    }
+    line("backends = [".to_string(), "--backend".to_string());
+    for address in backends {
+        line(format!("{{ address = {} }},", literal(address)), format!("--backend {address}"));
+    }
+    line("]".to_string(), "--backend".to_string());
+    super::load(&text, "command line", &|_| None).map_err(|errors| {
+        let at_option = |error: Error| match error.place {
+            Place::File { line, .. } => {
+                let option = options.get(line - 1).map_or("command line", String::as_str);
+                Error { place: Place::Argument(option.to_string()), problem: error.problem }
+            }
+            Place::Argument(_) => error,
+        };
+        errors.into_iter().map(at_option).collect()
+    })
+}
+
+/// A TOML text that means exactly `text`: `${` is not a variable.
+fn literal(text: &str) -> String {
+    quoted(&text.replace("${", "$${"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Balance;
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| text.to_string()).collect()
+    }
+
+    #[test]
+    fn quick_form_is_one_listener_and_one_pool() {
+        let listen = texts(&["127.0.0.1:0", "unix:/run/x.sock"]);
+        let config = quick(&listen, &texts(&["10.0.0.1:1", "[::1]:2"]), Some("least_conn")).unwrap();
+        assert_eq!(config.listeners[0].binds.len(), 2);
+        assert_eq!(config.pools[0].balance, Balance::LeastConn);
+        assert_eq!(&*config.pools[0].backends[1].name, "[::1]:2");
+    }
+
+    #[test]
+    fn errors_stand_at_the_option_that_caused_them() {
+        let errors = quick(&texts(&["*:80"]), &texts(&["a\nb", "${HOME}:1"]), Some("rr")).unwrap_err();
+        let shown: Vec<String> = errors.iter().map(|error| error.place.to_string()).collect();
+        assert_eq!(shown, ["--listen *:80", "--balance rr", "--backend a\nb", "--backend ${HOME}:1"]);
+        assert_eq!(quick(&[], &[], None).unwrap_err().len(), 2);
+    }
+}

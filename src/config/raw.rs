@@ -1,0 +1,317 @@
+//! What was written: a walk over the parsed TOML that knows every key, and finds every fault on its way.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_spanned::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::error::Problem;
+use super::keys::{self, Default, Key, Kind, Section, Support};
+use super::value::{self, At, Decoder, Fault, Value};
+
+/// A whole file. A table that was not written is there with its defaults.
+pub(super) struct Raw {
+    pub(super) process: Table,
+    pub(super) log: Table,
+    pub(super) admin: Table,
+    /// In the order of the file, as are all lists.
+    pub(super) listeners: Vec<Named>,
+    pub(super) pools: Vec<Pool>,
+}
+
+/// A table that has a name.
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) table: Table,
+}
+
+/// A pool with what hangs on it.
+pub(super) struct Pool {
+    pub(super) name: String,
+    pub(super) table: Table,
+    pub(super) check: Table,
+    pub(super) backends: Vec<Table>,
+}
+
+/// The keys of one table: what was written, or the default; missing exactly when it has none or was wrong.
+pub(super) struct Table {
+    /// Where the table, or the key that holds it, stands.
+    pub(super) span: Range<usize>,
+    values: BTreeMap<&'static str, (Range<usize>, Value)>,
+}
+
+impl Table {
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).map(|(_, value)| value)
+    }
+
+    /// Where the value of the key stands, or else the table.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        self.values.get(key).map_or(self.span.clone(), |(span, _)| span.clone())
+    }
+}
+
+/// Reads a whole document. `faults` gets everything that is wrong with single keys.
+pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<At<Problem>>) -> Raw {
+    const TABLES: [&str; 6] = ["process", "log", "access_log", "admin", "listeners", "pools"];
+    let mut reader = Reader { decoder, faults };
+    for (key, _) in in_order(root) {
+        if !TABLES.contains(&key.get_ref().as_ref()) {
+            reader.unknown(key, "the file", TABLES.into_iter(), "a section");
+        }
+    }
+    let plain = |reader: &mut Reader<'_, '_>, name: &str, section: Section| {
+        let table = reader.subtable(root, name, name);
+        reader.table(table, section, name, 0..0)
+    };
+    let raw = Raw {
+        process: plain(&mut reader, "process", Section::Process),
+        log: plain(&mut reader, "log", Section::Log),
+        admin: plain(&mut reader, "admin", Section::Admin),
+        listeners: reader.listeners(root),
+        pools: reader.pools(root),
+    };
+    plain(&mut reader, "access_log", Section::AccessLog); // nothing of it can be on yet; its faults count
+    raw
+}
+
+type Entry<'t, 'i> = (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>);
+
+/// The entries of a table as they stand in the file; the map itself sorts them by name.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+struct Reader<'a, 'e> {
+    decoder: &'a Decoder<'e>,
+    faults: &'a mut Vec<At<Problem>>,
+}
+
+impl Reader<'_, '_> {
+    fn listeners(&mut self, root: &DeTable<'_>) -> Vec<Named> {
+        let mut listeners = Vec::new();
+        for (name, value) in self.named(root, "listeners") {
+            let title = format!("listeners.{name}");
+            if let Some(table) = self.as_table(value, &title) {
+                let table = self.table(Some(table), Section::Listener, &title, value.span());
+                listeners.push(Named { name, table });
+            }
+        }
+        listeners
+    }
+
+    fn pools(&mut self, root: &DeTable<'_>) -> Vec<Pool> {
+        let mut pools = Vec::new();
+        for (name, value) in self.named(root, "pools") {
+            let title = format!("pools.{name}");
+            let Some(table) = self.as_table(value, &title) else { continue };
+            let check_title = format!("{title}.check");
+            let check = self.subtable(table, "check", &check_title);
+            let check = self.table(check, Section::Check, &check_title, value.span());
+            let ejection_title = format!("{title}.ejection");
+            let ejection = self.subtable(table, "ejection", &ejection_title);
+            self.table(ejection, Section::Ejection, &ejection_title, value.span());
+            let backends = self.backends(table, &format!("{title}.backends"));
+            let table = self.table(Some(table), Section::Pool, &title, value.span());
+            pools.push(Pool { name, table, check, backends });
+        }
+        pools
+    }
+
+    fn backends(&mut self, pool: &DeTable<'_>, title: &str) -> Vec<Table> {
+        let Some(value) = pool.get("backends") else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            let expected = format!("a list of tables; write [[{title}]] with two brackets");
+            self.wrong_type(value, title, expected);
+            return Vec::new();
+        };
+        let mut backends = Vec::new();
+        for item in items.iter() {
+            if let Some(table) = self.as_table(item, title) {
+                backends.push(self.table(Some(table), Section::Backend, title, item.span()));
+            }
+        }
+        backends
+    }
+
+    /// The tables below `[listeners]` or `[pools]`, with their names, in the order of the file.
+    fn named<'t, 'i>(&mut self, root: &'t DeTable<'i>, kind: &str) -> Vec<(String, &'t Spanned<DeValue<'i>>)> {
+        let Some(table) = self.subtable(root, kind, kind) else { return Vec::new() };
+        let mut found = Vec::new();
+        for (key, value) in in_order(table) {
+            let name = key.get_ref().to_string();
+            let slash = name.contains('/').then_some("a name holds no `/`");
+            if let Some(hint) = value::fault_of_name(&name).or(slash) {
+                let problem = Problem::BadValue {
+                    key: kind.to_string(),
+                    found: format!("named {name:?}"),
+                    hint: hint.to_string(),
+                };
+                self.faults.push((key.span(), problem));
+            }
+            found.push((name, value));
+        }
+        found
+    }
+
+    fn subtable<'t, 'i>(&mut self, parent: &'t DeTable<'i>, name: &str, title: &str) -> Option<&'t DeTable<'i>> {
+        self.as_table(parent.get(name)?, title)
+    }
+
+    fn as_table<'t, 'i>(&mut self, value: &'t Spanned<DeValue<'i>>, title: &str) -> Option<&'t DeTable<'i>> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(table),
+            DeValue::Array(_) => {
+                self.wrong_type(value, title, format!("a table; write [{title}] with one bracket"));
+                None
+            }
+            _ => {
+                self.wrong_type(value, title, format!("a table; write [{title}]"));
+                None
+            }
+        }
+    }
+
+    /// Reads the keys of one table, or its defaults where there is none.
+    fn table(&mut self, written: Option<&DeTable<'_>>, section: Section, title: &str, span: Range<usize>) -> Table {
+        let mut values = BTreeMap::new();
+        if let Some(written) = written {
+            for (name, value) in in_order(written) {
+                self.key(section, title, name, value, &mut values);
+            }
+        }
+        for key in keys::of(section) {
+            let absent = written.is_none_or(|written| !written.contains_key(key.name));
+            match key.default {
+                Default::Is(text) => {
+                    values.entry(key.name).or_insert_with(|| (span.clone(), of_list(key.kind, text)));
+                }
+                Default::Required(hint) if absent => {
+                    let table = brackets(section, title);
+                    self.faults.push((span.clone(), Problem::Missing { table, key: key.name, hint }));
+                }
+                Default::Required(_) | Default::Absent => {}
+            }
+        }
+        Table { span, values }
+    }
+
+    /// Reads one key. One that is wrong is reported and then stands at its default.
+    fn key(
+        &mut self,
+        section: Section,
+        title: &str,
+        name: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+        values: &mut BTreeMap<&'static str, (Range<usize>, Value)>,
+    ) {
+        let below: &[&str] = if section == Section::Pool { &["check", "ejection", "backends"] } else { &[] };
+        if below.contains(&name.get_ref().as_ref()) {
+            return;
+        }
+        let Some(key) = keys::find(section, name.get_ref()) else {
+            let known = keys::of(section).map(|key| key.name).chain(below.iter().copied());
+            return self.unknown(name, &brackets(section, title), known, section.title());
+        };
+        match self.decoder.decode(key.kind, value.span(), value.get_ref()) {
+            Err(all) => {
+                let name = if key.name == "type" { format!("{title}.type") } else { key.name.to_string() };
+                let faults = all.into_iter().map(|(span, fault)| (span, problem_of(fault, &name, key.kind)));
+                self.faults.extend(faults);
+            }
+            Ok(found) if is_supported(key, &found) => {
+                values.insert(key.name, (value.span(), found));
+            }
+            Ok(found) => self.faults.push((value.span(), not_yet(key, &found))),
+        }
+    }
+
+    /// Reports an unknown key, with the most helpful hint there is.
+    fn unknown<'k>(
+        &mut self,
+        key: &Spanned<DeString<'_>>,
+        table: &str,
+        known: impl Iterator<Item = &'k str>,
+        place: &str,
+    ) {
+        let name = key.get_ref().to_string();
+        let elsewhere = keys::KEYS.iter().find(|other| other.name == name);
+        let hint = match (value::nearest(&name, known), elsewhere) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(other)) => format!("it belongs into {}", other.section.title()),
+            (None, None) => format!("nothing of {place} is called nearly so; conf/reference.toml has every key"),
+        };
+        self.faults.push((key.span(), Problem::UnknownKey { key: name, table: table.to_string(), hint }));
+    }
+
+    fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, title: &str, expected: String) {
+        let found = value::name_of(value.get_ref());
+        self.faults.push((value.span(), Problem::WrongType { key: title.to_string(), found, expected }));
+    }
+}
+
+fn brackets(section: Section, title: &str) -> String {
+    if section == Section::Backend { format!("[[{title}]]") } else { format!("[{title}]") }
+}
+
+fn problem_of(fault: Fault, key: &str, kind: Kind) -> Problem {
+    let key = key.to_string();
+    match fault {
+        Fault::Type(found) => Problem::WrongType { key, found, expected: value::expected(kind) },
+        Fault::Value(found, hint) => Problem::BadValue { key, found, hint },
+        Fault::NotYet(what, hint) => Problem::NotYet { what, hint },
+        Fault::Variable(why) => Problem::Variable { key, why },
+    }
+}
+
+fn is_supported(key: &Key, found: &Value) -> bool {
+    let is = |text: &&str| of_list(key.kind, text) == *found;
+    match (key.support, key.default) {
+        (Support::Full, _) => true,
+        (Support::Only(more), Default::Is(default)) => is(&default) || more.iter().any(is),
+        (Support::Only(more), _) => more.iter().any(is),
+    }
+}
+
+fn not_yet(key: &Key, found: &Value) -> Problem {
+    let what = match found {
+        Value::Word(word) => format!("`{} = \"{word}\"`", key.name),
+        _ => format!("`{}`", key.name),
+    };
+    let mut now: Vec<&str> = if let Support::Only(more) = key.support { more.to_vec() } else { Vec::new() };
+    if let Default::Is(default) = key.default {
+        now.insert(0, default);
+    }
+    let hint = match now.as_slice() {
+        [only] => format!("leave it out, or write {only}"),
+        several => format!("for now it takes {}", several.join(", ")),
+    };
+    Problem::NotYet { what, hint }
+}
+
+/// A value of the key list. A test reads every one of them, so none can be wrong here.
+fn of_list(kind: Kind, text: &str) -> Value {
+    let decoder = Decoder { env: &|_| None };
+    let decoded = DeValue::parse(text).ok().and_then(|value| decoder.decode(kind, 0..0, value.get_ref()).ok());
+    decoded.unwrap_or_else(|| panic!("the key list holds a value that its own kind does not take: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_and_every_supported_value_is_one_that_its_key_takes() {
+        for key in keys::KEYS {
+            if let Default::Is(text) = key.default {
+                of_list(key.kind, text);
+            }
+            if let Support::Only(more) = key.support {
+                more.iter().for_each(|text| drop(of_list(key.kind, text)));
+            }
+        }
+    }
+}

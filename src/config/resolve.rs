@@ -1,0 +1,253 @@
+//! From what was written to what it means: the one maker of [`Config`].
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Places, Problem};
+use super::model::*;
+use super::raw::{self, Raw, Table};
+use super::value::{self, At, Value};
+use crate::base::address::Address;
+
+/// Resolves a file. What it returns is a configuration only if `faults` is empty afterwards: things that were wrong
+/// before are left out of it, so that what depends on them is still looked at.
+pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Problem>>) -> Config {
+    let config = Config {
+        process: process(&raw.process),
+        log: log(&raw.log),
+        admin: Admin { listen: listen(&raw.admin) },
+        listeners: raw.listeners.iter().filter_map(listener).collect(),
+        pools: raw.pools.iter().map(pool).collect(),
+    };
+    let mut check = Check { places, faults };
+    check.binds(raw, config.admin.listen);
+    check.pools(raw);
+    config
+}
+
+fn process(table: &Table) -> Process {
+    let count = |key| match table.get(key) {
+        Some(Value::Integer(number)) => Some(*number),
+        _ => None,
+    };
+    Process {
+        workers: count("workers").and_then(|number| NonZeroUsize::new(number as usize)),
+        pin_workers: flag(table, "pin_workers"),
+        // 0 is "no limit", and then the descriptor limit is the one there is.
+        connections_max: count("connections_max").filter(|number| *number > 0),
+        shutdown_grace: duration(table, "shutdown_grace"),
+        busy_poll: duration(table, "busy_poll"),
+    }
+}
+
+fn log(table: &Table) -> Log {
+    let level = match word(table, "level") {
+        "error" => LogLevel::Error,
+        "warn" => LogLevel::Warn,
+        "info" => LogLevel::Info,
+        _ => LogLevel::Debug,
+    };
+    Log { level, json: word(table, "format") == "json", to_stdout: word(table, "output") == "stdout" }
+}
+
+fn listen(table: &Table) -> Option<SocketAddr> {
+    match table.get("listen") {
+        Some(Value::Listen(address)) => *address,
+        _ => None,
+    }
+}
+
+/// `None` exactly when something of it was wrong.
+fn listener(raw: &raw::Named) -> Option<Listener> {
+    let Some(Value::Binds(binds)) = raw.table.get("bind") else { return None };
+    let Some(Value::Text(pool)) = raw.table.get("pool") else { return None };
+    let unix_mode = match raw.table.get("unix_mode") {
+        Some(Value::Mode(mode)) => *mode,
+        other => disagree("unix_mode", other),
+    };
+    Some(Listener {
+        name: Arc::from(raw.name.as_str()),
+        binds: binds.iter().map(|(_, address)| address.clone()).collect(),
+        pool: Arc::from(pool.as_str()),
+        unix_mode,
+        backlog: number(&raw.table, "backlog"),
+    })
+}
+
+fn pool(raw: &raw::Pool) -> Pool {
+    let hash_key = match word(&raw.table, "hash_key") {
+        "source_ip" => HashKey::SourceIp,
+        _ => HashKey::SourceIpPort,
+    };
+    let balance = match word(&raw.table, "balance") {
+        "least_conn" => Balance::LeastConn,
+        "consistent_hash" => Balance::ConsistentHash(hash_key),
+        _ => Balance::RoundRobin, // the others were refused before
+    };
+    Pool {
+        name: Arc::from(raw.name.as_str()),
+        balance,
+        limits: limits(&raw.table),
+        close_on_backend_down: word(&raw.table, "on_backend_down") == "close",
+        check: check(&raw.check),
+        backends: raw.backends.iter().filter_map(backend).collect(),
+    }
+}
+
+fn limits(table: &Table) -> Limits {
+    Limits {
+        connect_timeout: duration(table, "connect_timeout"),
+        connect_attempts: number(table, "connect_attempts"),
+        idle_timeout: duration(table, "idle_timeout"),
+        half_close_timeout: duration(table, "half_close_timeout"),
+        lifetime_max: duration(table, "lifetime_max"),
+        keepalive: duration(table, "keepalive"),
+        user_timeout: duration(table, "user_timeout"),
+    }
+}
+
+fn check(table: &Table) -> Option<super::model::Check> {
+    if word(table, "type") == "off" {
+        return None;
+    }
+    Some(super::model::Check {
+        interval: duration(table, "interval"),
+        fast_interval: duration(table, "fast_interval"),
+        down_interval: duration(table, "down_interval"),
+        timeout: duration(table, "timeout"),
+        rise: number(table, "rise"),
+        fall: number(table, "fall"),
+        initial_up: word(table, "initial") == "up",
+        port: Some(number(table, "port")).filter(|port| *port > 0),
+    })
+}
+
+/// `None` exactly when its address was wrong.
+fn backend(table: &Table) -> Option<Backend> {
+    let Some(Value::Address(address)) = table.get("address") else { return None };
+    Some(Backend {
+        name: Arc::from(backend_name(table)?),
+        address: address.clone(),
+        weight: number(table, "weight"),
+        disabled: flag(table, "disabled"),
+    })
+}
+
+/// The name of a backend, or its address.
+fn backend_name(table: &Table) -> Option<String> {
+    match (table.get("name"), table.get("address")) {
+        (Some(Value::Text(name)), _) => Some(name.clone()),
+        (_, Some(Value::Address(address))) => Some(address.to_string()),
+        _ => None,
+    }
+}
+
+fn duration(table: &Table, key: &str) -> Duration {
+    match table.get(key) {
+        Some(Value::Duration(duration)) => *duration,
+        other => disagree(key, other),
+    }
+}
+
+fn flag(table: &Table, key: &str) -> bool {
+    match table.get(key) {
+        Some(Value::Bool(flag)) => *flag,
+        other => disagree(key, other),
+    }
+}
+
+fn word(table: &Table, key: &str) -> &'static str {
+    match table.get(key) {
+        Some(Value::Word(word)) => word,
+        other => disagree(key, other),
+    }
+}
+
+/// A number whose range in the key list fits `N`.
+fn number<N: TryFrom<u64>>(table: &Table, key: &str) -> N {
+    match table.get(key) {
+        Some(Value::Integer(number)) => N::try_from(*number).unwrap_or_else(|_| disagree(key, table.get(key))),
+        other => disagree(key, other),
+    }
+}
+
+/// Every key that is asked for has a default in the list, so a table always holds it; every run of the program and of
+/// the tests comes through here for every key, so a mistake cannot hide.
+fn disagree(key: &str, found: Option<&Value>) -> ! {
+    panic!("the key list and the resolver disagree about `{key}`: {found:?}")
+}
+
+/// What can be wrong between keys.
+struct Check<'a, 't> {
+    places: &'a Places<'t>,
+    faults: &'a mut Vec<At<Problem>>,
+}
+
+impl Check<'_, '_> {
+    /// No address twice; port 0 is another one each time.
+    fn binds(&mut self, raw: &Raw, admin: Option<SocketAddr>) {
+        let mut seen: HashMap<Address, usize> = HashMap::new();
+        let mut all: Vec<(Range<usize>, Address)> = Vec::new();
+        if let Some(address) = admin {
+            all.push((raw.admin.span_of("listen"), Address::Tcp(address)));
+        }
+        for listener in &raw.listeners {
+            if let Some(Value::Binds(binds)) = listener.table.get("bind") {
+                all.extend(binds.iter().cloned());
+            }
+        }
+        all.sort_by_key(|(span, _)| span.start);
+        for (span, address) in all {
+            let any_port = matches!(&address, Address::Tcp(address) if address.port() == 0);
+            let line = self.places.line(span.start);
+            if let (false, Some(line)) = (any_port, seen.insert(address.clone(), line)) {
+                let hint = "every listener, and `admin.listen`, needs an address of its own";
+                self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));
+            }
+        }
+    }
+
+    fn pools(&mut self, raw: &Raw) {
+        if raw.listeners.is_empty() {
+            self.faults.push((0..0, Problem::NoListener));
+        }
+        for listener in &raw.listeners {
+            let Some(Value::Text(pool)) = listener.table.get("pool") else { continue };
+            if raw.pools.iter().any(|known| known.name == *pool) {
+                continue;
+            }
+            let hint = match value::nearest(pool, raw.pools.iter().map(|known| known.name.as_str())) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("add [pools.{pool}] with [[pools.{pool}.backends]]"),
+            };
+            let problem = Problem::UnknownPool { pool: pool.clone(), hint };
+            self.faults.push((listener.table.span_of("pool"), problem));
+        }
+        for pool in &raw.pools {
+            if pool.backends.is_empty() {
+                self.faults.push((pool.table.span.clone(), Problem::EmptyPool(pool.name.clone())));
+            }
+            self.backend_names(pool);
+        }
+    }
+
+    fn backend_names(&mut self, pool: &raw::Pool) {
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for backend in &pool.backends {
+            let Some(name) = backend_name(backend) else { continue };
+            let span = match backend.get("name") {
+                Some(_) => backend.span_of("name"),
+                None => backend.span_of("address"),
+            };
+            let line = self.places.line(span.start);
+            if let Some(line) = seen.insert(name.clone(), line) {
+                let hint = "give each backend of a pool a `name` of its own";
+                self.faults.push((span, Problem::Duplicate { what: format!("the backend name `{name}`"), line, hint }));
+            }
+        }
+    }
+}

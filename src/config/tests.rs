@@ -1,0 +1,338 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::model::*;
+use super::*;
+
+const VALID: &str = r#"
+[process]
+workers = 2
+busy_poll = "50us"
+
+[admin]
+listen = "127.0.0.1:9900"
+
+[listeners.web]
+bind = ["127.0.0.1:7000-7002", "[::1]:7000", "unix:/run/web.sock"]
+pool = "web"
+unix_mode = "0600"
+
+[listeners.db]
+bind = "0.0.0.0:5432"
+pool = "db"
+
+[pools.web]
+balance = "consistent_hash"
+hash_key = "source_ip_port"
+idle_timeout = "0s"
+lifetime_max = "2h"
+
+[pools.web.check]
+type = "off"
+
+[[pools.web.backends]]
+address = "${WEB}:80"
+
+[pools.db]
+on_backend_down = "keep"
+
+[pools.db.check]
+rise = 5
+port = 9
+initial = "down"
+
+[[pools.db.backends]]
+name = "b"
+address = "10.0.0.2:5432"
+weight = 256
+
+[[pools.db.backends]]
+name = "a"
+address = "10.0.0.2:5432"
+weight = 0
+disabled = true
+"#;
+
+fn env(name: &str) -> Option<String> {
+    (name == "WEB").then(|| "10.0.0.9".to_string())
+}
+
+fn read(text: &str) -> Result<Config, Vec<Error>> {
+    load(text, "f.toml", &env)
+}
+
+/// The messages of a configuration that is wrong.
+fn errors(text: &str) -> Vec<String> {
+    read(text).expect_err("it is wrong").iter().map(Error::to_string).collect()
+}
+
+/// A configuration that has only the given lines wrong.
+fn with(pool_lines: &str) -> String {
+    format!(
+        "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n\
+         [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n[pools.p]\n{pool_lines}\n"
+    )
+}
+
+#[test]
+fn a_configuration_means_what_it_says() {
+    let config = read(VALID).unwrap();
+    assert_eq!(config.process.workers.map(|n| n.get()), Some(2));
+    assert_eq!(config.process.busy_poll, Duration::from_micros(50));
+    assert_eq!(config.process.shutdown_grace, Duration::from_secs(30));
+    assert_eq!(config.admin.listen, Some("127.0.0.1:9900".parse().unwrap()));
+    let names: Vec<_> = config.listeners.iter().map(|listener| &*listener.name).collect();
+    assert_eq!(names, ["web", "db"], "the order of the file, not of the alphabet");
+    assert_eq!(config.listeners[0].binds.len(), 5);
+    assert_eq!(config.listeners[0].unix_mode, 0o600);
+    let [web, db] = config.pools.as_slice() else { panic!("two pools") };
+    assert_eq!(web.balance, Balance::ConsistentHash(HashKey::SourceIpPort));
+    assert_eq!(web.limits.idle_timeout, Duration::ZERO);
+    assert_eq!(web.check, None);
+    assert_eq!(&*web.backends[0].name, "10.0.0.9:80");
+    assert!(web.close_on_backend_down && !db.close_on_backend_down);
+    let check = db.check.as_ref().unwrap();
+    assert_eq!((check.rise, check.fall, check.port, check.initial_up), (5, 3, Some(9), false));
+    let backends: Vec<_> = db.backends.iter().map(|b| (&*b.name, b.weight, b.disabled)).collect();
+    assert_eq!(backends, [("b", 256, false), ("a", 0, true)]);
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = read(&with("")).unwrap();
+    let pool = &config.pools[0];
+    assert_eq!(pool.balance, Balance::RoundRobin);
+    assert_eq!(
+        pool.limits,
+        Limits {
+            connect_timeout: Duration::from_secs(3),
+            connect_attempts: 3,
+            idle_timeout: Duration::from_secs(3600),
+            half_close_timeout: Duration::from_secs(60),
+            lifetime_max: Duration::ZERO,
+            keepalive: Duration::from_secs(60),
+            user_timeout: Duration::ZERO,
+        }
+    );
+    assert_eq!(
+        pool.check,
+        Some(Check {
+            interval: Duration::from_secs(2),
+            fast_interval: Duration::from_millis(500),
+            down_interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(1500),
+            rise: 2,
+            fall: 3,
+            initial_up: true,
+            port: None,
+        })
+    );
+    assert_eq!((config.listeners[0].backlog, config.listeners[0].unix_mode), (4096, 0o666));
+    assert_eq!((config.process.workers, config.process.connections_max), (None, None));
+    assert!(config.process.pin_workers && config.admin.listen.is_none() && !config.log.json);
+}
+
+#[test]
+fn every_error_comes_at_once_with_its_place_and_a_hint() {
+    let found = errors(
+        "[listeners.l]\nbind = \"*:80\"\npool = \"q\"\nbacklogg = 1\n[pools.p]\nbalance = \"roundrobin\"\n\
+         idle_timeout = 5\nrise = 2\n[[pools.p.backends]]\nweight = 257\n[prozess]\n[pools.r]\n",
+    );
+    let expected = [
+        "f.toml:2:8: `bind` cannot be \"*:80\"; for every address write `0.0.0.0:80` (IPv4) or `[::]:80` (IPv6)",
+        "f.toml:3:8: there is no pool `q`; did you mean `p`?",
+        "f.toml:4:1: unknown key `backlogg` in [listeners.l]; did you mean `backlog`?",
+        "f.toml:6:11: `balance` cannot be \"roundrobin\"; did you mean \"round_robin\"?",
+        "f.toml:7:16: `idle_timeout` is a whole number; it takes a duration in quotes",
+        "f.toml:8:1: unknown key `rise` in [pools.p]; it belongs into [pools.NAME.check]",
+        "f.toml:9:1: [[pools.p.backends]] has no `address`; add address = \"10.0.0.1:5432\"",
+        "f.toml:10:10: `weight` cannot be 257; it goes from 0 to 256",
+        "f.toml:11:2: unknown key `prozess` in the file; did you mean `process`?",
+        "f.toml:12:1: pool `r` has no backends; add [[pools.r.backends]] with `address`",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n{expected}");
+        assert!(!found.contains('\n'));
+    }
+}
+
+#[test]
+fn broken_toml_is_reported_with_what_else_is_certainly_wrong() {
+    let found = errors("[process]\nworkers = = 3\n[pools.p]\nbalanc = \"x\"\n[listeners.l\npool = 1\n");
+    assert!(found[0].starts_with("f.toml:2:11: not valid TOML"), "{found:#?}");
+    assert!(found.iter().any(|e| e.starts_with("f.toml:4:1: unknown key `balanc`")), "{found:#?}");
+    assert!(found.last().is_some_and(|e| e.starts_with("f.toml:5:13: not valid TOML")), "{found:#?}");
+    assert_eq!(found.len(), 4, "nothing follows from what could not be read: {found:#?}");
+    assert!(errors("a = 1\na = 2\n").iter().any(|e| e.contains("duplicate key")));
+}
+
+#[test]
+fn an_empty_file_says_what_is_missing() {
+    assert_eq!(errors(""), ["f.toml:1:1: there is no listener; add [listeners.NAME] with `bind` and `pool`"]);
+}
+
+#[test]
+fn tables_of_the_wrong_shape_are_explained() {
+    let says = |text: &str, what: &str| {
+        let found = errors(text);
+        assert!(found.iter().any(|e| e.contains(what)), "{what}: {found:#?}");
+    };
+    says("pools = 3", "`pools` is a whole number; it takes a table");
+    says("[[process]]", "write [process] with one bracket");
+    says("[pools.p.backends]\naddress = \"10.0.0.1:1\"", "with two brackets");
+    says("[pools.\"a/b\"]", "holds no `/`");
+    says("[listeners.\"\"]", "at least one character");
+}
+
+#[test]
+fn what_comes_later_is_refused_and_its_default_is_not() {
+    let later = [
+        "balance = \"random\"",
+        "balance = \"failover\"",
+        "hash_balance_factor = 125",
+        "queue_max = 7",
+        "queue_timeout = \"6s\"",
+        "drain_timeout = \"31s\"",
+        "when_all_down = \"use_all\"",
+        "slow_start = \"10s\"",
+        "send_proxy = \"v2\"",
+        "source = \"client\"",
+        "check.type = \"http\"",
+        "check.path = \"/x\"",
+        "check.status = [200, \"300-399\"]",
+        "check.role = \"primary\"",
+        "ejection.failures = 6",
+        "ejection.window = \"1s\"",
+    ];
+    for line in later {
+        let found = errors(&with(line));
+        assert_eq!(found.len(), 1, "{line}: {found:?}");
+        assert!(found[0].starts_with("f.toml:7:") && found[0].contains("is not in this release"), "{found:?}");
+    }
+    let now = [
+        "queue_max = 0",
+        "queue_max = 1024",
+        "queue_timeout = \"0s\"",
+        "drain_timeout = \"30s\"",
+        "check.type = \"off\"",
+        "check.status = [200]",
+        "ejection.failures = 0",
+        "ejection.failures = 5",
+        "send_proxy = \"off\"",
+        "source = \"\"",
+    ];
+    for line in now {
+        assert!(read(&with(line)).is_ok(), "{line}: {:?}", read(&with(line)));
+    }
+    for section in [
+        "process.user = \"nobody\"",
+        "log.output = \"/var/log/x\"",
+        "access_log.output = \"stdout\"",
+        "admin.socket = \"/run/x\"",
+        "listeners.l.allow = [\"10.0.0.0/8\"]",
+        "listeners.l.accept_proxy = \"required\"",
+        "listeners.l.source_rate_max = \"20/s\"",
+    ] {
+        let found = errors(&format!("{section}\n{}", with("").replace("[listeners.l]\n", "[listeners.m]\n")));
+        assert!(found.iter().any(|e| e.starts_with("f.toml:1:") && e.contains("is not in this release")), "{found:?}");
+    }
+    let host = errors(&with("").replace("10.0.0.1:1", "db.example:1"));
+    assert!(host[0].contains("the host name in `address = \"db.example:1\"` is not in this release"), "{host:?}");
+}
+
+#[test]
+fn no_address_and_no_name_is_used_twice() {
+    let admin = VALID.replace("127.0.0.1:9900", "0.0.0.0:5432");
+    assert!(errors(&admin)[0].contains("`0.0.0.0:5432` is already in use on line 7"));
+    let range = VALID.replace("0.0.0.0:5432", "127.0.0.1:7001");
+    assert!(errors(&range)[0].contains("`127.0.0.1:7001` is already in use on line 10"));
+    let names = VALID.replace("name = \"a\"", "name = \"b\"");
+    assert!(errors(&names)[0].contains("the backend name `b` is already in use on line 39"));
+    assert!(errors(&VALID.replace("name = \"b\"\n", "").replace("name = \"a\"\n", ""))[0].contains("10.0.0.2:5432"));
+    assert!(read(&VALID.replace("0.0.0.0:5432", "127.0.0.1:0").replace("[::1]:7000", "127.0.0.1:0")).is_ok());
+}
+
+#[test]
+fn numbers_and_durations_have_their_ranges() {
+    for line in [
+        "connect_attempts = 0",
+        "connect_attempts = -1",
+        "connect_attempts = 99999999999999999999",
+        "keepalive = \"500ms\"",
+        "keepalive = \"32768s\"",
+        "idle_timeout = \"5\"",
+        "idle_timeout = \"9000h\"",
+        "idle_timeout = \"7us\"",
+        "check.interval = \"0s\"",
+        "check.rise = 0",
+        "check.port = 65536",
+        "idle_timeout = 1.5",
+    ] {
+        assert_eq!(errors(&with(line)).len(), 1, "{line}");
+    }
+}
+
+#[test]
+fn an_undefined_variable_is_an_error_where_it_stands() {
+    let found = load(VALID, "f.toml", &|_| None).unwrap_err();
+    assert_eq!(
+        found[0].to_string(),
+        "f.toml:28:11: `address`: the environment variable WEB is not set; set it where ringway starts"
+    );
+}
+
+/// A pool written out, and what it must mean.
+fn any_pool() -> impl Strategy<Value = (String, u32, u16, Duration)> {
+    ("[a-z][a-z0-9_-]{0,20}", 1..=100u32, 0..=256u16, 1..=100_000u64)
+        .prop_map(|(name, attempts, weight, ms)| (name, attempts, weight, Duration::from_millis(ms)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC*") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn no_toml_like_text_makes_it_panic(
+        text in "((\\[{1,2}[a-z.\"]{0,12}\\]{1,2}|[a-z_.]{1,9} = \
+                 ([0-9]{1,4}|\"[a-z0-9:${}]{0,9}\"|\\[[0-9, \"]*\\]|\\{.{0,9}\\}|true))\n){0,12}"
+    ) {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn no_damage_to_a_valid_file_makes_it_panic(
+        at in 0..VALID.len(), cut in 0..40usize, put in "\\PC{0,6}|[\\[\\]\"=\n{}$.]{0,4}"
+    ) {
+        let mut damaged = VALID.to_string();
+        damaged.replace_range(at..(at + cut).min(VALID.len()), &put);
+        if let Err(errors) = read(&damaged) {
+            prop_assert!(!errors.is_empty());
+            for error in errors {
+                let Place::File { line, column, .. } = &error.place else { panic!("it came from a file") };
+                prop_assert!(*line >= 1 && *line <= damaged.lines().count() + 1 && *column >= 1);
+                prop_assert!(!error.to_string().contains('\n'), "{:?}", error);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_valid_means_what_was_written((name, attempts, weight, timeout) in any_pool()) {
+        let text = format!(
+            "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"{name}\"\n[pools.{name}]\nconnect_attempts = {attempts}\n\
+             idle_timeout = \"{}ms\"\nbackends = [{{ address = \"10.0.0.1:1\", weight = {weight} }}]\n",
+            timeout.as_millis()
+        );
+        let config = read(&text).unwrap();
+        let pool = &config.pools[0];
+        prop_assert_eq!(&*pool.name, name.as_str());
+        prop_assert_eq!(pool.limits.connect_attempts, attempts);
+        prop_assert_eq!(pool.limits.idle_timeout, timeout);
+        prop_assert_eq!(pool.backends[0].weight, weight);
+    }
+}

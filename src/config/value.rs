@@ -1,0 +1,396 @@
+//! One value: from what TOML holds to what the key means.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::address;
+use super::keys::{Kind, Span};
+use crate::base::address::Address;
+
+/// What a key holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Bool(bool),
+    Integer(u64),
+    Auto,
+    Duration(Duration),
+    Mode(u32),
+    Word(&'static str),
+    Text(String),
+    Texts(Vec<String>),
+    /// Tokens in a second times 60, so that a rate a minute is whole as well.
+    Rate(u64),
+    /// First and last code of each range.
+    Statuses(Vec<(u16, u16)>),
+    /// Each address with the bytes of the file that it came from.
+    Binds(Vec<(Range<usize>, Address)>),
+    Address(Address),
+    Listen(Option<SocketAddr>),
+}
+
+/// Why there is no value.
+pub(super) enum Fault {
+    /// A TOML type that the key cannot take.
+    Type(&'static str),
+    /// The value as it was written, and what to write instead.
+    Value(String, String),
+    /// A feature that comes later, and what to write today.
+    NotYet(String, String),
+    /// A variable that cannot be replaced.
+    Variable(String),
+}
+
+/// A fault and the bytes where it stands.
+pub(super) type At<T> = (Range<usize>, T);
+
+/// Reads values; knows the environment.
+pub(super) struct Decoder<'a> {
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Decoder<'_> {
+    /// Reads what `kind` takes. Every fault of a list is found, not only the first.
+    pub(super) fn decode(&self, kind: Kind, span: Range<usize>, value: &DeValue<'_>) -> Result<Value, Vec<At<Fault>>> {
+        let here = |fault| vec![(span.clone(), fault)];
+        match (kind, value) {
+            (Kind::Bool, DeValue::Boolean(flag)) => Ok(Value::Bool(*flag)),
+            (Kind::Integer(min, max) | Kind::AutoOr(min, max), DeValue::Integer(number)) => {
+                let known = u64::from_str_radix(number.as_str(), number.radix()).ok();
+                let fits = known.filter(|number| (min..=max).contains(number));
+                fits.map(Value::Integer)
+                    .ok_or_else(|| here(Fault::Value(number.to_string(), format!("it goes from {min} to {max}"))))
+            }
+            (Kind::Binds, DeValue::Array(items)) => self
+                .list(items, |span, text| {
+                    let all = address::binds(text).map_err(|error| bad(text, &error))?;
+                    Ok(all.into_iter().map(|address| (span.clone(), address)).collect())
+                })
+                .map(Value::Binds)
+                .and_then(|value| non_empty(value, &span)),
+            (Kind::Texts, DeValue::Array(items)) => {
+                self.list(items, |_, text| Ok(vec![text.to_string()])).map(Value::Texts)
+            }
+            (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
+            (kind, DeValue::String(text)) if takes_text(kind) => {
+                let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
+                one(kind, &span, &text).map_err(here)
+            }
+            (_, other) => Err(here(Fault::Type(name_of(other)))),
+        }
+    }
+
+    /// Reads a list of texts; one text may stand for several values.
+    fn list<T>(
+        &self,
+        items: &toml::de::DeArray<'_>,
+        read: impl Fn(Range<usize>, &str) -> Result<Vec<T>, Fault>,
+    ) -> Result<Vec<T>, Vec<At<Fault>>> {
+        let (mut values, mut faults) = (Vec::new(), Vec::new());
+        for item in items.iter() {
+            let result = match item.get_ref() {
+                DeValue::String(text) => {
+                    self.substitute(text).map_err(Fault::Variable).and_then(|text| read(item.span(), &text))
+                }
+                other => Err(Fault::Type(name_of(other))),
+            };
+            match result {
+                Ok(more) => values.extend(more),
+                Err(fault) => faults.push((item.span(), fault)),
+            }
+        }
+        if faults.is_empty() { Ok(values) } else { Err(faults) }
+    }
+
+    /// Reads `[200, "300-399"]`.
+    fn statuses(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<(u16, u16)>, Vec<At<Fault>>> {
+        let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
+        let (mut ranges, mut faults) = (Vec::new(), Vec::new());
+        for item in items.iter() {
+            let written = match item.get_ref() {
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::String(text) => text.to_string(),
+                other => {
+                    faults.push((item.span(), Fault::Type(name_of(other))));
+                    continue;
+                }
+            };
+            let (first, last) = written.split_once('-').unwrap_or((&written, &written));
+            match code(first).zip(code(last)).filter(|(first, last)| first <= last) {
+                Some(range) => ranges.push(range),
+                None => {
+                    let hint = "write codes from 100 to 599 and ranges of them, as in [200, \"300-399\"]";
+                    faults.push((item.span(), Fault::Value(written, hint.to_string())));
+                }
+            }
+        }
+        if faults.is_empty() { Ok(ranges) } else { Err(faults) }
+    }
+
+    /// Replaces `${NAME}`; `$${` stands for `${`, any other `$` for itself. What comes in is not read again.
+    fn substitute(&self, text: &str) -> Result<String, String> {
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                out.push_str(&rest[..at - 1]);
+                out.push_str("${");
+                rest = &rest[at + 2..];
+                continue;
+            }
+            out.push_str(&rest[..at]);
+            let (name, after) = rest[at + 2..]
+                .split_once('}')
+                .ok_or("`${` without `}`; a literal `${` is written `$${`".to_string())?;
+            if !is_variable_name(name) {
+                return Err(format!("`{name}` is not the name of a variable; a literal `${{` is written `$${{`"));
+            }
+            let value = (self.env)(name)
+                .ok_or_else(|| format!("the environment variable {name} is not set; set it where ringway starts"))?;
+            out.push_str(&value);
+            rest = after;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+}
+
+/// What a key of this kind takes, for messages.
+pub(super) fn expected(kind: Kind) -> String {
+    match kind {
+        Kind::Bool => "true or false".to_string(),
+        Kind::Integer(min, max) => format!("a number from {min} to {max}"),
+        Kind::AutoOr(min, max) => format!("\"auto\" or a number from {min} to {max}"),
+        Kind::Duration(_) => "a duration in quotes, as in \"250ms\", \"5s\", \"10m\" or \"1h\"".to_string(),
+        Kind::Mode => "an octal mode in quotes, as in \"0600\"".to_string(),
+        Kind::Word(words) => words_of(words),
+        Kind::WordOrPath(words) => format!("{} or a path, in quotes", words_of(words)),
+        Kind::Text | Kind::Name => "a text in quotes".to_string(),
+        Kind::Rate => "a rate in quotes, as in \"20/s\" or \"600/m\"".to_string(),
+        Kind::Texts => "a list of texts, as in [\"10.0.0.0/8\"]".to_string(),
+        Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
+        Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
+        Kind::Target => "an address in quotes, as in \"10.0.0.1:5432\" or \"unix:/run/x.sock\"".to_string(),
+        Kind::IpPortOrOff => "an address in quotes, as in \"127.0.0.1:9900\", or \"\" for none".to_string(),
+    }
+}
+
+/// Reads a text that stands alone.
+fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
+    match kind {
+        Kind::AutoOr(..) if text == "auto" => Ok(Value::Auto),
+        Kind::Duration(limits) => duration(text, limits).map(Value::Duration),
+        Kind::Mode => {
+            mode(text).map(Value::Mode).ok_or_else(|| wrong(text, "write up to 0777 in octal, as in \"0600\""))
+        }
+        Kind::Word(words) => word(text, words).map(Value::Word),
+        Kind::WordOrPath(words) => match word(text, words) {
+            Ok(word) => Ok(Value::Word(word)),
+            Err(_) if text.starts_with('/') => Ok(Value::Text(text.to_string())),
+            Err(fault) => Err(fault),
+        },
+        Kind::Text => Ok(Value::Text(text.to_string())),
+        Kind::Name => match fault_of_name(text) {
+            None => Ok(Value::Text(text.to_string())),
+            Some(why) => Err(wrong(text, why)),
+        },
+        Kind::Rate => rate(text).map(Value::Rate).ok_or_else(|| wrong(text, "write \"20/s\" or \"600/m\"")),
+        Kind::Binds => {
+            let all = address::binds(text).map_err(|error| bad(text, &error))?;
+            Ok(Value::Binds(all.into_iter().map(|address| (span.clone(), address)).collect()))
+        }
+        Kind::Target => address::backend(text).map(Value::Address).map_err(|error| match error {
+            address::Error::HostName(_) => Fault::NotYet(
+                format!("the host name in `address = {}`", quoted(text)),
+                "write the IP address, as in \"10.0.0.1:5432\"".to_string(),
+            ),
+            error => bad(text, &error),
+        }),
+        Kind::IpPortOrOff if text.is_empty() => Ok(Value::Listen(None)),
+        Kind::IpPortOrOff => match address::binds(text).map_err(|error| bad(text, &error))?.as_slice() {
+            [Address::Tcp(address)] => Ok(Value::Listen(Some(*address))),
+            _ => Err(wrong(text, "write one ip:port, as in \"127.0.0.1:9900\"")),
+        },
+        Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Texts | Kind::Statuses => {
+            Err(wrong(text, &format!("write {}", expected(kind))))
+        }
+    }
+}
+
+/// Whether a text can hold what this kind takes; for the others it is a wrong type.
+fn takes_text(kind: Kind) -> bool {
+    !matches!(kind, Kind::Bool | Kind::Integer(..) | Kind::Texts | Kind::Statuses)
+}
+
+/// Why a text cannot be the name of something: names stand in paths, labels and `POOL/BACKEND`.
+pub(super) fn fault_of_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("a name has at least one character")
+    } else if name.len() > 128 {
+        Some("a name has at most 128 bytes")
+    } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        Some("a name holds no blanks and no control characters")
+    } else {
+        None
+    }
+}
+
+fn duration(text: &str, limits: Span) -> Result<Duration, Fault> {
+    let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let unit_us: u64 = match &text[split..] {
+        "us" if limits.step_us == 1 => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        _ => return Err(wrong(text, "write a whole number with its unit: \"250ms\", \"5s\", \"10m\" or \"1h\"")),
+    };
+    let number = text[..split].parse::<u64>().ok();
+    let all_us = number.and_then(|number| number.checked_mul(unit_us));
+    let fits = |us: &u64| match *us {
+        0 => limits.zero,
+        us => (limits.min_us..=limits.max_us).contains(&us) && us.is_multiple_of(limits.step_us),
+    };
+    match all_us.filter(fits) {
+        Some(us) => Ok(Duration::from_micros(us)),
+        None => Err(Fault::Value(quoted(text), format!("it goes {}", limits.range()))),
+    }
+}
+
+fn mode(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let octal = !digits.is_empty() && digits.len() <= 4 && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten().filter(|mode| *mode <= 0o777)
+}
+
+fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Fault> {
+    words.iter().copied().find(|word| *word == text).ok_or_else(|| {
+        let hint = match nearest(text, words.iter().copied()) {
+            Some(word) => format!("did you mean \"{word}\"? It takes {}", words_of(words)),
+            None => format!("it takes {}", words_of(words)),
+        };
+        Fault::Value(quoted(text), hint)
+    })
+}
+
+fn rate(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_once('/')?;
+    let number = number.parse::<u32>().ok().filter(|_| !number.starts_with('+'))?;
+    match unit {
+        "s" => Some(u64::from(number) * 60),
+        "m" => Some(u64::from(number)),
+        _ => None,
+    }
+}
+
+/// The word that was most likely meant, if one is near enough.
+pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = words.map(|word| (strsim::damerau_levenshtein(text, word), word));
+    near.min().filter(|(distance, word)| *distance <= word.len().max(3) / 3).map(|(_, word)| word)
+}
+
+/// A text as TOML writes it on one line, whatever it holds.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+fn words_of(words: &[&str]) -> String {
+    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+fn non_empty(value: Value, span: &Range<usize>) -> Result<Value, Vec<At<Fault>>> {
+    match value {
+        Value::Binds(all) if all.is_empty() => {
+            Err(vec![(span.clone(), Fault::Value("[]".to_string(), "write at least one address".to_string()))])
+        }
+        value => Ok(value),
+    }
+}
+
+fn bad(text: &str, error: &address::Error) -> Fault {
+    Fault::Value(quoted(text), error.to_string())
+}
+
+fn wrong(text: &str, hint: &str) -> Fault {
+    Fault::Value(quoted(text), hint.to_string())
+}
+
+fn is_variable_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+pub(super) fn name_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: Span = Span { zero: true, min_us: 1, max_us: u64::MAX, step_us: 1 };
+
+    fn micros(text: &str) -> Option<u128> {
+        duration(text, ANY).ok().map(|duration| duration.as_micros())
+    }
+
+    #[test]
+    fn durations_are_a_whole_number_and_a_unit() {
+        assert_eq!(micros("250ms"), Some(250_000));
+        assert_eq!(micros("1h"), Some(3_600_000_000));
+        assert_eq!(micros("0s"), Some(0));
+        assert_eq!(micros("7us"), Some(7));
+        for text in
+            ["", "5", "s", "-5s", "1.5s", "5 s", "1m30s", "5S", "99999999999999999999s", "18446744073709551615h"]
+        {
+            assert_eq!(micros(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced_once_and_can_be_escaped() {
+        let env = |name: &str| (name == "HOST").then(|| "10.0.0.1${HOST}".to_string());
+        let decoder = Decoder { env: &env };
+        assert_eq!(decoder.substitute("a${HOST}:1$").as_deref(), Ok("a10.0.0.1${HOST}:1$"));
+        assert_eq!(decoder.substitute("$${HOST} $5 $$").as_deref(), Ok("${HOST} $5 $$"));
+        assert!(decoder.substitute("${PORT}").is_err_and(|why| why.contains("PORT is not set")));
+        assert!(decoder.substitute("${HOST").is_err());
+        assert!(decoder.substitute("${HO ST}").is_err());
+        assert!(decoder.substitute("${}").is_err());
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(mode("0666"), Some(0o666));
+        assert_eq!(mode("0o600"), Some(0o600));
+        for text in ["", "0888", "1777", "rw", "00600", "-600"] {
+            assert_eq!(mode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_a_second_is_sixty_a_minute() {
+        assert_eq!(rate("1/s"), rate("60/m"));
+        for text in ["20", "20/h", "/s", "+1/s", "-1/s", "1.5/s"] {
+            assert_eq!(rate(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The receive buffers of a worker: one ring of provided buffers that all its sessions share.
+//!
+//! The kernel takes a buffer when it has bytes for it, so an idle session holds none. A filled buffer is known by a
+//! [`Lease`]; releasing it gives it back to the kernel. Address space for the most buffers there can ever be is
+//! reserved once, memory is taken in blocks when the ring runs dry: running dry costs a factor of 4 to 10
+//! (docs/performance.md), unused memory costs nothing.
+//!
+//! With the feature `paranoid`, a released buffer is made inaccessible and another one is given to the kernel in its
+//! place later. An operation still in flight on a released buffer then fails with EFAULT instead of corrupting a stream.
+
+use std::io;
+
+use io_uring::types::BufRingEntry;
+
+use super::ring::Ring;
+use crate::base::lease::{BUFFER_LEN, Lease};
+
+/// Number of the one buffer group.
+pub const GROUP: u16 = 1;
+/// Entries of the ring: the most buffers that can be posted at once.
+const ENTRIES: u16 = 1024;
+/// Buffers posted at first; doubled whenever the kernel runs dry within one turn.
+const POSTED_MIN: u16 = 256;
+/// Buffers that memory is taken for at once.
+const BLOCK: u16 = 64;
+/// Half a GiB of buffers.
+const BUFFERS_MAX: u16 = 32768;
+
+/// See the module.
+pub struct Buffers {
+    entries: *mut BufRingEntry,
+    memory: *mut u8,
+    tail: u16,
+    published: u16,
+    /// Buffers that memory was taken for.
+    count: u16,
+    /// Buffers the kernel may fill, and how many there should be.
+    posted: u16,
+    posted_target: u16,
+    /// Free buffers that are not posted. The last one in is the first one out: it is in the cache.
+    spare: Vec<u16>,
+    #[cfg(feature = "paranoid")]
+    quarantine: std::collections::VecDeque<u16>,
+}
+
+impl Buffers {
+    /// Maps the ring and the first buffers, and registers them.
+    pub fn new(ring: &Ring) -> io::Result<Buffers> {
+        let entries = map(size_of::<BufRingEntry>() * ENTRIES as usize, libc::PROT_READ | libc::PROT_WRITE)?;
+        let memory = map(BUFFER_LEN * BUFFERS_MAX as usize, libc::PROT_NONE)?;
+        let mut buffers = Buffers {
+            entries: entries.cast(),
+            memory,
+            tail: 0,
+            published: 0,
+            count: 0,
+            posted: 0,
+            posted_target: POSTED_MIN,
+            spare: Vec::new(),
+            #[cfg(feature = "paranoid")]
+            quarantine: std::collections::VecDeque::new(),
+        };
+        // SAFETY: the mapping is as long as the number of entries says, page aligned, and lives as long as `Buffers`,
+        // which the worker drops after its ring.
+        unsafe { ring.io().submitter().register_buf_ring_with_flags(entries as u64, ENTRIES, GROUP, 0) }?;
+        while buffers.count < POSTED_MIN {
+            buffers.grow()?;
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    /// The kernel took a buffer.
+    #[inline]
+    pub fn taken(&mut self) {
+        debug_assert!(self.posted > 0);
+        self.posted -= 1;
+    }
+
+    /// The kernel ran dry: more buffers are posted from now on.
+    pub fn ran_dry(&mut self) {
+        self.posted_target = (self.posted_target * 2).min(ENTRIES);
+    }
+
+    /// Buffers the kernel may fill before it runs dry.
+    #[inline]
+    pub fn available(&self) -> u16 {
+        self.posted
+    }
+
+    /// Buffers that memory was taken for.
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Whether so much is leased that sessions should hold less each: half of all there can be.
+    #[inline]
+    pub fn scarce(&self) -> bool {
+        self.count > BUFFERS_MAX / 2
+    }
+
+    /// Takes a buffer back. The kernel sees it after [`Buffers::publish`].
+    #[inline]
+    pub fn release(&mut self, buffer: u16) {
+        debug_assert!(buffer < self.count);
+        #[cfg(feature = "paranoid")]
+        let Some(buffer) = self.exchange(buffer) else { return };
+        self.spare.push(buffer);
+    }
+
+    /// Posts free buffers up to the target, taking memory for more where none is free. To be called before entering
+    /// the kernel.
+    #[inline]
+    pub fn publish(&mut self) {
+        while self.posted < self.posted_target {
+            match self.spare.pop() {
+                Some(buffer) => self.post(buffer),
+                // Without memory, sessions wait for a release.
+                None if self.grow().is_err() => break,
+                None => {}
+            }
+        }
+        if self.tail != self.published {
+            // SAFETY: `entries` is the start of the ring's mapping, where the kernel expects the tail.
+            let tail = unsafe { BufRingEntry::tail(self.entries) };
+            // SAFETY: the tail is an aligned u16 that the kernel only reads.
+            let tail = unsafe { &*tail.cast::<std::sync::atomic::AtomicU16>() };
+            tail.store(self.tail, std::sync::atomic::Ordering::Release);
+            self.published = self.tail;
+        }
+    }
+
+    /// Takes memory for another block. An error is the kernel's refusal of memory, or that the limit is reached.
+    #[cold]
+    fn grow(&mut self) -> io::Result<()> {
+        if self.count > BUFFERS_MAX - BLOCK {
+            return Err(io::Error::from(io::ErrorKind::OutOfMemory));
+        }
+        let first = self.count;
+        protect(self.address(first), BUFFER_LEN * BLOCK as usize, libc::PROT_READ | libc::PROT_WRITE)?;
+        populate(self.address(first), BUFFER_LEN * BLOCK as usize);
+        self.count += BLOCK;
+        self.spare.extend(first..first + BLOCK);
+        Ok(())
+    }
+
+    /// The bytes of a lease.
+    #[inline]
+    pub fn bytes(&self, lease: Lease) -> &[u8] {
+        assert!(lease.buffer < self.count && lease.end() <= BUFFER_LEN);
+        let first = self.address(lease.buffer).wrapping_add(lease.start as usize);
+        // SAFETY: in bounds by the assertion; the kernel does not write to a buffer that is leased.
+        unsafe { std::slice::from_raw_parts(first, lease.len as usize) }
+    }
+
+    /// Copies the bytes of `from` behind those of `to`, which must have room, in another buffer.
+    #[inline]
+    pub fn append(&mut self, from: Lease, to: Lease) {
+        assert!(from.buffer < self.count && from.end() <= BUFFER_LEN);
+        assert!(to.buffer < self.count && to.end() + from.len as usize <= BUFFER_LEN);
+        assert_ne!(from.buffer, to.buffer);
+        let source = self.address(from.buffer).wrapping_add(from.start as usize);
+        let target = self.address(to.buffer).wrapping_add(to.end());
+        // SAFETY: both ranges are in bounds by the assertions, and in different buffers.
+        unsafe { std::ptr::copy_nonoverlapping(source, target, from.len as usize) };
+    }
+
+    #[inline]
+    fn address(&self, buffer: u16) -> *mut u8 {
+        self.memory.wrapping_add(buffer as usize * BUFFER_LEN)
+    }
+
+    #[inline]
+    fn post(&mut self, buffer: u16) {
+        let address = self.address(buffer) as u64;
+        let slot = (self.tail & (ENTRIES - 1)) as usize;
+        // SAFETY: `slot` is below the number of entries.
+        let entry = unsafe { self.entries.add(slot) };
+        // SAFETY: the kernel does not read entries beyond the tail it was shown.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(address);
+        entry.set_len(BUFFER_LEN as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+        self.posted += 1;
+    }
+
+    /// Puts `buffer` away, inaccessible, and returns the one that has been away for long enough.
+    #[cfg(feature = "paranoid")]
+    fn exchange(&mut self, buffer: u16) -> Option<u16> {
+        const AWAY: usize = 128;
+        let hidden = protect(self.address(buffer), BUFFER_LEN, libc::PROT_NONE);
+        debug_assert!(hidden.is_ok());
+        self.quarantine.push_back(buffer);
+        let oldest = if self.quarantine.len() > AWAY { self.quarantine.pop_front()? } else { return None };
+        let shown = protect(self.address(oldest), BUFFER_LEN, libc::PROT_READ | libc::PROT_WRITE);
+        debug_assert!(shown.is_ok());
+        Some(oldest)
+    }
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, of this length, and the ring that used it is gone.
+        unsafe { libc::munmap(self.entries.cast(), size_of::<BufRingEntry>() * ENTRIES as usize) };
+        // SAFETY: as above.
+        unsafe { libc::munmap(self.memory.cast(), BUFFER_LEN * BUFFERS_MAX as usize) };
+    }
+}
+
+fn map(len: usize, protection: i32) -> io::Result<*mut u8> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh anonymous mapping touches nothing that exists.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+    if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address.cast()) }
+}
+
+fn protect(address: *mut u8, len: usize, protection: i32) -> io::Result<()> {
+    // SAFETY: only called on parts of our own mapping.
+    if unsafe { libc::mprotect(address.cast(), len, protection) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Takes the memory now rather than at the first byte of a session; a refusal is no error.
+fn populate(address: *mut u8, len: usize) {
+    // SAFETY: only called on parts of our own mapping, which it leaves as they are.
+    unsafe { libc::madvise(address.cast(), len, libc::MADV_POPULATE_WRITE) };
+}

@@ -1,0 +1,135 @@
+//! Typed operations: each method queues one.
+
+use io_uring::{opcode, squeue, types};
+
+use super::Fd;
+use super::buffers::{Buffers, GROUP};
+use super::ring::Ring;
+use super::socket::Destination;
+use super::token::{Operation, Token};
+use crate::base::lease::Lease;
+
+const SOCKET_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+
+impl Ring {
+    /// Receives into the worker's shared buffers until `credit` bytes or more have come, then ends by itself (Linux
+    /// 6.17, commit 0ebc9a7e). It overdraws the credit by less than one buffer.
+    #[inline]
+    pub fn recv_multi(&mut self, fd: Fd, credit: u32, token: Token) {
+        let entry = opcode::RecvMulti::new(types::Fd(fd.0), GROUP).build().user_data(token.pack());
+        self.push(&with_total_limit(entry, credit));
+    }
+
+    /// Receives into one of the worker's shared buffers, once. With `poll_first` it does not try before the socket
+    /// says it is readable, and takes its buffer only then.
+    #[inline]
+    pub fn recv_once(&mut self, fd: Fd, poll_first: bool, token: Token) {
+        let priority = if poll_first { POLL_FIRST } else { 0 };
+        let entry = opcode::Recv::new(types::Fd(fd.0), std::ptr::null_mut(), 0)
+            .buf_group(GROUP)
+            .ioprio(priority)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Sends the bytes of `lease`, waiting for room. The lease must not be released before this completes.
+    #[inline]
+    pub fn send(&mut self, fd: Fd, buffers: &Buffers, lease: Lease, token: Token) {
+        let bytes = buffers.bytes(lease);
+        let entry = opcode::Send::new(types::Fd(fd.0), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Completes once when the socket can be read, or its peer has finished, or urgent data is there.
+    pub fn poll_readable(&mut self, fd: Fd, token: Token) {
+        self.poll(fd, (libc::POLLIN | libc::POLLRDHUP | libc::POLLPRI) as u32, token);
+    }
+
+    /// Completes once when the socket can be written.
+    pub fn poll_writable(&mut self, fd: Fd, token: Token) {
+        self.poll(fd, libc::POLLOUT as u32, token);
+    }
+
+    fn poll(&mut self, fd: Fd, events: u32, token: Token) {
+        self.push(&opcode::PollAdd::new(types::Fd(fd.0), events).build().user_data(token.pack()));
+    }
+
+    /// Connects. The kernel copies the address when the operation is submitted, so `to` must live until the next
+    /// [`Ring::enter`]; addresses of backends live as long as the worker.
+    pub fn connect(&mut self, fd: Fd, to: &Destination, token: Token) {
+        let entry = opcode::Connect::new(types::Fd(fd.0), to.as_ptr().cast(), to.len()).build().user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Accepts until it fails; accepted sockets are non-blocking (for splice) and close on exec.
+    pub fn accept_multi(&mut self, fd: Fd, token: Token) {
+        self.push(&opcode::AcceptMulti::new(types::Fd(fd.0)).flags(SOCKET_FLAGS).build().user_data(token.pack()));
+    }
+
+    /// Accepts one connection.
+    pub fn accept_once(&mut self, fd: Fd, token: Token) {
+        let entry = opcode::Accept::new(types::Fd(fd.0), std::ptr::null_mut(), std::ptr::null_mut())
+            .flags(SOCKET_FLAGS)
+            .build()
+            .user_data(token.pack());
+        self.push(&entry);
+    }
+
+    /// Closes; completes only if that failed. Nothing may be in flight on the descriptor.
+    pub fn close(&mut self, fd: Fd) {
+        let entry = opcode::Close::new(types::Fd(fd.0))
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Token::plain(Operation::Forget, fd.0 as u32).pack());
+        self.push(&entry);
+    }
+
+    /// Cancels everything in flight on the descriptor.
+    pub fn cancel_all(&mut self, fd: Fd, token: Token) {
+        let which = types::CancelBuilder::fd(types::Fd(fd.0)).all();
+        self.push(&opcode::AsyncCancel2::new(which).build().user_data(token.pack()));
+    }
+
+    /// Cancels the one operation that has this token; completes only if that failed, which means it is already over.
+    pub fn cancel(&mut self, which: Token) {
+        let entry = opcode::AsyncCancel::new(which.pack())
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(Token::plain(Operation::Forget, 0).pack());
+        self.push(&entry);
+    }
+
+    /// Completes with [`Operation::Wake`] when the event descriptor is signalled.
+    pub fn watch(&mut self, event: &super::system::Event) {
+        let token = Token::plain(Operation::Wake, 0);
+        self.push(&opcode::PollAdd::new(types::Fd(event.fd().0), libc::POLLIN as u32).build().user_data(token.pack()));
+    }
+
+    /// Posts a completion to another ring: `result` with the token `there`. Fails here, with `failed`, if it cannot.
+    pub fn message(&mut self, ring: Fd, result: i32, there: Token, failed: Token) {
+        let entry = opcode::MsgRingData::new(types::Fd(ring.0), result, there.pack(), None)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(failed.pack());
+        self.push(&entry);
+    }
+}
+
+/// `IORING_RECVSEND_POLL_FIRST`.
+const POLL_FIRST: u16 = 1;
+
+/// Sets `sqe->optlen`, which io-uring 0.7 has no name for.
+#[inline]
+fn with_total_limit(entry: squeue::Entry, limit: u32) -> squeue::Entry {
+    const OPTLEN_WORD: usize = 44 / 4;
+    // SAFETY: `Entry` is `repr(C)` over the kernel's 64-byte `struct io_uring_sqe`, plain integers throughout.
+    let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };
+    words[OPTLEN_WORD] = limit;
+    // SAFETY: as above, in the other direction.
+    unsafe { std::mem::transmute::<[u32; 16], squeue::Entry>(words) }
+}

@@ -1,0 +1,155 @@
+//! The pipes of a worker: where bytes of a bulk stream stay in the kernel on their way.
+//!
+//! Pipes are costly to make (two system calls, two descriptors, a quota of pages for each user) and quick to lend. A
+//! pipe that goes back must be empty; one that is not is closed, so no byte can reach another session.
+
+use std::io;
+
+use super::Fd;
+use crate::base::lease::{Moved, PipeId};
+
+/// Sizes to ask for, best first. Without CAP_SYS_RESOURCE a user has 64 MiB of pipes (pipe-user-pages-soft).
+const SIZES: [i32; 3] = [1 << 20, 1 << 19, 1 << 18];
+/// Empty pipes that are kept.
+const SPARE_MAX: usize = 32;
+
+struct Pipe {
+    read: Fd,
+    write: Fd,
+    capacity: u32,
+}
+
+/// See the module.
+pub struct Pipes {
+    pipes: Vec<Option<Pipe>>,
+    spare: Vec<PipeId>,
+    vacant: Vec<PipeId>,
+    /// Pipes lent or spare are never more than this.
+    pipes_max: u16,
+}
+
+impl Pipes {
+    /// No pipe yet, and never more than `pipes_max`.
+    pub fn new(pipes_max: u16) -> Pipes {
+        Pipes { pipes: Vec::new(), spare: Vec::new(), vacant: Vec::new(), pipes_max }
+    }
+
+    /// Lends a pipe and says how many bytes it takes; `None` if no large one is to be had.
+    pub fn borrow(&mut self) -> Option<(PipeId, u32)> {
+        if let Some(id) = self.spare.pop() {
+            return self.pipe(id).map(|pipe| (id, pipe.capacity));
+        }
+        let id = match self.vacant.pop() {
+            Some(id) => id,
+            None if self.pipes.len() < self.pipes_max as usize => {
+                self.pipes.push(None);
+                PipeId((self.pipes.len() - 1) as u16)
+            }
+            None => return None,
+        };
+        match open() {
+            Some(pipe) => {
+                let capacity = pipe.capacity;
+                self.pipes[id.0 as usize] = Some(pipe);
+                Some((id, capacity))
+            }
+            None => {
+                self.vacant.push(id);
+                None
+            }
+        }
+    }
+
+    /// Takes an empty pipe back.
+    pub fn give_back(&mut self, id: PipeId) {
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(id);
+        } else {
+            self.destroy(id);
+        }
+    }
+
+    /// Closes a pipe with whatever is in it.
+    pub fn destroy(&mut self, id: PipeId) {
+        if let Some(pipe) = self.pipes[id.0 as usize].take() {
+            close(pipe.read);
+            close(pipe.write);
+            self.vacant.push(id);
+        }
+    }
+
+    /// Closes the pipes nobody uses, for their descriptors.
+    pub fn shrink(&mut self) {
+        while let Some(id) = self.spare.pop() {
+            self.destroy(id);
+        }
+    }
+
+    /// Pipes that are lent.
+    pub fn lent(&self) -> usize {
+        self.pipes.len() - self.vacant.len() - self.spare.len()
+    }
+
+    /// Moves up to `len` bytes from a socket into a pipe.
+    pub fn fill(&self, id: PipeId, from: Fd, len: u32) -> Moved {
+        self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len))
+    }
+
+    /// Moves up to `len` bytes from a pipe into a socket.
+    pub fn drain(&self, id: PipeId, to: Fd, len: u32) -> Moved {
+        self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(pipe.read, to, len))
+    }
+
+    fn pipe(&self, id: PipeId) -> Option<&Pipe> {
+        self.pipes.get(id.0 as usize)?.as_ref()
+    }
+}
+
+impl Drop for Pipes {
+    fn drop(&mut self) {
+        for id in 0..self.pipes.len() {
+            self.destroy(PipeId(id as u16));
+        }
+    }
+}
+
+fn open() -> Option<Pipe> {
+    let mut ends = [0i32; 2];
+    // SAFETY: `ends` has room for the two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) } != 0 {
+        return None;
+    }
+    let [read, write] = ends.map(Fd);
+    for size in SIZES {
+        // SAFETY: a plain call on a descriptor that is ours.
+        let capacity = unsafe { libc::fcntl(write.0, libc::F_SETPIPE_SZ, size) };
+        if capacity >= size {
+            return Some(Pipe { read, write, capacity: capacity as u32 });
+        }
+    }
+    // A small pipe makes splicing slower than copying.
+    close(read);
+    close(write);
+    None
+}
+
+fn close(fd: Fd) {
+    // SAFETY: a plain call on a descriptor that is ours and used no more.
+    unsafe { libc::close(fd.0) };
+}
+
+/// Never SPLICE_F_MORE: on the last hop it acts like TCP_CORK, 200 ms of it.
+#[inline]
+fn splice(from: Fd, to: Fd, len: u32) -> Moved {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    // SAFETY: no memory of ours is involved.
+    let moved = unsafe { libc::splice(from.0, std::ptr::null_mut(), to.0, std::ptr::null_mut(), len as usize, flags) };
+    if moved >= 0 {
+        return Moved::Bytes(moved as u32);
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR) => Moved::WouldBlock,
+        Some(errno) => Moved::Failed(errno),
+        None => Moved::WouldBlock,
+    }
+}

@@ -1,0 +1,105 @@
+//! Tries what the data plane needs, for real, because a kernel may allow the set-up of a ring and refuse its use.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::buffers::Buffers;
+use super::features::{Features, kernel_version};
+use super::ring::{Completion, Ring, Wait};
+use super::socket;
+use super::token::{Operation, Token};
+
+/// What `ringway doctor` prints.
+pub struct Report {
+    /// Whether a ring can be made and used; the error says why not and what to do.
+    pub setup: Result<(), String>,
+    /// Each optional feature and whether it is there.
+    pub features: Vec<(&'static str, bool)>,
+}
+
+/// Makes a ring, a buffer ring and moves a few bytes.
+pub fn report() -> Report {
+    match try_out() {
+        Ok(features) => {
+            Report { setup: Ok(()), features: vec![("credit for multishot receive (6.17)", features.recv_credit)] }
+        }
+        Err(error) => Report { setup: Err(explain(&error)), features: Vec::new() },
+    }
+}
+
+/// The features of this kernel, found by use: a multishot receive with a credit of 4 bytes must end
+/// by itself when 8 come (it may overdraw by less than a buffer; kernels before 6.17 refuse it with EINVAL).
+pub fn try_out() -> io::Result<Features> {
+    let mut ring = Ring::new()?;
+    let mut buffers = Buffers::new(&ring)?;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
+    socket::send(socket::number(&theirs), b"ringway!");
+    ring.recv_multi(socket::number(&ours), 4, Token::plain(Operation::RecvClient, 0));
+    let mut completed: Vec<Completion> = Vec::new();
+    for _ in 0..4 {
+        ring.enter(Wait::For(50_000_000))?;
+        ring.completions(&mut completed);
+        if completed.iter().any(|completion| !completion.more()) {
+            break;
+        }
+    }
+    for completion in completed.iter().filter_map(Completion::buffer) {
+        buffers.taken();
+        buffers.release(completion);
+    }
+    let recv_credit = match completed.first() {
+        None => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+        Some(first) if first.result == -libc::EINVAL => false,
+        Some(first) if first.result < 0 => return Err(io::Error::from_raw_os_error(-first.result)),
+        Some(first) => !first.more(),
+    };
+    drop(ring);
+    Ok(Features { recv_credit })
+}
+
+/// Why io_uring cannot be used here, and what to do about it.
+pub fn explain(error: &io::Error) -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let seccomp = read("/proc/self/status").lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with('0'));
+    let disabled = read("/proc/sys/kernel/io_uring_disabled");
+    let (major, minor) = kernel_version();
+    let cause = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) if disabled.trim() == "2" => {
+            "kernel.io_uring_disabled is 2: allow it with `sysctl kernel.io_uring_disabled=0`".to_owned()
+        }
+        Some(libc::EPERM | libc::EACCES) if disabled.trim() == "1" => {
+            "kernel.io_uring_disabled is 1: put ringway's group into kernel.io_uring_group, or set it to 0".to_owned()
+        }
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) if seccomp => {
+            "a seccomp profile forbids it (Docker and containerd do by default): run with a profile that allows \
+             io_uring_setup, io_uring_enter and io_uring_register"
+                .to_owned()
+        }
+        Some(libc::ENOSYS) => format!("this kernel ({major}.{minor}) has none: Linux 6.1 or newer is needed"),
+        Some(libc::EINVAL) => format!("this kernel ({major}.{minor}) is too old: Linux 6.1 or newer is needed"),
+        Some(libc::ENOMEM) => {
+            "not enough locked memory: raise it (`ulimit -l`, LimitMEMLOCK= in systemd) to 64 MiB or more".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    format!("io_uring cannot be used: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_can_be_made_can_be_used() {
+        let report = report();
+        if let Err(error) = &report.setup {
+            println!("skipped: {error}");
+            return;
+        }
+        assert_eq!(report.features.len(), 1);
+        if kernel_version() >= (6, 17) {
+            assert!(report.features[0].1, "6.17 has the credit");
+        }
+    }
+}

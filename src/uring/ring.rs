@@ -1,0 +1,205 @@
+//! One ring: set-up with the newest flags the kernel takes, submission, waiting.
+
+use std::io;
+
+use io_uring::types::Timespec;
+use io_uring::{IoUring, cqueue, squeue};
+
+use super::token::Token;
+
+const SQ_ENTRIES: u32 = 4096;
+const CQ_ENTRIES: u32 = 65536;
+
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 8;
+const ENTER_REGISTERED_RING: u32 = 16;
+const ENTER_NO_IOWAIT: u32 = 128;
+const REGISTER_RING_FDS: libc::c_uint = 20;
+
+/// A completion, decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion {
+    /// What it belongs to.
+    pub token: Token,
+    /// Bytes, a descriptor, or a negative errno.
+    pub result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// The operation stays armed: more completions of this token follow.
+    #[inline]
+    pub fn more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The socket had still more to read.
+    #[inline]
+    pub fn nonempty(&self) -> bool {
+        cqueue::sock_nonempty(self.flags)
+    }
+
+    /// The buffer that was filled.
+    #[inline]
+    pub fn buffer(&self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+}
+
+/// How long [`Ring::enter`] may sleep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wait {
+    /// Submit, run what is due, come back.
+    No,
+    /// Until one completion is there.
+    Forever,
+    /// Until one completion is there or so many nanoseconds have passed.
+    For(u64),
+}
+
+/// One io_uring, entered only by the thread that made it.
+pub struct Ring {
+    io: IoUring,
+    /// What enter is called on: the ring's descriptor, or its index when it is registered.
+    enter_fd: i32,
+    enter_flags: u32,
+}
+
+impl Ring {
+    /// Sets up a ring, without the newest flags where the kernel refuses them. Must be called on the thread that will
+    /// use it (SINGLE_ISSUER).
+    pub fn new() -> io::Result<Ring> {
+        let io = match build(true) {
+            // NO_SQARRAY came with 6.6.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false)?,
+            other => other?,
+        };
+        // A tripwire rather than a limit: nothing we submit should ever need a kernel worker thread.
+        let _ = io.submitter().register_iowq_max_workers(&mut [1, 1]);
+        let mut enter_flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+        if io.params().is_feature_no_iowait() {
+            enter_flags |= ENTER_NO_IOWAIT;
+        }
+        let mut enter_fd = fd_of(&io);
+        if let Some(index) = register_ring_fd(enter_fd) {
+            enter_fd = index;
+            enter_flags |= ENTER_REGISTERED_RING;
+        }
+        Ok(Ring { io, enter_fd, enter_flags })
+    }
+
+    /// The ring's descriptor, for messages from other rings.
+    pub fn fd(&self) -> super::Fd {
+        super::Fd(fd_of(&self.io))
+    }
+
+    pub(super) fn io(&self) -> &IoUring {
+        &self.io
+    }
+
+    /// Queues an operation for the next [`Ring::enter`]; enters the kernel itself when the queue is full.
+    #[inline]
+    pub(super) fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: entries are made by `op` only, whose builders name memory that outlives the operation.
+            if unsafe { self.io.submission().push(entry) }.is_ok() {
+                return;
+            }
+            // An error here is a full completion queue or an interruption; both pass.
+            let _ = self.enter(Wait::No);
+        }
+    }
+
+    /// Submits what is queued, lets the kernel run its deferred work and waits as told.
+    ///
+    /// GETEVENTS is always passed: without it deferred work is not run, and a worker with local work to do would
+    /// starve every completion.
+    pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let to_submit = self.io.submission().len() as u32;
+        let (want, timeout) = match wait {
+            Wait::No => (0, None),
+            Wait::Forever => (1, None),
+            Wait::For(ns) => (1, Some(Timespec::new().sec(ns / 1_000_000_000).nsec((ns % 1_000_000_000) as u32))),
+        };
+        let timeout_address = timeout.as_ref().map_or(0, |timeout| std::ptr::from_ref(timeout) as u64);
+        let argument = GetEventsArg { sigmask: 0, sigmask_size: 0, min_wait_us: 0, timeout_address };
+        // SAFETY: the ring is ours, and `argument` and `timeout` live until the call returns.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.enter_fd,
+                to_submit,
+                want,
+                self.enter_flags,
+                &raw const argument,
+                size_of::<GetEventsArg>(),
+            )
+        };
+        if result >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // Time passed, a signal came, or completions must be taken first: the caller's next step anyway.
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Moves everything completed to `out`, in order.
+    #[inline]
+    pub fn completions(&mut self, out: &mut Vec<Completion>) {
+        for entry in self.io.completion() {
+            if let Some(token) = Token::unpack(entry.user_data()) {
+                out.push(Completion { token, result: entry.result(), flags: entry.flags() });
+            }
+        }
+    }
+
+    /// Whether something has completed.
+    #[inline]
+    pub fn is_ready(&mut self) -> bool {
+        !self.io.completion().is_empty()
+    }
+}
+
+/// `struct io_uring_getevents_arg`.
+#[repr(C)]
+struct GetEventsArg {
+    sigmask: u64,
+    sigmask_size: u32,
+    min_wait_us: u32,
+    timeout_address: u64,
+}
+
+/// `struct io_uring_rsrc_update`.
+#[repr(C)]
+struct ResourceUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+fn build(no_sqarray: bool) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp().setup_cqsize(CQ_ENTRIES);
+    if no_sqarray {
+        builder.setup_no_sqarray();
+    }
+    builder.dontfork();
+    builder.build(SQ_ENTRIES)
+}
+
+fn fd_of(io: &IoUring) -> i32 {
+    std::os::fd::AsRawFd::as_raw_fd(io)
+}
+
+/// Registers the ring's descriptor with the calling thread, which saves a reference count an enter. `None` where the
+/// kernel cannot (before 5.18).
+fn register_ring_fd(fd: i32) -> Option<i32> {
+    let mut update = ResourceUpdate { offset: u32::MAX, reserved: 0, data: fd as u64 };
+    // SAFETY: `update` is one `io_uring_rsrc_update` and lives until the call returns.
+    let registered =
+        unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, &raw mut update, 1u32) };
+    (registered == 1).then_some(update.offset as i32)
+}

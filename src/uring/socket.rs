@@ -1,0 +1,207 @@
+//! Sockets: making them, setting them up, and the calls that must not go through the ring.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+use super::Fd;
+use crate::base::address::Address;
+use crate::base::lease::Moved;
+
+/// Where to connect to, as the kernel wants it.
+pub struct Destination {
+    address: SockAddr,
+    domain: Domain,
+}
+
+impl Destination {
+    /// Fails for a path that is too long for a unix socket.
+    pub fn new(address: &Address) -> io::Result<Destination> {
+        let address = sockaddr(address)?;
+        Ok(Destination { domain: address.domain(), address })
+    }
+
+    pub(super) fn as_ptr(&self) -> *const socket2::SockAddrStorage {
+        self.address.as_ptr().cast()
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.address.len()
+    }
+
+    /// A unix socket connects at once or not at all, so it is not worth the ring.
+    pub fn is_unix(&self) -> bool {
+        self.domain == Domain::UNIX
+    }
+}
+
+/// What a session's sockets are set to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Idle time before keepalive probes; zero: none.
+    pub keepalive: Duration,
+    /// TCP_USER_TIMEOUT; zero: the kernel's own.
+    pub user_timeout: Duration,
+}
+
+/// Time between keepalive probes, and how many may be lost.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
+///
+/// What is set on it, its connections inherit: no delay, urgent data in line, keepalive, user timeout.
+pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
+    let to = sockaddr(address)?;
+    let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
+    match address {
+        Address::Tcp(tcp) => {
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            if tcp.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            set_tcp_options(&socket, options)?;
+            socket.bind(&to)?;
+        }
+        Address::Unix(path) => bind_unix(&socket, &to, path, unix_mode)?,
+    }
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and unix
+/// sockets are nobody's.
+pub fn ensure_unused(address: &Address) -> io::Result<()> {
+    if !matches!(address, Address::Tcp(tcp) if tcp.port() != 0) {
+        return Ok(());
+    }
+    let to = sockaddr(address)?;
+    let probe = Socket::new(to.domain(), Type::STREAM.cloexec(), None)?;
+    probe.set_reuse_address(true)?;
+    if to.is_ipv6() {
+        probe.set_only_v6(true)?;
+    }
+    probe.bind(&to)
+}
+
+/// A stale socket file that nobody listens on is replaced; a live one is an error.
+fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        match probe.connect(to) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            _ => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        }
+    }
+    socket.bind(to)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// The address a socket is bound to, with the port the kernel chose.
+pub fn local_address(socket: &OwnedFd) -> io::Result<Address> {
+    address_of(&SockRef::from(socket).local_addr()?)
+}
+
+/// Address of the peer; `None` when it is gone or has no name.
+pub fn peer_address(fd: Fd) -> Option<Address> {
+    address_of(&SockRef::from(&borrow(fd)).peer_addr().ok()?).ok()
+}
+
+/// A socket to connect from.
+pub fn open(to: &Destination, options: &Options) -> io::Result<Fd> {
+    let socket = Socket::new_raw(to.domain, Type::STREAM.nonblocking().cloexec(), None)?;
+    if !to.is_unix() {
+        set_tcp_options(&socket, options)?;
+    }
+    Ok(Fd(socket.into_raw_fd()))
+}
+
+/// Connects a unix socket: done, or refused with an error.
+pub fn connect_unix(fd: Fd, to: &Destination) -> io::Result<()> {
+    SockRef::from(&borrow(fd)).connect(&to.address)
+}
+
+/// Sends what there is room for, without waiting.
+#[inline]
+pub fn send(fd: Fd, bytes: &[u8]) -> Moved {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel reads `bytes` during the call only.
+    let sent = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) };
+    if sent >= 0 {
+        return Moved::Bytes(sent as u32);
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) | None => Moved::WouldBlock,
+        Some(errno) => Moved::Failed(errno),
+    }
+}
+
+/// Sends a FIN after everything that was sent before.
+pub fn shutdown_write(fd: Fd) {
+    // SAFETY: a plain call; a connection that is gone answers ENOTCONN, which says nothing new.
+    unsafe { libc::shutdown(fd.0, libc::SHUT_WR) };
+}
+
+/// Makes the close that follows a reset. Whatever was not delivered yet is thrown away.
+pub fn reset_on_close(fd: Fd) {
+    let _ = SockRef::from(&borrow(fd)).set_linger(Some(Duration::ZERO));
+}
+
+/// Bytes that the peer's kernel has not acknowledged (SIOCOUTQ), the FIN not counted. 0 if it cannot be known.
+pub fn unsent(fd: Fd) -> u32 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int.
+    let result = unsafe { libc::ioctl(fd.0, libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { bytes.max(0) as u32 } else { 0 }
+}
+
+/// Closes a descriptor at once, for places that have no ring.
+pub fn close(fd: Fd) {
+    // SAFETY: the descriptor is the caller's, and used no more.
+    drop(unsafe { OwnedFd::from_raw_fd(fd.0) });
+}
+
+fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    if !options.keepalive.is_zero() {
+        let keepalive = TcpKeepalive::new()
+            .with_time(options.keepalive)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    if !options.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    }
+    Ok(())
+}
+
+fn sockaddr(address: &Address) -> io::Result<SockAddr> {
+    match address {
+        Address::Tcp(tcp) => Ok(SockAddr::from(*tcp)),
+        Address::Unix(path) => SockAddr::unix(path),
+    }
+}
+
+fn address_of(found: &SockAddr) -> io::Result<Address> {
+    if let Some(tcp) = found.as_socket() {
+        return Ok(Address::Tcp(tcp));
+    }
+    Ok(Address::Unix(found.as_pathname().map(Path::to_path_buf).unwrap_or_default()))
+}
+
+fn borrow(fd: Fd) -> std::os::fd::BorrowedFd<'static> {
+    // SAFETY: the descriptor is open for as long as its slot, which outlives this use.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd.0) }
+}
+
+/// The number of an owned descriptor.
+pub fn number(fd: &OwnedFd) -> Fd {
+    Fd(fd.as_raw_fd())
+}

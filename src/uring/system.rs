@@ -1,0 +1,109 @@
+//! The process and its threads: affinity, limits, wake-ups.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use super::Fd;
+
+/// The CPUs this process may run on.
+pub fn cpus() -> Vec<usize> {
+    // SAFETY: an all-zero set is a valid empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is as large as the size says.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    if result != 0 {
+        return vec![0];
+    }
+    // SAFETY: CPU_ISSET reads within `set` for numbers below CPU_SETSIZE.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// Binds the calling thread to a CPU.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    // SAFETY: an all-zero set is a valid empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `cpu` comes from the affinity mask, so it is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is as large as the size says.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })
+}
+
+/// Raises the soft limit of descriptors to the hard one and returns it.
+pub fn raise_descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return 1024;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: the kernel reads one rlimit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+        raised.rlim_cur
+    } else {
+        limit.rlim_cur
+    }
+}
+
+/// Grows the descriptor table to `count` while there is one thread: later, each doubling would wait for an RCU grace
+/// period (tens of milliseconds) in the middle of an accept.
+pub fn presize_descriptors(count: u64) {
+    let highest = i32::try_from(count.saturating_sub(1)).unwrap_or(i32::MAX);
+    // SAFETY: a plain call; descriptor 2 or none is duplicated.
+    let fd = unsafe { libc::fcntl(2, libc::F_DUPFD_CLOEXEC, highest) };
+    if fd >= 0 {
+        super::socket::close(Fd(fd));
+    }
+}
+
+/// Ignores SIGPIPE: a peer that is gone is told by the error of the call.
+pub fn ignore_sigpipe() {
+    // SAFETY: no handler runs; ignoring has no requirements.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Threads of this process that the kernel made for operations it could not do without blocking.
+pub fn kernel_worker_threads() -> u64 {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .filter(|name| name.starts_with("iou-wrk"))
+        .count() as u64
+}
+
+/// An event descriptor: wakes a worker that sleeps in its ring.
+#[derive(Debug)]
+pub struct Event(OwnedFd);
+
+impl Event {
+    /// Not signalled yet.
+    pub fn new() -> io::Result<Event> {
+        // SAFETY: a plain call.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        check(fd.min(0))?;
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        Ok(Event(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes the worker. Many signals before it looks count as one.
+    pub fn signal(&self) {
+        let one = 1u64;
+        // SAFETY: the kernel reads eight bytes.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Forgets the signals so far.
+    pub fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: the kernel writes eight bytes.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+
+    pub(super) fn fd(&self) -> Fd {
+        Fd(self.0.as_raw_fd())
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,153 @@
+//! What a completion belongs to: the 64 bits that the kernel hands back.
+//!
+//! `operation (8) | generation (24) | index (32)`. The generation is that of the slot when the operation was
+//! submitted; a completion whose slot has moved on is recognised and dropped, so a descriptor number that was reused
+//! can never receive another session's bytes.
+
+use crate::base::side::Side;
+
+/// Which operation of a slot completed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Operation {
+    /// Receive on the client's connection.
+    RecvClient,
+    /// Receive on the backend's connection.
+    RecvBackend,
+    /// Send to the client.
+    SendClient,
+    /// Send to the backend.
+    SendBackend,
+    /// The client's connection became readable.
+    ReadableClient,
+    /// The backend's connection became readable.
+    ReadableBackend,
+    /// The client's connection became writable.
+    WritableClient,
+    /// The backend's connection became writable.
+    WritableBackend,
+    /// Connect to the backend.
+    Connect,
+    /// Cancel of everything on the client's descriptor.
+    CancelClient,
+    /// Cancel of everything on the backend's descriptor.
+    CancelBackend,
+    /// Accept; the index is a listening socket.
+    Accept,
+    /// The wake-up descriptor was written to.
+    Wake,
+    /// Another worker handed a connection over; the index is its listener.
+    HandOver,
+    /// A hand-over that could not be delivered; the index is the descriptor.
+    HandOverFailed,
+    /// Completions nobody waits for, which are only posted when something failed.
+    Forget,
+}
+
+const OPERATIONS: [Operation; 16] = [
+    Operation::RecvClient,
+    Operation::RecvBackend,
+    Operation::SendClient,
+    Operation::SendBackend,
+    Operation::ReadableClient,
+    Operation::ReadableBackend,
+    Operation::WritableClient,
+    Operation::WritableBackend,
+    Operation::Connect,
+    Operation::CancelClient,
+    Operation::CancelBackend,
+    Operation::Accept,
+    Operation::Wake,
+    Operation::HandOver,
+    Operation::HandOverFailed,
+    Operation::Forget,
+];
+
+impl Operation {
+    /// Receive on `side`.
+    #[inline]
+    pub fn recv(side: Side) -> Operation {
+        if side == Side::Client { Operation::RecvClient } else { Operation::RecvBackend }
+    }
+
+    /// Send to `side`.
+    #[inline]
+    pub fn send(side: Side) -> Operation {
+        if side == Side::Client { Operation::SendClient } else { Operation::SendBackend }
+    }
+
+    /// Poll of `side` for reading.
+    #[inline]
+    pub fn readable(side: Side) -> Operation {
+        if side == Side::Client { Operation::ReadableClient } else { Operation::ReadableBackend }
+    }
+
+    /// Poll of `side` for writing.
+    #[inline]
+    pub fn writable(side: Side) -> Operation {
+        if side == Side::Client { Operation::WritableClient } else { Operation::WritableBackend }
+    }
+
+    /// Cancel of everything on `side`.
+    #[inline]
+    pub fn cancel(side: Side) -> Operation {
+        if side == Side::Client { Operation::CancelClient } else { Operation::CancelBackend }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// Which operation.
+    pub operation: Operation,
+    /// Of which tenant of the slot, modulo 2^24.
+    pub generation: u32,
+    /// Which slot.
+    pub index: u32,
+}
+
+impl Token {
+    /// Generations are counted modulo this.
+    pub const GENERATIONS: u32 = 1 << 24;
+
+    /// A token of something that has no generations.
+    pub fn plain(operation: Operation, index: u32) -> Token {
+        Token { operation, generation: 0, index }
+    }
+
+    /// As the kernel carries it.
+    #[inline]
+    pub fn pack(self) -> u64 {
+        debug_assert!(self.generation < Token::GENERATIONS);
+        (self.operation as u64) << 56 | u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// `None` for a number that [`Token::pack`] does not make.
+    #[inline]
+    pub fn unpack(bits: u64) -> Option<Token> {
+        let operation = *OPERATIONS.get((bits >> 56) as usize)?;
+        Some(Token { operation, generation: (bits >> 32) as u32 % Token::GENERATIONS, index: bits as u32 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_token_survives_the_kernel(operation in 0usize..16, generation in 0..Token::GENERATIONS, index: u32) {
+            let token = Token { operation: OPERATIONS[operation], generation, index };
+            prop_assert_eq!(OPERATIONS[operation] as usize, operation);
+            prop_assert_eq!(Token::unpack(token.pack()), Some(token));
+        }
+
+        #[test]
+        fn any_number_is_understood_or_refused(bits: u64) {
+            if let Some(token) = Token::unpack(bits) {
+                prop_assert_eq!(token.pack(), bits);
+            }
+        }
+    }
+}

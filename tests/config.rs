@@ -1,0 +1,103 @@
+//! The configuration files that ringway ships, held against the code.
+
+use ringway::config::keys::{self, Default, Key, Kind, Section, Support};
+use ringway::config::load;
+
+const REFERENCE: &str = include_str!("../conf/reference.toml");
+const MINIMAL: &str = include_str!("../conf/ringway.toml");
+
+/// A key as `conf/reference.toml` has it.
+struct Documented {
+    section: String,
+    name: String,
+    value: toml::Value,
+    comment: String,
+}
+
+fn documented() -> Vec<Documented> {
+    let (mut section, mut found) = (String::new(), Vec::new());
+    for line in REFERENCE.lines() {
+        if line.starts_with('[') {
+            section = line.trim().to_string();
+        } else if let Some((name, rest)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            let (value, comment) = rest.split_once(" # ").unwrap_or_else(|| panic!("no comment: {line}"));
+            let value: toml::Table = format!("v = {value}").parse().expect(line);
+            let [name, comment] = [name, comment].map(|part| part.trim().to_string());
+            found.push(Documented { section: section.clone(), name, value: value["v"].clone(), comment });
+        }
+    }
+    found
+}
+
+fn entry<'a>(all: &'a [Documented], key: &Key) -> &'a Documented {
+    let mut entries = all.iter().filter(|entry| entry.section == key.section.title() && entry.name == key.name);
+    let entry = entries.next().unwrap_or_else(|| panic!("{} has no {}", key.section.title(), key.name));
+    assert!(entries.next().is_none(), "{} stands there twice", key.name);
+    entry
+}
+
+#[test]
+fn both_files_load() {
+    for (name, text) in [("reference.toml", REFERENCE), ("ringway.toml", MINIMAL)] {
+        if let Err(errors) = load(text, name, &|_| None) {
+            panic!("{errors:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let all = documented();
+    for key in keys::KEYS {
+        entry(&all, key);
+    }
+    assert_eq!(all.len(), keys::KEYS.len());
+    let known: Vec<&str> = keys::KEYS.iter().map(|key| key.section.title()).collect();
+    assert!(all.iter().all(|entry| known.contains(&entry.section.as_str())));
+}
+
+#[test]
+fn the_reference_has_the_defaults_of_the_code() {
+    let all = documented();
+    for key in keys::KEYS {
+        let entry = entry(&all, key);
+        match key.default {
+            Default::Is(text) => {
+                let default: toml::Table = format!("v = {text}").parse().expect(text);
+                assert_eq!(entry.value, default["v"], "{}", key.name);
+            }
+            Default::Required(_) => assert!(entry.comment.starts_with("required"), "{}", key.name),
+            Default::Absent => assert!(entry.comment.contains("defaults to"), "{}", key.name),
+        }
+    }
+}
+
+#[test]
+fn the_reference_has_the_ranges_of_the_code() {
+    let all = documented();
+    for key in keys::KEYS {
+        let range = match key.kind {
+            Kind::Integer(_, max) if max == u32::MAX as u64 => continue,
+            Kind::Integer(min, max) | Kind::AutoOr(min, max) => format!("from {min} to {max}"),
+            Kind::Duration(span) => span.range(),
+            Kind::Word(words) | Kind::WordOrPath(words) => {
+                let comment = &entry(&all, key).comment;
+                assert!(words.iter().all(|word| comment.contains(&format!("{word:?}"))), "{}: {words:?}", key.name);
+                continue;
+            }
+            _ => continue,
+        };
+        let comment = &entry(&all, key).comment;
+        assert!(comment.contains(&range), "`{}` says {comment:?}, the code says {range:?}", key.name);
+    }
+}
+
+#[test]
+fn the_reference_says_what_this_release_cannot_do() {
+    let all = documented();
+    for key in keys::KEYS {
+        let limited =
+            matches!(key.support, Support::Only(_)) || (key.section, key.name) == (Section::Backend, "address");
+        assert_eq!(entry(&all, key).comment.contains("not yet"), limited, "{}", key.name);
+    }
+}
