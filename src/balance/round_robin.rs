@@ -87,8 +87,9 @@ fn fair_order(weights: &[usize]) -> Vec<usize> {
 /// Low bits of a deadline: whose.
 const INDEX: u64 = (1 << 28) - 1;
 
-/// When the `number`-th share is due, then the place in the file, in one number. The fraction of a round `number/weight`
-/// is cut to 34 bits: two different ones with weights below 2^16 differ by more than 2^-32, so their order stays exact.
+/// When the `number`-th share is due, then the place in the file, in one number. The fraction of a round
+/// `number/weight` is cut to 34 bits: two different ones with weights below 2^16 differ by more than 2^-32, so their
+/// order stays exact.
 fn deadline(number: usize, weight: usize, index: usize) -> u64 {
     let fraction = ((number as u64) << 34) / weight as u64;
     fraction << 28 | index as u64 & INDEX
