@@ -2,7 +2,13 @@
 #![warn(missing_docs)]
 
 pub mod app;
+pub mod balance;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod health;
+pub mod relay;
+pub mod session;
+pub mod snapshot;
+pub mod stats;
 pub mod uring;

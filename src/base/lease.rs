@@ -1,4 +1,7 @@
-//! A part of a filled receive buffer, by number.
+//! What a session borrows from its worker, by number: receive buffers and pipes.
+
+/// Bytes in a receive buffer. Small messages do not care, 16 KiB messages take one send (docs/performance.md).
+pub const BUFFER_LEN: usize = 16 * 1024;
 
 /// Bytes `start .. start + len` of receive buffer `buffer`. Whoever holds the lease must release the buffer exactly
 /// once; the bytes themselves are only known to `uring::buffers`.
@@ -18,4 +21,25 @@ impl Lease {
     pub fn end(self) -> usize {
         self.start as usize + self.len as usize
     }
+
+    /// Bytes of the buffer behind the lease.
+    #[inline]
+    pub fn room(self) -> usize {
+        BUFFER_LEN - self.end()
+    }
+}
+
+/// Number of a pipe in its worker's pool.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PipeId(pub u16);
+
+/// What an attempt to move bytes did, without waiting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Moved {
+    /// So many bytes, perhaps fewer than were asked for.
+    Bytes(u32),
+    /// None can move now.
+    WouldBlock,
+    /// None can move ever: an errno.
+    Failed(i32),
 }

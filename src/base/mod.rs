@@ -5,5 +5,7 @@ pub mod hash;
 pub mod id;
 pub mod lease;
 pub mod side;
+pub mod slots;
 pub mod termination;
 pub mod time;
+pub mod wheel;

@@ -13,12 +13,10 @@ use std::io;
 use io_uring::types::BufRingEntry;
 
 use super::ring::Ring;
-use crate::base::lease::Lease;
+use crate::base::lease::{BUFFER_LEN, Lease};
 
 /// Number of the one buffer group.
 pub const GROUP: u16 = 1;
-/// Bytes in a buffer. Small messages do not care, 16 KiB messages take one send.
-pub const BUFFER_LEN: usize = 16 * 1024;
 /// Entries of the ring: the most buffers that can be posted at once.
 const ENTRIES: u16 = 1024;
 /// Buffers posted at first; doubled whenever the kernel runs dry within one turn.

@@ -6,10 +6,7 @@
 use std::io;
 
 use super::Fd;
-
-/// Number of a pipe in its worker's pool.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct PipeId(pub u16);
+use crate::base::lease::{Moved, PipeId};
 
 /// Sizes to ask for, best first. Without CAP_SYS_RESOURCE a user has 64 MiB of pipes (pipe-user-pages-soft).
 const SIZES: [i32; 3] = [1 << 20, 1 << 19, 1 << 18];
@@ -29,17 +26,6 @@ pub struct Pipes {
     vacant: Vec<PipeId>,
     /// Pipes lent or spare are never more than this.
     pipes_max: u16,
-}
-
-/// What a splice did.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Spliced {
-    /// So many bytes moved; 0 from a socket means that its peer has finished, most likely.
-    Bytes(u32),
-    /// Nothing could move now.
-    WouldBlock,
-    /// An errno.
-    Failed(i32),
 }
 
 impl Pipes {
@@ -105,13 +91,13 @@ impl Pipes {
     }
 
     /// Moves up to `len` bytes from a socket into a pipe.
-    pub fn fill(&self, id: PipeId, from: Fd, len: u32) -> Spliced {
-        self.pipe(id).map_or(Spliced::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len))
+    pub fn fill(&self, id: PipeId, from: Fd, len: u32) -> Moved {
+        self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len))
     }
 
     /// Moves up to `len` bytes from a pipe into a socket.
-    pub fn drain(&self, id: PipeId, to: Fd, len: u32) -> Spliced {
-        self.pipe(id).map_or(Spliced::Failed(libc::EBADF), |pipe| splice(pipe.read, to, len))
+    pub fn drain(&self, id: PipeId, to: Fd, len: u32) -> Moved {
+        self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(pipe.read, to, len))
     }
 
     fn pipe(&self, id: PipeId) -> Option<&Pipe> {
@@ -154,16 +140,16 @@ fn close(fd: Fd) {
 
 /// Never SPLICE_F_MORE: on the last hop it acts like TCP_CORK, 200 ms of it.
 #[inline]
-fn splice(from: Fd, to: Fd, len: u32) -> Spliced {
+fn splice(from: Fd, to: Fd, len: u32) -> Moved {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     // SAFETY: no memory of ours is involved.
     let moved = unsafe { libc::splice(from.0, std::ptr::null_mut(), to.0, std::ptr::null_mut(), len as usize, flags) };
     if moved >= 0 {
-        return Spliced::Bytes(moved as u32);
+        return Moved::Bytes(moved as u32);
     }
     match io::Error::last_os_error().raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR) => Spliced::WouldBlock,
-        Some(errno) => Spliced::Failed(errno),
-        None => Spliced::WouldBlock,
+        Some(libc::EAGAIN | libc::EINTR) => Moved::WouldBlock,
+        Some(errno) => Moved::Failed(errno),
+        None => Moved::WouldBlock,
     }
 }

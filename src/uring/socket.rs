@@ -9,6 +9,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::Fd;
 use crate::base::address::Address;
+use crate::base::lease::Moved;
 
 /// Where to connect to, as the kernel wants it.
 pub struct Destination {
@@ -110,29 +111,18 @@ pub fn connect_unix(fd: Fd, to: &Destination) -> io::Result<()> {
     SockRef::from(&borrow(fd)).connect(&to.address)
 }
 
-/// What an attempt to send did.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sent {
-    /// So many bytes were taken, perhaps fewer than were offered.
-    Bytes(u32),
-    /// There is no room now.
-    WouldBlock,
-    /// An errno.
-    Failed(i32),
-}
-
 /// Sends what there is room for, without waiting.
 #[inline]
-pub fn send(fd: Fd, bytes: &[u8]) -> Sent {
+pub fn send(fd: Fd, bytes: &[u8]) -> Moved {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the kernel reads `bytes` during the call only.
     let sent = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) };
     if sent >= 0 {
-        return Sent::Bytes(sent as u32);
+        return Moved::Bytes(sent as u32);
     }
     match io::Error::last_os_error().raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) | None => Sent::WouldBlock,
-        Some(errno) => Sent::Failed(errno),
+        Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) | None => Moved::WouldBlock,
+        Some(errno) => Moved::Failed(errno),
     }
 }
 

@@ -1,0 +1,123 @@
+//! What policies must know across workers: open sessions of each backend, the turn of each pool.
+//!
+//! One cache-padded atomic each, touched once when a session takes a backend and once when it gives it back. The counts
+//! outlive every table, so a published change neither loses nor doubles a session. Every access is relaxed: each number
+//! stands alone, and read-modify-write operations on one atomic are exact in any order.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::base::id::{BackendId, PoolId};
+use crate::base::slots::Slots;
+
+/// Counts shared by all workers.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// By [`BackendId`].
+    pub backends: Slots<BackendCount>,
+    /// By [`PoolId`].
+    pub pools: Slots<PoolPosition>,
+    /// Of the process.
+    pub process: ProcessCount,
+}
+
+/// Of one backend. A cache line pair of its own: the adjacent-line prefetcher works on 128 bytes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct BackendCount {
+    /// Sessions that took this backend and have not closed their connection to it.
+    pub connections: AtomicU32,
+}
+
+/// Of one pool.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PoolPosition {
+    /// Picks so far: whose turn it is in round robin, and among equals in least_conn.
+    pub position: AtomicU64,
+}
+
+/// Of the process.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ProcessCount {
+    /// Client connections that are open.
+    pub connections: AtomicU64,
+}
+
+impl Counts {
+    /// Counts with nothing open.
+    pub fn new() -> Counts {
+        Counts::default()
+    }
+
+    /// One more session on `backend`. A session picked through [`Picker`](super::Picker) is counted there already.
+    #[inline]
+    pub fn opened(&self, backend: BackendId) {
+        self.backends.get(backend.index()).connections.fetch_add(1, Relaxed);
+    }
+
+    /// The connection to `backend` is closed, or never came about. Owed exactly once for each pick.
+    #[inline]
+    pub fn closed(&self, backend: BackendId) {
+        let before = self.backends.get(backend.index()).connections.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "{backend:?} closed more often than opened");
+    }
+
+    /// Open sessions of `backend` over all workers.
+    #[inline]
+    pub fn connections(&self, backend: BackendId) -> u32 {
+        self.backends.get(backend.index()).connections.load(Relaxed)
+    }
+
+    /// One more client connection; returns how many are open with it.
+    #[inline]
+    pub fn process_opened(&self) -> u64 {
+        self.process.connections.fetch_add(1, Relaxed) + 1
+    }
+
+    /// A client connection was closed. Owed exactly once for each [`Counts::process_opened`].
+    #[inline]
+    pub fn process_closed(&self) {
+        let before = self.process.connections.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "more client connections closed than opened");
+    }
+
+    /// Open client connections of the process.
+    #[inline]
+    pub fn process_connections(&self) -> u64 {
+        self.process.connections.load(Relaxed)
+    }
+
+    /// The next turn of `pool`: each number goes to one caller, over all workers.
+    #[inline]
+    pub fn turn(&self, pool: PoolId) -> u64 {
+        self.pools.get(pool.index()).position.fetch_add(1, Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_exact_over_threads() {
+        let counts = Counts::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        counts.opened(BackendId(3));
+                        counts.process_opened();
+                        counts.turn(PoolId(0));
+                    }
+                    (0..9_999).for_each(|_| counts.closed(BackendId(3)));
+                    (0..9_998).for_each(|_| counts.process_closed());
+                });
+            }
+        });
+        assert_eq!(counts.connections(BackendId(3)), 4);
+        assert_eq!(counts.process_connections(), 8);
+        assert_eq!(counts.turn(PoolId(0)), 40_000);
+        assert_eq!(counts.connections(BackendId(4)), 0);
+    }
+}

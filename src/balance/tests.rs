@@ -1,0 +1,170 @@
+use super::*;
+use crate::base::hash;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+const POOL: PoolId = PoolId(0);
+const KINDS: [Kind; 3] = [Kind::RoundRobin, Kind::LeastConn, Kind::ConsistentHash];
+
+/// Backends `b0`, `b1`, … with these weights; ids from 100 on, so that an id is not taken for an index.
+fn picker(kind: Kind, weights: &[u16]) -> Picker {
+    let names: Vec<String> = (0..weights.len()).map(|index| format!("b{index}")).collect();
+    let candidates: Vec<_> = names
+        .iter()
+        .zip(weights)
+        .enumerate()
+        .map(|(index, (name, &weight))| Candidate { id: BackendId(100 + index as u32), name, weight })
+        .collect();
+    Picker::new(kind, &candidates)
+}
+
+fn key(number: u32) -> u64 {
+    hash::stable(&number.to_le_bytes(), 0)
+}
+
+#[test]
+fn nobody_to_pick_is_none_and_counts_nothing() {
+    let counts = Counts::new();
+    for kind in KINDS {
+        assert_eq!(picker(kind, &[]).pick(1, POOL, &counts, &[]), None);
+        assert_eq!(picker(kind, &[0, 0]).pick(1, POOL, &counts, &[]), None);
+    }
+    assert_eq!(counts.connections(BackendId(100)), 0);
+}
+
+#[test]
+fn attempts_of_a_session_go_to_distinct_backends_until_none_is_left() {
+    for kind in KINDS {
+        for first in 0..50 {
+            let picker = picker(kind, &[3, 256, 1, 7]);
+            let counts = Counts::new();
+            let mut tried = Vec::new();
+            while let Some(id) = picker.pick(key(first), POOL, &counts, &tried) {
+                assert!(!tried.contains(&id), "{kind:?}: {id:?} again");
+                tried.push(id);
+            }
+            assert_eq!(tried.len(), 4, "{kind:?}");
+            assert!(tried.iter().all(|&id| counts.connections(id) == 1), "{kind:?}: each pick counts one");
+        }
+    }
+}
+
+#[test]
+fn a_tried_backend_of_another_pool_does_not_end_the_search() {
+    for kind in KINDS {
+        let strangers = [BackendId(1), BackendId(2), BackendId(3)];
+        assert!(picker(kind, &[1, 1]).pick(7, POOL, &Counts::new(), &strangers).is_some(), "{kind:?}");
+    }
+}
+
+#[test]
+fn round_robin_is_exact_over_workers() {
+    let (picker, counts) = (picker(Kind::RoundRobin, &[5, 3, 2]), Counts::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..2_500).for_each(|_| assert!(picker.pick(0, POOL, &counts, &[]).is_some())));
+        }
+    });
+    let open: Vec<_> = (100..103).map(|id| counts.connections(BackendId(id))).collect();
+    assert_eq!(open, [5_000, 3_000, 2_000]);
+}
+
+#[test]
+fn least_conn_is_exact_over_workers() {
+    let (picker, counts) = (picker(Kind::LeastConn, &[2, 1, 1]), Counts::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..1_000).for_each(|_| assert!(picker.pick(0, POOL, &counts, &[]).is_some())));
+        }
+    });
+    let open: Vec<_> = (100..103).map(|id| counts.connections(BackendId(id))).collect();
+    assert_eq!(open, [2_000, 1_000, 1_000]);
+}
+
+#[test]
+fn least_conn_breaks_ties_in_round_robin() {
+    let (picker, counts) = (picker(Kind::LeastConn, &[1, 1, 1]), Counts::new());
+    let mut picked = HashMap::new();
+    for _ in 0..300 {
+        let id = picker.pick(0, POOL, &counts, &[]).unwrap();
+        counts.closed(id);
+        *picked.entry(id).or_insert(0) += 1;
+    }
+    assert!(picked.len() == 3 && picked.values().all(|&count| count == 100), "{picked:?}");
+}
+
+proptest! {
+    #[test]
+    fn least_conn_takes_the_least_loaded_place(
+        backends in proptest::collection::vec((1u16..=256, 0u32..50), 1..12), turn in 0u64..40
+    ) {
+        let weights: Vec<u16> = backends.iter().map(|&(weight, _)| weight).collect();
+        let counts = Counts::new();
+        for (index, &(_, open)) in backends.iter().enumerate() {
+            (0..open).for_each(|_| counts.opened(BackendId(100 + index as u32)));
+        }
+        (0..turn).for_each(|expected| assert_eq!(counts.turn(POOL), expected));
+        let picked = picker(Kind::LeastConn, &weights).pick(0, POOL, &counts, &[]).unwrap();
+        let load = |&(weight, open): &(u16, u32)| f64::from(open + 1) / f64::from(weight);
+        let least = backends.iter().map(load).fold(f64::INFINITY, f64::min);
+        prop_assert!(load(&backends[picked.index() - 100]) <= least * (1.0 + 1e-12));
+    }
+}
+
+#[test]
+fn a_key_has_the_same_backend_whatever_the_order_of_the_file() {
+    let mut candidates: Vec<_> = ["a", "b", "c", "d"]
+        .iter()
+        .enumerate()
+        .map(|(id, name)| (BackendId(id as u32), *name, 1 + id as u16))
+        .collect();
+    let make = |list: &[(BackendId, &str, u16)]| {
+        let list: Vec<_> = list.iter().map(|&(id, name, weight)| Candidate { id, name, weight }).collect();
+        Picker::new(Kind::ConsistentHash, &list)
+    };
+    let (before, counts) = (make(&candidates), Counts::new());
+    candidates.reverse();
+    let after = make(&candidates);
+    for number in 0..10_000 {
+        let key = key(number);
+        assert_eq!(before.pick(key, POOL, &counts, &[]), after.pick(key, POOL, &counts, &[]));
+    }
+}
+
+#[test]
+fn the_placement_of_keys_is_the_same_for_ever() {
+    let (picker, counts) = (picker(Kind::ConsistentHash, &[1, 1, 1, 1]), Counts::new());
+    let placed: Vec<_> = (0..12).map(|number| picker.pick(key(number), POOL, &counts, &[]).unwrap().0 - 100).collect();
+    assert_eq!(placed, [0, 3, 3, 1, 2, 3, 1, 3, 3, 1, 1, 0], "clients would move on an upgrade");
+}
+
+#[test]
+fn keys_are_shared_by_weight() {
+    for weights in [vec![1u16; 100], vec![1, 2, 3, 4, 200, 256]] {
+        let (picker, counts) = (picker(Kind::ConsistentHash, &weights), Counts::new());
+        let sum: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
+        // One key a slot: the shares of the table itself, without the noise of a sample.
+        (0..65_537u64).for_each(|slot| assert!(picker.pick(slot, POOL, &counts, &[]).is_some()));
+        for (index, &weight) in weights.iter().enumerate() {
+            let share = f64::from(counts.connections(BackendId(100 + index as u32)));
+            let fair = 65_537.0 * f64::from(weight) / f64::from(sum);
+            assert!((share - fair).abs() <= fair * 0.01 + 1.0, "weight {weight}: {share} of {fair}");
+        }
+    }
+}
+
+#[test]
+fn removing_one_of_many_backends_moves_little_more_than_its_own_keys() {
+    let all = picker(Kind::ConsistentHash, &[1; 20]);
+    let mut weights = [1; 20];
+    weights[7] = 0;
+    let (fewer, counts) = (picker(Kind::ConsistentHash, &weights), Counts::new());
+    let (mut moved, mut owned) = (0, 0);
+    for slot in 0..65_537 {
+        let (before, after) =
+            (all.pick(slot, POOL, &counts, &[]).unwrap(), fewer.pick(slot, POOL, &counts, &[]).unwrap());
+        owned += u32::from(before == BackendId(107));
+        moved += u32::from(before != after);
+    }
+    assert!(moved < owned * 3 / 2, "{moved} moved, {owned} had to");
+}

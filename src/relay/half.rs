@@ -1,0 +1,312 @@
+//! One direction of a session: copy mode, and the way into splice mode and back.
+
+use super::queue::Queue;
+use super::splice::Splice;
+use super::{CREDIT, Effect, End, Sink};
+use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
+use crate::base::side::Side;
+
+/// Full buffers in a row, with more behind each, that make a stream bulk.
+const BULK_AFTER: u8 = 4;
+/// The same, after no pipe was to be had.
+const BULK_AFTER_REFUSAL: u8 = 64;
+
+/// How the stream from the source ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    /// There may be more.
+    Open,
+    /// With a FIN.
+    Eof,
+    /// With a failure.
+    Broken,
+}
+
+/// One direction, from `side` to its peer.
+#[derive(Debug)]
+pub struct Half {
+    side: Side,
+    source: Source,
+    /// The source's connection is there.
+    source_open: bool,
+    /// The destination's connection is there.
+    destination_open: bool,
+    /// The destination cannot be reached any more, or the session ends: what comes in is thrown away.
+    abandoned: bool,
+    /// True exactly when a receive is armed, or waits for a buffer (`starved`).
+    armed: bool,
+    starved: bool,
+    /// True exactly when the front of the queue is being sent.
+    sending: bool,
+    /// True exactly when a pipe was asked for and the answer has not come.
+    borrowing: bool,
+    /// A FIN was passed on, or will be by the close.
+    finished: bool,
+    received: bool,
+    pub(super) polling_source: bool,
+    pub(super) polling_destination: bool,
+    bulk_streak: u8,
+    bulk_after: u8,
+    /// Bytes of all leases in the queue.
+    held: u32,
+    queue: Queue,
+    /// Splice mode, exactly when it is there.
+    pub(super) splice: Option<Splice>,
+}
+
+impl Half {
+    pub(super) fn new(side: Side) -> Half {
+        Half {
+            side,
+            source: Source::Open,
+            source_open: false,
+            destination_open: false,
+            abandoned: false,
+            armed: false,
+            starved: false,
+            sending: false,
+            borrowing: false,
+            finished: false,
+            received: false,
+            polling_source: false,
+            polling_destination: false,
+            bulk_streak: 0,
+            bulk_after: BULK_AFTER,
+            held: 0,
+            queue: Queue::default(),
+            splice: None,
+        }
+    }
+
+    pub(super) fn source_opened(&mut self, out: &mut impl Sink) {
+        self.source_open = true;
+        self.proceed(out);
+    }
+
+    pub(super) fn destination_opened(&mut self, out: &mut impl Sink) {
+        self.destination_open = true;
+        self.proceed(out);
+    }
+
+    #[inline]
+    pub(super) fn received(&mut self, lease: Lease, more: bool, nonempty: bool, out: &mut impl Sink) {
+        debug_assert!(self.armed && self.splice.is_none());
+        self.armed = more;
+        self.received = true;
+        if self.abandoned {
+            out.push(Effect::Release { buffer: lease.buffer });
+            return;
+        }
+        let full = lease.len as usize == BUFFER_LEN && nonempty;
+        self.bulk_streak = if full { self.bulk_streak.saturating_add(1) } else { 0 };
+        self.held += u32::from(lease.len);
+        self.enqueue(lease, out);
+        self.proceed(out);
+    }
+
+    /// Small messages behind a send in flight are put together, so that a half never holds many buffers, and sends
+    /// them at once.
+    #[inline]
+    fn enqueue(&mut self, lease: Lease, out: &mut impl Sink) {
+        let in_flight = usize::from(self.sending);
+        if let Some(back) = self.queue.back().filter(|_| self.queue.len() > in_flight)
+            && back.room() >= lease.len as usize
+        {
+            out.push(Effect::Append { from: lease, to: back });
+            out.push(Effect::Release { buffer: lease.buffer });
+            self.queue.extend_back(lease.len);
+            return;
+        }
+        let pushed = self.queue.push(lease);
+        debug_assert!(pushed, "the credit bounds the queue");
+        if !pushed {
+            // Cannot happen while the kernel keeps to the credit. If it does not, a stream that ends in a reset is
+            // better than one with a hole.
+            out.push(Effect::Release { buffer: lease.buffer });
+            self.held -= u32::from(lease.len);
+            self.source = Source::Broken;
+        }
+    }
+
+    pub(super) fn ended(&mut self, end: End, out: &mut impl Sink) {
+        debug_assert!(self.armed);
+        self.armed = false;
+        match end {
+            End::Eof => self.source = Source::Eof,
+            End::Failed(_) => self.source = Source::Broken,
+            End::Starved if !self.abandoned => {
+                self.starved = true;
+                out.push(Effect::Starve { side: self.side });
+            }
+            End::Starved | End::Cancelled => {}
+        }
+        // A cancelled receive is part of the end of the session: nothing starts again.
+        if end != End::Cancelled {
+            self.proceed(out);
+        }
+    }
+
+    pub(super) fn fed(&mut self, out: &mut impl Sink) {
+        self.starved = false;
+        self.proceed(out);
+    }
+
+    #[inline]
+    pub(super) fn sent(&mut self, moved: Moved, out: &mut impl Sink) {
+        debug_assert!(self.sending);
+        self.sending = false;
+        if self.abandoned {
+            self.release_all(out);
+            return;
+        }
+        match moved {
+            Moved::Bytes(len) => {
+                self.held -= len;
+                if let Some(buffer) = self.queue.consume(len) {
+                    out.push(Effect::Release { buffer });
+                }
+                self.proceed(out);
+            }
+            Moved::WouldBlock => self.proceed(out),
+            // The relay abandons this half.
+            Moved::Failed(_) => {}
+        }
+    }
+
+    /// Starts whatever can start now.
+    #[inline]
+    pub(super) fn proceed(&mut self, out: &mut impl Sink) {
+        if self.abandoned || self.splice.is_some() {
+            return;
+        }
+        if !self.sending
+            && self.destination_open
+            && let Some(lease) = self.queue.front()
+        {
+            self.sending = true;
+            out.push(Effect::Send { side: self.side.peer(), lease });
+        }
+        if self.armed || self.starved || self.borrowing || self.source != Source::Open || !self.source_open {
+            return;
+        }
+        if self.bulk_streak >= self.bulk_after && self.destination_open {
+            if self.queue.is_empty() {
+                self.borrowing = true;
+                out.push(Effect::Borrow { half: self.side });
+            }
+            return;
+        }
+        self.arm(out);
+    }
+
+    /// Receives again when half of the credit is free.
+    #[inline]
+    fn arm(&mut self, out: &mut impl Sink) {
+        if self.held <= CREDIT / 2 {
+            self.armed = true;
+            out.push(Effect::Recv { side: self.side, credit: CREDIT - self.held });
+        }
+    }
+
+    /// Into splice mode, or not.
+    pub(super) fn lent(&mut self, pipe: Option<(PipeId, u32)>, out: &mut impl Sink) {
+        self.borrowing = false;
+        match pipe {
+            Some((pipe, _)) if self.abandoned => out.push(Effect::GiveBack { pipe }),
+            Some((pipe, capacity)) => {
+                self.splice = Some(Splice::new(pipe, capacity));
+                out.push(Effect::Ready { half: self.side });
+            }
+            None => {
+                self.bulk_after = BULK_AFTER_REFUSAL;
+                self.bulk_streak = 0;
+                self.proceed(out);
+            }
+        }
+    }
+
+    /// Out of splice mode. The receive that follows tells whether the stream has ended, and how.
+    pub(super) fn leave_splice(&mut self, out: &mut impl Sink) {
+        if let Some(splice) = self.splice.take() {
+            debug_assert_eq!(splice.held(), 0);
+            out.push(Effect::GiveBack { pipe: splice.pipe() });
+        }
+        self.bulk_streak = 0;
+        self.bulk_after = BULK_AFTER;
+        self.proceed(out);
+    }
+
+    pub(super) fn abandon(&mut self, out: &mut impl Sink) {
+        self.abandoned = true;
+        self.starved = false;
+        if let Some(splice) = self.splice.take() {
+            out.push(match splice.held() {
+                0 => Effect::GiveBack { pipe: splice.pipe() },
+                _ => Effect::Destroy { pipe: splice.pipe() },
+            });
+        }
+        self.release_all(out);
+    }
+
+    /// Releases every lease but the one in flight.
+    fn release_all(&mut self, out: &mut impl Sink) {
+        while self.queue.len() > usize::from(self.sending) {
+            if let Some(lease) = self.queue.pop_back() {
+                out.push(Effect::Release { buffer: lease.buffer });
+            }
+        }
+        self.held = self.queue.front().map_or(0, |lease| u32::from(lease.len));
+    }
+
+    #[inline]
+    pub(super) fn finish(&mut self, peer_is_over: bool, out: &mut impl Sink) {
+        if self.source == Source::Eof && !self.finished && !self.abandoned && self.is_drained() && self.destination_open
+        {
+            self.finished = true;
+            if !peer_is_over {
+                out.push(Effect::Finish { side: self.side.peer() });
+            }
+        }
+    }
+
+    /// Nothing more will be delivered.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.finished || self.abandoned || (self.source == Source::Broken && self.is_drained())
+    }
+
+    #[inline]
+    pub(super) fn is_drained(&self) -> bool {
+        self.queue.is_empty() && self.splice.as_ref().is_none_or(|splice| splice.held() == 0)
+    }
+
+    #[inline]
+    pub(super) fn is_source_in_flight(&self) -> bool {
+        self.armed || self.polling_source
+    }
+
+    #[inline]
+    pub(super) fn is_destination_in_flight(&self) -> bool {
+        self.sending || self.polling_destination
+    }
+
+    pub(super) fn is_splicing(&self) -> bool {
+        self.splice.is_some()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.source != Source::Open
+    }
+
+    pub(super) fn has_received(&self) -> bool {
+        self.received
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+}

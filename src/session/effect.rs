@@ -1,0 +1,74 @@
+//! What a session asks of its worker.
+
+use crate::base::side::Side;
+use crate::base::time::Moment;
+use crate::relay;
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Something with the bytes.
+    Relay(relay::Effect),
+    /// Choose a backend that was not tried yet; answered by `Picked`.
+    Pick,
+    /// Connect to the chosen backend; answered by `Connected` or `DescriptorsExhausted`.
+    Connect,
+    /// Cancel the connect in flight, which is then over for `Connected`.
+    CancelConnect,
+    /// Cancel everything in flight on this connection; answered by `Cancelled`, and each operation by its own event.
+    Cancel {
+        /// Which connection.
+        side: Side,
+    },
+    /// Close the connection. Nothing is in flight on it.
+    Close {
+        /// Which connection.
+        side: Side,
+        /// With a reset rather than a FIN.
+        reset: bool,
+    },
+    /// Ask how much of what was sent to `side` its kernel has not acknowledged; answered by `Unsent`.
+    QueryUnsent {
+        /// Which connection.
+        side: Side,
+    },
+    /// Say `Timer` at that moment, and forget the moment that was set before.
+    Timer(Moment),
+    /// The session is over; it may be forgotten.
+    Over,
+}
+
+/// Effects in the order they must be carried out.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+    next: usize,
+}
+
+impl Effects {
+    /// Appends one.
+    #[inline]
+    pub fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    /// Takes the oldest out.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Effect> {
+        let effect = self.list.get(self.next).copied();
+        if effect.is_some() {
+            self.next += 1;
+        } else {
+            self.list.clear();
+            self.next = 0;
+        }
+        effect
+    }
+}
+
+impl relay::Sink for Effects {
+    #[inline]
+    fn push(&mut self, effect: relay::Effect) {
+        self.list.push(Effect::Relay(effect));
+    }
+}

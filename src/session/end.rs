@@ -1,0 +1,126 @@
+//! How a session ends: the last bytes, `terminate → join → close`, and what it is called.
+
+use super::timer::FLUSH_INTERVAL_NS;
+use super::{Effect, Effects, Session, State, timer};
+use crate::base::side::Side;
+use crate::base::termination::{Termination, When, Who};
+use crate::base::time::Moment;
+use crate::relay::{self, Status};
+
+impl Session {
+    /// Looks at what a relay event has come to.
+    #[inline]
+    pub(super) fn relaying(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
+        match self.relay.status() {
+            Status::Running => self.watch(event, now, out),
+            Status::Finished => {
+                self.termination = Termination::NORMAL;
+                self.terminate([false, false], out);
+            }
+            Status::Cut { by } => self.flush(by, now, out),
+        }
+    }
+
+    /// A FIN or a pipe brings the timer forward.
+    #[inline]
+    fn watch(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
+        match event {
+            relay::Event::Lent { pipe: Some(_), .. } => self.set_timer(self.next_look(now), out),
+            _ if self.is_half_closed() => {
+                let deadline = self.deadline();
+                if deadline < self.timer_at {
+                    self.set_timer(deadline, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `by` failed. What it had sent before was handed to the kernel of the other side, where a reset would throw it
+    /// away: so it waits until the other side has acknowledged it.
+    fn flush(&mut self, by: Side, now: Moment, out: &mut Effects) {
+        let when = if self.is_half_closed() { When::Last } else { When::Data };
+        self.termination = Termination(if by == Side::Client { Who::Client } else { Who::Server }, when);
+        let reset = by.peer();
+        if self.relay.has_failed(reset) {
+            self.terminate([true, true], out);
+            return;
+        }
+        self.state = State::Flushing { reset, unsent: u32::MAX };
+        self.active_at = now;
+        out.push(Effect::QueryUnsent { side: reset });
+    }
+
+    pub(super) fn unsent(&mut self, bytes: u32, now: Moment, out: &mut Effects) {
+        let State::Flushing { reset, unsent } = self.state else { return };
+        if bytes < unsent {
+            self.active_at = now;
+        }
+        let stuck = now.since_ns(self.active_at) >= timer::or_never(self.limits.half_close_timeout_ns);
+        if bytes == 0 || stuck || self.relay.has_failed(reset) {
+            self.terminate([true, true], out);
+            return;
+        }
+        self.state = State::Flushing { reset, unsent: bytes.min(unsent) };
+        self.set_timer(now.after_ns(FLUSH_INTERVAL_NS), out);
+    }
+
+    /// Ends it in a reset, for a reason that lies outside of it.
+    pub(super) fn end_by(&mut self, who: Who, out: &mut Effects) {
+        let when = match self.state {
+            State::Picking => When::Request,
+            State::Connecting => When::Connect,
+            State::Relaying => When::Data,
+            // It has ended already, for a reason of its own.
+            State::Flushing { .. } => return self.terminate([true, true], out),
+            State::Closing | State::Closed => return,
+        };
+        self.termination = Termination(who, when);
+        self.terminate([true, true], out);
+    }
+
+    /// First step: nothing starts any more, and what is in flight is cancelled.
+    pub(super) fn terminate(&mut self, reset: [bool; 2], out: &mut Effects) {
+        self.state = State::Closing;
+        self.reset = reset;
+        self.relay.abandon(out);
+        for side in Side::BOTH {
+            if self.is_in_flight(side) {
+                self.cancelling[side.index()] = true;
+                out.push(Effect::Cancel { side });
+            }
+        }
+        self.join(out);
+    }
+
+    /// Second step: waits until nothing is in flight.
+    #[inline]
+    pub(super) fn join(&mut self, out: &mut Effects) {
+        if self.state == State::Closing && !Side::BOTH.iter().any(|&side| self.is_in_flight(side)) {
+            self.close(out);
+        }
+    }
+
+    /// Third step.
+    fn close(&mut self, out: &mut Effects) {
+        debug_assert_eq!(self.cancelling, [false, false]);
+        self.state = State::Closed;
+        out.push(Effect::Close { side: Side::Client, reset: self.reset[Side::Client.index()] });
+        if self.backend_open {
+            out.push(Effect::Close { side: Side::Backend, reset: self.reset[Side::Backend.index()] });
+        }
+        out.push(Effect::Over);
+    }
+
+    #[inline]
+    fn is_in_flight(&self, side: Side) -> bool {
+        self.relay.is_in_flight(side)
+            || self.cancelling[side.index()]
+            || (side == Side::Backend && self.connect_in_flight)
+    }
+
+    #[inline]
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.relay.is_over(Side::Client) || self.relay.is_over(Side::Backend)
+    }
+}

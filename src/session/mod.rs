@@ -1,0 +1,271 @@
+//! One client's connection with its backend connection, from accept to close. Pure: told what happened and when, it
+//! says what to do.
+//!
+//! ```text
+//! accepted → Picking → Connecting ─────────→ Relaying → (Flushing) → Closing → closed
+//!               │          │  ↑ next backend     │                      ↑
+//!               └──────────┴──┴──────────────────┴──────────────────────┘
+//! ```
+//!
+//! Closing is three steps, because closing a descriptor with an operation in flight would leave the connection open
+//! and the operation free to take a later session's bytes: [`Session::terminate`] cancels what is in flight, `join`
+//! waits until nothing is, `close` closes.
+
+mod effect;
+mod end;
+mod timer;
+
+pub use effect::{Effect, Effects};
+
+use crate::base::side::Side;
+use crate::base::termination::{Termination, When, Who};
+use crate::base::time::Moment;
+use crate::relay::{self, Relay};
+
+/// What a session captures from the configuration when it is admitted. Nanoseconds; 0 turns a limit off.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// For each attempt to connect.
+    pub connect_timeout_ns: u64,
+    /// Attempts in all.
+    pub connect_attempts_max: u32,
+    /// Without a byte.
+    pub idle_timeout_ns: u64,
+    /// Without a byte, after one side's FIN.
+    pub half_close_timeout_ns: u64,
+    /// Age.
+    pub lifetime_max_ns: u64,
+}
+
+/// Why an attempt to connect failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConnectError {
+    /// The backend refused, cannot be reached, or broke off.
+    Backend,
+    /// No answer in time.
+    Timeout,
+    /// A local resource ran out: ports, memory.
+    Resource,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// The client was accepted. Said once, first.
+    Accepted,
+    /// The answer to [`Effect::Pick`].
+    Picked {
+        /// Whether there is a backend.
+        found: bool,
+    },
+    /// The attempt to connect is over.
+    Connected(Result<(), ConnectError>),
+    /// There was no descriptor for the connection to the backend: others will be closed.
+    DescriptorsExhausted,
+    /// Something happened to the bytes.
+    Relay(relay::Event),
+    /// The moment of [`Effect::Timer`] has come, or the session was asked to look.
+    Timer,
+    /// The answer to [`Effect::QueryUnsent`].
+    Unsent {
+        /// Bytes that the peer's kernel has not acknowledged.
+        bytes: u32,
+    },
+    /// The cancel of everything on `side` is over.
+    Cancelled {
+        /// Which connection.
+        side: Side,
+    },
+    /// The session must end now, in a reset, for this reason.
+    End(Who),
+}
+
+/// Where it stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// A backend is being chosen.
+    Picking,
+    /// A backend was chosen. If no connect is in flight, it waits for a descriptor.
+    Connecting,
+    /// Bytes move.
+    Relaying,
+    /// Everything was handed to the kernel; `reset` is reset as soon as its peer has acknowledged it all.
+    Flushing { reset: Side, unsent: u32 },
+    /// Waits until nothing is in flight.
+    Closing,
+    /// Over. Events that still come are late and change nothing.
+    Closed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    relay: Relay,
+    limits: Limits,
+    /// A backend was chosen and not closed.
+    backend_open: bool,
+    /// True exactly when a connect is in flight.
+    connect_in_flight: bool,
+    /// The connect in flight was cancelled, because it took too long.
+    connect_expired: bool,
+    /// True exactly when a cancel is in flight on that side.
+    cancelling: [bool; 2],
+    /// What the close of that side shall be: a reset, or a FIN.
+    reset: [bool; 2],
+    attempts: u32,
+    termination: Termination,
+    /// When the state was entered, or the last byte moved.
+    active_at: Moment,
+    /// Age ends here.
+    ends_at: Moment,
+    /// The timer is set to this.
+    timer_at: Moment,
+}
+
+impl Session {
+    /// A session that was accepted at `now`. `jitter` is a random number, for the lifetime.
+    pub fn new(limits: Limits, jitter: u32, now: Moment) -> Session {
+        Session {
+            state: State::Picking,
+            relay: Relay::new(),
+            limits,
+            backend_open: false,
+            connect_in_flight: false,
+            connect_expired: false,
+            cancelling: [false; 2],
+            reset: [false; 2],
+            attempts: 0,
+            termination: Termination::NORMAL,
+            active_at: now,
+            ends_at: timer::lifetime_end(limits.lifetime_max_ns, jitter, now),
+            timer_at: Moment::NEVER,
+        }
+    }
+
+    /// Takes an event; the effects must be carried out in order, and what they answer be said after them.
+    #[inline]
+    pub fn on(&mut self, event: Event, now: Moment, out: &mut Effects) {
+        match event {
+            Event::Relay(event) => self.relay_event(event, now, out),
+            Event::Accepted => out.push(Effect::Pick),
+            Event::Picked { found } => self.picked(found, now, out),
+            Event::Connected(result) => self.connect_ended(result, now, out),
+            Event::DescriptorsExhausted => self.wait_for_descriptor(now, out),
+            Event::Timer => self.timer(now, out),
+            Event::Unsent { bytes } => self.unsent(bytes, now, out),
+            Event::Cancelled { side } => {
+                self.cancelling[side.index()] = false;
+                self.join(out);
+            }
+            Event::End(who) => self.end_by(who, out),
+        }
+    }
+
+    /// How it ended; true of a session that is over.
+    pub fn termination(&self) -> Termination {
+        self.termination
+    }
+
+    /// Whether bytes are moving or could move.
+    pub fn is_relaying(&self) -> bool {
+        self.state == State::Relaying
+    }
+
+    /// Whether it has ended and only waits for the kernel.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.state, State::Closing | State::Closed)
+    }
+
+    #[inline]
+    fn relay_event(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
+        self.relay.on(event, out);
+        match self.state {
+            State::Relaying => {
+                if event.is_progress() {
+                    self.active_at = now;
+                }
+                self.relaying(event, now, out);
+            }
+            State::Connecting => self.client_while_connecting(out),
+            State::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
+            State::Closing => self.join(out),
+            State::Picking | State::Flushing { .. } | State::Closed => {}
+        }
+    }
+
+    fn picked(&mut self, found: bool, now: Moment, out: &mut Effects) {
+        debug_assert_eq!(self.state, State::Picking);
+        if !found {
+            // After a failed attempt, its code stays.
+            if self.attempts == 0 {
+                self.termination = Termination(Who::Server, When::Connect);
+            }
+            self.terminate([true, true], out);
+            return;
+        }
+        self.attempts += 1;
+        self.state = State::Connecting;
+        self.backend_open = true;
+        self.active_at = now;
+        self.connect(now.after_ns(timer::or_never(self.limits.connect_timeout_ns)), out);
+        if self.attempts == 1 {
+            // What the client sends from now on is kept, and that it leaves is noticed.
+            self.relay.open(Side::Client, out);
+        }
+    }
+
+    fn connect(&mut self, deadline: Moment, out: &mut Effects) {
+        self.connect_in_flight = true;
+        self.connect_expired = false;
+        out.push(Effect::Connect);
+        self.set_timer(deadline, out);
+    }
+
+    fn connect_ended(&mut self, result: Result<(), ConnectError>, now: Moment, out: &mut Effects) {
+        self.connect_in_flight = false;
+        match (self.state, result) {
+            (State::Connecting, Ok(())) => {
+                self.state = State::Relaying;
+                self.active_at = now;
+                self.relay.open(Side::Backend, out);
+                if self.deadline() < self.timer_at {
+                    self.set_timer(self.deadline(), out);
+                }
+            }
+            (State::Connecting, Err(_)) if self.connect_expired => self.attempt_failed(ConnectError::Timeout, out),
+            (State::Connecting, Err(error)) => self.attempt_failed(error, out),
+            _ => self.join(out),
+        }
+    }
+
+    /// To another backend at once, while one is left.
+    fn attempt_failed(&mut self, error: ConnectError, out: &mut Effects) {
+        self.termination = Termination(
+            match error {
+                ConnectError::Backend => Who::Server,
+                ConnectError::Timeout => Who::ServerTimeout,
+                ConnectError::Resource => Who::Resource,
+            },
+            When::Connect,
+        );
+        self.backend_open = false;
+        out.push(Effect::Close { side: Side::Backend, reset: true });
+        self.state = State::Picking;
+        if self.attempts < self.limits.connect_attempts_max.max(1) {
+            out.push(Effect::Pick);
+        } else {
+            self.terminate([true, true], out);
+        }
+    }
+
+    /// A client that leaves before there is a backend takes its session along. One that sent its request and a FIN
+    /// has not left: it waits for the answer.
+    fn client_while_connecting(&mut self, out: &mut Effects) {
+        let left = self.relay.has_ended(Side::Client) && !self.relay.has_received(Side::Client);
+        if left || self.relay.has_failed(Side::Client) {
+            self.termination = Termination(Who::Client, When::Connect);
+            self.terminate([true, true], out);
+        }
+    }
+}

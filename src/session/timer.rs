@@ -1,0 +1,115 @@
+//! What a session does when time passes.
+//!
+//! A session has one timer, and moving bytes does not touch it: when it fires, the session looks how long ago the last
+//! byte was, and sets it anew if that is not long enough.
+
+use super::{ConnectError, Effect, Effects, Event, Session, State};
+use crate::base::side::Side;
+use crate::base::termination::{Termination, When, Who};
+use crate::base::time::Moment;
+use crate::relay;
+
+/// Between looks at what a kernel has not sent yet.
+pub(super) const FLUSH_INTERVAL_NS: u64 = 10_000_000;
+/// Between looks at a pipe that may not be of use any more.
+const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
+/// Between attempts to get a descriptor.
+const DESCRIPTOR_INTERVAL_NS: u64 = 50_000_000;
+
+/// 0 is no limit.
+pub(super) fn or_never(span_ns: u64) -> u64 {
+    if span_ns == 0 { u64::MAX } else { span_ns }
+}
+
+/// The end of the lifetime, give or take 10 %, so that sessions that began together do not end together.
+pub(super) fn lifetime_end(lifetime_ns: u64, jitter: u32, now: Moment) -> Moment {
+    if lifetime_ns == 0 {
+        return Moment::NEVER;
+    }
+    let spread_ns = lifetime_ns / 5;
+    let offset_ns = (u128::from(spread_ns) * u128::from(jitter) / u128::from(u32::MAX)) as u64;
+    now.after_ns(lifetime_ns - spread_ns / 2 + offset_ns)
+}
+
+impl Session {
+    pub(super) fn set_timer(&mut self, at: Moment, out: &mut Effects) {
+        if at != self.timer_at {
+            self.timer_at = at;
+            out.push(Effect::Timer(at));
+        }
+    }
+
+    /// When it has to end if no byte moves.
+    pub(super) fn deadline(&self) -> Moment {
+        let half_close_ns = self.limits.half_close_timeout_ns;
+        let quiet_ns =
+            if self.is_half_closed() && half_close_ns > 0 { half_close_ns } else { self.limits.idle_timeout_ns };
+        self.active_at.after_ns(or_never(quiet_ns)).min(self.ends_at)
+    }
+
+    /// When it has to look at itself: at its deadline, and sooner while it has a pipe.
+    pub(super) fn next_look(&self, now: Moment) -> Moment {
+        let deadline = self.deadline();
+        if self.relay.has_pipe() { deadline.min(now.after_ns(PIPE_INTERVAL_NS)) } else { deadline }
+    }
+
+    pub(super) fn timer(&mut self, now: Moment, out: &mut Effects) {
+        self.timer_at = Moment::NEVER;
+        match self.state {
+            State::Connecting => self.timer_while_connecting(now, out),
+            State::Relaying => self.timer_while_relaying(now, out),
+            State::Flushing { reset, .. } => out.push(Effect::QueryUnsent { side: reset }),
+            State::Picking | State::Closing | State::Closed => {}
+        }
+    }
+
+    fn timer_while_connecting(&mut self, now: Moment, out: &mut Effects) {
+        let deadline = self.active_at.after_ns(or_never(self.limits.connect_timeout_ns));
+        match (now < deadline, self.connect_in_flight) {
+            (true, true) => self.set_timer(deadline, out),
+            // There may be a descriptor now.
+            (true, false) => self.connect(deadline, out),
+            (false, true) => {
+                self.connect_expired = true;
+                out.push(Effect::CancelConnect);
+            }
+            (false, false) => self.on(Event::Connected(Err(ConnectError::Resource)), now, out),
+        }
+    }
+
+    /// Descriptors come back when other sessions end: better late than not at all.
+    pub(super) fn wait_for_descriptor(&mut self, now: Moment, out: &mut Effects) {
+        self.connect_in_flight = false;
+        match self.state {
+            State::Connecting => self.set_timer(now.after_ns(DESCRIPTOR_INTERVAL_NS), out),
+            _ => self.join(out),
+        }
+    }
+
+    fn timer_while_relaying(&mut self, now: Moment, out: &mut Effects) {
+        if now >= self.deadline() {
+            self.expire(now, out);
+            return;
+        }
+        self.relay.on(relay::Event::Reclaim, out);
+        self.set_timer(self.next_look(now), out);
+    }
+
+    /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset.
+    fn expire(&mut self, now: Moment, out: &mut Effects) {
+        let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
+        let finished = [self.relay.is_over(Side::Client), self.relay.is_over(Side::Backend)];
+        let when = if finished[0] || finished[1] { When::Last } else { When::Data };
+        let who = if now >= self.ends_at {
+            Who::Local
+        } else if finished[0] || (undelivered[0] && !undelivered[1]) {
+            // The client has done its part, or the backend does not read.
+            Who::ServerTimeout
+        } else {
+            Who::ClientTimeout
+        };
+        self.termination = Termination(who, when);
+        let cut = undelivered[0] || undelivered[1];
+        self.terminate([cut, cut], out);
+    }
+}

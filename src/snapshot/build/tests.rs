@@ -1,0 +1,137 @@
+use super::*;
+use crate::balance::Counts;
+use crate::base::address::Address;
+use crate::config::model::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A pool with these backends at made-up addresses, round robin, checked every two seconds.
+pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
+    let backend = |(index, name): (usize, &&str)| Backend {
+        name: Arc::from(*name),
+        address: Address::Tcp(([10, 0, 0, 1], 1000 + index as u16).into()),
+        weight: 1,
+        disabled: false,
+    };
+    Pool {
+        name: name.into(),
+        balance: Balance::RoundRobin,
+        limits: Limits {
+            connect_timeout: Duration::from_secs(3),
+            connect_attempts: 3,
+            idle_timeout: Duration::from_secs(3600),
+            half_close_timeout: Duration::from_secs(60),
+            lifetime_max: Duration::ZERO,
+            keepalive: Duration::from_secs(60),
+            user_timeout: Duration::ZERO,
+        },
+        close_on_backend_down: true,
+        check: Some(Check {
+            interval: Duration::from_secs(2),
+            fast_interval: Duration::from_millis(500),
+            down_interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(1500),
+            rise: 2,
+            fall: 3,
+            initial_up: true,
+            port: None,
+        }),
+        backends: backends.iter().enumerate().map(backend).collect(),
+    }
+}
+
+/// These pools, each with a listener of its name.
+pub(crate) fn config(pools: Vec<Pool>) -> Config {
+    let listener = |(index, pool): (usize, &Pool)| Listener {
+        name: pool.name.clone(),
+        binds: vec![Address::Tcp(([127, 0, 0, 1], 2000 + index as u16).into())],
+        pool: pool.name.clone(),
+        unix_mode: 0o666,
+        backlog: 4096,
+    };
+    Config {
+        process: Process {
+            workers: None,
+            pin_workers: true,
+            connections_max: None,
+            shutdown_grace: Duration::from_secs(30),
+            busy_poll: Duration::ZERO,
+        },
+        log: Log { level: LogLevel::Info, json: false, to_stdout: false },
+        admin: Admin { listen: None },
+        listeners: pools.iter().enumerate().map(listener).collect(),
+        pools,
+    }
+}
+
+fn build_with(config: &Config, health: &[State], previous: Option<&Table>) -> Table {
+    let ids = Ids::assign(config);
+    build(Input { config, ids: &ids, health, phase: Phase::Serving, generation: 1, previous })
+}
+
+/// Backends that get sessions, by picking often.
+fn picked(table: &Table, pool: u32) -> Vec<u32> {
+    let counts = Counts::new();
+    let picker = &table.pool(PoolId(pool)).unwrap().picker;
+    let mut ids: Vec<_> =
+        (0..100).filter_map(|key| picker.pick(key, PoolId(pool), &counts, &[])).map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+#[test]
+fn a_table_says_what_the_configuration_says() {
+    let config = config(vec![pool("p", &["a"]), pool("q", &["a", "b"])]);
+    let table = build_with(&config, &[State::Up; 3], None);
+    let listener = table.listeners[1].as_ref().unwrap();
+    assert_eq!((&*listener.name, listener.pool), ("q", PoolId(1)));
+    let backend = table.backend(BackendId(2)).unwrap();
+    assert_eq!((&*backend.name, backend.pool, backend.address.to_string()), ("b", PoolId(1), "10.0.0.1:1001".into()));
+    assert_eq!(picked(&table, 0), [0]);
+    assert_eq!(picked(&table, 1), [1, 2]);
+}
+
+#[test]
+fn only_backends_that_are_up_with_a_weight_take_sessions() {
+    let mut config = config(vec![pool("p", &["up", "down", "weightless", "disabled", "draining", "ejected"])]);
+    config.pools[0].backends[2].weight = 0;
+    config.pools[0].backends[3].disabled = true;
+    let health = [State::Up, State::Down, State::Up, State::Up, State::Draining, State::Ejected];
+    for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::ConsistentHash(HashKey::SourceIp)] {
+        config.pools[0].balance = balance;
+        let table = build_with(&config, &health, None);
+        assert_eq!(picked(&table, 0), [0], "{balance:?}");
+        assert_eq!(table.backend(BackendId(3)).unwrap().state, State::Maintenance);
+        let ended: Vec<_> =
+            table.backends.iter().flatten().filter(|entry| entry.end_sessions).map(|e| e.id.0).collect();
+        assert_eq!(ended, [1], "sessions end on the backend that is down alone");
+    }
+}
+
+#[test]
+fn sessions_of_a_down_backend_stay_if_the_pool_says_so() {
+    let mut config = config(vec![pool("p", &["a"])]);
+    config.pools[0].close_on_backend_down = false;
+    let table = build_with(&config, &[State::Down], None);
+    assert!(!table.backend(BackendId(0)).unwrap().end_sessions);
+    assert_eq!(picked(&table, 0), []);
+}
+
+#[test]
+fn a_picker_is_kept_exactly_when_its_candidates_are_the_same() {
+    let mut config = config(vec![pool("p", &["a", "b"]), pool("q", &["c", "d"])]);
+    config.pools[0].balance = Balance::LeastConn;
+    let mut health = [State::Up; 4];
+    let first = build_with(&config, &health, None);
+    health[1] = State::Down;
+    let second = build_with(&config, &health, Some(&first));
+    assert_eq!((picked(&second, 0), picked(&second, 1)), (vec![0], vec![2, 3]));
+    health[1] = State::Up;
+    health[3] = State::Ejected;
+    let third = build_with(&config, &health, Some(&second));
+    assert_eq!((picked(&third, 0), picked(&third, 1)), (vec![0, 1], vec![2]));
+    config.pools[1].backends[0].weight = 0;
+    let fourth = build_with(&config, &health, Some(&third));
+    assert_eq!(picked(&fourth, 1), []);
+}

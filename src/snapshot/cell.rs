@@ -1,0 +1,178 @@
+//! The one published pointer.
+//!
+//! Publishing swaps it; a reader pins it for one turn of its loop, and the table it saw is freed when no pin that could
+//! have seen it is left (epoch-based reclamation). Neither side ever waits for the other.
+//!
+//! The pointer is the truth. [`Cell::generation`] only says, without a pin, that there is something new to look at; it
+//! is stored after the pointer, so who reads a generation and then pins sees that table or a later one.
+
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::epoch::{self, Atomic, Collector, LocalHandle, Owned};
+
+use super::table::Table;
+
+/// Holds the current table.
+pub struct Cell {
+    /// Never null.
+    current: Atomic<Table>,
+    generation: AtomicU64,
+    /// Of this cell alone, so that nobody else's pins keep old tables.
+    collector: Collector,
+}
+
+impl Cell {
+    /// A cell that holds `table`.
+    pub fn new(table: Table) -> Cell {
+        let generation = AtomicU64::new(table.generation);
+        Cell { current: Atomic::new(table), generation, collector: Collector::new() }
+    }
+
+    /// Makes `table` the current one. Its generation must be greater than that of every one before, and one thread
+    /// (control) publishes.
+    pub fn publish(&self, table: Table) {
+        let generation = table.generation;
+        debug_assert!(generation > self.generation(), "tables are published in order");
+        let handle = self.collector.register();
+        let guard = handle.pin();
+        let old = self.current.swap(Owned::new(table), Ordering::AcqRel, &guard);
+        // SAFETY: `old` was reachable through `current` alone, which no longer holds it, and the swap gave it to us
+        // only; readers that still see it are pinned, and it is freed after their pins.
+        unsafe { guard.defer_destroy(old) };
+        guard.flush();
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// Generation of the current table, or of the one before for a moment during a publication.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// A reader for the calling thread: make one a thread and keep it.
+    pub fn reader(self: &Arc<Cell>) -> Reader {
+        Reader { handle: self.collector.register(), cell: self.clone() }
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        let current = std::mem::replace(&mut self.current, Atomic::null());
+        // SAFETY: never null before, and every reader holds an `Arc` of this cell, so nobody can see the table now.
+        drop(unsafe { current.into_owned() });
+    }
+}
+
+/// Reads a [`Cell`] from one thread.
+pub struct Reader {
+    handle: LocalHandle,
+    cell: Arc<Cell>,
+}
+
+impl Reader {
+    /// The current table, for one turn of a loop: never hold it while waiting, as tables replaced since are kept.
+    #[inline]
+    pub fn pin(&self) -> Guard<'_> {
+        let guard = self.handle.pin();
+        let table = self.cell.current.load(Ordering::Acquire, &guard);
+        // SAFETY: never null between `new` and `drop`, and a published table is never written again.
+        let table = NonNull::from(unsafe { table.deref() });
+        Guard { table, _guard: guard, _reader: self }
+    }
+
+    /// See [`Cell::generation`].
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.cell.generation()
+    }
+}
+
+/// The table as it was when pinned.
+pub struct Guard<'r> {
+    table: NonNull<Table>,
+    /// Keeps `table` from being freed.
+    _guard: epoch::Guard,
+    /// The cell outlives the guard, as its reader does.
+    _reader: &'r Reader,
+}
+
+impl Deref for Guard<'_> {
+    type Target = Table;
+
+    #[inline]
+    fn deref(&self) -> &Table {
+        // SAFETY: it was current when `_guard` pinned the epoch, so it is not freed before `_guard` is dropped, and the
+        // reference does not outlive `self`.
+        unsafe { self.table.as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::table::{ListenerEntry, Phase};
+
+    /// A table whose every part tells its generation; `name` is what the test watches for being freed.
+    fn table(generation: u64, name: &Arc<str>) -> Table {
+        let entry =
+            |id| Some(ListenerEntry { id, name: name.clone(), pool: crate::base::id::PoolId(generation as u32) });
+        let listeners = (0..8).map(|id| entry(crate::base::id::ListenerId(id))).collect();
+        Table { generation, phase: Phase::Serving, listeners, pools: vec![], backends: vec![] }
+    }
+
+    #[test]
+    fn a_reader_keeps_the_table_it_pinned() {
+        let name: Arc<str> = "x".into();
+        let cell = Arc::new(Cell::new(table(1, &name)));
+        let reader = cell.reader();
+        let pinned = reader.pin();
+        cell.publish(table(2, &name));
+        assert_eq!((pinned.generation, cell.generation(), reader.generation()), (1, 2, 2));
+        assert_eq!(cell.reader().pin().generation, 2);
+        drop(pinned);
+        assert_eq!(reader.pin().generation, 2);
+    }
+
+    #[test]
+    fn every_table_is_freed_once_nobody_reads_it() {
+        let name: Arc<str> = "x".into();
+        let cell = Arc::new(Cell::new(table(1, &name)));
+        let reader = cell.reader();
+        for generation in 2..5_000 {
+            let pinned = reader.pin();
+            cell.publish(table(generation, &name));
+            drop(pinned);
+        }
+        let kept = Arc::strong_count(&name) / 8;
+        assert!(kept < 1_000, "{kept} tables kept");
+        drop(reader);
+        drop(cell);
+        assert_eq!(Arc::strong_count(&name), 1);
+    }
+
+    #[test]
+    fn readers_see_whole_tables_in_order() {
+        let name: Arc<str> = "x".into();
+        let cell = Arc::new(Cell::new(table(1, &name)));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let (reader, mut last) = (cell.reader(), 0);
+                    while last < 2_000 {
+                        let announced = reader.generation();
+                        let pinned = reader.pin();
+                        assert!(pinned.generation >= announced.max(last), "went back");
+                        last = pinned.generation;
+                        let whole =
+                            |entry: &Option<ListenerEntry>| entry.as_ref().map(|e| u64::from(e.pool.0)) == Some(last);
+                        assert!(pinned.listeners.iter().all(whole), "torn");
+                    }
+                });
+            }
+            (2..=2_000).for_each(|generation| cell.publish(table(generation, &name)));
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! The table: everything a worker must know to serve, as it is at one moment.
+
+use std::sync::Arc;
+
+use crate::balance::Picker;
+use crate::base::address::Address;
+use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::time::Moment;
+use crate::config::model::{HashKey, Limits};
+use crate::health::State;
+
+/// What workers may know. Immutable; a change is a new table with a greater generation.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Number of this table; each published one has a greater one than those before.
+    pub generation: u64,
+    /// What the process as a whole is doing.
+    pub phase: Phase,
+    /// By [`ListenerId`]; `None` is a slot nobody has.
+    pub listeners: Vec<Option<ListenerEntry>>,
+    /// By [`PoolId`].
+    pub pools: Vec<Option<PoolEntry>>,
+    /// By [`BackendId`].
+    pub backends: Vec<Option<BackendEntry>>,
+}
+
+/// What the process as a whole is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// Accepting.
+    Serving,
+    /// Accepting no more; open sessions may live on.
+    Draining {
+        /// Until then.
+        until: Moment,
+    },
+    /// Resetting what is left, now.
+    Stopping,
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct ListenerEntry {
+    /// Its slot.
+    pub id: ListenerId,
+    /// `[listeners.NAME]`
+    pub name: Arc<str>,
+    /// Who serves its clients.
+    pub pool: PoolId,
+}
+
+/// A pool.
+#[derive(Clone, Debug)]
+pub struct PoolEntry {
+    /// Its slot.
+    pub id: PoolId,
+    /// `[pools.NAME]`
+    pub name: Arc<str>,
+    /// Chooses among the backends that are usable now.
+    pub picker: Picker,
+    /// What of the client the picker's key is made of; `None` if it needs no key.
+    pub hash_key: Option<HashKey>,
+    /// What a session captures when it is admitted.
+    pub limits: Limits,
+    /// Sessions of a backend that goes down are reset.
+    pub close_on_backend_down: bool,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub struct BackendEntry {
+    /// Its slot.
+    pub id: BackendId,
+    /// Its pool.
+    pub pool: PoolId,
+    /// Unique in its pool.
+    pub name: Arc<str>,
+    /// Where to connect.
+    pub address: Address,
+    /// 0 to 256.
+    pub weight: u16,
+    /// What it may be used for.
+    pub state: State,
+    /// Its sessions are to be reset now: it is down, and the pool says so.
+    pub end_sessions: bool,
+}
+
+impl Table {
+    /// The listener in that slot.
+    #[inline]
+    pub fn listener(&self, id: ListenerId) -> Option<&ListenerEntry> {
+        self.listeners.get(id.index())?.as_ref()
+    }
+
+    /// The pool in that slot.
+    #[inline]
+    pub fn pool(&self, id: PoolId) -> Option<&PoolEntry> {
+        self.pools.get(id.index())?.as_ref()
+    }
+
+    /// The backend in that slot.
+    #[inline]
+    pub fn backend(&self, id: BackendId) -> Option<&BackendEntry> {
+        self.backends.get(id.index())?.as_ref()
+    }
+}

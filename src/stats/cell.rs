@@ -1,0 +1,157 @@
+//! Numbers that one thread writes and any thread reads.
+//!
+//! An addition is a relaxed load and a relaxed store, no locked instruction: as cheap as a plain integer, and exact as
+//! long as there is one writer. A reader sees each number whole, at most a moment old, and costs the writer nothing but
+//! a shared cache line.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Only grows. One writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `amount`; only the writer may.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// The sum so far.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Goes up and down. One writer.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Adds `amount`; only the writer may.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.set(self.get() + amount);
+    }
+
+    /// Takes `amount` off; only the writer may. Stops at 0, which only a mistake reaches.
+    #[inline]
+    pub fn sub(&self, amount: u64) {
+        debug_assert!(self.get() >= amount, "a gauge went below 0");
+        self.set(self.get().saturating_sub(amount));
+    }
+
+    /// Makes it `value`; only the writer may. Everything the writer stored before is visible to who reads `value` by
+    /// [`Gauge::get`]: the store releases and the load acquires, so `running` may stand for what was done before it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, std::sync::atomic::Ordering::Release);
+    }
+
+    /// The value now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Acquire)
+    }
+}
+
+/// Upper bounds of the buckets in nanoseconds, the last bucket (above an hour) has none. From connecting within a host
+/// to a session that lasts.
+pub const BOUNDS_NS: [u64; 19] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    10_000_000_000,
+    60_000_000_000,
+    600_000_000_000,
+    3_600_000_000_000,
+];
+
+/// Times by size, in the buckets of [`BOUNDS_NS`]. One writer.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// Not cumulative: each value counts in one bucket.
+    buckets: [Counter; BOUNDS_NS.len() + 1],
+    sum_ns: Counter,
+}
+
+impl Histogram {
+    /// Counts a time in nanoseconds; only the writer may.
+    #[inline]
+    pub fn record_ns(&self, value_ns: u64) {
+        let bucket = BOUNDS_NS.partition_point(|&bound_ns| bound_ns < value_ns);
+        self.buckets[bucket].add(1);
+        self.sum_ns.add(value_ns);
+    }
+
+    /// Adds what was recorded so far to `into`.
+    pub fn add_to(&self, into: &mut Distribution) {
+        for (sum, bucket) in into.buckets.iter_mut().zip(&self.buckets) {
+            *sum += bucket.get();
+        }
+        into.sum_ns += self.sum_ns.get();
+    }
+}
+
+/// What histograms of several writers add up to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Distribution {
+    /// Values of each bucket, not cumulative; the last one is beyond every bound.
+    pub buckets: [u64; BOUNDS_NS.len() + 1],
+    /// Sum of the values in nanoseconds.
+    pub sum_ns: u64,
+}
+
+impl Distribution {
+    /// How many values.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_ascend() {
+        assert!(BOUNDS_NS.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn a_value_counts_in_the_bucket_whose_bound_it_does_not_exceed() {
+        let histogram = Histogram::default();
+        for value_ns in [0, 50_000, 50_001, 3_600_000_000_000, 3_600_000_000_001] {
+            histogram.record_ns(value_ns);
+        }
+        let mut sum = Distribution::default();
+        histogram.add_to(&mut sum);
+        histogram.add_to(&mut sum);
+        let last = BOUNDS_NS.len();
+        assert_eq!([sum.buckets[0], sum.buckets[1], sum.buckets[last - 1], sum.buckets[last]], [4, 2, 2, 2]);
+        assert_eq!((sum.count(), sum.sum_ns), (10, 2 * 7_200_000_100_002));
+    }
+
+    #[test]
+    fn gauges_go_both_ways() {
+        let gauge = Gauge::default();
+        gauge.add(5);
+        gauge.sub(2);
+        assert_eq!(gauge.get(), 3);
+        gauge.set(1);
+        assert_eq!(gauge.get(), 1);
+    }
+}

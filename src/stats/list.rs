@@ -1,0 +1,98 @@
+//! Every metric that is exported: the one list that the exporter, the documentation and the tests go by.
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Cumulative buckets by `le`, `_sum` and `_count`.
+    Histogram,
+}
+
+/// One exported metric.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Metric {
+    /// Its name; counters end in `_total`.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Names of its labels, in the order of their values.
+    pub labels: &'static [&'static str],
+}
+
+macro_rules! metrics {
+    ($($constant:ident $kind:ident $name:literal $labels:tt $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric {
+                name: concat!("ringway_", $name),
+                help: $help,
+                kind: Kind::$kind,
+                labels: &$labels,
+            };
+        )*
+        /// All of them, in the order of INTERFACE section 5.
+        pub const ALL: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO Gauge "build_info" ["version"] "Always 1; which version runs.";
+    CONFIG_GENERATION Gauge "config_generation" [] "Configurations applied since the start.";
+    CONNECTIONS Gauge "connections" [] "Open client connections.";
+    CONNECTIONS_MAX Gauge "connections_max" [] "Open client connections beyond which clients wait; 0 is no limit.";
+    LISTENER_CONNECTIONS Gauge "listener_connections" ["listener"] "Open client connections of a listener.";
+    LISTENER_CONNECTIONS_TOTAL Counter "listener_connections_total" ["listener"]
+        "Client connections a listener accepted.";
+    LISTENER_ACCEPT_ERRORS Counter "listener_accept_errors_total" ["listener"]
+        "Accepts that failed, mostly for want of descriptors.";
+    POOL_RETRIES Counter "pool_retries_total" ["pool"] "Attempts to connect after the first one of a session.";
+    POOL_REFUSED Counter "pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
+    BACKEND_UP Gauge "backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";
+    BACKEND_STATE Gauge "backend_state" ["pool", "backend", "state"]
+        "1 for the state the backend is in, 0 for the others.";
+    BACKEND_WEIGHT Gauge "backend_weight" ["pool", "backend"] "Weight of the backend.";
+    BACKEND_CONNECTIONS Gauge "backend_connections" ["pool", "backend"] "Sessions that hold the backend.";
+    BACKEND_CONNECTIONS_TOTAL Counter "backend_connections_total" ["pool", "backend"]
+        "Connections established to the backend.";
+    BACKEND_CONNECT_ERRORS Counter "backend_connect_errors_total" ["pool", "backend", "reason"]
+        "Attempts to connect to the backend that failed.";
+    BACKEND_BYTES Counter "backend_bytes_total" ["pool", "backend", "direction"] "Bytes relayed.";
+    BACKEND_CHECKS Counter "backend_checks_total" ["pool", "backend", "result"] "Health checks made.";
+    BACKEND_TRANSITIONS Counter "backend_transitions_total" ["pool", "backend", "to"]
+        "Changes of state by health checks.";
+    SESSIONS Counter "sessions_total" ["listener", "pool", "termination"]
+        "Sessions that ended, by who ended them and when (two letters, as in the access log).";
+    CONNECT_SECONDS Histogram "connect_seconds" ["pool"] "Time to connect to a backend, successful attempts.";
+    SESSION_SECONDS Histogram "session_seconds" ["pool"] "Time from accept to close.";
+    CHECK_SECONDS Histogram "check_seconds" ["pool", "backend"] "Time a health check took.";
+    WORKER_CONNECTIONS Gauge "worker_connections" ["worker"] "Open client connections of a worker.";
+    WORKER_BUSY Counter "worker_busy_seconds_total" ["worker"] "Time a worker worked rather than waited.";
+    WORKER_SPLICED Counter "worker_spliced_bytes_total" ["worker"] "Bytes moved through kernel pipes.";
+    WORKER_COPIED Counter "worker_copied_bytes_total" ["worker"] "Bytes moved through buffers.";
+    WORKER_ACCEPTED Counter "worker_accepted_total" ["worker"] "Client connections a worker accepted.";
+    WORKER_HANDED_OVER Counter "worker_handed_over_total" ["worker"]
+        "Accepted client connections given to a less loaded worker.";
+    WORKER_STARVED Counter "worker_buffers_starved_total" ["worker"] "Times a receive found no free buffer.";
+    WORKER_KERNEL_THREADS Gauge "worker_kernel_threads" ["worker"]
+        "Kernel threads (iou-wrk) behind the worker's ring; 0 in normal traffic.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_say_what_they_are() {
+        for (index, metric) in ALL.iter().enumerate() {
+            assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{} twice", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_seconds"), metric.kind == Kind::Histogram, "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

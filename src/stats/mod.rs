@@ -1,0 +1,232 @@
+//! What is counted. Each worker writes cells of its own, so counting never waits and never locks; whoever wants the
+//! sums reads all of them.
+#![forbid(unsafe_code)]
+
+pub mod cell;
+pub mod list;
+
+use crate::base::slots::Slots;
+use crate::base::termination::Termination;
+pub use cell::{Counter, Distribution, Gauge, Histogram};
+
+/// All cells of the process.
+#[derive(Debug)]
+pub struct Stats {
+    /// One a worker, by its number.
+    pub workers: Box<[WorkerStats]>,
+    /// What the control thread counts.
+    pub control: ControlStats,
+}
+
+impl Stats {
+    /// Cells for that many workers, all 0.
+    pub fn new(workers: usize) -> Stats {
+        Stats { workers: (0..workers).map(|_| WorkerStats::default()).collect(), control: ControlStats::default() }
+    }
+}
+
+/// The cells of one worker, which alone writes them. Aligned so that no two workers share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerStats {
+    /// Of the worker itself.
+    pub worker: WorkerCells,
+    /// By listener id.
+    pub listeners: Slots<ListenerCells>,
+    /// By pool id.
+    pub pools: Slots<PoolCells>,
+    /// By backend id.
+    pub backends: Slots<BackendCells>,
+}
+
+/// Of one worker.
+#[derive(Debug, Default)]
+pub struct WorkerCells {
+    /// Client connections open on this worker.
+    pub connections: Gauge,
+    /// Time spent working rather than waiting.
+    pub busy_ns: Counter,
+    /// Bytes moved through pipes.
+    pub spliced_bytes: Counter,
+    /// Bytes moved through buffers.
+    pub copied_bytes: Counter,
+    /// Connections this worker accepted.
+    pub accepted: Counter,
+    /// Of those, given to a less loaded worker.
+    pub handed_over: Counter,
+    /// Kernel threads (`iou-wrk`) that serve this worker's ring; 0 in normal traffic.
+    pub iou_wrk_threads: Gauge,
+    /// Times a receive found no buffer.
+    pub buffers_starved: Counter,
+    /// 1 exactly while the worker's loop runs: from its first turn with its listeners armed until it has let go of
+    /// every session and listener.
+    pub running: Gauge,
+    /// io_uring features in use, as bits the worker defines.
+    pub features: Gauge,
+    /// Generation of the table it saw last.
+    pub generation: Gauge,
+}
+
+/// Of one listener on one worker.
+#[derive(Debug)]
+pub struct ListenerCells {
+    /// Client connections open.
+    pub connections: Gauge,
+    /// Client connections accepted.
+    pub connections_total: Counter,
+    /// Accepts that failed.
+    pub accept_errors: Counter,
+    /// Sessions that ended, by [`Termination::index`]. Here and not at the pool, as a listener has one pool.
+    pub sessions: [Counter; Termination::COUNT],
+}
+
+impl Default for ListenerCells {
+    fn default() -> ListenerCells {
+        ListenerCells {
+            connections: Gauge::default(),
+            connections_total: Counter::default(),
+            accept_errors: Counter::default(),
+            sessions: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+impl ListenerCells {
+    /// Counts a session that ended.
+    #[inline]
+    pub fn ended(&self, termination: Termination) {
+        self.sessions[termination.index()].add(1);
+    }
+}
+
+/// Of one pool on one worker.
+#[derive(Debug, Default)]
+pub struct PoolCells {
+    /// Attempts after the first of a session.
+    pub retries_total: Counter,
+    /// Sessions no backend could take.
+    pub refused_total: Counter,
+    /// From the start of a successful attempt to the open connection.
+    pub connect_ns: Histogram,
+    /// From accept to close.
+    pub session_ns: Histogram,
+}
+
+/// Of one backend on one worker.
+#[derive(Debug, Default)]
+pub struct BackendCells {
+    /// Connections that were established.
+    pub connections_total: Counter,
+    /// Attempts that failed, by [`ConnectError`].
+    pub connect_errors: [Counter; ConnectError::COUNT],
+    /// Bytes delivered to it.
+    pub bytes_to_backend: Counter,
+    /// Bytes from it delivered to clients.
+    pub bytes_to_client: Counter,
+}
+
+/// Why an attempt to connect to a backend failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum ConnectError {
+    /// Nobody listens there.
+    Refused,
+    /// No answer within `connect_timeout`.
+    Timeout,
+    /// No route to host or network.
+    Unreachable,
+    /// Reset while connecting.
+    Reset,
+    /// ringway or the kernel ran out of descriptors, ports or memory: not the backend's fault.
+    Resource,
+    /// Anything else.
+    Other,
+}
+
+impl ConnectError {
+    /// How many there are.
+    pub const COUNT: usize = ConnectError::ALL.len();
+    /// Every reason, by its number.
+    pub const ALL: [ConnectError; 6] = [
+        ConnectError::Refused,
+        ConnectError::Timeout,
+        ConnectError::Unreachable,
+        ConnectError::Reset,
+        ConnectError::Resource,
+        ConnectError::Other,
+    ];
+
+    /// The word for it in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConnectError::Refused => "refused",
+            ConnectError::Timeout => "timeout",
+            ConnectError::Unreachable => "unreachable",
+            ConnectError::Reset => "reset",
+            ConnectError::Resource => "resource",
+            ConnectError::Other => "other",
+        }
+    }
+}
+
+impl BackendCells {
+    /// Counts an attempt that failed.
+    #[inline]
+    pub fn connect_failed(&self, error: ConnectError) {
+        self.connect_errors[error as usize].add(1);
+    }
+}
+
+/// What the control thread counts; it alone writes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ControlStats {
+    /// How many configurations were applied; 1 after the start.
+    pub config_generation: Gauge,
+    /// By backend id.
+    pub backends: Slots<CheckCells>,
+}
+
+/// Of the checks of one backend.
+#[derive(Debug, Default)]
+pub struct CheckCells {
+    /// Checks that succeeded.
+    pub success: Counter,
+    /// Checks that failed.
+    pub failure: Counter,
+    /// Changes to up.
+    pub went_up: Counter,
+    /// Changes to down.
+    pub went_down: Counter,
+    /// How long checks took.
+    pub check_ns: Histogram,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connect_error_has_its_own_number_and_name() {
+        for (number, error) in ConnectError::ALL.into_iter().enumerate() {
+            assert_eq!(error as usize, number);
+        }
+        let cells = BackendCells::default();
+        cells.connect_failed(ConnectError::Reset);
+        let counts = cells.connect_errors.each_ref().map(Counter::get);
+        assert_eq!(counts, [0, 0, 0, 1, 0, 0]);
+        let mut names = ConnectError::ALL.map(ConnectError::name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ConnectError::COUNT);
+    }
+
+    #[test]
+    fn workers_share_no_cache_line() {
+        let stats = Stats::new(3);
+        for pair in stats.workers.windows(2) {
+            let distance = (&raw const pair[1]).addr() - (&raw const pair[0]).addr();
+            assert!(distance >= 128 && (&raw const pair[0]).addr().is_multiple_of(128));
+        }
+    }
+}
