@@ -1,6 +1,9 @@
 //! Whether a backend is fit for traffic: what checks say, turned into a state. Pure; the probes are in `control`.
 #![forbid(unsafe_code)]
 
+pub mod monitor;
+pub mod schedule;
+
 use std::fmt;
 
 /// What a backend may be used for (INTERFACE section 4).

@@ -33,6 +33,8 @@ pub struct Half {
     destination_open: bool,
     /// The destination cannot be reached any more, or the session ends: what comes in is thrown away.
     abandoned: bool,
+    /// The session ends: nothing starts any more.
+    stopped: bool,
     /// True exactly when a receive is armed, or waits for a buffer (`starved`).
     armed: bool,
     starved: bool,
@@ -62,6 +64,7 @@ impl Half {
             source_open: false,
             destination_open: false,
             abandoned: false,
+            stopped: false,
             armed: false,
             starved: false,
             sending: false,
@@ -95,6 +98,7 @@ impl Half {
         self.received = true;
         if self.abandoned {
             out.push(Effect::Release { buffer: lease.buffer });
+            self.proceed(out);
             return;
         }
         let full = lease.len as usize == BUFFER_LEN && nonempty;
@@ -134,7 +138,7 @@ impl Half {
         match end {
             End::Eof => self.source = Source::Eof,
             End::Failed(_) => self.source = Source::Broken,
-            End::Starved if !self.abandoned => {
+            End::Starved if !self.stopped => {
                 self.starved = true;
                 out.push(Effect::Starve { side: self.side });
             }
@@ -176,20 +180,27 @@ impl Half {
     /// Starts whatever can start now.
     #[inline]
     pub(super) fn proceed(&mut self, out: &mut impl Sink) {
-        if self.abandoned || self.splice.is_some() {
+        if self.stopped || self.splice.is_some() {
             return;
         }
         if !self.sending
             && self.destination_open
+            && !self.abandoned
             && let Some(lease) = self.queue.front()
         {
             self.sending = true;
             out.push(Effect::Send { side: self.side.peer(), lease });
         }
-        if self.armed || self.starved || self.borrowing || self.source != Source::Open || !self.source_open {
+        if self.armed
+            || self.starved
+            || self.borrowing
+            || self.polling_source
+            || self.source != Source::Open
+            || !self.source_open
+        {
             return;
         }
-        if self.bulk_streak >= self.bulk_after && self.destination_open {
+        if self.bulk_streak >= self.bulk_after && self.destination_open && !self.abandoned {
             if self.queue.is_empty() {
                 self.borrowing = true;
                 out.push(Effect::Borrow { half: self.side });
@@ -212,7 +223,10 @@ impl Half {
     pub(super) fn lent(&mut self, pipe: Option<(PipeId, u32)>, out: &mut impl Sink) {
         self.borrowing = false;
         match pipe {
-            Some((pipe, _)) if self.abandoned => out.push(Effect::GiveBack { pipe }),
+            Some((pipe, _)) if self.abandoned => {
+                out.push(Effect::GiveBack { pipe });
+                self.proceed(out);
+            }
             Some((pipe, capacity)) => {
                 self.splice = Some(Splice::new(pipe, capacity));
                 out.push(Effect::Ready { half: self.side });
@@ -236,9 +250,10 @@ impl Half {
         self.proceed(out);
     }
 
+    /// The destination is gone. What comes from the source is thrown away from now on, but it is read: a source that
+    /// cannot get rid of its bytes might never take in the last ones of the other half.
     pub(super) fn abandon(&mut self, out: &mut impl Sink) {
         self.abandoned = true;
-        self.starved = false;
         if let Some(splice) = self.splice.take() {
             out.push(match splice.held() {
                 0 => Effect::GiveBack { pipe: splice.pipe() },
@@ -246,6 +261,14 @@ impl Half {
             });
         }
         self.release_all(out);
+        self.proceed(out);
+    }
+
+    /// The session ends. What is in flight is waited for, and nothing else starts.
+    pub(super) fn stop(&mut self, out: &mut impl Sink) {
+        self.stopped = true;
+        self.starved = false;
+        self.abandon(out);
     }
 
     /// Releases every lease but the one in flight.
@@ -306,7 +329,7 @@ impl Half {
         self.side
     }
 
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
     }
 }

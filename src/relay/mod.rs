@@ -307,9 +307,9 @@ impl Relay {
 
     /// Gives everything up that is not in flight; nothing starts any more. What is in flight is released when its
     /// event comes.
-    pub fn abandon(&mut self, out: &mut impl Sink) {
+    pub fn stop(&mut self, out: &mut impl Sink) {
         for half in &mut self.halves {
-            half.abandon(out);
+            half.stop(out);
         }
     }
 

@@ -159,7 +159,10 @@ impl Half {
 
     pub(super) fn readable(&mut self, out: &mut impl Sink) {
         self.polling_source = false;
-        let Some(splice) = &mut self.splice else { return };
+        let Some(splice) = &mut self.splice else {
+            self.proceed(out);
+            return;
+        };
         if splice.leaving {
             self.leave_splice(out);
             return;
@@ -181,7 +184,7 @@ impl Half {
     /// Leaves splice mode if nothing has moved for two looks and the pipe is empty.
     pub(super) fn reclaim(&mut self, out: &mut impl Sink) {
         let side = self.side();
-        let waiting = self.polling_source && !self.is_abandoned();
+        let waiting = self.polling_source && !self.is_stopped();
         let Some(splice) = &mut self.splice else { return };
         if !waiting || splice.held > 0 {
             return;

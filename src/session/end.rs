@@ -83,7 +83,7 @@ impl Session {
     pub(super) fn terminate(&mut self, reset: [bool; 2], out: &mut Effects) {
         self.state = State::Closing;
         self.reset = reset;
-        self.relay.abandon(out);
+        self.relay.stop(out);
         for side in Side::BOTH {
             if self.is_in_flight(side) {
                 self.cancelling[side.index()] = true;

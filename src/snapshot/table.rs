@@ -6,7 +6,7 @@ use crate::balance::Picker;
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::Moment;
-use crate::config::model::{HashKey, Limits};
+pub use crate::config::model::{HashKey, Limits};
 use crate::health::State;
 
 /// What workers may know. Immutable; a change is a new table with a greater generation.

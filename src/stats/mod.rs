@@ -156,6 +156,25 @@ impl ConnectError {
         ConnectError::Other,
     ];
 
+    /// Which one an error of `connect` is.
+    pub fn of(error: &std::io::Error) -> ConnectError {
+        use std::io::ErrorKind;
+        // ENFILE, EMFILE and ENOBUFS, which have no kind of their own (errno-base.h, errno.h).
+        const OUT_OF: [Option<i32>; 3] = [Some(23), Some(24), Some(105)];
+        match error.kind() {
+            // A unix socket that does not exist has nobody listening either.
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound => ConnectError::Refused,
+            ErrorKind::TimedOut => ConnectError::Timeout,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+                ConnectError::Unreachable
+            }
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => ConnectError::Reset,
+            ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse | ErrorKind::OutOfMemory => ConnectError::Resource,
+            _ if OUT_OF.contains(&error.raw_os_error()) => ConnectError::Resource,
+            _ => ConnectError::Other,
+        }
+    }
+
     /// The word for it in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -219,6 +238,19 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ConnectError::COUNT);
+    }
+
+    #[test]
+    fn what_ringway_lacks_is_not_held_against_the_backend() {
+        let of = |errno| ConnectError::of(&std::io::Error::from_raw_os_error(errno));
+        // ECONNREFUSED ENOENT ETIMEDOUT EHOSTUNREACH ENETUNREACH ECONNRESET EMFILE ENFILE ENOBUFS ENOMEM EADDRNOTAVAIL
+        let refused = [111, 2].map(of);
+        assert_eq!(refused, [ConnectError::Refused; 2]);
+        assert_eq!(of(110), ConnectError::Timeout);
+        assert_eq!([113, 101].map(of), [ConnectError::Unreachable; 2]);
+        assert_eq!(of(104), ConnectError::Reset);
+        assert_eq!([24, 23, 105, 12, 99].map(of), [ConnectError::Resource; 5]);
+        assert_eq!(of(13), ConnectError::Other, "EACCES");
     }
 
     #[test]

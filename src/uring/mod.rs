@@ -9,6 +9,7 @@
 //!   because the kernel always hands those to one (`REQ_F_FORCE_ASYNC` in io_uring/splice.c and io_uring/net.c).
 
 pub mod buffers;
+pub mod errno;
 pub mod features;
 pub mod op;
 pub mod pipes;

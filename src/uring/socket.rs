@@ -39,7 +39,7 @@ impl Destination {
 }
 
 /// What a session's sockets are set to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// Idle time before keepalive probes; zero: none.
     pub keepalive: Duration,
@@ -71,6 +71,21 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
     }
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and unix
+/// sockets are nobody's.
+pub fn ensure_unused(address: &Address) -> io::Result<()> {
+    if !matches!(address, Address::Tcp(tcp) if tcp.port() != 0) {
+        return Ok(());
+    }
+    let to = sockaddr(address)?;
+    let probe = Socket::new(to.domain(), Type::STREAM.cloexec(), None)?;
+    probe.set_reuse_address(true)?;
+    if to.is_ipv6() {
+        probe.set_only_v6(true)?;
+    }
+    probe.bind(&to)
 }
 
 /// A stale socket file that nobody listens on is replaced; a live one is an error.

@@ -89,7 +89,7 @@ impl Show {
             .collect::<Result<_, _>>()
             .context("cannot start a built-in backend on 127.0.0.1; is the loopback interface up?")?;
         let server = Server::start(configuration(&backends)?)?;
-        let listen = match server.listen_addresses().as_slice() {
+        let listen = match server.listen_addresses() {
             [(_, Address::Tcp(address)), ..] => *address,
             _ => return Err(anyhow::anyhow!("ringway listens nowhere; please report this").into()),
         };

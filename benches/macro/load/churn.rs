@@ -1,0 +1,162 @@
+//! Connect, one request, one answer, close: as clients without a pool do. The client closes first.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, RawFd};
+
+use io_uring::opcode;
+use io_uring::squeue::Flags;
+use io_uring::types::Fd;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{Fault, Load, gave, parts, token};
+use crate::ring::{Event, Ring, Span, receive_entry, send_entry};
+
+const ANSWERED: u32 = 0x30;
+const CLIENT_STEP: u32 = 0x31;
+const ACCEPTED: u32 = 0x32;
+const SERVED: u32 = 0x33;
+const SERVER_STEP: u32 = 0x34;
+const CLOSED: u32 = 0x35;
+
+const SIZE: usize = 64;
+
+/// Connections at a time, each replaced by a new one when it has its answer.
+pub struct Churn {
+    proxy: &'static SockAddr,
+    listener: TcpListener,
+    clients: Vec<Client>,
+    served: Vec<(RawFd, Span)>,
+    free: Vec<usize>,
+    done: u64,
+    outstanding: usize,
+    stopping: bool,
+}
+
+struct Client {
+    socket: RawFd,
+    output: Span,
+    input: Span,
+    number: u64,
+}
+
+impl Churn {
+    /// `concurrency` clients of `proxy`; `listener` is the backend.
+    pub fn new(proxy: SocketAddr, listener: &TcpListener, concurrency: usize) -> Result<Churn, Fault> {
+        let listener = listener.try_clone().map_err(|error| format!("listener: {error}"))?;
+        let spans = Span::leak(concurrency * 2 * SIZE);
+        let client = |index: usize| Client {
+            socket: -1,
+            output: spans.part(index * 2 * SIZE, SIZE),
+            input: spans.part((index * 2 + 1) * SIZE, SIZE),
+            number: 0,
+        };
+        Ok(Churn {
+            proxy: Box::leak(Box::new(SockAddr::from(proxy))),
+            listener,
+            clients: (0..concurrency).map(client).collect(),
+            served: Vec::new(),
+            free: Vec::new(),
+            done: 0,
+            outstanding: 0,
+            stopping: false,
+        })
+    }
+
+    fn connect(&mut self, ring: &mut Ring, index: usize) -> Result<(), Fault> {
+        use std::os::fd::IntoRawFd;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(|error| format!("socket: {error}"))?;
+        let client = &mut self.clients[index];
+        client.socket = socket.into_raw_fd();
+        client.number += 1;
+        client.output.write(0, &(index as u64).to_le_bytes());
+        client.output.write(SIZE - 8, &client.number.to_le_bytes());
+        let chain = Flags::IO_LINK | Flags::SKIP_SUCCESS;
+        let connect = opcode::Connect::new(Fd(client.socket), self.proxy.as_ptr().cast(), self.proxy.len()).build();
+        let answer = receive_entry(client.socket, client.input, libc::MSG_WAITALL, 0);
+        ring.push(connect.flags(chain), token(CLIENT_STEP, index));
+        ring.push(send_entry(client.socket, client.output).flags(chain), token(CLIENT_STEP, index));
+        ring.push(answer, token(ANSWERED, index));
+        self.outstanding += 1;
+        Ok(())
+    }
+
+    fn on_answered(&mut self, ring: &mut Ring, event: Event, index: usize) -> Result<(), Fault> {
+        let count = gave(event, "connect, request or answer")?;
+        let client = &self.clients[index];
+        if count != SIZE || client.input.bytes() != client.output.bytes() {
+            return Err(format!("an answer of {count} bytes is not what was sent"));
+        }
+        close(ring, client.socket);
+        self.done += 1;
+        self.outstanding -= 1;
+        if self.stopping { Ok(()) } else { self.connect(ring, index) }
+    }
+
+    fn on_accepted(&mut self, ring: &mut Ring, event: Event) -> Result<(), Fault> {
+        let socket = gave(event, "accept")? as RawFd;
+        if !event.more() {
+            self.accept(ring);
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.served.push((-1, Span::leak(SIZE)));
+            self.served.len() - 1
+        });
+        self.served[index].0 = socket;
+        let span = self.served[index].1;
+        let chain = Flags::IO_LINK | Flags::SKIP_SUCCESS;
+        ring.push(receive_entry(socket, span, libc::MSG_WAITALL, 0).flags(chain), token(SERVER_STEP, index));
+        ring.push(send_entry(socket, span).flags(chain), token(SERVER_STEP, index));
+        // Waits for the end of the stream: the proxy has to pass the client's FIN on.
+        ring.push(receive_entry(socket, span.part(0, 1), 0, 0), token(SERVED, index));
+        Ok(())
+    }
+
+    fn accept(&self, ring: &mut Ring) {
+        ring.push(opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd())).build(), token(ACCEPTED, 0));
+    }
+}
+
+fn close(ring: &mut Ring, socket: RawFd) {
+    ring.push(opcode::Close::new(Fd(socket)).build().flags(Flags::SKIP_SUCCESS), token(CLOSED, 0));
+}
+
+impl Load for Churn {
+    fn start(&mut self, ring: &mut Ring, _now_ns: u64) {
+        self.accept(ring);
+        for index in 0..self.clients.len() {
+            // A socket that cannot be made shows as a client without an answer when the run ends.
+            let _ = self.connect(ring, index);
+        }
+    }
+
+    fn on(&mut self, ring: &mut Ring, event: Event, _now_ns: u64) -> Result<(), Fault> {
+        match parts(event.token) {
+            (ANSWERED, index) => self.on_answered(ring, event, index),
+            (ACCEPTED, _) => self.on_accepted(ring, event),
+            (SERVED, index) => {
+                close(ring, self.served[index].0);
+                self.free.push(index);
+                Ok(())
+            }
+            (CLIENT_STEP, _) => gave(event, "connect or request").map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    fn work(&self) -> u64 {
+        self.done
+    }
+
+    fn stop(&mut self, _ring: &mut Ring) {
+        self.stopping = true;
+    }
+
+    /// Also the backend has seen the end of every stream: a proxy that does not close has no figure.
+    fn finished(&self) -> bool {
+        self.outstanding == 0 && self.free.len() == self.served.len()
+    }
+
+    fn verdict(&self) -> Result<(), Fault> {
+        if self.done > 0 { Ok(()) } else { Err("no connection was answered".into()) }
+    }
+}

@@ -1,0 +1,105 @@
+//! Macro benchmark: ringway beside its peers, in work per CPU second of the proxy. `scripts/bench.sh` runs it,
+//! `docs/performance.md` says how it measures and why. Without a subcommand (`cargo test --benches`) it makes one short
+//! run of every workload against the tokio-uring baseline, so that it never rots.
+
+mod args;
+mod check;
+mod cost;
+mod load;
+mod plot;
+mod record;
+mod relay;
+mod report;
+mod ring;
+mod run;
+mod smoke;
+mod stamped;
+mod subject;
+mod sweep;
+mod sys;
+mod workload;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use args::{Cli, Options, Task};
+use run::Plan;
+use subject::Subject;
+use workload::Workload;
+
+fn main() -> Result<()> {
+    let subcommand = std::env::args().nth(1).filter(|word| !word.starts_with("--") || word == "--help");
+    if subcommand.is_none() {
+        return smoke::run_all();
+    }
+    match Cli::parse().command {
+        Task::Sweep { options, workloads, subjects, out } => sweep(&options, &workloads, &subjects, out),
+        Task::One { options, workload, subject, number } => one(&options, &workload, &subject, number),
+        Task::Relay { listen, backend, buffer_size } => Ok(relay::serve(listen, backend, buffer_size)?),
+        Task::Report { folder } => report::again(&folder),
+    }
+}
+
+fn sweep(options: &Options, workloads: &[String], subjects: &[String], out: Option<std::path::PathBuf>) -> Result<()> {
+    let workloads = match workloads {
+        [] => workload::ALL.to_vec(),
+        names => names.iter().map(|name| workload_named(name)).collect::<Result<_>>()?,
+    };
+    let subjects = chosen(options, subjects)?;
+    let setting = report::setting(options, &subjects);
+    let records = sweep::sweep(options, &workloads, &subjects)?;
+    let report = report::Report { setting, records };
+    println!("\n{}", report.table());
+    match out {
+        Some(folder) => report.write(&folder).with_context(|| format!("write {}", folder.display())),
+        None => Ok(()),
+    }
+}
+
+fn chosen(options: &Options, names: &[String]) -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    if names.is_empty() {
+        subjects.extend(options.ringway.iter().map(|text| Subject::ringway(text)));
+        for name in subject::PEERS.iter().chain(&["tokio16", "tokio64"]) {
+            subjects.push(Subject::named(name, &options.ringway)?);
+        }
+    } else {
+        for name in names {
+            subjects.push(Subject::named(name, &options.ringway)?);
+        }
+    }
+    for subject in &subjects {
+        subject.program()?;
+    }
+    Ok(subjects)
+}
+
+fn one(options: &Options, workload: &str, subject: &str, number: u16) -> Result<()> {
+    sys::die_with_parent();
+    let plan = plan(options, workload_named(workload)?, Subject::named(subject, &options.ringway)?, number);
+    println!("{}", run::run(&plan).to_csv());
+    Ok(())
+}
+
+fn plan(options: &Options, workload: Workload, subject: Subject, number: u16) -> Plan {
+    Plan {
+        workload,
+        subject,
+        number,
+        warm_up: options.warm_up,
+        seconds: options.seconds,
+        idle_sessions: options.idle_sessions,
+        proxy_cpu: options.proxy_cpu,
+        load_cpu: options.load_cpu,
+        congestion_control: options.congestion_control.clone(),
+        anywhere: options.anywhere,
+        nice: options.nice,
+    }
+}
+
+fn workload_named(name: &str) -> Result<Workload> {
+    match Workload::named(name) {
+        Some(workload) => Ok(workload),
+        None => bail!("no workload is called {name}: {}", workload::ALL.map(|workload| workload.name).join(" ")),
+    }
+}

@@ -1,0 +1,170 @@
+//! The proxies under test: how each is configured and started, one worker each.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sys;
+
+/// A proxy under test.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The column it gets.
+    pub name: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Haproxy { splice: bool },
+    Nginx { buffer_kib: usize },
+    TokioUring { buffer_kib: usize },
+    Ringway { program: PathBuf, environment: Vec<(String, String)> },
+}
+
+/// The four that the bar is held against.
+pub const PEERS: [&str; 4] = ["haproxy", "haproxy-splice", "nginx16", "nginx64"];
+
+impl Subject {
+    /// A subject by its name; `ringways` are the `[NAME=]PATH[,ENV=VALUE]…` that `--ringway` gave.
+    pub fn named(name: &str, ringways: &[String]) -> Result<Subject> {
+        let kind = match name {
+            "haproxy" => Kind::Haproxy { splice: false },
+            "haproxy-splice" => Kind::Haproxy { splice: true },
+            "nginx16" => Kind::Nginx { buffer_kib: 16 },
+            "nginx64" => Kind::Nginx { buffer_kib: 64 },
+            "tokio16" => Kind::TokioUring { buffer_kib: 16 },
+            "tokio64" => Kind::TokioUring { buffer_kib: 64 },
+            _ => {
+                let mut found = ringways.iter().map(|text| Subject::ringway(text)).filter(|s| s.name == name);
+                return found.next().with_context(|| format!("no subject is called {name}; add --ringway {name}=PATH"));
+            }
+        };
+        Ok(Subject { name: name.to_string(), kind })
+    }
+
+    /// A ringway by `[NAME=]PATH[,ENV=VALUE]…`.
+    pub fn ringway(text: &str) -> Subject {
+        let mut words = text.split(',');
+        let first = words.next().unwrap_or_default();
+        let (name, program) = first.split_once('=').unwrap_or(("ringway", first));
+        let pair = |word: &str| word.split_once('=').map(|(key, value)| (key.to_string(), value.to_string()));
+        let environment = words.filter_map(pair).collect();
+        Subject { name: name.to_string(), kind: Kind::Ringway { program: program.into(), environment } }
+    }
+
+    /// True for any build of ringway.
+    pub fn is_ringway(&self) -> bool {
+        matches!(self.kind, Kind::Ringway { .. })
+    }
+
+    /// What it is told through its environment.
+    pub fn environment(&self) -> String {
+        match &self.kind {
+            Kind::Ringway { environment, .. } => environment.iter().map(|(k, v)| format!("{k}={v} ")).collect(),
+            _ => String::new(),
+        }
+    }
+
+    /// The file that has to be there for this subject to run.
+    pub fn program(&self) -> Result<PathBuf> {
+        let program = match &self.kind {
+            Kind::Haproxy { .. } => "/usr/sbin/haproxy".into(),
+            Kind::Nginx { .. } => "/usr/sbin/nginx".into(),
+            Kind::TokioUring { .. } => std::env::current_exe()?,
+            Kind::Ringway { program, .. } => program.clone(),
+        };
+        if program.exists() { Ok(program) } else { bail!("{}: {} is not there", self.name, program.display()) }
+    }
+
+    /// Starts it on `cpu`, with its files in `folder`. What it writes goes to `folder/log`.
+    pub fn start(&self, folder: &Path, listen: SocketAddr, backend: SocketAddr, cpu: usize) -> Result<Running> {
+        let mut command = Command::new(self.program()?);
+        let config = folder.join("conf");
+        match &self.kind {
+            Kind::Haproxy { splice } => {
+                fs::write(&config, haproxy(listen, backend, *splice))?;
+                command.arg("-db").arg("-f").arg(&config);
+            }
+            Kind::Nginx { buffer_kib } => {
+                fs::write(&config, nginx(folder, listen, backend, *buffer_kib))?;
+                command.arg("-c").arg(&config).arg("-p").arg(folder).arg("-e").arg(folder.join("error"));
+            }
+            Kind::TokioUring { buffer_kib } => {
+                command.args(["relay", &listen.to_string(), &backend.to_string(), &(buffer_kib << 10).to_string()]);
+            }
+            Kind::Ringway { environment, .. } => {
+                fs::write(&config, ringway(listen, backend))?;
+                command.arg("run").arg("-c").arg(&config).envs(environment.iter().cloned());
+            }
+        }
+        let log = File::create(folder.join("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let prepare = move || {
+            sys::die_with_parent();
+            sys::pin_to_cpu(cpu);
+            io::Result::Ok(())
+        };
+        // SAFETY: between fork and exec only two system calls are made, without memory or locks.
+        unsafe { command.pre_exec(prepare) };
+        let child = sys::in_process_namespace(|| command.spawn()).with_context(|| format!("start {}", self.name))?;
+        Ok(Running { child })
+    }
+}
+
+/// A started proxy; it ends with this value, and all that it forked with it.
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// The first process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        sys::kill(self.child.id());
+        let _ = self.child.wait();
+    }
+}
+
+fn haproxy(listen: SocketAddr, backend: SocketAddr, splice: bool) -> String {
+    // splice-auto keeps copying under this load, so splice is forced both ways, as one who tunes by hand would.
+    let (global, option) = match splice {
+        true => ("  tune.pipesize 1048576\n", "  option splice-request\n  option splice-response\n"),
+        false => ("", ""),
+    };
+    format!(
+        "global\n  nbthread 1\n  maxconn 4000\n{global}\
+         defaults\n  mode tcp\n{option}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+         listen bench\n  bind {listen}\n  server a {backend}\n"
+    )
+}
+
+fn nginx(folder: &Path, listen: SocketAddr, backend: SocketAddr, buffer_kib: usize) -> String {
+    let folder = folder.display();
+    format!(
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\nuser root;\nworker_processes 1;\n\
+         worker_rlimit_nofile 20000;\npid {folder}/pid;\nerror_log {folder}/error error;\n\
+         events {{ worker_connections 16384; }}\n\
+         stream {{\n  access_log off;\n  server {{\n    listen {listen};\n    proxy_pass {backend};\n    \
+         proxy_buffer_size {buffer_kib}k;\n    proxy_connect_timeout 5s;\n    proxy_timeout 1h;\n  }}\n}}\n"
+    )
+}
+
+fn ringway(listen: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "[process]\nworkers = 1\npin_workers = true\n\n[log]\nlevel = \"warn\"\n\n\
+         [listeners.bench]\nbind = \"{listen}\"\npool = \"bench\"\n\n\
+         [pools.bench]\nbalance = \"round_robin\"\n\n[pools.bench.check]\ntype = \"off\"\n\n\
+         [[pools.bench.backends]]\nname = \"a\"\naddress = \"{backend}\"\n"
+    )
+}

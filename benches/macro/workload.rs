@@ -1,0 +1,103 @@
+//! The workloads by name, and the bar that each is held against.
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::load::bulk::{Bulk, Toward};
+use crate::load::churn::Churn;
+use crate::load::mix::Mix;
+use crate::load::paced::Paced;
+use crate::load::round_trip::RoundTrips;
+use crate::load::{Fault, Load, open_pairs};
+use crate::ring::Ring;
+
+/// What a figure is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Measure {
+    /// Bytes per CPU second of the proxy; more is better.
+    Bytes,
+    /// Operations per CPU second of the proxy; more is better.
+    Operations,
+    /// 99th percentile of a latency in microseconds; less is better.
+    Latency,
+    /// Bytes of user memory a session; less is better.
+    Memory,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// What `--workloads` calls it.
+    pub name: &'static str,
+    /// What the table calls it.
+    pub title: &'static str,
+    /// What its figure is.
+    pub measure: Measure,
+    /// The least ratio to the best peer that is asked for (the greatest, where less is better; bytes for memory).
+    pub bar: f64,
+    /// The ratio that is hoped for.
+    pub aim: f64,
+}
+
+const fn line(name: &'static str, title: &'static str, measure: Measure, bar: f64, aim: f64) -> Workload {
+    Workload { name, title, measure, bar, aim }
+}
+
+/// All, in the order of the table.
+pub const ALL: [Workload; 10] = [
+    line("bulk1", "bulk to the backend, 1 flow", Measure::Bytes, 1.0, 1.2),
+    line("bulk32", "bulk to the backend, 32 flows", Measure::Bytes, 1.0, 1.2),
+    line("down1", "bulk to the client, 1 flow", Measure::Bytes, 1.0, 1.2),
+    line("down32", "bulk to the client, 32 flows", Measure::Bytes, 1.0, 1.2),
+    line("rr64", "64 B round trips, 64 sessions", Measure::Operations, 1.05, 1.10),
+    line("rr1000", "64 B round trips, 1000 sessions", Measure::Operations, 1.10, 1.25),
+    line("rr16k", "16 KiB round trips, 64 sessions", Measure::Operations, 1.05, 1.10),
+    line("cps", "connect, one request, close", Measure::Operations, 1.08, 1.15),
+    line("mix", "p99 of small round trips beside 8 bulk flows", Measure::Latency, 1.0, 0.5),
+    line("idle", "user memory of an idle session", Measure::Memory, 768.0, 400.0),
+];
+
+/// A bulk write, and a shorter one for where the generator has to look after latencies in between.
+const CHUNK: usize = 256 << 10;
+const CHUNK_MIX: usize = 64 << 10;
+
+impl Workload {
+    /// A workload by name.
+    pub fn named(name: &str) -> Option<Workload> {
+        ALL.into_iter().find(|workload| workload.name == name)
+    }
+
+    /// True if a smaller figure is the better one.
+    pub fn less_is_better(&self) -> bool {
+        matches!(self.measure, Measure::Latency | Measure::Memory)
+    }
+
+    /// Opens the sessions and makes the load of this workload.
+    pub fn open(&self, ring: &mut Ring, proxy: SocketAddr, backend: &TcpListener) -> Result<Box<dyn Load>, Fault> {
+        let mut trips = |sessions, size| -> Result<Box<dyn Load>, Fault> {
+            Ok(Box::new(RoundTrips::new(ring, open_pairs(proxy, backend, sessions)?, size)?))
+        };
+        let flows = |count, toward| -> Result<Box<dyn Load>, Fault> {
+            let pairs = open_pairs(proxy, backend, count)?.into_iter().map(|pair| (pair, toward));
+            Ok(Box::new(Bulk::new(pairs.collect(), CHUNK)))
+        };
+        match self.name {
+            "bulk1" => flows(1, Toward::Backend),
+            "bulk32" => flows(32, Toward::Backend),
+            "down1" => flows(1, Toward::Client),
+            "down32" => flows(32, Toward::Client),
+            "rr64" => trips(64, 64),
+            "rr1000" => trips(1000, 64),
+            "rr16k" => trips(64, 16 << 10),
+            "cps" => Ok(Box::new(Churn::new(proxy, backend, 64)?)),
+            "mix" => mix(proxy, backend),
+            other => Err(format!("{other} is not a workload of the ring")),
+        }
+    }
+}
+
+fn mix(proxy: SocketAddr, backend: &TcpListener) -> Result<Box<dyn Load>, Fault> {
+    let small = Paced::new(open_pairs(proxy, backend, 16)?, 1_000_000)?;
+    let toward = [Toward::Backend, Toward::Client].into_iter().cycle();
+    let pairs = open_pairs(proxy, backend, 8)?.into_iter().zip(toward);
+    Ok(Box::new(Mix { bulk: Bulk::new(pairs.collect(), CHUNK_MIX), small }))
+}

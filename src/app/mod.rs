@@ -1,0 +1,174 @@
+//! The composition root: the only place where workers and control meet.
+
+mod limits;
+mod listeners;
+mod logging;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+
+use crate::balance::Counts;
+use crate::base::address::Address;
+use crate::base::time::{Clock, ns};
+use crate::config::model::Config;
+use crate::control::{self, Stopper};
+use crate::snapshot::cell::Cell;
+use crate::snapshot::ids::Ids;
+use crate::stats::Stats;
+use crate::uring::{probe, system};
+use crate::worker;
+
+/// A running ringway.
+pub struct Server {
+    stats: Arc<Stats>,
+    cell: Arc<Cell>,
+    addresses: Vec<(Arc<str>, Address)>,
+    admin: Option<SocketAddr>,
+    stopper: Stopper,
+    control: JoinHandle<Result<(), control::Error>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// Serves in the foreground until it is told to stop and has drained.
+///
+/// # Errors
+/// What prevented it from starting or going on, with the remedy.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    logging::start(&config.log);
+    Server::start(config)?.wait()
+}
+
+impl Server {
+    /// Binds every listener, starts the workers and control. Returns when every listener accepts.
+    ///
+    /// # Errors
+    /// What prevented it, with the remedy; nothing is left behind.
+    pub fn start(config: Config) -> anyhow::Result<Server> {
+        system::ignore_sigpipe();
+        let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
+        let cpus = system::cpus();
+        let workers = config.process.workers.map_or(cpus.len(), |count| count.get());
+        let limits = limits::Limits::of(&config, workers)?;
+        system::presize_descriptors(limits.descriptors);
+
+        let config = Arc::new(config);
+        let ids = Ids::assign(&config);
+        let bound = listeners::bind(&config, &ids, workers)?;
+        let admin = config.admin.listen.map(bind_admin).transpose()?;
+        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+
+        let shared = worker::Shared::new(worker::Parts {
+            cell: Arc::new(Cell::new(control::first_table(&config))),
+            stats: Arc::new(Stats::new(workers)),
+            counts: Arc::new(Counts::new()),
+            clock: Clock::new(),
+            features,
+            connections_max: limits.connections_max,
+            pipes_max: limits.pipes_max,
+            busy_poll_ns: ns(config.process.busy_poll),
+        });
+        let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
+        let (stopper, stop) = control::stop_channel();
+        let mut server = Server {
+            stats: shared.stats.clone(),
+            cell: shared.cell.clone(),
+            addresses: bound.addresses,
+            admin: admin_address,
+            stopper,
+            control: std::thread::spawn(|| Ok(())),
+            workers: Vec::with_capacity(workers),
+        };
+        for (index, sockets) in bound.sockets.into_iter().enumerate() {
+            let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
+            let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
+            server.workers.push(worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))?);
+        }
+        let spec = control::Spec {
+            config,
+            cell: shared.cell.clone(),
+            stats: shared.stats.clone(),
+            counts: shared.counts.clone(),
+            clock: shared.clock,
+            wake: {
+                let shared = shared.clone();
+                Box::new(move || shared.wake())
+            },
+            admin,
+            ready: Box::new(|| ()),
+            stop,
+            connections_max: limits.connections_max,
+        };
+        server.control = start_control(spec)?;
+        Ok(server)
+    }
+
+    /// Where each listener accepts, with the ports the kernel chose.
+    pub fn listen_addresses(&self) -> &[(Arc<str>, Address)] {
+        &self.addresses
+    }
+
+    /// Everything that is counted.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// The published table.
+    pub fn cell(&self) -> &Arc<Cell> {
+        &self.cell
+    }
+
+    /// Where `admin.listen` is.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Asks it to stop, as SIGTERM does: the first time it drains, the second time it resets what is left.
+    pub fn stop(&self) {
+        self.stopper.ask();
+    }
+
+    /// Returns when it has stopped.
+    ///
+    /// # Errors
+    /// Control could not go on.
+    pub fn wait(self) -> anyhow::Result<()> {
+        match self.control.join() {
+            Ok(result) => result?,
+            Err(_) => anyhow::bail!("the control thread panicked; this is a bug of ringway"),
+        }
+        for worker in self.workers {
+            if worker.join().is_err() {
+                anyhow::bail!("a worker panicked; this is a bug of ringway");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs control on a thread of its own and returns when everything accepts.
+fn start_control(mut spec: control::Spec) -> anyhow::Result<JoinHandle<Result<(), control::Error>>> {
+    let (ready, is_ready) = mpsc::channel();
+    let listeners = spec.config.listeners.len();
+    spec.ready = Box::new(move || {
+        tracing::info!(listeners, "ready");
+        let _ = ready.send(());
+    });
+    let thread = std::thread::Builder::new().name("ringway-control".to_owned()).spawn(move || control::run(spec));
+    let thread = thread.context("cannot start the control thread")?;
+    if is_ready.recv().is_err() {
+        // It ended before it was ready: its result says why.
+        match thread.join() {
+            Ok(Err(error)) => return Err(error.into()),
+            _ => anyhow::bail!("the control thread stopped while it was starting"),
+        }
+    }
+    Ok(thread)
+}
+
+fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| listeners::refusal("admin.listen", &Address::Tcp(address), &error))
+}

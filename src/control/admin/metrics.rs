@@ -1,0 +1,215 @@
+//! The Prometheus text: what all workers counted, summed up at the moment of the scrape.
+//!
+//! Each scrape fills a recorder of its own, so a series is there exactly when what it describes is. The recorder takes
+//! whole counters and gauges; histograms, which it would only take value by value, and seconds with a fraction are
+//! written beside it.
+
+use std::fmt::Write;
+
+use metrics::{Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+
+use super::Admin;
+use crate::base::id::{BackendId, PoolId};
+use crate::base::termination::Termination;
+use crate::health::State;
+use crate::snapshot::table::{BackendEntry, PoolEntry, Table};
+use crate::stats::cell::BOUNDS_NS;
+use crate::stats::list::{self, Kind, Metric};
+use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
+
+const METADATA: Metadata<'static> = Metadata::new("ringway", Level::INFO, None);
+const NS_PER_SECOND: f64 = 1e9;
+
+/// Everything of [`list::ALL`] as text.
+pub(super) fn render(admin: &Admin) -> String {
+    let mut scrape = Scrape::new();
+    let reader = admin.cell.reader();
+    let table = reader.pin();
+    process(&mut scrape, admin);
+    listeners(&mut scrape, admin, &table);
+    for pool in table.pools.iter().flatten() {
+        self::pool(&mut scrape, admin, pool);
+    }
+    for backend in table.backends.iter().flatten() {
+        if let Some(pool) = table.pool(backend.pool) {
+            self::backend(&mut scrape, admin, &pool.name, backend);
+        }
+    }
+    for (number, worker) in admin.stats.workers.iter().enumerate() {
+        self::worker(&mut scrape, &number.to_string(), worker);
+    }
+    scrape.finish()
+}
+
+fn process(scrape: &mut Scrape, admin: &Admin) {
+    scrape.put(&list::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+    scrape.put(&list::CONFIG_GENERATION, &[], admin.stats.control.config_generation.get());
+    scrape.put(&list::CONNECTIONS, &[], admin.counts.process_connections());
+    scrape.put(&list::CONNECTIONS_MAX, &[], admin.connections_max);
+}
+
+fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {
+    for listener in table.listeners.iter().flatten() {
+        let cells = || existing(admin, |worker| worker.listeners.existing(listener.id.index()));
+        let sum = |number: fn(&ListenerCells) -> u64| cells().map(number).sum::<u64>();
+        let labels = [&*listener.name];
+        scrape.put(&list::LISTENER_CONNECTIONS, &labels, sum(|cells| cells.connections.get()));
+        scrape.put(&list::LISTENER_CONNECTIONS_TOTAL, &labels, sum(|cells| cells.connections_total.get()));
+        scrape.put(&list::LISTENER_ACCEPT_ERRORS, &labels, sum(|cells| cells.accept_errors.get()));
+        let Some(pool) = table.pool(listener.pool) else { continue };
+        for index in 0..Termination::COUNT {
+            let ended = cells().map(|cells| cells.sessions[index].get()).sum();
+            // Of the many codes, those that occurred; the normal one always, so that there is a rate from the start.
+            if ended > 0 || index == Termination::NORMAL.index() {
+                scrape.put(&list::SESSIONS, &[&listener.name, &pool.name, &Termination::letters(index)], ended);
+            }
+        }
+    }
+}
+
+fn pool(scrape: &mut Scrape, admin: &Admin, pool: &PoolEntry) {
+    let labels = [&*pool.name];
+    let PoolId(slot) = pool.id;
+    let cells = || existing(admin, move |worker| worker.pools.existing(slot as usize));
+    let sum = |number: fn(&PoolCells) -> &Counter| cells().map(|cells| number(cells).get()).sum();
+    scrape.put(&list::POOL_RETRIES, &labels, sum(|cells| &cells.retries_total));
+    scrape.put(&list::POOL_REFUSED, &labels, sum(|cells| &cells.refused_total));
+    let (mut connect, mut session) = (Distribution::default(), Distribution::default());
+    for cells in cells() {
+        cells.connect_ns.add_to(&mut connect);
+        cells.session_ns.add_to(&mut session);
+    }
+    scrape.put_distribution(&list::CONNECT_SECONDS, &labels, &connect);
+    scrape.put_distribution(&list::SESSION_SECONDS, &labels, &session);
+}
+
+fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntry) {
+    let name = &*backend.name;
+    let BackendId(slot) = backend.id;
+    let cells = || existing(admin, move |worker| worker.backends.existing(slot as usize));
+    let sum = |number: fn(&BackendCells) -> &Counter| cells().map(|cells| number(cells).get()).sum();
+    scrape.put(&list::BACKEND_UP, &[pool, name], u64::from(backend.state == State::Up));
+    for state in State::ALL {
+        scrape.put(&list::BACKEND_STATE, &[pool, name, state.name()], u64::from(backend.state == state));
+    }
+    scrape.put(&list::BACKEND_WEIGHT, &[pool, name], backend.weight.into());
+    scrape.put(&list::BACKEND_CONNECTIONS, &[pool, name], admin.counts.connections(backend.id).into());
+    scrape.put(&list::BACKEND_CONNECTIONS_TOTAL, &[pool, name], sum(|cells| &cells.connections_total));
+    for reason in ConnectError::ALL {
+        let failed = cells().map(|cells| cells.connect_errors[reason as usize].get()).sum();
+        scrape.put(&list::BACKEND_CONNECT_ERRORS, &[pool, name, reason.name()], failed);
+    }
+    scrape.put(&list::BACKEND_BYTES, &[pool, name, "to_backend"], sum(|cells| &cells.bytes_to_backend));
+    scrape.put(&list::BACKEND_BYTES, &[pool, name, "to_client"], sum(|cells| &cells.bytes_to_client));
+    // A backend that is not checked has no series of checks.
+    let Some(checks) = admin.stats.control.backends.existing(slot as usize) else { return };
+    scrape.put(&list::BACKEND_CHECKS, &[pool, name, "success"], checks.success.get());
+    scrape.put(&list::BACKEND_CHECKS, &[pool, name, "failure"], checks.failure.get());
+    scrape.put(&list::BACKEND_TRANSITIONS, &[pool, name, "up"], checks.went_up.get());
+    scrape.put(&list::BACKEND_TRANSITIONS, &[pool, name, "down"], checks.went_down.get());
+    let mut took = Distribution::default();
+    checks.check_ns.add_to(&mut took);
+    scrape.put_distribution(&list::CHECK_SECONDS, &[pool, name], &took);
+}
+
+fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats) {
+    let cells = &worker.worker;
+    let labels = [number];
+    scrape.put(&list::WORKER_CONNECTIONS, &labels, cells.connections.get());
+    scrape.put_fraction(&list::WORKER_BUSY, &labels, cells.busy_ns.get() as f64 / NS_PER_SECOND);
+    scrape.put(&list::WORKER_SPLICED, &labels, cells.spliced_bytes.get());
+    scrape.put(&list::WORKER_COPIED, &labels, cells.copied_bytes.get());
+    scrape.put(&list::WORKER_ACCEPTED, &labels, cells.accepted.get());
+    scrape.put(&list::WORKER_HANDED_OVER, &labels, cells.handed_over.get());
+    scrape.put(&list::WORKER_STARVED, &labels, cells.buffers_starved.get());
+    scrape.put(&list::WORKER_KERNEL_THREADS, &labels, cells.iou_wrk_threads.get());
+}
+
+/// The cells of every worker that has any.
+fn existing<'a, T: 'a>(
+    admin: &'a Admin,
+    cells: impl Fn(&'a WorkerStats) -> Option<&'a T>,
+) -> impl Iterator<Item = &'a T> {
+    admin.stats.workers.iter().filter_map(cells)
+}
+
+/// One scrape under way.
+struct Scrape {
+    recorder: PrometheusRecorder,
+    /// What the recorder does not take, by metric and in the order of arrival.
+    text: Vec<(&'static Metric, String)>,
+}
+
+impl Scrape {
+    fn new() -> Scrape {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        for metric in list::ALL {
+            match metric.kind {
+                Kind::Counter => recorder.describe_counter(metric.name.into(), None, metric.help.into()),
+                Kind::Gauge => recorder.describe_gauge(metric.name.into(), None, metric.help.into()),
+                Kind::Histogram => {}
+            }
+        }
+        Scrape { recorder, text: Vec::new() }
+    }
+
+    /// A series with a whole number.
+    fn put(&mut self, metric: &'static Metric, values: &[&str], number: u64) {
+        debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
+        let labels = metric.labels.iter().zip(values).map(|(&name, &value)| Label::new(name, value.to_owned()));
+        let key = Key::from_parts(metric.name, labels.collect::<Vec<_>>());
+        match metric.kind {
+            Kind::Counter => self.recorder.register_counter(&key, &METADATA).absolute(number),
+            Kind::Gauge => self.recorder.register_gauge(&key, &METADATA).set(number as f64),
+            Kind::Histogram => debug_assert!(false, "{} is a distribution", metric.name),
+        }
+    }
+
+    /// A counter that is not a whole number.
+    fn put_fraction(&mut self, metric: &'static Metric, values: &[&str], number: f64) {
+        let labels = label_text(metric, values);
+        self.line(metric, format_args!("{}{{{labels}}} {number}", metric.name));
+    }
+
+    /// A histogram: cumulative buckets, then sum and count.
+    fn put_distribution(&mut self, metric: &'static Metric, values: &[&str], distribution: &Distribution) {
+        let (name, labels) = (metric.name, label_text(metric, values));
+        let mut below = 0;
+        for (bound_ns, count) in BOUNDS_NS.iter().zip(&distribution.buckets) {
+            below += count;
+            let bound = *bound_ns as f64 / NS_PER_SECOND;
+            self.line(metric, format_args!("{name}_bucket{{{labels},le=\"{bound}\"}} {below}"));
+        }
+        let (count, sum) = (distribution.count(), distribution.sum_ns as f64 / NS_PER_SECOND);
+        self.line(metric, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}} {count}"));
+        self.line(metric, format_args!("{name}_sum{{{labels}}} {sum}"));
+        self.line(metric, format_args!("{name}_count{{{labels}}} {count}"));
+    }
+
+    fn line(&mut self, metric: &'static Metric, line: std::fmt::Arguments<'_>) {
+        let index = self.text.iter().position(|(other, _)| std::ptr::eq(*other, metric)).unwrap_or_else(|| {
+            self.text.push((metric, String::new()));
+            self.text.len() - 1
+        });
+        // A String takes whatever is written to it.
+        let _ = writeln!(self.text[index].1, "{line}");
+    }
+
+    fn finish(self) -> String {
+        let mut text = self.recorder.handle().render();
+        for (Metric { name, help, kind, .. }, lines) in &self.text {
+            let kind = if *kind == Kind::Histogram { "histogram" } else { "counter" };
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}\n");
+        }
+        text
+    }
+}
+
+/// `name="value",…` with the values escaped as the format asks.
+fn label_text(metric: &Metric, values: &[&str]) -> String {
+    debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
+    let escaped = |value: &str| value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+    let pairs = metric.labels.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}

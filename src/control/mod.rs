@@ -1,0 +1,72 @@
+//! The one thread that is not a worker: health checks, tables, the admin server, signals.
+//!
+//! It hosts them on a tokio-uring runtime, whose sockets and timers are tokio's own. Whatever decides something is a
+//! pure value ([`fleet::Fleet`], [`lifecycle::Lifecycle`]); [`run`] tells it what happened, publishes what follows and
+//! wakes the workers, which never hear from control in any other way.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod fleet;
+pub mod lifecycle;
+mod probe;
+mod run;
+mod stop;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use crate::balance::Counts;
+use crate::base::time::Clock;
+use crate::config::model::Config;
+use crate::snapshot::cell::Cell;
+use crate::snapshot::table::Table;
+use crate::stats::Stats;
+
+pub use run::run;
+pub use stop::{Stop, Stopper, stop_channel};
+
+/// What control works on, and how it reaches the rest of the process.
+pub struct Spec {
+    /// What is configured.
+    pub config: Arc<Config>,
+    /// Where tables are published; holds [`first_table`] of the same configuration.
+    pub cell: Arc<Cell>,
+    /// What workers count.
+    pub stats: Arc<Stats>,
+    /// What workers share.
+    pub counts: Arc<Counts>,
+    /// The clock that workers read too: deadlines in tables are its moments.
+    pub clock: Clock,
+    /// Wakes every worker; called after each publication.
+    pub wake: Box<dyn Fn() + Send>,
+    /// Bound to `admin.listen`; `None` is no admin server.
+    pub admin: Option<TcpListener>,
+    /// Called once, as soon as every worker's `running` gauge is 1 and checks and admin server are under way.
+    pub ready: Box<dyn FnOnce() + Send>,
+    /// Asks for shutdown as a signal does.
+    pub stop: Stop,
+    /// Limit on open client connections, for the metric; 0 is none.
+    pub connections_max: u64,
+}
+
+/// Why control could not go on. Its sockets and timers need no more than a few descriptors and a small ring.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime could not be made.
+    #[error("cannot start the control thread: {0}; see `ringway doctor`")]
+    Runtime(#[source] std::io::Error),
+    /// A signal handler could not be installed.
+    #[error("cannot handle signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// The admin socket could not be used.
+    #[error("cannot serve admin.listen: {0}")]
+    Admin(#[source] std::io::Error),
+    /// Workers did not end although told to.
+    #[error("{0} worker(s) did not stop within {1} s of being told to reset what is left; this is a bug of ringway")]
+    Stuck(usize, u64),
+}
+
+/// The table to start workers with, before anything was checked.
+pub fn first_table(config: &Arc<Config>) -> Table {
+    fleet::Fleet::new(config.clone(), crate::base::time::Moment::default()).table(None, lifecycle::Lifecycle::SERVING)
+}

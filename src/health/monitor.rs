@@ -1,0 +1,144 @@
+//! Rise and fall as one counter, as HAProxy has it.
+//!
+//! 0 to rise-1 is down, rise to rise+fall-1 is up. A success counts up and a failure down; crossing the middle goes to
+//! the far end at once, and a result against the trend goes back to the near end: so it takes `rise` successes in a row
+//! or `fall` failures in a row. Only the first result of all decides alone.
+//! Source: HAProxy `check.c`, `check_notify_success` and `check_notify_failure`.
+
+use super::State;
+
+/// What the checks of one target add up to.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    rise: u32,
+    fall: u32,
+    initial_up: bool,
+    /// Exactly `None` before the first result.
+    health: Option<u32>,
+}
+
+/// Where a monitor stands between results: what the time to the next check goes by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trend {
+    /// No result yet.
+    Unknown,
+    /// Up, and the last result agrees.
+    Up,
+    /// The last result speaks against the state, which has not changed yet.
+    Changing,
+    /// Down, and the last result agrees.
+    Down,
+}
+
+impl Monitor {
+    /// `rise` and `fall` are at least 1 (0 counts as 1).
+    pub fn new(rise: u32, fall: u32, initial_up: bool) -> Monitor {
+        Monitor { rise: rise.max(1), fall: fall.max(1), initial_up, health: None }
+    }
+
+    /// Takes a result; the new state if it changed.
+    pub fn on(&mut self, success: bool) -> Option<State> {
+        let before = self.state();
+        let top = self.rise.saturating_add(self.fall - 1);
+        self.health = Some(match self.health {
+            None => {
+                if success {
+                    top
+                } else {
+                    0
+                }
+            }
+            Some(health) if success => {
+                if health + 1 >= self.rise {
+                    top
+                } else {
+                    health + 1
+                }
+            }
+            Some(health) => {
+                if health > self.rise {
+                    health - 1
+                } else {
+                    0
+                }
+            }
+        });
+        let after = self.state();
+        (after != before).then_some(after)
+    }
+
+    /// Up or down.
+    pub fn state(&self) -> State {
+        let up = self.health.map_or(self.initial_up, |health| health >= self.rise);
+        if up { State::Up } else { State::Down }
+    }
+
+    /// See [`Trend`].
+    pub fn trend(&self) -> Trend {
+        match self.health {
+            None => Trend::Unknown,
+            Some(0) => Trend::Down,
+            Some(health) if health == self.rise.saturating_add(self.fall - 1) => Trend::Up,
+            Some(_) => Trend::Changing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state after `results`, by the words of the contract.
+    fn model(rise: usize, fall: usize, initial_up: bool, results: &[bool]) -> bool {
+        let Some((&last, before)) = results.split_last() else { return initial_up };
+        if before.is_empty() {
+            return last;
+        }
+        let needed = if last { rise } else { fall };
+        let in_a_row = results.iter().rev().take_while(|&&result| result == last).count();
+        if in_a_row >= needed { last } else { model(rise, fall, initial_up, before) }
+    }
+
+    #[test]
+    fn every_sequence_of_results_ends_where_the_contract_says() {
+        for (rise, fall) in (1..5).flat_map(|rise| (1..5).map(move |fall| (rise, fall))) {
+            for (length, bits) in (0..=10u32).flat_map(|length| (0..1u32 << length).map(move |bits| (length, bits))) {
+                let results: Vec<bool> = (0..length).map(|bit| bits >> bit & 1 == 1).collect();
+                for initial_up in [true, false] {
+                    let mut monitor = Monitor::new(rise, fall, initial_up);
+                    let mut last = monitor.state();
+                    for &result in &results {
+                        let changed = monitor.on(result);
+                        assert_eq!(changed.is_some(), monitor.state() != last, "reports exactly the changes");
+                        last = monitor.state();
+                    }
+                    let expected = model(rise as usize, fall as usize, initial_up, &results);
+                    assert_eq!(last == State::Up, expected, "rise {rise} fall {fall}: {results:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_trend_is_changing_exactly_while_the_last_result_contradicts_the_state() {
+        let mut monitor = Monitor::new(2, 3, true);
+        assert_eq!(monitor.trend(), Trend::Unknown);
+        let script = [
+            (true, Trend::Up),
+            (false, Trend::Changing),
+            (false, Trend::Changing),
+            (true, Trend::Up),
+            (false, Trend::Changing),
+            (false, Trend::Changing),
+            (false, Trend::Down),
+            (true, Trend::Changing),
+            (false, Trend::Down),
+            (true, Trend::Changing),
+            (true, Trend::Up),
+        ];
+        for (result, trend) in script {
+            monitor.on(result);
+            assert_eq!(monitor.trend(), trend);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The errors that mean something to us, so that no other module has to name the C library.
+
+pub use libc::{
+    EACCES, EADDRINUSE, EADDRNOTAVAIL, EAGAIN, ECANCELED, ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTDOWN,
+    EHOSTUNREACH, EINTR, EINVAL, EMFILE, ENETDOWN, ENETUNREACH, ENFILE, ENOBUFS, ENOENT, ENOMEM, EPERM, EPIPE,
+    ETIMEDOUT,
+};

@@ -1,0 +1,318 @@
+//! New connections: accepting them, handing them to a less loaded worker, and not accepting them.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::slots::Slot;
+use super::turn::Worker;
+use crate::base::id::{ListenerId, PoolId};
+use crate::base::time::{Moment, ns};
+use crate::session::{Event, Limits, Session};
+use crate::snapshot::table::Phase;
+use crate::uring::ring::Completion;
+use crate::uring::socket::{self, Options};
+use crate::uring::token::{Operation, Token};
+use crate::uring::{Fd, errno};
+
+/// After a descriptor or memory could not be had.
+const EXHAUSTED_RETRY_NS: u64 = 100_000_000;
+/// While as many connections are open as may be; another worker may close one.
+const FULL_RETRY_NS: u64 = 10_000_000;
+
+/// A listening socket of a worker.
+pub struct ListenSocket {
+    /// Whose connections come from it.
+    pub listener: ListenerId,
+    /// The socket. Unix sockets are shared by all workers.
+    pub fd: Arc<OwnedFd>,
+}
+
+struct Acceptor {
+    listener: ListenerId,
+    /// `None` once it is closed.
+    fd: Option<Arc<OwnedFd>>,
+    /// True exactly when an accept is in flight.
+    armed: bool,
+}
+
+/// All listening sockets of a worker.
+pub(super) struct Acceptors {
+    list: Vec<Acceptor>,
+    /// Accepted beyond the limit: they wait as if they still were in the backlog.
+    waiting: VecDeque<(Fd, ListenerId)>,
+    /// No connection is wanted any more.
+    closing: bool,
+    /// Nothing is accepted before this moment; [`Moment::NEVER`] if nothing is in the way.
+    retry_at: Moment,
+}
+
+impl Acceptors {
+    pub fn new(sockets: Vec<ListenSocket>) -> Acceptors {
+        let acceptor = |socket: ListenSocket| Acceptor { listener: socket.listener, fd: Some(socket.fd), armed: false };
+        let list = sockets.into_iter().map(acceptor).collect();
+        Acceptors { list, waiting: VecDeque::new(), closing: false, retry_at: Moment::NEVER }
+    }
+
+    pub fn retry_at(&self) -> Moment {
+        self.retry_at
+    }
+
+    pub fn are_closed(&self) -> bool {
+        self.list.iter().all(|acceptor| acceptor.fd.is_none() && !acceptor.armed)
+    }
+}
+
+impl Worker {
+    pub(super) fn open_listeners(&mut self) {
+        for index in 0..self.acceptors.list.len() {
+            self.arm_acceptor(index);
+        }
+    }
+
+    fn arm_acceptor(&mut self, index: usize) {
+        let acceptor = &mut self.acceptors.list[index];
+        if let Some(fd) = acceptor.fd.as_ref().filter(|_| !acceptor.armed) {
+            self.ring.accept_multi(socket::number(fd), Token::plain(Operation::Accept, index as u32));
+            acceptor.armed = true;
+        }
+    }
+
+    /// An accept brought a connection, or failed.
+    pub(super) fn accepted(&mut self, completion: Completion) {
+        let index = completion.token.index as usize;
+        let Some(acceptor) = self.acceptors.list.get_mut(index) else { return };
+        acceptor.armed = completion.more();
+        let (listener, armed) = (acceptor.listener, acceptor.armed);
+        if completion.result >= 0 {
+            self.stats().worker.accepted.add(1);
+            self.stats().listeners.get(listener.index()).connections_total.add(1);
+            self.arrived(Fd(completion.result), listener);
+        } else if completion.result != -errno::ECANCELED {
+            self.stats().listeners.get(listener.index()).accept_errors.add(1);
+            // A connection that was reset in the backlog is no reason to stop.
+            if completion.result != -errno::ECONNABORTED && completion.result != -errno::EINTR {
+                self.pipes.shrink();
+                self.pause(EXHAUSTED_RETRY_NS);
+            }
+        }
+        if !armed && self.acceptors.closing {
+            self.acceptors.list[index].fd = None;
+        } else if !armed && self.acceptors.retry_at == Moment::NEVER {
+            self.arm_acceptor(index);
+        }
+    }
+
+    fn arrived(&mut self, fd: Fd, listener: ListenerId) {
+        if self.phase != Phase::Serving {
+            socket::reset_on_close(fd);
+            self.ring.close(fd);
+            return;
+        }
+        let Some(other) = self.less_loaded() else {
+            self.shared.add_load(self.index);
+            self.admit(fd, listener);
+            return;
+        };
+        self.stats().worker.handed_over.add(1);
+        self.shared.add_load(other.worker);
+        let there = Token::plain(Operation::HandOver, listener.0);
+        self.ring.message(other.ring, fd.0, there, undelivered(fd, listener, other.worker));
+    }
+
+    /// The less loaded of two other workers, if this one has clearly more to do. The kernel spreads connections evenly
+    /// only on average; a few long ones could all land on one worker.
+    fn less_loaded(&mut self) -> Option<Other> {
+        let workers = self.shared.workers();
+        if workers < 2 || workers > WORKERS_MAX {
+            return None;
+        }
+        let own = self.shared.load(self.index) + 1;
+        let (first, second) = (self.another(workers), self.another(workers));
+        let worker = if self.shared.load(second) < self.shared.load(first) { second } else { first };
+        let load = self.shared.load(worker);
+        if own <= load + 2 + load / 16 {
+            return None;
+        }
+        Some(Other { worker, ring: self.shared.ring(worker)? })
+    }
+
+    /// A random worker that is not this one.
+    fn another(&mut self, workers: usize) -> usize {
+        let pick = self.random.usize(..workers - 1);
+        if pick >= self.index { pick + 1 } else { pick }
+    }
+
+    /// Another worker hands a connection over; it is counted here already.
+    pub(super) fn taken_over(&mut self, listener: u32, fd: i32) {
+        if self.phase == Phase::Serving {
+            self.admit(Fd(fd), ListenerId(listener));
+        } else {
+            self.shared.sub_load(self.index);
+            socket::reset_on_close(Fd(fd));
+            self.ring.close(Fd(fd));
+        }
+    }
+
+    /// The other worker is gone, or its ring is full: serve it here.
+    pub(super) fn hand_over_failed(&mut self, token: Token) {
+        let (fd, listener, worker) = returned(token);
+        self.shared.sub_load(worker);
+        self.shared.add_load(self.index);
+        self.taken_over(listener.0, fd.0);
+    }
+
+    /// Makes a session of it, or lets it wait if there are as many as may be.
+    fn admit(&mut self, fd: Fd, listener: ListenerId) {
+        if !self.acceptors.waiting.is_empty() || !self.reserve() {
+            self.acceptors.waiting.push_back((fd, listener));
+            self.pause(FULL_RETRY_NS);
+            return;
+        }
+        self.begin(fd, listener);
+    }
+
+    /// Counts a session of the process, if there is room for one.
+    fn reserve(&self) -> bool {
+        if self.shared.counts.process_opened() <= self.shared.connections_max {
+            return true;
+        }
+        self.shared.counts.process_closed();
+        false
+    }
+
+    fn begin(&mut self, fd: Fd, listener: ListenerId) {
+        let now = self.now;
+        let table = self.reader.pin();
+        let pool = table.listener(listener).and_then(|entry| table.pool(entry.pool));
+        let limits = pool.map(|pool| limits_of(&pool.limits)).unwrap_or_default();
+        let pool = pool.map_or(PoolId(0), |pool| pool.id);
+        drop(table);
+        let jitter = self.random.u32(..);
+        let key = self.slots.insert(|generation| Slot {
+            session: Session::new(limits, jitter, now),
+            fds: [Some(fd), None],
+            generation,
+            listener,
+            pool,
+            backend: None,
+            tried: Vec::new(),
+            accepted_at: now,
+            connecting_at: now,
+        });
+        self.stats().worker.connections.add(1);
+        self.stats().listeners.get(listener.index()).connections.add(1);
+        self.tell(key, Event::Accepted);
+    }
+
+    /// Stops accepting for a while.
+    fn pause(&mut self, for_ns: u64) {
+        let at = self.now.after_ns(for_ns);
+        if self.acceptors.retry_at == Moment::NEVER {
+            self.cancel_accepts();
+        }
+        self.acceptors.retry_at = self.acceptors.retry_at.min(at);
+    }
+
+    fn cancel_accepts(&mut self) {
+        for (index, acceptor) in self.acceptors.list.iter().enumerate() {
+            if acceptor.armed {
+                self.ring.cancel(Token::plain(Operation::Accept, index as u32));
+            }
+        }
+    }
+
+    /// Admits who waits while there is room, and accepts again once nobody does.
+    pub(super) fn admit_waiting(&mut self) {
+        while !self.acceptors.waiting.is_empty() && self.reserve() {
+            if let Some((fd, listener)) = self.acceptors.waiting.pop_front() {
+                self.begin(fd, listener);
+            }
+        }
+        // A session has ended, so there are descriptors again.
+        if self.acceptors.retry_at != Moment::NEVER {
+            self.acceptors.retry_at = self.now;
+        }
+    }
+
+    /// To be called once a turn.
+    #[inline]
+    pub(super) fn retry_accepting(&mut self) {
+        if self.now < self.acceptors.retry_at {
+            return;
+        }
+        self.acceptors.retry_at = Moment::NEVER;
+        self.admit_waiting();
+        if self.acceptors.waiting.is_empty() {
+            self.open_listeners();
+        } else {
+            self.acceptors.retry_at = self.now.after_ns(FULL_RETRY_NS);
+        }
+    }
+
+    /// Accepts no more. A socket is closed when its accept is over.
+    pub(super) fn close_listeners(&mut self) {
+        if self.acceptors.closing {
+            return;
+        }
+        self.acceptors.closing = true;
+        self.cancel_accepts();
+        for acceptor in self.acceptors.list.iter_mut().filter(|acceptor| !acceptor.armed) {
+            acceptor.fd = None;
+        }
+        while let Some((fd, _)) = self.acceptors.waiting.pop_front() {
+            self.shared.sub_load(self.index);
+            socket::reset_on_close(fd);
+            self.ring.close(fd);
+        }
+        self.acceptors.retry_at = Moment::NEVER;
+    }
+}
+
+/// A worker to hand a connection to.
+struct Other {
+    worker: usize,
+    ring: Fd,
+}
+
+/// More workers than this do not hand connections over: their number must fit into a token.
+const WORKERS_MAX: usize = 256;
+
+/// Says where a connection comes from, if the other worker could not be told of it: all that is needed to serve it
+/// here after all.
+fn undelivered(fd: Fd, listener: ListenerId, worker: usize) -> Token {
+    let generation = (worker as u32) << 16 | (listener.0 & 0xffff);
+    Token { operation: Operation::HandOverFailed, generation, index: fd.0 as u32 }
+}
+
+/// The inverse of [`undelivered`].
+fn returned(token: Token) -> (Fd, ListenerId, usize) {
+    (Fd(token.index as i32), ListenerId(token.generation & 0xffff), (token.generation >> 16) as usize)
+}
+
+fn limits_of(limits: &crate::snapshot::table::Limits) -> Limits {
+    Limits {
+        connect_timeout_ns: ns(limits.connect_timeout),
+        connect_attempts_max: limits.connect_attempts,
+        idle_timeout_ns: ns(limits.idle_timeout),
+        half_close_timeout_ns: ns(limits.half_close_timeout),
+        lifetime_max_ns: ns(limits.lifetime_max),
+    }
+}
+
+/// What the sockets of a pool's sessions are set to.
+pub(super) fn options_of(limits: &crate::snapshot::table::Limits) -> Options {
+    Options { keepalive: limits.keepalive, user_timeout: limits.user_timeout }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_comes_back_is_known() {
+        let token = undelivered(Fd(19_999), ListenerId(700), 255);
+        let token = Token::unpack(token.pack()).unwrap();
+        assert_eq!(returned(token), (Fd(19_999), ListenerId(700), 255));
+    }
+}

@@ -1,0 +1,140 @@
+//! From a completion to the event it means.
+
+use super::slots::Key;
+use super::turn::Worker;
+use crate::base::lease::{Lease, Moved};
+use crate::base::side::Side;
+use crate::relay::{self, End};
+use crate::session::{ConnectError, Event};
+use crate::stats;
+use crate::uring::errno;
+use crate::uring::ring::Completion;
+use crate::uring::token::Operation;
+
+impl Worker {
+    #[inline]
+    pub(super) fn dispatch(&mut self, completion: Completion) {
+        let token = completion.token;
+        let key = Key { index: token.index, generation: token.generation };
+        match token.operation {
+            Operation::RecvClient => self.received(key, Side::Client, completion),
+            Operation::RecvBackend => self.received(key, Side::Backend, completion),
+            Operation::SendClient => self.sent(key, Side::Client, completion.result),
+            Operation::SendBackend => self.sent(key, Side::Backend, completion.result),
+            Operation::ReadableClient => self.relay(key, relay::Event::Readable { side: Side::Client }),
+            Operation::ReadableBackend => self.relay(key, relay::Event::Readable { side: Side::Backend }),
+            Operation::WritableClient => self.relay(key, relay::Event::Writable { side: Side::Client }),
+            Operation::WritableBackend => self.relay(key, relay::Event::Writable { side: Side::Backend }),
+            Operation::Connect => self.connected(key, completion.result),
+            Operation::CancelClient => self.tell(key, Event::Cancelled { side: Side::Client }),
+            Operation::CancelBackend => self.tell(key, Event::Cancelled { side: Side::Backend }),
+            Operation::Accept => self.accepted(completion),
+            Operation::HandOver => self.taken_over(token.index, completion.result),
+            Operation::HandOverFailed => self.hand_over_failed(token),
+            Operation::Wake => {
+                self.shared.event(self.index).clear();
+                self.ring.watch(self.shared.event(self.index));
+            }
+            Operation::Forget => {}
+        }
+    }
+
+    #[inline]
+    fn relay(&mut self, key: Key, event: relay::Event) {
+        self.tell(key, Event::Relay(event));
+    }
+
+    #[inline]
+    fn received(&mut self, key: Key, side: Side, completion: Completion) {
+        let buffer = completion.buffer();
+        if buffer.is_some() {
+            self.buffers.taken();
+        }
+        match (completion.result, buffer) {
+            (1.., Some(buffer)) => {
+                let lease = Lease { buffer, start: 0, len: completion.result as u16 };
+                if self.slots.get(key).is_none() {
+                    debug_assert!(false, "a receive outlived its session");
+                    self.buffers.release(buffer);
+                    return;
+                }
+                let (more, nonempty) = (completion.more(), completion.nonempty());
+                self.relay(key, relay::Event::Received { side, lease, more, nonempty });
+            }
+            (result, buffer) => {
+                if let Some(buffer) = buffer {
+                    self.buffers.release(buffer);
+                }
+                let end = self.end_of(result);
+                self.relay(key, relay::Event::Ended { side, end });
+            }
+        }
+    }
+
+    fn end_of(&mut self, result: i32) -> End {
+        match -result {
+            0 => End::Eof,
+            errno::ENOBUFS => {
+                self.buffers.ran_dry();
+                self.stats().worker.buffers_starved.add(1);
+                End::Starved
+            }
+            // Interrupted: armed again like one that starved.
+            errno::EAGAIN | errno::EINTR => End::Starved,
+            errno::ECANCELED => End::Cancelled,
+            errno => End::Failed(errno),
+        }
+    }
+
+    fn sent(&mut self, key: Key, side: Side, result: i32) {
+        let moved = match -result {
+            errno::ECANCELED | errno::EINTR | errno::EAGAIN => Moved::WouldBlock,
+            errno if errno > 0 => Moved::Failed(errno),
+            _ => Moved::Bytes(result as u32),
+        };
+        self.count_copied(key, side, moved);
+        self.relay(key, relay::Event::Sent { side, moved });
+    }
+
+    fn connected(&mut self, key: Key, result: i32) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let (backend, pool) = (slot.backend, slot.pool);
+        let took_ns = self.now.since_ns(slot.connecting_at);
+        let Some(backend) = backend else { return };
+        let stats = self.stats();
+        let answer = if result == 0 {
+            stats.backends.get(backend.index()).connections_total.add(1);
+            stats.pools.get(pool.index()).connect_ns.record_ns(took_ns);
+            Ok(())
+        } else {
+            let (error, reason) = classify(-result);
+            // A connect that the session itself cancelled: because of its time-out, or because the client left.
+            if reason != stats::ConnectError::Timeout || self.has_expired(key) {
+                stats.backends.get(backend.index()).connect_failed(reason);
+            }
+            Err(error)
+        };
+        self.tell(key, Event::Connected(answer));
+    }
+
+    fn has_expired(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| !slot.session.is_ending())
+    }
+}
+
+/// What an errno of connect means for the session, and what it is called.
+pub(super) fn classify(errno: i32) -> (ConnectError, stats::ConnectError) {
+    use crate::uring::errno as e;
+    match errno {
+        e::ECONNREFUSED | e::ENOENT => (ConnectError::Backend, stats::ConnectError::Refused),
+        e::ETIMEDOUT | e::ECANCELED => (ConnectError::Timeout, stats::ConnectError::Timeout),
+        e::EHOSTUNREACH | e::ENETUNREACH | e::EACCES | e::EINVAL | e::ENETDOWN | e::EHOSTDOWN => {
+            (ConnectError::Backend, stats::ConnectError::Unreachable)
+        }
+        e::ECONNRESET | e::ECONNABORTED | e::EPIPE => (ConnectError::Backend, stats::ConnectError::Reset),
+        e::EADDRNOTAVAIL | e::ENOBUFS | e::ENOMEM | e::EMFILE | e::ENFILE | e::EAGAIN => {
+            (ConnectError::Resource, stats::ConnectError::Resource)
+        }
+        _ => (ConnectError::Backend, stats::ConnectError::Other),
+    }
+}

@@ -1,0 +1,272 @@
+//! From an effect to the operation it takes.
+
+use super::accept::options_of;
+use super::dispatch::classify;
+use super::slots::Key;
+use super::turn::Worker;
+use crate::base::address::Address;
+use crate::base::hash;
+use crate::base::lease::{Lease, Moved};
+use crate::base::side::Side;
+use crate::relay;
+use crate::session::{Effect, Event};
+use crate::snapshot::table::HashKey;
+use crate::uring::token::Operation;
+use crate::uring::{Fd, errno, socket};
+
+impl Worker {
+    /// Tells a session what happened and does what it says. Says nothing to a session that is gone.
+    #[inline]
+    pub(super) fn tell(&mut self, key: Key, event: Event) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.session.on(event, self.now, &mut self.effects);
+        while let Some(effect) = self.effects.pop() {
+            let Some(answer) = self.execute(key, effect) else { continue };
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.session.on(answer, self.now, &mut self.effects);
+            }
+        }
+    }
+
+    #[inline]
+    fn execute(&mut self, key: Key, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Relay(effect) => self.execute_relay(key, effect).map(Event::Relay),
+            Effect::Pick => Some(Event::Picked { found: self.pick(key) }),
+            Effect::Connect => self.connect(key),
+            Effect::CancelConnect => {
+                self.ring.cancel(key.token(Operation::Connect));
+                None
+            }
+            Effect::Cancel { side } => match self.fd(key, side) {
+                Some(fd) => {
+                    self.ring.cancel_all(fd, key.token(Operation::cancel(side)));
+                    None
+                }
+                None => Some(Event::Cancelled { side }),
+            },
+            Effect::Close { side, reset } => {
+                self.close(key, side, reset);
+                None
+            }
+            Effect::QueryUnsent { side } => {
+                let bytes = self.fd(key, side).map_or(0, socket::unsent);
+                Some(Event::Unsent { bytes })
+            }
+            Effect::Timer(at) => {
+                self.wheel.set(key.index, at);
+                None
+            }
+            Effect::Over => {
+                self.forget(key);
+                None
+            }
+        }
+    }
+
+    #[inline]
+    fn execute_relay(&mut self, key: Key, effect: relay::Effect) -> Option<relay::Event> {
+        match effect {
+            relay::Effect::Recv { side, credit } => self.arm(key, side, credit),
+            relay::Effect::Send { side, lease } => return self.send(key, side, lease),
+            relay::Effect::Append { from, to } => self.buffers.append(from, to),
+            relay::Effect::Release { buffer } => self.buffers.release(buffer),
+            relay::Effect::Starve { side } => self.starved.push_back((key, side)),
+            relay::Effect::Ready { half } => self.ready.push_back((key, half)),
+            relay::Effect::Finish { side } => {
+                if let Some(fd) = self.fd(key, side) {
+                    socket::shutdown_write(fd);
+                }
+            }
+            relay::Effect::Borrow { half } => return Some(relay::Event::Lent { half, pipe: self.pipes.borrow() }),
+            relay::Effect::GiveBack { pipe } => self.pipes.give_back(pipe),
+            relay::Effect::Destroy { pipe } => self.pipes.destroy(pipe),
+            relay::Effect::Fill { half, pipe, len } => {
+                let fd = self.fd(key, half)?;
+                return Some(relay::Event::Filled { half, moved: self.pipes.fill(pipe, fd, len) });
+            }
+            relay::Effect::Drain { half, pipe, len } => {
+                let fd = self.fd(key, half.peer())?;
+                let moved = self.pipes.drain(pipe, fd, len);
+                self.count_spliced(key, half.peer(), moved);
+                return Some(relay::Event::Drained { half, moved });
+            }
+            relay::Effect::PollReadable { side } => {
+                let fd = self.fd(key, side)?;
+                self.ring.poll_readable(fd, key.token(Operation::readable(side)));
+            }
+            relay::Effect::PollWritable { side } => {
+                let fd = self.fd(key, side)?;
+                self.ring.poll_writable(fd, key.token(Operation::writable(side)));
+            }
+            relay::Effect::CancelPoll { side } => self.ring.cancel(key.token(Operation::readable(side))),
+        }
+        None
+    }
+
+    #[inline]
+    fn arm(&mut self, key: Key, side: Side, credit: u32) {
+        let Some(fd) = self.fd(key, side) else { return };
+        let token = key.token(Operation::recv(side));
+        if self.shared.features.recv_credit {
+            // Where memory runs short, nobody holds more than a buffer or two.
+            let credit = if self.buffers.scarce() { 1 } else { credit };
+            self.ring.recv_multi(fd, credit, token);
+        } else {
+            self.ring.recv_once(fd, true, token);
+        }
+    }
+
+    /// Tries at once: most of the time there is room, which saves a completion. Only if there is none, the ring waits.
+    #[inline]
+    fn send(&mut self, key: Key, side: Side, lease: Lease) -> Option<relay::Event> {
+        let fd = self.fd(key, side)?;
+        match socket::send(fd, self.buffers.bytes(lease)) {
+            Moved::WouldBlock => {
+                self.ring.send(fd, &self.buffers, lease, key.token(Operation::send(side)));
+                None
+            }
+            moved => {
+                self.count_copied(key, side, moved);
+                Some(relay::Event::Sent { side, moved })
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn count_copied(&self, key: Key, to: Side, moved: Moved) {
+        if let Moved::Bytes(len) = moved {
+            self.stats().worker.copied_bytes.add(u64::from(len));
+            self.count_bytes(key, to, len);
+        }
+    }
+
+    fn count_spliced(&self, key: Key, to: Side, moved: Moved) {
+        if let Moved::Bytes(len) = moved {
+            self.stats().worker.spliced_bytes.add(u64::from(len));
+            self.count_bytes(key, to, len);
+        }
+    }
+
+    #[inline]
+    fn count_bytes(&self, key: Key, to: Side, len: u32) {
+        let Some(backend) = self.slots.get(key).and_then(|slot| slot.backend) else { return };
+        let cells = self.stats().backends.get(backend.index());
+        match to {
+            Side::Backend => cells.bytes_to_backend.add(u64::from(len)),
+            Side::Client => cells.bytes_to_client.add(u64::from(len)),
+        }
+    }
+
+    /// Chooses a backend by the table as it is now, and counts the session there.
+    fn pick(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        let table = self.reader.pin();
+        let pool_id = slot.pool;
+        let picked = table.pool(pool_id).and_then(|pool| {
+            let hash = pool.hash_key.map_or(0, |kind| hash_of(slot.fds[Side::Client.index()], kind));
+            pool.picker.pick(hash, pool_id, &self.shared.counts, &slot.tried)
+        });
+        drop(table);
+        let first = slot.tried.is_empty();
+        slot.backend = picked;
+        let stats = &self.shared.stats.workers[self.index];
+        match picked {
+            Some(_) if !first => stats.pools.get(pool_id.index()).retries_total.add(1),
+            Some(_) => {}
+            None => stats.pools.get(pool_id.index()).refused_total.add(1),
+        }
+        picked.is_some()
+    }
+
+    fn connect(&mut self, key: Key) -> Option<Event> {
+        let slot = self.slots.get_mut(key)?;
+        let backend = slot.backend?;
+        slot.connecting_at = self.now;
+        let options = self.reader.pin().pool(slot.pool).map(|pool| options_of(&pool.limits))?;
+        let cells = self.shared.stats.workers[self.index].backends.get(backend.index());
+        let fail = |code: i32| {
+            let (error, reason) = classify(code);
+            cells.connect_failed(reason);
+            Some(Event::Connected(Err(error)))
+        };
+        let Some(to) = self.destinations.get(backend.index()).and_then(Option::as_deref) else {
+            return fail(errno::EINVAL);
+        };
+        let fd = match socket::open(to, &options) {
+            Ok(fd) => fd,
+            Err(error) => {
+                return match error.raw_os_error() {
+                    Some(errno::EMFILE | errno::ENFILE) => {
+                        self.pipes.shrink();
+                        Some(Event::DescriptorsExhausted)
+                    }
+                    code => fail(code.unwrap_or(errno::EINVAL)),
+                };
+            }
+        };
+        slot.fds[Side::Backend.index()] = Some(fd);
+        if !to.is_unix() {
+            self.ring.connect(fd, to, key.token(Operation::Connect));
+            return None;
+        }
+        match socket::connect_unix(fd, to) {
+            Ok(()) => {
+                cells.connections_total.add(1);
+                Some(Event::Connected(Ok(())))
+            }
+            Err(error) => fail(error.raw_os_error().unwrap_or(errno::EINVAL)),
+        }
+    }
+
+    fn close(&mut self, key: Key, side: Side, reset: bool) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if let Some(fd) = slot.fds[side.index()].take() {
+            if reset {
+                socket::reset_on_close(fd);
+            }
+            self.ring.close(fd);
+        }
+        if side == Side::Backend
+            && let Some(backend) = slot.backend
+        {
+            self.shared.counts.closed(backend);
+            if !slot.session.is_ending() {
+                slot.tried.push(backend);
+                slot.backend = None;
+            }
+        }
+    }
+
+    /// The session is over and its descriptors are closed.
+    fn forget(&mut self, key: Key) {
+        self.wheel.clear(key.index);
+        let Some(slot) = self.slots.remove(key) else { return };
+        debug_assert!(slot.fds.iter().all(Option::is_none));
+        let stats = self.stats();
+        let listener = stats.listeners.get(slot.listener.index());
+        listener.connections.sub(1);
+        listener.ended(slot.session.termination());
+        stats.worker.connections.sub(1);
+        stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
+        self.shared.counts.process_closed();
+        self.shared.sub_load(self.index);
+        self.admit_waiting();
+    }
+
+    #[inline]
+    fn fd(&self, key: Key, side: Side) -> Option<Fd> {
+        self.slots.get(key)?.fd(side)
+    }
+}
+
+/// What `consistent_hash` knows a client by. Clients of unix sockets all count as one.
+fn hash_of(client: Option<Fd>, kind: HashKey) -> u64 {
+    match client.and_then(socket::peer_address) {
+        Some(Address::Tcp(peer)) => match kind {
+            HashKey::SourceIp => hash::of_ip(peer.ip()),
+            HashKey::SourceIpPort => hash::of_ip_port(peer.ip(), peer.port()),
+        },
+        _ => 0,
+    }
+}

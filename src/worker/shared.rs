@@ -1,0 +1,122 @@
+//! What the workers of a process share. Each item is one atomic, or never changes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use crate::balance::counts::Counts;
+use crate::base::time::Clock;
+use crate::snapshot::cell::Cell;
+use crate::stats::Stats;
+use crate::uring::Fd;
+use crate::uring::features::Features;
+use crate::uring::system::Event;
+
+/// See the module.
+pub struct Shared {
+    /// The published table.
+    pub cell: Arc<Cell>,
+    /// Where everything is counted.
+    pub stats: Arc<Stats>,
+    /// Open sessions of backends.
+    pub counts: Arc<Counts>,
+    /// The process's clock.
+    pub clock: Clock,
+    /// What this kernel can do.
+    pub features: Features,
+    /// Sessions of the process beyond which clients wait.
+    pub connections_max: u64,
+    /// Pipes of each worker.
+    pub pipes_max: u16,
+    /// Spin this long before sleeping.
+    pub busy_poll_ns: u64,
+    peers: Box<[Peer]>,
+}
+
+/// What workers know of each other.
+#[repr(align(128))]
+struct Peer {
+    /// Descriptor of its ring, negative until it has one and after it has gone.
+    ring: AtomicI32,
+    /// Its client connections, with those on their way to it.
+    connections: AtomicU64,
+    event: Event,
+}
+
+/// What [`Shared::new`] needs beyond what it makes.
+pub struct Parts {
+    /// See [`Shared::cell`].
+    pub cell: Arc<Cell>,
+    /// See [`Shared::stats`]; as many workers as it has cells for.
+    pub stats: Arc<Stats>,
+    /// See [`Shared::counts`].
+    pub counts: Arc<Counts>,
+    /// See [`Shared::clock`].
+    pub clock: Clock,
+    /// See [`Shared::features`].
+    pub features: Features,
+    /// See [`Shared::connections_max`].
+    pub connections_max: u64,
+    /// See [`Shared::pipes_max`].
+    pub pipes_max: u16,
+    /// See [`Shared::busy_poll_ns`].
+    pub busy_poll_ns: u64,
+}
+
+impl Shared {
+    /// Fails if there is no descriptor left for the wake-ups.
+    pub fn new(parts: Parts) -> io::Result<Shared> {
+        let peer = |_| {
+            let ring = AtomicI32::new(-1);
+            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()? })
+        };
+        let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
+        Ok(Shared {
+            cell: parts.cell,
+            stats: parts.stats,
+            counts: parts.counts,
+            clock: parts.clock,
+            features: parts.features,
+            connections_max: parts.connections_max,
+            pipes_max: parts.pipes_max,
+            busy_poll_ns: parts.busy_poll_ns,
+            peers,
+        })
+    }
+
+    /// Wakes every worker, so that it looks at the table.
+    pub fn wake(&self) {
+        self.peers.iter().for_each(|peer| peer.event.signal());
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.peers.len()
+    }
+
+    pub(super) fn event(&self, worker: usize) -> &Event {
+        &self.peers[worker].event
+    }
+
+    pub(super) fn set_ring(&self, worker: usize, ring: Option<Fd>) {
+        self.peers[worker].ring.store(ring.map_or(-1, |fd| fd.0), Ordering::Release);
+    }
+
+    pub(super) fn ring(&self, worker: usize) -> Option<Fd> {
+        let fd = self.peers[worker].ring.load(Ordering::Acquire);
+        (fd >= 0).then_some(Fd(fd))
+    }
+
+    /// Client connections of a worker, with those on their way to it.
+    pub(super) fn load(&self, worker: usize) -> u64 {
+        self.peers[worker].connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_load(&self, worker: usize) -> u64 {
+        self.peers[worker].connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn sub_load(&self, worker: usize) {
+        self.peers[worker].connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

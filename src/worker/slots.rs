@@ -1,0 +1,139 @@
+//! Where a worker keeps its sessions.
+
+use slab::Slab;
+
+use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::side::Side;
+use crate::base::time::Moment;
+use crate::session::Session;
+use crate::uring::Fd;
+use crate::uring::token::{Operation, Token};
+
+/// A session and what belongs to it.
+pub struct Slot {
+    pub session: Session,
+    /// Open descriptors; `None` before there is one and after its close.
+    pub fds: [Option<Fd>; 2],
+    pub generation: u32,
+    pub listener: ListenerId,
+    pub pool: PoolId,
+    /// The backend that is being connected to, or was.
+    pub backend: Option<BackendId>,
+    /// Backends that failed to connect; empty, and without memory, most of the time.
+    pub tried: Vec<BackendId>,
+    pub accepted_at: Moment,
+    pub connecting_at: Moment,
+}
+
+impl Slot {
+    #[inline]
+    pub fn fd(&self, side: Side) -> Option<Fd> {
+        self.fds[side.index()]
+    }
+}
+
+/// A session by its place and the tenant of the place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Key {
+    pub index: u32,
+    pub generation: u32,
+}
+
+impl Key {
+    #[inline]
+    pub fn token(self, operation: Operation) -> Token {
+        Token { operation, generation: self.generation, index: self.index }
+    }
+}
+
+/// All sessions of a worker.
+#[derive(Default)]
+pub struct Slots {
+    slab: Slab<Slot>,
+    /// By place: the generation of its next tenant.
+    generations: Vec<u32>,
+}
+
+impl Slots {
+    /// Puts a session somewhere; `make` is told its generation.
+    pub fn insert(&mut self, make: impl FnOnce(u32) -> Slot) -> Key {
+        let entry = self.slab.vacant_entry();
+        let index = entry.key();
+        if index == self.generations.len() {
+            self.generations.push(0);
+        }
+        let generation = self.generations[index];
+        entry.insert(make(generation));
+        Key { index: index as u32, generation }
+    }
+
+    pub fn remove(&mut self, key: Key) -> Option<Slot> {
+        self.get(key)?;
+        let index = key.index as usize;
+        self.generations[index] = (key.generation + 1) % Token::GENERATIONS;
+        self.slab.try_remove(index)
+    }
+
+    /// `None` if that tenant is gone.
+    #[inline]
+    pub fn get(&self, key: Key) -> Option<&Slot> {
+        self.slab.get(key.index as usize).filter(|slot| slot.generation == key.generation)
+    }
+
+    /// `None` if that tenant is gone.
+    #[inline]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Slot> {
+        self.slab.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)
+    }
+
+    /// Whoever is at that place now.
+    pub fn tenant(&self, index: u32) -> Option<Key> {
+        self.slab.get(index as usize).map(|slot| Key { index, generation: slot.generation })
+    }
+
+    pub fn keys_where(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<Key> {
+        let matching = self.slab.iter().filter(|(_, slot)| wanted(slot));
+        matching.map(|(index, slot)| Key { index: index as u32, generation: slot.generation }).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Limits;
+
+    fn slot(generation: u32) -> Slot {
+        Slot {
+            session: Session::new(Limits::default(), 0, Moment(0)),
+            fds: [None; 2],
+            generation,
+            listener: ListenerId(0),
+            pool: PoolId(0),
+            backend: None,
+            tried: Vec::new(),
+            accepted_at: Moment(0),
+            connecting_at: Moment(0),
+        }
+    }
+
+    #[test]
+    fn a_key_opens_its_own_tenant_only() {
+        let mut slots = Slots::default();
+        let first = slots.insert(slot);
+        assert!(slots.remove(first).is_some());
+        let second = slots.insert(slot);
+        assert_eq!(second.index, first.index);
+        assert_ne!(second.generation, first.generation);
+        assert!(slots.get(first).is_none() && slots.get_mut(first).is_none() && slots.remove(first).is_none());
+        assert!(slots.get(second).is_some());
+    }
+
+    #[test]
+    fn a_session_fits_into_the_memory_we_promise() {
+        assert!(size_of::<Slot>() <= 640, "{} bytes", size_of::<Slot>());
+    }
+}

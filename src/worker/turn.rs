@@ -1,0 +1,237 @@
+//! The loop of a worker.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Spec;
+use super::accept::Acceptors;
+use super::shared::Shared;
+use super::slots::{Key, Slots};
+use crate::base::side::Side;
+use crate::base::time::Moment;
+use crate::base::wheel::Wheel;
+use crate::relay;
+use crate::session::{Effects, Event};
+use crate::snapshot::cell::Reader;
+use crate::snapshot::table::Phase;
+use crate::stats::WorkerStats;
+use crate::uring::buffers::Buffers;
+use crate::uring::pipes::Pipes;
+use crate::uring::ring::{Completion, Ring, Wait};
+use crate::uring::socket::Destination;
+use crate::uring::system;
+
+/// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
+const BUDGET_CONTENDED: u32 = 1 << 20;
+const BUDGET_ALONE: u32 = 4 << 20;
+/// Between counts of kernel threads.
+const HOUSEKEEPING_NS: u64 = 1_000_000_000;
+
+/// One worker. The ring is dropped before the memory it refers to.
+pub struct Worker {
+    pub(super) ring: Ring,
+    pub(super) buffers: Buffers,
+    pub(super) pipes: Pipes,
+    pub(super) slots: Slots,
+    pub(super) wheel: Wheel,
+    pub(super) acceptors: Acceptors,
+    pub(super) effects: Effects,
+    /// Halves in splice mode that wait for their turn.
+    pub(super) ready: VecDeque<(Key, Side)>,
+    /// Receives that found no buffer, oldest first.
+    pub(super) starved: VecDeque<(Key, Side)>,
+    /// Where each backend is, by its id, as of the table that was seen last.
+    pub(super) destinations: Vec<Option<Box<Destination>>>,
+    pub(super) reader: Reader,
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: usize,
+    pub(super) now: Moment,
+    pub(super) random: fastrand::Rng,
+    pub(super) phase: Phase,
+    generation: u64,
+    housekeeping_at: Moment,
+    batch: Vec<Completion>,
+}
+
+impl Worker {
+    pub fn new(spec: Spec, ring: Ring, buffers: Buffers) -> Worker {
+        let shared = spec.shared;
+        let now = shared.clock.now();
+        Worker {
+            ring,
+            buffers,
+            pipes: Pipes::new(shared.pipes_max),
+            slots: Slots::default(),
+            wheel: Wheel::new(now),
+            acceptors: Acceptors::new(spec.sockets),
+            effects: Effects::default(),
+            ready: VecDeque::new(),
+            starved: VecDeque::new(),
+            destinations: Vec::new(),
+            reader: shared.cell.reader(),
+            index: spec.index,
+            now,
+            random: fastrand::Rng::new(),
+            phase: Phase::Serving,
+            generation: 0,
+            housekeeping_at: now,
+            batch: Vec::with_capacity(4096),
+            shared,
+        }
+    }
+
+    /// Arms what wakes the worker.
+    pub fn start(&mut self) {
+        self.shared.set_ring(self.index, Some(self.ring.fd()));
+        self.ring.watch(self.shared.event(self.index));
+        self.look_at_table();
+        self.open_listeners();
+        self.stats().worker.features.set(u64::from(self.shared.features.recv_credit));
+        self.stats().worker.running.set(1);
+    }
+
+    /// Serves until the table says otherwise and the last session is gone.
+    pub fn run(mut self) {
+        let mut busy_since = self.shared.clock.now();
+        while !self.is_done() {
+            self.buffers.publish();
+            let before = self.shared.clock.now();
+            self.stats().worker.busy_ns.add(before.since_ns(busy_since));
+            if self.wait(before).is_err() {
+                // Only a bug makes enter fail; what is open cannot be served without it.
+                break;
+            }
+            self.now = self.shared.clock.now();
+            busy_since = self.now;
+            self.turn();
+        }
+        self.shared.set_ring(self.index, None);
+        self.stats().worker.running.set(0);
+    }
+
+    #[inline]
+    fn wait(&mut self, now: Moment) -> std::io::Result<()> {
+        if !self.ready.is_empty() {
+            return self.ring.enter(Wait::No);
+        }
+        if self.shared.busy_poll_ns > 0 && self.spin(now)? {
+            return Ok(());
+        }
+        let next = self.wheel.next().min(self.acceptors.retry_at());
+        let wait = match next {
+            Moment::NEVER => Wait::Forever,
+            at if at <= now => Wait::No,
+            at => Wait::For(at.since_ns(now)),
+        };
+        self.ring.enter(wait)
+    }
+
+    /// Looks for completions without sleeping; true if there is one.
+    fn spin(&mut self, now: Moment) -> std::io::Result<bool> {
+        let until = now.after_ns(self.shared.busy_poll_ns);
+        loop {
+            self.ring.enter(Wait::No)?;
+            if self.ring.is_ready() {
+                return Ok(true);
+            }
+            if self.shared.clock.now() >= until {
+                return Ok(false);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn turn(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        self.ring.completions(&mut batch);
+        for completion in batch.drain(..) {
+            self.dispatch(completion);
+        }
+        self.batch = batch;
+        self.feed_starved();
+        self.run_one_bulk();
+        while let Some(index) = self.wheel.expire(self.now) {
+            if let Some(key) = self.slots.tenant(index) {
+                self.tell(key, Event::Timer);
+            }
+        }
+        if self.reader.generation() != self.generation {
+            self.look_at_table();
+        }
+        self.retry_accepting();
+        if self.now >= self.housekeeping_at {
+            self.keep_house();
+        }
+    }
+
+    /// One half in splice mode a turn: what is small goes between.
+    fn run_one_bulk(&mut self) {
+        let Some((key, half)) = self.ready.pop_front() else { return };
+        let alone = self.ready.is_empty() && !self.ring.is_ready();
+        let budget = if alone { BUDGET_ALONE } else { BUDGET_CONTENDED };
+        self.tell(key, Event::Relay(relay::Event::Turn { half, budget }));
+    }
+
+    /// Receives that found no buffer are armed again: oldest first, and no more than there are buffers.
+    fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        self.buffers.publish();
+        let mut free = self.buffers.available();
+        while free > 0
+            && let Some((key, side)) = self.starved.pop_front()
+        {
+            free -= 1;
+            self.tell(key, Event::Relay(relay::Event::Fed { side }));
+        }
+    }
+
+    /// Takes over what is new in the table.
+    fn look_at_table(&mut self) {
+        let reader = self.reader.pin();
+        self.generation = reader.generation;
+        let address = |backend: &Option<crate::snapshot::table::BackendEntry>| {
+            Some(Box::new(Destination::new(&backend.as_ref()?.address).ok()?))
+        };
+        self.destinations = reader.backends.iter().map(address).collect();
+        let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
+        let ended = match down.is_empty() {
+            true => Vec::new(),
+            false => self.slots.keys_where(|slot| down.iter().any(|backend| slot.backend == Some(backend.id))),
+        };
+        let phase = reader.phase;
+        drop(reader);
+        for key in ended {
+            self.tell(key, Event::End(crate::base::termination::Who::Down));
+        }
+        self.enter_phase(phase);
+        self.stats().worker.generation.set(self.generation);
+    }
+
+    fn enter_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        if phase != Phase::Serving {
+            self.close_listeners();
+        }
+        if phase == Phase::Stopping {
+            for key in self.slots.keys_where(|slot| !slot.session.is_ending()) {
+                self.tell(key, Event::End(crate::base::termination::Who::Killed));
+            }
+        }
+    }
+
+    fn keep_house(&mut self) {
+        self.housekeeping_at = self.now.after_ns(HOUSEKEEPING_NS);
+        self.stats().worker.iou_wrk_threads.set(system::kernel_worker_threads());
+    }
+
+    fn is_done(&self) -> bool {
+        self.phase != Phase::Serving && self.slots.is_empty() && self.acceptors.are_closed()
+    }
+
+    #[inline]
+    pub(super) fn stats(&self) -> &WorkerStats {
+        &self.shared.stats.workers[self.index]
+    }
+}
