@@ -25,8 +25,8 @@ pub(super) struct Habit {
 
 /// A small question now and then, like a user of a database.
 pub(super) const CHATTY: Habit = Habit { message: 256, pace: Duration::from_millis(4), messages: 150 };
-/// A stream of 64 KiB messages, about 30 MB/s each way.
-pub(super) const BULKY: Habit = Habit { message: 64 << 10, pace: Duration::from_micros(2100), messages: 700 };
+/// A stream of 64 KiB messages, about 10 MB/s each way.
+pub(super) const BULKY: Habit = Habit { message: 64 << 10, pace: Duration::from_micros(6500), messages: 60 };
 
 /// What happened to a client, beside what it counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub(super) struct Tally {
 /// A running client.
 pub(super) struct Client {
     pub(super) tally: Arc<Tally>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Client {
@@ -72,12 +72,14 @@ impl Client {
             worker.run(number);
         };
         let thread = thread::Builder::new().name(format!("client {number}")).stack_size(256 << 10).spawn(body)?;
-        Ok(Client { tally, thread })
+        Ok(Client { tally, thread: Some(thread) })
     }
 
-    /// Waits until it has seen `stop`.
-    pub(super) fn join(self) {
-        let _ = self.thread.join();
+    /// Waits until it has seen `stop`; its tally stays.
+    pub(super) fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

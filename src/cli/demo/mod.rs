@@ -28,7 +28,7 @@ use crate::base::time::{Clock, Moment};
 use crate::config::{self, Config};
 use crate::health::State;
 use crate::snapshot::cell::Reader;
-use crate::snapshot::table::BackendEntry;
+use crate::snapshot::table::{BackendEntry, Phase};
 use backend::Echo;
 use client::{BULKY, CHATTY, Client, Report};
 use render::{BackendSample, ClientSample, Event, Sample, Stage, Summary};
@@ -38,7 +38,7 @@ const BACKENDS: [&str; 3] = ["a", "b", "c"];
 /// Which of them is stopped.
 const STOPPED: usize = 1;
 const CHATTY_CLIENTS: u64 = 24;
-const BULKY_CLIENTS: u64 = 3;
+const BULKY_CLIENTS: u64 = 6;
 /// How often we look: the precision of the times that are told.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -60,7 +60,7 @@ struct Show {
     reports: Receiver<Report>,
     stage: Stage,
     screen: Screen,
-    /// The last second.
+    /// What was shown lately.
     samples: VecDeque<Sample>,
     events: Vec<Event>,
     seen: Seen,
@@ -122,7 +122,7 @@ impl Show {
     fn play(&mut self) -> Result<(), Failure> {
         let (half, three_quarters) = (self.stage.span / 2, self.stage.span * 3 / 4);
         let name = BACKENDS[STOPPED];
-        while self.at() < self.stage.span {
+        while self.at() < self.stage.span && !self.is_interrupted() {
             if self.seen.stopped.is_none() && self.at() >= half {
                 let open = self.backends[STOPPED].open();
                 self.seen.stopped = Some(self.at());
@@ -141,6 +141,11 @@ impl Show {
             thread::sleep(TICK);
         }
         Ok(())
+    }
+
+    /// INT and TERM go to ringway, which then drains: the show is over.
+    fn is_interrupted(&self) -> bool {
+        self.tables.pin().phase != Phase::Serving
     }
 
     fn listen_to_clients(&mut self) -> Result<(), Failure> {
@@ -194,7 +199,7 @@ impl Show {
         self.stop_clients.store(true, Relaxed);
         let last = self.sample();
         self.screen.close(&self.stage, &last, &self.samples, &self.events)?;
-        self.clients.drain(..).for_each(Client::join);
+        self.clients.iter_mut().for_each(Client::join);
         self.listen_to_clients()?;
         let last = self.sample();
         let Show { server, seen, stage, mut backends, tables, .. } = self;
@@ -286,8 +291,8 @@ fn configuration(backends: &[Echo]) -> Result<Config, Failure> {
     let mut text = String::from(
         "[listeners.demo]\nbind = \"127.0.0.1:0\"\npool = \"demo\"\n\
          [pools.demo]\nbalance = \"least_conn\"\n\
-         [pools.demo.check]\ninterval = \"500ms\"\nfast_interval = \"100ms\"\ndown_interval = \"200ms\"\n\
-         timeout = \"400ms\"\n",
+         [pools.demo.check]\ninterval = \"250ms\"\nfast_interval = \"100ms\"\ndown_interval = \"100ms\"\n\
+         timeout = \"250ms\"\n",
     );
     for Echo { name, address, .. } in backends {
         text += &format!("[[pools.demo.backends]]\nname = \"{name}\"\naddress = \"{address}\"\n");

@@ -85,14 +85,14 @@ impl Stage {
     pub(super) fn line(&self, now: &Sample, before: &Sample) -> String {
         let mut out = format!("{:>5.1} s ", now.at.as_secs_f64());
         for (backend, rate) in now.backends.iter().zip(rates(now, before)) {
-            let BackendSample { name, state, open, total, .. } = backend;
-            out += &format!(" {name} {state} {open} open {total} total {:.1} MB/s |", rate / 1e6);
+            let BackendSample { name, state, open, .. } = backend;
+            out += &format!("  {name} {state:<4} {open:>2} open {:>6.1} MB/s ", rate / 1e6);
         }
-        let echoes = now.clients.echoes.saturating_sub(before.clients.echoes) as f64 / seconds(now, before);
+        let answers = now.clients.echoes.saturating_sub(before.clients.echoes) as f64 / seconds(now, before);
         let p99 = now.clients.latencies.since(&before.clients.latencies).percentile_ns(0.99);
         let ClientSample { failed, cut, wrong, .. } = now.clients;
-        out += &format!(" {} echoes/s, p99 {}", grouped(echoes as u64), shown(p99));
-        out + &format!(", failed {failed}, cut {cut}, wrong {wrong}\n")
+        out += &format!("  {} answers/s, p99 {}", grouped(answers as u64), shown(p99));
+        out + &format!(", {cut} cut, {failed} not served, {wrong} wrong\n")
     }
 
     /// A line of what happened and when.

@@ -8,8 +8,12 @@ use crate::cli::failure::Failure;
 use crate::cli::paint::Paint;
 use crate::cli::print;
 
-/// Rates are taken over this time.
-const WINDOW: Duration = Duration::from_secs(1);
+/// From one line in a pipe to the next.
+const LINE: Duration = Duration::from_secs(1);
+/// From one picture on a terminal to the next.
+const PICTURE: Duration = Duration::from_millis(100);
+/// Rates on a terminal are taken over this time: steady enough to read, quick enough to show what happens.
+const WINDOW: Duration = Duration::from_millis(500);
 
 pub(super) struct Screen {
     paint: Paint,
@@ -24,7 +28,7 @@ impl Screen {
         Screen { paint, drawn: Duration::ZERO, lines: 0 }
     }
 
-    /// Shows `now` if it is time. `samples` holds what was shown in the last second, and gets `now`.
+    /// Shows `now` if it is time. `samples` holds what was shown lately, and gets `now`.
     pub(super) fn show(
         &mut self,
         stage: &Stage,
@@ -33,8 +37,8 @@ impl Screen {
         events: &[Event],
     ) -> Result<(), Failure> {
         let (every, is_first) = match self.paint {
-            Paint::Ansi => (Duration::from_millis(100), self.lines == 0),
-            Paint::Plain => (WINDOW, false),
+            Paint::Ansi => (PICTURE, self.lines == 0),
+            Paint::Plain => (LINE, false),
         };
         if now.at < self.drawn + every && !is_first {
             return Ok(());
