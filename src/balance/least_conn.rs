@@ -9,7 +9,8 @@
 //! up to some thousand backends, as nothing needs a lock and the counts are read at every core's leisure.
 //! Source: the weighting is that of LVS `ip_vs_wlc` and HAProxy `lb_fwlc`.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Candidate, Counts};
 use crate::base::id::BackendId;
@@ -17,66 +18,87 @@ use crate::base::id::BackendId;
 /// The candidates in file order.
 #[derive(Debug)]
 pub struct LeastConn {
-    candidates: Box<[Weighted]>,
+    ids: Box<[BackendId]>,
+    weights: Box<[u32]>,
+    /// The same candidates by ascending neighbours: most pools are one run, and a scan of a run is a plain loop.
+    runs: Box<[Run]>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Weighted {
-    id: BackendId,
-    weight: u32,
+/// Candidates `places` have the ids from `first` on.
+#[derive(Debug)]
+struct Run {
+    first: BackendId,
+    places: Range<usize>,
 }
 
-/// The best so far: (open + 1) / weight, and whose.
-struct Best<'a> {
+/// The best so far: (open + 1) / weight, and at which place.
+struct Best {
     load: u64,
     weight: u64,
-    id: BackendId,
-    open: u32,
-    cell: &'a AtomicU32,
+    place: usize,
 }
+
+/// Worse than any.
+const NOBODY: Best = Best { load: 1, weight: 0, place: usize::MAX };
 
 impl LeastConn {
     /// Their weights are not 0.
     pub fn new(candidates: &[Candidate<'_>]) -> LeastConn {
-        let weighted = |candidate: &Candidate<'_>| Weighted { id: candidate.id, weight: candidate.weight.into() };
-        LeastConn { candidates: candidates.iter().map(weighted).collect() }
+        let mut runs: Vec<Run> = Vec::new();
+        for (place, candidate) in candidates.iter().enumerate() {
+            match runs.last_mut() {
+                Some(run) if run.first.index() + run.places.len() == candidate.id.index() => run.places.end = place + 1,
+                _ => runs.push(Run { first: candidate.id, places: place..place + 1 }),
+            }
+        }
+        LeastConn {
+            ids: candidates.iter().map(|candidate| candidate.id).collect(),
+            weights: candidates.iter().map(|candidate| candidate.weight.into()).collect(),
+            runs: runs.into(),
+        }
     }
 
     /// Picks and counts; `turn` settles ties.
     #[inline]
     pub fn pick(&self, turn: u64, counts: &Counts, tried: &[BackendId]) -> Option<BackendId> {
-        if self.candidates.is_empty() {
+        let length = self.ids.len();
+        if length == 0 {
             return None;
         }
-        let start = (turn % self.candidates.len() as u64) as usize;
-        let (late, early) = self.candidates.split_at(start);
+        let start = (turn % length as u64) as usize;
         loop {
-            let best = least(late, least(early, None, counts, tried), counts, tried)?;
+            let best = self.least(start..length, NOBODY, counts, tried);
+            let best = self.least(0..start, best, counts, tried);
+            let id = *self.ids.get(best.place)?;
+            let connections = &counts.backends.get(id.index()).connections;
             // A failure means that another worker opened or closed a session here meanwhile: somebody made progress.
-            if best.cell.compare_exchange(best.open, best.open + 1, Relaxed, Relaxed).is_ok() {
-                return Some(best.id);
+            let (open, taken) = (best.load as u32 - 1, best.load as u32);
+            if connections.compare_exchange(open, taken, Relaxed, Relaxed).is_ok() {
+                return Some(id);
             }
         }
     }
-}
 
-/// The better of `best` and the least loaded of `candidates`; the earlier one among equals.
-#[inline]
-fn least<'a>(
-    candidates: &[Weighted],
-    mut best: Option<Best<'a>>,
-    counts: &'a Counts,
-    tried: &[BackendId],
-) -> Option<Best<'a>> {
-    for &Weighted { id, weight } in candidates {
-        let cell = &counts.backends.get(id.index()).connections;
-        let open = cell.load(Relaxed);
-        let (load, weight) = (u64::from(open) + 1, u64::from(weight));
-        // Cross-multiplied, so that it is exact.
-        let better = best.as_ref().is_none_or(|best| load * best.weight < best.load * weight);
-        if better && !tried.contains(&id) {
-            best = Some(Best { load, weight, id, open, cell });
+    /// The better of `best` and the least loaded of `places`; the earlier one among equals.
+    #[inline]
+    fn least(&self, places: Range<usize>, mut best: Best, counts: &Counts, tried: &[BackendId]) -> Best {
+        for run in &self.runs {
+            let (mut at, end) = (run.places.start.max(places.start), run.places.end.min(places.end));
+            while at < end {
+                let cells = counts.backends.run(run.first.index() + at - run.places.start);
+                let weights = &self.weights[at..end];
+                for (offset, (cell, &weight)) in cells.iter().zip(weights).enumerate() {
+                    let place = at + offset;
+                    let load = u64::from(cell.connections.load(Relaxed)) + 1;
+                    let weight = u64::from(weight);
+                    // Cross-multiplied, so that it is exact.
+                    if load * best.weight < best.load * weight && !tried.contains(&self.ids[place]) {
+                        best = Best { load, weight, place };
+                    }
+                }
+                at += cells.len().min(weights.len());
+            }
         }
+        best
     }
-    best
 }

@@ -9,7 +9,7 @@
 //! Cost a pick: one atomic add, one division, one load. Cost to build: O(S log N).
 //! Source: Bennett and Zhang, WF2Q, INFOCOM 1996; Stoica and Abdel-Wahab, EEVDF, 1995.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::{Candidate, exhausted};
@@ -67,12 +67,12 @@ fn fair_order(weights: &[usize]) -> Vec<usize> {
     for slot in 0..slots {
         let mut index = from[slot];
         while index != NONE {
-            due.push(Share { number: share[index], weight: weights[index], index });
+            due.push(Reverse(deadline(share[index], weights[index], index)));
             index = next[index];
         }
         // More shares may be served from slots up to this one than slots have gone by: floor(x) + 1 > x, summed up.
-        let Some(first) = due.pop() else { break };
-        let index = first.index;
+        let Some(Reverse(first)) = due.pop() else { break };
+        let index = (first & INDEX) as usize;
         order.push(index);
         if share[index] < weights[index] {
             let start = (share[index] * slots).div_ceil(weights[index]).max(slot + 1);
@@ -84,26 +84,15 @@ fn fair_order(weights: &[usize]) -> Vec<usize> {
     order
 }
 
-/// The `number`-th share of a candidate; the greater one is due earlier, as `BinaryHeap` pops the greatest.
-#[derive(Eq, PartialEq)]
-struct Share {
-    number: usize,
-    weight: usize,
-    index: usize,
-}
+/// Low bits of a deadline: whose.
+const INDEX: u64 = (1 << 28) - 1;
 
-impl Ord for Share {
-    fn cmp(&self, other: &Share) -> Ordering {
-        // number/weight is the deadline in rounds; cross-multiplied, so that it is exact.
-        let due = (other.number * self.weight).cmp(&(self.number * other.weight));
-        due.then(other.index.cmp(&self.index))
-    }
-}
-
-impl PartialOrd for Share {
-    fn partial_cmp(&self, other: &Share) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+/// When the `number`-th share is due, then the place in the file, in one number. The fraction of a round
+/// `number/weight` is cut to 34 bits: two different ones with weights below 2^16 differ by more than 2^-32, so their
+/// order stays exact.
+fn deadline(number: usize, weight: usize, index: usize) -> u64 {
+    let fraction = ((number as u64) << 34) / weight as u64;
+    fraction << 28 | index as u64 & INDEX
 }
 
 fn gcd(a: usize, b: usize) -> usize {

@@ -33,6 +33,16 @@ impl<T: Default> Slots<T> {
         }
     }
 
+    /// The entries from that number to the end of its chunk, made if new: for loops over neighbours.
+    #[inline]
+    pub fn run(&self, index: usize) -> &[T] {
+        let (chunk, offset) = place(index);
+        match self.chunks[chunk].get() {
+            Some(entries) => &entries[offset..],
+            None => &self.grow(chunk)[offset..],
+        }
+    }
+
     /// The entry with that number if its chunk exists.
     pub fn existing(&self, index: usize) -> Option<&T> {
         let (chunk, offset) = place(index);
@@ -94,6 +104,15 @@ mod tests {
         slots.get(100_000).store(8, Relaxed);
         assert!(std::ptr::eq(first, slots.get(3)));
         assert_eq!(slots.get(3).load(Relaxed), 7);
+    }
+
+    #[test]
+    fn a_run_ends_with_its_chunk() {
+        let slots = Slots::<AtomicUsize>::new();
+        for (index, length) in [(0, 64), (63, 1), (64, 128), (100, 92), (192, 256)] {
+            assert_eq!(slots.run(index).len(), length);
+            assert!(std::ptr::eq(&slots.run(index)[0], slots.get(index)));
+        }
     }
 
     #[test]

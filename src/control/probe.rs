@@ -136,12 +136,14 @@ mod tests {
     #[test]
     fn no_answer_is_a_failure_after_the_timeout() {
         // A full accept queue drops further SYNs, so connecting there hangs.
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        socket.listen(0).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        let (_first, timeout) = (std::net::TcpStream::connect(address).unwrap(), Duration::from_millis(50));
-        let outcome = block_on(probe(&Address::Tcp(address), timeout));
+        let outcome = block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+            let listener = socket.listen(0).unwrap();
+            let address = listener.local_addr().unwrap();
+            let _first = std::net::TcpStream::connect(address).unwrap();
+            probe(&Address::Tcp(address), Duration::from_millis(50)).await
+        });
         assert!(matches!(outcome, Outcome::Failure(Failure::Timeout(_))), "{outcome:?}");
     }
 }

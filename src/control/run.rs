@@ -177,7 +177,9 @@ impl Loop {
                     info!(signal = name, "asked to shut down");
                     Event::ShutdownAsked
                 }
-                _ = ticks.tick(), if watching_workers => Event::Tick { workers_running: self.control.workers_running() },
+                _ = ticks.tick(), if watching_workers => {
+                    Event::Tick { workers_running: self.control.workers_running() }
+                }
             };
             self.tell_if_ready();
             match self.lifecycle.on(event, self.control.clock.now()) {

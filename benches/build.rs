@@ -1,0 +1,88 @@
+//! What a table of 1000 backends costs to build. The bar: below 50 ms, whatever the policy.
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use ringway::base::address::Address;
+use ringway::base::time::Moment;
+use ringway::config::model::*;
+use ringway::control::fleet::Fleet;
+use ringway::snapshot::table::Phase;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+const BACKENDS: u16 = 1000;
+
+fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
+    let second = Duration::from_secs(1);
+    let backend = |index| Backend {
+        name: format!("backend-{index}").into(),
+        address: Address::Tcp(([10, 0, (index >> 8) as u8, index as u8], 5432).into()),
+        weight: weight(index),
+        disabled: false,
+    };
+    let check = Check {
+        interval: second,
+        fast_interval: second,
+        down_interval: second,
+        timeout: second,
+        rise: 2,
+        fall: 3,
+        initial_up: true,
+        port: None,
+    };
+    let limits = Limits {
+        connect_timeout: second,
+        connect_attempts: 3,
+        idle_timeout: second,
+        half_close_timeout: second,
+        lifetime_max: second,
+        keepalive: second,
+        user_timeout: second,
+    };
+    let pool = Pool {
+        name: "p".into(),
+        balance,
+        limits,
+        close_on_backend_down: true,
+        check: Some(check),
+        backends: (0..BACKENDS).map(backend).collect(),
+    };
+    let process = Process {
+        workers: None,
+        pin_workers: true,
+        connections_max: None,
+        shutdown_grace: second,
+        busy_poll: Duration::ZERO,
+    };
+    Arc::new(Config {
+        process,
+        log: Log { level: LogLevel::Info, json: false, to_stdout: false },
+        admin: Admin { listen: None },
+        listeners: Vec::new(),
+        pools: vec![pool],
+    })
+}
+
+fn builds(criterion: &mut Criterion) {
+    let unlike = |index: u16| 1 + index % 256;
+    for (name, balance, weighted) in [
+        ("build/round_robin", Balance::RoundRobin, false),
+        ("build/round_robin_weighted", Balance::RoundRobin, true),
+        ("build/least_conn", Balance::LeastConn, false),
+        ("build/consistent_hash", Balance::ConsistentHash(HashKey::SourceIp), false),
+        ("build/consistent_hash_weighted", Balance::ConsistentHash(HashKey::SourceIp), true),
+    ] {
+        let config = config(balance, |index| if weighted { unlike(index) } else { 1 });
+        let mut fleet = Fleet::new(config, Moment(0));
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_batched(|| (), |()| fleet.table(None, black_box(Phase::Serving)), BatchSize::PerIteration)
+        });
+        let before = fleet.table(None, Phase::Serving);
+        criterion.bench_function(&format!("{name}/nothing_changed"), |bencher| {
+            bencher.iter(|| fleet.table(Some(&before), black_box(Phase::Serving)))
+        });
+    }
+}
+
+criterion_group!(benches, builds);
+criterion_main!(benches);

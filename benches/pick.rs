@@ -1,0 +1,66 @@
+//! What a pick costs with 100 backends, by policy. The bars: round robin and consistent hash below 20 ns, least
+//! connections below 100 ns.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use ringway::balance::{Candidate, Counts, Kind, Picker};
+use ringway::base::hash;
+use ringway::base::id::{BackendId, PoolId};
+use std::hint::black_box;
+
+const POOL: PoolId = PoolId(0);
+const BACKENDS: u32 = 100;
+
+fn picker(kind: Kind, weight: impl Fn(u32) -> u16) -> Picker {
+    let names: Vec<String> = (0..BACKENDS).map(|index| format!("backend-{index}")).collect();
+    let candidate = |(index, name): (usize, &'static str)| {
+        let index = index as u32;
+        Candidate { id: BackendId(index), name, weight: weight(index) }
+    };
+    let names = names.into_iter().map(|name| &*name.leak());
+    Picker::new(kind, &names.enumerate().map(candidate).collect::<Vec<_>>())
+}
+
+/// Picks and gives back, over counts that are unlike, as they are in service.
+fn bench(criterion: &mut Criterion, name: &str, picker: &Picker, tried: &[BackendId]) {
+    let counts = Counts::new();
+    for id in 0..BACKENDS {
+        (0..hash::stable(&id.to_le_bytes(), 7) % 30).for_each(|_| counts.opened(BackendId(id)));
+    }
+    let mut key = 0;
+    criterion.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            key = hash::stable(&u64::to_le_bytes(key), 0);
+            let picked = picker.pick(black_box(key), POOL, &counts, black_box(tried));
+            if let Some(id) = picked {
+                counts.closed(id);
+            }
+            picked
+        })
+    });
+}
+
+/// What the others have to do besides picking: make a key, count up and down.
+fn overhead(criterion: &mut Criterion) {
+    let (counts, mut key) = (Counts::new(), 0);
+    criterion.bench_function("pick/overhead", |bencher| {
+        bencher.iter(|| {
+            key = hash::stable(&u64::to_le_bytes(key), 0);
+            counts.opened(BackendId(black_box(key) as u32 % 64));
+            counts.closed(BackendId(black_box(key) as u32 % 64));
+        })
+    });
+}
+
+fn picks(criterion: &mut Criterion) {
+    let unlike = |index| 1 + (index % 7) as u16;
+    bench(criterion, "pick/round_robin", &picker(Kind::RoundRobin, |_| 1), &[]);
+    bench(criterion, "pick/round_robin_weighted", &picker(Kind::RoundRobin, unlike), &[]);
+    bench(criterion, "pick/round_robin_retry", &picker(Kind::RoundRobin, |_| 1), &[BackendId(3), BackendId(7)]);
+    bench(criterion, "pick/least_conn", &picker(Kind::LeastConn, |_| 1), &[]);
+    bench(criterion, "pick/least_conn_weighted", &picker(Kind::LeastConn, unlike), &[]);
+    bench(criterion, "pick/consistent_hash", &picker(Kind::ConsistentHash, |_| 1), &[]);
+    bench(criterion, "pick/consistent_hash_retry", &picker(Kind::ConsistentHash, |_| 1), &[BackendId(3), BackendId(7)]);
+}
+
+criterion_group!(benches, overhead, picks);
+criterion_main!(benches);
