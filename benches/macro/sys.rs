@@ -19,7 +19,8 @@ pub fn own_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or(0)
 }
 
-/// CPU time of process `pid` in nanoseconds: all its threads, also those that ended, so kernel workers of its ring count.
+/// CPU time of process `pid` in nanoseconds: all its threads, also those that ended, so kernel workers of its ring
+/// count.
 pub fn cpu_ns_of(pid: u32) -> Option<u64> {
     let mut clock: libc::clockid_t = 0;
     // SAFETY: `clock` is a valid place for the result for the length of the call.
