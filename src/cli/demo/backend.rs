@@ -21,9 +21,10 @@ struct Running {
 }
 
 impl Echo {
-    /// Starts one on a port of the kernel's choice.
+    /// Starts one on a port of the kernel's choice. The address is not the one that connections on the loopback
+    /// interface come from, so none of them can take the port while this backend is stopped.
     pub(super) fn start(name: &'static str) -> io::Result<Echo> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let listener = TcpListener::bind("127.0.0.2:0")?;
         let address = listener.local_addr()?;
         let mut echo = Echo { name, address, open: Arc::default(), running: None };
         echo.serve(listener)?;

@@ -87,7 +87,7 @@ impl Show {
             .into_iter()
             .map(Echo::start)
             .collect::<Result<_, _>>()
-            .context("cannot start a built-in backend on 127.0.0.1; is the loopback interface up?")?;
+            .context("cannot start a built-in backend on 127.0.0.2; is the loopback interface up?")?;
         let server = Server::start(configuration(&backends)?)?;
         let listen = match server.listen_addresses() {
             [(_, Address::Tcp(address)), ..] => *address,

@@ -203,6 +203,9 @@ impl Summary<'_> {
     }
 
     fn fail_over(&self) -> Vec<String> {
+        if self.out_after.is_none() && self.last.clients.cut == 0 {
+            return vec!["none: it was interrupted before".to_string()];
+        }
         let cut = format!("{} sessions were cut with backend {}", self.last.clients.cut, self.stopped);
         let mut waits = self.waits.to_vec();
         waits.sort();
