@@ -73,8 +73,8 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
     Ok(socket.into())
 }
 
-/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and unix
-/// sockets are nobody's.
+/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
+/// unix sockets are nobody's.
 pub fn ensure_unused(address: &Address) -> io::Result<()> {
     if !matches!(address, Address::Tcp(tcp) if tcp.port() != 0) {
         return Ok(());
