@@ -55,7 +55,10 @@ pub fn try_out() -> io::Result<Features> {
         Some(first) => !first.more(),
     };
     drop(ring);
-    Ok(Features { recv_credit })
+    // To see how an older kernel would be served.
+    let without = std::env::var("RINGWAY_WITHOUT").unwrap_or_default();
+    let withheld = without.split(',').any(|feature| feature == "recv_credit");
+    Ok(Features { recv_credit: recv_credit && !withheld })
 }
 
 /// Why io_uring cannot be used here, and what to do about it.
