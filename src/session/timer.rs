@@ -98,7 +98,7 @@ impl Session {
     /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
-        let finished = [self.relay.is_over(Side::Client), self.relay.is_over(Side::Backend)];
+        let finished = [self.relay.has_finished(Side::Client), self.relay.has_finished(Side::Backend)];
         let when = if finished[0] || finished[1] { When::Last } else { When::Data };
         let who = if now >= self.ends_at {
             Who::Local
