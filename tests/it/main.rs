@@ -7,5 +7,13 @@
 
 mod harness;
 
+/// A slow reader stops its own sender and nobody else.
+mod backpressure;
+/// The end of one direction, and the other one going on.
+mod half_close;
 /// Bytes arrive in order, once, unchanged.
 mod relay;
+/// Streams that were cut short end in a reset.
+mod reset;
+/// Sessions that end by themselves.
+mod timeout;

@@ -60,3 +60,34 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
 }
+
+/// Which mode of the relay a direction is in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    Copy,
+    Splice,
+}
+
+impl Mode {
+    pub const BOTH: [Mode; 2] = [Mode::Copy, Mode::Splice];
+
+    /// Brings the direction `from` → `to` into this mode, with the first bytes of a stream; how many they were.
+    pub fn enter(self, from: &mut Peer, to: &mut Peer, key: bytes::Key) -> u64 {
+        let len = match self {
+            Mode::Copy => 1000,
+            Mode::Splice => 4 << 20,
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| from.send_keyed(key, 0, len));
+            to.expect_keyed(key, 0, len);
+        });
+        len
+    }
+
+    /// Checks that it was this mode that moved the bytes.
+    #[track_caller]
+    pub fn assert_was_used(self, ringway: &Ringway) {
+        let spliced = ringway.metrics().count("worker_spliced_bytes_total", &[]);
+        assert_eq!(spliced > 1 << 20, self == Mode::Splice, "{self:?}, and {spliced} bytes were spliced");
+    }
+}

@@ -81,6 +81,15 @@ impl Peer {
         Ok(())
     }
 
+    /// Sends bytes of a stream until it is told that the connection has ended; how it was told.
+    pub fn send_until_cut(&mut self, key: Key, at: u64, len: u64) -> End {
+        match self.try_send_keyed(key, at, len, CHUNK) {
+            Ok(()) => self.end(),
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => End::Reset,
+            Err(error) => panic!("neither a FIN nor a reset: {error}"),
+        }
+    }
+
     /// One write; how much of it the kernel took.
     pub fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.write(bytes)
@@ -88,10 +97,15 @@ impl Peer {
 
     /// Writes as much of a stream as fits until nothing has been taken for `stalled`; the number of bytes.
     pub fn send_until_stalled(&mut self, key: Key, stalled: Duration) -> u64 {
+        self.send_again_until_stalled(key, 0, stalled)
+    }
+
+    /// Likewise from `at` on.
+    pub fn send_again_until_stalled(&mut self, key: Key, at: u64, stalled: Duration) -> u64 {
         self.socket.set_write_timeout(Some(stalled)).unwrap();
         let mut sent = 0;
         loop {
-            match self.socket.write(key.bytes(sent, CHUNK)) {
+            match self.socket.write(key.bytes(at + sent, CHUNK)) {
                 Ok(len) => sent += len as u64,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => panic!("after {sent} bytes: {error}"),
@@ -212,6 +226,12 @@ impl Peer {
     /// Address of this end.
     pub fn local(&self) -> std::net::SocketAddr {
         self.socket.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// Bytes that have come and were not read, up to 64 KiB.
+    pub fn peek_len(&self) -> usize {
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 64 * 1024];
+        self.socket.peek(&mut buffer).unwrap()
     }
 
     /// Bytes that the other end's kernel has not acknowledged.

@@ -21,6 +21,7 @@ pub struct Plan {
     pool: String,
     check: String,
     backends: String,
+    more: String,
     descriptors: Option<u64>,
 }
 
@@ -45,6 +46,7 @@ impl Plan {
             pool: String::new(),
             check: "type = \"off\"\n".to_string(),
             backends: String::new(),
+            more: String::new(),
             descriptors: None,
         }
     }
@@ -87,18 +89,23 @@ impl Plan {
         self
     }
 
+    /// Further tables.
+    pub fn more(self, toml: &str) -> Plan {
+        Plan { more: self.more + toml + "\n", ..self }
+    }
+
     /// The descriptors it may have, from its start.
     pub fn descriptors(self, limit: u64) -> Plan {
         Plan { descriptors: Some(limit), ..self }
     }
 
     pub fn to_toml(&self) -> String {
-        let Plan { ip, workers, process, listener, pool, check, backends, .. } = self;
+        let Plan { ip, workers, process, listener, pool, check, backends, more, .. } = self;
         let bind = self.bind.clone().unwrap_or_else(|| format!("\"{}\"", self.address()));
         format!(
             "[process]\nworkers = {workers}\npin_workers = false\n{process}\n[admin]\nlisten = \"{ip}:7001\"\n\n\
              [listeners.main]\nbind = {bind}\npool = \"main\"\n{listener}\n[pools.main]\n{pool}\n\
-             [pools.main.check]\n{check}\n{backends}"
+             [pools.main.check]\n{check}\n{backends}\n{more}"
         )
     }
 
