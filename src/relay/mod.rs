@@ -135,6 +135,8 @@ pub enum Effect {
         side: Side,
         /// Bytes, more than 0.
         credit: u32,
+        /// Nothing has come yet: most likely nothing is there to be tried for.
+        fresh: bool,
     },
     /// Send the lease to `side`, answered by [`Event::Sent`].
     Send {

@@ -9,6 +9,8 @@ use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
 use crate::relay;
 
+/// Age at which a connection is worth keepalive probes: well before the first one would be due.
+pub(super) const SETTLE_NS: u64 = 5_000_000_000;
 /// Between looks at what a kernel has not sent yet.
 pub(super) const FLUSH_INTERVAL_NS: u64 = 10_000_000;
 /// Between looks at a pipe that may not be of use any more.
@@ -93,6 +95,10 @@ impl Session {
         if now >= self.deadline() {
             self.expire(now, out);
             return;
+        }
+        if !self.kept_alive {
+            self.kept_alive = true;
+            out.push(Effect::KeepAlive);
         }
         self.relay.on(relay::Event::Reclaim, out);
         self.set_timer(self.next_look(now), out);

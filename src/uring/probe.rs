@@ -35,7 +35,7 @@ pub fn try_out() -> io::Result<Features> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
     socket::send(socket::number(&theirs), b"ringway!");
-    ring.recv_multi(socket::number(&ours), 4, Token::plain(Operation::RecvClient, 0));
+    ring.recv_multi(socket::number(&ours), 4, false, Token::plain(Operation::RecvClient, 0));
     let mut completed: Vec<Completion> = Vec::new();
     for _ in 0..4 {
         ring.enter(Wait::For(50_000_000))?;
