@@ -298,6 +298,11 @@ impl Half {
         self.finished || self.abandoned || (self.source == Source::Broken && self.is_drained())
     }
 
+    /// Everything was delivered, and that it was all.
+    pub(super) fn has_finished(&self) -> bool {
+        self.finished
+    }
+
     #[inline]
     pub(super) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.splice.as_ref().is_none_or(|splice| splice.held() == 0)

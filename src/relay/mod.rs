@@ -339,9 +339,14 @@ impl Relay {
         !self.half(side).is_drained()
     }
 
-    /// Whether the stream from `side` was carried to its end.
+    /// Whether nothing more will be delivered of the stream from `side`, because of its end or of a failure.
     pub fn is_over(&self, side: Side) -> bool {
         self.half(side).is_over()
+    }
+
+    /// Whether the stream from `side` was carried to its FIN.
+    pub fn has_finished(&self, side: Side) -> bool {
+        self.half(side).has_finished()
     }
 
     /// Whether the end of the stream from `side` was seen.

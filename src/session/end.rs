@@ -39,7 +39,9 @@ impl Session {
     /// `by` failed. What it had sent before was handed to the kernel of the other side, where a reset would throw it
     /// away: so it waits until the other side has acknowledged it.
     fn flush(&mut self, by: Side, now: Moment, out: &mut Effects) {
-        let when = if self.is_half_closed() { When::Last } else { When::Data };
+        // Not `is_half_closed`: a side that failed is over, too, and has not finished.
+        let finished = Side::BOTH.iter().any(|&side| self.relay.has_finished(side));
+        let when = if finished { When::Last } else { When::Data };
         self.termination = Termination(if by == Side::Client { Who::Client } else { Who::Server }, when);
         let reset = by.peer();
         if self.relay.has_failed(reset) {

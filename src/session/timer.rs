@@ -18,6 +18,9 @@ const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// Between attempts to get a descriptor.
 const DESCRIPTOR_INTERVAL_NS: u64 = 50_000_000;
 
+/// A stream that moved a byte within this time has most likely more on its way: a long round trip.
+const FLOWING_NS: u64 = 100_000_000;
+
 /// 0 is no limit.
 pub(super) fn or_never(span_ns: u64) -> u64 {
     if span_ns == 0 { u64::MAX } else { span_ns }
@@ -101,10 +104,11 @@ impl Session {
         self.set_timer(self.next_look(now), out);
     }
 
-    /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset.
+    /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset, and so does a
+    /// stream that was flowing just now: what its reader has got must not look like all there is.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
-        let finished = [self.relay.is_over(Side::Client), self.relay.is_over(Side::Backend)];
+        let finished = [self.relay.has_finished(Side::Client), self.relay.has_finished(Side::Backend)];
         let when = if finished[0] || finished[1] { When::Last } else { When::Data };
         let who = if now >= self.ends_at {
             Who::Local
@@ -115,7 +119,8 @@ impl Session {
             Who::ClientTimeout
         };
         self.termination = Termination(who, when);
-        let cut = undelivered[0] || undelivered[1];
+        let flowing = now >= self.ends_at && now.since_ns(self.active_at) < FLOWING_NS;
+        let cut = undelivered[0] || undelivered[1] || flowing;
         self.terminate([cut, cut], out);
     }
 }
