@@ -317,6 +317,10 @@ impl Half {
         self.splice.is_some()
     }
 
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.source != Source::Open
     }

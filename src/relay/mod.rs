@@ -342,6 +342,11 @@ impl Relay {
         self.half(side).is_over()
     }
 
+    /// Whether the FIN of `side` was passed on, or will be by the close.
+    pub fn is_finished(&self, side: Side) -> bool {
+        self.half(side).is_finished()
+    }
+
     /// Whether the end of the stream from `side` was seen.
     pub fn has_ended(&self, side: Side) -> bool {
         self.half(side).has_ended()

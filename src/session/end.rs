@@ -39,8 +39,7 @@ impl Session {
     /// `by` failed. What it had sent before was handed to the kernel of the other side, where a reset would throw it
     /// away: so it waits until the other side has acknowledged it.
     fn flush(&mut self, by: Side, now: Moment, out: &mut Effects) {
-        let when = if self.is_half_closed() { When::Last } else { When::Data };
-        self.termination = Termination(if by == Side::Client { Who::Client } else { Who::Server }, when);
+        self.termination = self.failed_by(by);
         let reset = by.peer();
         if self.relay.has_failed(reset) {
             self.terminate([true, true], out);
@@ -49,6 +48,17 @@ impl Session {
         self.state = State::Flushing { reset, unsent: u32::MAX };
         self.active_at = now;
         out.push(Effect::QueryUnsent { side: reset });
+    }
+
+    /// The code of a session in which `by` failed first.
+    pub(super) fn failed_by(&self, by: Side) -> Termination {
+        Termination(if by == Side::Client { Who::Client } else { Who::Server }, self.phase())
+    }
+
+    /// Only the last data is left exactly when one side has finished. That one side has failed is something else.
+    pub(super) fn phase(&self) -> When {
+        let finished = Side::BOTH.iter().any(|&side| self.relay.is_finished(side));
+        if finished { When::Last } else { When::Data }
     }
 
     pub(super) fn unsent(&mut self, bytes: u32, now: Moment, out: &mut Effects) {

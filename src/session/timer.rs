@@ -5,7 +5,7 @@
 
 use super::{ConnectError, Effect, Effects, Event, Session, State};
 use crate::base::side::Side;
-use crate::base::termination::{Termination, When, Who};
+use crate::base::termination::{Termination, Who};
 use crate::base::time::Moment;
 use crate::relay;
 
@@ -98,17 +98,15 @@ impl Session {
     /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
-        let finished = [self.relay.is_over(Side::Client), self.relay.is_over(Side::Backend)];
-        let when = if finished[0] || finished[1] { When::Last } else { When::Data };
         let who = if now >= self.ends_at {
             Who::Local
-        } else if finished[0] || (undelivered[0] && !undelivered[1]) {
+        } else if self.relay.is_finished(Side::Client) || (undelivered[0] && !undelivered[1]) {
             // The client has done its part, or the backend does not read.
             Who::ServerTimeout
         } else {
             Who::ClientTimeout
         };
-        self.termination = Termination(who, when);
+        self.termination = Termination(who, self.phase());
         let cut = undelivered[0] || undelivered[1];
         self.terminate([cut, cut], out);
     }
