@@ -20,7 +20,7 @@ pub use effect::{Effect, Effects};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
-use crate::relay::{self, Relay};
+use crate::relay::{self, End, Relay};
 
 /// What a session captures from the configuration when it is admitted. Nanoseconds; 0 turns a limit off.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -189,7 +189,13 @@ impl Session {
             }
             State::Connecting => self.client_while_connecting(out),
             State::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
-            State::Closing => self.join(out),
+            State::Closing => {
+                // A receive may bring something although it was cancelled. It is thrown away, so the end is no FIN.
+                if matches!(event, relay::Event::Received { .. } | relay::Event::Ended { end: End::Failed(_), .. }) {
+                    self.reset = [true, true];
+                }
+                self.join(out);
+            }
             State::Picking | State::Flushing { .. } | State::Closed => {}
         }
     }
