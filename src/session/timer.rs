@@ -63,8 +63,12 @@ impl Session {
         }
     }
 
+    fn connect_deadline(&self) -> Moment {
+        self.active_at.after_ns(or_never(self.limits.connect_timeout_ns))
+    }
+
     fn timer_while_connecting(&mut self, now: Moment, out: &mut Effects) {
-        let deadline = self.active_at.after_ns(or_never(self.limits.connect_timeout_ns));
+        let deadline = self.connect_deadline();
         match (now < deadline, self.connect_in_flight) {
             (true, true) => self.set_timer(deadline, out),
             // There may be a descriptor now.
@@ -81,7 +85,9 @@ impl Session {
     pub(super) fn wait_for_descriptor(&mut self, now: Moment, out: &mut Effects) {
         self.connect_in_flight = false;
         match self.state {
-            State::Connecting => self.set_timer(now.after_ns(DESCRIPTOR_INTERVAL_NS), out),
+            State::Connecting => {
+                self.set_timer(now.after_ns(DESCRIPTOR_INTERVAL_NS).min(self.connect_deadline()), out);
+            }
             _ => self.join(out),
         }
     }
