@@ -115,7 +115,7 @@ pub struct Session {
     reset: [bool; 2],
     attempts: u32,
     termination: Termination,
-    /// When the state was entered, or the last byte moved.
+    /// When the state was entered, or the last byte or FIN moved.
     active_at: Moment,
     /// Age ends here.
     ends_at: Moment,
@@ -179,10 +179,12 @@ impl Session {
 
     #[inline]
     fn relay_event(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
+        let was_half_closed = self.is_half_closed();
         self.relay.on(event, out);
         match self.state {
             State::Relaying => {
-                if event.is_progress() {
+                // The end of one side starts the clock anew: it may have been quiet for long before.
+                if event.is_progress() || self.is_half_closed() != was_half_closed {
                     self.active_at = now;
                 }
                 self.relaying(event, now, out);
