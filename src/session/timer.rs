@@ -104,13 +104,14 @@ impl Session {
     /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
-        let who = if now >= self.ends_at {
-            Who::Local
-        } else if self.relay.is_finished(Side::Client) || (undelivered[0] && !undelivered[1]) {
-            // The client has done its part, or the backend does not read.
-            Who::ServerTimeout
-        } else {
-            Who::ClientTimeout
+        let who = match undelivered {
+            _ if now >= self.ends_at => Who::Local,
+            // Whoever does not read...
+            [true, false] => Who::ServerTimeout,
+            [false, true] => Who::ClientTimeout,
+            // ...or has not done its part while the other one has.
+            _ if self.relay.is_finished(Side::Client) => Who::ServerTimeout,
+            _ => Who::ClientTimeout,
         };
         self.termination = Termination(who, self.phase());
         let cut = undelivered[0] || undelivered[1];
