@@ -1,7 +1,7 @@
 //! How a session ends: the last bytes, `terminate → join → close`, and what it is called.
 
 use super::timer::FLUSH_INTERVAL_NS;
-use super::{Effect, Effects, Session, State, timer};
+use super::{Effect, Effects, Session, State};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -66,7 +66,7 @@ impl Session {
         if bytes < unsent {
             self.active_at = now;
         }
-        let stuck = now.since_ns(self.active_at) >= timer::or_never(self.limits.half_close_timeout_ns);
+        let stuck = now >= self.deadline();
         if bytes == 0 || stuck || self.relay.has_failed(reset) {
             self.terminate([true, true], out);
             return;
