@@ -298,11 +298,6 @@ impl Half {
         self.finished || self.abandoned || (self.source == Source::Broken && self.is_drained())
     }
 
-    /// Everything was delivered, and that it was all.
-    pub(super) fn has_finished(&self) -> bool {
-        self.finished
-    }
-
     #[inline]
     pub(super) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.splice.as_ref().is_none_or(|splice| splice.held() == 0)
@@ -320,6 +315,10 @@ impl Half {
 
     pub(super) fn is_splicing(&self) -> bool {
         self.splice.is_some()
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
     }
 
     pub(super) fn has_ended(&self) -> bool {

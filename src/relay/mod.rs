@@ -344,9 +344,9 @@ impl Relay {
         self.half(side).is_over()
     }
 
-    /// Whether the stream from `side` was carried to its FIN.
-    pub fn has_finished(&self, side: Side) -> bool {
-        self.half(side).has_finished()
+    /// Whether the FIN of `side` was passed on, or will be by the close.
+    pub fn is_finished(&self, side: Side) -> bool {
+        self.half(side).is_finished()
     }
 
     /// Whether the end of the stream from `side` was seen.

@@ -1,7 +1,7 @@
 //! How a session ends: the last bytes, `terminate → join → close`, and what it is called.
 
 use super::timer::FLUSH_INTERVAL_NS;
-use super::{Effect, Effects, Session, State, timer};
+use super::{Effect, Effects, Session, State};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -39,10 +39,7 @@ impl Session {
     /// `by` failed. What it had sent before was handed to the kernel of the other side, where a reset would throw it
     /// away: so it waits until the other side has acknowledged it.
     fn flush(&mut self, by: Side, now: Moment, out: &mut Effects) {
-        // Not `is_half_closed`: a side that failed is over, too, and has not finished.
-        let finished = Side::BOTH.iter().any(|&side| self.relay.has_finished(side));
-        let when = if finished { When::Last } else { When::Data };
-        self.termination = Termination(if by == Side::Client { Who::Client } else { Who::Server }, when);
+        self.termination = self.failed_by(by);
         let reset = by.peer();
         if self.relay.has_failed(reset) {
             self.terminate([true, true], out);
@@ -53,12 +50,23 @@ impl Session {
         out.push(Effect::QueryUnsent { side: reset });
     }
 
+    /// The code of a session in which `by` failed first.
+    pub(super) fn failed_by(&self, by: Side) -> Termination {
+        Termination(if by == Side::Client { Who::Client } else { Who::Server }, self.phase())
+    }
+
+    /// Only the last data is left exactly when one side has finished. That one side has failed is something else.
+    pub(super) fn phase(&self) -> When {
+        let finished = Side::BOTH.iter().any(|&side| self.relay.is_finished(side));
+        if finished { When::Last } else { When::Data }
+    }
+
     pub(super) fn unsent(&mut self, bytes: u32, now: Moment, out: &mut Effects) {
         let State::Flushing { reset, unsent } = self.state else { return };
         if bytes < unsent {
             self.active_at = now;
         }
-        let stuck = now.since_ns(self.active_at) >= timer::or_never(self.limits.half_close_timeout_ns);
+        let stuck = now >= self.deadline();
         if bytes == 0 || stuck || self.relay.has_failed(reset) {
             self.terminate([true, true], out);
             return;

@@ -20,7 +20,7 @@ pub use effect::{Effect, Effects};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
-use crate::relay::{self, Relay};
+use crate::relay::{self, End, Relay};
 
 /// What a session captures from the configuration when it is admitted. Nanoseconds; 0 turns a limit off.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -117,7 +117,7 @@ pub struct Session {
     reset: [bool; 2],
     attempts: u32,
     termination: Termination,
-    /// When the state was entered, or the last byte moved.
+    /// When the state was entered, or the last byte or FIN moved.
     active_at: Moment,
     /// Age ends here.
     ends_at: Moment,
@@ -182,17 +182,25 @@ impl Session {
 
     #[inline]
     fn relay_event(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
+        let was_half_closed = self.is_half_closed();
         self.relay.on(event, out);
         match self.state {
             State::Relaying => {
-                if event.is_progress() {
+                // The end of one side starts the clock anew: it may have been quiet for long before.
+                if event.is_progress() || self.is_half_closed() != was_half_closed {
                     self.active_at = now;
                 }
                 self.relaying(event, now, out);
             }
             State::Connecting => self.client_while_connecting(out),
             State::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
-            State::Closing => self.join(out),
+            State::Closing => {
+                // A receive may bring something although it was cancelled. It is thrown away, so the end is no FIN.
+                if matches!(event, relay::Event::Received { .. } | relay::Event::Ended { end: End::Failed(_), .. }) {
+                    self.reset = [true, true];
+                }
+                self.join(out);
+            }
             State::Picking | State::Flushing { .. } | State::Closed => {}
         }
     }

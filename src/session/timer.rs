@@ -5,7 +5,7 @@
 
 use super::{ConnectError, Effect, Effects, Event, Session, State};
 use crate::base::side::Side;
-use crate::base::termination::{Termination, When, Who};
+use crate::base::termination::{Termination, Who};
 use crate::base::time::Moment;
 use crate::relay;
 
@@ -68,8 +68,12 @@ impl Session {
         }
     }
 
+    fn connect_deadline(&self) -> Moment {
+        self.active_at.after_ns(or_never(self.limits.connect_timeout_ns))
+    }
+
     fn timer_while_connecting(&mut self, now: Moment, out: &mut Effects) {
-        let deadline = self.active_at.after_ns(or_never(self.limits.connect_timeout_ns));
+        let deadline = self.connect_deadline();
         match (now < deadline, self.connect_in_flight) {
             (true, true) => self.set_timer(deadline, out),
             // There may be a descriptor now.
@@ -86,7 +90,9 @@ impl Session {
     pub(super) fn wait_for_descriptor(&mut self, now: Moment, out: &mut Effects) {
         self.connect_in_flight = false;
         match self.state {
-            State::Connecting => self.set_timer(now.after_ns(DESCRIPTOR_INTERVAL_NS), out),
+            State::Connecting => {
+                self.set_timer(now.after_ns(DESCRIPTOR_INTERVAL_NS).min(self.connect_deadline()), out);
+            }
             _ => self.join(out),
         }
     }
@@ -108,17 +114,16 @@ impl Session {
     /// stream that was flowing just now: what its reader has got must not look like all there is.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
-        let finished = [self.relay.has_finished(Side::Client), self.relay.has_finished(Side::Backend)];
-        let when = if finished[0] || finished[1] { When::Last } else { When::Data };
-        let who = if now >= self.ends_at {
-            Who::Local
-        } else if finished[0] || (undelivered[0] && !undelivered[1]) {
-            // The client has done its part, or the backend does not read.
-            Who::ServerTimeout
-        } else {
-            Who::ClientTimeout
+        let who = match undelivered {
+            _ if now >= self.ends_at => Who::Local,
+            // Whoever does not read...
+            [true, false] => Who::ServerTimeout,
+            [false, true] => Who::ClientTimeout,
+            // ...or has not done its part while the other one has.
+            _ if self.relay.is_finished(Side::Client) => Who::ServerTimeout,
+            _ => Who::ClientTimeout,
         };
-        self.termination = Termination(who, when);
+        self.termination = Termination(who, self.phase());
         let flowing = now >= self.ends_at && now.since_ns(self.active_at) < FLOWING_NS;
         let cut = undelivered[0] || undelivered[1] || flowing;
         self.terminate([cut, cut], out);
