@@ -23,6 +23,8 @@ pub struct Slot {
     pub tried: Vec<BackendId>,
     pub accepted_at: Moment,
     pub connecting_at: Moment,
+    /// Sends to the backend so far, up to 2: before the second one, its Nagle algorithm is turned off.
+    pub backend_sends: u8,
 }
 
 impl Slot {
@@ -117,6 +119,7 @@ mod tests {
             tried: Vec::new(),
             accepted_at: Moment(0),
             connecting_at: Moment(0),
+            backend_sends: 0,
         }
     }
 
