@@ -113,7 +113,10 @@ impl Session {
             _ if self.relay.is_finished(Side::Client) => Who::ServerTimeout,
             _ => Who::ClientTimeout,
         };
-        self.termination = Termination(who, self.phase());
+        self.termination = match self.relay.first_failed() {
+            Some(by) => self.failed_by(by),
+            None => Termination(who, self.phase()),
+        };
         let cut = undelivered[0] || undelivered[1];
         self.terminate([cut, cut], out);
     }
