@@ -101,7 +101,8 @@ impl Session {
         self.set_timer(self.next_look(now), out);
     }
 
-    /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset.
+    /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset, and so does a
+    /// failure whose last bytes could not be read for want of a buffer.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
         let who = match undelivered {
@@ -117,7 +118,7 @@ impl Session {
             Some(by) => self.failed_by(by),
             None => Termination(who, self.phase()),
         };
-        let cut = undelivered[0] || undelivered[1];
+        let cut = undelivered[0] || undelivered[1] || self.relay.first_failed().is_some();
         self.terminate([cut, cut], out);
     }
 }
