@@ -1,4 +1,26 @@
 //! ringway: a Layer 4 TCP load balancer on io_uring.
+//!
+//! The interesting logic is a pure value that is told what happened and says what to do; one thin shell a core does it.
+//!
+//! ```text
+//! file ─> config ─> control ─> snapshot::Table ─> worker ─> session ─> relay     down: what to do
+//! control <─ stats cells, one writer each <─ worker                              up: only numbers
+//! ```
+//!
+//! A module names only floors below its own:
+//!
+//! | floor | modules | |
+//! |---|---|---|
+//! | 5 | [`app`], [`cli`] | the only place where worker and control meet |
+//! | 4 | [`worker`], [`control`] | the threads |
+//! | 3 | [`snapshot`] | the one published pointer |
+//! | 2 | [`session`], [`config`] | pure |
+//! | 1 | [`balance`], [`health`], [`relay`], [`stats`] | pure |
+//! | 1 | [`uring`] | system calls, and the unsafe code |
+//! | 0 | [`base`] | names nothing of ours |
+//!
+//! `ARCHITECTURE.md` follows a byte through it. A program that embeds ringway starts at [`config::load`] and
+//! [`app::Server::start`]; it is a binary first, and this interface may change with any version.
 #![warn(missing_docs)]
 
 pub mod app;

@@ -4,6 +4,7 @@ use ringway::config::keys::{self, Default, Key, Kind, Section, Support};
 use ringway::config::load;
 
 const REFERENCE: &str = include_str!("../conf/reference.toml");
+const README: &str = include_str!("../README.md");
 const MINIMAL: &str = include_str!("../conf/ringway.toml");
 
 /// A key as `conf/reference.toml` has it.
@@ -37,8 +38,10 @@ fn entry<'a>(all: &'a [Documented], key: &Key) -> &'a Documented {
 }
 
 #[test]
-fn both_files_load() {
-    for (name, text) in [("reference.toml", REFERENCE), ("ringway.toml", MINIMAL)] {
+fn what_is_shipped_loads() {
+    let example = README.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    assert_eq!(example.lines().count(), 6);
+    for (name, text) in [("reference.toml", REFERENCE), ("ringway.toml", MINIMAL), ("README.md", example)] {
         if let Err(errors) = load(text, name, &|_| None) {
             panic!("{errors:#?}");
         }

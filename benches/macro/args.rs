@@ -17,6 +17,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Task {
     /// Rounds of workloads against subjects, then the table
+    #[command(args_override_self = true)]
     Sweep {
         /// How the runs are made
         #[command(flatten)]
@@ -77,7 +78,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0.2)]
     pub warm_up: f64,
     /// How often a run may be made again because others took more than 10 % of a CPU
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     pub tries: usize,
     /// A build of ringway: [NAME=]PATH[,ENV=VALUE]…; may be given several times
     #[arg(long)]

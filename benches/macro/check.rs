@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use socket2::SockRef;
 
 use crate::load::{Fault, PATIENCE};
+use crate::subject::Running;
 use crate::sys;
 
 /// Enough to bring a proxy that switches to splice(2) there and through it.
@@ -13,20 +14,21 @@ const TOTAL: usize = 3 << 20;
 const CHUNK: usize = 64 << 10;
 
 /// Waits until the proxy answers, then sends keyed bytes to the backend and back, with the end of the stream.
-pub fn carries_bytes(proxy: SocketAddr, backend: &TcpListener) -> Result<(), Fault> {
-    let client = connect_when_ready(proxy)?;
+pub fn carries_bytes(running: &mut Running, proxy: SocketAddr, backend: &TcpListener) -> Result<(), Fault> {
+    let client = connect_when_ready(running, proxy)?;
     SockRef::from(backend).set_read_timeout(Some(PATIENCE)).map_err(text)?;
     let (server, _) =
         backend.accept().map_err(|error| format!("the proxy does not connect to the backend: {error}"))?;
     relay_keyed(client, server)
 }
 
-fn connect_when_ready(proxy: SocketAddr) -> Result<TcpStream, Fault> {
+fn connect_when_ready(running: &mut Running, proxy: SocketAddr) -> Result<TcpStream, Fault> {
     let give_up_ns = sys::now_ns() + PATIENCE.as_nanos() as u64;
     loop {
         match TcpStream::connect_timeout(&proxy, PATIENCE) {
             Ok(client) => return Ok(client),
             Err(error) if sys::now_ns() > give_up_ns => return Err(format!("the proxy does not listen: {error}")),
+            Err(_) if running.ended() => return Err("the proxy ended as soon as it was started".into()),
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(2)),
         }
     }

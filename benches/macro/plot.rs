@@ -76,7 +76,8 @@ fn bars(text: &mut String, report: &Report, workload: &Workload, subjects: &[&st
             text,
             format!(
                 "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/>\n\
-             <text x=\"{:.1}\" y=\"{}\" font-size=\"9\">{}{cut}</text>\n",
+             <text x=\"{:.1}\" y=\"{}\" font-size=\"9\" stroke=\"#ffffff\" \
+             stroke-width=\"3\" paint-order=\"stroke\">{}{cut}</text>\n",
                 BAR - 1.5,
                 LEFT + length + 4.0,
                 y + 8.5,

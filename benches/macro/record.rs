@@ -76,8 +76,8 @@ impl Record {
     pub fn to_csv(&self) -> String {
         let Record { round, workload, subject, attempt, figure, rate, used, fault, ring_workers, .. } = self;
         format!(
-            "{round},{workload},{subject},{attempt},{figure:.1},{rate:.1},{:.4},{:.4},{:.4},{:.4},{:.4},{:.1},{:.1},{:.1},\
-             {ring_workers},{used},{fault}",
+            "{round},{workload},{subject},{attempt},{figure:.1},{rate:.1},{:.4},{:.4},{:.4},\
+             {:.4},{:.4},{:.1},{:.1},{:.1},{ring_workers},{used},{fault}",
             self.proxy_share,
             self.softirq_share,
             self.load_share,

@@ -73,9 +73,9 @@ fn measure(plan: &Plan, folder: &Path) -> Result<std::result::Result<Record, Fau
     let [high, low] = plan.number.to_be_bytes();
     let proxy = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 7000));
     let backend = TcpListener::bind((Ipv4Addr::new(127, 2, high, low), 9000)).context("listen as the backend")?;
-    let running = plan.subject.start(folder, proxy, backend.local_addr()?, plan.proxy_cpu)?;
+    let mut running = plan.subject.start(folder, proxy, backend.local_addr()?, plan.proxy_cpu)?;
     let meter = Meter::new(running.pid(), plan.proxy_cpu, plan.load_cpu);
-    Ok(check::carries_bytes(proxy, &backend).and_then(|()| match plan.workload.measure {
+    Ok(check::carries_bytes(&mut running, proxy, &backend).and_then(|()| match plan.workload.measure {
         Measure::Memory => measure_memory(plan, &meter, proxy, &backend),
         _ => measure_work(plan, &meter, proxy, &backend),
     }))

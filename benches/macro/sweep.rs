@@ -1,5 +1,6 @@
 //! Rounds of all workloads against all subjects, interleaved, each run in a process of its own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -66,6 +67,9 @@ fn one(options: &Options, workload: &Workload, subject: &Subject, number: u16) -
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("one").args(["--workload", workload.name, "--subject", &subject.name]);
     command.args(["--number", &number.to_string()]).args(options.as_arguments());
+    // Two sweeps on one machine take turns instead of sharing the CPUs; the lock ends with the file.
+    let turn = File::create(std::env::temp_dir().join("ringway-bench.lock")).context("lock of the machine")?;
+    turn.lock().context("lock of the machine")?;
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start a run")?;
     let output = child.stdout.take().context("output of a run")?;
     let last = BufReader::new(output).lines().map_while(Result::ok).last().unwrap_or_default();
@@ -80,25 +84,29 @@ fn say(workload: &Workload, record: &Record) {
         return;
     }
     eprintln!(
-        "{:>2} {:7} {:15} {:>9}   cpu {:>3.0} %  load {:>3.0} %  others {:>3.0} %  waited {:>3.0} %{}{}",
+        "{:>2} {:7} {:15} {:>9} {:>11}   cpu {:>3.0} %  load {:>3.0} %  others {:>3.0} %  waited {:>3.0} %{}{}",
         record.round,
         workload.name,
         record.subject,
         crate::report::figure(workload, record.figure),
+        if workload.measure == Measure::Memory { String::new() } else { rate(workload, record.rate) },
         record.proxy_share * 100.0,
         record.load_share * 100.0,
         record.others_share * 100.0,
         record.waited_share * 100.0,
         if workload.measure == Measure::Latency {
-            format!(
-                "  p50 {:.0} us  whole p99 {:.0} us  bulk {:.2} GB/s",
-                record.p50_us,
-                record.whole_p99_us,
-                record.rate / 1e9
-            )
+            format!("  p50 {:.0} us  whole p99 {:.0} us", record.p50_us, record.whole_p99_us)
         } else {
             String::new()
         },
         if record.ring_workers > 0 { format!("  iou-wrk {}", record.ring_workers) } else { String::new() },
     );
+}
+
+/// Work per second of time; for the latencies, of the bulk beside them.
+fn rate(workload: &Workload, per_second: f64) -> String {
+    match workload.measure {
+        Measure::Operations => format!("{:.1} k/s", per_second / 1e3),
+        _ => format!("{:.2} GB/s", per_second / 1e9),
+    }
 }

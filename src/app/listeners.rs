@@ -80,8 +80,8 @@ fn first_socket(listener: &Listener, address: &Address, options: &Options) -> io
 pub(super) fn refusal(key: &str, address: &Address, error: &io::Error) -> anyhow::Error {
     let why = match (error.raw_os_error(), address) {
         (Some(errno::EADDRINUSE), Address::Tcp(tcp)) if is_ephemeral(tcp.port()) => format!(
-            "in use; it lies in net.ipv4.ip_local_port_range, so an outgoing connection may have it: choose another port \
-             or reserve this one with `sysctl net.ipv4.ip_local_reserved_ports={}`",
+            "in use; it lies in net.ipv4.ip_local_port_range, so an outgoing connection may have it: choose another \
+             port or reserve this one with `sysctl net.ipv4.ip_local_reserved_ports={}`",
             tcp.port()
         ),
         (Some(errno::EADDRINUSE), Address::Tcp(tcp)) => {

@@ -160,11 +160,12 @@ fn start_control(mut spec: control::Spec) -> anyhow::Result<JoinHandle<Result<()
     let thread = std::thread::Builder::new().name("ringway-control".to_owned()).spawn(move || control::run(spec));
     let thread = thread.context("cannot start the control thread")?;
     if is_ready.recv().is_err() {
-        // It ended before it was ready: its result says why.
-        match thread.join() {
-            Ok(Err(error)) => return Err(error.into()),
-            _ => anyhow::bail!("the control thread stopped while it was starting"),
-        }
+        // It ended before it was ready: because it was told to stop, or its result says why.
+        return match thread.join() {
+            Ok(Ok(())) => Ok(std::thread::spawn(|| Ok(()))),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => anyhow::bail!("the control thread panicked while it was starting; this is a bug of ringway"),
+        };
     }
     Ok(thread)
 }

@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -9,6 +10,7 @@ pub(super) const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
 
 const EXAMPLES: &str = "\
 Examples:
+  ringway demo                                   see it work, nothing else needed
   ringway run --listen 0.0.0.0:6379 --backend 10.0.0.1:6379 --backend 10.0.0.2:6379
   ringway run -c /etc/ringway/ringway.toml       serve what a file says
   ringway check /etc/ringway/ringway.toml        every error of it at once
@@ -27,6 +29,12 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Serve, until TERM or INT.
     Run(RunOptions),
+    /// Show it at work: three built-in backends, live traffic, one backend stopped and brought back.
+    Demo {
+        /// How long it lasts, at least 3s.
+        #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = demo_span)]
+        span: Duration,
+    },
     /// Read and validate a configuration; print `ok`, or every error at once.
     Check {
         /// The configuration.
@@ -64,6 +72,14 @@ pub(super) struct RunOptions {
     pub(super) balance: Option<String>,
 }
 
+fn demo_span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if (3..=3600).contains(&span.as_secs()) => Ok(span),
+        Ok(_) => Err("it goes from 3s to 1h".to_string()),
+        Err(_) => Err("write it as in 10s or 1m".to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +88,14 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_demo_lasts_long_enough_to_show_something() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        assert!(parse("ringway demo --for 1s").is_err());
+        assert!(parse("ringway demo --for 3s").is_ok());
+        assert!(parse("ringway demo").is_ok());
     }
 
     #[test]

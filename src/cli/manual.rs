@@ -11,19 +11,45 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     super::print(&text)
 }
 
+/// What the definition of the command line does not know.
+const REST: &str = ".SH SIGNALS
+TERM and INT stop accepting and wait for open sessions for process.shutdown_grace; a second one resets what is left.
+.SH FILES
+/etc/ringway/ringway.toml, unless \\-c or \\-\\-listen is given. conf/reference.toml has every key with its default.
+.SH \"EXIT STATUS\"
+0 done, 1 failed at run time, 2 wrong usage or invalid configuration.
+.SH EXAMPLES
+.nf
+ringway demo
+ringway run \\-\\-listen 0.0.0.0:6379 \\-\\-backend 10.0.0.1:6379 \\-\\-backend 10.0.0.2:6379
+ringway check /etc/ringway/ringway.toml
+.fi
+";
+
 /// One page: the commands with their options follow the overview.
 pub(super) fn man() -> Result<(), Failure> {
     let mut command = Arguments::command();
     command.build();
     let mut text = Vec::new();
     let page = clap_mangen::Man::new(command.clone());
-    page.render(&mut text)?;
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         text.extend_from_slice(format!(".SH \"RINGWAY {}\"\n", sub.get_name().to_uppercase()).as_bytes());
-        let page = clap_mangen::Man::new(sub.clone());
-        page.render_synopsis_section(&mut text)?;
-        page.render_description_section(&mut text)?;
-        page.render_options_section(&mut text)?;
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        text.extend_from_slice(format!("{}.\n", about.replace('-', "\\-")).as_bytes());
+        for argument in sub.get_arguments().filter(|argument| argument.get_id() != "help") {
+            text.extend_from_slice(b".TP\n");
+            let names = [argument.get_short().map(|c| format!("-{c}")), argument.get_long().map(|l| format!("--{l}"))];
+            let mut shown = names.into_iter().flatten().collect::<Vec<_>>().join(", ");
+            for value in argument.get_value_names().unwrap_or_default() {
+                shown = format!("{shown} {value}");
+            }
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            text.extend_from_slice(format!("{}\n{help}\n", shown.trim().replace('-', "\\-")).as_bytes());
+        }
     }
+    text.extend_from_slice(REST.as_bytes());
     super::print(&text)
 }

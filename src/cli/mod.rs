@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod demo;
 mod doctor;
 mod failure;
 mod manual;
@@ -42,6 +43,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(options) => run::run(&options),
+        Command::Demo { span } => demo::demo(span),
         Command::Check { file } => check::check(&file),
         Command::Doctor { config } => doctor::doctor(config.as_deref()),
         Command::Completions { shell } => manual::completions(shell),

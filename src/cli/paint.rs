@@ -16,6 +16,8 @@ pub(super) enum Tone {
     Good,
     Warn,
     Bad,
+    Dim,
+    Strong,
 }
 
 impl Paint {
@@ -31,6 +33,8 @@ impl Paint {
             Tone::Good => "32",
             Tone::Warn => "33",
             Tone::Bad => "31",
+            Tone::Dim => "2",
+            Tone::Strong => "1",
         };
         match self {
             Paint::Ansi => format!("\x1b[{code}m{text}\x1b[0m"),

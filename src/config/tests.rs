@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::keys::{self, Kind, Section, Support};
 use super::model::*;
 use super::*;
 
@@ -289,6 +290,46 @@ fn any_pool() -> impl Strategy<Value = (String, u32, u16, Duration)> {
         .prop_map(|(name, attempts, weight, ms)| (name, attempts, weight, Duration::from_millis(ms)))
 }
 
+/// A key that takes numbers or times, with a value written as TOML and whether it lies in the range.
+fn any_number_or_time() -> impl Strategy<Value = (&'static keys::Key, String, bool)> {
+    let keys: Vec<_> = keys::KEYS.iter().filter(|key| matches!(key.support, Support::Full)).collect();
+    (proptest::sample::select(keys), any::<u64>(), 0..=40u32).prop_filter_map("no number", |(key, number, shift)| {
+        let number = number >> (20 + shift); // every magnitude
+        match key.kind {
+            Kind::Integer(min, max) | Kind::AutoOr(min, max) => {
+                Some((key, number.to_string(), (min..=max).contains(&number)))
+            }
+            Kind::Duration(span) => {
+                let us = number * 1000;
+                let fits = if us == 0 {
+                    span.zero
+                } else {
+                    (span.min_us..=span.max_us).contains(&us) && us.is_multiple_of(span.step_us)
+                };
+                Some((key, format!("\"{number}ms\""), fits))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// A configuration in which the given key, and nothing else, is set.
+fn with_key(key: &keys::Key, value: &str) -> String {
+    let line = format!("{} = {value}\n", key.name);
+    let [mut top, mut listener, mut pool, mut check, mut backend] = [const { String::new() }; 5];
+    match key.section {
+        Section::Listener => listener = line,
+        Section::Pool => pool = line,
+        Section::Check => check = line,
+        Section::Backend => backend = line,
+        section => top = format!("{}\n{line}", section.title()),
+    }
+    format!(
+        "{top}[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{listener}[pools.p]\n{pool}[pools.p.check]\n{check}\
+         [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n{backend}"
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -319,6 +360,12 @@ proptest! {
                 prop_assert!(!error.to_string().contains('\n'), "{:?}", error);
             }
         }
+    }
+
+    #[test]
+    fn a_value_is_taken_exactly_if_it_lies_in_the_range((key, value, fits) in any_number_or_time()) {
+        let result = read(&with_key(key, &value));
+        prop_assert_eq!(result.is_ok(), fits, "{} = {}: {:?}", key.name, value, result.err());
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Half {
     fn arm(&mut self, out: &mut impl Sink) {
         if self.held <= CREDIT / 2 {
             self.armed = true;
-            out.push(Effect::Recv { side: self.side, credit: CREDIT - self.held });
+            out.push(Effect::Recv { side: self.side, credit: CREDIT - self.held, fresh: !self.received });
         }
     }
 

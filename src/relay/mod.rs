@@ -135,6 +135,8 @@ pub enum Effect {
         side: Side,
         /// Bytes, more than 0.
         credit: u32,
+        /// Nothing has come yet: most likely nothing is there to be tried for.
+        fresh: bool,
     },
     /// Send the lease to `side`, answered by [`Event::Sent`].
     Send {
@@ -337,7 +339,7 @@ impl Relay {
         !self.half(side).is_drained()
     }
 
-    /// Whether the stream from `side` was carried to its end.
+    /// Whether nothing more will be delivered of the stream from `side`, because of its end or of a failure.
     pub fn is_over(&self, side: Side) -> bool {
         self.half(side).is_over()
     }

@@ -7,11 +7,17 @@ use crate::base::lease::Lease;
 pub const LEASES_MAX: usize = 12;
 
 /// A ring of leases, inline in the session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     leases: [Lease; LEASES_MAX],
     first: u8,
     len: u8,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue { leases: [Lease::default(); LEASES_MAX], first: 0, len: 0 }
+    }
 }
 
 impl Queue {

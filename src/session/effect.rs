@@ -32,6 +32,9 @@ pub enum Effect {
         /// Which connection.
         side: Side,
     },
+    /// Have the kernel probe both connections while they are idle. Left until the session has lived for a while,
+    /// because it costs system calls and timers that a short session never needs.
+    KeepAlive,
     /// Say `Timer` at that moment, and forget the moment that was set before.
     Timer(Moment),
     /// The session is over; it may be forgotten.

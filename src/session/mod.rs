@@ -109,6 +109,8 @@ pub struct Session {
     connect_in_flight: bool,
     /// The connect in flight was cancelled, because it took too long.
     connect_expired: bool,
+    /// The kernel probes both connections while they are idle.
+    kept_alive: bool,
     /// True exactly when a cancel is in flight on that side.
     cancelling: [bool; 2],
     /// What the close of that side shall be: a reset, or a FIN.
@@ -133,6 +135,7 @@ impl Session {
             backend_open: false,
             connect_in_flight: false,
             connect_expired: false,
+            kept_alive: false,
             cancelling: [false; 2],
             reset: [false; 2],
             attempts: 0,
@@ -237,8 +240,9 @@ impl Session {
                 self.state = State::Relaying;
                 self.active_at = now;
                 self.relay.open(Side::Backend, out);
-                if self.deadline() < self.timer_at {
-                    self.set_timer(self.deadline(), out);
+                let look = self.deadline().min(now.after_ns(timer::SETTLE_NS));
+                if look < self.timer_at {
+                    self.set_timer(look, out);
                 }
             }
             (State::Connecting, Err(_)) if self.connect_expired => self.attempt_failed(ConnectError::Timeout, out),

@@ -9,12 +9,17 @@ use crate::base::termination::{Termination, Who};
 use crate::base::time::Moment;
 use crate::relay;
 
+/// Age at which a connection is worth keepalive probes: well before the first one would be due.
+pub(super) const SETTLE_NS: u64 = 5_000_000_000;
 /// Between looks at what a kernel has not sent yet.
 pub(super) const FLUSH_INTERVAL_NS: u64 = 10_000_000;
 /// Between looks at a pipe that may not be of use any more.
 const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// Between attempts to get a descriptor.
 const DESCRIPTOR_INTERVAL_NS: u64 = 50_000_000;
+
+/// A stream that moved a byte within this time has most likely more on its way: a long round trip.
+const FLOWING_NS: u64 = 100_000_000;
 
 /// 0 is no limit.
 pub(super) fn or_never(span_ns: u64) -> u64 {
@@ -97,12 +102,17 @@ impl Session {
             self.expire(now, out);
             return;
         }
+        if !self.kept_alive {
+            self.kept_alive = true;
+            out.push(Effect::KeepAlive);
+        }
         self.relay.on(relay::Event::Reclaim, out);
         self.set_timer(self.next_look(now), out);
     }
 
     /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset, and so does a
-    /// failure whose last bytes could not be read for want of a buffer.
+    /// failure whose last bytes could not be read for want of a buffer, and a stream that was flowing just now: what its
+    /// reader has got must not look like all there is.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
         let who = match undelivered {
@@ -114,11 +124,10 @@ impl Session {
             _ if self.relay.is_finished(Side::Client) => Who::ServerTimeout,
             _ => Who::ClientTimeout,
         };
-        self.termination = match self.relay.first_failed() {
-            Some(by) => self.failed_by(by),
-            None => Termination(who, self.phase()),
-        };
-        let cut = undelivered[0] || undelivered[1] || self.relay.first_failed().is_some();
+        let failed = self.relay.first_failed();
+        self.termination = failed.map_or(Termination(who, self.phase()), |by| self.failed_by(by));
+        let flowing = now >= self.ends_at && now.since_ns(self.active_at) < FLOWING_NS;
+        let cut = undelivered[0] || undelivered[1] || flowing || failed.is_some();
         self.terminate([cut, cut], out);
     }
 }

@@ -6,7 +6,8 @@
 //! (docs/performance.md), unused memory costs nothing.
 //!
 //! With the feature `paranoid`, a released buffer is made inaccessible and another one is given to the kernel in its
-//! place later. An operation still in flight on a released buffer then fails with EFAULT instead of corrupting a stream.
+//! place later. An operation still in flight on a released buffer then fails with EFAULT instead of corrupting a
+//! stream.
 
 use std::io;
 

@@ -15,9 +15,9 @@ impl Ring {
     /// Receives into the worker's shared buffers until `credit` bytes or more have come, then ends by itself (Linux
     /// 6.17, commit 0ebc9a7e). It overdraws the credit by less than one buffer.
     #[inline]
-    pub fn recv_multi(&mut self, fd: Fd, credit: u32, token: Token) {
+    pub fn recv_multi(&mut self, fd: Fd, credit: u32, poll_first: bool, token: Token) {
         let entry = opcode::RecvMulti::new(types::Fd(fd.0), GROUP).build().user_data(token.pack());
-        self.push(&with_total_limit(entry, credit));
+        self.push(&with_total_limit(entry, credit, poll_first));
     }
 
     /// Receives into one of the worker's shared buffers, once. With `poll_first` it does not try before the socket
@@ -123,13 +123,15 @@ impl Ring {
 /// `IORING_RECVSEND_POLL_FIRST`.
 const POLL_FIRST: u16 = 1;
 
-/// Sets `sqe->optlen`, which io-uring 0.7 has no name for.
+/// Sets `sqe->optlen` and a flag of `sqe->ioprio`, which io-uring 0.7 has no names for on this operation.
 #[inline]
-fn with_total_limit(entry: squeue::Entry, limit: u32) -> squeue::Entry {
+fn with_total_limit(entry: squeue::Entry, limit: u32, poll_first: bool) -> squeue::Entry {
     const OPTLEN_WORD: usize = 44 / 4;
     // SAFETY: `Entry` is `repr(C)` over the kernel's 64-byte `struct io_uring_sqe`, plain integers throughout.
     let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };
     words[OPTLEN_WORD] = limit;
+    // `sqe->ioprio` is the upper half of the first word.
+    words[0] |= if poll_first { u32::from(POLL_FIRST) << 16 } else { 0 };
     // SAFETY: as above, in the other direction.
     unsafe { std::mem::transmute::<[u32; 16], squeue::Entry>(words) }
 }

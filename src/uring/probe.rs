@@ -35,7 +35,7 @@ pub fn try_out() -> io::Result<Features> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
     socket::send(socket::number(&theirs), b"ringway!");
-    ring.recv_multi(socket::number(&ours), 4, Token::plain(Operation::RecvClient, 0));
+    ring.recv_multi(socket::number(&ours), 4, false, Token::plain(Operation::RecvClient, 0));
     let mut completed: Vec<Completion> = Vec::new();
     for _ in 0..4 {
         ring.enter(Wait::For(50_000_000))?;
@@ -55,7 +55,10 @@ pub fn try_out() -> io::Result<Features> {
         Some(first) => !first.more(),
     };
     drop(ring);
-    Ok(Features { recv_credit })
+    // To see how an older kernel would be served.
+    let without = std::env::var("RINGWAY_WITHOUT").unwrap_or_default();
+    let withheld = without.split(',').any(|feature| feature == "recv_credit");
+    Ok(Features { recv_credit: recv_credit && !withheld })
 }
 
 /// Why io_uring cannot be used here, and what to do about it.

@@ -53,7 +53,7 @@ const KEEPALIVE_PROBES: u32 = 6;
 
 /// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
 ///
-/// What is set on it, its connections inherit: no delay, urgent data in line, keepalive, user timeout.
+/// What is set on it, its connections inherit: no delay, urgent data in line, user timeout.
 pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
     let to = sockaddr(address)?;
     let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
@@ -73,8 +73,8 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
     Ok(socket.into())
 }
 
-/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and unix
-/// sockets are nobody's.
+/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
+/// unix sockets are nobody's.
 pub fn ensure_unused(address: &Address) -> io::Result<()> {
     if !matches!(address, Address::Tcp(tcp) if tcp.port() != 0) {
         return Ok(());
@@ -169,17 +169,21 @@ pub fn close(fd: Fd) {
 fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
+    if !options.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    }
+    Ok(())
+}
+
+/// Has the kernel probe an idle connection. A unix socket refuses, and needs none.
+pub fn keep_alive(fd: Fd, options: &Options) {
     if !options.keepalive.is_zero() {
         let keepalive = TcpKeepalive::new()
             .with_time(options.keepalive)
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES);
-        socket.set_tcp_keepalive(&keepalive)?;
+        let _ = SockRef::from(&borrow(fd)).set_tcp_keepalive(&keepalive);
     }
-    if !options.user_timeout.is_zero() {
-        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
-    }
-    Ok(())
 }
 
 fn sockaddr(address: &Address) -> io::Result<SockAddr> {

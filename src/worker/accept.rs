@@ -124,7 +124,7 @@ impl Worker {
     /// only on average; a few long ones could all land on one worker.
     fn less_loaded(&mut self) -> Option<Other> {
         let workers = self.shared.workers();
-        if workers < 2 || workers > WORKERS_MAX {
+        if !(2..=WORKERS_MAX).contains(&workers) {
             return None;
         }
         let own = self.shared.load(self.index) + 1;

@@ -53,6 +53,10 @@ impl Worker {
                 let bytes = self.fd(key, side).map_or(0, socket::unsent);
                 Some(Event::Unsent { bytes })
             }
+            Effect::KeepAlive => {
+                self.keep_alive(key);
+                None
+            }
             Effect::Timer(at) => {
                 self.wheel.set(key.index, at);
                 None
@@ -67,8 +71,8 @@ impl Worker {
     #[inline]
     fn execute_relay(&mut self, key: Key, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
-            relay::Effect::Recv { side, credit } => self.arm(key, side, credit),
-            relay::Effect::Send { side, lease } => return self.send(key, side, lease),
+            relay::Effect::Recv { side, credit, fresh } => self.arm(key, side, credit, fresh),
+            relay::Effect::Send { side, lease } => self.send(key, side, lease),
             relay::Effect::Append { from, to } => self.buffers.append(from, to),
             relay::Effect::Release { buffer } => self.buffers.release(buffer),
             relay::Effect::Starve { side } => self.starved.push_back((key, side)),
@@ -105,31 +109,22 @@ impl Worker {
     }
 
     #[inline]
-    fn arm(&mut self, key: Key, side: Side, credit: u32) {
+    fn arm(&mut self, key: Key, side: Side, credit: u32, fresh: bool) {
         let Some(fd) = self.fd(key, side) else { return };
         let token = key.token(Operation::recv(side));
         if self.shared.features.recv_credit {
             // Where memory runs short, nobody holds more than a buffer or two.
             let credit = if self.buffers.scarce() { 1 } else { credit };
-            self.ring.recv_multi(fd, credit, token);
+            self.ring.recv_multi(fd, credit, fresh, token);
         } else {
             self.ring.recv_once(fd, true, token);
         }
     }
 
-    /// Tries at once: most of the time there is room, which saves a completion. Only if there is none, the ring waits.
     #[inline]
-    fn send(&mut self, key: Key, side: Side, lease: Lease) -> Option<relay::Event> {
-        let fd = self.fd(key, side)?;
-        match socket::send(fd, self.buffers.bytes(lease)) {
-            Moved::WouldBlock => {
-                self.ring.send(fd, &self.buffers, lease, key.token(Operation::send(side)));
-                None
-            }
-            moved => {
-                self.count_copied(key, side, moved);
-                Some(relay::Event::Sent { side, moved })
-            }
+    fn send(&mut self, key: Key, side: Side, lease: Lease) {
+        if let Some(fd) = self.fd(key, side) {
+            self.ring.send(fd, &self.buffers, lease, key.token(Operation::send(side)));
         }
     }
 
@@ -217,6 +212,12 @@ impl Worker {
             }
             Err(error) => fail(error.raw_os_error().unwrap_or(errno::EINVAL)),
         }
+    }
+
+    fn keep_alive(&self, key: Key) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let Some(options) = self.reader.pin().pool(slot.pool).map(|pool| options_of(&pool.limits)) else { return };
+        slot.fds.iter().flatten().for_each(|&fd| socket::keep_alive(fd, &options));
     }
 
     fn close(&mut self, key: Key, side: Side, reset: bool) {

@@ -125,7 +125,7 @@ fn memlock(bytes: u64, exempt: bool, cpus: u64) -> Finding {
         bytes => {
             let detail =
                 format!("{} for all rings of this user; {cpus} workers may need {}", size(bytes), size(needed));
-            let remedy = format!("LimitMEMLOCK={} in the unit, or `ulimit -l {}`", needed, needed / 1024);
+            let remedy = "LimitMEMLOCK=64M in the unit, or `ulimit -l 65536`";
             Finding::note("locked memory", detail, remedy)
         }
     }
@@ -139,7 +139,7 @@ fn descriptors(hard: u64) -> Finding {
     if hard >= DESCRIPTORS_WISHED {
         Finding::good("descriptors", detail)
     } else {
-        Finding::note("descriptors", detail, "LimitNOFILE=524288 in the unit, or `ulimit -Hn`")
+        Finding::note("descriptors", detail, "LimitNOFILE=524288 in the unit, or `ulimit -n 524288` as root")
     }
 }
 

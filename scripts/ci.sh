@@ -1,0 +1,46 @@
+#!/bin/sh
+# Everything that CI checks, from a bare Debian 12 with Rust. Also what to run before a push.
+set -eu
+cd "$(dirname "$0")/.."
+
+step() {
+    echo
+    echo "== $* ($(date +%H:%M:%S))"
+}
+
+step tools
+scripts/setup.sh
+# A minimal toolchain has neither.
+cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+cargo --version
+uname -r
+
+step format
+cargo fmt --check
+
+step shell scripts
+shellcheck scripts/*.sh .ci/run
+
+step lints
+cargo clippy --quiet --all-targets --locked -- -D warnings
+
+step documentation
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
+
+step tests
+scripts/test.sh --locked
+
+step benchmarks, one short run
+cargo test --quiet --locked --benches
+
+if command -v cargo-deny >/dev/null; then
+    step dependencies
+    cargo deny --offline check bans licenses sources
+fi
+
+step the demo
+cargo run --quiet --locked --release -- doctor || true
+cargo run --quiet --locked --release -- demo --for 6s
+
+step passed

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Installs what tests and benchmarks use, on Debian and its relatives, as root. What is there is left alone.
+#
+# The services of these packages are neither started nor used: tests start instances of their own, on ports of their
+# own, and end them.
+set -eu
+
+missing=
+need() { # package, then what it brings: a program, or a file
+    for what in "$2" "/usr/sbin/$2" "/usr/lib/postgresql"/*/bin/"$2"; do
+        if command -v "$what" >/dev/null 2>&1 || { [ "${what#/}" != "$what" ] && [ -e "$what" ]; }; then
+            return 0
+        fi
+    done
+    missing="$missing $1"
+}
+
+need gcc cc
+need libc6-dev /usr/include/stdio.h
+need redis-server redis-server
+need redis-tools redis-benchmark
+need postgresql initdb
+need postgresql-contrib pgbench
+need haproxy haproxy
+need nginx nginx
+need libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
+need iproute2 ip
+need nftables nft
+need procps ps
+need shellcheck shellcheck
+
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "setup.sh: these are missing, and tests that need them will be left out:$missing" >&2
+    echo "setup.sh: run it as root on Debian, or install them yourself" >&2
+    exit 0
+fi
+
+# No service starts while packages are installed; whatever stood there before comes back.
+policy=/usr/sbin/policy-rc.d
+kept=
+if [ -e "$policy" ]; then
+    kept=$(mktemp)
+    cp -p "$policy" "$kept"
+fi
+restore() {
+    if [ -n "$kept" ]; then mv "$kept" "$policy"; else rm -f "$policy"; fi
+}
+trap restore EXIT
+printf '#!/bin/sh\nexit 101\n' >"$policy"
+chmod 755 "$policy"
+# And no database cluster is made.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] ||
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q </dev/null
+# The list is words.
+# shellcheck disable=SC2086
+apt-get install -q -y --no-install-recommends $missing </dev/null

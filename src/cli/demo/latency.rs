@@ -1,0 +1,102 @@
+//! Times in buckets fine enough for a percentile: eight to each doubling, so within 9 %.
+
+use crate::stats::Counter;
+
+const PER_DOUBLING: u64 = 8;
+/// The first bucket ends at 2^10 ns, the last one is beyond 2^41 ns (37 minutes).
+const FIRST_EXPONENT: u64 = 10;
+const BUCKETS: usize = 256;
+
+/// One writer.
+pub(super) struct Latencies([Counter; BUCKETS]);
+
+impl Default for Latencies {
+    fn default() -> Latencies {
+        Latencies(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Latencies {
+    pub(super) fn record_ns(&self, ns: u64) {
+        self.0[bucket(ns)].add(1);
+    }
+
+    pub(super) fn add_to(&self, sum: &mut Distribution) {
+        for (sum, bucket) in sum.0.iter_mut().zip(&self.0) {
+            *sum += bucket.get();
+        }
+    }
+}
+
+/// What several clients recorded up to one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Distribution([u64; BUCKETS]);
+
+impl Default for Distribution {
+    fn default() -> Distribution {
+        Distribution([0; BUCKETS])
+    }
+}
+
+impl Distribution {
+    /// What was recorded after `earlier`.
+    pub(super) fn since(&self, earlier: &Distribution) -> Distribution {
+        Distribution(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+
+    /// The time in nanoseconds that `share` of them (0 to 1) did not exceed; `None` if there are none.
+    pub(super) fn percentile_ns(&self, share: f64) -> Option<u64> {
+        let count: u64 = self.0.iter().sum();
+        let rank = (share * count as f64).ceil() as u64;
+        let mut seen = 0;
+        let at = self.0.iter().position(|&bucket| {
+            seen += bucket;
+            seen >= rank && seen > 0
+        })?;
+        Some(upper_bound_ns(at))
+    }
+}
+
+/// Upper half of the number's leading bits, as a floating-point number has them.
+fn bucket(ns: u64) -> usize {
+    if ns < 1 << FIRST_EXPONENT {
+        return 0;
+    }
+    let exponent = u64::from(ns.ilog2());
+    let within = (ns >> (exponent - 3)) - PER_DOUBLING;
+    (((exponent - FIRST_EXPONENT) * PER_DOUBLING + within + 1) as usize).min(BUCKETS - 1)
+}
+
+fn upper_bound_ns(bucket: usize) -> u64 {
+    let Some(above) = (bucket as u64).checked_sub(1) else { return 1 << FIRST_EXPONENT };
+    let (exponent, within) = (above / PER_DOUBLING + FIRST_EXPONENT, above % PER_DOUBLING);
+    (PER_DOUBLING + within + 1) << (exponent - 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_lies_in_a_bucket_that_is_at_most_an_eighth_too_long() {
+        for ns in [1_024, 1_500, 50_000, 99_999, 1_000_000, 123_456_789, 60_000_000_000] {
+            let bound = upper_bound_ns(bucket(ns));
+            assert!(bound > ns && bound <= ns + ns / 8 + 1, "{ns} {bound}");
+        }
+        assert_eq!((bucket(0), bucket(u64::MAX)), (0, BUCKETS - 1));
+    }
+
+    #[test]
+    fn percentiles_count_from_below() {
+        let latencies = Latencies::default();
+        (0..99).for_each(|_| latencies.record_ns(10_000));
+        latencies.record_ns(1_000_000);
+        let mut all = Distribution::default();
+        assert_eq!(all.percentile_ns(0.5), None);
+        latencies.add_to(&mut all);
+        assert!(all.percentile_ns(0.5).is_some_and(|ns| (10_000..12_000).contains(&ns)));
+        assert!(all.percentile_ns(0.99).is_some_and(|ns| ns < 12_000));
+        assert!(all.percentile_ns(0.999).is_some_and(|ns| ns > 1_000_000));
+        assert_eq!(all.since(&all).percentile_ns(0.5), None);
+    }
+}

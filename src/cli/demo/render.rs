@@ -1,0 +1,284 @@
+//! From samples to text. Pure: what is drawn follows from what is given.
+
+use std::time::Duration;
+
+use super::latency::Distribution;
+use crate::cli::paint::{Paint, Tone};
+
+/// What everybody counted up to one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sample {
+    /// Since the start.
+    pub(super) at: Duration,
+    /// In the order of the pool.
+    pub(super) backends: Vec<BackendSample>,
+    pub(super) clients: ClientSample,
+}
+
+/// What ringway says of a backend.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BackendSample {
+    pub(super) name: &'static str,
+    /// ringway's word for its state, and whether it takes sessions.
+    pub(super) state: &'static str,
+    pub(super) is_up: bool,
+    /// Connections that the backend itself has open.
+    pub(super) open: u64,
+    /// Connections that were established to it.
+    pub(super) total: u64,
+    /// Attempts that failed, each of which went on to another backend.
+    pub(super) connect_errors: u64,
+    /// Relayed both ways.
+    pub(super) bytes: u64,
+}
+
+/// What the clients saw.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClientSample {
+    pub(super) sessions: u64,
+    pub(super) echoes: u64,
+    pub(super) bytes: u64,
+    pub(super) failed: u64,
+    pub(super) cut: u64,
+    pub(super) wrong: u64,
+    pub(super) latencies: Distribution,
+}
+
+/// Something worth a line.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) at: Duration,
+    pub(super) tone: Tone,
+    pub(super) text: String,
+}
+
+/// What does not change while the demo runs.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) listen: String,
+    pub(super) clients: usize,
+    pub(super) workers: usize,
+    pub(super) span: Duration,
+    pub(super) paint: Paint,
+}
+
+const WIDTH: usize = 76;
+const BAR: usize = 28;
+
+impl Stage {
+    /// The whole picture on a terminal; rates are those since `before`.
+    pub(super) fn frame(&self, now: &Sample, before: &Sample, events: &[Event]) -> String {
+        let mut lines = vec![self.title(now), self.progress(now), String::new()];
+        let head = format!("  {:<8} {:<8} {:>5} {:>9} {:>9}", "backend", "state", "open", "sessions", "MB/s");
+        lines.push(self.paint.tone(Tone::Dim, &head));
+        let rates = rates(now, before);
+        let most = rates.iter().copied().fold(1.0, f64::max);
+        lines.extend(now.backends.iter().zip(rates).map(|(backend, rate)| self.backend(backend, rate, most)));
+        lines.push(String::new());
+        lines.extend(self.clients(now, before));
+        lines.push(String::new());
+        lines.extend(events.iter().map(|event| self.event(event)));
+        lines.join("\n") + "\n"
+    }
+
+    /// The same as one line, for a pipe.
+    pub(super) fn line(&self, now: &Sample, before: &Sample) -> String {
+        let mut out = format!("{:>5.1} s ", now.at.as_secs_f64());
+        for (backend, rate) in now.backends.iter().zip(rates(now, before)) {
+            let BackendSample { name, state, open, .. } = backend;
+            out += &format!("  {name} {state:<4} {open:>2} open {:>6.1} MB/s ", rate / 1e6);
+        }
+        let answers = now.clients.echoes.saturating_sub(before.clients.echoes) as f64 / seconds(now, before);
+        let p99 = now.clients.latencies.since(&before.clients.latencies).percentile_ns(0.99);
+        let ClientSample { failed, cut, wrong, .. } = now.clients;
+        out += &format!("  {} answers/s, p99 {}", grouped(answers as u64), shown(p99));
+        out + &format!(", {cut} cut, {failed} not served, {wrong} wrong\n")
+    }
+
+    /// A line of what happened and when.
+    pub(super) fn event(&self, event: &Event) -> String {
+        let at = self.paint.tone(Tone::Dim, &format!("{:>6.2} s", event.at.as_secs_f64()));
+        format!("{at}   {}", self.paint.tone(event.tone, &event.text))
+    }
+
+    fn title(&self, now: &Sample) -> String {
+        let name = self.paint.tone(Tone::Strong, "ringway demo");
+        let workers = if self.workers == 1 { "1 worker".to_string() } else { format!("{} workers", self.workers) };
+        let what =
+            format!("  {} clients → {} ({workers}) → {} backends", self.clients, self.listen, now.backends.len());
+        let time =
+            format!("{:.1} of {:.0} s", now.at.as_secs_f64().min(self.span.as_secs_f64()), self.span.as_secs_f64());
+        let used = "ringway demo".len() + what.chars().count() + time.len();
+        format!("{name}{what}{}{time}", " ".repeat(WIDTH.saturating_sub(used).max(1)))
+    }
+
+    fn progress(&self, now: &Sample) -> String {
+        let share = (now.at.as_secs_f64() / self.span.as_secs_f64()).clamp(0.0, 1.0);
+        let done = (share * WIDTH as f64) as usize;
+        let rest = self.paint.tone(Tone::Dim, &"─".repeat(WIDTH - done));
+        self.paint.tone(Tone::Good, &"━".repeat(done)) + &rest
+    }
+
+    fn backend(&self, backend: &BackendSample, rate: f64, most: f64) -> String {
+        let (mark, tone) = if backend.is_up { ("●", Tone::Good) } else { ("○", Tone::Bad) };
+        let state = self.paint.tone(tone, &format!("{mark} {:<6}", backend.state));
+        let numbers = format!("{:>5} {:>9} {:>9.1}", backend.open, grouped(backend.total), rate / 1e6);
+        format!("  {:<8} {state} {numbers}  {}", backend.name, self.paint.tone(tone, &bar(rate / most)))
+    }
+
+    fn clients(&self, now: &Sample, before: &Sample) -> [String; 2] {
+        let span = seconds(now, before);
+        let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / span) as u64;
+        let latencies = now.clients.latencies.since(&before.clients.latencies);
+        let echoes = grouped(rate(now.clients.echoes, before.clients.echoes));
+        let sessions = rate(now.clients.sessions, before.clients.sessions);
+        let [p50, p99] = [0.5, 0.99].map(|share| shown(latencies.percentile_ns(share)));
+        let label = self.paint.tone(Tone::Dim, "  clients ");
+        let first = format!("{label} {echoes} answers/s · p50 {p50} · p99 {p99} · {sessions} new sessions/s");
+        let count = |count: u64, what: &str, tone: Tone| {
+            let text = format!("{count} {what}");
+            if count == 0 { self.paint.tone(Tone::Dim, &text) } else { self.paint.tone(tone, &text) }
+        };
+        let cut = count(now.clients.cut, "sessions cut", Tone::Warn);
+        let failed = count(now.clients.failed, "not served", Tone::Bad);
+        let wrong = count(now.clients.wrong, "with wrong bytes", Tone::Bad);
+        [first, format!("           {cut} · {failed} · {wrong}")]
+    }
+}
+
+/// What came of it all.
+pub(super) struct Summary<'a> {
+    pub(super) last: &'a Sample,
+    /// The backend that was stopped.
+    pub(super) stopped: &'a str,
+    /// How long each client that was cut had to wait for its next answer.
+    pub(super) waits: &'a [Duration],
+    /// From the stop until ringway took the backend out of the pool, and from its return until it was in again.
+    pub(super) out_after: Option<Duration>,
+    pub(super) in_after: Option<Duration>,
+}
+
+impl Summary<'_> {
+    pub(super) fn text(&self, paint: Paint) -> String {
+        let (last, clients) = (self.last, &self.last.clients);
+        let mut out = String::from("\n");
+        let mut section = |label: &str, lines: Vec<String>| {
+            for (at, line) in lines.into_iter().enumerate() {
+                let label = paint.tone(Tone::Strong, &format!("{:<11}", if at == 0 { label } else { "" }));
+                out += &format!("{label}{line}\n");
+            }
+        };
+        let all: u64 = last.backends.iter().map(|backend| backend.bytes).sum::<u64>().max(1);
+        let backend = |backend: &BackendSample| {
+            let BackendSample { name, total, connect_errors, bytes, .. } = backend;
+            let share = *bytes as f64 / all as f64;
+            let errors = match connect_errors {
+                0 => String::new(),
+                1 => ", 1 failed connect went to another".to_string(),
+                n => format!(", {n} failed connects went to another"),
+            };
+            format!("{name}  {:>6} sessions  {:>9}  {:>3.0} %{errors}", grouped(*total), size(*bytes), share * 100.0)
+        };
+        section("backends", last.backends.iter().map(backend).collect());
+        let [p50, p99] = [0.5, 0.99].map(|share| shown(clients.latencies.percentile_ns(share)));
+        let answers = format!("{} answers checked byte by byte, {}", grouped(clients.echoes), size(clients.bytes));
+        section(
+            "clients",
+            vec![
+                format!("{answers}, {} wrong", clients.wrong),
+                format!(
+                    "p50 {p50}, p99 {p99}; {} sessions, {} could not be served",
+                    grouped(clients.sessions),
+                    clients.failed
+                ),
+            ],
+        );
+        section("fail-over", self.fail_over());
+        let next = "ringway run --listen 127.0.0.1:7000 --backend ADDR --backend ADDR";
+        section(
+            "next",
+            vec![next.to_string(), "conf/ringway.toml to begin with, conf/reference.toml has every key".into()],
+        );
+        out
+    }
+
+    fn fail_over(&self) -> Vec<String> {
+        if self.out_after.is_none() && self.last.clients.cut == 0 {
+            return vec!["none: it was interrupted before".to_string()];
+        }
+        let cut = format!("{} sessions were cut with backend {}", self.last.clients.cut, self.stopped);
+        let mut waits = self.waits.to_vec();
+        waits.sort();
+        let waited = match (waits.get(waits.len() / 2), waits.last()) {
+            (Some(median), Some(longest)) => {
+                format!(
+                    "their clients had an answer from another one after {} (median), {} (longest)",
+                    millis(*median),
+                    millis(*longest)
+                )
+            }
+            _ => "nobody had to wait".to_string(),
+        };
+        let after =
+            |time: Option<Duration>| time.map_or("not seen".to_string(), |time| format!("after {}", millis(time)));
+        let out = format!("out of the pool {}, in it again {}", after(self.out_after), after(self.in_after));
+        vec![cut, waited, out]
+    }
+}
+
+fn rates(now: &Sample, before: &Sample) -> Vec<f64> {
+    let earlier = before.backends.iter().map(|backend| backend.bytes).chain(std::iter::repeat(0));
+    let span = seconds(now, before);
+    now.backends.iter().zip(earlier).map(|(now, before)| now.bytes.saturating_sub(before) as f64 / span).collect()
+}
+
+/// Never 0, so that a rate is a number.
+fn seconds(now: &Sample, before: &Sample) -> f64 {
+    now.at.saturating_sub(before.at).as_secs_f64().max(0.001)
+}
+
+/// A bar in eighths of a column.
+fn bar(share: f64) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
+    let part = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+    "█".repeat(eighths / 8) + part
+}
+
+/// `1,234,567`
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn size(bytes: u64) -> String {
+    match bytes as f64 {
+        bytes if bytes >= 1e9 => format!("{:.2} GB", bytes / 1e9),
+        bytes if bytes >= 1e6 => format!("{:.1} MB", bytes / 1e6),
+        bytes => format!("{:.1} kB", bytes / 1e3),
+    }
+}
+
+fn shown(ns: Option<u64>) -> String {
+    match ns {
+        None => "-".to_string(),
+        Some(ns) if ns < 1_000_000 => format!("{} µs", ns / 1_000),
+        Some(ns) => millis(Duration::from_nanos(ns)),
+    }
+}
+
+fn millis(time: Duration) -> String {
+    match time.as_secs_f64() * 1e3 {
+        ms if ms < 10.0 => format!("{ms:.1} ms"),
+        ms => format!("{ms:.0} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

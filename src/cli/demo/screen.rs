@@ -1,0 +1,94 @@
+//! Puts the demo on a terminal, where one picture replaces the other, or into a pipe, line by line.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::render::{Event, Sample, Stage};
+use crate::cli::failure::Failure;
+use crate::cli::paint::Paint;
+use crate::cli::print;
+
+/// From one line in a pipe to the next.
+const LINE: Duration = Duration::from_secs(1);
+/// From one picture on a terminal to the next.
+const PICTURE: Duration = Duration::from_millis(100);
+/// Rates on a terminal are taken over this time: steady enough to read, quick enough to show what happens.
+const WINDOW: Duration = Duration::from_millis(500);
+
+pub(super) struct Screen {
+    paint: Paint,
+    /// When something was drawn last, since the start.
+    drawn: Duration,
+    /// Lines of the picture that is on the terminal.
+    lines: usize,
+}
+
+impl Screen {
+    pub(super) fn new(paint: Paint) -> Screen {
+        Screen { paint, drawn: Duration::ZERO, lines: 0 }
+    }
+
+    /// Shows `now` if it is time. `samples` holds what was shown lately, and gets `now`.
+    pub(super) fn show(
+        &mut self,
+        stage: &Stage,
+        now: &Sample,
+        samples: &mut VecDeque<Sample>,
+        events: &[Event],
+    ) -> Result<(), Failure> {
+        let (every, is_first) = match self.paint {
+            Paint::Ansi => (PICTURE, self.lines == 0),
+            Paint::Plain => (LINE, false),
+        };
+        if now.at < self.drawn + every && !is_first {
+            return Ok(());
+        }
+        self.drawn = now.at;
+        self.draw(stage, now, samples, events)?;
+        samples.push_back(now.clone());
+        while samples.len() > 1 && samples[1].at + WINDOW <= now.at {
+            samples.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Shows the last picture.
+    pub(super) fn close(
+        &mut self,
+        stage: &Stage,
+        now: &Sample,
+        samples: &VecDeque<Sample>,
+        events: &[Event],
+    ) -> Result<(), Failure> {
+        self.draw(stage, now, samples, events)
+    }
+
+    /// In a pipe, an event is a line of its own.
+    pub(super) fn tell(&mut self, stage: &Stage, event: &Event) -> Result<(), Failure> {
+        match self.paint {
+            Paint::Ansi => Ok(()),
+            Paint::Plain => print(format!("{}\n", stage.event(event)).as_bytes()),
+        }
+    }
+
+    fn draw(
+        &mut self,
+        stage: &Stage,
+        now: &Sample,
+        samples: &VecDeque<Sample>,
+        events: &[Event],
+    ) -> Result<(), Failure> {
+        let nothing = Sample::default();
+        let before = samples.front().unwrap_or(&nothing);
+        match self.paint {
+            Paint::Plain => print(stage.line(now, before).as_bytes()),
+            Paint::Ansi => {
+                let frame = stage.frame(now, before, events);
+                // Up to where the last picture began; each line clears what was longer before.
+                let up = if self.lines == 0 { String::new() } else { format!("\x1b[{}A\r", self.lines) };
+                self.lines = frame.lines().count();
+                print((up + &frame.replace('\n', "\x1b[K\n")).as_bytes())
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line as a user meets it: the built program, its output and its exit status.
+
+use std::io::Write;
+use std::process::{Command, Output};
+
+fn ringway(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().expect("the program was built")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it writes UTF-8")
+}
+
+fn file(content: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(content.as_bytes()).expect("it takes what is written");
+    file
+}
+
+#[test]
+fn check_accepts_what_is_shipped() {
+    for name in ["ringway.toml", "reference.toml"] {
+        let output = ringway(&["check", &format!("{}/conf/{name}", env!("CARGO_MANIFEST_DIR"))]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "ok\n"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_wrong_configuration_exits_2_with_a_line_for_each_error() {
+    let file = file("[listeners.l]\nbind = 1\npol = \"x\"\n");
+    let path = file.path().display().to_string();
+    for arguments in [vec!["check", &path], vec!["run", "-c", &path], vec!["doctor", "-c", &path]] {
+        let output = ringway(&arguments);
+        let errors: Vec<&str> = text(&output.stderr).lines().collect();
+        assert_eq!((output.status.code(), output.stdout.len(), errors.len()), (Some(2), 0, 3), "{errors:?}");
+        assert!(errors.iter().all(|error| error.starts_with(&path)), "{errors:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2_with_one_line() {
+    let usages: [&[&str]; 6] = [
+        &["chek"],
+        &["check"],
+        &["check", "/does/not/exist"],
+        &["run", "--listen", "*:1", "--backend", "127.0.0.1:1"],
+        &["run", "--listen", "127.0.0.1:1"],
+        &["demo", "--for", "1s"],
+    ];
+    for arguments in usages {
+        let output = ringway(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+    }
+    assert_eq!(ringway(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn what_was_asked_for_goes_to_standard_output() {
+    for (arguments, part) in [
+        (&["--version"] as &[&str], env!("CARGO_PKG_VERSION")),
+        (&["--help"], "ringway demo"),
+        (&["completions", "bash"], "_ringway"),
+        (&["completions", "zsh"], "#compdef ringway"),
+        (&["man"], ".TH ringway"),
+    ] {
+        let output = ringway(arguments);
+        assert!(output.status.success() && text(&output.stdout).contains(part), "{arguments:?}");
+    }
+}
+
+#[test]
+fn doctor_says_something_of_everything() {
+    let output = ringway(&["doctor"]);
+    for what in ["kernel", "seccomp", "io_uring", "locked memory", "descriptors", "ephemeral ports"] {
+        assert!(text(&output.stdout).contains(what), "{what}: {}", text(&output.stdout));
+    }
+    assert!(!text(&output.stdout).contains('\x1b'), "no colours into a pipe");
+    let fails = text(&output.stdout).lines().any(|line| line.starts_with("FAIL"));
+    assert_eq!(output.status.code(), Some(i32::from(fails)));
+}
+
+#[test]
+fn the_demo_fails_over_and_no_byte_is_wrong() {
+    if ringway(&["doctor"]).status.code() != Some(0) {
+        println!("skipped: `ringway doctor` says that ringway cannot run here");
+        return;
+    }
+    let output = ringway(&["demo", "--for", "4s"]);
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}{}", text(&output.stderr));
+    for part in ["backend b dies", "takes b out of the pool", "backend b is back", "takes b into the pool", ", 0 wrong"]
+    {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(!out.contains('\x1b'), "no escapes into a pipe");
+}

@@ -1,0 +1,158 @@
+//! Child processes: started, watched, ended.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{PATIENCE, wait_for};
+
+/// A process that is killed when it is dropped, with what it has written.
+pub struct Process {
+    child: Child,
+    output: Arc<Mutex<String>>,
+}
+
+/// What a process came to that ended by itself.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Process {
+    /// Keeps both outputs in one text.
+    pub fn start(command: &mut Command) -> Process {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let output = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().unwrap(), output.clone());
+        collect(child.stderr.take().unwrap(), output.clone());
+        Process { child, output }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has written so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain call; the process was not waited for, so the number is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// Waits for its end; `None` if it goes on.
+    pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let mut status = None;
+        wait_for(limit, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+
+    /// Resident memory, in bytes, of its own and shared.
+    pub fn resident_bytes(&self) -> u64 {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Rss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// CPU time it has used.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Names of its threads, also of those the kernel made.
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.map(|name| name.trim().to_string()).collect()
+    }
+
+    /// Sets the number of descriptors it may have, and returns the one before.
+    pub fn limit_descriptors(&self, soft: u64) -> u64 {
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes one rlimit.
+        let read = unsafe { libc::prlimit(self.id() as i32, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut before) };
+        let new = libc::rlimit { rlim_cur: soft, rlim_max: before.rlim_max };
+        // SAFETY: the kernel reads one rlimit.
+        let set = unsafe { libc::prlimit(self.id() as i32, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut()) };
+        assert_eq!((read, set), (0, 0));
+        before.rlim_cur
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub fn run(command: &mut Command) -> Ended {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (stdout, stderr) = (Arc::new(Mutex::new(String::new())), Arc::new(Mutex::new(String::new())));
+    let readers =
+        [collect(child.stdout.take().unwrap(), stdout.clone()), collect(child.stderr.take().unwrap(), stderr.clone())];
+    let mut status = None;
+    wait_for(3 * PATIENCE, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let Some(status) = status else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{command:?} does not end: {}{}", stdout.lock().unwrap(), stderr.lock().unwrap());
+    };
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    let text = |text: Arc<Mutex<String>>| text.lock().unwrap().clone();
+    Ended { status, stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn collect(from: impl Read + Send + 'static, to: Arc<Mutex<String>>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            let mut text = to.lock().unwrap();
+            text.push_str(&String::from_utf8_lossy(&line));
+            text.push('\n');
+        }
+    })
+}
+
+/// A program of the system, by its path; a failure that names the package if it is not there. `None` if tests that
+/// need programs are not wanted.
+pub fn program(paths: &[&str], package: &str) -> Option<String> {
+    if let Some(found) = paths.iter().find(|path| Path::new(path).exists()) {
+        return Some(found.to_string());
+    }
+    if std::env::var_os("RINGWAY_TEST_WITHOUT_PROGRAMS").is_some() {
+        eprintln!("skipped: {} is not installed, and RINGWAY_TEST_WITHOUT_PROGRAMS is set", paths[0]);
+        return None;
+    }
+    panic!("{} is missing: `apt-get install {package}`, or set RINGWAY_TEST_WITHOUT_PROGRAMS", paths[0]);
+}

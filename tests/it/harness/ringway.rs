@@ -1,0 +1,285 @@
+//! The built program, serving.
+
+use std::fmt::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use super::address::own_ip;
+use super::process::Process;
+use super::{Metrics, PATIENCE, Peer, wait_for, wait_until};
+
+/// The configuration of a [`Ringway`] to be: one listener `main`, one pool `main`, whose backends are called `a`, `b`...
+/// Health checks are off unless asked for.
+pub struct Plan {
+    ip: String,
+    workers: usize,
+    process: String,
+    bind: Option<String>,
+    listener: String,
+    pool: String,
+    check: String,
+    backends: String,
+    more: String,
+    descriptors: Option<u64>,
+}
+
+/// A running ringway. When it is dropped it must still run, must not have panicked, and must not have made the kernel
+/// start threads for it.
+pub struct Ringway {
+    process: Process,
+    address: String,
+    admin: String,
+    folder: tempfile::TempDir,
+    ended: bool,
+}
+
+impl Plan {
+    fn new() -> Plan {
+        Plan {
+            ip: own_ip().to_string(),
+            workers: 2,
+            process: String::new(),
+            bind: None,
+            listener: String::new(),
+            pool: String::new(),
+            check: "type = \"off\"\n".to_string(),
+            backends: String::new(),
+            more: String::new(),
+            descriptors: None,
+        }
+    }
+
+    pub fn workers(mut self, workers: usize) -> Plan {
+        self.workers = workers;
+        self
+    }
+
+    /// A line for `[process]`.
+    pub fn process(self, line: &str) -> Plan {
+        Plan { process: self.process + line + "\n", ..self }
+    }
+
+    /// Where `main` listens, instead of an address of its own.
+    pub fn bind(self, bind: &str) -> Plan {
+        Plan { bind: Some(bind.to_string()), ..self }
+    }
+
+    /// A line for `[listeners.main]`.
+    pub fn listener(self, line: &str) -> Plan {
+        Plan { listener: self.listener + line + "\n", ..self }
+    }
+
+    /// A line for `[pools.main]`.
+    pub fn pool(self, line: &str) -> Plan {
+        Plan { pool: self.pool + line + "\n", ..self }
+    }
+
+    /// TCP checks in place of none, every 50 ms.
+    pub fn checked(self, rise: u32, fall: u32) -> Plan {
+        let mut check = "type = \"tcp\"\ninterval = \"50ms\"\nfast_interval = \"50ms\"\n".to_string();
+        let _ = write!(check, "down_interval = \"50ms\"\nrise = {rise}\nfall = {fall}\n");
+        Plan { check, ..self }
+    }
+
+    /// Another backend, with further keys.
+    pub fn backend(mut self, name: &str, address: &str, more: &str) -> Plan {
+        let _ = write!(self.backends, "[[pools.main.backends]]\nname = \"{name}\"\naddress = \"{address}\"\n{more}\n");
+        self
+    }
+
+    /// Further tables.
+    pub fn more(self, toml: &str) -> Plan {
+        Plan { more: self.more + toml + "\n", ..self }
+    }
+
+    /// The descriptors it may have, from its start.
+    pub fn descriptors(self, limit: u64) -> Plan {
+        Plan { descriptors: Some(limit), ..self }
+    }
+
+    pub fn to_toml(&self) -> String {
+        let Plan { ip, workers, process, listener, pool, check, backends, more, .. } = self;
+        let bind = self.bind.clone().unwrap_or_else(|| format!("\"{}\"", self.address()));
+        format!(
+            "[process]\nworkers = {workers}\npin_workers = false\n{process}\n[admin]\nlisten = \"{ip}:7001\"\n\n\
+             [listeners.main]\nbind = {bind}\npool = \"main\"\n{listener}\n[pools.main]\n{pool}\n\
+             [pools.main.check]\n{check}\n{backends}\n{more}"
+        )
+    }
+
+    fn address(&self) -> String {
+        format!("{}:7000", self.ip)
+    }
+
+    pub fn command(&self, file: &std::path::Path) -> Command {
+        std::fs::write(file, self.to_toml()).unwrap();
+        let mut command = Ringway::command();
+        command.args(["run", "-c"]).arg(file);
+        if let Some(limit) = self.descriptors {
+            limit_descriptors(&mut command, limit);
+        }
+        command
+    }
+
+    /// Starts it and returns when it is ready.
+    #[track_caller]
+    pub fn start(self) -> Ringway {
+        skip_without_io_uring();
+        let folder = tempfile::tempdir().unwrap();
+        let command = &mut self.command(&folder.path().join("ringway.toml"));
+        let mut process = Process::start(command);
+        let ready = wait_for(PATIENCE, || process.output().contains(" ready") || !process.is_running());
+        let is_ready = ready.is_some() && process.is_running();
+        assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), self.to_toml());
+        let (address, admin) = (self.address(), format!("{}:7001", self.ip));
+        Ringway { process, address, admin, folder, ended: false }
+    }
+}
+
+impl Ringway {
+    /// The program, without arguments.
+    pub fn command() -> Command {
+        Command::new(env!("CARGO_BIN_EXE_ringway"))
+    }
+
+    /// A plan without backends.
+    pub fn plan() -> Plan {
+        Plan::new()
+    }
+
+    /// A plan with these backends, called `a`, `b`...
+    pub fn before<'a>(backends: impl IntoIterator<Item = &'a str>) -> Plan {
+        let names = 'a'..='z';
+        let add = |plan: Plan, (name, address): (char, &str)| plan.backend(&name.to_string(), address, "");
+        names.zip(backends).fold(Plan::new(), add)
+    }
+
+    /// Where its listener is.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// A folder of its own, removed with it.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_path_buf()
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// A client.
+    #[track_caller]
+    pub fn connect(&self) -> Peer {
+        Peer::connect(&self.address)
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::scrape(&self.admin)
+    }
+
+    /// Waits until metrics say so.
+    #[track_caller]
+    pub fn wait_metrics(&self, what: &str, mut is_so: impl FnMut(&Metrics) -> bool) {
+        let mut last = None;
+        let waited = wait_for(PATIENCE, || {
+            let metrics = self.metrics();
+            let so = is_so(&metrics);
+            last = Some(metrics);
+            so
+        });
+        let last = last.map(|metrics| format!("codes {:?}", metrics.codes())).unwrap_or_default();
+        assert!(waited.is_some(), "waited, and still not: {what}; {last}\n{}", self.process.output());
+    }
+
+    /// Waits until so many sessions ended with that code, and none with another.
+    #[track_caller]
+    pub fn expect_code(&self, code: &str, count: u64) {
+        let all = |metrics: &Metrics| metrics.codes().iter().map(|(_, count)| count).sum::<u64>() >= count;
+        self.wait_metrics(&format!("{count} x {code}"), all);
+        assert_eq!(self.metrics().codes(), [(code.to_string(), count)]);
+    }
+
+    /// Waits until there is no session.
+    #[track_caller]
+    pub fn wait_idle(&self) {
+        self.wait_metrics("no session is open", |metrics| metrics.count("connections", &[]) == 0);
+    }
+
+    /// Waits until it has no more descriptors than `base`.
+    #[track_caller]
+    pub fn wait_descriptors(&self, base: usize) {
+        wait_until("as few descriptors as before", || self.process.descriptors() <= base);
+    }
+
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(mut self, limit: Duration) -> ExitStatus {
+        self.assert_sound();
+        self.ended = true;
+        let status = self.process.wait(limit);
+        status.unwrap_or_else(|| panic!("ringway goes on after {limit:?}: {}", self.process.output()))
+    }
+
+    /// Ends it with TERM; it must say that all went well.
+    #[track_caller]
+    pub fn stop(self) {
+        self.signal(libc::SIGTERM);
+        let status = self.wait(PATIENCE);
+        assert!(status.success(), "{status}");
+    }
+
+    #[track_caller]
+    fn assert_sound(&mut self) {
+        assert!(!self.process.output().contains("panicked"), "{}", self.process.output());
+        let threads = self.process.threads();
+        assert!(!threads.iter().any(|name| name.starts_with("iou-wrk")), "the kernel made threads: {threads:?}");
+    }
+}
+
+impl Drop for Ringway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- ringway {} wrote:\n{}---", self.process.id(), self.process.output());
+        } else if !self.ended {
+            assert!(self.process.is_running(), "ringway has ended: {}", self.process.output());
+            self.assert_sound();
+        }
+    }
+}
+
+/// For a command that is not started yet.
+pub fn limit_descriptors(command: &mut Command, limit: u64) {
+    let set = move || {
+        let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+        // SAFETY: the kernel reads one rlimit.
+        match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: setrlimit may be called between fork and exec.
+    unsafe { command.pre_exec(set) };
+}
+
+/// Where the kernel has no io_uring there is nothing to test.
+fn skip_without_io_uring() {
+    // SAFETY: a null pointer for the parameters makes the call fail, with EFAULT where there is io_uring.
+    let result = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null_mut::<libc::c_void>()) };
+    let error = std::io::Error::last_os_error();
+    if result < 0 && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "skipped: io_uring cannot be used here: {error}");
+        std::process::exit(0);
+    }
+}

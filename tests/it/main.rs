@@ -1,0 +1,19 @@
+//! Drives the built `ringway` over loopback with real sockets. One binary, so that it is linked once.
+//!
+//! Each test protects a promise of ringway and is named after it; `Rn` in its comment is the row of the reliability
+//! scorecard. Where a test says how long something may take, the bound leaves room for a busy machine with two cores.
+#![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests wait for real time and share results")]
+
+mod harness;
+
+/// A slow reader stops its own sender and nobody else.
+mod backpressure;
+/// The end of one direction, and the other one going on.
+mod half_close;
+/// Bytes arrive in order, once, unchanged.
+mod relay;
+/// Streams that were cut short end in a reset.
+mod reset;
+/// Sessions that end by themselves.
+mod timeout;

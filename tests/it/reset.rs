@@ -1,0 +1,132 @@
+//! A reset is passed on as a reset, after the bytes that came before it were delivered.
+
+use std::time::Duration;
+
+use crate::harness::bytes::Key;
+use crate::harness::{End, Listener, Mode, Ringway, timed, wait_until};
+
+const MEGABYTE: u64 = 1_000_000;
+
+/// R4: everything up to the reset, then a reset. The figure to beat: HAProxy and nginx make it a FIN.
+#[test]
+fn a_reset_of_the_backend_reaches_the_client_after_every_byte() {
+    for (workers, mode) in [(1, Mode::Copy), (2, Mode::Copy), (1, Mode::Splice), (2, Mode::Splice)] {
+        let listener = Listener::new();
+        let ringway = Ringway::before([listener.address()]).workers(workers).start();
+        let mut client = ringway.connect();
+        let mut server = listener.accept();
+        let key = Key::to_client(1);
+        let at = mode.enter(&mut server, &mut client, key);
+        let len = if mode == Mode::Copy { 40_000 } else { MEGABYTE };
+        server.send_keyed(key, at, len);
+        // A reset overtakes what the sender's own kernel still holds.
+        wait_until("ringway's kernel has it all", || server.unacknowledged() == 0);
+        wait_delivered(&ringway, at + len);
+        server.reset();
+        assert_eq!(client.drain_keyed(key, at), (at + len, End::Reset));
+        ringway.expect_code("SD", 1);
+        mode.assert_was_used(&ringway);
+    }
+}
+
+/// What a reset throws away in a receive queue is nobody's to deliver; so the test waits until ringway has read it.
+fn wait_delivered(ringway: &Ringway, len: u64) {
+    ringway.wait_metrics("every byte was passed on", |metrics| {
+        metrics.count("backend_bytes_total", &[("direction", "to_client")]) == len
+    });
+}
+
+/// R4: the client does not read for a while: what it was sent before the reset must wait for it.
+#[test]
+fn a_reset_waits_for_a_client_that_reads_late() {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).start();
+    let mut client = ringway.connect();
+    let mut server = listener.accept();
+    let key = Key::to_client(1);
+    let len = server.send_until_stalled(key, Duration::from_millis(150));
+    let taken = || ringway.metrics().count("backend_bytes_total", &[("direction", "to_client")]);
+    // The backend's kernel still holds some, and the reset throws that away; what ringway took in must arrive.
+    let before = taken();
+    assert!(before > 100_000, "only {before} of {len} bytes were taken");
+    server.reset();
+    std::thread::sleep(Duration::from_millis(200));
+    let (at, end) = client.drain_keyed(key, 0);
+    assert_eq!(end, End::Reset);
+    assert!(at >= before, "{at} of at least {before} bytes");
+    ringway.expect_code("SD", 1);
+}
+
+/// R5.
+#[test]
+fn a_reset_of_the_client_reaches_the_backend() {
+    for mode in Mode::BOTH {
+        let listener = Listener::new();
+        let ringway = Ringway::before([listener.address()]).start();
+        let mut client = ringway.connect();
+        let mut server = listener.accept();
+        let key = Key::to_backend(1);
+        let at = mode.enter(&mut client, &mut server, key);
+        client.reset();
+        let (took, end) = timed(|| server.end());
+        assert_eq!((end, at > 0), (End::Reset, true));
+        assert!(took < Duration::from_millis(300), "{mode:?}: {took:?}");
+        ringway.expect_code("CD", 1);
+    }
+}
+
+/// R5, while the backend's stream to that client is in full flow.
+#[test]
+fn a_client_that_resets_a_bulk_stream_stops_its_backend() {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).start();
+    let mut client = ringway.connect();
+    let mut server = listener.accept();
+    let key = Key::to_client(1);
+    let sender = std::thread::spawn(move || server.try_send_keyed(key, 0, 1 << 40, 1 << 16).unwrap_err().kind());
+    client.expect_keyed(key, 0, 10 * MEGABYTE);
+    client.reset();
+    let stopped = sender.join().unwrap();
+    assert!(matches!(stopped, std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe), "{stopped}");
+    ringway.expect_code("CD", 1);
+}
+
+/// R6: a backend that closes without having read everything resets, and had said its last word before.
+#[test]
+fn the_last_word_of_a_backend_that_did_not_read_everything_is_delivered() {
+    for with_splice in [false, true] {
+        let listener = Listener::new();
+        let ringway = Ringway::before([listener.address()]).start();
+        let mut client = ringway.connect();
+        let mut server = listener.accept();
+        let key = Key::to_client(1);
+        let at = if with_splice { Mode::Splice.enter(&mut server, &mut client, key) } else { 0 };
+        client.send(&[7; 3000]);
+        ringway.wait_metrics("the request has arrived", |metrics| {
+            metrics.count("backend_bytes_total", &[("direction", "to_backend")]) == 3000
+        });
+        wait_until("it is in the backend's kernel", || server.peek_len() == 3000);
+        server.send_keyed(key, at, 50_000);
+        drop(server);
+        assert_eq!(client.drain_keyed(key, at), (at + 50_000, End::Reset));
+        ringway.expect_code("SD", 1);
+    }
+}
+
+/// A reset after a FIN: the stream that had finished is whole, the other one is cut.
+#[test]
+fn a_reset_after_a_fin_is_still_a_reset() {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).start();
+    let mut client = ringway.connect();
+    let mut server = listener.accept();
+    client.send(b"request");
+    client.finish();
+    server.expect(b"request");
+    assert_eq!(server.end(), End::Fin);
+    server.send(b"half an ans");
+    client.expect(b"half an ans");
+    server.reset();
+    assert_eq!(client.end(), End::Reset);
+    ringway.expect_code("SL", 1);
+}
