@@ -111,8 +111,8 @@ impl Session {
     }
 
     /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset, and so does a
-    /// failure whose last bytes could not be read for want of a buffer, and a stream that was flowing just now: what its
-    /// reader has got must not look like all there is.
+    /// failure whose last bytes could not be read for want of a buffer, and a stream that was flowing just now: what
+    /// its reader has got must not look like all there is.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
         let who = match undelivered {
