@@ -23,6 +23,8 @@ pub struct Slot {
     pub tried: Vec<BackendId>,
     pub accepted_at: Moment,
     pub connecting_at: Moment,
+    /// By side: when it was read empty last, for [`silence`](super::silence); 0 if it need not be looked after.
+    pub heard: [u32; 2],
 }
 
 impl Slot {
@@ -117,6 +119,7 @@ mod tests {
             tried: Vec::new(),
             accepted_at: Moment(0),
             connecting_at: Moment(0),
+            heard: [0; 2],
         }
     }
 
