@@ -374,6 +374,11 @@ impl Relay {
         self.failed[side.index()]
     }
 
+    /// The side whose connection failed first, if one has.
+    pub fn first_failed(&self) -> Option<Side> {
+        self.first_failed
+    }
+
     fn ended(&mut self, side: Side, end: End, out: &mut impl Sink) {
         let end = match end {
             End::Eof if self.failed[side.index()] => End::Failed(0),

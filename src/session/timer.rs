@@ -111,7 +111,8 @@ impl Session {
     }
 
     /// It was quiet for too long, or is too old. What was received and not delivered makes it a reset, and so does a
-    /// stream that was flowing just now: what its reader has got must not look like all there is.
+    /// failure whose last bytes could not be read for want of a buffer, and a stream that was flowing just now: what
+    /// its reader has got must not look like all there is.
     fn expire(&mut self, now: Moment, out: &mut Effects) {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
         let who = match undelivered {
@@ -123,9 +124,10 @@ impl Session {
             _ if self.relay.is_finished(Side::Client) => Who::ServerTimeout,
             _ => Who::ClientTimeout,
         };
-        self.termination = Termination(who, self.phase());
+        let failed = self.relay.first_failed();
+        self.termination = failed.map_or(Termination(who, self.phase()), |by| self.failed_by(by));
         let flowing = now >= self.ends_at && now.since_ns(self.active_at) < FLOWING_NS;
-        let cut = undelivered[0] || undelivered[1] || flowing;
+        let cut = undelivered[0] || undelivered[1] || flowing || failed.is_some();
         self.terminate([cut, cut], out);
     }
 }

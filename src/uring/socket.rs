@@ -64,6 +64,7 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
             if tcp.is_ipv6() {
                 socket.set_only_v6(true)?;
             }
+            socket.set_tcp_nodelay(true)?;
             set_tcp_options(&socket, options)?;
             socket.bind(&to)?;
         }
@@ -112,7 +113,7 @@ pub fn peer_address(fd: Fd) -> Option<Address> {
     address_of(&SockRef::from(&borrow(fd)).peer_addr().ok()?).ok()
 }
 
-/// A socket to connect from.
+/// A socket to connect from; [`no_delay`] is left to its user.
 pub fn open(to: &Destination, options: &Options) -> io::Result<Fd> {
     let socket = Socket::new_raw(to.domain, Type::STREAM.nonblocking().cloexec(), None)?;
     if !to.is_unix() {
@@ -182,12 +183,16 @@ pub fn close(fd: Fd) {
 }
 
 fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
     if !options.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
     }
     Ok(())
+}
+
+/// Turns the Nagle algorithm off. A unix socket refuses, and has none.
+pub fn no_delay(fd: Fd) {
+    let _ = SockRef::from(&borrow(fd)).set_tcp_nodelay(true);
 }
 
 /// Has the kernel probe an idle connection. A unix socket refuses, and needs none.

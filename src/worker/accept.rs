@@ -200,6 +200,7 @@ impl Worker {
             accepted_at: now,
             connecting_at: now,
             heard: [0; 2],
+            backend_sends: 0,
         });
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);

@@ -173,9 +173,11 @@ impl Worker {
         if self.ready.is_empty() {
             return;
         }
-        // The answers to what is small are on their way before the bulk begins. An error shows at the next wait.
-        self.buffers.publish();
-        let _ = self.ring.enter(Wait::No);
+        if self.ring.has_queued() {
+            // The answers to what is small are on their way before the bulk begins. An error shows at the next wait.
+            self.buffers.publish();
+            let _ = self.ring.enter(Wait::No);
+        }
         let Some((key, half)) = self.ready.pop_front() else { return };
         let alone = self.ready.is_empty() && !self.ring.is_ready();
         let budget = if alone { BUDGET_ALONE } else { BUDGET_CONTENDED };
