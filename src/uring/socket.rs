@@ -153,8 +153,23 @@ pub fn reset_on_close(fd: Fd) {
     let _ = SockRef::from(&borrow(fd)).set_linger(Some(Duration::ZERO));
 }
 
-/// Bytes that the peer's kernel has not acknowledged (SIOCOUTQ), the FIN not counted. 0 if it cannot be known.
+/// Whether a TCP connection is no more. Before our FIN was sent, only a reset or a time-out makes it so.
+pub fn is_closed(fd: Fd) -> bool {
+    // The first byte of `struct tcp_info`; the kernel copies as much as there is room for.
+    let (mut state, mut len) = (0u8, 1 as libc::socklen_t);
+    // SAFETY: the kernel writes at most `len` bytes to `state`, and the length.
+    let result =
+        unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+    const TCP_CLOSE: u8 = 7;
+    result == 0 && state == TCP_CLOSE
+}
+
+/// Bytes that the peer's kernel has not acknowledged (SIOCOUTQ), the FIN not counted. 0 if it cannot be known, or will
+/// never be acknowledged: of a connection that was reset the kernel goes on to count them.
 pub fn unsent(fd: Fd) -> u32 {
+    if is_closed(fd) {
+        return 0;
+    }
     let mut bytes: libc::c_int = 0;
     // SAFETY: the kernel writes one int.
     let result = unsafe { libc::ioctl(fd.0, libc::TIOCOUTQ, &raw mut bytes) };

@@ -199,6 +199,7 @@ impl Worker {
             tried: Vec::new(),
             accepted_at: now,
             connecting_at: now,
+            heard: [0; 2],
             backend_sends: 0,
         });
         self.stats().worker.connections.add(1);
