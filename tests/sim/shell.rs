@@ -247,7 +247,12 @@ impl World {
     fn fill(&mut self, half: Half, pipe: PipeId, len: u32) -> relay::Event {
         self.ensure_usable(half);
         assert!(!self.kernel.link(half).busy[Kind::Recv as usize], "splice beside a receive");
-        relay::Event::Filled { half: half.1, moved: self.kernel.fill(half, pipe, len) }
+        let moved = self.kernel.fill(half, pipe, len);
+        if let Moved::Bytes(len) = moved {
+            assert!(len <= self.budget, "a half takes more than its turn");
+            self.budget -= len;
+        }
+        relay::Event::Filled { half: half.1, moved }
     }
 
     fn poll(&mut self, at: Half, kind: Kind) {

@@ -68,6 +68,8 @@ pub struct World {
     pub starved: VecDeque<(usize, Side)>,
     pub idle_events: u32,
     pub seen_progress: u64,
+    /// Bytes that the half whose turn it is may still move.
+    pub budget: u32,
     steps: u64,
     /// Times in a row that only a timer went on.
     sleeps: u64,
@@ -96,6 +98,7 @@ impl World {
             starved: VecDeque::new(),
             idle_events: 0,
             seen_progress: 0,
+            budget: 0,
             steps: 0,
             sleeps: 0,
         };
@@ -281,7 +284,8 @@ impl World {
         self.dispatch_all();
         self.feed_starved();
         if let Some((s, half)) = self.ready.pop_front() {
-            let budget = self.kernel.dice.pick(&[1 << 20, 4 << 20]);
+            let budget = self.kernel.dice.pick(&[100_000, 1 << 20, 4 << 20]);
+            self.budget = budget;
             self.tell(s, Event::Relay(relay::Event::Turn { half, budget }));
         }
         while let Some(s) = self.wheel.expire(self.kernel.now) {
