@@ -240,8 +240,12 @@ impl World {
         let now = self.kernel.now;
         let undelivered = self.undelivered(from);
         let slot = &self.slots[at.0];
-        let Some(since) = slot.flushing_since else { return };
-        if slot.first_error != Some(from.1) || slot.error_told == [true, true] || slot.ended_by.is_some() {
+        let since = slot.flushing_since.unwrap_or(now);
+        if slot.limit_came
+            || slot.first_error != Some(from.1)
+            || slot.error_told == [true, true]
+            || slot.ended_by.is_some()
+        {
             return;
         }
         let (quiet_ns, lifetime_end) = (slot.quiet_ns(), slot.lifetime_end().0);

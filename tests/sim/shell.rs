@@ -31,6 +31,9 @@ impl World {
         self.ensure_not_busy();
         let was = (self.slots[s].session.is_ending(), self.is_flushing(s));
         self.note(s, &event);
+        if !was.0 {
+            self.slots[s].limit_came = matches!(event, Event::Timer) && self.slots[s].session.is_relaying();
+        }
         self.slots[s].session.on(event, now, &mut self.effects);
         let mut count = 0;
         while let Some(effect) = self.effects.pop() {

@@ -52,6 +52,8 @@ pub struct Slot {
     /// and whether bytes flowed.
     pub open_at_timer: [bool; 2],
     pub flowing_at_timer: bool,
+    /// The last event before it began to end was its timer, while bytes could move.
+    pub limit_came: bool,
     pub kept_alive: bool,
     /// Why it was ended from outside, if it had not ended before.
     pub ended_by: Option<Who>,
@@ -358,6 +360,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         spliced_at: [now; 2],
         open_at_timer: [false; 2],
         flowing_at_timer: false,
+        limit_came: false,
         kept_alive: false,
         ended_by: None,
         kill_at: kill.then(|| (dice.size(3000), dice.pick(&[Who::Killed, Who::Down]))),
