@@ -38,6 +38,8 @@ pub struct Slot {
     pub last_error: Option<ConnectError>,
     /// Last told that a byte moved, or entered a state.
     pub active_at: Moment,
+    /// By side: it was told of a receive that brought no bytes, and of a FIN that was one.
+    pub ended: [bool; 2],
     pub eof_told: [bool; 2],
     pub error_told: [bool; 2],
     pub first_error: Option<Side>,
@@ -48,6 +50,9 @@ pub struct Slot {
     pub killed_while_flushing: bool,
     /// By half: when its pipe was lent, or something went through.
     pub spliced_at: [Moment; 2],
+    /// By half: splice has come to an end, and calls in a row that urgent data has stalled.
+    pub splice_dry: [bool; 2],
+    pub splice_stalls: [u32; 2],
     /// When its timer came last: which half had bytes undelivered (a send in flight may have delivered them since),
     /// and whether bytes flowed.
     pub open_at_timer: [bool; 2],
@@ -350,6 +355,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         no_backend: false,
         last_error: None,
         active_at: now,
+        ended: [false; 2],
         eof_told: [false; 2],
         error_told: [false; 2],
         first_error: None,
@@ -358,6 +364,8 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         flushing_since: None,
         killed_while_flushing: false,
         spliced_at: [now; 2],
+        splice_dry: [false; 2],
+        splice_stalls: [0; 2],
         open_at_timer: [false; 2],
         flowing_at_timer: false,
         limit_came: false,
