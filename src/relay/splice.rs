@@ -14,7 +14,7 @@ const SMALL_TURN: u32 = 16 * 1024;
 /// ...if so many such turns come in a row.
 const SMALL_TURNS_MAX: u8 = 8;
 /// A source that gave less than this at once has most likely no more: ask the poll, not the socket.
-const DRY_BELOW: u32 = 64 * 1024;
+const DRY_BELOW: u32 = 512 * 1024;
 
 /// See the module.
 #[derive(Debug)]

@@ -146,6 +146,12 @@ impl Ring {
         }
     }
 
+    /// Whether an operation waits for the next [`Ring::enter`].
+    #[inline]
+    pub fn has_queued(&mut self) -> bool {
+        !self.io.submission().is_empty()
+    }
+
     /// Moves everything completed to `out`, in order.
     #[inline]
     pub fn completions(&mut self, out: &mut Vec<Completion>) {

@@ -64,6 +64,7 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
             if tcp.is_ipv6() {
                 socket.set_only_v6(true)?;
             }
+            socket.set_tcp_nodelay(true)?;
             set_tcp_options(&socket, options)?;
             socket.bind(&to)?;
         }
@@ -112,7 +113,7 @@ pub fn peer_address(fd: Fd) -> Option<Address> {
     address_of(&SockRef::from(&borrow(fd)).peer_addr().ok()?).ok()
 }
 
-/// A socket to connect from.
+/// A socket to connect from; [`no_delay`] is left to its user.
 pub fn open(to: &Destination, options: &Options) -> io::Result<Fd> {
     let socket = Socket::new_raw(to.domain, Type::STREAM.nonblocking().cloexec(), None)?;
     if !to.is_unix() {
@@ -152,12 +153,38 @@ pub fn reset_on_close(fd: Fd) {
     let _ = SockRef::from(&borrow(fd)).set_linger(Some(Duration::ZERO));
 }
 
-/// Bytes that the peer's kernel has not acknowledged (SIOCOUTQ), the FIN not counted. 0 if it cannot be known.
+/// Whether a TCP connection is no more. Before our FIN was sent, only a reset or a time-out makes it so.
+pub fn is_closed(fd: Fd) -> bool {
+    // The first byte of `struct tcp_info`; the kernel copies as much as there is room for.
+    let (mut state, mut len) = (0u8, 1 as libc::socklen_t);
+    // SAFETY: the kernel writes at most `len` bytes to `state`, and the length.
+    let result =
+        unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+    const TCP_CLOSE: u8 = 7;
+    result == 0 && state == TCP_CLOSE
+}
+
+/// Bytes that the peer's kernel has not acknowledged (SIOCOUTQ), the FIN not counted. 0 if it cannot be known, or will
+/// never be acknowledged: of a connection that was reset the kernel goes on to count them.
 pub fn unsent(fd: Fd) -> u32 {
+    if is_closed(fd) {
+        return 0;
+    }
     let mut bytes: libc::c_int = 0;
     // SAFETY: the kernel writes one int.
     let result = unsafe { libc::ioctl(fd.0, libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 { bytes.max(0) as u32 } else { 0 }
+}
+
+/// Whether a TCP connection that we have not finished is gone: after a FIN of the peer it would be in CLOSE_WAIT.
+pub fn is_reset(fd: Fd) -> bool {
+    const TCP_CLOSE: u8 = 7;
+    let mut state = 0u8;
+    let mut len: libc::socklen_t = 1;
+    // SAFETY: the kernel writes at most `len` bytes, and the state is the first one of `struct tcp_info`.
+    let result =
+        unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+    result == 0 && state == TCP_CLOSE
 }
 
 /// Closes a descriptor at once, for places that have no ring.
@@ -167,12 +194,16 @@ pub fn close(fd: Fd) {
 }
 
 fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
     if !options.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
     }
     Ok(())
+}
+
+/// Turns the Nagle algorithm off. A unix socket refuses, and has none.
+pub fn no_delay(fd: Fd) {
+    let _ = SockRef::from(&borrow(fd)).set_tcp_nodelay(true);
 }
 
 /// Has the kernel probe an idle connection. A unix socket refuses, and needs none.
@@ -208,4 +239,35 @@ fn borrow(fd: Fd) -> std::os::fd::BorrowedFd<'static> {
 /// The number of an owned descriptor.
 pub fn number(fd: &OwnedFd) -> Fd {
     Fd(fd.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_reset_is_told_from_a_fin_when_its_error_is_gone() {
+        let (mut ours, theirs) = pair();
+        let fd = Fd(ours.as_raw_fd());
+        assert!(!is_reset(fd));
+        SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(theirs);
+        assert!(ours.write_all(b"x").is_err() || ours.write_all(b"x").is_err());
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0, "the kernel reports a reset once");
+        assert!(is_reset(fd));
+
+        let (mut ours, theirs) = pair();
+        drop(theirs);
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+        assert!(!is_reset(Fd(ours.as_raw_fd())));
+    }
 }

@@ -199,6 +199,8 @@ impl Worker {
             tried: Vec::new(),
             accepted_at: now,
             connecting_at: now,
+            heard: [0; 2],
+            backend_sends: 0,
         });
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);

@@ -91,6 +91,7 @@ impl Worker {
             }
             relay::Effect::Drain { half, pipe, len } => {
                 let fd = self.fd(key, half.peer())?;
+                self.count_send(key, half.peer());
                 let moved = self.pipes.drain(pipe, fd, len);
                 self.count_spliced(key, half.peer(), moved);
                 return Some(relay::Event::Drained { half, moved });
@@ -124,7 +125,25 @@ impl Worker {
     #[inline]
     fn send(&mut self, key: Key, side: Side, lease: Lease) {
         if let Some(fd) = self.fd(key, side) {
+            self.count_send(key, side);
             self.ring.send(fd, &self.buffers, lease, key.token(Operation::send(side)));
+        }
+    }
+
+    /// The Nagle algorithm never holds the first send of a connection back (Linux keeps to Minshall's version: only a
+    /// small segment behind another unacknowledged small one waits), so many a short session can do without the call.
+    #[inline]
+    fn count_send(&mut self, key: Key, side: Side) {
+        if side == Side::Client {
+            // Accepted sockets have it from their listener.
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.backend_sends < 2) else { return };
+        slot.backend_sends += 1;
+        if slot.backend_sends == 2
+            && let Some(fd) = slot.fd(Side::Backend)
+        {
+            socket::no_delay(fd);
         }
     }
 

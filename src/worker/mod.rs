@@ -8,6 +8,7 @@ mod accept;
 mod dispatch;
 mod execute;
 mod shared;
+mod silence;
 mod slots;
 mod turn;
 

@@ -23,6 +23,10 @@ pub struct Slot {
     pub tried: Vec<BackendId>,
     pub accepted_at: Moment,
     pub connecting_at: Moment,
+    /// By side: when it was read empty last, for [`silence`](super::silence); 0 if it need not be looked after.
+    pub heard: [u32; 2],
+    /// Sends to the backend so far, up to 2: before the second one, its Nagle algorithm is turned off.
+    pub backend_sends: u8,
 }
 
 impl Slot {
@@ -117,6 +121,8 @@ mod tests {
             tried: Vec::new(),
             accepted_at: Moment(0),
             connecting_at: Moment(0),
+            heard: [0; 2],
+            backend_sends: 0,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Spec;
 use super::accept::Acceptors;
 use super::shared::Shared;
+use super::silence::Silence;
 use super::slots::{Key, Slots};
 use crate::base::side::Side;
 use crate::base::time::Moment;
@@ -35,6 +36,7 @@ pub struct Worker {
     pub(super) slots: Slots,
     pub(super) wheel: Wheel,
     pub(super) acceptors: Acceptors,
+    pub(super) silence: Silence,
     pub(super) effects: Effects,
     /// Halves in splice mode that wait for their turn.
     pub(super) ready: VecDeque<(Key, Side)>,
@@ -64,6 +66,7 @@ impl Worker {
             slots: Slots::default(),
             wheel: Wheel::new(now),
             acceptors: Acceptors::new(spec.sockets),
+            silence: Silence::new(),
             effects: Effects::default(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
@@ -117,7 +120,7 @@ impl Worker {
         if self.shared.busy_poll_ns > 0 && self.spin(now)? {
             return Ok(());
         }
-        let next = self.wheel.next().min(self.acceptors.retry_at());
+        let next = self.wheel.next().min(self.acceptors.retry_at()).min(self.silence.look_at());
         let wait = match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -158,6 +161,7 @@ impl Worker {
         if self.reader.generation() != self.generation {
             self.look_at_table();
         }
+        self.look_after_silence();
         self.retry_accepting();
         if self.now >= self.housekeeping_at {
             self.keep_house();
@@ -169,9 +173,11 @@ impl Worker {
         if self.ready.is_empty() {
             return;
         }
-        // The answers to what is small are on their way before the bulk begins. An error shows at the next wait.
-        self.buffers.publish();
-        let _ = self.ring.enter(Wait::No);
+        if self.ring.has_queued() {
+            // The answers to what is small are on their way before the bulk begins. An error shows at the next wait.
+            self.buffers.publish();
+            let _ = self.ring.enter(Wait::No);
+        }
         let Some((key, half)) = self.ready.pop_front() else { return };
         let alone = self.ready.is_empty() && !self.ring.is_ready();
         let budget = if alone { BUDGET_ALONE } else { BUDGET_CONTENDED };

@@ -9,11 +9,19 @@ mod harness;
 
 /// A slow reader stops its own sender and nobody else.
 mod backpressure;
+/// The way to a backend, and to another one.
+mod connect;
 /// The end of one direction, and the other one going on.
 mod half_close;
+/// Everything that was taken is given back.
+mod leaks;
+/// Too many connections, too few descriptors.
+mod limits;
 /// Bytes arrive in order, once, unchanged.
 mod relay;
 /// Streams that were cut short end in a reset.
 mod reset;
+/// Signals, and how a ringway ends.
+mod signals;
 /// Sessions that end by themselves.
 mod timeout;

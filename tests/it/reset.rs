@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::bytes::Key;
-use crate::harness::{End, Listener, Mode, Ringway, timed, wait_until};
+use crate::harness::{Backend, End, Listener, Mode, Peer, Ringway, timed, wait_until};
 
 const MEGABYTE: u64 = 1_000_000;
 
@@ -91,6 +91,24 @@ fn a_client_that_resets_a_bulk_stream_stops_its_backend() {
     ringway.expect_code("CD", 1);
 }
 
+/// R5: a reset must not be passed on as a FIN, by whichever operation of ringway it is found.
+#[test]
+fn a_reset_in_a_bulk_stream_is_not_taken_for_a_fin() {
+    let backend = Backend::new(|mut peer, _| {
+        let _ = peer.try_send_keyed(Key::to_client(0), 0, 1 << 40, 1 << 16); // until it is cut
+    });
+    let ringway = Ringway::before([backend.address()]).workers(1).start();
+    for _ in 0..8 {
+        let clients: Vec<_> = (0..20).map(|_| ringway.connect()).collect();
+        for mut client in clients {
+            client.expect_keyed(Key::to_client(0), 0, MEGABYTE);
+            client.reset();
+        }
+    }
+    // It would be CL if the backend had been told that the client has finished.
+    ringway.expect_code("CD", 160);
+}
+
 /// R6: a backend that closes without having read everything resets, and had said its last word before.
 #[test]
 fn the_last_word_of_a_backend_that_did_not_read_everything_is_delivered() {
@@ -129,4 +147,47 @@ fn a_reset_after_a_fin_is_still_a_reset() {
     server.reset();
     assert_eq!(client.end(), End::Reset);
     ringway.expect_code("SL", 1);
+}
+
+/// R4: last bytes and reset come together. What of the bytes was not received yet the kernel may throw away, but the
+/// reset must be noticed, whether the client has anything to say or not.
+#[test]
+fn a_reset_that_comes_with_the_last_bytes_is_noticed() {
+    let key = Key::to_client(0);
+    for talks in [false, true] {
+        let backend = Backend::new(move |mut peer, number| {
+            let _ = peer.try_send_keyed(key, 0, 1 + number as u64 * 997 % 60_000, 20_000);
+            peer.reset();
+        });
+        let ringway = Ringway::before([backend.address()]).start();
+        for session in 0..300 {
+            // Perhaps so soon that even connecting fails of it.
+            let Ok(mut client) = Peer::try_connect(ringway.address()) else { continue };
+            if talks {
+                let _ = client.write_all(&[1; 2000]);
+            }
+            assert_eq!(client.drain_keyed(key, 0).1, End::Reset, "session {session}");
+        }
+        ringway.wait_idle();
+    }
+}
+
+/// The same of a FIN, of either end, also on unix sockets.
+#[test]
+fn a_fin_that_comes_with_the_last_bytes_is_noticed() {
+    let key = Key::to_client(0);
+    let folder = tempfile::tempdir().unwrap();
+    let at = format!("unix:{}", folder.path().join("backend").display());
+    let serve = move |mut peer: Peer, number: usize| peer.send_keyed(key, 0, 1 + number as u64 * 997 % 60_000);
+    for backend in [Backend::new(serve), Backend::at(&at, serve)] {
+        let bind = format!("\"unix:{}\"", folder.path().join("client").display());
+        let ringway = Ringway::before([backend.address()]).bind(&bind).start();
+        for session in 0..300u64 {
+            let mut client = Peer::connect(bind.trim_matches('"'));
+            client.finish();
+            let end = client.drain_keyed(key, 0);
+            assert_eq!(end, (1 + session * 997 % 60_000, End::Fin), "session {session}");
+        }
+        ringway.expect_code("--", 300);
+    }
 }

@@ -185,9 +185,9 @@ impl Peer {
     }
 
     /// Whether nothing comes, not even an end, for that long.
-    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+    pub fn is_silent_for(&self, time: Duration) -> bool {
         self.socket.set_read_timeout(Some(time)).unwrap();
-        let result = self.socket.read(&mut [0]);
+        let result = self.socket.peek(&mut [std::mem::MaybeUninit::uninit()]);
         self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
         matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }

@@ -1,5 +1,6 @@
 //! Child processes: started, watched, ended.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -67,6 +68,22 @@ impl Process {
 
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+
+    /// The limit under which it can open exactly `more` descriptors.
+    pub fn descriptor_limit_for(&self, more: usize) -> u64 {
+        let open = || {
+            let entries = std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().flatten();
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect::<BTreeSet<u64>>()
+        };
+        // Connections to the admin server are closed a little after their answer.
+        let mut numbers = open();
+        wait_for(PATIENCE, || {
+            std::thread::sleep(Duration::from_millis(20));
+            let before = std::mem::replace(&mut numbers, open());
+            before == numbers
+        });
+        (0..).filter(|number| !numbers.contains(number)).nth(more).unwrap()
     }
 
     /// Resident memory, in bytes, of its own and shared.

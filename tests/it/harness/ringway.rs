@@ -10,7 +10,7 @@ use super::address::own_ip;
 use super::process::Process;
 use super::{Metrics, PATIENCE, Peer, wait_for, wait_until};
 
-/// The configuration of a [`Ringway`] to be: one listener `main`, one pool `main`, whose backends are called `a`, `b`...
+/// The configuration of a [`Ringway`] to be: a listener `main` and a pool `main`, whose backends are called `a`, `b`...
 /// Health checks are off unless asked for.
 pub struct Plan {
     ip: String,

@@ -1,0 +1,123 @@
+//! What happens when there is no more to be had: connections, descriptors.
+
+use std::time::Duration;
+
+use crate::harness::bytes::Key;
+use crate::harness::{Backend, End, Peer, Ringway, timed};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// R22: clients beyond `process.connections_max` wait, cost nothing, and are served as soon as somebody leaves.
+#[test]
+fn clients_beyond_the_limit_wait_and_are_served_when_one_leaves() {
+    for workers in [1, 2] {
+        let backend = Backend::named("hi");
+        let plan = Ringway::before([backend.address()]).workers(workers).process("connections_max = 10");
+        let ringway = plan.start();
+        let mut served: Vec<Peer> = (0..10).map(|_| greeted(&ringway)).collect();
+        let mut waiting: Vec<Peer> = (0..5).map(|_| ringway.connect()).collect();
+        for client in &mut waiting {
+            assert!(client.is_silent_for(60 * MS), "somebody was served beyond the limit");
+        }
+        assert_eq!(backend.open(), 10, "exactly as many as may be");
+        let before = ringway.process().cpu_time();
+        std::thread::sleep(500 * MS);
+        let spent = ringway.process().cpu_time() - before;
+        assert!(spent <= 50 * MS, "{spent:?} of CPU in 500 ms of waiting");
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            drop(served.remove(0));
+            let (took, client) = timed(|| next_served(&mut waiting));
+            times.push(took);
+            served.push(client);
+        }
+        let middle = crate::harness::median(times);
+        assert!(middle < 60 * MS, "{middle:?} after a slot was free");
+        assert_eq!((backend.open(), backend.accepted()), (10, 15));
+        for client in &mut served {
+            client.send(b"still here");
+            client.expect(b"still here");
+        }
+        assert_eq!(ringway.metrics().count("connections_max", &[]), 10);
+    }
+}
+
+fn greeted(ringway: &Ringway) -> Peer {
+    let mut client = ringway.connect();
+    client.expect(b"hi");
+    client
+}
+
+/// Whichever of them is greeted next.
+fn next_served(waiting: &mut Vec<Peer>) -> Peer {
+    let mut found = None;
+    crate::harness::wait_until("the next one is served", || {
+        found = waiting.iter_mut().position(|client| !client.is_silent_for(MS));
+        found.is_some()
+    });
+    let mut client = waiting.remove(found.unwrap());
+    client.expect(b"hi");
+    client
+}
+
+/// R27: the limit is lowered under the hands of a running ringway, below what it has open.
+#[test]
+fn a_lack_of_descriptors_harms_nobody_who_is_served() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).start();
+    let mut served: Vec<Peer> = (0..10).map(|_| greeted(&ringway)).collect();
+    ringway.metrics();
+    let before = ringway.process().limit_descriptors(ringway.process().descriptor_limit_for(0));
+    let mut waiting: Vec<Peer> = (0..10).map(|_| ringway.connect()).collect();
+    assert!(waiting.iter().all(|client| client.is_silent_for(20 * MS)), "the limit is not felt");
+    let used = ringway.process().cpu_time();
+    let (took, ()) = timed(|| {
+        for round in 0..40 {
+            for (number, client) in served.iter_mut().enumerate() {
+                let key = Key::to_backend(number as u64);
+                client.send_keyed(key, round * 1000, 1000);
+                client.expect_keyed(key, round * 1000, 1000);
+            }
+            std::thread::sleep(20 * MS);
+        }
+    });
+    let used = ringway.process().cpu_time() - used;
+    assert!(used.as_secs_f64() < 0.25 * took.as_secs_f64(), "{used:?} of CPU in {took:?}: it spins");
+    ringway.process().limit_descriptors(before);
+    let (took, ()) = timed(|| waiting.iter_mut().for_each(|client| client.expect(b"hi")));
+    assert!(took < 300 * MS, "served {took:?} after relief");
+    drop((served, waiting));
+    ringway.wait_idle();
+    let codes = ringway.metrics().codes();
+    assert_eq!(codes, [("--".to_string(), 20)], "nobody was turned away");
+}
+
+/// R27: a client was accepted, and then there is no descriptor for its backend: it waits, too.
+#[test]
+fn a_client_whose_backend_needs_the_last_descriptor_waits_for_it() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).workers(1).pool("connect_timeout = \"5s\"").start();
+    let first = greeted(&ringway);
+    ringway.metrics();
+    let before = ringway.process().limit_descriptors(ringway.process().descriptor_limit_for(1));
+    let mut second = ringway.connect();
+    assert!(second.is_silent_for(300 * MS), "neither served nor turned away");
+    drop(first);
+    second.expect(b"hi");
+    ringway.process().limit_descriptors(before);
+    drop(second);
+    ringway.wait_idle();
+}
+
+/// The bulk of a session goes on by copying when no pipe can be had.
+#[test]
+fn bulk_streams_flow_without_pipes() {
+    let backend = Backend::new(crate::harness::backend::source(20 << 20));
+    let ringway = Ringway::before([backend.address()]).workers(1).start();
+    let mut client = ringway.connect();
+    crate::harness::wait_until("the backend serves", || backend.open() == 1);
+    ringway.metrics();
+    let before = ringway.process().limit_descriptors(ringway.process().descriptor_limit_for(0));
+    assert_eq!(client.drain_keyed(Key::to_client(0), 0), (20 << 20, End::Fin));
+    ringway.process().limit_descriptors(before);
+}

@@ -1,0 +1,144 @@
+//! R48: what signals do, and how a ringway ends.
+
+use std::time::Duration;
+
+use crate::harness::bytes::Key;
+use crate::harness::{Backend, End, Listener, PATIENCE, Peer, Ringway, metrics, timed, wait_until};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A ringway and a session of it that has moved bytes.
+fn serving(grace: &str) -> (Ringway, Listener, Peer, Peer) {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).process(&format!("shutdown_grace = \"{grace}\"")).start();
+    let mut client = ringway.connect();
+    let mut server = listener.accept();
+    client.send(b"request");
+    server.expect(b"request");
+    (ringway, listener, client, server)
+}
+
+fn drain(ringway: &Ringway, signal: i32) {
+    ringway.signal(signal);
+    wait_until("it drains", || metrics::get(ringway.admin(), "/ready").0 == 503);
+    wait_until("new connections are refused", || Peer::try_connect(ringway.address()).is_err());
+}
+
+#[test]
+fn term_and_int_let_sessions_finish_and_take_no_new_ones() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let (ringway, _listener, mut client, mut server) = serving("10s");
+        assert_eq!(metrics::get(ringway.admin(), "/ready").0, 200);
+        drain(&ringway, signal);
+        assert_eq!(metrics::get(ringway.admin(), "/live").0, 200);
+        let key = Key::to_client(1);
+        let sender = std::thread::spawn(move || {
+            server.send_keyed(key, 0, 3_000_000);
+            server.finish();
+            server
+        });
+        assert_eq!(client.drain_keyed(key, 0), (3_000_000, End::Fin));
+        drop(sender.join().unwrap());
+        drop(client);
+        let (took, status) = timed(|| ringway.wait(PATIENCE));
+        assert_eq!(status.code(), Some(0));
+        assert!(took < 1000 * MS, "{took:?} after the last session");
+    }
+}
+
+#[test]
+fn sessions_left_over_at_the_end_of_the_grace_are_reset() {
+    let (ringway, _listener, mut client, mut server) = serving("600ms");
+    let (took, status) = timed(|| {
+        ringway.signal(libc::SIGTERM);
+        assert_eq!((client.end(), server.end()), (End::Reset, End::Reset));
+        ringway.wait(PATIENCE)
+    });
+    assert_eq!(status.code(), Some(0));
+    assert!(took >= 590 * MS && took < 1600 * MS, "{took:?}");
+}
+
+#[test]
+fn a_second_signal_resets_what_is_left_and_exits_at_once() {
+    for (first, second) in [(libc::SIGTERM, libc::SIGTERM), (libc::SIGTERM, libc::SIGINT), (libc::SIGINT, libc::SIGINT)]
+    {
+        let (ringway, _listener, mut client, mut server) = serving("30s");
+        drain(&ringway, first);
+        assert!(client.is_silent_for(100 * MS));
+        let (took, status) = timed(|| {
+            ringway.signal(second);
+            assert_eq!((client.end(), server.end()), (End::Reset, End::Reset));
+            ringway.wait(PATIENCE)
+        });
+        assert_eq!(status.code(), Some(0));
+        assert!(took < 1000 * MS, "{took:?}");
+    }
+}
+
+#[test]
+fn without_sessions_term_exits_at_once() {
+    let backend = Backend::echo();
+    let ringway = Ringway::before([backend.address()]).start();
+    let (took, ()) = timed(|| ringway.stop());
+    assert!(took < 1000 * MS, "{took:?}");
+}
+
+#[test]
+fn without_grace_term_resets_at_once() {
+    let (ringway, _listener, mut client, mut server) = serving("0s");
+    ringway.signal(libc::SIGTERM);
+    assert_eq!((client.end(), server.end()), (End::Reset, End::Reset));
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+}
+
+/// A shutdown is not a reason to lose a client that waits for its backend.
+#[test]
+fn a_session_that_is_connecting_when_term_comes_is_served() {
+    let mut hole = crate::harness::backend::BlackHole::new();
+    let ringway = Ringway::before([hole.listener.address()]).pool("connect_timeout = \"10s\"").start();
+    let mut client = ringway.connect();
+    ringway.wait_metrics("it is connecting", |metrics| metrics.count("backend_connections", &[]) == 1);
+    ringway.signal(libc::SIGTERM);
+    hole.open();
+    let mut server = hole.listener.accept();
+    server.send(b"late");
+    drop(server);
+    assert_eq!(client.drain(), (b"late".to_vec(), End::Fin));
+    drop(client);
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn hup_usr1_and_pipe_do_not_disturb_sessions() {
+    let (ringway, listener, mut client, mut server) = serving("10s");
+    for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGPIPE] {
+        ringway.signal(signal);
+        std::thread::sleep(50 * MS);
+        server.send(b"still here");
+        client.expect(b"still here");
+        let mut other = ringway.connect();
+        listener.accept().send(b"and you, too");
+        other.expect(b"and you, too");
+    }
+    drop((client, server));
+    ringway.stop();
+}
+
+/// R49: a ringway that was killed can start again at once, at the same addresses.
+#[test]
+fn after_a_kill_it_starts_again_at_once() {
+    let backend = Backend::named("hi");
+    let folder = tempfile::tempdir().unwrap();
+    let ip = crate::harness::address::own_ip();
+    let bind = format!("[\"{ip}:7000\", \"unix:{}\"]", folder.path().join("s").display());
+    let plan = || Ringway::before([backend.address()]).bind(&bind);
+    for _ in 0..3 {
+        let ringway = plan().start();
+        let mut client = Peer::connect(&format!("{ip}:7000"));
+        client.expect(b"hi");
+        let mut other = Peer::connect(&format!("unix:{}", folder.path().join("s").display()));
+        other.expect(b"hi");
+        ringway.signal(libc::SIGKILL);
+        assert_eq!(ringway.wait(PATIENCE).code(), None);
+    }
+}
