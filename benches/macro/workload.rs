@@ -43,11 +43,13 @@ const fn line(name: &'static str, title: &'static str, measure: Measure, bar: f6
 }
 
 /// All, in the order of the table.
-pub const ALL: [Workload; 10] = [
+pub const ALL: [Workload; 12] = [
     line("bulk1", "bulk to the backend, 1 flow", Measure::Bytes, 1.0, 1.2),
     line("bulk32", "bulk to the backend, 32 flows", Measure::Bytes, 1.0, 1.2),
     line("down1", "bulk to the client, 1 flow", Measure::Bytes, 1.0, 1.2),
     line("down32", "bulk to the client, 32 flows", Measure::Bytes, 1.0, 1.2),
+    line("rr1", "64 B round trips, 1 session", Measure::Operations, 1.0, 1.05),
+    line("rr8", "64 B round trips, 8 sessions", Measure::Operations, 1.0, 1.05),
     line("rr64", "64 B round trips, 64 sessions", Measure::Operations, 1.05, 1.10),
     line("rr1000", "64 B round trips, 1000 sessions", Measure::Operations, 1.10, 1.25),
     line("rr16k", "16 KiB round trips, 64 sessions", Measure::Operations, 1.05, 1.10),
@@ -85,6 +87,8 @@ impl Workload {
             "bulk32" => flows(32, Toward::Backend),
             "down1" => flows(1, Toward::Client),
             "down32" => flows(32, Toward::Client),
+            "rr1" => trips(1, 64),
+            "rr8" => trips(8, 64),
             "rr64" => trips(64, 64),
             "rr1000" => trips(1000, 64),
             "rr16k" => trips(64, 16 << 10),

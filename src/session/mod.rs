@@ -175,11 +175,6 @@ impl Session {
         self.state == State::Relaying
     }
 
-    /// Whether bytes go to `side` through a pipe.
-    pub fn is_splicing_to(&self, side: Side) -> bool {
-        self.relay.is_splicing(side.peer())
-    }
-
     /// Whether it has ended and only waits for the kernel.
     pub fn is_ending(&self) -> bool {
         matches!(self.state, State::Closing | State::Closed)

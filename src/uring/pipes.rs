@@ -96,8 +96,16 @@ impl Pipes {
     }
 
     /// Moves up to `len` bytes from a pipe into a socket.
+    ///
+    /// A splice that moved something before it met an error reports what it moved, and the error is gone (fs/splice.c,
+    /// `splice_to_socket`): the next receive would say 0, as after a FIN. So whoever takes less than was offered is
+    /// asked whether the connection is still there.
     pub fn drain(&self, id: PipeId, to: Fd, len: u32) -> Moved {
-        self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(pipe.read, to, len))
+        let Some(pipe) = self.pipe(id) else { return Moved::Failed(libc::EBADF) };
+        match splice(pipe.read, to, len) {
+            Moved::Bytes(moved) if moved < len && super::socket::is_closed(to) => Moved::Failed(libc::ECONNRESET),
+            moved => moved,
+        }
     }
 
     fn pipe(&self, id: PipeId) -> Option<&Pipe> {

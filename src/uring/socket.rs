@@ -229,3 +229,34 @@ fn borrow(fd: Fd) -> std::os::fd::BorrowedFd<'static> {
 pub fn number(fd: &OwnedFd) -> Fd {
     Fd(fd.as_raw_fd())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_reset_is_told_from_a_fin_when_its_error_is_gone() {
+        let (mut ours, theirs) = pair();
+        let fd = Fd(ours.as_raw_fd());
+        assert!(!is_closed(fd));
+        SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(theirs);
+        assert!(ours.write_all(b"x").is_err() || ours.write_all(b"x").is_err());
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0, "the kernel reports a reset once");
+        assert!(is_closed(fd));
+
+        let (mut ours, theirs) = pair();
+        drop(theirs);
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+        assert!(!is_closed(Fd(ours.as_raw_fd())));
+    }
+}

@@ -7,9 +7,9 @@ use crate::base::side::Side;
 use crate::relay::{self, End};
 use crate::session::{ConnectError, Event};
 use crate::stats;
+use crate::uring::errno;
 use crate::uring::ring::Completion;
 use crate::uring::token::Operation;
-use crate::uring::{errno, socket};
 
 impl Worker {
     #[inline]
@@ -71,19 +71,11 @@ impl Worker {
                 let end = match self.end_of(result) {
                     // Cancelled by us and not by its session: see `silence`.
                     End::Cancelled if self.slots.get(key).is_some_and(|slot| !slot.session.is_ending()) => End::Starved,
-                    End::Eof if self.is_reset_in_disguise(key, side) => End::Failed(errno::ECONNRESET),
                     end => end,
                 };
                 self.relay(key, relay::Event::Ended { side, end });
             }
         }
-    }
-
-    /// A splice that had moved something when it met a reset says how much that was, and the kernel tells of the reset
-    /// but once: to the receive, the connection looks finished.
-    fn is_reset_in_disguise(&self, key: Key, side: Side) -> bool {
-        let Some(slot) = self.slots.get(key) else { return false };
-        slot.session.is_splicing_to(side) && slot.fd(side).is_some_and(socket::is_closed)
     }
 
     fn end_of(&mut self, result: i32) -> End {

@@ -156,12 +156,25 @@ impl World {
             assert!(!slot.session.is_ending(), "s{s} waits for its end, and nothing is in flight");
             if !slot.connected {
                 assert!(self.is_connecting(s) || slot.waits_for_descriptor, "s{s} waits for nothing");
+                let left = slot.error_told[0] || (slot.eof_told[0] && self.kernel.links[s][0].taken == 0);
+                assert!(!left || slot.connect_expired, "the client of s{s} has left, and it still connects");
                 continue;
             }
-            if slot.session.is_relaying() {
+            let (relaying, failed) = (slot.session.is_relaying(), slot.first_error);
+            if let Some(by) = failed {
+                self.check_read_on((s, by.peer()));
+            }
+            if relaying {
                 Side::BOTH.into_iter().for_each(|side| self.check_half_at_rest((s, side)));
             }
         }
+    }
+
+    /// The other side has failed. This one is read all the same, or it might never take in its last bytes.
+    fn check_read_on(&mut self, from: Half) {
+        let starved = self.starved.contains(&from);
+        let link = self.kernel.link(from);
+        assert!(starved || link.dead || link.rx.is_empty(), "{} bytes of {from:?} are left unread", link.rx.len());
     }
 
     fn check_half_at_rest(&mut self, from: Half) {
@@ -227,8 +240,12 @@ impl World {
         let now = self.kernel.now;
         let undelivered = self.undelivered(from);
         let slot = &self.slots[at.0];
-        let Some(since) = slot.flushing_since else { return };
-        if slot.first_error != Some(from.1) || slot.error_told == [true, true] || slot.ended_by.is_some() {
+        let since = slot.flushing_since.unwrap_or(now);
+        if slot.limit_came
+            || slot.first_error != Some(from.1)
+            || slot.error_told == [true, true]
+            || slot.ended_by.is_some()
+        {
             return;
         }
         let (quiet_ns, lifetime_end) = (slot.quiet_ns(), slot.lifetime_end().0);

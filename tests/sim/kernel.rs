@@ -229,7 +229,10 @@ impl Kernel {
             self.corners.reach(Corner::ConnectedAlthoughCancelled);
         }
         self.progress += 1;
-        let result = result.unwrap_or(Err(ConnectError::Timeout));
+        // The backend may refuse just when the connect is cancelled.
+        let refused = matches!(op.attempt, Attempt::Silence) && self.dice.one_in(4);
+        let error = if refused { ConnectError::Backend } else { ConnectError::Timeout };
+        let result = result.unwrap_or(Err(error));
         self.complete(at, Kind::Connect, Event::Connected(result), true);
         true
     }

@@ -33,6 +33,8 @@ pub struct Script {
     /// It rests after so many written bytes, for so long.
     pub write_pause: Option<(u64, u64)>,
     pub read_chunk: u64,
+    /// It reads nothing before it has written everything.
+    pub reads_last: bool,
     /// It stops reading after so many received bytes, for so long.
     pub read_pause: Option<(u64, u64)>,
     pub finale: Finale,
@@ -76,6 +78,7 @@ impl Script {
             write_after: 0,
             write_pause: pause(dice),
             read_chunk: dice.between(30_000, 300_000),
+            reads_last: dice.one_in(12),
             read_pause: pause(dice),
             finale,
             finale_after_fin: dice.one_in(3),
@@ -160,6 +163,9 @@ impl Peer {
     /// What was read can be taken in although the connection is gone.
     pub fn wants_to_read(&self, now: Moment) -> bool {
         if self.reset_sent || self.vanished_at.is_some() || self.gone || now < self.read_at {
+            return false;
+        }
+        if self.script.reads_last && self.sent < self.script.total && !self.reset_arrived {
             return false;
         }
         let end_unseen = (self.reset_arrived && !self.reset_seen) || (self.fin_arrived && !self.fin_seen);

@@ -17,6 +17,8 @@ use crate::world::World;
 const EFFECTS_MAX: usize = 160;
 /// A stream that moved a byte so lately has more on its way.
 const FLOWING_NS: u64 = 100 * MS;
+/// Once to find nothing, once more because the poll says that there is something.
+const STALLS_MAX: u32 = 2;
 /// Events in a row that may move nothing.
 const IDLE_EVENTS_MAX: u32 = 300;
 
@@ -31,6 +33,9 @@ impl World {
         self.ensure_not_busy();
         let was = (self.slots[s].session.is_ending(), self.is_flushing(s));
         self.note(s, &event);
+        if !was.0 {
+            self.slots[s].limit_came = matches!(event, Event::Timer) && self.slots[s].session.is_relaying();
+        }
         self.slots[s].session.on(event, now, &mut self.effects);
         let mut count = 0;
         while let Some(effect) = self.effects.pop() {
@@ -78,10 +83,17 @@ impl World {
                     self.slots[s].active_at = now;
                 }
                 match event {
-                    relay::Event::Lent { half, .. } | relay::Event::Turn { half, .. } => {
+                    relay::Event::Turn { half, .. } => self.slots[s].spliced_at[half.index()] = now,
+                    relay::Event::Lent { half, .. } => {
                         self.slots[s].spliced_at[half.index()] = now;
+                        self.slots[s].splice_dry[half.index()] = false;
+                        self.slots[s].splice_stalls[half.index()] = 0;
                     }
-                    relay::Event::Ended { side, end: End::Eof } => self.slots[s].eof_told[side.index()] = true,
+                    relay::Event::Ended { side, end: End::Eof } => {
+                        self.slots[s].ended[side.index()] = true;
+                        // After a reset, 0 is no FIN.
+                        self.slots[s].eof_told[side.index()] = self.kernel.link((s, side)).fin_arrived;
+                    }
                     relay::Event::Ended { side, end: End::Failed(_) } => self.note_failure(s, side),
                     relay::Event::Sent { side, moved: Moved::Failed(_) } => self.note_failure(s, side),
                     relay::Event::Filled { half, moved: Moved::Failed(_) } => self.note_failure(s, half),
@@ -218,7 +230,7 @@ impl World {
 
     fn recv(&mut self, at: Half, credit: u32) {
         self.ensure_usable(at);
-        assert!(!self.slots[at.0].eof_told[at.1.index()], "a receive on {at:?} after its end");
+        assert!(!self.slots[at.0].ended[at.1.index()], "a receive on {at:?} after its end");
         assert!(self.kernel.pipes.lent_to(at).is_none(), "a receive on {at:?} beside splice");
         let held = self.undelivered(at);
         assert!((1..=CREDIT).contains(&credit), "credit of {credit}");
@@ -247,7 +259,25 @@ impl World {
     fn fill(&mut self, half: Half, pipe: PipeId, len: u32) -> relay::Event {
         self.ensure_usable(half);
         assert!(!self.kernel.link(half).busy[Kind::Recv as usize], "splice beside a receive");
-        relay::Event::Filled { half: half.1, moved: self.kernel.fill(half, pipe, len) }
+        let moved = self.kernel.fill(half, pipe, len);
+        if let Moved::Bytes(len) = moved {
+            assert!(len <= self.budget, "a half takes more than its turn");
+            self.budget -= len;
+        }
+        self.ensure_splice_gives_up(half, moved);
+        relay::Event::Filled { half: half.1, moved }
+    }
+
+    /// Splice tells neither a FIN from nothing nor urgent data from nothing: whoever goes on asking waits for ever.
+    fn ensure_splice_gives_up(&mut self, half: Half, moved: Moved) {
+        let link = self.kernel.link(half);
+        let stalled = moved == Moved::WouldBlock && link.urgent_at == Some(link.taken);
+        let slot = &mut self.slots[half.0];
+        let index = half.1.index();
+        assert!(!slot.splice_dry[index], "splice is asked again after its end");
+        slot.splice_dry[index] = matches!(moved, Moved::Bytes(0) | Moved::Failed(_));
+        slot.splice_stalls[index] = if stalled { slot.splice_stalls[index] + 1 } else { 0 };
+        assert!(slot.splice_stalls[index] <= STALLS_MAX, "urgent data stalls a half");
     }
 
     fn poll(&mut self, at: Half, kind: Kind) {

@@ -38,6 +38,8 @@ pub struct Slot {
     pub last_error: Option<ConnectError>,
     /// Last told that a byte moved, or entered a state.
     pub active_at: Moment,
+    /// By side: it was told of a receive that brought no bytes, and of a FIN that was one.
+    pub ended: [bool; 2],
     pub eof_told: [bool; 2],
     pub error_told: [bool; 2],
     pub first_error: Option<Side>,
@@ -48,10 +50,15 @@ pub struct Slot {
     pub killed_while_flushing: bool,
     /// By half: when its pipe was lent, or something went through.
     pub spliced_at: [Moment; 2],
+    /// By half: splice has come to an end, and calls in a row that urgent data has stalled.
+    pub splice_dry: [bool; 2],
+    pub splice_stalls: [u32; 2],
     /// When its timer came last: which half had bytes undelivered (a send in flight may have delivered them since),
     /// and whether bytes flowed.
     pub open_at_timer: [bool; 2],
     pub flowing_at_timer: bool,
+    /// The last event before it began to end was its timer, while bytes could move.
+    pub limit_came: bool,
     pub kept_alive: bool,
     /// Why it was ended from outside, if it had not ended before.
     pub ended_by: Option<Who>,
@@ -68,6 +75,8 @@ pub struct World {
     pub starved: VecDeque<(usize, Side)>,
     pub idle_events: u32,
     pub seen_progress: u64,
+    /// Bytes that the half whose turn it is may still move.
+    pub budget: u32,
     steps: u64,
     /// Times in a row that only a timer went on.
     sleeps: u64,
@@ -96,6 +105,7 @@ impl World {
             starved: VecDeque::new(),
             idle_events: 0,
             seen_progress: 0,
+            budget: 0,
             steps: 0,
             sleeps: 0,
         };
@@ -281,7 +291,8 @@ impl World {
         self.dispatch_all();
         self.feed_starved();
         if let Some((s, half)) = self.ready.pop_front() {
-            let budget = self.kernel.dice.pick(&[1 << 20, 4 << 20]);
+            let budget = self.kernel.dice.pick(&[100_000, 1 << 20, 4 << 20]);
+            self.budget = budget;
             self.tell(s, Event::Relay(relay::Event::Turn { half, budget }));
         }
         while let Some(s) = self.wheel.expire(self.kernel.now) {
@@ -344,6 +355,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         no_backend: false,
         last_error: None,
         active_at: now,
+        ended: [false; 2],
         eof_told: [false; 2],
         error_told: [false; 2],
         first_error: None,
@@ -352,8 +364,11 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         flushing_since: None,
         killed_while_flushing: false,
         spliced_at: [now; 2],
+        splice_dry: [false; 2],
+        splice_stalls: [0; 2],
         open_at_timer: [false; 2],
         flowing_at_timer: false,
+        limit_came: false,
         kept_alive: false,
         ended_by: None,
         kill_at: kill.then(|| (dice.size(3000), dice.pick(&[Who::Killed, Who::Down]))),
