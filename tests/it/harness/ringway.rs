@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ pub struct Ringway {
     process: Process,
     address: String,
     admin: String,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     ended: bool,
 }
 
@@ -81,6 +80,11 @@ impl Plan {
         let mut check = "type = \"tcp\"\ninterval = \"50ms\"\nfast_interval = \"50ms\"\n".to_string();
         let _ = write!(check, "down_interval = \"50ms\"\nrise = {rise}\nfall = {fall}\n");
         Plan { check, ..self }
+    }
+
+    /// A line for `[pools.main.check]`.
+    pub fn check(self, line: &str) -> Plan {
+        Plan { check: self.check + line + "\n", ..self }
     }
 
     /// Another backend, with further keys.
@@ -134,7 +138,7 @@ impl Plan {
         let is_ready = ready.is_some() && process.is_running();
         assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), self.to_toml());
         let (address, admin) = (self.address(), format!("{}:7001", self.ip));
-        Ringway { process, address, admin, folder, ended: false }
+        Ringway { process, address, admin, _folder: folder, ended: false }
     }
 }
 
@@ -163,11 +167,6 @@ impl Ringway {
 
     pub fn admin(&self) -> &str {
         &self.admin
-    }
-
-    /// A folder of its own, removed with it.
-    pub fn folder(&self) -> PathBuf {
-        self.folder.path().to_path_buf()
     }
 
     pub fn process(&self) -> &Process {
