@@ -101,24 +101,58 @@ fn a_folder_that_is_not_ours_is_named() {
     set_mode(&config_file, 0o644);
     // SAFETY: a plain call.
     if unsafe { libc::geteuid() } == 0 {
-        let Some(program) = program_for_everybody(file.path()) else { return };
-        command = Command::new(program);
+        command = Command::new(program_for_everybody(file.path()));
         command.args(["run", "-c"]).arg(&config_file).uid(65534).gid(65534);
     }
     refused(command, &["front", "not allowed", "writable"]);
 }
 
 /// The built program may lie where only its owner can go.
-fn program_for_everybody(folder: &Path) -> Option<std::path::PathBuf> {
+fn program_for_everybody(folder: &Path) -> std::path::PathBuf {
     let copy = folder.join("ringway");
     std::fs::copy(env!("CARGO_BIN_EXE_ringway"), &copy).unwrap();
     set_mode(&copy, 0o755);
-    Some(copy)
+    copy
 }
 
 fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Rings are locked memory, which only root may have without limit.
+#[test]
+fn too_little_locked_memory_is_named() {
+    // SAFETY: a plain call.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("skipped: only root can become somebody else");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    set_mode(folder.path(), 0o755);
+    let file = folder.path().join("ringway.toml");
+    plan().command(&file);
+    let mut command = Command::new(program_for_everybody(folder.path()));
+    command.args(["run", "-c"]).arg(&file).uid(65534).gid(65534);
+    let no_memory = || {
+        let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel reads one rlimit.
+        match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: setrlimit may be called between fork and exec.
+    unsafe { command.pre_exec(no_memory) };
+    refused(command, &["LimitMEMLOCK"]);
+}
+
+#[test]
+fn the_log_may_be_json() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).more("[log]\nformat = \"json\"").start();
+    let log = ringway.process().output();
+    assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
 }
 
 /// As container runtimes do it.

@@ -77,6 +77,24 @@ fn no_kind_of_traffic_makes_the_kernel_start_threads() {
     assert_eq!(ringway.metrics().count("worker_kernel_threads", &[]), 0);
 }
 
+/// `busy_poll` spins for a moment before a worker sleeps; it changes nothing else.
+#[test]
+fn workers_that_spin_serve_as_well() {
+    let echo = Backend::echo();
+    let ringway = Ringway::before([echo.address()]).process("busy_poll = \"50us\"").start();
+    let (mut client, key) = (ringway.connect(), Key::to_backend(1));
+    for round in 0..100 {
+        client.send_keyed(key, round * 100, 100);
+        client.expect_keyed(key, round * 100, 100);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let before = ringway.process().cpu_time();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(ringway.process().cpu_time() - before <= Duration::from_millis(50), "it sleeps in the end");
+    client.send_keyed(key, 10_000, 100);
+    client.expect_keyed(key, 10_000, 100);
+}
+
 /// Nothing to do costs nothing: no worker spins, whatever its sessions have done before.
 #[test]
 fn an_idle_ringway_uses_no_cpu() {

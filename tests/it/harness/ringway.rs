@@ -134,7 +134,7 @@ impl Plan {
         let folder = tempfile::tempdir().unwrap();
         let command = &mut self.command(&folder.path().join("ringway.toml"));
         let mut process = Process::start(command);
-        let ready = wait_for(PATIENCE, || process.output().contains(" ready") || !process.is_running());
+        let ready = wait_for(PATIENCE, || is_ready(&process.output()) || !process.is_running());
         let is_ready = ready.is_some() && process.is_running();
         assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), self.to_toml());
         let (address, admin) = (self.address(), format!("{}:7001", self.ip));
@@ -255,6 +255,11 @@ impl Drop for Ringway {
             self.assert_sound();
         }
     }
+}
+
+/// In either format of the log.
+fn is_ready(log: &str) -> bool {
+    log.contains(" ready ") || log.contains("\"ready\"")
 }
 
 /// For a command that is not started yet.
