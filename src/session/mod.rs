@@ -175,6 +175,11 @@ impl Session {
         self.state == State::Relaying
     }
 
+    /// Whether a connect is in flight that nobody has given up.
+    pub fn is_connecting(&self) -> bool {
+        self.state == State::Connecting && self.connect_in_flight && !self.connect_expired
+    }
+
     /// Whether it has ended and only waits for the kernel.
     pub fn is_ending(&self) -> bool {
         matches!(self.state, State::Closing | State::Closed)

@@ -114,7 +114,11 @@ impl Worker {
             stats.pools.get(pool.index()).connect_ns.record_ns(took_ns);
             Ok(())
         } else {
-            let (error, reason) = classify(-result);
+            let (error, reason) = match self.is_connecting(key) {
+                // Cancelled, and not by the session: the backend went down meanwhile.
+                true if result == -errno::ECANCELED => (ConnectError::Backend, stats::ConnectError::Other),
+                _ => classify(-result),
+            };
             // A connect that the session itself cancelled: because of its time-out, or because the client left.
             if reason != stats::ConnectError::Timeout || self.has_expired(key) {
                 stats.backends.get(backend.index()).connect_failed(reason);
@@ -122,6 +126,10 @@ impl Worker {
             Err(error)
         };
         self.tell(key, Event::Connected(answer));
+    }
+
+    fn is_connecting(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.session.is_connecting())
     }
 
     fn has_expired(&self, key: Key) -> bool {

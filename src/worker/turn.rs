@@ -21,6 +21,7 @@ use crate::uring::pipes::Pipes;
 use crate::uring::ring::{Completion, Ring, Wait};
 use crate::uring::socket::Destination;
 use crate::uring::system;
+use crate::uring::token::Operation;
 
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
@@ -215,7 +216,12 @@ impl Worker {
         let phase = reader.phase;
         drop(reader);
         for key in ended {
-            self.tell(key, Event::End(crate::base::termination::Who::Down));
+            if self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) {
+                // No byte has moved: another backend may have it.
+                self.ring.cancel(key.token(Operation::Connect));
+            } else {
+                self.tell(key, Event::End(crate::base::termination::Who::Down));
+            }
         }
         self.enter_phase(phase);
         self.stats().worker.generation.set(self.generation);

@@ -111,3 +111,18 @@ fn a_backend_that_starts_down_waits_for_its_first_check() {
     }
     assert_eq!(ringway.metrics().count("backend_up", &[]), 1, "the other one has not answered");
 }
+
+/// No byte has moved yet, so nothing is lost by taking another one.
+#[test]
+fn a_session_that_is_connecting_to_a_backend_that_goes_down_gets_another_one() {
+    let (hole, backend) = (crate::harness::backend::BlackHole::new(), Backend::named("b"));
+    let ringway = Ringway::before([hole.listener.address(), backend.address()])
+        .checked(2, 2)
+        .check("timeout = \"400ms\"")
+        .pool("connect_timeout = \"20s\"")
+        .start();
+    let mut clients = [ringway.connect(), ringway.connect()];
+    let (took, ()) = timed(|| clients.iter_mut().for_each(|client| client.expect(b"b")));
+    assert!(took > 200 * MS && took < 2000 * MS, "{took:?}: as soon as the check has failed");
+    assert_eq!(ringway.metrics().count("pool_retries_total", &[]), 1);
+}
