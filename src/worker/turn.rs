@@ -45,6 +45,8 @@ pub struct Worker {
     pub(super) starved: VecDeque<(Key, Side)>,
     /// Where each backend is, by its id, as of the table that was seen last.
     pub(super) destinations: Vec<Option<Box<Destination>>>,
+    /// As of the table before: connects of this turn, which the kernel has not seen yet, refer to them.
+    retired_destinations: Vec<Option<Box<Destination>>>,
     pub(super) reader: Reader,
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,
@@ -72,6 +74,7 @@ impl Worker {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             destinations: Vec::new(),
+            retired_destinations: Vec::new(),
             reader: shared.cell.reader(),
             index: spec.index,
             now,
@@ -207,7 +210,8 @@ impl Worker {
         let address = |backend: &Option<crate::snapshot::table::BackendEntry>| {
             Some(Box::new(Destination::new(&backend.as_ref()?.address).ok()?))
         };
-        self.destinations = reader.backends.iter().map(address).collect();
+        let destinations = reader.backends.iter().map(address).collect();
+        self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
         let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
         let ended = match down.is_empty() {
             true => Vec::new(),
