@@ -126,3 +126,20 @@ fn a_session_that_is_connecting_to_a_backend_that_goes_down_gets_another_one() {
     assert!(took > 200 * MS && took < 2000 * MS, "{took:?}: as soon as the check has failed");
     assert_eq!(ringway.metrics().count("pool_retries_total", &[]), 1);
 }
+
+/// Each first check of these backends publishes a table, while clients are being connected.
+#[test]
+fn clients_that_come_while_tables_change_are_served() {
+    for _ in 0..4 {
+        let backend = Backend::named("hi");
+        let dead: Vec<String> = (0..25).map(|_| crate::harness::address::refusing()).collect();
+        let addresses = dead.iter().map(String::as_str).chain([backend.address()]);
+        let ringway = Ringway::before(addresses).checked(2, 2).pool("connect_attempts = 26").start();
+        for _ in 0..40 {
+            ringway.connect().expect(b"hi");
+        }
+        ringway.wait_idle();
+        let errors = ringway.metrics().by("backend_connect_errors_total", "reason");
+        assert!(errors.iter().all(|(reason, count)| reason == "refused" || *count == 0), "{errors:?}");
+    }
+}
