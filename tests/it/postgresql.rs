@@ -184,6 +184,8 @@ fn pgbench_runs_through_it_and_a_cluster_is_killed_and_comes_back() {
     assert_clean(&run(&mut pgbench(&bin, at, &["-S", "-n", "-C", "-c", "2", "-t", "40"])));
     assert!(sessions_of(&ringway, "a").abs_diff(sessions_of(&ringway, "b")) <= 1, "in turn");
 
+    // A server process that has not left yet would be cut.
+    ringway.wait_idle();
     clusters[1].kill();
     // Every connection from now on finds the other one, before and after the checks have noticed.
     assert_clean(&run(&mut pgbench(&bin, at, &["-S", "-n", "-C", "-c", "2", "-t", "40"])));
