@@ -31,7 +31,7 @@ need shellcheck shellcheck
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "setup.sh: these are missing, and tests that need them will be left out:$missing" >&2
+    echo "setup.sh: these are missing, and tests that need them will fail:$missing" >&2
     echo "setup.sh: run it as root on Debian, or install them yourself" >&2
     exit 0
 fi

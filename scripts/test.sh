@@ -2,7 +2,7 @@
 # Runs every test. Words are passed on: `scripts/test.sh --test cli`.
 #
 # As root on Debian it first installs the real servers that some tests use (scripts/setup.sh). Without them those tests
-# say that they are left out.
+# fail and name the package, unless RINGWAY_TEST_WITHOUT_PROGRAMS is set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
