@@ -88,6 +88,12 @@ impl Counts {
         self.process.connections.load(Relaxed)
     }
 
+    /// The turn that is next in `pool`, without taking it: for another attempt of a session that had its turn.
+    #[inline]
+    pub fn next_turn(&self, pool: PoolId) -> u64 {
+        self.pools.get(pool.index()).position.load(Relaxed)
+    }
+
     /// The next turn of `pool`: each number goes to one caller, over all workers.
     #[inline]
     pub fn turn(&self, pool: PoolId) -> u64 {

@@ -65,13 +65,16 @@ impl Picker {
     /// `None` exactly when every candidate was tried. `key` matters to `consistent_hash` alone.
     #[inline]
     pub fn pick(&self, key: u64, pool: PoolId, counts: &Counts, tried: &[BackendId]) -> Option<BackendId> {
+        // A session has one turn, however many attempts it makes: otherwise, of two backends, every session would meet the
+        // dead one first.
+        let turn = || if tried.is_empty() { counts.turn(pool) } else { counts.next_turn(pool) };
         match &self.policy {
             Policy::RoundRobin(policy) => {
-                let picked = policy.pick(counts.turn(pool), tried)?;
+                let picked = policy.pick(turn(), tried)?;
                 counts.opened(picked);
                 Some(picked)
             }
-            Policy::LeastConn(policy) => policy.pick(counts.turn(pool), counts, tried),
+            Policy::LeastConn(policy) => policy.pick(turn(), counts, tried),
             Policy::ConsistentHash(policy) => {
                 let picked = policy.pick(key, tried)?;
                 counts.opened(picked);

@@ -168,3 +168,20 @@ fn removing_one_of_many_backends_moves_little_more_than_its_own_keys() {
     }
     assert!(moved < owned * 3 / 2, "{moved} moved, {owned} had to");
 }
+
+#[test]
+fn another_attempt_takes_no_turn_of_its_own() {
+    let counts = Counts::new();
+    let candidates = ["dead", "alive"].iter().zip(0..);
+    let candidates: Vec<_> = candidates.map(|(name, id)| Candidate { id: BackendId(id), name, weight: 1 }).collect();
+    let picker = Picker::new(Kind::RoundRobin, &candidates);
+    let mut first = [0, 0];
+    for _ in 0..100 {
+        let picked = picker.pick(0, POOL, &counts, &[]).unwrap();
+        first[picked.index()] += 1;
+        if picked == BackendId(0) {
+            assert_eq!(picker.pick(0, POOL, &counts, &[picked]), Some(BackendId(1)));
+        }
+    }
+    assert_eq!(first, [50, 50]);
+}
