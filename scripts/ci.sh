@@ -31,6 +31,12 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
 step tests
 scripts/test.sh --locked
 
+step tests as on a kernel before 6.17
+RINGWAY_WITHOUT=recv_credit scripts/test.sh --locked --test it
+
+step tests with receive buffers that become inaccessible
+scripts/test.sh --locked --features paranoid --test it
+
 step benchmarks, one short run
 cargo test --quiet --locked --benches
 

@@ -359,11 +359,6 @@ impl Relay {
         self.half(side).has_received()
     }
 
-    /// Whether what `side` sends goes through a pipe.
-    pub fn is_splicing(&self, side: Side) -> bool {
-        self.half(side).is_splicing()
-    }
-
     /// Whether a half has a pipe, which should be looked after with [`Event::Reclaim`].
     pub fn has_pipe(&self) -> bool {
         self.halves.iter().any(Half::is_splicing)

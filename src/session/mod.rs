@@ -175,9 +175,9 @@ impl Session {
         self.state == State::Relaying
     }
 
-    /// Whether bytes go to `side` through a pipe.
-    pub fn is_splicing_to(&self, side: Side) -> bool {
-        self.relay.is_splicing(side.peer())
+    /// Whether a connect is in flight that nobody has given up.
+    pub fn is_connecting(&self) -> bool {
+        self.state == State::Connecting && self.connect_in_flight && !self.connect_expired
     }
 
     /// Whether it has ended and only waits for the kernel.

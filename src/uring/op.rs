@@ -60,7 +60,7 @@ impl Ring {
     }
 
     /// Connects. The kernel copies the address when the operation is submitted, so `to` must live until the next
-    /// [`Ring::enter`]; addresses of backends live as long as the worker.
+    /// [`Ring::enter`]; see `Worker::retired_destinations`.
     pub fn connect(&mut self, fd: Fd, to: &Destination, token: Token) {
         let entry = opcode::Connect::new(types::Fd(fd.0), to.as_ptr().cast(), to.len()).build().user_data(token.pack());
         self.push(&entry);

@@ -103,7 +103,7 @@ impl Pipes {
     pub fn drain(&self, id: PipeId, to: Fd, len: u32) -> Moved {
         let Some(pipe) = self.pipe(id) else { return Moved::Failed(libc::EBADF) };
         match splice(pipe.read, to, len) {
-            Moved::Bytes(moved) if moved < len && super::socket::is_reset(to) => Moved::Failed(libc::ECONNRESET),
+            Moved::Bytes(moved) if moved < len && super::socket::is_closed(to) => Moved::Failed(libc::ECONNRESET),
             moved => moved,
         }
     }

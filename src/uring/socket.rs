@@ -176,17 +176,6 @@ pub fn unsent(fd: Fd) -> u32 {
     if result == 0 { bytes.max(0) as u32 } else { 0 }
 }
 
-/// Whether a TCP connection that we have not finished is gone: after a FIN of the peer it would be in CLOSE_WAIT.
-pub fn is_reset(fd: Fd) -> bool {
-    const TCP_CLOSE: u8 = 7;
-    let mut state = 0u8;
-    let mut len: libc::socklen_t = 1;
-    // SAFETY: the kernel writes at most `len` bytes, and the state is the first one of `struct tcp_info`.
-    let result =
-        unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
-    result == 0 && state == TCP_CLOSE
-}
-
 /// Closes a descriptor at once, for places that have no ring.
 pub fn close(fd: Fd) {
     // SAFETY: the descriptor is the caller's, and used no more.
@@ -258,16 +247,16 @@ mod tests {
     fn a_reset_is_told_from_a_fin_when_its_error_is_gone() {
         let (mut ours, theirs) = pair();
         let fd = Fd(ours.as_raw_fd());
-        assert!(!is_reset(fd));
+        assert!(!is_closed(fd));
         SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
         drop(theirs);
         assert!(ours.write_all(b"x").is_err() || ours.write_all(b"x").is_err());
         assert_eq!(ours.read(&mut [0]).unwrap(), 0, "the kernel reports a reset once");
-        assert!(is_reset(fd));
+        assert!(is_closed(fd));
 
         let (mut ours, theirs) = pair();
         drop(theirs);
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
-        assert!(!is_reset(Fd(ours.as_raw_fd())));
+        assert!(!is_closed(Fd(ours.as_raw_fd())));
     }
 }

@@ -109,7 +109,7 @@ impl Worker {
             self.ring.close(fd);
             return;
         }
-        let Some(other) = self.less_loaded() else {
+        let Some(other) = self.less_loaded(listener) else {
             self.shared.add_load(self.index);
             self.admit(fd, listener);
             return;
@@ -122,9 +122,9 @@ impl Worker {
 
     /// The less loaded of two other workers, if this one has clearly more to do. The kernel spreads connections evenly
     /// only on average; a few long ones could all land on one worker.
-    fn less_loaded(&mut self) -> Option<Other> {
+    fn less_loaded(&mut self, listener: ListenerId) -> Option<Other> {
         let workers = self.shared.workers();
-        if !(2..=WORKERS_MAX).contains(&workers) {
+        if workers < 2 || listener.0 >> LISTENER_BITS != 0 {
             return None;
         }
         let own = self.shared.load(self.index) + 1;
@@ -277,19 +277,21 @@ struct Other {
     ring: Fd,
 }
 
-/// More workers than this do not hand connections over: their number must fit into a token.
-const WORKERS_MAX: usize = 256;
+/// Bits of a token for the listener of a connection that comes back; the rest of the generation is for the worker.
+/// Connections of listeners beyond are not handed over.
+const LISTENER_BITS: u32 = 14;
 
 /// Says where a connection comes from, if the other worker could not be told of it: all that is needed to serve it
 /// here after all.
 fn undelivered(fd: Fd, listener: ListenerId, worker: usize) -> Token {
-    let generation = (worker as u32) << 16 | (listener.0 & 0xffff);
+    let generation = (worker as u32) << LISTENER_BITS | listener.0;
     Token { operation: Operation::HandOverFailed, generation, index: fd.0 as u32 }
 }
 
 /// The inverse of [`undelivered`].
 fn returned(token: Token) -> (Fd, ListenerId, usize) {
-    (Fd(token.index as i32), ListenerId(token.generation & 0xffff), (token.generation >> 16) as usize)
+    let listener = ListenerId(token.generation & ((1 << LISTENER_BITS) - 1));
+    (Fd(token.index as i32), listener, (token.generation >> LISTENER_BITS) as usize)
 }
 
 fn limits_of(limits: &crate::snapshot::table::Limits) -> Limits {
@@ -313,8 +315,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_comes_back_is_known() {
-        let token = undelivered(Fd(19_999), ListenerId(700), 255);
+        let token = undelivered(Fd(19_999), ListenerId(16_383), 1023);
         let token = Token::unpack(token.pack()).unwrap();
-        assert_eq!(returned(token), (Fd(19_999), ListenerId(700), 255));
+        assert_eq!(returned(token), (Fd(19_999), ListenerId(16_383), 1023));
     }
 }

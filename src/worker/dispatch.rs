@@ -7,9 +7,9 @@ use crate::base::side::Side;
 use crate::relay::{self, End};
 use crate::session::{ConnectError, Event};
 use crate::stats;
+use crate::uring::errno;
 use crate::uring::ring::Completion;
 use crate::uring::token::Operation;
-use crate::uring::{errno, socket};
 
 impl Worker {
     #[inline]
@@ -71,19 +71,11 @@ impl Worker {
                 let end = match self.end_of(result) {
                     // Cancelled by us and not by its session: see `silence`.
                     End::Cancelled if self.slots.get(key).is_some_and(|slot| !slot.session.is_ending()) => End::Starved,
-                    End::Eof if self.is_reset_in_disguise(key, side) => End::Failed(errno::ECONNRESET),
                     end => end,
                 };
                 self.relay(key, relay::Event::Ended { side, end });
             }
         }
-    }
-
-    /// A splice that had moved something when it met a reset says how much that was, and the kernel tells of the reset
-    /// but once: to the receive, the connection looks finished.
-    fn is_reset_in_disguise(&self, key: Key, side: Side) -> bool {
-        let Some(slot) = self.slots.get(key) else { return false };
-        slot.session.is_splicing_to(side) && slot.fd(side).is_some_and(socket::is_closed)
     }
 
     fn end_of(&mut self, result: i32) -> End {
@@ -122,7 +114,11 @@ impl Worker {
             stats.pools.get(pool.index()).connect_ns.record_ns(took_ns);
             Ok(())
         } else {
-            let (error, reason) = classify(-result);
+            let (error, reason) = match self.is_connecting(key) {
+                // Cancelled, and not by the session: the backend went down meanwhile.
+                true if result == -errno::ECANCELED => (ConnectError::Backend, stats::ConnectError::Other),
+                _ => classify(-result),
+            };
             // A connect that the session itself cancelled: because of its time-out, or because the client left.
             if reason != stats::ConnectError::Timeout || self.has_expired(key) {
                 stats.backends.get(backend.index()).connect_failed(reason);
@@ -130,6 +126,10 @@ impl Worker {
             Err(error)
         };
         self.tell(key, Event::Connected(answer));
+    }
+
+    fn is_connecting(&self, key: Key) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.session.is_connecting())
     }
 
     fn has_expired(&self, key: Key) -> bool {

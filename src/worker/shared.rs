@@ -1,6 +1,7 @@
 //! What the workers of a process share. Each item is one atomic, or never changes.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -12,11 +13,11 @@ use crate::uring::Fd;
 use crate::uring::features::Features;
 use crate::uring::system::Event;
 
-/// See the module.
-pub struct Shared {
+/// What a process gives all of its workers.
+pub struct Parts {
     /// The published table.
     pub cell: Arc<Cell>,
-    /// Where everything is counted.
+    /// Where everything is counted; as many workers as it has cells for.
     pub stats: Arc<Stats>,
     /// Open sessions of backends.
     pub counts: Arc<Counts>,
@@ -30,7 +31,21 @@ pub struct Shared {
     pub pipes_max: u16,
     /// Spin this long before sleeping.
     pub busy_poll_ns: u64,
+}
+
+/// See the module.
+pub struct Shared {
+    parts: Parts,
     peers: Box<[Peer]>,
+}
+
+impl Deref for Shared {
+    type Target = Parts;
+
+    #[inline]
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 /// What workers know of each other.
@@ -43,26 +58,6 @@ struct Peer {
     event: Event,
 }
 
-/// What [`Shared::new`] needs beyond what it makes.
-pub struct Parts {
-    /// See [`Shared::cell`].
-    pub cell: Arc<Cell>,
-    /// See [`Shared::stats`]; as many workers as it has cells for.
-    pub stats: Arc<Stats>,
-    /// See [`Shared::counts`].
-    pub counts: Arc<Counts>,
-    /// See [`Shared::clock`].
-    pub clock: Clock,
-    /// See [`Shared::features`].
-    pub features: Features,
-    /// See [`Shared::connections_max`].
-    pub connections_max: u64,
-    /// See [`Shared::pipes_max`].
-    pub pipes_max: u16,
-    /// See [`Shared::busy_poll_ns`].
-    pub busy_poll_ns: u64,
-}
-
 impl Shared {
     /// Fails if there is no descriptor left for the wake-ups.
     pub fn new(parts: Parts) -> io::Result<Shared> {
@@ -71,17 +66,7 @@ impl Shared {
             Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()? })
         };
         let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
-        Ok(Shared {
-            cell: parts.cell,
-            stats: parts.stats,
-            counts: parts.counts,
-            clock: parts.clock,
-            features: parts.features,
-            connections_max: parts.connections_max,
-            pipes_max: parts.pipes_max,
-            busy_poll_ns: parts.busy_poll_ns,
-            peers,
-        })
+        Ok(Shared { parts, peers })
     }
 
     /// Wakes every worker, so that it looks at the table.

@@ -21,6 +21,7 @@ use crate::uring::pipes::Pipes;
 use crate::uring::ring::{Completion, Ring, Wait};
 use crate::uring::socket::Destination;
 use crate::uring::system;
+use crate::uring::token::Operation;
 
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
@@ -44,6 +45,8 @@ pub struct Worker {
     pub(super) starved: VecDeque<(Key, Side)>,
     /// Where each backend is, by its id, as of the table that was seen last.
     pub(super) destinations: Vec<Option<Box<Destination>>>,
+    /// As of the table before: connects of this turn, which the kernel has not seen yet, refer to them.
+    retired_destinations: Vec<Option<Box<Destination>>>,
     pub(super) reader: Reader,
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,
@@ -71,6 +74,7 @@ impl Worker {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             destinations: Vec::new(),
+            retired_destinations: Vec::new(),
             reader: shared.cell.reader(),
             index: spec.index,
             now,
@@ -206,7 +210,8 @@ impl Worker {
         let address = |backend: &Option<crate::snapshot::table::BackendEntry>| {
             Some(Box::new(Destination::new(&backend.as_ref()?.address).ok()?))
         };
-        self.destinations = reader.backends.iter().map(address).collect();
+        let destinations = reader.backends.iter().map(address).collect();
+        self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
         let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
         let ended = match down.is_empty() {
             true => Vec::new(),
@@ -215,7 +220,12 @@ impl Worker {
         let phase = reader.phase;
         drop(reader);
         for key in ended {
-            self.tell(key, Event::End(crate::base::termination::Who::Down));
+            if self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) {
+                // No byte has moved: another backend may have it.
+                self.ring.cancel(key.token(Operation::Connect));
+            } else {
+                self.tell(key, Event::End(crate::base::termination::Who::Down));
+            }
         }
         self.enter_phase(phase);
         self.stats().worker.generation.set(self.generation);

@@ -73,7 +73,9 @@ fn small_messages_to_a_stopped_reader_take_little_memory() {
     });
     std::thread::sleep(STALLED);
     let grown = ringway.process().resident_bytes().saturating_sub(before);
-    assert!(grown < MIB, "ringway grew by {grown} bytes");
+    // Paranoid buffers stay away for a while after their release.
+    let spared = if cfg!(feature = "paranoid") { 4 * MIB } else { 0 };
+    assert!(grown < MIB + spared, "ringway grew by {grown} bytes");
     assert_eq!(client.drain_keyed(key, 100), (100 + 12 * MIB, End::Fin));
     drop(writer.join().unwrap());
 }

@@ -144,6 +144,29 @@ fn what_a_client_says_before_the_backend_is_there_is_kept() {
     }
 }
 
+/// R11 and R16: what was kept is for whoever takes the session in the end.
+#[test]
+fn what_a_client_says_while_a_backend_fails_goes_to_the_next_one() {
+    let (hole, listener) = (BlackHole::new(), Listener::new());
+    let ringway = Ringway::plan()
+        .backend("a", hole.listener.address(), "")
+        .backend("b", &refusing(), "")
+        .backend("c", listener.address(), "")
+        .pool("connect_timeout = \"300ms\"")
+        .start();
+    for number in 0..3 {
+        let (mut client, key) = (ringway.connect(), Key::to_backend(number));
+        client.send_keyed(key, 0, 30_000);
+        client.finish();
+        let mut server = listener.accept();
+        assert_eq!(server.drain_keyed(key, 0), (30_000, End::Fin));
+        server.send(b"ok");
+        drop(server);
+        assert_eq!(client.drain(), (b"ok".to_vec(), End::Fin));
+    }
+    ringway.expect_code("--", 3);
+}
+
 /// R20: the connect is cancelled, nothing leaks, and the backend never hears of it.
 #[test]
 fn clients_that_leave_while_connecting_leave_nothing_behind() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::bytes::Key;
-use crate::harness::{Backend, End, Peer, Ringway, timed};
+use crate::harness::{Backend, End, Peer, Ringway, median, timed, wait_until};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -25,13 +25,13 @@ fn clients_beyond_the_limit_wait_and_are_served_when_one_leaves() {
         let spent = ringway.process().cpu_time() - before;
         assert!(spent <= 50 * MS, "{spent:?} of CPU in 500 ms of waiting");
         let mut times = Vec::new();
-        for _ in 0..5 {
+        for more in 1..=5 {
             drop(served.remove(0));
-            let (took, client) = timed(|| next_served(&mut waiting));
-            times.push(took);
-            served.push(client);
+            let served_now = || backend.accepted() == 10 + more;
+            times.push(timed(|| wait_until("the next one is served", served_now)).0);
+            served.push(next_served(&mut waiting));
         }
-        let middle = crate::harness::median(times);
+        let middle = median(times);
         assert!(middle < 60 * MS, "{middle:?} after a slot was free");
         assert_eq!((backend.open(), backend.accepted()), (10, 15));
         for client in &mut served {
@@ -51,7 +51,7 @@ fn greeted(ringway: &Ringway) -> Peer {
 /// Whichever of them is greeted next.
 fn next_served(waiting: &mut Vec<Peer>) -> Peer {
     let mut found = None;
-    crate::harness::wait_until("the next one is served", || {
+    wait_until("the next one is greeted", || {
         found = waiting.iter_mut().position(|client| !client.is_silent_for(MS));
         found.is_some()
     });
@@ -115,7 +115,7 @@ fn bulk_streams_flow_without_pipes() {
     let backend = Backend::new(crate::harness::backend::source(20 << 20));
     let ringway = Ringway::before([backend.address()]).workers(1).start();
     let mut client = ringway.connect();
-    crate::harness::wait_until("the backend serves", || backend.open() == 1);
+    wait_until("the backend serves", || backend.open() == 1);
     ringway.metrics();
     let before = ringway.process().limit_descriptors(ringway.process().descriptor_limit_for(0));
     assert_eq!(client.drain_keyed(Key::to_client(0), 0), (20 << 20, End::Fin));

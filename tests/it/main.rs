@@ -7,21 +7,37 @@
 
 mod harness;
 
+/// IPv6, port ranges, unix sockets.
+mod addresses;
 /// A slow reader stops its own sender and nobody else.
 mod backpressure;
+/// Which backend a client gets.
+mod balance;
 /// The way to a backend, and to another one.
 mod connect;
+/// What `/metrics` says is what peers saw.
+mod counters;
 /// The end of one direction, and the other one going on.
 mod half_close;
+/// Checks, and what follows from them.
+mod health;
 /// Everything that was taken is given back.
 mod leaks;
 /// Too many connections, too few descriptors.
 mod limits;
+/// A real PostgreSQL.
+mod postgresql;
+/// A real Redis.
+mod redis;
 /// Bytes arrive in order, once, unchanged.
 mod relay;
 /// Streams that were cut short end in a reset.
 mod reset;
 /// Signals, and how a ringway ends.
 mod signals;
+/// Starts that are refused.
+mod startup;
 /// Sessions that end by themselves.
 mod timeout;
+/// Sessions on several workers.
+mod workers;

@@ -103,6 +103,33 @@ fn a_half_closed_session_has_a_limit_of_its_own() {
     wait_until("the backend sees it", || server.write_some(b"more").is_err());
 }
 
+/// Both connections of a session that lives on are probed by the kernel; how soon shows in its list of sockets.
+#[test]
+fn a_session_that_lives_on_is_kept_alive() {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).pool("keepalive = \"77s\"").start();
+    let _ends = (ringway.connect(), listener.accept());
+    let [front, back] = [ringway.address(), listener.address()].map(hex);
+    wait_until("the kernel probes both", || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let is_probed = |local: bool, address: &str| {
+            table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|fields| {
+                let is_ours = fields[if local { 1 } else { 2 }] == address && fields[3] == "01";
+                let (timer, ticks) = fields[5].split_once(':').unwrap_or_default();
+                let seconds = u64::from_str_radix(ticks, 16).unwrap_or(0) / 100;
+                is_ours && timer == "02" && (60..=77).contains(&seconds)
+            })
+        };
+        is_probed(true, &front) && is_probed(false, &back)
+    });
+}
+
+/// As `/proc/net/tcp` writes an address.
+fn hex(address: &str) -> String {
+    let address: std::net::SocketAddrV4 = address.parse().unwrap();
+    format!("{:08X}:{:04X}", u32::from_le_bytes(address.ip().octets()), address.port())
+}
+
 /// `lifetime_max`, ±10 %, however busy.
 #[test]
 fn no_session_grows_older_than_it_may() {

@@ -38,7 +38,9 @@ impl Listener {
         socket.set_reuse_address(true).unwrap();
         socket.bind(&at).unwrap_or_else(|error| panic!("{address}: {error}"));
         socket.listen(backlog).unwrap();
-        Listener { address: address.to_string(), socket }
+        // With the port that the kernel may have chosen.
+        let bound = socket.local_addr().unwrap().as_socket();
+        Listener { address: bound.map_or(address.to_string(), |bound| bound.to_string()), socket }
     }
 
     /// What the configuration calls it.

@@ -8,8 +8,11 @@ use super::PATIENCE;
 /// One scrape.
 #[derive(Debug)]
 pub struct Metrics {
-    series: Vec<(String, Vec<(String, String)>, f64)>,
+    series: Vec<Series>,
 }
+
+/// A name, labels with their values, and the number.
+type Series = (String, Vec<(String, String)>, f64);
 
 impl Metrics {
     pub fn scrape(admin: &str) -> Metrics {
@@ -46,11 +49,7 @@ impl Metrics {
         self.by("sessions_total", "termination").into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
-    fn matching<'a>(
-        &'a self,
-        name: &'a str,
-        wanted: &'a [(&'a str, &'a str)],
-    ) -> impl Iterator<Item = &'a (String, Vec<(String, String)>, f64)> {
+    fn matching<'a>(&'a self, name: &'a str, wanted: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Series> {
         self.series.iter().filter(move |(found, labels, _)| {
             let has = |(name, value): &(&str, &str)| labels.iter().any(|(n, v)| n == name && v == value);
             found.strip_prefix("ringway_") == Some(name) && wanted.iter().all(has)
@@ -58,7 +57,7 @@ impl Metrics {
     }
 }
 
-fn series(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn series(line: &str) -> Option<Series> {
     let (name, value) = line.rsplit_once(' ')?;
     let value = value.parse().ok()?;
     let Some((name, labels)) = name.split_once('{') else { return Some((name.to_string(), Vec::new(), value)) };

@@ -218,16 +218,6 @@ impl Peer {
         Peer { socket: self.socket.try_clone().unwrap() }
     }
 
-    /// Address of the other end, as the kernel tells it.
-    pub fn remote(&self) -> std::net::SocketAddr {
-        self.socket.peer_addr().unwrap().as_socket().unwrap()
-    }
-
-    /// Address of this end.
-    pub fn local(&self) -> std::net::SocketAddr {
-        self.socket.local_addr().unwrap().as_socket().unwrap()
-    }
-
     /// Bytes that have come and were not read, up to 64 KiB.
     pub fn peek_len(&self) -> usize {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 64 * 1024];

@@ -93,6 +93,22 @@ impl Process {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// The port of its IPv6 listener, which the kernel chose.
+    pub fn listening_port_v6(&self) -> u16 {
+        let folder = format!("/proc/{}", self.id());
+        let descriptors = std::fs::read_dir(format!("{folder}/fd")).unwrap().flatten();
+        let links = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let inodes: Vec<String> = links.map(|link| link.display().to_string()).collect();
+        let table = std::fs::read_to_string(format!("{folder}/net/tcp6")).unwrap();
+        let port = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_ours = inodes.contains(&format!("socket:[{}]", fields[9]));
+            let port = fields[1].rsplit_once(':').unwrap().1;
+            (fields[3] == "0A" && is_ours).then(|| u16::from_str_radix(port, 16).unwrap())
+        };
+        table.lines().skip(1).find_map(port).expect("an IPv6 listener")
+    }
+
     /// CPU time it has used.
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();

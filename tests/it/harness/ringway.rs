@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ pub struct Ringway {
     process: Process,
     address: String,
     admin: String,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     ended: bool,
 }
 
@@ -83,6 +82,11 @@ impl Plan {
         Plan { check, ..self }
     }
 
+    /// A line for `[pools.main.check]`.
+    pub fn check(self, line: &str) -> Plan {
+        Plan { check: self.check + line + "\n", ..self }
+    }
+
     /// Another backend, with further keys.
     pub fn backend(mut self, name: &str, address: &str, more: &str) -> Plan {
         let _ = write!(self.backends, "[[pools.main.backends]]\nname = \"{name}\"\naddress = \"{address}\"\n{more}\n");
@@ -130,11 +134,11 @@ impl Plan {
         let folder = tempfile::tempdir().unwrap();
         let command = &mut self.command(&folder.path().join("ringway.toml"));
         let mut process = Process::start(command);
-        let ready = wait_for(PATIENCE, || process.output().contains(" ready") || !process.is_running());
+        let ready = wait_for(PATIENCE, || is_ready(&process.output()) || !process.is_running());
         let is_ready = ready.is_some() && process.is_running();
         assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), self.to_toml());
         let (address, admin) = (self.address(), format!("{}:7001", self.ip));
-        Ringway { process, address, admin, folder, ended: false }
+        Ringway { process, address, admin, _folder: folder, ended: false }
     }
 }
 
@@ -163,11 +167,6 @@ impl Ringway {
 
     pub fn admin(&self) -> &str {
         &self.admin
-    }
-
-    /// A folder of its own, removed with it.
-    pub fn folder(&self) -> PathBuf {
-        self.folder.path().to_path_buf()
     }
 
     pub fn process(&self) -> &Process {
@@ -256,6 +255,11 @@ impl Drop for Ringway {
             self.assert_sound();
         }
     }
+}
+
+/// In either format of the log.
+fn is_ready(log: &str) -> bool {
+    log.contains(" ready ") || log.contains("\"ready\"")
 }
 
 /// For a command that is not started yet.

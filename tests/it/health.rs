@@ -1,0 +1,145 @@
+//! TCP health checks take a dead backend out and bring it back; what becomes of its sessions is a choice.
+
+use std::time::Duration;
+
+use crate::harness::{Backend, End, Listener, Peer, Ringway, timed};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn wait_up(ringway: &Ringway, backend: &str, up: u64) -> Duration {
+    let is_so = |metrics: &crate::harness::Metrics| metrics.count("backend_up", &[("backend", backend)]) == up;
+    timed(|| ringway.wait_metrics(&format!("{backend} is {up}"), is_so)).0
+}
+
+fn greeting(ringway: &Ringway) -> Vec<u8> {
+    ringway.connect().read_some(8).unwrap()
+}
+
+#[test]
+fn a_killed_backend_is_taken_out_and_brought_back() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let address = b.address().to_string();
+    let ringway = Ringway::before([a.address(), b.address()]).checked(2, 2).start();
+    ringway.wait_metrics("both were checked", |metrics| {
+        metrics.by("backend_checks_total", "backend").iter().filter(|(_, count)| *count > 0).count() >= 2
+    });
+    b.kill();
+    let took = wait_up(&ringway, "b", 0);
+    assert!(took < 2000 * MS, "{took:?}");
+    for _ in 0..20 {
+        assert_eq!(greeting(&ringway), b"a");
+    }
+    let before = ringway.metrics().count("backend_connect_errors_total", &[("backend", "b")]);
+    let b = Backend::named_at(&address, "b");
+    let took = wait_up(&ringway, "b", 1);
+    assert!(took >= 40 * MS && took < 2000 * MS, "{took:?}: two successes, 50 ms apart");
+    let names: Vec<_> = (0..10).map(|_| greeting(&ringway)).collect();
+    assert_eq!(names.iter().filter(|name| *name == b"b").count(), 5, "it has its share again");
+    let metrics = ringway.metrics();
+    assert_eq!(metrics.count("backend_connect_errors_total", &[("backend", "b")]), before);
+    let transitions = |to| metrics.count("backend_transitions_total", &[("backend", "b"), ("to", to)]);
+    assert_eq!((transitions("down"), transitions("up")), (1, 1));
+    let codes = metrics.codes();
+    assert!(codes.iter().all(|(code, _)| code == "--"), "no client noticed: {codes:?}");
+    drop(b);
+}
+
+/// A session of a backend whose listener then goes away, with both ends.
+fn stranded(on_backend_down: &str) -> (Ringway, Peer, Peer) {
+    let (listener, other) = (Listener::new(), Backend::named("other"));
+    let ringway = Ringway::plan()
+        .backend("a", listener.address(), "")
+        .backend("b", other.address(), "")
+        .checked(2, 2)
+        .pool(&format!("on_backend_down = \"{on_backend_down}\"\nbalance = \"round_robin\""))
+        .start();
+    // Checks connect, too, and say nothing.
+    let mut client = ringway.connect();
+    client.send(b"me");
+    let mut server = listener.accept();
+    while !matches!(server.read_some(2), Ok(bytes) if bytes == b"me") {
+        server = listener.accept();
+    }
+    drop(listener);
+    wait_up(&ringway, "a", 0);
+    (ringway, client, server)
+}
+
+#[test]
+fn sessions_of_a_backend_that_goes_down_are_reset() {
+    let (ringway, mut client, mut server) = stranded("close");
+    assert_eq!((client.end(), server.end()), (End::Reset, End::Reset));
+    ringway.expect_code("DD", 1);
+}
+
+#[test]
+fn sessions_of_a_backend_that_goes_down_may_be_kept() {
+    let (ringway, mut client, mut server) = stranded("keep");
+    assert!(client.is_silent_for(100 * MS));
+    server.send(b"still here");
+    client.expect(b"still here");
+    client.finish();
+    assert_eq!(server.end(), End::Fin);
+    drop(server);
+    assert_eq!(client.end(), End::Fin);
+    ringway.expect_code("--", 1);
+}
+
+/// A check is a connection like any other, and must not look like a broken client to its backend.
+#[test]
+fn checks_end_their_connections_cleanly() {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).checked(2, 2).start();
+    for _ in 0..5 {
+        let mut check = listener.accept();
+        check.send(b"220 a greeting that nobody reads\r\n");
+        assert_eq!(check.end(), End::Fin);
+    }
+    assert_eq!(ringway.metrics().count("backend_checks_total", &[("result", "failure")]), 0);
+}
+
+/// `initial = "down"`: no client before the first success.
+#[test]
+fn a_backend_that_starts_down_waits_for_its_first_check() {
+    let backend = Backend::named("a");
+    let hole = crate::harness::backend::BlackHole::new();
+    let ringway = Ringway::before([backend.address(), hole.listener.address()]).checked(2, 2);
+    let ringway = ringway.check("initial = \"down\"\ntimeout = \"20s\"").start();
+    wait_up(&ringway, "a", 1);
+    for _ in 0..10 {
+        assert_eq!(greeting(&ringway), b"a");
+    }
+    assert_eq!(ringway.metrics().count("backend_up", &[]), 1, "the other one has not answered");
+}
+
+/// No byte has moved yet, so nothing is lost by taking another one.
+#[test]
+fn a_session_that_is_connecting_to_a_backend_that_goes_down_gets_another_one() {
+    let (hole, backend) = (crate::harness::backend::BlackHole::new(), Backend::named("b"));
+    let ringway = Ringway::before([hole.listener.address(), backend.address()])
+        .checked(2, 2)
+        .check("timeout = \"400ms\"")
+        .pool("connect_timeout = \"20s\"")
+        .start();
+    let mut clients = [ringway.connect(), ringway.connect()];
+    let (took, ()) = timed(|| clients.iter_mut().for_each(|client| client.expect(b"b")));
+    assert!(took > 200 * MS && took < 2000 * MS, "{took:?}: as soon as the check has failed");
+    assert_eq!(ringway.metrics().count("pool_retries_total", &[]), 1);
+}
+
+/// Each first check of these backends publishes a table, while clients are being connected.
+#[test]
+fn clients_that_come_while_tables_change_are_served() {
+    for _ in 0..4 {
+        let backend = Backend::named("hi");
+        let dead: Vec<String> = (0..25).map(|_| crate::harness::address::refusing()).collect();
+        let addresses = dead.iter().map(String::as_str).chain([backend.address()]);
+        let ringway = Ringway::before(addresses).checked(2, 2).pool("connect_attempts = 26").start();
+        for _ in 0..40 {
+            ringway.connect().expect(b"hi");
+        }
+        ringway.wait_idle();
+        let errors = ringway.metrics().by("backend_connect_errors_total", "reason");
+        assert!(errors.iter().all(|(reason, count)| reason == "refused" || *count == 0), "{errors:?}");
+    }
+}
