@@ -143,7 +143,8 @@ impl World {
         let link = &self.kernel.links[s][by.peer().index()];
         let since = since.max(link.moved_at);
         let quiet_ns = if link.tx.is_empty() && !link.dead { 0 } else { slot.quiet_ns() };
-        since.after_ns(quiet_ns.saturating_add(FLUSH_NS))
+        // One look notices the last byte that moved, and another one that it was long ago.
+        since.after_ns(quiet_ns.saturating_add(2 * (FLUSH_NS + TICK_NS)))
     }
 
     /// No operation can go on and no peer wants to do anything: then nothing may be left undone.
