@@ -390,9 +390,6 @@ impl Relay {
         self.failed[side.index()] = true;
         self.first_failed.get_or_insert(side);
         self.half_mut(side.peer()).abandon(out);
-        if self.failed[side.peer().index()] {
-            self.half_mut(side).abandon(out);
-        }
     }
 
     /// Passes a FIN on, but for the last one: the close that follows sends it.

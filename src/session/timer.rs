@@ -18,8 +18,9 @@ const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// Between attempts to get a descriptor.
 const DESCRIPTOR_INTERVAL_NS: u64 = 50_000_000;
 
-/// A stream that moved a byte within this time has most likely more on its way: a long round trip.
-const FLOWING_NS: u64 = 100_000_000;
+/// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this counts
+/// as delivered when it pauses, and ends in a FIN.
+const FLOWING_NS: u64 = 10_000_000;
 
 /// 0 is no limit.
 pub(super) fn or_never(span_ns: u64) -> u64 {
