@@ -95,7 +95,8 @@ fn a_unix_backend_that_is_not_there_counts_as_refused() {
     }
     let metrics = ringway.metrics();
     let refused = metrics.count("backend_connect_errors_total", &[("backend", "a"), ("reason", "refused")]);
-    assert_eq!((refused, metrics.count("pool_retries_total", &[])), (20, 20));
+    // Every other session has its turn there.
+    assert_eq!((refused, metrics.count("pool_retries_total", &[])), (10, 10));
 }
 
 #[test]
