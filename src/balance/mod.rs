@@ -65,8 +65,8 @@ impl Picker {
     /// `None` exactly when every candidate was tried. `key` matters to `consistent_hash` alone.
     #[inline]
     pub fn pick(&self, key: u64, pool: PoolId, counts: &Counts, tried: &[BackendId]) -> Option<BackendId> {
-        // A session has one turn, however many attempts it makes: otherwise, of two backends, every session would meet the
-        // dead one first.
+        // A session has one turn, however many attempts it makes: otherwise, of two backends, every session would meet
+        // the dead one first.
         let turn = || if tried.is_empty() { counts.turn(pool) } else { counts.next_turn(pool) };
         match &self.policy {
             Policy::RoundRobin(policy) => {

@@ -18,8 +18,8 @@ const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// Between attempts to get a descriptor.
 const DESCRIPTOR_INTERVAL_NS: u64 = 50_000_000;
 
-/// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this counts
-/// as delivered when it pauses, and ends in a FIN.
+/// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this
+/// counts as delivered when it pauses, and ends in a FIN.
 const FLOWING_NS: u64 = 10_000_000;
 
 /// 0 is no limit.
