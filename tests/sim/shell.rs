@@ -16,7 +16,7 @@ use crate::world::World;
 /// Contract 7. A turn of 4 MiB in pieces of 64 KiB, each filled and drained, is the most there is.
 const EFFECTS_MAX: usize = 160;
 /// A stream that moved a byte so lately has more on its way.
-const FLOWING_NS: u64 = 100 * MS;
+const FLOWING_NS: u64 = 10 * MS;
 /// Once to find nothing, once more because the poll says that there is something.
 const STALLS_MAX: u32 = 2;
 /// Events in a row that may move nothing.
