@@ -10,7 +10,7 @@ use crate::config::model::{Config, Listener};
 use crate::snapshot::ids::Ids;
 use crate::uring::errno;
 use crate::uring::socket::{self, Options};
-use crate::worker::ListenSocket;
+use crate::worker::{ListenSocket, options_of};
 
 /// After a ringway was killed, the kernel needs a moment to take its ring down, and the ring holds the listeners.
 const IN_USE_RETRIES: u32 = 10;
@@ -29,10 +29,7 @@ pub(super) fn bind(config: &Config, ids: &Ids, workers: usize) -> anyhow::Result
     let mut bound = Bound { sockets: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new() };
     for listener in &config.listeners {
         let limits = config.pools.iter().find(|pool| pool.name == listener.pool).map(|pool| pool.limits);
-        let options = limits.map_or(Options::default(), |limits| Options {
-            keepalive: limits.keepalive,
-            user_timeout: limits.user_timeout,
-        });
+        let options = limits.as_ref().map(options_of).unwrap_or_default();
         let Some(id) = ids.listener(&listener.name) else { continue };
         for address in &listener.binds {
             let at = format!("listeners.{}.bind", listener.name);

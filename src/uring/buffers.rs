@@ -89,11 +89,6 @@ impl Buffers {
         self.posted
     }
 
-    /// Buffers that memory was taken for.
-    pub fn count(&self) -> u16 {
-        self.count
-    }
-
     /// Whether so much is leased that sessions should hold less each: half of all there can be.
     #[inline]
     pub fn scarce(&self) -> bool {

@@ -85,11 +85,6 @@ impl Pipes {
         }
     }
 
-    /// Pipes that are lent.
-    pub fn lent(&self) -> usize {
-        self.pipes.len() - self.vacant.len() - self.spare.len()
-    }
-
     /// Moves up to `len` bytes from a socket into a pipe.
     pub fn fill(&self, id: PipeId, from: Fd, len: u32) -> Moved {
         self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len))

@@ -305,7 +305,7 @@ fn limits_of(limits: &crate::snapshot::table::Limits) -> Limits {
 }
 
 /// What the sockets of a pool's sessions are set to.
-pub(super) fn options_of(limits: &crate::snapshot::table::Limits) -> Options {
+pub fn options_of(limits: &crate::snapshot::table::Limits) -> Options {
     Options { keepalive: limits.keepalive, user_timeout: limits.user_timeout }
 }
 

@@ -104,41 +104,36 @@ impl Worker {
     }
 
     fn connected(&mut self, key: Key, result: i32) {
-        let Some(slot) = self.slots.get(key) else { return };
-        let (backend, pool) = (slot.backend, slot.pool);
-        let took_ns = self.now.since_ns(slot.connecting_at);
-        let Some(backend) = backend else { return };
-        let stats = self.stats();
-        let answer = if result == 0 {
-            stats.backends.get(backend.index()).connections_total.add(1);
-            stats.pools.get(pool.index()).connect_ns.record_ns(took_ns);
-            Ok(())
-        } else {
-            let (error, reason) = match self.is_connecting(key) {
-                // Cancelled, and not by the session: the backend went down meanwhile.
-                true if result == -errno::ECANCELED => (ConnectError::Backend, stats::ConnectError::Other),
-                _ => classify(-result),
-            };
-            // A connect that the session itself cancelled: because of its time-out, or because the client left.
-            if reason != stats::ConnectError::Timeout || self.has_expired(key) {
-                stats.backends.get(backend.index()).connect_failed(reason);
-            }
-            Err(error)
+        if let Some(event) = self.connect_ended(key, result) {
+            self.tell(key, event);
+        }
+    }
+
+    /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
+    pub(super) fn connect_ended(&self, key: Key, result: i32) -> Option<Event> {
+        let slot = self.slots.get(key)?;
+        let backend = self.stats().backends.get(slot.backend?.index());
+        if result == 0 {
+            backend.connections_total.add(1);
+            let pool = self.stats().pools.get(slot.pool.index());
+            pool.connect_ns.record_ns(self.now.since_ns(slot.connecting_at));
+            return Some(Event::Connected(Ok(())));
+        }
+        let (error, reason) = match slot.session.is_connecting() {
+            // Cancelled, and not by the session: the backend went down meanwhile.
+            true if result == -errno::ECANCELED => (ConnectError::Backend, stats::ConnectError::Other),
+            _ => classify(-result),
         };
-        self.tell(key, Event::Connected(answer));
-    }
-
-    fn is_connecting(&self, key: Key) -> bool {
-        self.slots.get(key).is_some_and(|slot| slot.session.is_connecting())
-    }
-
-    fn has_expired(&self, key: Key) -> bool {
-        self.slots.get(key).is_some_and(|slot| !slot.session.is_ending())
+        // A session that is ending has cancelled its connect itself: that is no fault of the backend.
+        if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
+            backend.connect_failed(reason);
+        }
+        Some(Event::Connected(Err(error)))
     }
 }
 
 /// What an errno of connect means for the session, and what it is called.
-pub(super) fn classify(errno: i32) -> (ConnectError, stats::ConnectError) {
+fn classify(errno: i32) -> (ConnectError, stats::ConnectError) {
     use crate::uring::errno as e;
     match errno {
         e::ECONNREFUSED | e::ENOENT => (ConnectError::Backend, stats::ConnectError::Refused),

@@ -1,16 +1,18 @@
 //! From an effect to the operation it takes.
 
 use super::accept::options_of;
-use super::dispatch::classify;
 use super::slots::Key;
 use super::turn::Worker;
 use crate::base::address::Address;
 use crate::base::hash;
+use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
 use crate::relay;
 use crate::session::{Effect, Event};
+use crate::snapshot::cell::Reader;
 use crate::snapshot::table::HashKey;
+use crate::uring::socket::Options;
 use crate::uring::token::Operation;
 use crate::uring::{Fd, errno, socket};
 
@@ -195,17 +197,10 @@ impl Worker {
 
     fn connect(&mut self, key: Key) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
-        let backend = slot.backend?;
         slot.connecting_at = self.now;
-        let options = self.reader.pin().pool(slot.pool).map(|pool| options_of(&pool.limits))?;
-        let cells = self.shared.stats.workers[self.index].backends.get(backend.index());
-        let fail = |code: i32| {
-            let (error, reason) = classify(code);
-            cells.connect_failed(reason);
-            Some(Event::Connected(Err(error)))
-        };
-        let Some(to) = self.destinations.get(backend.index()).and_then(Option::as_deref) else {
-            return fail(errno::EINVAL);
+        let options = options_in(&self.reader, slot.pool)?;
+        let Some(to) = self.destinations.get(slot.backend?.index()).and_then(Option::as_deref) else {
+            return self.connect_ended(key, -errno::EINVAL);
         };
         let fd = match socket::open(to, &options) {
             Ok(fd) => fd,
@@ -215,7 +210,7 @@ impl Worker {
                         self.pipes.shrink();
                         Some(Event::DescriptorsExhausted)
                     }
-                    code => fail(code.unwrap_or(errno::EINVAL)),
+                    code => self.connect_ended(key, -code.unwrap_or(errno::EINVAL)),
                 };
             }
         };
@@ -224,18 +219,16 @@ impl Worker {
             self.ring.connect(fd, to, key.token(Operation::Connect));
             return None;
         }
-        match socket::connect_unix(fd, to) {
-            Ok(()) => {
-                cells.connections_total.add(1);
-                Some(Event::Connected(Ok(())))
-            }
-            Err(error) => fail(error.raw_os_error().unwrap_or(errno::EINVAL)),
-        }
+        let result = match socket::connect_unix(fd, to) {
+            Ok(()) => 0,
+            Err(error) => -error.raw_os_error().unwrap_or(errno::EINVAL),
+        };
+        self.connect_ended(key, result)
     }
 
     fn keep_alive(&self, key: Key) {
         let Some(slot) = self.slots.get(key) else { return };
-        let Some(options) = self.reader.pin().pool(slot.pool).map(|pool| options_of(&pool.limits)) else { return };
+        let Some(options) = options_in(&self.reader, slot.pool) else { return };
         slot.fds.iter().flatten().for_each(|&fd| socket::keep_alive(fd, &options));
     }
 
@@ -278,6 +271,11 @@ impl Worker {
     fn fd(&self, key: Key, side: Side) -> Option<Fd> {
         self.slots.get(key)?.fd(side)
     }
+}
+
+/// What the sockets of a pool's sessions are set to, as of now.
+fn options_in(reader: &Reader, pool: PoolId) -> Option<Options> {
+    reader.pin().pool(pool).map(|pool| options_of(&pool.limits))
 }
 
 /// What `consistent_hash` knows a client by. Clients of unix sockets all count as one.

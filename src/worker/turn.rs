@@ -9,12 +9,13 @@ use super::shared::Shared;
 use super::silence::Silence;
 use super::slots::{Key, Slots};
 use crate::base::side::Side;
+use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::base::wheel::Wheel;
 use crate::relay;
 use crate::session::{Effects, Event};
 use crate::snapshot::cell::Reader;
-use crate::snapshot::table::Phase;
+use crate::snapshot::table::{BackendEntry, Phase};
 use crate::stats::WorkerStats;
 use crate::uring::buffers::Buffers;
 use crate::uring::pipes::Pipes;
@@ -207,9 +208,8 @@ impl Worker {
     fn look_at_table(&mut self) {
         let reader = self.reader.pin();
         self.generation = reader.generation;
-        let address = |backend: &Option<crate::snapshot::table::BackendEntry>| {
-            Some(Box::new(Destination::new(&backend.as_ref()?.address).ok()?))
-        };
+        let address =
+            |backend: &Option<BackendEntry>| Some(Box::new(Destination::new(&backend.as_ref()?.address).ok()?));
         let destinations = reader.backends.iter().map(address).collect();
         self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
         let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
@@ -224,7 +224,7 @@ impl Worker {
                 // No byte has moved: another backend may have it.
                 self.ring.cancel(key.token(Operation::Connect));
             } else {
-                self.tell(key, Event::End(crate::base::termination::Who::Down));
+                self.tell(key, Event::End(Who::Down));
             }
         }
         self.enter_phase(phase);
@@ -238,7 +238,7 @@ impl Worker {
         }
         if phase == Phase::Stopping {
             for key in self.slots.keys_where(|slot| !slot.session.is_ending()) {
-                self.tell(key, Event::End(crate::base::termination::Who::Killed));
+                self.tell(key, Event::End(Who::Killed));
             }
         }
     }
