@@ -54,7 +54,8 @@ pub struct WorkerCells {
     pub accepted: Counter,
     /// Of those, given to a less loaded worker.
     pub handed_over: Counter,
-    /// Kernel threads (`iou-wrk`) that serve this worker's ring; 0 in normal traffic.
+    /// Kernel threads (`iou-wrk`) of the process, as this worker saw last; 0 in normal traffic. Which ring one belongs
+    /// to cannot be told in a container, so the figures of workers are to be compared, not added.
     pub iou_wrk_threads: Gauge,
     /// Times a receive found no buffer.
     pub buffers_starved: Counter,
