@@ -16,11 +16,16 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
     let second = Duration::from_secs(1);
     let backend = |index| Backend {
         name: format!("backend-{index}").into(),
-        address: Address::Tcp(([10, 0, (index >> 8) as u8, index as u8], 5432).into()),
+        target: Target::Address(Address::Tcp(([10, 0, (index >> 8) as u8, index as u8], 5432).into())),
+        backup: false,
+        connections_max: None,
         weight: weight(index),
         disabled: false,
     };
     let check = Check {
+        kind: CheckKind::Tcp,
+        role: None,
+        lag_max: Duration::ZERO,
         interval: second,
         fast_interval: second,
         down_interval: second,
@@ -43,7 +48,12 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         name: "p".into(),
         balance,
         limits,
+        queue: Queue { max: 1024, timeout: Duration::from_secs(5) },
         close_on_backend_down: true,
+        drain_timeout: Duration::from_secs(30),
+        use_all_when_down: false,
+        slow_start: Duration::ZERO,
+        ejection: None,
         check: Some(check),
         backends: (0..BACKENDS).map(backend).collect(),
     };
@@ -69,8 +79,12 @@ fn builds(criterion: &mut Criterion) {
         ("build/round_robin", Balance::RoundRobin, false),
         ("build/round_robin_weighted", Balance::RoundRobin, true),
         ("build/least_conn", Balance::LeastConn, false),
-        ("build/consistent_hash", Balance::ConsistentHash(HashKey::SourceIp), false),
-        ("build/consistent_hash_weighted", Balance::ConsistentHash(HashKey::SourceIp), true),
+        ("build/consistent_hash", Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None }, false),
+        (
+            "build/consistent_hash_weighted",
+            Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None },
+            true,
+        ),
     ] {
         let config = config(balance, |index| if weighted { unlike(index) } else { 1 });
         let mut fleet = Fleet::new(config, Moment(0));

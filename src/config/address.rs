@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use super::model::Target;
 use crate::base::address::Address;
 
 /// Longest path of a unix socket in bytes (`sun_path` less its final zero).
@@ -33,9 +35,6 @@ pub enum Error {
     /// A name where only an address can stand: to listen on.
     #[error("`{0}` is no IP address; write ip:port, [ip6]:port or unix:/path")]
     NotAnIp(String),
-    /// A host name of a backend.
-    #[error("`{0}` is a host name")]
-    HostName(String),
 }
 
 /// Reads where to listen. A port range gives an address a port; port 0 lets the kernel choose.
@@ -59,15 +58,15 @@ pub fn binds(text: &str) -> Result<Vec<Address>, Error> {
 }
 
 /// Reads where a backend is.
-pub fn backend(text: &str) -> Result<Address, Error> {
+pub fn backend(text: &str) -> Result<Target, Error> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return unix(path);
+        return Ok(Target::Address(unix(path)?));
     }
     let (host, port) = split(text)?;
     let port = number(port, 1)?;
     match ip(host) {
-        Some(ip) => Ok(with_port(ip, port)),
-        None if is_host_name(host) => Err(Error::HostName(host.to_string())),
+        Some(ip) => Ok(Target::Address(with_port(ip, port))),
+        None if is_host_name(host) => Ok(Target::Host { name: Arc::from(host), port }),
         None => Err(Error::NotAnIp(host.to_string())),
     }
 }
@@ -156,7 +155,7 @@ mod tests {
         assert_eq!(binds("1.1.1.1:0-8"), Err(Error::Port("0".into(), 1)));
         assert_eq!(binds("unix:run/x"), Err(Error::UnixPath));
         assert_eq!(binds(&format!("unix:/{}", "x".repeat(107))), Err(Error::UnixPath));
-        assert_eq!(backend("db.example:5432"), Err(Error::HostName("db.example".into())));
+        assert_eq!(backend("db.example:5432"), Ok(Target::Host { name: "db.example".into(), port: 5432 }));
         assert_eq!(backend("10.0.0.300:5432"), Err(Error::NotAnIp("10.0.0.300".into())));
         assert_eq!(backend("10.0.0.3:0"), Err(Error::Port("0".into(), 1)));
         assert_eq!(backend("10.0.0.3:1-2"), Err(Error::Port("1-2".into(), 1)));

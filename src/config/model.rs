@@ -1,11 +1,13 @@
 //! What a configuration means. A value of these types cannot be wrong: `resolve` is the only maker.
 
-use std::num::NonZeroUsize;
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::address::Address;
+pub use crate::health::Role;
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,10 +91,20 @@ pub struct Pool {
     pub balance: Balance,
     /// What the limits of its sessions are.
     pub limits: Limits,
+    /// Clients that wait.
+    pub queue: Queue,
     /// Reset the sessions of a backend that goes down.
     pub close_on_backend_down: bool,
+    /// How long sessions of a backend that is removed or drained may live on; zero: without end.
+    pub drain_timeout: Duration,
+    /// While no backend is up, all of them are used, and not none. Never with a check that wants a primary.
+    pub use_all_when_down: bool,
+    /// From zero to its whole weight, after a backend came up; zero: at once.
+    pub slow_start: Duration,
     /// Health check; `None` is `type = "off"`.
     pub check: Option<Check>,
+    /// What failed connects of real traffic do; `None` is `failures = 0`.
+    pub ejection: Option<Ejection>,
     /// In file order; names are unique; at least one.
     pub backends: Vec<Backend>,
 }
@@ -105,7 +117,16 @@ pub enum Balance {
     /// Fewest open sessions by weight.
     LeastConn,
     /// Maglev, by this key.
-    ConsistentHash(HashKey),
+    ConsistentHash {
+        /// What of the client counts.
+        key: HashKey,
+        /// No backend gets more than this many per cent of its share; `None`: however many there are.
+        balance_factor: Option<u32>,
+    },
+    /// The less loaded of two random ones.
+    Random,
+    /// The first one that is up, until it is not.
+    Failover,
 }
 
 /// `hash_key`
@@ -135,9 +156,38 @@ pub struct Limits {
     pub user_timeout: Duration,
 }
 
-/// `[pools.NAME.check]`: connects, and that is all, so far.
+/// Clients of a pool that wait, because every usable backend has as many connections as it may have, or because it is
+/// not known who the primary is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Queue {
+    /// How many; 0 is nobody.
+    pub max: u32,
+    /// How long; zero: without end.
+    pub timeout: Duration,
+}
+
+/// `[pools.NAME.ejection]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ejection {
+    /// Failed connects within the window, at least 1.
+    pub failures: u32,
+    /// How far back failures count.
+    pub window: Duration,
+    /// How long the first time; doubled each time, up to five minutes.
+    pub duration: Duration,
+    /// How many of the pool's backends may be ejected at once.
+    pub percent_max: u32,
+}
+
+/// `[pools.NAME.check]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// What it must be; `None` is `any`. Of a pool that wants the primary, no more than one backend is used.
+    pub role: Option<Role>,
+    /// How far a replica may lag behind; zero: however far.
+    pub lag_max: Duration,
     /// Between checks.
     pub interval: Duration,
     /// While the state is changing.
@@ -156,13 +206,101 @@ pub struct Check {
     pub port: Option<u16>,
 }
 
+/// `type` with what belongs to it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum CheckKind {
+    /// Connects.
+    Tcp,
+    /// Sends something, and expects an answer.
+    SendExpect {
+        /// With the escapes decoded; may be empty.
+        send: Vec<u8>,
+        /// A regular expression over bytes, which compiles; may be empty.
+        expect: String,
+    },
+    /// Asks for a path.
+    Http {
+        /// Begins with `/`.
+        path: String,
+        /// First and last code of each range that is a success.
+        status: Vec<(u16, u16)>,
+    },
+    /// Logs in and asks for the role; without a login, only whether it speaks PostgreSQL.
+    Postgresql {
+        /// Whose account.
+        login: Option<Login>,
+        /// Which database.
+        database: String,
+    },
+    /// Logs in and asks for the role; without a login, only whether it speaks MySQL.
+    Mysql {
+        /// Whose account.
+        login: Option<Login>,
+    },
+    /// PING, and ROLE where the role counts.
+    Redis {
+        /// Whose account; the user may be empty.
+        login: Option<Login>,
+    },
+}
+
+impl CheckKind {
+    /// The word for it in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            CheckKind::Tcp => "tcp",
+            CheckKind::SendExpect { .. } => "send_expect",
+            CheckKind::Http { .. } => "http",
+            CheckKind::Postgresql { .. } => "postgresql",
+            CheckKind::Mysql { .. } => "mysql",
+            CheckKind::Redis { .. } => "redis",
+        }
+    }
+}
+
+/// An account for checks.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Login {
+    /// Its name.
+    pub user: String,
+    /// A file that holds its password; read anew for each check, so that it can be changed. `None` is no password.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Where a backend is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Target {
+    /// Known.
+    Address(Address),
+    /// To be looked up.
+    Host {
+        /// As it is written.
+        name: Arc<str>,
+        /// The port on each of its addresses.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Address(address) => address.fmt(f),
+            Target::Host { name, port } => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
 /// `[[pools.NAME.backends]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backend {
     /// Unique in its pool.
     pub name: Arc<str>,
     /// Where it listens.
-    pub address: Address,
+    pub target: Target,
+    /// Used only while no other is up, or after every other failed to connect in a session.
+    pub backup: bool,
+    /// Sessions it takes at once; `None`: however many there are.
+    pub connections_max: Option<NonZeroU32>,
     /// 0 to 256; 0 takes no new sessions.
     pub weight: u16,
     /// Taken out by the operator.

@@ -31,6 +31,7 @@ pub(super) struct Pool {
     pub(super) name: String,
     pub(super) table: Table,
     pub(super) check: Table,
+    pub(super) ejection: Table,
     pub(super) backends: Vec<Table>,
 }
 
@@ -113,10 +114,10 @@ impl Reader<'_, '_> {
             let check = self.table(check, Section::Check, &check_title, value.span());
             let ejection_title = format!("{title}.ejection");
             let ejection = self.subtable(table, "ejection", &ejection_title);
-            self.table(ejection, Section::Ejection, &ejection_title, value.span());
+            let ejection = self.table(ejection, Section::Ejection, &ejection_title, value.span());
             let backends = self.backends(table, &format!("{title}.backends"));
             let table = self.table(Some(table), Section::Pool, &title, value.span());
-            pools.push(Pool { name, table, check, backends });
+            pools.push(Pool { name, table, check, ejection, backends });
         }
         pools
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,15 +85,25 @@ fn pool(raw: &raw::Pool) -> Pool {
     };
     let balance = match word(&raw.table, "balance") {
         "least_conn" => Balance::LeastConn,
-        "consistent_hash" => Balance::ConsistentHash(hash_key),
-        _ => Balance::RoundRobin, // the others were refused before
+        "consistent_hash" => {
+            let balance_factor = Some(number(&raw.table, "hash_balance_factor")).filter(|factor| *factor > 0);
+            Balance::ConsistentHash { key: hash_key, balance_factor }
+        }
+        "random" => Balance::Random,
+        "failover" => Balance::Failover,
+        _ => Balance::RoundRobin,
     };
     Pool {
         name: Arc::from(raw.name.as_str()),
         balance,
         limits: limits(&raw.table),
+        queue: Queue { max: number(&raw.table, "queue_max"), timeout: duration(&raw.table, "queue_timeout") },
         close_on_backend_down: word(&raw.table, "on_backend_down") == "close",
+        drain_timeout: duration(&raw.table, "drain_timeout"),
+        use_all_when_down: word(&raw.table, "when_all_down") == "use_all",
+        slow_start: duration(&raw.table, "slow_start"),
         check: check(&raw.check),
+        ejection: ejection(&raw.ejection),
         backends: raw.backends.iter().filter_map(backend).collect(),
     }
 }
@@ -115,6 +125,13 @@ fn check(table: &Table) -> Option<super::model::Check> {
         return None;
     }
     Some(super::model::Check {
+        kind: CheckKind::Tcp, // the others were refused before
+        role: match word(table, "role") {
+            "primary" => Some(Role::Primary),
+            "replica" => Some(Role::Replica),
+            _ => None,
+        },
+        lag_max: duration(table, "lag_max"),
         interval: duration(table, "interval"),
         fast_interval: duration(table, "fast_interval"),
         down_interval: duration(table, "down_interval"),
@@ -126,12 +143,24 @@ fn check(table: &Table) -> Option<super::model::Check> {
     })
 }
 
+fn ejection(table: &Table) -> Option<Ejection> {
+    let ejection = Ejection {
+        failures: number(table, "failures"),
+        window: duration(table, "window"),
+        duration: duration(table, "duration"),
+        percent_max: number(table, "percent_max"),
+    };
+    (ejection.failures > 0).then_some(ejection)
+}
+
 /// `None` exactly when its address was wrong.
 fn backend(table: &Table) -> Option<Backend> {
-    let Some(Value::Address(address)) = table.get("address") else { return None };
+    let Some(Value::Target(target)) = table.get("address") else { return None };
     Some(Backend {
         name: Arc::from(backend_name(table)?),
-        address: address.clone(),
+        target: target.clone(),
+        backup: flag(table, "backup"),
+        connections_max: NonZeroU32::new(number(table, "connections_max")),
         weight: number(table, "weight"),
         disabled: flag(table, "disabled"),
     })
@@ -141,7 +170,7 @@ fn backend(table: &Table) -> Option<Backend> {
 fn backend_name(table: &Table) -> Option<String> {
     match (table.get("name"), table.get("address")) {
         (Some(Value::Text(name)), _) => Some(name.clone()),
-        (_, Some(Value::Address(address))) => Some(address.to_string()),
+        (_, Some(Value::Target(target))) => Some(target.to_string()),
         _ => None,
     }
 }

@@ -88,7 +88,7 @@ fn a_configuration_means_what_it_says() {
     assert_eq!(config.listeners[0].binds.len(), 5);
     assert_eq!(config.listeners[0].unix_mode, 0o600);
     let [web, db] = config.pools.as_slice() else { panic!("two pools") };
-    assert_eq!(web.balance, Balance::ConsistentHash(HashKey::SourceIpPort));
+    assert_eq!(web.balance, Balance::ConsistentHash { key: HashKey::SourceIpPort, balance_factor: None });
     assert_eq!(web.limits.idle_timeout, Duration::ZERO);
     assert_eq!(web.check, None);
     assert_eq!(&*web.backends[0].name, "10.0.0.9:80");
@@ -119,6 +119,9 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(
         pool.check,
         Some(Check {
+            kind: CheckKind::Tcp,
+            role: None,
+            lag_max: Duration::ZERO,
             interval: Duration::from_secs(2),
             fast_interval: Duration::from_millis(500),
             down_interval: Duration::from_secs(1),

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::address;
 use super::keys::{Kind, Span};
+use super::model::Target;
 use crate::base::address::Address;
 
 /// What a key holds.
@@ -27,7 +28,7 @@ pub(super) enum Value {
     Statuses(Vec<(u16, u16)>),
     /// Each address with the bytes of the file that it came from.
     Binds(Vec<(Range<usize>, Address)>),
-    Address(Address),
+    Target(Target),
     Listen(Option<SocketAddr>),
 }
 
@@ -200,13 +201,13 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
             let all = address::binds(text).map_err(|error| bad(text, &error))?;
             Ok(Value::Binds(all.into_iter().map(|address| (span.clone(), address)).collect()))
         }
-        Kind::Target => address::backend(text).map(Value::Address).map_err(|error| match error {
-            address::Error::HostName(_) => Fault::NotYet(
+        Kind::Target => match address::backend(text).map_err(|error| bad(text, &error))? {
+            Target::Host { .. } => Err(Fault::NotYet(
                 format!("the host name in `address = {}`", quoted(text)),
                 "write the IP address, as in \"10.0.0.1:5432\"".to_string(),
-            ),
-            error => bad(text, &error),
-        }),
+            )),
+            target => Ok(Value::Target(target)),
+        },
         Kind::IpPortOrOff if text.is_empty() => Ok(Value::Listen(None)),
         Kind::IpPortOrOff => match address::binds(text).map_err(|error| bad(text, &error))?.as_slice() {
             [Address::Tcp(address)] => Ok(Value::Listen(Some(*address))),

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Backend, Check, Config};
+use crate::config::model::{Backend, Check, Config, Target};
 use crate::health::State;
 use crate::health::monitor::Monitor;
 use crate::health::schedule::{self, Intervals};
-use crate::snapshot::build::{self, Input};
+use crate::snapshot::build::{self, Input, Member};
 use crate::snapshot::table::{Phase, Table};
 
 pub use crate::snapshot::ids::Ids;
@@ -23,8 +23,8 @@ pub use crate::snapshot::ids::Ids;
 pub struct Fleet {
     config: Arc<Config>,
     ids: Ids,
-    /// What checks say, by [`BackendId`].
-    health: Vec<State>,
+    /// Every backend and its state, in the order of the file.
+    members: Vec<Member>,
     watches: Vec<Watch>,
     generation: u64,
 }
@@ -67,31 +67,38 @@ impl Fleet {
     /// Nothing checked yet.
     pub fn new(config: Arc<Config>, now: Moment) -> Fleet {
         let ids = Ids::assign(&config);
-        let mut fleet =
-            Fleet { health: vec![State::Up; ids.lengths().2], watches: Vec::new(), generation: 0, ids, config };
+        let mut fleet = Fleet { members: Vec::new(), watches: Vec::new(), generation: 0, ids, config };
         fleet.watch_all(now);
         fleet
     }
 
     fn watch_all(&mut self, now: Moment) {
         let mut by_target: HashMap<Address, Vec<usize>> = HashMap::new();
-        for pool in &self.config.pools {
-            let (Some(check), Some(pool_id)) = (&pool.check, self.ids.pool(&pool.name)) else { continue };
-            for backend in pool.backends.iter().filter(|backend| !backend.disabled) {
-                let Some(watched) = watched(&self.ids, pool_id, &pool.name, backend) else { continue };
-                let target = target(&backend.address, check.port);
-                let alike = by_target.entry(target.clone()).or_default();
-                let index = match alike.iter().find(|&&index| self.watches[index].check == *check) {
-                    Some(&index) => index,
-                    None => {
-                        alike.push(self.watches.len());
-                        self.watches.push(Watch::new(target, check.clone(), now));
-                        self.watches.len() - 1
-                    }
-                };
-                let watch = &mut self.watches[index];
-                self.health[watched.id.index()] = watch.monitor.state();
-                watch.backends.push(watched);
+        let config = self.config.clone();
+        for pool in &config.pools {
+            let Some(pool_id) = self.ids.pool(&pool.name) else { continue };
+            for backend in &pool.backends {
+                let Target::Address(address) = &backend.target else { continue };
+                let id = self.ids.number_backend(pool_id, &backend.name, Some(address));
+                let mut member = member(pool_id, backend, id, address);
+                if let Some(check) = pool.check.as_ref().filter(|_| !backend.disabled) {
+                    let target = target(address, check.port);
+                    let alike = by_target.entry(target.clone()).or_default();
+                    let index = match alike.iter().find(|&&index| self.watches[index].check == *check) {
+                        Some(&index) => index,
+                        None => {
+                            alike.push(self.watches.len());
+                            self.watches.push(Watch::new(target, check.clone(), now));
+                            self.watches.len() - 1
+                        }
+                    };
+                    let watch = &mut self.watches[index];
+                    member.state = watch.monitor.state();
+                    member.end_sessions = member.state == State::Down && pool.close_on_backend_down;
+                    let watched = Watched { id, pool: pool.name.clone(), name: backend.name.clone() };
+                    watch.backends.push(watched);
+                }
+                self.members.push(member);
             }
         }
     }
@@ -100,8 +107,12 @@ impl Fleet {
     pub fn on_check(&mut self, watch: usize, success: bool, now: Moment) -> Option<Transition> {
         let watch = &mut self.watches[watch];
         let to = watch.monitor.on(success)?;
-        for backend in &watch.backends {
-            self.health[backend.id.index()] = to;
+        for member in &mut self.members {
+            if watch.backends.iter().any(|watched| watched.id == member.id) {
+                let pool = self.config.pools.iter().find(|pool| self.ids.pool(&pool.name) == Some(member.pool));
+                member.state = to;
+                member.end_sessions = to == State::Down && pool.is_some_and(|pool| pool.close_on_backend_down);
+            }
         }
         let lasted_ns = now.since_ns(std::mem::replace(&mut watch.since, now));
         Some(Transition { to, lasted_ns })
@@ -124,7 +135,7 @@ impl Fleet {
         build::build(Input {
             config: &self.config,
             ids: &self.ids,
-            health: &self.health,
+            members: &self.members,
             phase,
             generation: self.generation,
             previous,
@@ -144,9 +155,21 @@ impl Watch {
     }
 }
 
-fn watched(ids: &Ids, pool: PoolId, pool_name: &Arc<str>, backend: &Backend) -> Option<Watched> {
-    let id = ids.backend(pool, &backend.name)?;
-    Some(Watched { id, pool: pool_name.clone(), name: backend.name.clone() })
+fn member(pool: PoolId, backend: &Backend, id: BackendId, address: &Address) -> Member {
+    Member {
+        id,
+        pool,
+        name: backend.name.clone(),
+        hash_name: backend.name.clone(),
+        address: Some(address.clone()),
+        weight: backend.weight,
+        backup: backend.backup,
+        connections_max: backend.connections_max,
+        state: if backend.disabled { State::Maintenance } else { State::Up },
+        ramp_from: None,
+        end_sessions: false,
+        retired: false,
+    }
 }
 
 /// Where to check a backend. A path has no port to replace.
@@ -215,6 +238,19 @@ mod tests {
         assert_eq!(fleet.pause_ns(0, 5), 0, "and the first check is due");
         assert!(fleet.on_check(1, true, Moment(1)).is_some());
         assert_eq!(states(&mut fleet), [State::Down, State::Up]);
+    }
+
+    #[test]
+    fn sessions_end_on_a_backend_that_is_down_exactly_if_the_pool_says_so() {
+        for close in [true, false] {
+            let mut config = config(vec![pool("p", &["a", "b"])]);
+            config.pools[0].close_on_backend_down = close;
+            let mut fleet = Fleet::new(Arc::new(config), Moment(0));
+            fleet.on_check(1, false, Moment(1));
+            let table = fleet.table(None, Phase::Serving);
+            let ended: Vec<bool> = table.backends.iter().flatten().map(|entry| entry.end_sessions).collect();
+            assert_eq!(ended, [false, close]);
+        }
     }
 
     #[test]

@@ -37,6 +37,27 @@ impl State {
     }
 }
 
+/// What a database says of itself.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// Follows a primary.
+    Replica,
+}
+
+/// What a check that succeeded found out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Facts {
+    /// `None` if it was not asked for.
+    pub role: Option<Role>,
+    /// Of several that say they are the primary, the one with the greatest term became it last: PostgreSQL's timeline.
+    /// 0 where there is no such number.
+    pub term: u64,
+    /// How far a replica lags behind; `None` if it was not asked for, does not know, or is no replica.
+    pub lag_ns: Option<u64>,
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId};
-use crate::config::model::Config;
+use crate::config::model::{Config, Target};
 
-/// Who has which slot. A name keeps its slot for as long as it is here, whatever else comes and goes.
+/// Who has which slot. A name keeps its slot for as long as it is here, whatever else comes and goes. A backend has one
+/// for each address it was at: sessions stay where they are, and what is at the new address is another server.
 #[derive(Clone, Debug, Default)]
 pub struct Ids {
     listeners: HashMap<Arc<str>, ListenerId>,
     pools: HashMap<Arc<str>, PoolId>,
-    backends: HashMap<(PoolId, Arc<str>), BackendId>,
+    backends: HashMap<(PoolId, Arc<str>, Option<Address>), BackendId>,
 }
 
 impl Ids {
@@ -32,10 +34,20 @@ impl Ids {
             let next = PoolId(self.pools.len() as u32);
             let id = *self.pools.entry(pool.name.clone()).or_insert(next);
             for backend in &pool.backends {
-                let next = BackendId(self.backends.len() as u32);
-                self.backends.entry((id, backend.name.clone())).or_insert(next);
+                let address = match &backend.target {
+                    Target::Address(address) => Some(address),
+                    Target::Host { .. } => None,
+                };
+                self.number_backend(id, &backend.name, address);
             }
         }
+    }
+
+    /// The slot of a backend of that pool at that address; a new one if it has none yet. `None` stands for a name that
+    /// has no address.
+    pub fn number_backend(&mut self, pool: PoolId, name: &Arc<str>, address: Option<&Address>) -> BackendId {
+        let next = BackendId(self.backends.len() as u32);
+        *self.backends.entry((pool, name.clone(), address.cloned())).or_insert(next)
     }
 
     /// The slot of a listener.
@@ -46,11 +58,6 @@ impl Ids {
     /// The slot of a pool.
     pub fn pool(&self, name: &str) -> Option<PoolId> {
         self.pools.get(name).copied()
-    }
-
-    /// The slot of a backend of that pool.
-    pub fn backend(&self, pool: PoolId, name: &Arc<str>) -> Option<BackendId> {
-        self.backends.get(&(pool, name.clone())).copied()
     }
 
     /// How many slots listeners, pools and backends need.
@@ -64,26 +71,35 @@ mod tests {
     use super::*;
     use crate::snapshot::build::tests::{config, pool};
 
+    /// Slots of these backends of a pool; each is at port 1000 and its place in the file.
+    fn numbers(ids: &mut Ids, pool: PoolId, backends: &[(&str, u16)]) -> Vec<u32> {
+        let address = |port| Address::Tcp(([10, 0, 0, 1], port).into());
+        let number = |&(name, port): &(&str, u16)| ids.number_backend(pool, &name.into(), Some(&address(port))).0;
+        backends.iter().map(number).collect()
+    }
+
     #[test]
     fn slots_are_dense_and_two_pools_may_use_one_backend_name() {
         let config = config(vec![pool("p", &["a", "b"]), pool("q", &["a"])]);
-        let ids = Ids::assign(&config);
-        let (p, q) = (ids.pool("p").unwrap(), ids.pool("q").unwrap());
-        let numbers = [(p, "a"), (p, "b"), (q, "a")].map(|(pool, name)| ids.backend(pool, &name.into()).unwrap().0);
-        assert_eq!(((p, q), numbers), ((PoolId(0), PoolId(1)), [0, 1, 2]));
-        assert_eq!(ids.listener("p"), Some(ListenerId(0)));
+        let mut ids = Ids::assign(&config);
         assert_eq!(ids.lengths(), (2, 2, 3));
+        let (p, q) = (ids.pool("p").unwrap(), ids.pool("q").unwrap());
+        assert_eq!((p, q), (PoolId(0), PoolId(1)));
+        assert_eq!(numbers(&mut ids, p, &[("a", 1000), ("b", 1001)]), [0, 1]);
+        assert_eq!(numbers(&mut ids, q, &[("a", 1000)]), [2]);
+        assert_eq!(ids.listener("p"), Some(ListenerId(0)));
         assert_eq!(ids.pool("r"), None);
     }
 
     #[test]
-    fn a_name_keeps_its_slot_when_the_file_changes() {
+    fn a_name_keeps_its_slot_when_the_file_changes_unless_it_moves() {
         let mut ids = Ids::assign(&config(vec![pool("p", &["a", "b"])]));
-        ids.extend(&config(vec![pool("q", &["b"]), pool("p", &["b", "c", "a"])]));
+        ids.extend(&config(vec![pool("q", &["b"]), pool("p", &["a", "c", "b"])]));
         let (p, q) = (ids.pool("p").unwrap(), ids.pool("q").unwrap());
         assert_eq!((p, q), (PoolId(0), PoolId(1)));
-        let numbers = ["a", "b", "c"].map(|name| ids.backend(p, &name.into()).unwrap().0);
-        assert_eq!(numbers, [0, 1, 3]);
-        assert_eq!(ids.backend(q, &"b".into()), Some(BackendId(2)));
+        assert_eq!(numbers(&mut ids, q, &[("b", 1000)]), [2]);
+        assert_eq!(numbers(&mut ids, p, &[("a", 1000), ("b", 1001), ("c", 1001), ("b", 1002)]), [0, 1, 3, 4]);
+        assert_eq!(numbers(&mut ids, p, &[("a", 7)]), [5], "elsewhere it is another server");
+        assert_eq!(numbers(&mut ids, p, &[("a", 1000)]), [0], "and back it is the old one");
     }
 }

@@ -62,8 +62,6 @@ pub struct PoolEntry {
     pub hash_key: Option<HashKey>,
     /// What a session captures when it is admitted.
     pub limits: Limits,
-    /// Sessions of a backend that goes down are reset.
-    pub close_on_backend_down: bool,
 }
 
 /// A backend.
@@ -75,14 +73,17 @@ pub struct BackendEntry {
     pub pool: PoolId,
     /// Unique in its pool.
     pub name: Arc<str>,
-    /// Where to connect.
-    pub address: Address,
+    /// Where to connect; `None` while its name has no address.
+    pub address: Option<Address>,
     /// 0 to 256.
     pub weight: u16,
     /// What it may be used for.
     pub state: State,
-    /// Its sessions are to be reset now: it is down, and the pool says so.
+    /// Its sessions are to be reset now.
     pub end_sessions: bool,
+    /// No longer configured, or at another address now: it only keeps the sessions it has, and another entry may have
+    /// its name.
+    pub retired: bool,
 }
 
 impl Table {

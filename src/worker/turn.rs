@@ -208,8 +208,9 @@ impl Worker {
     fn look_at_table(&mut self) {
         let reader = self.reader.pin();
         self.generation = reader.generation;
-        let address =
-            |backend: &Option<BackendEntry>| Some(Box::new(Destination::new(&backend.as_ref()?.address).ok()?));
+        let address = |backend: &Option<BackendEntry>| {
+            Some(Box::new(Destination::new(backend.as_ref()?.address.as_ref()?).ok()?))
+        };
         let destinations = reader.backends.iter().map(address).collect();
         self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
         let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();

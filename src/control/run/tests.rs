@@ -3,7 +3,7 @@ use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::Moment;
-use crate::config::model::Config;
+use crate::config::model::{Config, Target};
 use crate::control::{Stopper, first_table, stop_channel};
 use crate::snapshot::build::tests::{config, pool};
 use std::net::TcpListener;
@@ -81,7 +81,7 @@ fn quick(addresses: &[std::net::SocketAddr]) -> Config {
     let names: Vec<_> = (0..addresses.len()).map(|index| format!("b{index}")).collect();
     let mut pool = pool("p", &names.iter().map(String::as_str).collect::<Vec<_>>());
     for (backend, address) in pool.backends.iter_mut().zip(addresses) {
-        backend.address = Address::Tcp(*address);
+        backend.target = Target::Address(Address::Tcp(*address));
     }
     let check = pool.check.as_mut().unwrap();
     let interval = Duration::from_millis(20);

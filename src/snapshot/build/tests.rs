@@ -9,7 +9,9 @@ use std::time::Duration;
 pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
     let backend = |(index, name): (usize, &&str)| Backend {
         name: Arc::from(*name),
-        address: Address::Tcp(([10, 0, 0, 1], 1000 + index as u16).into()),
+        target: Target::Address(Address::Tcp(([10, 0, 0, 1], 1000 + index as u16).into())),
+        backup: false,
+        connections_max: None,
         weight: 1,
         disabled: false,
     };
@@ -25,8 +27,16 @@ pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
             keepalive: Duration::from_secs(60),
             user_timeout: Duration::ZERO,
         },
+        queue: Queue { max: 1024, timeout: Duration::from_secs(5) },
         close_on_backend_down: true,
+        drain_timeout: Duration::from_secs(30),
+        use_all_when_down: false,
+        slow_start: Duration::ZERO,
+        ejection: None,
         check: Some(Check {
+            kind: CheckKind::Tcp,
+            role: None,
+            lag_max: Duration::ZERO,
             interval: Duration::from_secs(2),
             fast_interval: Duration::from_millis(500),
             down_interval: Duration::from_secs(1),
@@ -64,9 +74,34 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
     }
 }
 
-fn build_with(config: &Config, health: &[State], previous: Option<&Table>) -> Table {
-    let ids = Ids::assign(config);
-    build(Input { config, ids: &ids, health, phase: Phase::Serving, generation: 1, previous })
+/// Every backend of the configuration, in these states.
+fn members(config: &Config, ids: &mut Ids, states: &[State]) -> Vec<Member> {
+    let all = config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
+    let member = |((pool, backend), &state): ((&Pool, &Backend), &State)| {
+        let Target::Address(address) = &backend.target else { panic!("made-up backends have addresses") };
+        let pool = ids.pool(&pool.name).unwrap();
+        Member {
+            id: ids.number_backend(pool, &backend.name, Some(address)),
+            pool,
+            name: backend.name.clone(),
+            hash_name: backend.name.clone(),
+            address: Some(address.clone()),
+            weight: backend.weight,
+            backup: backend.backup,
+            connections_max: backend.connections_max,
+            state,
+            ramp_from: None,
+            end_sessions: false,
+            retired: false,
+        }
+    };
+    all.zip(states).map(member).collect()
+}
+
+fn build_with(config: &Config, states: &[State], previous: Option<&Table>) -> Table {
+    let mut ids = Ids::assign(config);
+    let members = members(config, &mut ids, states);
+    build(Input { config, ids: &ids, members: &members, phase: Phase::Serving, generation: 1, previous })
 }
 
 /// Backends that get sessions, by picking often.
@@ -87,7 +122,10 @@ fn a_table_says_what_the_configuration_says() {
     let listener = table.listeners[1].as_ref().unwrap();
     assert_eq!((&*listener.name, listener.pool), ("q", PoolId(1)));
     let backend = table.backend(BackendId(2)).unwrap();
-    assert_eq!((&*backend.name, backend.pool, backend.address.to_string()), ("b", PoolId(1), "10.0.0.1:1001".into()));
+    assert_eq!(
+        (&*backend.name, backend.pool, backend.address.as_ref().unwrap().to_string()),
+        ("b", PoolId(1), "10.0.0.1:1001".into())
+    );
     assert_eq!(picked(&table, 0), [0]);
     assert_eq!(picked(&table, 1), [1, 2]);
 }
@@ -96,26 +134,16 @@ fn a_table_says_what_the_configuration_says() {
 fn only_backends_that_are_up_with_a_weight_take_sessions() {
     let mut config = config(vec![pool("p", &["up", "down", "weightless", "disabled", "draining", "ejected"])]);
     config.pools[0].backends[2].weight = 0;
-    config.pools[0].backends[3].disabled = true;
-    let health = [State::Up, State::Down, State::Up, State::Up, State::Draining, State::Ejected];
-    for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::ConsistentHash(HashKey::SourceIp)] {
+    let states = [State::Up, State::Down, State::Up, State::Maintenance, State::Draining, State::Ejected];
+    for balance in [
+        Balance::RoundRobin,
+        Balance::LeastConn,
+        Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None },
+    ] {
         config.pools[0].balance = balance;
-        let table = build_with(&config, &health, None);
+        let table = build_with(&config, &states, None);
         assert_eq!(picked(&table, 0), [0], "{balance:?}");
-        assert_eq!(table.backend(BackendId(3)).unwrap().state, State::Maintenance);
-        let ended: Vec<_> =
-            table.backends.iter().flatten().filter(|entry| entry.end_sessions).map(|e| e.id.0).collect();
-        assert_eq!(ended, [1], "sessions end on the backend that is down alone");
     }
-}
-
-#[test]
-fn sessions_of_a_down_backend_stay_if_the_pool_says_so() {
-    let mut config = config(vec![pool("p", &["a"])]);
-    config.pools[0].close_on_backend_down = false;
-    let table = build_with(&config, &[State::Down], None);
-    assert!(!table.backend(BackendId(0)).unwrap().end_sessions);
-    assert!(picked(&table, 0).is_empty());
 }
 
 #[test]
