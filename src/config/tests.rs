@@ -203,10 +203,6 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
         "slow_start = \"10s\"",
         "send_proxy = \"v2\"",
         "source = \"client\"",
-        "check.type = \"http\"",
-        "check.path = \"/x\"",
-        "check.status = [200, \"300-399\"]",
-        "check.role = \"primary\"",
         "ejection.failures = 6",
         "ejection.window = \"1s\"",
     ];
@@ -323,6 +319,8 @@ fn with_key(key: &keys::Key, value: &str) -> String {
     match key.section {
         Section::Listener => listener = line,
         Section::Pool => pool = line,
+        // It asks for more.
+        Section::Check if key.name == "lag_max" => check = format!("type = \"redis\"\nrole = \"replica\"\n{line}"),
         Section::Check => check = line,
         Section::Backend => backend = line,
         section => top = format!("{}\n{line}", section.title()),
