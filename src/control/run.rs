@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::admin::{self, Admin};
 use super::fleet::{Fleet, Transition, Watch};
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
-use super::probe::{Outcome, probe};
+use super::probe::{Ask, Outcome, probe};
 use super::{Error, Spec, Stop};
 use crate::base::time::{Clock, ns};
 use crate::health::State;
@@ -70,25 +70,27 @@ async fn serve(spec: Spec) -> Result<(), Error> {
 /// Checks one target again and again. Ends with the runtime.
 async fn check_for_ever(control: Rc<Control>, watch: usize) {
     sleep(STAGGER * u32::try_from(watch).unwrap_or(u32::MAX)).await;
-    let (target, timeout) = {
+    let ask = {
         let fleet = control.fleet.borrow();
-        let watch = &fleet.watches()[watch];
-        (watch.target.clone(), watch.check.timeout)
+        let Watch { target, check, .. } = &fleet.watches()[watch];
+        let (role, lag) = (check.role.is_some(), !check.lag_max.is_zero());
+        Ask { target: target.clone(), kind: check.kind.clone(), timeout: check.timeout, role, lag }
     };
     let mut was_inconclusive = false;
     loop {
         let begun = control.clock.now();
-        let outcome = probe(&target, timeout).await;
+        let checked = probe(&ask).await;
+        debug!(target = %ask.target, transcript = ?checked.transcript.lines(), "checked");
         let took_ns = control.clock.now().since_ns(begun);
-        match outcome {
-            Outcome::Success(connected) => {
+        match checked.outcome {
+            Outcome::Success(facts) => {
+                debug!(target = %ask.target, ?facts, "a check succeeded");
                 control.on_check(watch, None, took_ns);
-                connected.close().await;
             }
             Outcome::Failure(failure) => control.on_check(watch, Some(&failure), took_ns),
             Outcome::Inconclusive(error) => {
                 if !std::mem::replace(&mut was_inconclusive, true) {
-                    warn!(%target, %error, "cannot check: ringway is short of descriptors, ports or memory");
+                    warn!(target = %ask.target, %error, "cannot check: out of descriptors, ports or memory");
                 }
                 sleep(INCONCLUSIVE_PAUSE).await;
                 continue;
