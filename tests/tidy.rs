@@ -23,6 +23,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("crossbeam", &["snapshot/cell", "worker", "control", "stats"]),
     ("fastrand", &["worker", "control", "app"]),
+    ("hickory_resolver", &["control/resolve"]),
     ("humantime", &["cli", "control"]),
     ("io_uring", &["uring"]),
     ("libc", &["uring"]),
