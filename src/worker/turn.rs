@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Spec;
 use super::accept::Acceptors;
+use super::queue::Waiters;
 use super::shared::Shared;
 use super::silence::Silence;
 use super::slots::{Key, Slots};
@@ -39,6 +40,7 @@ pub struct Worker {
     pub(super) wheel: Wheel,
     pub(super) acceptors: Acceptors,
     pub(super) silence: Silence,
+    pub(super) waiters: Waiters,
     pub(super) effects: Effects,
     /// Halves in splice mode that wait for their turn.
     pub(super) ready: VecDeque<(Key, Side)>,
@@ -71,6 +73,7 @@ impl Worker {
             wheel: Wheel::new(now),
             acceptors: Acceptors::new(spec.sockets),
             silence: Silence::new(),
+            waiters: Waiters::new(),
             effects: Effects::default(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
@@ -125,7 +128,8 @@ impl Worker {
         if self.shared.busy_poll_ns > 0 && self.spin(now)? {
             return Ok(());
         }
-        let next = self.wheel.next().min(self.acceptors.retry_at()).min(self.silence.look_at());
+        let next =
+            self.wheel.next().min(self.acceptors.retry_at()).min(self.silence.look_at()).min(self.waiters.look_at());
         let wait = match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -168,6 +172,7 @@ impl Worker {
         }
         self.look_after_silence();
         self.retry_accepting();
+        self.serve_queues();
         if self.now >= self.housekeeping_at {
             self.keep_house();
         }
@@ -228,6 +233,7 @@ impl Worker {
                 self.tell(key, Event::End(Who::Down));
             }
         }
+        self.waiters.serve_all();
         self.enter_phase(phase);
         self.stats().worker.generation.set(self.generation);
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::balance::Counts;
+use crate::balance::{Ask, Counts, Pick};
 use crate::base::address::Address;
 use crate::config::model::*;
 use std::sync::Arc;
@@ -108,8 +108,11 @@ fn build_with(config: &Config, states: &[State], previous: Option<&Table>) -> Ta
 fn picked(table: &Table, pool: u32) -> Vec<u32> {
     let counts = Counts::new();
     let picker = &table.pool(PoolId(pool)).unwrap().picker;
-    let mut ids: Vec<_> =
-        (0..100).filter_map(|key| picker.pick(key, PoolId(pool), &counts, &[])).map(|id| id.0).collect();
+    let pick = |key| match picker.pick(PoolId(pool), &counts, Ask { key, random: key, ..Ask::default() }) {
+        Pick::Backend(id) => Some(id.0),
+        _ => None,
+    };
+    let mut ids: Vec<_> = (0..100).filter_map(pick).collect();
     ids.sort_unstable();
     ids.dedup();
     ids

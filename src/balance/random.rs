@@ -1,0 +1,106 @@
+//! Two random choices, weighted.
+//!
+//! Idea: of two different candidates, drawn by weight, the one with fewer open sessions by weight. That is nearly as
+//! even as looking at all of them, costs the same for two backends and for a thousand, and many balancers that do not
+//! know of each other do not all rush to the one that looks idle.
+//!
+//! Cost a pick: two draws, two loads, one atomic write.
+//! Source: Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 1996.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::bounds::{self, Bounds};
+use super::{Ask, Candidate, Counts, Pick, exhausted};
+
+/// Draws that meet nobody usable before the next usable one is taken.
+const DRAWS: u32 = 8;
+
+/// Places, each as often as its weight says.
+#[derive(Debug)]
+pub struct Random {
+    urn: Box<[u32]>,
+    weights: Box<[u32]>,
+    bounds: Bounds,
+}
+
+impl Random {
+    /// Their weights are not 0.
+    pub fn new(candidates: &[Candidate<'_>], slow_start_ns: u64) -> Random {
+        let divisor = candidates.iter().fold(0, |divisor, candidate| gcd(divisor, candidate.weight)).max(1);
+        let copies = |(place, candidate): (usize, &Candidate<'_>)| {
+            std::iter::repeat_n(place as u32, usize::from(candidate.weight / divisor))
+        };
+        Random {
+            urn: candidates.iter().enumerate().flat_map(copies).collect(),
+            weights: candidates.iter().map(|candidate| candidate.weight.into()).collect(),
+            bounds: Bounds::new(candidates, slow_start_ns),
+        }
+    }
+
+    /// Picks and counts.
+    #[inline]
+    pub fn pick(&self, counts: &Counts, ask: Ask<'_>) -> Pick {
+        if exhausted(&self.bounds.ids, ask.tried) {
+            return Pick::Nobody;
+        }
+        let greatest =
+            if self.bounds.are_ramping(ask.now) { self.bounds.greatest_share(ask.now) } else { bounds::WHOLE };
+        let mut chance = Chance(ask.random);
+        loop {
+            let Some(first) = self.draw(counts, ask, greatest, &mut chance, usize::MAX) else { return Pick::Full };
+            let second = self.draw(counts, ask, greatest, &mut chance, first).unwrap_or(first);
+            let place = if self.is_less_loaded(second, first, counts) { second } else { first };
+            // It may have become full just now; then somebody else is looked for.
+            if self.bounds.take(place, counts) {
+                return Pick::Backend(self.bounds.ids[place]);
+            }
+        }
+    }
+
+    fn is_less_loaded(&self, second: usize, first: usize, counts: &Counts) -> bool {
+        let load = |place: usize| {
+            let open = counts.backends.get(self.bounds.ids[place].index()).connections.load(Relaxed);
+            u64::from(open) + 1
+        };
+        load(second) * u64::from(self.weights[first]) < load(first) * u64::from(self.weights[second])
+    }
+
+    /// A candidate by weight that has room and was not tried, another one than `but`.
+    #[inline]
+    fn draw(&self, counts: &Counts, ask: Ask<'_>, greatest: u64, chance: &mut Chance, but: usize) -> Option<usize> {
+        let usable = |place: usize| {
+            place != but && !ask.tried.contains(&self.bounds.ids[place]) && self.bounds.has_room(place, counts)
+        };
+        if self.bounds.ids.len() == 1 {
+            return usable(0).then_some(0);
+        }
+        for _ in 0..DRAWS {
+            let place = self.urn[chance.below(self.urn.len())] as usize;
+            if usable(place) && bounds::admits(self.bounds.share(place, ask.now), greatest, chance.next()) {
+                return Some(place);
+            }
+        }
+        let start = chance.below(self.urn.len());
+        self.urn[start..].iter().chain(&self.urn[..start]).map(|&place| place as usize).find(|&place| usable(place))
+    }
+}
+
+/// Random numbers that follow from one (SplitMix64, Steele and others, OOPSLA 2014).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed >> 32) as u32
+    }
+
+    fn below(&mut self, length: usize) -> usize {
+        ((u64::from(self.next()) * length as u64) >> 32) as usize
+    }
+}
+
+fn gcd(a: u16, b: u16) -> u16 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
