@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::bounds::{self, Bounds};
 use super::{Ask, Candidate, Counts, Pick, exhausted};
+use crate::base::time::Moment;
 
 /// Draws that meet nobody usable before the next usable one is taken.
 const DRAWS: u32 = 8;
@@ -47,9 +48,10 @@ impl Random {
             if self.bounds.are_ramping(ask.now) { self.bounds.greatest_share(ask.now) } else { bounds::WHOLE };
         let mut chance = Chance(ask.random);
         loop {
-            let Some(first) = self.draw(counts, ask, greatest, &mut chance, usize::MAX) else { return Pick::Full };
+            let first = self.draw(counts, ask, greatest, &mut chance, usize::MAX);
+            let Some(first) = first.or_else(|| self.next_usable(counts, ask, &mut chance)) else { return Pick::Full };
             let second = self.draw(counts, ask, greatest, &mut chance, first).unwrap_or(first);
-            let place = if self.is_less_loaded(second, first, counts) { second } else { first };
+            let place = if self.is_less_loaded(second, first, counts, ask.now) { second } else { first };
             // It may have become full just now; then somebody else is looked for.
             if self.bounds.take(place, counts) {
                 return Pick::Backend(self.bounds.ids[place]);
@@ -57,31 +59,41 @@ impl Random {
         }
     }
 
-    fn is_less_loaded(&self, second: usize, first: usize, counts: &Counts) -> bool {
+    /// By the weight that each has by now.
+    #[inline]
+    fn is_less_loaded(&self, second: usize, first: usize, counts: &Counts, now: Moment) -> bool {
         let load = |place: usize| {
             let open = counts.backends.get(self.bounds.ids[place].index()).connections.load(Relaxed);
-            u64::from(open) + 1
+            u128::from(open) + 1
         };
-        load(second) * u64::from(self.weights[first]) < load(first) * u64::from(self.weights[second])
+        let weight = |place: usize| u128::from((u64::from(self.weights[place]) * self.bounds.share(place, now)).max(1));
+        load(second) * weight(first) < load(first) * weight(second)
     }
 
-    /// A candidate by weight that has room and was not tried, another one than `but`.
+    /// A candidate by weight that has room and was not tried, another one than `but`; `None` if the draws meet nobody.
     #[inline]
     fn draw(&self, counts: &Counts, ask: Ask<'_>, greatest: u64, chance: &mut Chance, but: usize) -> Option<usize> {
-        let usable = |place: usize| {
-            place != but && !ask.tried.contains(&self.bounds.ids[place]) && self.bounds.has_room(place, counts)
-        };
-        if self.bounds.ids.len() == 1 {
-            return usable(0).then_some(0);
-        }
         for _ in 0..DRAWS {
             let place = self.urn[chance.below(self.urn.len())] as usize;
-            if usable(place) && bounds::admits(self.bounds.share(place, ask.now), greatest, chance.next()) {
+            let usable = place != but && self.is_usable(place, counts, ask);
+            if usable && bounds::admits(self.bounds.share(place, ask.now), greatest, chance.next()) {
                 return Some(place);
             }
         }
+        None
+    }
+
+    /// Somebody who has room and was not tried, if there is one.
+    #[cold]
+    fn next_usable(&self, counts: &Counts, ask: Ask<'_>, chance: &mut Chance) -> Option<usize> {
         let start = chance.below(self.urn.len());
-        self.urn[start..].iter().chain(&self.urn[..start]).map(|&place| place as usize).find(|&place| usable(place))
+        let places = self.urn[start..].iter().chain(&self.urn[..start]).map(|&place| place as usize);
+        places.into_iter().find(|&place| self.is_usable(place, counts, ask))
+    }
+
+    #[inline]
+    fn is_usable(&self, place: usize, counts: &Counts, ask: Ask<'_>) -> bool {
+        !ask.tried.contains(&self.bounds.ids[place]) && self.bounds.has_room(place, counts)
     }
 }
 

@@ -2,6 +2,9 @@ use super::*;
 use crate::base::hash;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+mod bounds;
 
 const POOL: PoolId = PoolId(0);
 const HASH: Kind = Kind::ConsistentHash { balance_factor: None };
