@@ -135,3 +135,20 @@ fn a_bounded_hash_spreads_a_client_that_comes_often() {
         ringway.wait_idle();
     }
 }
+
+#[test]
+fn explain_says_what_then_happens() {
+    let backends = ["a", "b", "c", "d"].map(Backend::named);
+    let plan = Ringway::before(backends.iter().map(Backend::address)).pool("balance = \"consistent_hash\"");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), plan.to_toml()).unwrap();
+    let ringway = plan.start();
+    for client in (1..=12).map(|host| format!("127.77.9.{host}")) {
+        let mut command = Ringway::command();
+        let command = command.arg("explain").arg(file.path()).args(["--listener", "main", "--client", &client]);
+        let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let mut peer = Peer::connect_from(Some(&format!("{client}:0")), ringway.address()).unwrap();
+        let name = String::from_utf8(peer.read_some(16).unwrap()).unwrap();
+        assert!(output.contains(&format!("backend   {name},")), "{client} got {name}: {output}");
+    }
+}
