@@ -193,12 +193,6 @@ fn tables_of_the_wrong_shape_are_explained() {
 #[test]
 fn what_comes_later_is_refused_and_its_default_is_not() {
     let later = [
-        "balance = \"random\"",
-        "balance = \"failover\"",
-        "hash_balance_factor = 125",
-        "queue_max = 7",
-        "queue_timeout = \"6s\"",
-        "when_all_down = \"use_all\"",
         "send_proxy = \"v2\"",
         "source = \"client\"",
         "check.type = \"http\"",
@@ -212,11 +206,14 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
         assert!(found[0].starts_with("f.toml:7:") && found[0].contains("is not in this release"), "{found:?}");
     }
     let now = [
+        "balance = \"random\"",
+        "balance = \"failover\"",
         "queue_max = 0",
-        "queue_max = 1024",
+        "queue_max = 7",
         "queue_timeout = \"0s\"",
         "drain_timeout = \"31s\"",
         "slow_start = \"10s\"",
+        "when_all_down = \"use_all\"",
         "check.type = \"off\"",
         "check.status = [200]",
         "ejection.failures = 0",

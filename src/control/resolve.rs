@@ -35,7 +35,13 @@ const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 pub(super) struct Resolver {
     /// Only this server, for tests.
     server: Option<SocketAddr>,
-    system: Rc<RefCell<Option<(Stamp, Rc<System>)>>>,
+    read: Rc<RefCell<Option<Read>>>,
+}
+
+/// The system's configuration, and what shows whether it has changed.
+struct Read {
+    stamp: Stamp,
+    system: Rc<System>,
 }
 
 /// What a file's change shows by.
@@ -57,7 +63,7 @@ impl Resolver {
         if let (Some(text), None) = (&server, parsed) {
             warn!("RINGWAY_RESOLVER is {text}, which is no ip:port; it does not count");
         }
-        Resolver { server: parsed, system: Rc::default() }
+        Resolver { server: parsed, read: Rc::default() }
     }
 
     /// Looks a name up. Ends within some [`TIMEOUT`] for each entry of the search list.
@@ -87,14 +93,11 @@ impl Resolver {
             let metadata = std::fs::metadata(file).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
         });
-        let mut known = self.system.borrow_mut();
-        if let Some((before, system)) = known.as_ref()
-            && *before == stamp
-        {
-            return Ok(system.clone());
+        if let Some(read) = self.read.borrow().as_ref().filter(|read| read.stamp == stamp) {
+            return Ok(read.system.clone());
         }
         let system = Rc::new(System::read(self.server)?);
-        *known = Some((stamp, system.clone()));
+        *self.read.borrow_mut() = Some(Read { stamp, system: system.clone() });
         Ok(system)
     }
 }

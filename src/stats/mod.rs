@@ -107,6 +107,10 @@ pub struct PoolCells {
     pub retries_total: Counter,
     /// Sessions no backend could take.
     pub refused_total: Counter,
+    /// Sessions that waited in the queue for too long.
+    pub queue_timeouts_total: Counter,
+    /// Time in the queue, of those who had to wait.
+    pub queue_ns: Histogram,
     /// From the start of a successful attempt to the open connection.
     pub connect_ns: Histogram,
     /// From accept to close.

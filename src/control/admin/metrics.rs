@@ -78,14 +78,19 @@ fn pool(scrape: &mut Scrape, admin: &Admin, pool: &PoolEntry) {
     let PoolId(slot) = pool.id;
     let cells = || existing(admin, move |worker| worker.pools.existing(slot as usize));
     let sum = |number: fn(&PoolCells) -> &Counter| cells().map(|cells| number(cells).get()).sum();
+    scrape.put(&list::POOL_QUEUE_LENGTH, &labels, admin.counts.queue(pool.id).waiting().into());
+    scrape.put(&list::POOL_QUEUE_TIMEOUTS, &labels, sum(|cells| &cells.queue_timeouts_total));
     scrape.put(&list::POOL_RETRIES, &labels, sum(|cells| &cells.retries_total));
     scrape.put(&list::POOL_REFUSED, &labels, sum(|cells| &cells.refused_total));
-    let (mut connect, mut session) = (Distribution::default(), Distribution::default());
+    let (mut queue, mut connect) = (Distribution::default(), Distribution::default());
+    let mut session = Distribution::default();
     for cells in cells() {
+        cells.queue_ns.add_to(&mut queue);
         cells.connect_ns.add_to(&mut connect);
         cells.session_ns.add_to(&mut session);
     }
     scrape.put_distribution(&list::CONNECT_SECONDS, &labels, &connect);
+    scrape.put_distribution(&list::QUEUE_SECONDS, &labels, &queue);
     scrape.put_distribution(&list::SESSION_SECONDS, &labels, &session);
 }
 
