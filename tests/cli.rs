@@ -38,6 +38,23 @@ fn a_wrong_configuration_exits_2_with_a_line_for_each_error() {
 }
 
 #[test]
+fn explain_names_the_backend_that_the_client_then_gets() {
+    let backends =
+        "backends = [{ address = \"127.0.0.1:1\", name = \"a\" }, { address = \"127.0.0.1:2\", name = \"b\" }]";
+    let pool = format!("[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[pools.p]\n{backends}\n");
+    let file = file(&format!("{pool}balance = \"consistent_hash\"\n"));
+    let path = file.path().display().to_string();
+    let output = ringway(&["explain", &path, "--listener", "l", "--client", "10.0.0.7", "--without", "b"]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for part in ["pool p, consistent_hash by source_ip", "slot", "this client gets a", "had to"] {
+        assert!(shown.contains(part), "no {part:?} in {shown}");
+    }
+    let output = ringway(&["explain", &path, "--listener", "x", "--client", "10.0.0.7"]);
+    assert_eq!((output.status.code(), text(&output.stderr).lines().count()), (Some(2), 1));
+}
+
+#[test]
 fn wrong_usage_exits_2_with_one_line() {
     let usages: [&[&str]; 6] = [
         &["chek"],

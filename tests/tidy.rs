@@ -25,6 +25,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("fastrand", &["worker", "control", "app"]),
     ("flate2", &[]),
     ("http_body_util", &["control/probe"]),
+    ("hickory_resolver", &["control/resolve"]),
     ("humantime", &["cli", "control"]),
     ("hyper", &["control/probe"]),
     ("hyper_util", &["control/probe"]),

@@ -5,50 +5,136 @@
 //! 1 % at 100 backends), and when one of N goes, little more than its own 1/N of the keys move. Names alone decide: the
 //! order of the file, the worker and the machine do not. A backend of weight w has w/max turns a round.
 //!
+//! Who was tried, is full, or is above its bound is passed over by walking on in the slots: every worker, and every
+//! ringway, walks the same way. With a balance factor of c per cent, no backend is above ceil(c/100 · its share of the
+//! sessions with the new one): a popular key spills to its neighbours instead of drowning its own backend.
+//!
 //! Cost a pick: one remainder by a constant, one load. Cost to build: 65537 · ln N looks at slots; 128 KiB.
-//! Source: Eisenbud and others, Maglev, NSDI 2016, section 3.4; the weights as in Envoy's `maglev_lb`.
+//! Source: Eisenbud and others, Maglev, NSDI 2016, section 3.4; the weights as in Envoy's `maglev_lb`; the bound from
+//! Mirrokni, Thorup, Zadimoghaddam, Consistent Hashing with Bounded Loads, SODA 2018.
 
-use super::{Candidate, exhausted};
+use super::bounds::{self, Bounds};
+use super::{Ask, Candidate, Counts, Pick, exhausted};
 use crate::base::hash;
-use crate::base::id::BackendId;
 
 /// Slots of a table: prime, so that every skip reaches every slot, and more than 100 times any sensible pool.
 const SLOTS: usize = 65_537;
 /// A slot that nobody has taken.
 const FREE: u16 = u16::MAX;
 
-/// The slots, each with the place of its backend in `candidates`; no slots if there are no candidates.
+/// The slots, each with the place of its backend; no slots if there are no candidates.
 #[derive(Debug)]
 pub struct ConsistentHash {
     slots: Box<[u16]>,
-    candidates: Box<[BackendId]>,
+    weights: Box<[u32]>,
+    weights_sum: u64,
+    balance_factor: Option<u32>,
+    bounds: Bounds,
 }
 
 impl ConsistentHash {
     /// Fills the slots; the weights of `candidates` are not 0. Of more than 65535, the first by name count: a pool of
     /// that size has no even share of the slots any more.
-    pub fn new(candidates: &[Candidate<'_>]) -> ConsistentHash {
+    pub fn new(candidates: &[Candidate<'_>], balance_factor: Option<u32>, slow_start_ns: u64) -> ConsistentHash {
         let mut sorted = candidates.to_vec();
         sorted.sort_unstable_by_key(|candidate| candidate.name);
         sorted.truncate(FREE as usize);
-        ConsistentHash { slots: fill(&sorted), candidates: sorted.iter().map(|candidate| candidate.id).collect() }
+        let weights: Box<[u32]> = sorted.iter().map(|candidate| candidate.weight.into()).collect();
+        ConsistentHash {
+            slots: fill(&sorted),
+            weights_sum: weights.iter().map(|&weight| u64::from(weight)).sum(),
+            weights,
+            balance_factor,
+            bounds: Bounds::new(&sorted, slow_start_ns),
+        }
     }
 
-    /// The backend of `key`; those in `tried` are passed over by walking on in the slots.
+    /// Picks and counts.
     #[inline]
-    pub fn pick(&self, key: u64, tried: &[BackendId]) -> Option<BackendId> {
+    pub fn pick(&self, counts: &Counts, ask: Ask<'_>) -> Pick {
         if self.slots.is_empty() {
-            return None;
+            return Pick::Nobody;
         }
-        let at = (key % SLOTS as u64) as usize;
-        let backend = |&slot: &u16| self.candidates[slot as usize];
-        if tried.is_empty() {
-            return Some(backend(&self.slots[at]));
+        let at = (ask.key % SLOTS as u64) as usize;
+        if ask.tried.is_empty() && self.balance_factor.is_none() && self.bounds.are_open(ask.now) {
+            let id = self.bounds.ids[self.slots[at] as usize];
+            counts.opened(id);
+            return Pick::Backend(id);
         }
-        if exhausted(&self.candidates, tried) {
-            return None;
+        self.pick_bounded(at, counts, ask)
+    }
+
+    fn pick_bounded(&self, at: usize, counts: &Counts, ask: Ask<'_>) -> Pick {
+        let ids = &self.bounds.ids;
+        if exhausted(ids, ask.tried) {
+            return Pick::Nobody;
         }
-        self.slots[at..].iter().chain(&self.slots[..at]).map(backend).find(|id| !tried.contains(id))
+        let usable = |place: usize| !ask.tried.contains(&ids[place]) && self.bounds.has_room(place, counts);
+        if self.bounds.are_ramping(ask.now) {
+            let greatest = self.bounds.greatest_share(ask.now);
+            let limits = self.limits(counts);
+            let admits = |place: usize| {
+                // Of the keys of a slowly starting backend always the same ones come to it first.
+                let chance = hash::stable(&ask.key.to_le_bytes(), place as u64 + 1) as u32;
+                bounds::admits(self.bounds.share(place, ask.now), greatest, chance)
+            };
+            if let Some(picked) = self.walk(at, counts, |place| usable(place) && admits(place), &limits) {
+                return picked;
+            }
+        }
+        if self.balance_factor.is_some()
+            && let Some(picked) = self.walk(at, counts, usable, &self.limits(counts))
+        {
+            return picked;
+        }
+        // Those within their bounds were tried or are full: the bound is for balance, not to turn anybody away.
+        loop {
+            if !(0..ids.len()).any(usable) {
+                return Pick::Full;
+            }
+            if let Some(picked) = self.walk(at, counts, usable, &Limits::NONE) {
+                return picked;
+            }
+        }
+    }
+
+    /// How many sessions each may have by the balance factor, counted with the one that comes.
+    fn limits(&self, counts: &Counts) -> Limits {
+        let Some(factor) = self.balance_factor else { return Limits::NONE };
+        let open: u64 = self.bounds.ids.iter().map(|&id| u64::from(counts.connections(id))).sum();
+        Limits { product: (open + 1) * u64::from(factor), divisor: self.weights_sum * 100 }
+    }
+
+    /// From that slot on to the first that is usable and within its limit. `None` if there is nobody.
+    fn walk(&self, at: usize, counts: &Counts, usable: impl Fn(usize) -> bool, limits: &Limits) -> Option<Pick> {
+        for &place in self.slots[at..].iter().chain(&self.slots[..at]) {
+            let place = usize::from(place);
+            if usable(place) {
+                let most = self.bounds.most(place).min(limits.of(self.weights[place]));
+                if counts.try_open(self.bounds.ids[place], most) {
+                    return Some(Pick::Backend(self.bounds.ids[place]));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Sessions by weight.
+struct Limits {
+    product: u64,
+    divisor: u64,
+}
+
+impl Limits {
+    const NONE: Limits = Limits { product: 0, divisor: 0 };
+
+    fn of(&self, weight: u32) -> u32 {
+        if self.divisor == 0 {
+            return u32::MAX;
+        }
+        let most = (u128::from(self.product) * u128::from(weight)).div_ceil(u128::from(self.divisor));
+        u32::try_from(most).unwrap_or(u32::MAX).max(1)
     }
 }
 

@@ -1,11 +1,14 @@
 //! What policies must know across workers: open sessions of each backend, the turn of each pool.
 //!
 //! One cache-padded atomic each, touched once when a session takes a backend and once when it gives it back. The counts
-//! outlive every table, so a published change neither loses nor doubles a session. Every access is relaxed: each number
-//! stands alone, and read-modify-write operations on one atomic are exact in any order.
+//! outlive every table, so a published change neither loses nor doubles a session. Accesses are relaxed but where a
+//! queue depends on them: each number stands alone, and read-modify-write operations on one atomic are exact in any
+//! order.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::queue::Queue;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::slots::Slots;
 
@@ -34,6 +37,8 @@ pub struct BackendCount {
 pub struct PoolPosition {
     /// Picks so far: whose turn it is in round robin, and among equals in least_conn.
     pub position: AtomicU64,
+    /// Clients that wait for one of its backends.
+    pub queue: Queue,
 }
 
 /// Of the process.
@@ -56,10 +61,22 @@ impl Counts {
         self.backends.get(backend.index()).connections.fetch_add(1, Relaxed);
     }
 
+    /// One more session on `backend`, unless it has `most` already; whether it was counted.
+    #[inline]
+    pub fn try_open(&self, backend: BackendId, most: u32) -> bool {
+        if most == u32::MAX {
+            self.opened(backend);
+            return true;
+        }
+        let connections = &self.backends.get(backend.index()).connections;
+        connections.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).is_ok()
+    }
+
     /// The connection to `backend` is closed, or never came about. Owed exactly once for each pick.
     #[inline]
     pub fn closed(&self, backend: BackendId) {
-        let before = self.backends.get(backend.index()).connections.fetch_sub(1, Relaxed);
+        // Before anybody looks whether somebody waits for the place: see `queue`.
+        let before = self.backends.get(backend.index()).connections.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "{backend:?} closed more often than opened");
     }
 
@@ -92,6 +109,12 @@ impl Counts {
     #[inline]
     pub fn next_turn(&self, pool: PoolId) -> u64 {
         self.pools.get(pool.index()).position.load(Relaxed)
+    }
+
+    /// Clients that wait for `pool`.
+    #[inline]
+    pub fn queue(&self, pool: PoolId) -> &Queue {
+        &self.pools.get(pool.index()).queue
     }
 
     /// The next turn of `pool`: each number goes to one caller, over all workers.

@@ -12,13 +12,14 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Candidate, Counts};
+use super::bounds::Bounds;
+use super::{Ask, Candidate, Counts, Pick, exhausted};
 use crate::base::id::BackendId;
 
 /// The candidates in file order.
 #[derive(Debug)]
 pub struct LeastConn {
-    ids: Box<[BackendId]>,
+    bounds: Bounds,
     weights: Box<[u32]>,
     /// The same candidates by ascending neighbours: most pools are one run, and a scan of a run is a plain loop.
     runs: Box<[Run]>,
@@ -43,7 +44,7 @@ const NOBODY: Best = Best { load: 1, weight: 0, place: usize::MAX };
 
 impl LeastConn {
     /// Their weights are not 0.
-    pub fn new(candidates: &[Candidate<'_>]) -> LeastConn {
+    pub fn new(candidates: &[Candidate<'_>], slow_start_ns: u64) -> LeastConn {
         let mut runs: Vec<Run> = Vec::new();
         for (place, candidate) in candidates.iter().enumerate() {
             match runs.last_mut() {
@@ -52,7 +53,7 @@ impl LeastConn {
             }
         }
         LeastConn {
-            ids: candidates.iter().map(|candidate| candidate.id).collect(),
+            bounds: Bounds::new(candidates, slow_start_ns),
             weights: candidates.iter().map(|candidate| candidate.weight.into()).collect(),
             runs: runs.into(),
         }
@@ -60,21 +61,44 @@ impl LeastConn {
 
     /// Picks and counts; `turn` settles ties.
     #[inline]
-    pub fn pick(&self, turn: u64, counts: &Counts, tried: &[BackendId]) -> Option<BackendId> {
-        let length = self.ids.len();
+    pub fn pick(&self, turn: u64, counts: &Counts, ask: Ask<'_>) -> Pick {
+        let length = self.weights.len();
         if length == 0 {
-            return None;
+            return Pick::Nobody;
         }
         let start = (turn % length as u64) as usize;
+        if !self.bounds.are_open(ask.now) {
+            return self.pick_bounded(start, counts, ask);
+        }
         loop {
-            let best = self.least(start..length, NOBODY, counts, tried);
-            let best = self.least(0..start, best, counts, tried);
-            let id = *self.ids.get(best.place)?;
-            let connections = &counts.backends.get(id.index()).connections;
-            // A failure means that another worker opened or closed a session here meanwhile: somebody made progress.
-            let (open, taken) = (best.load as u32 - 1, best.load as u32);
-            if connections.compare_exchange(open, taken, Relaxed, Relaxed).is_ok() {
-                return Some(id);
+            let best = self.least(start..length, NOBODY, counts, ask.tried);
+            let best = self.least(0..start, best, counts, ask.tried);
+            let Some(&id) = self.bounds.ids.get(best.place) else { return Pick::Nobody };
+            if is_taken(id, best.load, counts) {
+                return Pick::Backend(id);
+            }
+        }
+    }
+
+    /// With limits or slow starts: a weight counts by the share that the backend has by now.
+    fn pick_bounded(&self, start: usize, counts: &Counts, ask: Ask<'_>) -> Pick {
+        let ids = &self.bounds.ids;
+        loop {
+            let mut best = NOBODY;
+            for place in (start..ids.len()).chain(0..start) {
+                let open = counts.connections(ids[place]);
+                let load = u64::from(open) + 1;
+                let weight = (u64::from(self.weights[place]) * self.bounds.share(place, ask.now)).max(1);
+                let better = u128::from(load) * u128::from(best.weight) < u128::from(best.load) * u128::from(weight);
+                if better && open < self.bounds.most(place) && !ask.tried.contains(&ids[place]) {
+                    best = Best { load, weight, place };
+                }
+            }
+            match ids.get(best.place) {
+                None if exhausted(ids, ask.tried) => return Pick::Nobody,
+                None => return Pick::Full,
+                Some(&id) if is_taken(id, best.load, counts) => return Pick::Backend(id),
+                Some(_) => {}
             }
         }
     }
@@ -92,7 +116,7 @@ impl LeastConn {
                     let load = u64::from(cell.connections.load(Relaxed)) + 1;
                     let weight = u64::from(weight);
                     // Cross-multiplied, so that it is exact.
-                    if load * best.weight < best.load * weight && !tried.contains(&self.ids[place]) {
+                    if load * best.weight < best.load * weight && !tried.contains(&self.bounds.ids[place]) {
                         best = Best { load, weight, place };
                     }
                 }
@@ -101,4 +125,13 @@ impl LeastConn {
         }
         best
     }
+}
+
+/// Takes the place that was seen to be the `load`-th of that backend. A failure means that another worker opened or
+/// closed a session there meanwhile: somebody made progress.
+#[inline]
+fn is_taken(id: BackendId, load: u64, counts: &Counts) -> bool {
+    let connections = &counts.backends.get(id.index()).connections;
+    let (open, taken) = (load as u32 - 1, load as u32);
+    connections.compare_exchange(open, taken, Relaxed, Relaxed).is_ok()
 }

@@ -12,42 +12,94 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Candidate, exhausted};
-use crate::base::id::BackendId;
+use super::bounds::{self, Bounds};
+use super::{Ask, Candidate, Counts, Pick, exhausted};
+
+/// Turns that a session takes at most while those whose turns they are start slowly.
+const TURNS: u64 = 64;
 
 /// One round, written out.
 #[derive(Debug)]
 pub struct RoundRobin {
-    round: Box<[BackendId]>,
-    /// Each candidate once.
-    candidates: Box<[BackendId]>,
+    /// Places, each as often as its weight says.
+    round: Box<[u32]>,
+    bounds: Bounds,
 }
 
 impl RoundRobin {
     /// Writes the round of `candidates` out; their weights are not 0.
-    pub fn new(candidates: &[Candidate<'_>]) -> RoundRobin {
+    pub fn new(candidates: &[Candidate<'_>], slow_start_ns: u64) -> RoundRobin {
         let divisor = candidates.iter().fold(0, |divisor, candidate| gcd(divisor, candidate.weight as usize)).max(1);
         let weights: Vec<usize> = candidates.iter().map(|candidate| candidate.weight as usize / divisor).collect();
-        RoundRobin {
-            round: fair_order(&weights).into_iter().map(|index| candidates[index].id).collect(),
-            candidates: candidates.iter().map(|candidate| candidate.id).collect(),
-        }
+        let round = fair_order(&weights).into_iter().map(|place| place as u32).collect();
+        RoundRobin { round, bounds: Bounds::new(candidates, slow_start_ns) }
     }
 
-    /// The backend of that turn; those in `tried` are passed over by walking on in the round.
+    /// Picks and counts. Who was tried or is full is passed over by walking on in the round; `turns` gives the turn of
+    /// this session, and further ones.
     #[inline]
-    pub fn pick(&self, turn: u64, tried: &[BackendId]) -> Option<BackendId> {
+    pub fn pick(&self, mut turns: impl FnMut() -> u64, counts: &Counts, ask: Ask<'_>) -> Pick {
         if self.round.is_empty() {
-            return None;
+            return Pick::Nobody;
         }
-        let at = (turn % self.round.len() as u64) as usize;
-        if tried.is_empty() {
-            return Some(self.round[at]);
+        let turn = turns();
+        if ask.tried.is_empty() && self.bounds.are_open(ask.now) {
+            let id = self.bounds.ids[self.round[self.slot(turn)] as usize];
+            counts.opened(id);
+            return Pick::Backend(id);
         }
-        if exhausted(&self.candidates, tried) {
-            return None;
+        if exhausted(&self.bounds.ids, ask.tried) {
+            return Pick::Nobody;
         }
-        self.round[at..].iter().chain(&self.round[..at]).find(|id| !tried.contains(id)).copied()
+        if self.bounds.are_ramping(ask.now)
+            && let Some(picked) = self.pick_ramping(turn, turns, counts, ask)
+        {
+            return picked;
+        }
+        self.walk(turn, counts, ask, |_| true).map_or(Pick::Full, |picked| picked.unwrap_or(Pick::Full))
+    }
+
+    /// A turn of one that starts slowly counts by the share that it has by now, else the session takes another turn:
+    /// so the others keep their proportions.
+    #[cold]
+    fn pick_ramping(&self, first: u64, mut turns: impl FnMut() -> u64, counts: &Counts, ask: Ask<'_>) -> Option<Pick> {
+        let greatest = self.bounds.greatest_share(ask.now);
+        let mut turn = first;
+        for _ in 0..TURNS {
+            // Golden ratio: its multiples are spread evenly, also those of every S-th turn.
+            let chance = (turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
+            let admits = |place| bounds::admits(self.bounds.share(place, ask.now), greatest, chance);
+            match self.walk(turn, counts, ask, admits) {
+                Some(Some(picked)) => return Some(picked),
+                Some(None) => turn = turns(),
+                None => return Some(Pick::Full),
+            }
+        }
+        None
+    }
+
+    /// From the slot of that turn on to the first who was not tried and has room. `None` if there is nobody,
+    /// `Some(None)` if that one has no turn now.
+    fn walk(&self, turn: u64, counts: &Counts, ask: Ask<'_>, admits: impl Fn(usize) -> bool) -> Option<Option<Pick>> {
+        let at = self.slot(turn);
+        for &place in self.round[at..].iter().chain(&self.round[..at]) {
+            let (place, id) = (place as usize, self.bounds.ids[place as usize]);
+            if ask.tried.contains(&id) || !self.bounds.has_room(place, counts) {
+                continue;
+            }
+            if !admits(place) {
+                return Some(None);
+            }
+            if self.bounds.take(place, counts) {
+                return Some(Some(Pick::Backend(id)));
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn slot(&self, turn: u64) -> usize {
+        (turn % self.round.len() as u64) as usize
     }
 }
 
@@ -102,6 +154,7 @@ fn gcd(a: usize, b: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::BackendId;
     use proptest::prelude::*;
 
     proptest! {
@@ -137,8 +190,8 @@ mod tests {
         let candidates: Vec<_> = names
             .iter()
             .enumerate()
-            .map(|(index, name)| Candidate { id: BackendId(index as u32), name, weight: [200, 100][index] })
+            .map(|(index, name)| Candidate::new(BackendId(index as u32), name, [200, 100][index]))
             .collect();
-        assert_eq!(RoundRobin::new(&candidates).round.len(), 3);
+        assert_eq!(RoundRobin::new(&candidates, 0).round.len(), 3);
     }
 }

@@ -2,9 +2,14 @@ use super::*;
 use crate::base::hash;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+mod bounds;
 
 const POOL: PoolId = PoolId(0);
-const KINDS: [Kind; 3] = [Kind::RoundRobin, Kind::LeastConn, Kind::ConsistentHash];
+const HASH: Kind = Kind::ConsistentHash { balance_factor: None };
+const BOUNDED: Kind = Kind::ConsistentHash { balance_factor: Some(125) };
+const KINDS: [Kind; 6] = [Kind::RoundRobin, Kind::LeastConn, HASH, BOUNDED, Kind::Random, Kind::Failover];
 
 /// Backends `b0`, `b1`, … with these weights; ids from 100 on, so that an id is not taken for an index.
 fn picker(kind: Kind, weights: &[u16]) -> Picker {
@@ -13,9 +18,23 @@ fn picker(kind: Kind, weights: &[u16]) -> Picker {
         .iter()
         .zip(weights)
         .enumerate()
-        .map(|(index, (name, &weight))| Candidate { id: BackendId(100 + index as u32), name, weight })
+        .map(|(index, (name, &weight))| Candidate::new(BackendId(100 + index as u32), name, weight))
         .collect();
-    Picker::new(kind, &candidates)
+    Picker::new(kind, &candidates, 0)
+}
+
+/// As [`Picker::pick`]; the random number follows from the key.
+fn answer(picker: &Picker, key: u64, counts: &Counts, tried: &[BackendId]) -> Pick {
+    let random = hash::stable(&key.to_le_bytes(), 99);
+    picker.pick(POOL, counts, Ask { key, random, now: Moment(0), tried })
+}
+
+fn pick(picker: &Picker, key: u64, counts: &Counts, tried: &[BackendId]) -> Option<BackendId> {
+    match answer(picker, key, counts, tried) {
+        Pick::Backend(id) => Some(id),
+        Pick::Nobody => None,
+        Pick::Full => panic!("nobody has a limit"),
+    }
 }
 
 fn key(number: u32) -> u64 {
@@ -26,8 +45,8 @@ fn key(number: u32) -> u64 {
 fn nobody_to_pick_is_none_and_counts_nothing() {
     let counts = Counts::new();
     for kind in KINDS {
-        assert_eq!(picker(kind, &[]).pick(1, POOL, &counts, &[]), None);
-        assert_eq!(picker(kind, &[0, 0]).pick(1, POOL, &counts, &[]), None);
+        assert_eq!(pick(&picker(kind, &[]), 1, &counts, &[]), None);
+        assert_eq!(pick(&picker(kind, &[0, 0]), 1, &counts, &[]), None);
     }
     assert_eq!(counts.connections(BackendId(100)), 0);
 }
@@ -39,7 +58,7 @@ fn attempts_of_a_session_go_to_distinct_backends_until_none_is_left() {
             let picker = picker(kind, &[3, 256, 1, 7]);
             let counts = Counts::new();
             let mut tried = Vec::new();
-            while let Some(id) = picker.pick(key(first), POOL, &counts, &tried) {
+            while let Some(id) = pick(&picker, key(first), &counts, &tried) {
                 assert!(!tried.contains(&id), "{kind:?}: {id:?} again");
                 tried.push(id);
             }
@@ -53,7 +72,7 @@ fn attempts_of_a_session_go_to_distinct_backends_until_none_is_left() {
 fn a_tried_backend_of_another_pool_does_not_end_the_search() {
     for kind in KINDS {
         let strangers = [BackendId(1), BackendId(2), BackendId(3)];
-        assert!(picker(kind, &[1, 1]).pick(7, POOL, &Counts::new(), &strangers).is_some(), "{kind:?}");
+        assert!(pick(&picker(kind, &[1, 1]), 7, &Counts::new(), &strangers).is_some(), "{kind:?}");
     }
 }
 
@@ -62,7 +81,7 @@ fn round_robin_is_exact_over_workers() {
     let (picker, counts) = (picker(Kind::RoundRobin, &[5, 3, 2]), Counts::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..2_500).for_each(|_| assert!(picker.pick(0, POOL, &counts, &[]).is_some())));
+            scope.spawn(|| (0..2_500).for_each(|_| assert!(pick(&picker, 0, &counts, &[]).is_some())));
         }
     });
     let open: Vec<_> = (100..103).map(|id| counts.connections(BackendId(id))).collect();
@@ -74,7 +93,7 @@ fn least_conn_is_exact_over_workers() {
     let (picker, counts) = (picker(Kind::LeastConn, &[2, 1, 1]), Counts::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..1_000).for_each(|_| assert!(picker.pick(0, POOL, &counts, &[]).is_some())));
+            scope.spawn(|| (0..1_000).for_each(|_| assert!(pick(&picker, 0, &counts, &[]).is_some())));
         }
     });
     let open: Vec<_> = (100..103).map(|id| counts.connections(BackendId(id))).collect();
@@ -86,7 +105,7 @@ fn least_conn_breaks_ties_in_round_robin() {
     let (picker, counts) = (picker(Kind::LeastConn, &[1, 1, 1]), Counts::new());
     let mut picked = HashMap::new();
     for _ in 0..300 {
-        let id = picker.pick(0, POOL, &counts, &[]).unwrap();
+        let id = pick(&picker, 0, &counts, &[]).unwrap();
         counts.closed(id);
         *picked.entry(id).or_insert(0) += 1;
     }
@@ -104,7 +123,7 @@ proptest! {
             (0..open).for_each(|_| counts.opened(BackendId(100 + index as u32)));
         }
         (0..turn).for_each(|expected| assert_eq!(counts.turn(POOL), expected));
-        let picked = picker(Kind::LeastConn, &weights).pick(0, POOL, &counts, &[]).unwrap();
+        let picked = pick(&picker(Kind::LeastConn, &weights), 0, &counts, &[]).unwrap();
         let load = |&(weight, open): &(u16, u32)| f64::from(open + 1) / f64::from(weight);
         let least = backends.iter().map(load).fold(f64::INFINITY, f64::min);
         prop_assert!(load(&backends[picked.index() - 100]) <= least * (1.0 + 1e-12));
@@ -119,32 +138,32 @@ fn a_key_has_the_same_backend_whatever_the_order_of_the_file() {
         .map(|(id, name)| (BackendId(id as u32), *name, 1 + id as u16))
         .collect();
     let make = |list: &[(BackendId, &str, u16)]| {
-        let list: Vec<_> = list.iter().map(|&(id, name, weight)| Candidate { id, name, weight }).collect();
-        Picker::new(Kind::ConsistentHash, &list)
+        let list: Vec<_> = list.iter().map(|&(id, name, weight)| Candidate::new(id, name, weight)).collect();
+        Picker::new(HASH, &list, 0)
     };
     let (before, counts) = (make(&candidates), Counts::new());
     candidates.reverse();
     let after = make(&candidates);
     for number in 0..10_000 {
         let key = key(number);
-        assert_eq!(before.pick(key, POOL, &counts, &[]), after.pick(key, POOL, &counts, &[]));
+        assert_eq!(pick(&before, key, &counts, &[]), pick(&after, key, &counts, &[]));
     }
 }
 
 #[test]
 fn the_placement_of_keys_is_the_same_for_ever() {
-    let (picker, counts) = (picker(Kind::ConsistentHash, &[1, 1, 1, 1]), Counts::new());
-    let placed: Vec<_> = (0..12).map(|number| picker.pick(key(number), POOL, &counts, &[]).unwrap().0 - 100).collect();
+    let (picker, counts) = (picker(HASH, &[1, 1, 1, 1]), Counts::new());
+    let placed: Vec<_> = (0..12).map(|number| pick(&picker, key(number), &counts, &[]).unwrap().0 - 100).collect();
     assert_eq!(placed, [0, 3, 3, 1, 2, 3, 1, 3, 3, 1, 1, 0], "clients would move on an upgrade");
 }
 
 #[test]
 fn keys_are_shared_by_weight() {
     for weights in [vec![1u16; 100], vec![1, 2, 3, 4, 200, 256]] {
-        let (picker, counts) = (picker(Kind::ConsistentHash, &weights), Counts::new());
+        let (picker, counts) = (picker(HASH, &weights), Counts::new());
         let sum: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
         // One key a slot: the shares of the table itself, without the noise of a sample.
-        (0..65_537u64).for_each(|slot| assert!(picker.pick(slot, POOL, &counts, &[]).is_some()));
+        (0..65_537u64).for_each(|slot| assert!(pick(&picker, slot, &counts, &[]).is_some()));
         for (index, &weight) in weights.iter().enumerate() {
             let share = f64::from(counts.connections(BackendId(100 + index as u32)));
             let fair = 65_537.0 * f64::from(weight) / f64::from(sum);
@@ -155,14 +174,13 @@ fn keys_are_shared_by_weight() {
 
 #[test]
 fn removing_one_of_many_backends_moves_little_more_than_its_own_keys() {
-    let all = picker(Kind::ConsistentHash, &[1; 20]);
+    let all = picker(HASH, &[1; 20]);
     let mut weights = [1; 20];
     weights[7] = 0;
-    let (fewer, counts) = (picker(Kind::ConsistentHash, &weights), Counts::new());
+    let (fewer, counts) = (picker(HASH, &weights), Counts::new());
     let (mut moved, mut owned) = (0, 0);
     for slot in 0..65_537 {
-        let (before, after) =
-            (all.pick(slot, POOL, &counts, &[]).unwrap(), fewer.pick(slot, POOL, &counts, &[]).unwrap());
+        let (before, after) = (pick(&all, slot, &counts, &[]).unwrap(), pick(&fewer, slot, &counts, &[]).unwrap());
         owned += u32::from(before == BackendId(107));
         moved += u32::from(before != after);
     }
@@ -173,14 +191,14 @@ fn removing_one_of_many_backends_moves_little_more_than_its_own_keys() {
 fn another_attempt_takes_no_turn_of_its_own() {
     let counts = Counts::new();
     let candidates = ["dead", "alive"].iter().zip(0..);
-    let candidates: Vec<_> = candidates.map(|(name, id)| Candidate { id: BackendId(id), name, weight: 1 }).collect();
-    let picker = Picker::new(Kind::RoundRobin, &candidates);
+    let candidates: Vec<_> = candidates.map(|(name, id)| Candidate::new(BackendId(id), name, 1)).collect();
+    let picker = Picker::new(Kind::RoundRobin, &candidates, 0);
     let mut first = [0, 0];
     for _ in 0..100 {
-        let picked = picker.pick(0, POOL, &counts, &[]).unwrap();
+        let picked = pick(&picker, 0, &counts, &[]).unwrap();
         first[picked.index()] += 1;
         if picked == BackendId(0) {
-            assert_eq!(picker.pick(0, POOL, &counts, &[picked]), Some(BackendId(1)));
+            assert_eq!(pick(&picker, 0, &counts, &[picked]), Some(BackendId(1)));
         }
     }
     assert_eq!(first, [50, 50]);

@@ -14,6 +14,8 @@ Examples:
   ringway run --listen 0.0.0.0:6379 --backend 10.0.0.1:6379 --backend 10.0.0.2:6379
   ringway run -c /etc/ringway/ringway.toml       serve what a file says
   ringway check /etc/ringway/ringway.toml        every error of it at once
+  ringway explain ringway.toml --listener db --client 10.0.0.7 --without b
+                                                 which backend, why, and who moves without b
 
 Exit status: 0 done, 1 failed at run time, 2 wrong usage or invalid configuration.";
 
@@ -47,6 +49,21 @@ pub(super) enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Say which backend a client gets and why, by the same code that serves, without serving.
+    Explain {
+        /// The configuration.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The listener that the client connects to.
+        #[arg(long, value_name = "NAME")]
+        listener: String,
+        /// The client.
+        #[arg(long, value_name = "IP[:PORT]")]
+        client: super::explain::Client,
+        /// Also say what changes without this backend, and how many clients move.
+        #[arg(long, value_name = "BACKEND")]
+        without: Option<String>,
+    },
     /// Write completions for a shell to standard output.
     Completions {
         /// Whose.
@@ -67,7 +84,8 @@ pub(super) struct RunOptions {
     /// Serve without a file: a backend. May be given several times.
     #[arg(long, value_name = "ADDR", requires = "listen")]
     pub(super) backend: Vec<String>,
-    /// Serve without a file: round_robin, least_conn or consistent_hash [default: round_robin].
+    /// Serve without a file: round_robin, least_conn, consistent_hash, random or failover [default:
+    /// round_robin].
     #[arg(long, value_name = "NAME", requires = "listen")]
     pub(super) balance: Option<String>,
 }

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod demo;
 mod doctor;
+mod explain;
 mod failure;
 mod manual;
 mod paint;
@@ -46,6 +47,9 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Demo { span } => demo::demo(span),
         Command::Check { file } => check::check(&file),
         Command::Doctor { config } => doctor::doctor(config.as_deref()),
+        Command::Explain { file, listener, client, without } => {
+            explain::explain(&file, &listener, client, without.as_deref())
+        }
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::man(),
     }

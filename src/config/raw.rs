@@ -271,7 +271,6 @@ fn problem_of(fault: Fault, key: &str, kind: Kind) -> Problem {
     match fault {
         Fault::Type(found) => Problem::WrongType { key, found, expected: value::expected(kind) },
         Fault::Value(found, hint) => Problem::BadValue { key, found, hint },
-        Fault::NotYet(what, hint) => Problem::NotYet { what, hint },
         Fault::Variable(why) => Problem::Variable { key, why },
     }
 }

@@ -153,6 +153,12 @@ fn backend_name(table: &Table) -> Option<String> {
     }
 }
 
+/// Whether that backend is behind a host name, and called so.
+fn is_host_called(table: &Table, name: &str) -> bool {
+    let is_host = matches!(table.get("address"), Some(Value::Target(Target::Host { .. })));
+    is_host && backend_name(table).is_some_and(|its| its == name)
+}
+
 pub(super) fn duration(table: &Table, key: &str) -> Duration {
     match table.get(key) {
         Some(Value::Duration(duration)) => *duration,
@@ -239,6 +245,19 @@ impl Check<'_, '_> {
                 self.faults.push((pool.table.span.clone(), Problem::EmptyPool(pool.name.clone())));
             }
             self.backend_names(pool);
+            self.primary(pool);
+        }
+    }
+
+    /// To use what is not the primary when there is none would be to write anywhere.
+    fn primary(&mut self, pool: &raw::Pool) {
+        if word(&pool.check, "role") == "primary" && word(&pool.table, "when_all_down") == "use_all" {
+            let problem = Problem::BadValue {
+                key: "when_all_down".to_string(),
+                found: "\"use_all\" where the check has role = \"primary\"".to_string(),
+                hint: "a backend that is not the primary takes no writes; leave it at \"refuse\"".to_string(),
+            };
+            self.faults.push((pool.table.span_of("when_all_down"), problem));
         }
     }
 
@@ -253,7 +272,15 @@ impl Check<'_, '_> {
             let line = self.places.line(span.start);
             if let Some(line) = seen.insert(name.clone(), line) {
                 let hint = "give each backend of a pool a `name` of its own";
-                self.faults.push((span, Problem::Duplicate { what: format!("the backend name `{name}`"), line, hint }));
+                let problem = Problem::Duplicate { what: format!("the backend name `{name}`"), line, hint };
+                self.faults.push((span.clone(), problem));
+            }
+            let numbered = name.rsplit_once('#').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+            let taken = numbered.and_then(|(base, _)| pool.backends.iter().find(|other| is_host_called(other, base)));
+            if let Some(other) = taken {
+                let (what, line) = (format!("the backend name `{name}`"), self.places.line(other.span.start));
+                let hint = "further addresses of a host name are called so; choose another `name`";
+                self.faults.push((span, Problem::Duplicate { what, line, hint }));
             }
         }
     }

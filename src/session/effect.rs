@@ -9,8 +9,11 @@ use crate::relay;
 pub enum Effect {
     /// Something with the bytes.
     Relay(relay::Effect),
-    /// Choose a backend that was not tried yet; answered by `Picked`.
+    /// Choose a backend that was not tried yet; answered by `Picked`. If it waits, its place in the queue stays its own
+    /// until there is a backend.
     Pick,
+    /// Leave the queue, without a backend.
+    StopWaiting,
     /// Connect to the chosen backend; answered by `Connected` or `DescriptorsExhausted`.
     Connect,
     /// Cancel the connect in flight, which is then over for `Connected`.

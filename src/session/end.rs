@@ -79,6 +79,7 @@ impl Session {
     pub(super) fn end_by(&mut self, who: Who, out: &mut Effects) {
         let when = match self.state {
             State::Picking => When::Request,
+            State::Waiting => When::Queue,
             State::Connecting => When::Connect,
             State::Relaying => When::Data,
             // It has ended already, for a reason of its own.
@@ -91,6 +92,9 @@ impl Session {
 
     /// First step: nothing starts any more, and what is in flight is cancelled.
     pub(super) fn terminate(&mut self, reset: [bool; 2], out: &mut Effects) {
+        if self.state == State::Waiting {
+            out.push(Effect::StopWaiting);
+        }
         self.state = State::Closing;
         self.reset = reset;
         self.relay.stop(out);

@@ -3,9 +3,12 @@
 //!
 //! ```text
 //! accepted → Picking → Connecting ─────────→ Relaying → (Flushing) → Closing → closed
-//!               │          │  ↑ next backend     │                      ↑
-//!               └──────────┴──┴──────────────────┴──────────────────────┘
+//!             ↓   ↑        │  ↑ next backend     │                      ↑
+//!            Waiting ──────┴──┴──────────────────┴──────────────────────┘
 //! ```
+//!
+//! A session waits while every backend has as many connections as it may have, or while nobody knows which one is the
+//! primary. It is called when it may be its turn, and picks again.
 //!
 //! Closing is three steps, because closing a descriptor with an operation in flight would leave the connection open
 //! and the operation free to take a later session's bytes: [`Session::terminate`] cancels what is in flight, `join`
@@ -29,6 +32,10 @@ pub struct Limits {
     pub connect_timeout_ns: u64,
     /// Attempts in all.
     pub connect_attempts_max: u32,
+    /// Waiting for a backend, in all.
+    pub queue_timeout_ns: u64,
+    /// A primary that cannot be connected to is waited for: attempts alone do not end the session.
+    pub waits_for_primary: bool,
     /// Without a byte.
     pub idle_timeout_ns: u64,
     /// Without a byte, after one side's FIN.
@@ -48,15 +55,30 @@ pub enum ConnectError {
     Resource,
 }
 
+/// What became of [`Effect::Pick`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Picked {
+    /// There is a backend, and the session is counted there.
+    Backend,
+    /// There is none, or all were tried.
+    Nobody,
+    /// None has room now, or it is not known yet which one it is: the session stands in the queue.
+    Wait,
+    /// It would have to wait, but too many do already.
+    QueueFull,
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// The client was accepted. Said once, first.
     Accepted,
     /// The answer to [`Effect::Pick`].
-    Picked {
-        /// Whether there is a backend.
-        found: bool,
+    Picked(Picked),
+    /// A session that waits may find a backend now.
+    Called {
+        /// Its attempts so far do not count: what it waited for is something new.
+        afresh: bool,
     },
     /// The attempt to connect is over.
     Connected(Result<(), ConnectError>),
@@ -85,6 +107,8 @@ pub enum Event {
 enum State {
     /// A backend is being chosen.
     Picking,
+    /// It stands in the queue.
+    Waiting,
     /// A backend was chosen. If no connect is in flight, it waits for a descriptor.
     Connecting,
     /// Bytes move.
@@ -103,6 +127,8 @@ pub struct Session {
     state: State,
     relay: Relay,
     limits: Limits,
+    /// Something may come from the client, or that it leaves.
+    client_open: bool,
     /// A backend was chosen and not closed.
     backend_open: bool,
     /// True exactly when a connect is in flight.
@@ -119,6 +145,8 @@ pub struct Session {
     termination: Termination,
     /// When the state was entered, or the last byte or FIN moved.
     active_at: Moment,
+    /// Waiting ends here; set when it begins for the first time.
+    wait_until: Option<Moment>,
     /// Age ends here.
     ends_at: Moment,
     /// The timer is set to this.
@@ -132,6 +160,7 @@ impl Session {
             state: State::Picking,
             relay: Relay::new(),
             limits,
+            client_open: false,
             backend_open: false,
             connect_in_flight: false,
             connect_expired: false,
@@ -141,6 +170,7 @@ impl Session {
             attempts: 0,
             termination: Termination::NORMAL,
             active_at: now,
+            wait_until: None,
             ends_at: timer::lifetime_end(limits.lifetime_max_ns, jitter, now),
             timer_at: Moment::NEVER,
         }
@@ -152,7 +182,8 @@ impl Session {
         match event {
             Event::Relay(event) => self.relay_event(event, now, out),
             Event::Accepted => out.push(Effect::Pick),
-            Event::Picked { found } => self.picked(found, now, out),
+            Event::Picked(picked) => self.picked(picked, now, out),
+            Event::Called { afresh } => self.called(afresh, out),
             Event::Connected(result) => self.connect_ended(result, now, out),
             Event::DescriptorsExhausted => self.wait_for_descriptor(now, out),
             Event::Timer => self.timer(now, out),
@@ -180,6 +211,11 @@ impl Session {
         self.state == State::Connecting && self.connect_in_flight && !self.connect_expired
     }
 
+    /// Whether it stands in the queue.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
     /// Whether it has ended and only waits for the kernel.
     pub fn is_ending(&self) -> bool {
         matches!(self.state, State::Closing | State::Closed)
@@ -197,7 +233,8 @@ impl Session {
                 }
                 self.relaying(event, now, out);
             }
-            State::Connecting => self.client_while_connecting(out),
+            State::Waiting => self.client_without_backend(When::Queue, out),
+            State::Connecting => self.client_without_backend(When::Connect, out),
             State::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
             State::Closing => {
                 // A receive may bring something although it was cancelled. It is thrown away, so the end is no FIN.
@@ -210,24 +247,57 @@ impl Session {
         }
     }
 
-    fn picked(&mut self, found: bool, now: Moment, out: &mut Effects) {
-        debug_assert_eq!(self.state, State::Picking);
-        if !found {
-            // After a failed attempt, its code stays.
-            if self.attempts == 0 {
-                self.termination = Termination(Who::Server, When::Connect);
+    fn picked(&mut self, picked: Picked, now: Moment, out: &mut Effects) {
+        debug_assert!(matches!(self.state, State::Picking | State::Waiting));
+        match picked {
+            Picked::Backend => {
+                self.attempts += 1;
+                self.state = State::Connecting;
+                self.backend_open = true;
+                self.active_at = now;
+                self.connect(now.after_ns(timer::or_never(self.limits.connect_timeout_ns)), out);
+                self.listen_to_client(out);
             }
-            self.terminate([true, true], out);
-            return;
+            Picked::Nobody => {
+                // After a failed attempt, its code stays.
+                if self.attempts == 0 {
+                    self.termination = Termination(Who::Server, When::Connect);
+                }
+                self.terminate([true, true], out);
+            }
+            Picked::Wait => self.wait(now, out),
+            Picked::QueueFull => {
+                self.termination = Termination(Who::Resource, When::Queue);
+                self.terminate([true, true], out);
+            }
         }
-        self.attempts += 1;
-        self.state = State::Connecting;
-        self.backend_open = true;
-        self.active_at = now;
-        self.connect(now.after_ns(timer::or_never(self.limits.connect_timeout_ns)), out);
-        if self.attempts == 1 {
-            // What the client sends from now on is kept, and that it leaves is noticed.
+    }
+
+    /// What the client sends from now on is kept, and that it leaves is noticed.
+    fn listen_to_client(&mut self, out: &mut Effects) {
+        if !self.client_open {
+            self.client_open = true;
             self.relay.open(Side::Client, out);
+        }
+    }
+
+    /// All its waits together end at one moment.
+    fn wait(&mut self, now: Moment, out: &mut Effects) {
+        let until = now.after_ns(timer::or_never(self.limits.queue_timeout_ns));
+        self.wait_until.get_or_insert(until);
+        self.state = State::Waiting;
+        self.timer_while_waiting(now, out);
+        if self.state == State::Waiting {
+            self.listen_to_client(out);
+        }
+    }
+
+    fn called(&mut self, afresh: bool, out: &mut Effects) {
+        if self.state == State::Waiting {
+            if afresh {
+                self.attempts = 0;
+            }
+            out.push(Effect::Pick);
         }
     }
 
@@ -269,7 +339,7 @@ impl Session {
         self.backend_open = false;
         out.push(Effect::Close { side: Side::Backend, reset: true });
         self.state = State::Picking;
-        if self.attempts < self.limits.connect_attempts_max.max(1) {
+        if self.attempts < self.limits.connect_attempts_max.max(1) || self.limits.waits_for_primary {
             out.push(Effect::Pick);
         } else {
             self.terminate([true, true], out);
@@ -278,10 +348,10 @@ impl Session {
 
     /// A client that leaves before there is a backend takes its session along. One that sent its request and a FIN
     /// has not left: it waits for the answer.
-    fn client_while_connecting(&mut self, out: &mut Effects) {
+    fn client_without_backend(&mut self, when: When, out: &mut Effects) {
         let left = self.relay.has_ended(Side::Client) && !self.relay.has_received(Side::Client);
         if left || self.relay.has_failed(Side::Client) {
-            self.termination = Termination(Who::Client, When::Connect);
+            self.termination = Termination(Who::Client, when);
             self.terminate([true, true], out);
         }
     }

@@ -5,7 +5,7 @@
 
 use super::{ConnectError, Effect, Effects, Event, Session, State};
 use crate::base::side::Side;
-use crate::base::termination::{Termination, Who};
+use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
 use crate::relay;
 
@@ -62,11 +62,23 @@ impl Session {
     pub(super) fn timer(&mut self, now: Moment, out: &mut Effects) {
         self.timer_at = Moment::NEVER;
         match self.state {
+            State::Waiting => self.timer_while_waiting(now, out),
             State::Connecting => self.timer_while_connecting(now, out),
             State::Relaying => self.timer_while_relaying(now, out),
             State::Flushing { reset, .. } => out.push(Effect::QueryUnsent { side: reset }),
             State::Picking | State::Closing | State::Closed => {}
         }
+    }
+
+    /// Ends it if it has waited for long enough.
+    pub(super) fn timer_while_waiting(&mut self, now: Moment, out: &mut Effects) {
+        let until = self.wait_until.unwrap_or(Moment::NEVER);
+        if now < until {
+            self.set_timer(until, out);
+            return;
+        }
+        self.termination = Termination(Who::ServerTimeout, When::Queue);
+        self.terminate([true, true], out);
     }
 
     fn connect_deadline(&self) -> Moment {

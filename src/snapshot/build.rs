@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::balance::{self, Candidate, Picker};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
-use crate::base::time::Moment;
-use crate::config::model::{Balance, Config, Pool};
+use crate::base::time::{Moment, ns};
+use crate::config::model::{Balance, Config, Pool, Role};
 use crate::health::State;
 
 use super::ids::Ids;
@@ -26,8 +26,8 @@ pub struct Input<'a> {
     pub phase: Phase,
     /// Number of the table.
     pub generation: u64,
-    /// The table before, if the configuration has not changed since: pools whose candidates are the same keep their
-    /// picker, so that one backend's change costs one pool.
+    /// The table before, whose slots are those of `ids`: pools whose candidates are the same keep their picker, so that
+    /// one backend's change costs one pool, and what `failover` has chosen stays chosen.
     pub previous: Option<&'a Table>,
 }
 
@@ -91,29 +91,67 @@ pub fn build(input: Input<'_>) -> Table {
 }
 
 fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) -> PoolEntry {
-    let takes_sessions = |member: &&&Member| member.state == State::Up && member.weight > 0;
-    let kept = input.previous.filter(|previous| {
-        let before = |member: &&Member| previous.backend(member.id).map(|entry| (entry.state, entry.weight));
-        members.iter().all(|member| before(member) == Some((member.state, member.weight)))
-    });
-    let kept = kept.and_then(|previous| previous.pool(id));
+    let before = input.previous.and_then(|previous| previous.pool(id));
+    let mut usable = usable(pool, members);
+    let mut chosen = None;
+    if pool.balance == Balance::Failover {
+        chosen = choose(&usable, before.and_then(|before| before.chosen));
+        // Stable, so the others stay in the order of the file.
+        usable.sort_by_key(|member| Some(member.id) != chosen);
+    }
+    let candidates: Vec<_> = usable.iter().map(|member| candidate(member)).collect();
     let (kind, hash_key) = match pool.balance {
+        Balance::RoundRobin => (balance::Kind::RoundRobin, None),
         Balance::LeastConn => (balance::Kind::LeastConn, None),
-        Balance::ConsistentHash { key, .. } => (balance::Kind::ConsistentHash, Some(key)),
-        _ => (balance::Kind::RoundRobin, None),
+        Balance::ConsistentHash { key, balance_factor } => {
+            (balance::Kind::ConsistentHash { balance_factor }, Some(key))
+        }
+        Balance::Random => (balance::Kind::Random, None),
+        Balance::Failover => (balance::Kind::Failover, None),
     };
-    let picker = || {
-        let usable = members.iter().filter(takes_sessions);
-        let candidates: Vec<_> =
-            usable.map(|member| Candidate { id: member.id, name: &member.hash_name, weight: member.weight }).collect();
-        Picker::new(kind, &candidates)
-    };
+    let slow_start_ns = ns(pool.slow_start);
+    let kept = before.filter(|before| before.picker.is_of(kind, &candidates, slow_start_ns));
     PoolEntry {
         id,
         name: pool.name.clone(),
-        picker: kept.map_or_else(picker, |kept| kept.picker.clone()),
+        picker: kept.map_or_else(|| Picker::new(kind, &candidates, slow_start_ns), |kept| kept.picker.clone()),
+        chosen,
         hash_key,
         limits: pool.limits,
+        queue: pool.queue,
+        waits_for_primary: pool.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary)),
+    }
+}
+
+/// Those that take new sessions. While there are none, all that could if they were up, if the pool says so.
+fn usable<'a>(pool: &Pool, members: &[&'a Member]) -> Vec<&'a Member> {
+    let with = |states: &[State]| -> Vec<&'a Member> {
+        let fit = |member: &&Member| {
+            states.contains(&member.state) && member.weight > 0 && member.address.is_some() && !member.retired
+        };
+        members.iter().copied().filter(fit).collect()
+    };
+    let up = with(&[State::Up]);
+    if up.is_empty() && pool.use_all_when_down { with(&[State::Down, State::Ejected]) } else { up }
+}
+
+/// The one that `failover` sends everybody to: the one before if it is still usable, else the first one. A backup is
+/// left as soon as another is usable.
+fn choose(usable: &[&Member], before: Option<BackendId>) -> Option<BackendId> {
+    let backup = usable.iter().all(|member| member.backup);
+    let mut fit = usable.iter().filter(|member| member.backup == backup).map(|member| member.id);
+    let first = fit.clone().next();
+    fit.find(|&id| Some(id) == before).or(first)
+}
+
+fn candidate(member: &Member) -> Candidate<'_> {
+    Candidate {
+        id: member.id,
+        name: &member.hash_name,
+        weight: member.weight,
+        backup: member.backup,
+        connections_max: member.connections_max,
+        ramp_from: member.ramp_from,
     }
 }
 
@@ -124,6 +162,8 @@ fn backend_entry(member: &Member) -> BackendEntry {
         name: member.name.clone(),
         address: member.address.clone(),
         weight: member.weight,
+        backup: member.backup,
+        connections_max: member.connections_max,
         state: member.state,
         end_sessions: member.end_sessions,
         retired: member.retired,

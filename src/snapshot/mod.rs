@@ -5,5 +5,6 @@
 
 pub mod build;
 pub mod cell;
+pub mod explain;
 pub mod ids;
 pub mod table;

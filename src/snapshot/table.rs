@@ -1,12 +1,13 @@
 //! The table: everything a worker must know to serve, as it is at one moment.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::balance::Picker;
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::Moment;
-pub use crate::config::model::{HashKey, Limits};
+pub use crate::config::model::{HashKey, Limits, Queue};
 use crate::health::State;
 
 /// What workers may know. Immutable; a change is a new table with a greater generation.
@@ -58,10 +59,16 @@ pub struct PoolEntry {
     pub name: Arc<str>,
     /// Chooses among the backends that are usable now.
     pub picker: Picker,
+    /// The backend that `failover` sends everybody to, for as long as it is usable.
+    pub chosen: Option<BackendId>,
     /// What of the client the picker's key is made of; `None` if it needs no key.
     pub hash_key: Option<HashKey>,
     /// What a session captures when it is admitted.
     pub limits: Limits,
+    /// Who may wait, and how long.
+    pub queue: Queue,
+    /// While no backend is usable, clients wait until it is known which one is the primary.
+    pub waits_for_primary: bool,
 }
 
 /// A backend.
@@ -77,6 +84,10 @@ pub struct BackendEntry {
     pub address: Option<Address>,
     /// 0 to 256.
     pub weight: u16,
+    /// Used only where no other is.
+    pub backup: bool,
+    /// Sessions it takes at once.
+    pub connections_max: Option<NonZeroU32>,
     /// What it may be used for.
     pub state: State,
     /// Its sessions are to be reset now.

@@ -50,6 +50,8 @@ metrics! {
         "Client connections a listener accepted.";
     LISTENER_ACCEPT_ERRORS Counter "listener_accept_errors_total" ["listener"]
         "Accepts that failed, mostly for want of descriptors.";
+    POOL_QUEUE_LENGTH Gauge "pool_queue_length" ["pool"] "Clients that wait for a backend.";
+    POOL_QUEUE_TIMEOUTS Counter "pool_queue_timeouts_total" ["pool"] "Sessions reset because they waited too long.";
     POOL_RETRIES Counter "pool_retries_total" ["pool"] "Attempts to connect after the first one of a session.";
     POOL_REFUSED Counter "pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
     BACKEND_UP Gauge "backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";
@@ -64,10 +66,11 @@ metrics! {
     BACKEND_BYTES Counter "backend_bytes_total" ["pool", "backend", "direction"] "Bytes relayed.";
     BACKEND_CHECKS Counter "backend_checks_total" ["pool", "backend", "result"] "Health checks made.";
     BACKEND_TRANSITIONS Counter "backend_transitions_total" ["pool", "backend", "to"]
-        "Changes of state by health checks.";
+        "Changes of state.";
     SESSIONS Counter "sessions_total" ["listener", "pool", "termination"]
         "Sessions that ended, by who ended them and when (two letters, as in the access log).";
     CONNECT_SECONDS Histogram "connect_seconds" ["pool"] "Time to connect to a backend, successful attempts.";
+    QUEUE_SECONDS Histogram "queue_seconds" ["pool"] "Time in the queue, of those who had to wait.";
     SESSION_SECONDS Histogram "session_seconds" ["pool"] "Time from accept to close.";
     CHECK_SECONDS Histogram "check_seconds" ["pool", "backend"] "Time a health check took.";
     WORKER_CONNECTIONS Gauge "worker_connections" ["worker"] "Open client connections of a worker.";

@@ -107,6 +107,10 @@ pub struct PoolCells {
     pub retries_total: Counter,
     /// Sessions no backend could take.
     pub refused_total: Counter,
+    /// Sessions that waited in the queue for too long.
+    pub queue_timeouts_total: Counter,
+    /// Time in the queue, of those who had to wait.
+    pub queue_ns: Histogram,
     /// From the start of a successful attempt to the open connection.
     pub connect_ns: Histogram,
     /// From accept to close.
@@ -207,7 +211,7 @@ pub struct ControlStats {
     pub backends: Slots<CheckCells>,
 }
 
-/// Of the checks of one backend.
+/// Of the checks of one backend, and of the changes of its state.
 #[derive(Debug, Default)]
 pub struct CheckCells {
     /// Checks that succeeded.
@@ -218,6 +222,10 @@ pub struct CheckCells {
     pub went_up: Counter,
     /// Changes to down.
     pub went_down: Counter,
+    /// Changes to ejected.
+    pub went_ejected: Counter,
+    /// Changes to draining.
+    pub went_draining: Counter,
     /// How long checks took.
     pub check_ns: Histogram,
 }

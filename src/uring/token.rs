@@ -40,11 +40,13 @@ pub enum Operation {
     HandOver,
     /// A hand-over that could not be delivered; the index is the descriptor.
     HandOverFailed,
+    /// Another worker made room; the index is the pool whose queue is to be looked at.
+    Queue,
     /// Completions nobody waits for, which are only posted when something failed.
     Forget,
 }
 
-const OPERATIONS: [Operation; 16] = [
+const OPERATIONS: [Operation; 17] = [
     Operation::RecvClient,
     Operation::RecvBackend,
     Operation::SendClient,
@@ -60,6 +62,7 @@ const OPERATIONS: [Operation; 16] = [
     Operation::Wake,
     Operation::HandOver,
     Operation::HandOverFailed,
+    Operation::Queue,
     Operation::Forget,
 ];
 

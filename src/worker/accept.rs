@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::queue::Waiting;
 use super::slots::Slot;
 use super::turn::Worker;
 use crate::base::id::{ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::session::{Event, Limits, Session};
-use crate::snapshot::table::Phase;
+use crate::snapshot::table::{Phase, PoolEntry};
 use crate::uring::ring::Completion;
 use crate::uring::socket::{self, Options};
 use crate::uring::token::{Operation, Token};
@@ -185,7 +186,7 @@ impl Worker {
         let now = self.now;
         let table = self.reader.pin();
         let pool = table.listener(listener).and_then(|entry| table.pool(entry.pool));
-        let limits = pool.map(|pool| limits_of(&pool.limits)).unwrap_or_default();
+        let limits = pool.map(limits_of).unwrap_or_default();
         let pool = pool.map_or(PoolId(0), |pool| pool.id);
         drop(table);
         let jitter = self.random.u32(..);
@@ -197,6 +198,7 @@ impl Worker {
             pool,
             backend: None,
             tried: Vec::new(),
+            waiting: Waiting::default(),
             accepted_at: now,
             connecting_at: now,
             heard: [0; 2],
@@ -294,10 +296,13 @@ fn returned(token: Token) -> (Fd, ListenerId, usize) {
     (Fd(token.index as i32), listener, (token.generation >> LISTENER_BITS) as usize)
 }
 
-fn limits_of(limits: &crate::snapshot::table::Limits) -> Limits {
+fn limits_of(pool: &PoolEntry) -> Limits {
+    let limits = &pool.limits;
     Limits {
         connect_timeout_ns: ns(limits.connect_timeout),
         connect_attempts_max: limits.connect_attempts,
+        queue_timeout_ns: ns(pool.queue.timeout),
+        waits_for_primary: pool.waits_for_primary,
         idle_timeout_ns: ns(limits.idle_timeout),
         half_close_timeout_ns: ns(limits.half_close_timeout),
         lifetime_max_ns: ns(limits.lifetime_max),

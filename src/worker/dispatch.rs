@@ -2,6 +2,7 @@
 
 use super::slots::Key;
 use super::turn::Worker;
+use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
 use crate::relay::{self, End};
@@ -35,6 +36,7 @@ impl Worker {
                 self.shared.event(self.index).clear();
                 self.ring.watch(self.shared.event(self.index));
             }
+            Operation::Queue => self.waiters.serve(PoolId(token.index)),
             Operation::Forget => {}
         }
     }
@@ -127,6 +129,9 @@ impl Worker {
         // A session that is ending has cancelled its connect itself: that is no fault of the backend.
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
+            if reason != stats::ConnectError::Resource {
+                (self.shared.connect_failed)();
+            }
         }
         Some(Event::Connected(Err(error)))
     }

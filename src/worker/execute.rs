@@ -3,15 +3,13 @@
 use super::accept::options_of;
 use super::slots::Key;
 use super::turn::Worker;
-use crate::base::address::Address;
-use crate::base::hash;
 use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
+use crate::base::termination::{Termination, When, Who};
 use crate::relay;
 use crate::session::{Effect, Event};
 use crate::snapshot::cell::Reader;
-use crate::snapshot::table::HashKey;
 use crate::uring::socket::Options;
 use crate::uring::token::Operation;
 use crate::uring::{Fd, errno, socket};
@@ -34,7 +32,11 @@ impl Worker {
     fn execute(&mut self, key: Key, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Relay(effect) => self.execute_relay(key, effect).map(Event::Relay),
-            Effect::Pick => Some(Event::Picked { found: self.pick(key) }),
+            Effect::Pick => Some(Event::Picked(self.pick(key))),
+            Effect::StopWaiting => {
+                self.leave_queue(key);
+                None
+            }
             Effect::Connect => self.connect(key),
             Effect::CancelConnect => {
                 self.ring.cancel(key.token(Operation::Connect));
@@ -174,28 +176,8 @@ impl Worker {
         }
     }
 
-    /// Chooses a backend by the table as it is now, and counts the session there.
-    fn pick(&mut self, key: Key) -> bool {
-        let Some(slot) = self.slots.get_mut(key) else { return false };
-        let table = self.reader.pin();
-        let pool_id = slot.pool;
-        let picked = table.pool(pool_id).and_then(|pool| {
-            let hash = pool.hash_key.map_or(0, |kind| hash_of(slot.fds[Side::Client.index()], kind));
-            pool.picker.pick(hash, pool_id, &self.shared.counts, &slot.tried)
-        });
-        drop(table);
-        let first = slot.tried.is_empty();
-        slot.backend = picked;
-        let stats = &self.shared.stats.workers[self.index];
-        match picked {
-            Some(_) if !first => stats.pools.get(pool_id.index()).retries_total.add(1),
-            Some(_) => {}
-            None => stats.pools.get(pool_id.index()).refused_total.add(1),
-        }
-        picked.is_some()
-    }
-
     fn connect(&mut self, key: Key) -> Option<Event> {
+        self.learn_destination(self.slots.get(key)?.backend?);
         let slot = self.slots.get_mut(key)?;
         slot.connecting_at = self.now;
         let options = options_in(&self.reader, slot.pool)?;
@@ -244,6 +226,9 @@ impl Worker {
             && let Some(backend) = slot.backend
         {
             self.shared.counts.closed(backend);
+            if self.shared.counts.queue(slot.pool).waiting() > 0 {
+                self.waiters.serve(slot.pool);
+            }
             if !slot.session.is_ending() {
                 slot.tried.push(backend);
                 slot.backend = None;
@@ -260,6 +245,9 @@ impl Worker {
         let listener = stats.listeners.get(slot.listener.index());
         listener.connections.sub(1);
         listener.ended(slot.session.termination());
+        if slot.session.termination() == Termination(Who::ServerTimeout, When::Queue) {
+            stats.pools.get(slot.pool.index()).queue_timeouts_total.add(1);
+        }
         stats.worker.connections.sub(1);
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
@@ -276,15 +264,4 @@ impl Worker {
 /// What the sockets of a pool's sessions are set to, as of now.
 fn options_in(reader: &Reader, pool: PoolId) -> Option<Options> {
     reader.pin().pool(pool).map(|pool| options_of(&pool.limits))
-}
-
-/// What `consistent_hash` knows a client by. Clients of unix sockets all count as one.
-fn hash_of(client: Option<Fd>, kind: HashKey) -> u64 {
-    match client.and_then(socket::peer_address) {
-        Some(Address::Tcp(peer)) => match kind {
-            HashKey::SourceIp => hash::of_ip(peer.ip()),
-            HashKey::SourceIpPort => hash::of_ip_port(peer.ip(), peer.port()),
-        },
-        _ => 0,
-    }
 }

@@ -7,6 +7,8 @@
 mod accept;
 mod dispatch;
 mod execute;
+mod pick;
+mod queue;
 mod shared;
 mod silence;
 mod slots;

@@ -2,6 +2,7 @@
 
 use slab::Slab;
 
+use super::queue::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
@@ -21,6 +22,7 @@ pub struct Slot {
     pub backend: Option<BackendId>,
     /// Backends that failed to connect; empty, and without memory, most of the time.
     pub tried: Vec<BackendId>,
+    pub waiting: Waiting,
     pub accepted_at: Moment,
     pub connecting_at: Moment,
     /// By side: when it was read empty last, for [`silence`](super::silence); 0 if it need not be looked after.
@@ -119,6 +121,7 @@ mod tests {
             pool: PoolId(0),
             backend: None,
             tried: Vec::new(),
+            waiting: Waiting::default(),
             accepted_at: Moment(0),
             connecting_at: Moment(0),
             heard: [0; 2],

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::Spec;
 use super::accept::Acceptors;
+use super::queue::Waiters;
 use super::shared::Shared;
 use super::silence::Silence;
 use super::slots::{Key, Slots};
+use crate::base::id::BackendId;
 use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::base::time::Moment;
@@ -39,6 +41,7 @@ pub struct Worker {
     pub(super) wheel: Wheel,
     pub(super) acceptors: Acceptors,
     pub(super) silence: Silence,
+    pub(super) waiters: Waiters,
     pub(super) effects: Effects,
     /// Halves in splice mode that wait for their turn.
     pub(super) ready: VecDeque<(Key, Side)>,
@@ -71,6 +74,7 @@ impl Worker {
             wheel: Wheel::new(now),
             acceptors: Acceptors::new(spec.sockets),
             silence: Silence::new(),
+            waiters: Waiters::new(),
             effects: Effects::default(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
@@ -125,7 +129,8 @@ impl Worker {
         if self.shared.busy_poll_ns > 0 && self.spin(now)? {
             return Ok(());
         }
-        let next = self.wheel.next().min(self.acceptors.retry_at()).min(self.silence.look_at());
+        let next =
+            self.wheel.next().min(self.acceptors.retry_at()).min(self.silence.look_at()).min(self.waiters.look_at());
         let wait = match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -168,6 +173,7 @@ impl Worker {
         }
         self.look_after_silence();
         self.retry_accepting();
+        self.serve_queues();
         if self.now >= self.housekeeping_at {
             self.keep_house();
         }
@@ -208,10 +214,7 @@ impl Worker {
     fn look_at_table(&mut self) {
         let reader = self.reader.pin();
         self.generation = reader.generation;
-        let address = |backend: &Option<BackendEntry>| {
-            Some(Box::new(Destination::new(backend.as_ref()?.address.as_ref()?).ok()?))
-        };
-        let destinations = reader.backends.iter().map(address).collect();
+        let destinations = reader.backends.iter().map(|backend| destination_of(backend.as_ref())).collect();
         self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
         let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
         let ended = match down.is_empty() {
@@ -228,8 +231,23 @@ impl Worker {
                 self.tell(key, Event::End(Who::Down));
             }
         }
+        self.waiters.serve_all();
         self.enter_phase(phase);
         self.stats().worker.generation.set(self.generation);
+    }
+
+    /// Makes sure that it is known where a backend is: it may have been picked by a table that is newer than the one
+    /// that was taken over.
+    pub(super) fn learn_destination(&mut self, backend: BackendId) {
+        let index = backend.index();
+        if self.destinations.get(index).is_some_and(Option::is_some) {
+            return;
+        }
+        let found = destination_of(self.reader.pin().backend(backend));
+        if self.destinations.len() <= index {
+            self.destinations.resize_with(index + 1, || None);
+        }
+        self.destinations[index] = found;
     }
 
     fn enter_phase(&mut self, phase: Phase) {
@@ -257,4 +275,8 @@ impl Worker {
     pub(super) fn stats(&self) -> &WorkerStats {
         &self.shared.stats.workers[self.index]
     }
+}
+
+fn destination_of(backend: Option<&BackendEntry>) -> Option<Box<Destination>> {
+    Some(Box::new(Destination::new(backend?.address.as_ref()?).ok()?))
 }

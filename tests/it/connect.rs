@@ -108,7 +108,7 @@ fn a_client_is_reset_after_the_timeout_of_the_last_backend() {
     let ringway = Ringway::before(holes.iter().map(|hole| hole.listener.address()))
         .pool("connect_timeout = \"300ms\"\nconnect_attempts = 5")
         .start();
-    let (took, end) = timed(|| ringway.connect().end());
+    let (took, end) = timed(|| ringway.turned_away());
     assert_about(took, 600 * MS);
     assert_eq!(end, End::Reset);
     ringway.expect_code("sC", 1);

@@ -25,8 +25,12 @@ mod health;
 mod leaks;
 /// Too many connections, too few descriptors.
 mod limits;
+/// Fail-over, backups, what happens when nobody is up.
+mod policies;
 /// A real PostgreSQL.
 mod postgresql;
+/// Clients that wait.
+mod queue;
 /// A real Redis.
 mod redis;
 /// Bytes arrive in order, once, unchanged.

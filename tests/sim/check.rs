@@ -114,7 +114,10 @@ impl World {
             if slot.over || !slot.accepted || slot.session.is_ending() {
                 continue;
             }
-            let due = if !slot.connected {
+            let due = if slot.queued {
+                let since = slot.first_queued_at.unwrap_or(now);
+                since.after_ns(or_never(slot.limits.queue_timeout_ns)).max(since)
+            } else if !slot.connected {
                 let in_flight = self.is_connecting(s) && !slot.connect_expired;
                 let due = slot.connecting_at.after_ns(or_never(slot.limits.connect_timeout_ns));
                 if in_flight || slot.waits_for_descriptor { due } else { Moment::NEVER }
@@ -156,7 +159,8 @@ impl World {
             }
             assert!(!slot.session.is_ending(), "s{s} waits for its end, and nothing is in flight");
             if !slot.connected {
-                assert!(self.is_connecting(s) || slot.waits_for_descriptor, "s{s} waits for nothing");
+                let waits = slot.waits_for_descriptor || slot.queued;
+                assert!(self.is_connecting(s) || waits, "s{s} waits for nothing");
                 let left = slot.error_told[0] || (slot.eof_told[0] && self.kernel.links[s][0].taken == 0);
                 assert!(!left || slot.connect_expired, "the client of s{s} has left, and it still connects");
                 continue;
@@ -204,6 +208,7 @@ impl World {
     pub fn check_nobody_has_a_limit(&self) {
         for (s, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.over) {
             let limited = match slot.connected {
+                false if slot.queued => slot.limits.queue_timeout_ns != 0,
                 false => slot.waits_for_descriptor || or_never(slot.limits.connect_timeout_ns) != u64::MAX,
                 true => slot.quiet_ns() != u64::MAX || slot.limits.lifetime_max_ns != 0,
             };
@@ -217,7 +222,8 @@ impl World {
         let undelivered = self.undelivered(from);
         let slot = &self.slots[at.0];
         let Termination(who, when) = slot.session.termination();
-        let timed_out = matches!(who, Who::ClientTimeout | Who::ServerTimeout | Who::Local) && when != When::Connect;
+        let early = matches!(when, When::Connect | When::Queue);
+        let timed_out = matches!(who, Who::ClientTimeout | Who::ServerTimeout | Who::Local) && !early;
         let failed = slot.first_error.is_some();
         match (who, reset) {
             (Who::Normal, true) => panic!("a reset to {at:?} after a normal end"),
@@ -272,7 +278,15 @@ impl World {
         let fits = match (who, when) {
             (Who::Killed | Who::Down, When::Connect) => slot.ended_by == Some(who) && !slot.connected,
             (Who::Killed | Who::Down, When::Data) => slot.ended_by == Some(who) && slot.connected,
+            (Who::Killed | Who::Down, When::Queue) => slot.ended_by == Some(who) && slot.left_queue,
             _ if slot.ended_by.is_some() => false,
+            (Who::Resource, When::Queue) => slot.queue_full,
+            (_, When::Queue) if !slot.left_queue => false,
+            (Who::Client, When::Queue) => client || (slot.eof_told[Side::Client.index()] && client_taken == 0),
+            (Who::ServerTimeout, When::Queue) => {
+                let timeout_ns = slot.limits.queue_timeout_ns;
+                slot.first_queued_at.is_some_and(|at| timeout_ns > 0 && self.kernel.now >= at.after_ns(timeout_ns))
+            }
             (Who::Normal, When::Done) => slot.eof_told == [true, true],
             (Who::Client, When::Connect) => {
                 !slot.connected && (client || (slot.eof_told[Side::Client.index()] && client_taken == 0))
@@ -287,7 +301,7 @@ impl World {
             _ => false,
         };
         assert!(fits, "{who:?} {when:?} does not fit what happened");
-        if matches!(who, Who::Client | Who::Server) && when != When::Connect {
+        if matches!(who, Who::Client | Who::Server) && !matches!(when, When::Connect | When::Queue) {
             let expected = match (slot.finished_to, slot.eof_told) {
                 (_, [false, false]) => When::Data,
                 ([false, false], _) => when,
@@ -296,10 +310,14 @@ impl World {
             assert_eq!(when, expected, "when it failed");
         }
         let gave_up = !slot.connected && matches!(who, Who::Server | Who::ServerTimeout | Who::Resource);
+        let gave_up = gave_up && when != When::Queue;
         let tried_all = slot.no_backend || slot.picks >= slot.limits.connect_attempts_max.max(1);
         assert!(!gave_up || tried_all, "there was another backend to try");
-        if (who, when) == (Who::Client, When::Connect) {
-            self.kernel.corners.reach(Corner::ClientLeftEarly);
+        match (who, when) {
+            (Who::Client, When::Connect) => self.kernel.corners.reach(Corner::ClientLeftEarly),
+            (Who::Client, When::Queue) => self.kernel.corners.reach(Corner::ClientLeftQueue),
+            (Who::ServerTimeout, When::Queue) => self.kernel.corners.reach(Corner::QueueTimedOut),
+            _ => {}
         }
     }
 

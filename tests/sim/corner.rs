@@ -33,6 +33,12 @@ corners! {
     ClientLeftEarly
     ConnectTimedOut
     NoBackend
+    Queued
+    QueuedAfterAttempt
+    LeftQueueServed
+    QueueTimedOut
+    QueueFull
+    ClientLeftQueue
     IdleEnd
     HalfCloseEnd
     LifetimeEnd
@@ -42,9 +48,15 @@ corners! {
 }
 
 /// How often each was reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Corners {
     counts: [u64; ALL.len()],
+}
+
+impl Default for Corners {
+    fn default() -> Corners {
+        Corners { counts: [0; ALL.len()] }
+    }
 }
 
 impl Corners {

@@ -113,6 +113,8 @@ pub fn throw_limits(dice: &mut Dice) -> Limits {
     Limits {
         connect_timeout_ns: dice.pick(&[0, 20 * MS, 3 * SECOND, 3 * SECOND]),
         connect_attempts_max: dice.pick(&[0, 1, 2, 3, 3]),
+        queue_timeout_ns: dice.pick(&[0, 10 * MS, 5 * SECOND, 5 * SECOND]),
+        waits_for_primary: dice.one_in(4),
         idle_timeout_ns: dice.pick(&[0, 300 * MS, 5 * SECOND, 60 * SECOND, 60 * SECOND, 150 * SECOND]),
         half_close_timeout_ns: dice.pick(&[0, 100 * MS, 2 * SECOND, 20 * SECOND]),
         lifetime_max_ns: dice.pick(&[0, 0, 0, 0, 0, 50 * MS, 2 * SECOND, 50 * SECOND]),

@@ -4,14 +4,14 @@ use ringway::base::lease::{Moved, PipeId};
 use ringway::base::side::Side;
 use ringway::base::termination::{Termination, Who};
 use ringway::relay::{self, CREDIT, End};
-use ringway::session::{ConnectError, Effect, Event};
+use ringway::session::{ConnectError, Effect, Event, Picked};
 
 use crate::corner::Corner;
 use crate::faults::{Attempt, MS};
 use crate::kernel::stream_of;
 use crate::link::{Kind, Link, Op};
 use crate::pools::Half;
-use crate::world::World;
+use crate::world::{NO_ROOM, World};
 
 /// Contract 7. A turn of 4 MiB in pieces of 64 KiB, each filled and drained, is the most there is.
 const EFFECTS_MAX: usize = 160;
@@ -134,7 +134,13 @@ impl World {
         assert!(!self.slots[s].over || harmless, "{effect:?} after the end");
         match effect {
             Effect::Relay(effect) => self.execute_relay(s, effect).map(Event::Relay),
-            Effect::Pick => Some(self.pick(s)),
+            Effect::Pick => Some(Event::Picked(self.pick(s))),
+            Effect::StopWaiting => {
+                assert!(self.slots[s].queued, "leaves a queue that it does not stand in");
+                self.slots[s].queued = false;
+                self.slots[s].left_queue = true;
+                None
+            }
             Effect::Connect => self.connect(s),
             Effect::CancelConnect => {
                 self.ensure_connect_is_late(s);
@@ -285,23 +291,52 @@ impl World {
         self.kernel.submit(at, kind, Op::new());
     }
 
-    fn pick(&mut self, s: usize) -> Event {
+    fn pick(&mut self, s: usize) -> Picked {
         let slot = &mut self.slots[s];
         assert!(!slot.connected, "I6: another backend after a connection was made");
         assert_eq!(slot.counted, 0, "a second backend is counted");
-        let found = !slot.attempts.is_empty();
-        slot.no_backend |= !found;
         slot.waits_for_descriptor = false;
-        slot.counted += i32::from(found);
-        slot.picks += u32::from(found);
-        assert!(slot.picks <= slot.limits.connect_attempts_max.max(1), "too many attempts");
+        let found = !slot.attempts.is_empty();
+        if slot.waits > 0 || (!found && slot.limits.waits_for_primary) {
+            return self.wait(s);
+        }
+        slot.no_backend |= !found;
+        if !found {
+            self.kernel.corners.reach(Corner::NoBackend);
+            return Picked::Nobody;
+        }
+        slot.counted += 1;
+        slot.picks += 1;
+        let enough = slot.picks > slot.limits.connect_attempts_max.max(1);
+        assert!(!enough || slot.limits.waits_for_primary, "too many attempts");
+        if std::mem::take(&mut slot.queued) {
+            self.kernel.corners.reach(Corner::LeftQueueServed);
+        }
         if slot.picks > 1 {
             self.kernel.corners.reach(Corner::SecondAttempt);
         }
-        if !found {
-            self.kernel.corners.reach(Corner::NoBackend);
+        Picked::Backend
+    }
+
+    /// There is no room, or no primary.
+    fn wait(&mut self, s: usize) -> Picked {
+        let now = self.kernel.now;
+        let slot = &mut self.slots[s];
+        if slot.waits != NO_ROOM {
+            slot.waits = slot.waits.saturating_sub(1);
         }
-        Event::Picked { found }
+        if slot.queued {
+            return Picked::Wait;
+        }
+        if self.kernel.dice.one_in(10) {
+            slot.queue_full = true;
+            self.kernel.corners.reach(Corner::QueueFull);
+            return Picked::QueueFull;
+        }
+        slot.queued = true;
+        slot.first_queued_at.get_or_insert(now);
+        self.kernel.corners.reach(if slot.picks > 0 { Corner::QueuedAfterAttempt } else { Corner::Queued });
+        Picked::Wait
     }
 
     fn connect(&mut self, s: usize) -> Option<Event> {
@@ -379,6 +414,7 @@ impl World {
         let backend = kernel.link((s, Side::Backend)).closed.is_some();
         assert!(backend || !self.slots[s].backend_fd, "over before the backend was closed");
         assert_eq!(self.slots[s].counted, 0, "the backend's count is off");
+        assert!(!self.slots[s].queued, "over, and still in the queue");
         self.wheel.clear(s as u32);
         self.slots[s].over = true;
         self.kernel.progress += 1;

@@ -10,7 +10,7 @@ use ringway::relay;
 use ringway::session::{ConnectError, Effects, Event, Limits, Session};
 
 use crate::corner::Corners;
-use crate::dice::Dice;
+use crate::dice::{Dice, Odds};
 use crate::faults::{Attempt, throw_limits};
 use crate::kernel::{Kernel, stream_of};
 use crate::link::{KINDS, Kind, Link};
@@ -32,6 +32,14 @@ pub struct Slot {
     /// What the attempts that are left will come to.
     pub attempts: Vec<Attempt>,
     pub picks: u32,
+    /// It stands in the queue, and since when it has done so for the first time.
+    pub queued: bool,
+    pub first_queued_at: Option<Moment>,
+    /// Picks that will find no room; [`NO_ROOM`] is all of them.
+    pub waits: u32,
+    pub queue_full: bool,
+    /// It left the queue without a backend.
+    pub left_queue: bool,
     /// Sessions counted for a backend because of this one.
     pub counted: i32,
     pub no_backend: bool,
@@ -82,10 +90,12 @@ pub struct World {
     sleeps: u64,
 }
 
+/// See [`Slot::waits`].
+pub const NO_ROOM: u32 = u32::MAX;
 /// What one side may do in a step, besides its operations.
 const DEEDS: usize = 5;
 const SIDE_ACTIONS: usize = DEEDS + KINDS.len();
-const SESSION_ACTIONS: usize = 2 * SIDE_ACTIONS + 2;
+const SESSION_ACTIONS: usize = 2 * SIDE_ACTIONS + 3;
 /// More than the looks of a session, 10 ms apart, in its longest limit.
 const SLEEPS_MAX: u64 = 20_000;
 /// How much likelier a turn of the worker is than anything else.
@@ -194,8 +204,9 @@ impl World {
         match action {
             0 => self.kill(s),
             1 => self.nudge(s),
+            2 => self.call(s),
             _ => {
-                let action = action - 2;
+                let action = action - 3;
                 let side = Side::BOTH[action / SIDE_ACTIONS];
                 self.act_on((s, side), action % SIDE_ACTIONS)
             }
@@ -263,6 +274,23 @@ impl World {
         debug_assert!(self.steps >= at);
         self.slots[s].kill_at = None;
         self.tell(s, Event::End(who));
+        true
+    }
+
+    /// There may be a backend now. Calls that find none are few, or nothing would ever come to rest.
+    fn call(&mut self, s: usize) -> bool {
+        let slot = &self.slots[s];
+        let in_vain = slot.waits == NO_ROOM || (slot.attempts.is_empty() && slot.limits.waits_for_primary);
+        if !slot.queued || slot.over || (in_vain && !self.kernel.spurious(Odds(30))) {
+            return false;
+        }
+        let afresh = slot.limits.waits_for_primary && self.kernel.dice.one_in(2);
+        if afresh {
+            self.slots[s].picks = 0;
+        }
+        self.kernel.progress += 1;
+        self.dispatch_all();
+        self.tell(s, Event::Called { afresh });
         true
     }
 
@@ -351,6 +379,11 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         backend_fd: false,
         attempts: (0..dice.pick(&[0, 1, 2, 3, 3, 3, 3, 3])).map(|_| Attempt::throw(dice)).collect(),
         picks: 0,
+        queued: false,
+        first_queued_at: None,
+        waits: if dice.one_in(4) { dice.pick(&[1, 1, 2, 5, NO_ROOM]) } else { 0 },
+        queue_full: false,
+        left_queue: false,
         counted: 0,
         no_backend: false,
         last_error: None,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::balance::Counts;
+use crate::balance::{Ask, Counts, Pick};
 use crate::base::address::Address;
 use crate::config::model::*;
 use std::sync::Arc;
@@ -108,8 +108,11 @@ fn build_with(config: &Config, states: &[State], previous: Option<&Table>) -> Ta
 fn picked(table: &Table, pool: u32) -> Vec<u32> {
     let counts = Counts::new();
     let picker = &table.pool(PoolId(pool)).unwrap().picker;
-    let mut ids: Vec<_> =
-        (0..100).filter_map(|key| picker.pick(key, PoolId(pool), &counts, &[])).map(|id| id.0).collect();
+    let pick = |key| match picker.pick(PoolId(pool), &counts, Ask { key, random: key, ..Ask::default() }) {
+        Pick::Backend(id) => Some(id.0),
+        _ => None,
+    };
+    let mut ids: Vec<_> = (0..100).filter_map(pick).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
@@ -162,4 +165,87 @@ fn a_picker_is_kept_exactly_when_its_candidates_are_the_same() {
     config.pools[1].backends[0].weight = 0;
     let fourth = build_with(&config, &health, Some(&third));
     assert!(picked(&fourth, 1).is_empty());
+}
+
+#[test]
+fn failover_keeps_its_choice_until_that_one_goes() {
+    let mut config = config(vec![pool("p", &["a", "b", "c"])]);
+    config.pools[0].balance = Balance::Failover;
+    let mut previous: Option<Table> = None;
+    let (up, down) = (State::Up, State::Down);
+    for (states, expected) in [
+        ([up, up, up], Some(0)),
+        ([down, up, up], Some(1)),
+        ([up, up, up], Some(1)),
+        ([up, up, down], Some(1)),
+        ([down, down, down], None),
+        ([down, down, up], Some(2)),
+        ([down, up, up], Some(2)),
+        ([up, up, State::Ejected], Some(0)),
+    ] {
+        let table = build_with(&config, &states, previous.as_ref());
+        assert_eq!(table.pool(PoolId(0)).unwrap().chosen, expected.map(BackendId), "{states:?}");
+        assert_eq!(picked(&table, 0), expected.map(|id| vec![id]).unwrap_or_default(), "{states:?}");
+        previous = Some(table);
+    }
+}
+
+#[test]
+fn failover_leaves_a_backup_as_soon_as_another_is_up() {
+    let mut config = config(vec![pool("p", &["a", "b", "c"])]);
+    config.pools[0].balance = Balance::Failover;
+    config.pools[0].backends[0].backup = true;
+    config.pools[0].backends[1].backup = true;
+    let mut previous: Option<Table> = None;
+    let (up, down) = (State::Up, State::Down);
+    for (states, expected) in
+        [([up, up, up], 2), ([down, up, down], 1), ([up, up, down], 1), ([up, down, down], 0), ([up, up, up], 2)]
+    {
+        let table = build_with(&config, &states, previous.as_ref());
+        assert_eq!(picked(&table, 0), [expected], "{states:?}");
+        previous = Some(table);
+    }
+}
+
+/// No configuration makes traffic go to a backend that is down, but this one.
+#[test]
+fn who_is_down_is_used_only_if_the_pool_says_so_and_nobody_is_up() {
+    let all = [State::Up, State::Down, State::Ejected, State::Draining, State::Maintenance];
+    for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::Random, Balance::Failover] {
+        for (first, second) in all.into_iter().flat_map(|first| all.map(|second| (first, second))) {
+            let mut config = config(vec![pool("p", &["a", "b"])]);
+            config.pools[0].balance = balance;
+            config.pools[0].use_all_when_down = true;
+            let table = build_with(&config, &[first, second], None);
+            let entry = |state: State| matches!(state, State::Down | State::Ejected);
+            let up = (0..2).filter(|&place| [first, second][place as usize] == State::Up);
+            let mut expected: Vec<u32> = up.collect();
+            if expected.is_empty() {
+                expected = (0..2).filter(|&place| entry([first, second][place as usize])).collect();
+            }
+            if balance == Balance::Failover {
+                expected.truncate(1);
+            }
+            assert_eq!(picked(&table, 0), expected, "{balance:?} {first} {second}");
+            config.pools[0].use_all_when_down = false;
+            let picks = picked(&build_with(&config, &[first, second], None), 0);
+            assert!(picks.iter().all(|&place| [first, second][place as usize] == State::Up), "{picks:?}");
+        }
+    }
+}
+
+#[test]
+fn a_retired_backend_or_one_without_an_address_gets_no_session() {
+    let mut config = config(vec![pool("p", &["a", "b", "c"])]);
+    config.pools[0].use_all_when_down = true;
+    let mut ids = Ids::assign(&config);
+    let mut members = members(&config, &mut ids, &[State::Up, State::Down, State::Up]);
+    members[0].retired = true;
+    members[1].address = None;
+    for state in [State::Up, State::Down] {
+        members[2].state = state;
+        let (phase, members) = (Phase::Serving, &members[..]);
+        let table = build(Input { config: &config, ids: &ids, members, phase, generation: 1, previous: None });
+        assert_eq!(picked(&table, 0), [2]);
+    }
 }

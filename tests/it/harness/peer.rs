@@ -192,6 +192,13 @@ impl Peer {
         matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Whether something has come that was not read; it does not wait.
+    pub fn has_bytes(&self) -> bool {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        matches!(self.socket.recv_with_flags(&mut byte, flags), Ok(1))
+    }
+
     /// Sends one byte as urgent data.
     pub fn send_urgent(&mut self, byte: u8) {
         assert_eq!(self.socket.send_out_of_band(&[byte]).unwrap(), 1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::address::own_ip;
 use super::process::Process;
-use super::{Metrics, PATIENCE, Peer, wait_for, wait_until};
+use super::{End, Metrics, PATIENCE, Peer, wait_for, wait_until};
 
 /// The configuration of a [`Ringway`] to be: a listener `main` and a pool `main`, whose backends are called `a`, `b`...
 /// Health checks are off unless asked for.
@@ -177,6 +177,16 @@ impl Ringway {
     #[track_caller]
     pub fn connect(&self) -> Peer {
         Peer::connect(&self.address)
+    }
+
+    /// How a client that gets no byte is told; the reset may come while it still connects.
+    #[track_caller]
+    pub fn turned_away(&self) -> End {
+        match Peer::try_connect(&self.address) {
+            Ok(mut client) => client.end(),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => End::Reset,
+            Err(error) => panic!("neither accepted nor reset: {error}"),
+        }
     }
 
     pub fn metrics(&self) -> Metrics {

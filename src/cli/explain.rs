@@ -1,0 +1,152 @@
+//! `ringway explain`: which backend a client gets and why.
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::check;
+use super::failure::Failure;
+use super::paint::{Paint, Tone};
+use crate::config::model::{Balance, Config, HashKey, Pool, Role};
+use crate::snapshot::explain::{Answer, Question, SAMPLE, Without, explain as answer};
+
+/// Shares below this are shown as `<0.1 %`.
+const LEAST_SHOWN: f64 = 0.1;
+
+pub(super) fn explain(file: &Path, listener: &str, client: Client, without: Option<&str>) -> Result<(), Failure> {
+    let config = check::load(file)?;
+    let Client(client, port) = client;
+    let answer = answer(&config, Question { listener, client, port, without });
+    let answer = answer.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+    let text = show(&config, &answer, listener, without, Paint::of_stdout());
+    super::print(text.as_bytes())
+}
+
+/// `IP`, `IP:PORT` or `[IP]:PORT`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Client(IpAddr, Option<u16>);
+
+impl std::str::FromStr for Client {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Client, &'static str> {
+        let alone = text.parse::<IpAddr>().map(|ip| Client(ip, None));
+        let with_port = || text.parse::<SocketAddr>().map(|address| Client(address.ip(), Some(address.port())));
+        alone.or_else(|_| with_port()).map_err(|_| "write it as in 10.0.0.7, 10.0.0.7:40000 or [::1]:40000")
+    }
+}
+
+fn show(config: &Config, answer: &Answer, listener: &str, without: Option<&str>, paint: Paint) -> String {
+    let pool = config.pools.iter().find(|pool| pool.name == answer.pool);
+    let mut text = String::new();
+    let mut line = |what: &str, detail: &str| {
+        let what = paint.tone(Tone::Dim, &format!("{what:<9}"));
+        let _ = writeln!(text, "{what} {detail}"); // a String takes whatever is written to it
+    };
+    line("listener", &format!("{listener} → pool {}, {}", answer.pool, policy(answer.balance)));
+    let first = answer.order.first().map_or("nobody", |name| name);
+    line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
+    line("why", &reason(answer));
+    if let [_, others @ ..] = answer.order.as_slice()
+        && !others.is_empty()
+    {
+        line("then", &format!("{}, each if the one before cannot be connected to", others.join(", ")));
+    }
+    if let Some(note) = pool.and_then(role_note) {
+        line("but", note);
+    }
+    line("shares", &shares(answer));
+    if let (Some(name), Some(gone)) = (without, &answer.without) {
+        line("without", &format!("{name}: {}", gone_backend(gone)));
+        line("moved", &moved(gone));
+    }
+    text
+}
+
+fn policy(balance: Balance) -> &'static str {
+    match balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastConn => "least_conn",
+        Balance::ConsistentHash { key: HashKey::SourceIp, .. } => "consistent_hash by source_ip",
+        Balance::ConsistentHash { key: HashKey::SourceIpPort, .. } => "consistent_hash by source_ip_port",
+        Balance::Random => "random",
+        Balance::Failover => "failover",
+    }
+}
+
+fn reason(answer: &Answer) -> String {
+    match (answer.balance, answer.key) {
+        (Balance::ConsistentHash { balance_factor: None, .. }, Some(key)) => format!(
+            "its slot {} of 65537 belongs to that name, on every ringway with backends of these names and weights",
+            key % 65_537
+        ),
+        (Balance::ConsistentHash { balance_factor: Some(factor), .. }, Some(key)) => format!(
+            "its slot {} of 65537 belongs to that name; above {factor} % of its share, its sessions go on to the next",
+            key % 65_537
+        ),
+        (Balance::RoundRobin, _) => {
+            "it is the first session; whose turn it is does not depend on the client".to_string()
+        }
+        (Balance::LeastConn, _) => {
+            "all are idle, and it is the first session; open sessions by weight decide, not the client".to_string()
+        }
+        (Balance::Random, _) => "one of two random ones, the less loaded; the client does not matter".to_string(),
+        (Balance::Failover, _) => "the first in the order of the file; it stays chosen until it goes".to_string(),
+        (Balance::ConsistentHash { .. }, None) => String::new(),
+    }
+}
+
+fn role_note(pool: &Pool) -> Option<&'static str> {
+    match pool.check.as_ref()?.role? {
+        Role::Primary => Some("checks find out which one is the primary, and only that one takes sessions"),
+        Role::Replica => Some("checks find out which ones are replicas, and only those take sessions"),
+    }
+}
+
+fn shares(answer: &Answer) -> String {
+    let share = |(name, count): &(std::sync::Arc<str>, u32)| format!("{name} {}", percent(*count, SAMPLE));
+    answer.shares.iter().map(share).collect::<Vec<_>>().join(", ")
+}
+
+fn gone_backend(without: &Without) -> String {
+    match without.order.first() {
+        Some(name) => format!("this client gets {name}"),
+        None => "nobody is left, and this client is reset".to_string(),
+    }
+}
+
+fn moved(without: &Without) -> String {
+    match without.moved {
+        Some((owned, moved)) => {
+            let (owned_share, moved_share) = (percent(owned, SAMPLE), percent(moved, SAMPLE));
+            format!("{moved} of {SAMPLE} clients, {moved_share}; {owned} of them, {owned_share}, had to")
+        }
+        None => "no client is tied to a backend, so none moves".to_string(),
+    }
+}
+
+fn percent(part: u32, whole: u32) -> String {
+    let percent = f64::from(part) * 100.0 / f64::from(whole);
+    if part > 0 && percent < LEAST_SHOWN { format!("<{LEAST_SHOWN} %") } else { format!("{percent:.1} %") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_an_address_with_or_without_a_port() {
+        let read = |text: &str| text.parse::<Client>().ok();
+        assert_eq!(read("10.0.0.7"), Some(Client(IpAddr::from([10, 0, 0, 7]), None)));
+        assert_eq!(read("10.0.0.7:1"), Some(Client(IpAddr::from([10, 0, 0, 7]), Some(1))));
+        assert_eq!(read("[::1]:2"), Some(Client("::1".parse().unwrap(), Some(2))));
+        assert_eq!(read("::1"), Some(Client("::1".parse().unwrap(), None)));
+        assert!(["", "host", "10.0.0.7:", "10.0.0"].into_iter().all(|text| read(text).is_none()));
+    }
+
+    #[test]
+    fn small_shares_are_not_shown_as_none() {
+        assert_eq!((percent(0, 65_536), percent(3, 65_536)), ("0.0 %".to_string(), "<0.1 %".to_string()));
+        assert_eq!(percent(16_384, 65_536), "25.0 %");
+    }
+}

@@ -1,0 +1,280 @@
+//! Which backend a client would get and why, by the code that serves: the same table, the same pick. Pure.
+//!
+//! The answer is that of a ringway that has just started: every backend is up and has no session.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::build::{self, Input, Member};
+use super::ids::Ids;
+use super::table::{Phase, PoolEntry, Table};
+use crate::balance::{Ask, Counts, Pick};
+use crate::base::hash;
+use crate::base::id::{BackendId, PoolId};
+use crate::base::time::Moment;
+use crate::config::model::{Backend, Balance, Config, HashKey, Pool, Target};
+use crate::health::State;
+
+/// Keys or sessions that shares are measured with.
+pub const SAMPLE: u32 = 1 << 16;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Name of a listener.
+    pub listener: &'a str,
+    /// The client's address.
+    pub client: IpAddr,
+    /// And its port.
+    pub port: Option<u16>,
+    /// Name of a backend that is taken out.
+    pub without: Option<&'a str>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Who serves the listener.
+    pub pool: Arc<str>,
+    /// Its policy.
+    pub balance: Balance,
+    /// The client's hash key; `None` if the client's address does not matter.
+    pub key: Option<u64>,
+    /// Backends that one session of the client would be connected to, until one accepts.
+    pub order: Vec<Arc<str>>,
+    /// Of each backend, in the order of the file: how many of [`SAMPLE`] clients would get it.
+    pub shares: Vec<(Arc<str>, u32)>,
+    /// The answer without the backend that is taken out.
+    pub without: Option<Without>,
+}
+
+/// What changes without a backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Without {
+    /// As [`Answer::order`].
+    pub order: Vec<Arc<str>>,
+    /// Of [`SAMPLE`] clients, how many the backend had, and how many get another one than before; `None` where no
+    /// client is tied to a backend.
+    pub moved: Option<(u32, u32)>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// No such listener.
+    #[error("there is no listener `{0}`; there is {1}")]
+    Listener(String, String),
+    /// No such backend.
+    #[error("pool `{0}` has no backend `{1}`; it has {2}")]
+    Backend(Arc<str>, String, String),
+    /// The key is made of address and port.
+    #[error("pool `{0}` hashes by source_ip_port; give the port too, as in {1}:40000")]
+    Port(Arc<str>, IpAddr),
+}
+
+/// Answers.
+///
+/// # Errors
+/// The question names something that is not there.
+pub fn explain(config: &Config, question: Question<'_>) -> Result<Answer, Error> {
+    let names = |names: Vec<&str>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let listener = config.listeners.iter().find(|listener| *listener.name == *question.listener);
+    let listener = listener.ok_or_else(|| {
+        let known = names(config.listeners.iter().map(|listener| &*listener.name).collect());
+        Error::Listener(question.listener.to_string(), known)
+    })?;
+    let pool = config.pools.iter().find(|pool| pool.name == listener.pool);
+    let pool = pool.ok_or_else(|| Error::Listener(question.listener.to_string(), String::new()))?;
+    if let Some(without) = question.without
+        && !pool.backends.iter().any(|backend| *backend.name == *without)
+    {
+        let known = names(pool.backends.iter().map(|backend| &*backend.name).collect());
+        return Err(Error::Backend(pool.name.clone(), without.to_string(), known));
+    }
+    let key = key_of(pool, question)?;
+    let all = Idle::new(config, pool, None);
+    let before = all.sample();
+    let without = question.without.map(|without| {
+        let fewer = Idle::new(config, pool, Some(without));
+        let is_tied = matches!(pool.balance, Balance::ConsistentHash { .. } | Balance::Failover);
+        let moved = is_tied.then(|| moved(&before, &fewer.sample(), all.id(without)));
+        Without { order: fewer.order(key), moved }
+    });
+    let shares = |backend: &Backend| {
+        let id = all.id(&backend.name);
+        (backend.name.clone(), before.iter().filter(|picked| **picked == id).count() as u32)
+    };
+    let tied = matches!(pool.balance, Balance::ConsistentHash { .. });
+    Ok(Answer {
+        pool: pool.name.clone(),
+        balance: pool.balance,
+        key: tied.then_some(key),
+        order: all.order(key),
+        shares: pool.backends.iter().map(shares).collect(),
+        without,
+    })
+}
+
+fn key_of(pool: &Pool, question: Question<'_>) -> Result<u64, Error> {
+    match pool.balance {
+        Balance::ConsistentHash { key: HashKey::SourceIpPort, .. } => match question.port {
+            Some(port) => Ok(hash::of_ip_port(question.client, port)),
+            None => Err(Error::Port(pool.name.clone(), question.client)),
+        },
+        _ => Ok(hash::of_ip(question.client)),
+    }
+}
+
+/// How many `gone` had, and how many have another one now.
+fn moved(before: &[Option<BackendId>], after: &[Option<BackendId>], gone: Option<BackendId>) -> (u32, u32) {
+    let owned = before.iter().filter(|picked| **picked == gone).count();
+    let moved = before.iter().zip(after).filter(|(before, after)| before != after).count();
+    (owned as u32, moved as u32)
+}
+
+/// A pool that has just started.
+struct Idle {
+    table: Table,
+    id: PoolId,
+    members: Vec<Member>,
+}
+
+impl Idle {
+    fn new(config: &Config, pool: &Pool, without: Option<&str>) -> Idle {
+        let mut ids = Ids::assign(config);
+        let id = ids.pool(&pool.name).unwrap_or(PoolId(0));
+        let left = pool.backends.iter().filter(|backend| Some(&*backend.name) != without);
+        let members: Vec<Member> = left.map(|backend| member(&mut ids, id, backend)).collect();
+        let input =
+            Input { config, ids: &ids, members: &members, phase: Phase::Serving, generation: 1, previous: None };
+        Idle { table: build::build(input), id, members }
+    }
+
+    fn id(&self, name: &str) -> Option<BackendId> {
+        self.members.iter().find(|member| *member.name == *name).map(|member| member.id)
+    }
+
+    fn pick(&self, key: u64, counts: &Counts, tried: &[BackendId]) -> Option<BackendId> {
+        let pool: &PoolEntry = self.table.pool(self.id)?;
+        let random = hash::stable(&key.to_le_bytes(), 1);
+        match pool.picker.pick(self.id, counts, Ask { key, random, now: Moment(1), tried }) {
+            Pick::Backend(id) => Some(id),
+            Pick::Full | Pick::Nobody => None,
+        }
+    }
+
+    /// The attempts of one session.
+    fn order(&self, key: u64) -> Vec<Arc<str>> {
+        let (counts, mut tried, mut names) = (Counts::new(), Vec::new(), Vec::new());
+        while let Some(id) = self.pick(key, &counts, &tried) {
+            counts.closed(id);
+            tried.push(id);
+            names.extend(self.members.iter().find(|member| member.id == id).map(|member| member.name.clone()));
+        }
+        names
+    }
+
+    /// What each of many clients gets. Where a policy looks at open sessions, all of them stay.
+    fn sample(&self) -> Vec<Option<BackendId>> {
+        let counts = Counts::new();
+        let stay = self.table.pool(self.id).is_some_and(|pool| pool.hash_key.is_none());
+        let one = |number: u32| {
+            let picked = self.pick(hash::stable(&number.to_le_bytes(), 0), &counts, &[])?;
+            if !stay {
+                counts.closed(picked);
+            }
+            Some(picked)
+        };
+        (0..SAMPLE).map(one).collect()
+    }
+}
+
+fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
+    let address = match &backend.target {
+        Target::Address(address) => address.clone(),
+        // Where its name leads is known only to who looks it up; one address is most likely.
+        Target::Host { port, .. } => crate::base::address::Address::Tcp(([0, 0, 0, 0], *port).into()),
+    };
+    Member {
+        id: ids.number_backend(pool, &backend.name, Some(&address)),
+        pool,
+        name: backend.name.clone(),
+        hash_name: backend.name.clone(),
+        address: Some(address),
+        weight: backend.weight,
+        backup: backend.backup,
+        connections_max: None,
+        state: if backend.disabled { State::Maintenance } else { State::Up },
+        ramp_from: None,
+        end_sessions: false,
+        retired: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::build::tests::{config, pool};
+
+    const HASH: Balance = Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None };
+
+    fn ask(without: Option<&str>) -> Question<'_> {
+        Question { listener: "p", client: IpAddr::from([10, 1, 2, 3]), port: None, without }
+    }
+
+    fn with(balance: Balance) -> Config {
+        let mut config = config(vec![pool("p", &["a", "b", "c", "d"])]);
+        config.pools[0].balance = balance;
+        config
+    }
+
+    #[test]
+    fn the_order_of_attempts_names_every_usable_backend_once() {
+        for balance in [Balance::RoundRobin, Balance::LeastConn, HASH, Balance::Random, Balance::Failover] {
+            let mut config = with(balance);
+            config.pools[0].backends[1].disabled = true;
+            config.pools[0].backends[0].backup = true;
+            let mut order = explain(&config, ask(None)).unwrap().order;
+            assert_eq!(order.pop().as_deref(), Some("a"), "{balance:?}: the backup comes last");
+            order.sort_unstable();
+            assert_eq!(order, ["c".into(), "d".into()] as [Arc<str>; 2]);
+        }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_weights() {
+        for balance in [Balance::RoundRobin, Balance::LeastConn, HASH, Balance::Random] {
+            let mut config = with(balance);
+            config.pools[0].backends[3].weight = 5;
+            for (name, share) in explain(&config, ask(None)).unwrap().shares {
+                let fair = SAMPLE / 8 * if &*name == "d" { 5 } else { 1 };
+                assert!(share.abs_diff(fair) < SAMPLE / 100, "{balance:?} {name}: {share} and not {fair}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_backend_little_more_than_its_own_clients_move() {
+        let config = with(HASH);
+        let home = explain(&config, ask(None)).unwrap().order[0].clone();
+        let answer = explain(&config, ask(Some(&home))).unwrap();
+        let without = answer.without.unwrap();
+        let (owned, moved) = without.moved.unwrap();
+        assert!(owned.abs_diff(SAMPLE / 4) < SAMPLE / 50 && (owned..owned * 5 / 4).contains(&moved), "{owned} {moved}");
+        assert!(answer.order[0] == home && !without.order.contains(&home));
+        let without = explain(&with(Balance::Failover), ask(Some("a"))).unwrap().without.unwrap();
+        assert_eq!(without.moved, Some((SAMPLE, SAMPLE)));
+        let without = explain(&with(Balance::RoundRobin), ask(Some("a"))).unwrap().without.unwrap();
+        assert_eq!(without.moved, None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named_with_what_is() {
+        let config = with(Balance::ConsistentHash { key: HashKey::SourceIpPort, balance_factor: None });
+        let error = |question| explain(&config, question).unwrap_err().to_string();
+        assert_eq!(error(Question { listener: "x", ..ask(None) }), "there is no listener `x`; there is `p`");
+        assert_eq!(error(ask(Some("x"))), "pool `p` has no backend `x`; it has `a`, `b`, `c`, `d`");
+        assert!(error(ask(None)).contains("10.1.2.3:40000"));
+        assert!(explain(&config, Question { port: Some(1), ..ask(None) }).is_ok());
+    }
+}

@@ -1,0 +1,67 @@
+//! Which backend a session gets, by the table and the counts as they are now.
+
+use super::slots::Key;
+use super::turn::Worker;
+use crate::balance::{Ask, Pick};
+use crate::base::address::Address;
+use crate::base::hash;
+use crate::base::id::BackendId;
+use crate::base::side::Side;
+use crate::session::Picked;
+use crate::snapshot::table::HashKey;
+use crate::uring::{Fd, socket};
+
+impl Worker {
+    /// Chooses a backend and counts the session there. Who finds none waits, or is refused.
+    pub(super) fn pick(&mut self, key: Key) -> Picked {
+        let Some(slot) = self.slots.get(key) else { return Picked::Nobody };
+        let pool_id = slot.pool;
+        let table = self.reader.pin();
+        let Some(pool) = table.pool(pool_id) else { return Picked::Nobody };
+        let counts = &self.shared.counts;
+        let (is_called, must_wait) = (slot.waiting.place.is_some(), counts.queue(pool_id).waiting() > 0);
+        let pick = match must_wait && !is_called {
+            // Others are before it.
+            true => Pick::Full,
+            false => {
+                let key = pool.hash_key.map_or(0, |kind| hash_of(slot.fd(Side::Client), kind));
+                let random = self.random.u64(..);
+                pool.picker.pick(pool_id, counts, Ask { key, random, now: self.now, tried: &slot.tried })
+            }
+        };
+        let (queue_max, waits) = (pool.queue.max, pool.waits_for_primary && pool.queue.max > 0);
+        drop(table);
+        let picked = match pick {
+            Pick::Backend(backend) => self.assign(key, backend),
+            Pick::Nobody if !waits => Picked::Nobody,
+            Pick::Nobody | Pick::Full if is_called => Picked::Wait,
+            Pick::Nobody | Pick::Full => self.wait_in_queue(key, pool_id, queue_max),
+        };
+        if matches!(picked, Picked::Nobody | Picked::QueueFull) {
+            self.stats().pools.get(pool_id.index()).refused_total.add(1);
+        }
+        picked
+    }
+
+    fn assign(&mut self, key: Key, backend: BackendId) -> Picked {
+        self.leave_queue(key);
+        let Some(slot) = self.slots.get_mut(key) else { return Picked::Nobody };
+        slot.backend = Some(backend);
+        let (pool, is_retry) = (slot.pool, !slot.tried.is_empty());
+        if is_retry {
+            self.stats().pools.get(pool.index()).retries_total.add(1);
+        }
+        Picked::Backend
+    }
+}
+
+/// What `consistent_hash` knows a client by. Clients of unix sockets all count as one.
+fn hash_of(client: Option<Fd>, kind: HashKey) -> u64 {
+    match client.and_then(socket::peer_address) {
+        Some(Address::Tcp(peer)) => match kind {
+            HashKey::SourceIp => hash::of_ip(peer.ip()),
+            HashKey::SourceIpPort => hash::of_ip_port(peer.ip(), peer.port()),
+        },
+        _ => 0,
+    }
+}
