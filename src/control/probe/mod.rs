@@ -3,23 +3,31 @@
 //! Each kind has a file. It is given a connection, asks, and says what it learned; the time-out over the whole of it,
 //! the transcript and the difference between a backend that fails and a ringway that lacks something are here.
 
+mod http;
+mod mysql;
+mod password;
+mod postgresql;
+mod redis;
+mod send_expect;
 mod stream;
 mod tcp;
+mod tls;
 mod transcript;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::address::Address;
-use crate::config::model::CheckKind;
+use crate::config::model::{CheckKind, Login};
 use crate::health::Facts;
 use crate::stats::ConnectError;
 
+use password::Account;
 pub(super) use transcript::Transcript;
 
 /// What to check.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "the kinds that ask for a role come next")]
 pub(super) struct Ask {
     /// Where to connect.
     pub target: Address,
@@ -57,16 +65,54 @@ pub(super) enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Not done within the time-out.
-    #[error("no answer within {} ms while {doing}", .timeout.as_millis())]
+    #[error("no answer within {} ms while {doing}{}", .timeout.as_millis(), so_far(.received))]
     Timeout {
         /// For the whole check.
         timeout: Duration,
         /// What it was waiting for.
         doing: &'static str,
+        /// What had come of it.
+        received: String,
     },
     /// The attempt to connect failed.
     #[error("{0}")]
     Connect(io::Error),
+    /// The connection ended too early.
+    #[error("the connection broke while {doing}: {error}")]
+    Broken {
+        /// What it was waiting for.
+        doing: &'static str,
+        /// What became of the connection.
+        error: io::Error,
+    },
+    /// The answer says that it is not fit, or is none.
+    #[error("{0}")]
+    Answer(String),
+    /// The password could not be read.
+    #[error("cannot read `password_file` {}: {error}; make it readable for the user ringway runs as", .path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl Failure {
+    fn broken(doing: &'static str, error: io::Error) -> Failure {
+        Failure::Broken { doing, error }
+    }
+}
+
+fn so_far(received: &str) -> String {
+    if received.is_empty() { String::new() } else { format!("; it had sent {received}") }
+}
+
+/// What of a database is asked beyond whether it lives.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    role: bool,
+    lag: bool,
 }
 
 /// Why there are no facts.
@@ -91,7 +137,10 @@ pub(super) async fn probe(ask: &Ask) -> Checked {
         true => check.await,
         false => match tokio::time::timeout(ask.timeout, check).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::Timeout { timeout: ask.timeout, doing: transcript.doing() }.into()),
+            Err(_) => {
+                let (doing, received) = (transcript.doing(), transcript.so_far().to_string());
+                Err(Failure::Timeout { timeout: ask.timeout, doing, received }.into())
+            }
         },
     };
     let outcome = match result {
@@ -106,11 +155,35 @@ pub(super) async fn probe(ask: &Ask) -> Checked {
 }
 
 async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble> {
+    transcript.doing_now("reading the password");
+    let account = match login(&ask.kind) {
+        Some(login) => Some(password::account(login).await?),
+        None => None,
+    };
     let stream = stream::connect(&ask.target, transcript).await?;
-    match &ask.kind {
-        CheckKind::Tcp => Ok(tcp::check(stream)),
-        // The configuration refuses the others, so far.
-        _ => Ok(tcp::check(stream)),
+    let (target, account) = (&ask.target, account.as_ref());
+    let wanted = Wanted { role: ask.role, lag: ask.lag };
+    let result = match (&ask.kind, account) {
+        (CheckKind::Tcp, _) => Ok(tcp::check(stream)),
+        (CheckKind::SendExpect { send, expect }, _) => {
+            send_expect::check(stream, send, expect.as_ref(), transcript).await
+        }
+        (CheckKind::Http { path, status }, _) => http::check(stream, target, path, status, transcript).await,
+        (CheckKind::Postgresql { database, .. }, Some(account)) => {
+            postgresql::check(stream, target, account, database, wanted, transcript).await
+        }
+        (CheckKind::Postgresql { .. }, None) => postgresql::ask(stream, target, transcript).await,
+        (CheckKind::Mysql { .. }, Some(account)) => mysql::check(stream, target, account, wanted, transcript).await,
+        (CheckKind::Mysql { .. }, None) => mysql::ask(stream, transcript).await,
+        (CheckKind::Redis { .. }, account) => redis::check(stream, account, wanted, transcript).await,
+    };
+    Ok(result?)
+}
+
+fn login(kind: &CheckKind) -> Option<&Login> {
+    match kind {
+        CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http { .. } => None,
+        CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => login.as_ref(),
     }
 }
 
@@ -124,3 +197,5 @@ fn of_connect(error: io::Error) -> Trouble {
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ pub(in crate::control) struct Transcript {
     begun: Moment,
     lines: Vec<Line>,
     doing: &'static str,
+    received: String,
 }
 
 /// One thing that happened.
@@ -31,7 +32,7 @@ impl Transcript {
     /// Of a check that begins now.
     pub(super) fn begin() -> Transcript {
         let clock = Clock::new();
-        Transcript { begun: clock.now(), clock, lines: Vec::new(), doing: "connecting" }
+        Transcript { begun: clock.now(), clock, lines: Vec::new(), doing: "connecting", received: String::new() }
     }
 
     /// Adds a line, cut to a bearable length.
@@ -43,8 +44,21 @@ impl Transcript {
     }
 
     /// What the check waits for from now on; a time-out names it.
-    pub(super) fn doing_now(&mut self, doing: &'static str) {
+    pub(super) fn doing_now(&mut self, doing: &'static str) -> &'static str {
         self.doing = doing;
+        self.received.clear();
+        doing
+    }
+
+    /// Notes what has come of an answer; a time-out shows it.
+    pub(super) fn received(&mut self, answer: &[u8]) {
+        self.received = printable(answer);
+        self.note(format!("received {}", self.received));
+    }
+
+    /// What has come since the check began to wait.
+    pub(super) fn so_far(&self) -> &str {
+        &self.received
     }
 
     /// What it waited for last.

@@ -39,7 +39,7 @@ impl Rig {
 #[test]
 fn without_an_address_a_backend_is_down_and_says_why() {
     let mut rig = rig(named());
-    assert_eq!(rig.fleet.hosts(), ["db.example".into()]);
+    assert_eq!(rig.fleet.hosts(), [std::sync::Arc::<str>::from("db.example")]);
     assert_eq!(rig.shown(), ["db db - down"]);
     assert_eq!(rig.reason("db"), "its name has no address yet");
     assert!(!rig.resolve(&[]), "no answer");
