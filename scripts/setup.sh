@@ -21,6 +21,9 @@ need redis-server redis-server
 need redis-tools redis-benchmark
 need postgresql initdb
 need postgresql-contrib pgbench
+need mariadb-server mariadbd
+need gunicorn gunicorn
+need openssl openssl
 need haproxy haproxy
 need nginx nginx
 need libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so

@@ -61,6 +61,7 @@ impl Server {
         let admin = config.admin.listen.map(bind_admin).transpose()?;
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
+        let alarm = control::Alarm::new();
         let shared = worker::Shared::new(worker::Parts {
             cell: Arc::new(Cell::new(control::first_table(&config))),
             stats: Arc::new(Stats::new(workers)),
@@ -70,6 +71,10 @@ impl Server {
             connections_max: limits.connections_max,
             pipes_max: limits.pipes_max,
             busy_poll_ns: ns(config.process.busy_poll),
+            connect_failed: {
+                let alarm = alarm.clone();
+                Box::new(move || alarm.ring())
+            },
         });
         let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
         let (stopper, stop) = control::stop_channel();
@@ -97,6 +102,7 @@ impl Server {
                 let shared = shared.clone();
                 Box::new(move || shared.wake())
             },
+            alarm,
             admin,
             ready: Box::new(|| ()),
             stop,

@@ -11,6 +11,10 @@ use crate::base::address::Address;
 /// Longest path of a unix socket in bytes (`sun_path` less its final zero).
 const UNIX_PATH_MAX: usize = 107;
 
+/// Longest host name and longest part of one, in bytes (RFC 1035).
+const HOST_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
+
 /// Why a text is no address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -117,10 +121,15 @@ fn unix(path: &str) -> Result<Address, Error> {
 
 fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        (1..=LABEL_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
+    // A last dot says that the name is complete.
+    let labels = host.strip_suffix('.').unwrap_or(host);
     // All digits and dots is a mistyped IPv4 address, not a name.
-    host.split('.').all(label) && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    labels.len() <= HOST_MAX
+        && labels.split('.').all(label)
+        && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ pub enum Problem {
     /// A key that has no default was not given.
     #[error("{table} has no `{key}`; add {hint}")]
     Missing { table: String, key: &'static str, hint: &'static str },
+    /// A key that means nothing as long as another one is not set.
+    #[error("`{key}` needs {what}; {hint}")]
+    Needs { key: &'static str, what: String, hint: String },
     /// The same name or address twice.
     #[error("{what} is already in use on line {line}; {hint}")]
     Duplicate { what: String, line: usize, hint: &'static str },

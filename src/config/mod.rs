@@ -8,6 +8,7 @@
 //! Pure: a text and the environment come in, a [`model::Config`] or all that is wrong with it goes out.
 
 pub mod address;
+mod check;
 pub mod error;
 pub mod keys;
 pub mod model;

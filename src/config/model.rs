@@ -1,6 +1,7 @@
 //! What a configuration means. A value of these types cannot be wrong: `resolve` is the only maker.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -215,8 +216,8 @@ pub enum CheckKind {
     SendExpect {
         /// With the escapes decoded; may be empty.
         send: Vec<u8>,
-        /// A regular expression over bytes, which compiles; may be empty.
-        expect: String,
+        /// What the answer must hold; `None` asks for no answer.
+        expect: Option<Pattern>,
     },
     /// Asks for a path.
     Http {
@@ -255,6 +256,49 @@ impl CheckKind {
             CheckKind::Mysql { .. } => "mysql",
             CheckKind::Redis { .. } => "redis",
         }
+    }
+}
+
+/// A regular expression over bytes.
+#[derive(Clone, Debug)]
+pub struct Pattern(regex::bytes::Regex);
+
+impl Pattern {
+    /// # Errors
+    /// Why it is none, on one line.
+    pub fn new(text: &str) -> Result<Pattern, String> {
+        regex::bytes::Regex::new(text).map(Pattern).map_err(|error| match error {
+            // The last line says what; those before it draw where.
+            regex::Error::Syntax(text) => {
+                let last = text.lines().last().unwrap_or_default();
+                last.trim_start_matches("error: ").to_string()
+            }
+            other => other.to_string().replace('\n', " "),
+        })
+    }
+
+    /// Whether it is found in these bytes.
+    pub fn is_match(&self, bytes: &[u8]) -> bool {
+        self.0.is_match(bytes)
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 

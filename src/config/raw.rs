@@ -47,6 +47,14 @@ impl Table {
         self.values.get(key).map(|(_, value)| value)
     }
 
+    /// Whether the key holds its default, written or not.
+    pub(super) fn is_default(&self, section: Section, key: &str) -> bool {
+        match keys::find(section, key) {
+            Some(&Key { kind, default: Default::Is(text), .. }) => self.get(key) == Some(&of_list(kind, text)),
+            _ => self.get(key).is_none(),
+        }
+    }
+
     /// Where the value of the key stands, or else the table.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.values.get(key).map_or(self.span.clone(), |(span, _)| span.clone())
@@ -263,7 +271,6 @@ fn problem_of(fault: Fault, key: &str, kind: Kind) -> Problem {
     match fault {
         Fault::Type(found) => Problem::WrongType { key, found, expected: value::expected(kind) },
         Fault::Value(found, hint) => Problem::BadValue { key, found, hint },
-        Fault::NotYet(what, hint) => Problem::NotYet { what, hint },
         Fault::Variable(why) => Problem::Variable { key, why },
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::check;
 use super::error::{Places, Problem};
 use super::model::*;
 use super::raw::{self, Raw, Table};
@@ -21,7 +22,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
         log: log(&raw.log),
         admin: Admin { listen: listen(&raw.admin) },
         listeners: raw.listeners.iter().filter_map(listener).collect(),
-        pools: raw.pools.iter().map(pool).collect(),
+        pools: raw.pools.iter().map(|raw| pool(raw, faults)).collect(),
     };
     let mut check = Check { places, faults };
     check.binds(raw, config.admin.listen);
@@ -78,7 +79,7 @@ fn listener(raw: &raw::Named) -> Option<Listener> {
     })
 }
 
-fn pool(raw: &raw::Pool) -> Pool {
+fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
     let hash_key = match word(&raw.table, "hash_key") {
         "source_ip" => HashKey::SourceIp,
         _ => HashKey::SourceIpPort,
@@ -102,7 +103,7 @@ fn pool(raw: &raw::Pool) -> Pool {
         drain_timeout: duration(&raw.table, "drain_timeout"),
         use_all_when_down: word(&raw.table, "when_all_down") == "use_all",
         slow_start: duration(&raw.table, "slow_start"),
-        check: check(&raw.check),
+        check: check(&raw.check, faults),
         ejection: ejection(&raw.ejection),
         backends: raw.backends.iter().filter_map(backend).collect(),
     }
@@ -118,29 +119,6 @@ fn limits(table: &Table) -> Limits {
         keepalive: duration(table, "keepalive"),
         user_timeout: duration(table, "user_timeout"),
     }
-}
-
-fn check(table: &Table) -> Option<super::model::Check> {
-    if word(table, "type") == "off" {
-        return None;
-    }
-    Some(super::model::Check {
-        kind: CheckKind::Tcp, // the others were refused before
-        role: match word(table, "role") {
-            "primary" => Some(Role::Primary),
-            "replica" => Some(Role::Replica),
-            _ => None,
-        },
-        lag_max: duration(table, "lag_max"),
-        interval: duration(table, "interval"),
-        fast_interval: duration(table, "fast_interval"),
-        down_interval: duration(table, "down_interval"),
-        timeout: duration(table, "timeout"),
-        rise: number(table, "rise"),
-        fall: number(table, "fall"),
-        initial_up: word(table, "initial") == "up",
-        port: Some(number(table, "port")).filter(|port| *port > 0),
-    })
 }
 
 fn ejection(table: &Table) -> Option<Ejection> {
@@ -175,7 +153,13 @@ fn backend_name(table: &Table) -> Option<String> {
     }
 }
 
-fn duration(table: &Table, key: &str) -> Duration {
+/// Whether that backend is behind a host name, and called so.
+fn is_host_called(table: &Table, name: &str) -> bool {
+    let is_host = matches!(table.get("address"), Some(Value::Target(Target::Host { .. })));
+    is_host && backend_name(table).is_some_and(|its| its == name)
+}
+
+pub(super) fn duration(table: &Table, key: &str) -> Duration {
     match table.get(key) {
         Some(Value::Duration(duration)) => *duration,
         other => disagree(key, other),
@@ -189,7 +173,7 @@ fn flag(table: &Table, key: &str) -> bool {
     }
 }
 
-fn word(table: &Table, key: &str) -> &'static str {
+pub(super) fn word(table: &Table, key: &str) -> &'static str {
     match table.get(key) {
         Some(Value::Word(word)) => word,
         other => disagree(key, other),
@@ -197,7 +181,7 @@ fn word(table: &Table, key: &str) -> &'static str {
 }
 
 /// A number whose range in the key list fits `N`.
-fn number<N: TryFrom<u64>>(table: &Table, key: &str) -> N {
+pub(super) fn number<N: TryFrom<u64>>(table: &Table, key: &str) -> N {
     match table.get(key) {
         Some(Value::Integer(number)) => N::try_from(*number).unwrap_or_else(|_| disagree(key, table.get(key))),
         other => disagree(key, other),
@@ -206,7 +190,7 @@ fn number<N: TryFrom<u64>>(table: &Table, key: &str) -> N {
 
 /// Every key that is asked for has a default in the list, so a table always holds it; every run of the program and of
 /// the tests comes through here for every key, so a mistake cannot hide.
-fn disagree(key: &str, found: Option<&Value>) -> ! {
+pub(super) fn disagree(key: &str, found: Option<&Value>) -> ! {
     panic!("the key list and the resolver disagree about `{key}`: {found:?}")
 }
 
@@ -261,6 +245,19 @@ impl Check<'_, '_> {
                 self.faults.push((pool.table.span.clone(), Problem::EmptyPool(pool.name.clone())));
             }
             self.backend_names(pool);
+            self.primary(pool);
+        }
+    }
+
+    /// To use what is not the primary when there is none would be to write anywhere.
+    fn primary(&mut self, pool: &raw::Pool) {
+        if word(&pool.check, "role") == "primary" && word(&pool.table, "when_all_down") == "use_all" {
+            let problem = Problem::BadValue {
+                key: "when_all_down".to_string(),
+                found: "\"use_all\" where the check has role = \"primary\"".to_string(),
+                hint: "a backend that is not the primary takes no writes; leave it at \"refuse\"".to_string(),
+            };
+            self.faults.push((pool.table.span_of("when_all_down"), problem));
         }
     }
 
@@ -275,7 +272,15 @@ impl Check<'_, '_> {
             let line = self.places.line(span.start);
             if let Some(line) = seen.insert(name.clone(), line) {
                 let hint = "give each backend of a pool a `name` of its own";
-                self.faults.push((span, Problem::Duplicate { what: format!("the backend name `{name}`"), line, hint }));
+                let problem = Problem::Duplicate { what: format!("the backend name `{name}`"), line, hint };
+                self.faults.push((span.clone(), problem));
+            }
+            let numbered = name.rsplit_once('#').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+            let taken = numbered.and_then(|(base, _)| pool.backends.iter().find(|other| is_host_called(other, base)));
+            if let Some(other) = taken {
+                let (what, line) = (format!("the backend name `{name}`"), self.places.line(other.span.start));
+                let hint = "further addresses of a host name are called so; choose another `name`";
+                self.faults.push((span, Problem::Duplicate { what, line, hint }));
             }
         }
     }

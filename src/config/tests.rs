@@ -192,18 +192,7 @@ fn tables_of_the_wrong_shape_are_explained() {
 
 #[test]
 fn what_comes_later_is_refused_and_its_default_is_not() {
-    let later = [
-        "drain_timeout = \"31s\"",
-        "slow_start = \"10s\"",
-        "send_proxy = \"v2\"",
-        "source = \"client\"",
-        "check.type = \"http\"",
-        "check.path = \"/x\"",
-        "check.status = [200, \"300-399\"]",
-        "check.role = \"primary\"",
-        "ejection.failures = 6",
-        "ejection.window = \"1s\"",
-    ];
+    let later = ["send_proxy = \"v2\"", "source = \"client\""];
     for line in later {
         let found = errors(&with(line));
         assert_eq!(found.len(), 1, "{line}: {found:?}");
@@ -215,12 +204,14 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
         "queue_max = 0",
         "queue_max = 7",
         "queue_timeout = \"0s\"",
+        "drain_timeout = \"31s\"",
+        "slow_start = \"10s\"",
         "when_all_down = \"use_all\"",
-        "drain_timeout = \"30s\"",
         "check.type = \"off\"",
         "check.status = [200]",
         "ejection.failures = 0",
-        "ejection.failures = 5",
+        "ejection.failures = 6",
+        "ejection.window = \"1s\"",
         "send_proxy = \"off\"",
         "source = \"\"",
     ];
@@ -239,8 +230,37 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
         let found = errors(&format!("{section}\n{}", with("").replace("[listeners.l]\n", "[listeners.m]\n")));
         assert!(found.iter().any(|e| e.starts_with("f.toml:1:") && e.contains("is not in this release")), "{found:?}");
     }
-    let host = errors(&with("").replace("10.0.0.1:1", "db.example:1"));
-    assert!(host[0].contains("the host name in `address = \"db.example:1\"` is not in this release"), "{host:?}");
+}
+
+#[test]
+fn a_host_name_is_a_target_to_be_looked_up() {
+    let target = |host: &str| {
+        let config = read(&with("").replace("10.0.0.1:1", host));
+        config.map(|config| (config.pools[0].backends[0].name.to_string(), config.pools[0].backends[0].target.clone()))
+    };
+    for host in ["db.example", "db", "my_db-1.ns.svc.cluster.local."] {
+        let written = format!("{host}:5432");
+        let expected = (written.clone(), Target::Host { name: host.into(), port: 5432 });
+        assert_eq!(target(&written).unwrap(), expected);
+    }
+    let long = ["a"; 127].join(".");
+    assert!(target(&format!("{long}:1")).is_ok());
+    for host in [format!("{long}.b"), "x".repeat(64), "a..b".into(), ".".into(), "a..".into(), "10.0.0".into()] {
+        assert!(target(&format!("{host}:1")).is_err(), "{host}");
+    }
+}
+
+/// Further addresses of a name are called `db#2`, `db#3`...
+#[test]
+fn no_backend_is_called_what_an_address_of_another_one_will_be() {
+    let both = |address: &str, name: &str| {
+        let more = format!("[[pools.p.backends]]\nname = \"{name}\"\naddress = \"10.0.0.2:1\"\n");
+        with("").replace("10.0.0.1:1\"", &format!("{address}\"\nname = \"db\"")) + &more
+    };
+    assert!(errors(&both("db.example:1", "db#2"))[0].contains("`db#2`"));
+    for (address, name) in [("10.0.0.1:1", "db#2"), ("db.example:1", "db#x"), ("db.example:1", "db2")] {
+        assert!(read(&both(address, name)).is_ok(), "{address} {name}");
+    }
 }
 
 #[test]
@@ -316,17 +336,20 @@ fn any_number_or_time() -> impl Strategy<Value = (&'static keys::Key, String, bo
 /// A configuration in which the given key, and nothing else, is set.
 fn with_key(key: &keys::Key, value: &str) -> String {
     let line = format!("{} = {value}\n", key.name);
-    let [mut top, mut listener, mut pool, mut check, mut backend] = [const { String::new() }; 5];
+    let [mut top, mut listener, mut pool, mut check, mut ejection, mut backend] = [const { String::new() }; 6];
     match key.section {
         Section::Listener => listener = line,
         Section::Pool => pool = line,
+        // It asks for more.
+        Section::Check if key.name == "lag_max" => check = format!("type = \"redis\"\nrole = \"replica\"\n{line}"),
         Section::Check => check = line,
+        Section::Ejection => ejection = line,
         Section::Backend => backend = line,
         section => top = format!("{}\n{line}", section.title()),
     }
     format!(
         "{top}[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{listener}[pools.p]\n{pool}[pools.p.check]\n{check}\
-         [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n{backend}"
+         [pools.p.ejection]\n{ejection}[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n{backend}"
     )
 }
 

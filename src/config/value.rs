@@ -38,8 +38,6 @@ pub(super) enum Fault {
     Type(&'static str),
     /// The value as it was written, and what to write instead.
     Value(String, String),
-    /// A feature that comes later, and what to write today.
-    NotYet(String, String),
     /// A variable that cannot be replaced.
     Variable(String),
 }
@@ -172,7 +170,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Texts => "a list of texts, as in [\"10.0.0.0/8\"]".to_string(),
         Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
-        Kind::Target => "an address in quotes, as in \"10.0.0.1:5432\" or \"unix:/run/x.sock\"".to_string(),
+        Kind::Target => {
+            "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
+        }
         Kind::IpPortOrOff => "an address in quotes, as in \"127.0.0.1:9900\", or \"\" for none".to_string(),
     }
 }
@@ -201,13 +201,7 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
             let all = address::binds(text).map_err(|error| bad(text, &error))?;
             Ok(Value::Binds(all.into_iter().map(|address| (span.clone(), address)).collect()))
         }
-        Kind::Target => match address::backend(text).map_err(|error| bad(text, &error))? {
-            Target::Host { .. } => Err(Fault::NotYet(
-                format!("the host name in `address = {}`", quoted(text)),
-                "write the IP address, as in \"10.0.0.1:5432\"".to_string(),
-            )),
-            target => Ok(Value::Target(target)),
-        },
+        Kind::Target => address::backend(text).map(Value::Target).map_err(|error| bad(text, &error)),
         Kind::IpPortOrOff if text.is_empty() => Ok(Value::Listen(None)),
         Kind::IpPortOrOff => match address::binds(text).map_err(|error| bad(text, &error))?.as_slice() {
             [Address::Tcp(address)] => Ok(Value::Listen(Some(*address))),

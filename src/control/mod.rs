@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+mod alarm;
 pub mod fleet;
 pub mod lifecycle;
 mod probe;
+mod resolve;
 mod run;
 mod stop;
+mod tasks;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use crate::snapshot::cell::Cell;
 use crate::snapshot::table::Table;
 use crate::stats::Stats;
 
+pub use alarm::Alarm;
 pub use run::run;
 pub use stop::{Stop, Stopper, stop_channel};
 
@@ -39,6 +43,8 @@ pub struct Spec {
     pub clock: Clock,
     /// Wakes every worker; called after each publication.
     pub wake: Box<dyn Fn() + Send>,
+    /// Rung by workers when they have counted a connect that failed.
+    pub alarm: Alarm,
     /// Bound to `admin.listen`; `None` is no admin server.
     pub admin: Option<TcpListener>,
     /// Called once, as soon as every worker's `running` gauge is 1 and checks and admin server are under way.

@@ -6,36 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::admin::{self, Admin};
-use super::fleet::{Fleet, Transition, Watch};
+use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
-use super::probe::{Outcome, probe};
+use super::tasks::Control;
 use super::{Error, Spec, Stop};
-use crate::base::time::{Clock, ns};
-use crate::health::State;
+use crate::base::time::ns;
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
-use crate::stats::Stats;
 
 /// How often the workers' `running` is looked at, while it matters.
 const TICK: Duration = Duration::from_millis(10);
-/// First checks start this far apart, so that a thousand backends are not connected to in one burst.
-const STAGGER: Duration = Duration::from_micros(100);
-/// Pause after a check that could not be made.
-const INCONCLUSIVE_PAUSE: Duration = Duration::from_secs(1);
-
-/// What the tasks of the control thread share; none of them holds a borrow over an `await`.
-struct Control {
-    fleet: RefCell<Fleet>,
-    /// The fleet has changed since the last publication.
-    changed: Notify,
-    stats: Arc<Stats>,
-    clock: Clock,
-}
+/// Changes seldom come alone: this long they are gathered before they are published.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Runs control on the calling thread, until shutdown was asked for and every worker's `running` gauge is 0. Start the
 /// workers first, or at least at the same time.
@@ -46,95 +32,18 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
-    let Spec { config, cell, stats, counts, clock, wake, admin, ready, stop, connections_max } = spec;
+    let Spec { config, cell, stats, counts, clock, wake, alarm, admin, ready, stop, connections_max } = spec;
     stats.control.config_generation.set(1);
-    let control = Rc::new(Control {
-        fleet: RefCell::new(Fleet::new(config.clone(), clock.now())),
-        changed: Notify::new(),
-        stats: stats.clone(),
-        clock,
-    });
+    let fleet = Fleet::new(config.clone(), clock.now());
+    let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     if let Some(listener) = admin {
-        let admin = Admin { cell: cell.clone(), stats: stats.clone(), counts, connections_max };
+        let admin = Admin { cell: cell.clone(), stats, counts, connections_max };
         admin::serve(listener, admin).await.map_err(Error::Admin)?;
     }
-    let watches = control.fleet.borrow().watches().len();
-    for watch in 0..watches {
-        tokio::task::spawn_local(check_for_ever(control.clone(), watch));
-    }
+    control.begin(alarm);
     let publisher = Publisher { reader: cell.reader(), cell, wake };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
     Loop { control, publisher, lifecycle, ready: Some(ready) }.turn_until_done(signals, stop).await
-}
-
-/// Checks one target again and again. Ends with the runtime.
-async fn check_for_ever(control: Rc<Control>, watch: usize) {
-    sleep(STAGGER * u32::try_from(watch).unwrap_or(u32::MAX)).await;
-    let (target, timeout) = {
-        let fleet = control.fleet.borrow();
-        let watch = &fleet.watches()[watch];
-        (watch.target.clone(), watch.check.timeout)
-    };
-    let mut was_inconclusive = false;
-    loop {
-        let begun = control.clock.now();
-        let outcome = probe(&target, timeout).await;
-        let took_ns = control.clock.now().since_ns(begun);
-        match outcome {
-            Outcome::Success(connected) => {
-                control.on_check(watch, None, took_ns);
-                connected.close().await;
-            }
-            Outcome::Failure(failure) => control.on_check(watch, Some(&failure), took_ns),
-            Outcome::Inconclusive(error) => {
-                if !std::mem::replace(&mut was_inconclusive, true) {
-                    warn!(%target, %error, "cannot check: ringway is short of descriptors, ports or memory");
-                }
-                sleep(INCONCLUSIVE_PAUSE).await;
-                continue;
-            }
-        }
-        was_inconclusive = false;
-        let pause_ns = control.fleet.borrow().pause_ns(watch, fastrand::u64(..));
-        sleep(Duration::from_nanos(pause_ns)).await;
-    }
-}
-
-impl Control {
-    fn on_check(&self, watch: usize, failure: Option<&super::probe::Failure>, took_ns: u64) {
-        let mut fleet = self.fleet.borrow_mut();
-        let transition = fleet.on_check(watch, failure.is_none(), self.clock.now());
-        let watch = &fleet.watches()[watch];
-        for backend in &watch.backends {
-            let cells = self.stats.control.backends.get(backend.id.index());
-            if failure.is_none() { &cells.success } else { &cells.failure }.add(1);
-            cells.check_ns.record_ns(took_ns);
-            if let Some(transition) = transition {
-                if transition.to == State::Up { &cells.went_up } else { &cells.went_down }.add(1);
-            }
-        }
-        if let Some(transition) = transition {
-            log_transition(watch, transition, failure);
-            self.changed.notify_one();
-        }
-    }
-
-    fn workers_running(&self) -> usize {
-        self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0).count()
-    }
-}
-
-/// One line a backend: what it became, why, and how long it had been the other.
-fn log_transition(watch: &Watch, transition: Transition, failure: Option<&super::probe::Failure>) {
-    let lasted = humantime::format_duration(Duration::from_millis(transition.lasted_ns / 1_000_000));
-    for backend in &watch.backends {
-        let (pool, name, target) = (&backend.pool, &backend.name, &watch.target);
-        match failure {
-            Some(reason) => warn!(%pool, backend = %name, %target, %reason, up_for = %lasted, "backend is down"),
-            None => info!(%pool, backend = %name, %target, reason = "accepts connections", down_for = %lasted,
-                "backend is up"),
-        }
-    }
 }
 
 /// Makes tables known.
@@ -169,6 +78,7 @@ impl Loop {
             let watching_workers = self.ready.is_some() || self.lifecycle.phase() != Phase::Serving;
             let event = tokio::select! {
                 () = self.control.changed.notified() => {
+                    sleep(GATHER).await;
                     self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
                     continue;
                 }

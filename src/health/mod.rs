@@ -1,8 +1,11 @@
 //! Whether a backend is fit for traffic: what checks say, turned into a state. Pure; the probes are in `control`.
 #![forbid(unsafe_code)]
 
+pub mod ejection;
 pub mod monitor;
+pub mod primary;
 pub mod schedule;
+pub mod subscriber;
 
 use std::fmt;
 
@@ -56,6 +59,22 @@ pub struct Facts {
     pub term: u64,
     /// How far a replica lags behind; `None` if it was not asked for, does not know, or is no replica.
     pub lag_ns: Option<u64>,
+}
+
+impl Role {
+    /// The word for it in the configuration and in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Primary => "primary",
+            Role::Replica => "replica",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl fmt::Display for State {

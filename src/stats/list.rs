@@ -66,7 +66,7 @@ metrics! {
     BACKEND_BYTES Counter "backend_bytes_total" ["pool", "backend", "direction"] "Bytes relayed.";
     BACKEND_CHECKS Counter "backend_checks_total" ["pool", "backend", "result"] "Health checks made.";
     BACKEND_TRANSITIONS Counter "backend_transitions_total" ["pool", "backend", "to"]
-        "Changes of state by health checks.";
+        "Changes of state.";
     SESSIONS Counter "sessions_total" ["listener", "pool", "termination"]
         "Sessions that ended, by who ended them and when (two letters, as in the access log).";
     CONNECT_SECONDS Histogram "connect_seconds" ["pool"] "Time to connect to a backend, successful attempts.";

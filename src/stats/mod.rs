@@ -211,7 +211,7 @@ pub struct ControlStats {
     pub backends: Slots<CheckCells>,
 }
 
-/// Of the checks of one backend.
+/// Of the checks of one backend, and of the changes of its state.
 #[derive(Debug, Default)]
 pub struct CheckCells {
     /// Checks that succeeded.
@@ -222,6 +222,10 @@ pub struct CheckCells {
     pub went_up: Counter,
     /// Changes to down.
     pub went_down: Counter,
+    /// Changes to ejected.
+    pub went_ejected: Counter,
+    /// Changes to draining.
+    pub went_draining: Counter,
     /// How long checks took.
     pub check_ns: Histogram,
 }

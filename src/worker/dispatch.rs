@@ -129,6 +129,9 @@ impl Worker {
         // A session that is ending has cancelled its connect itself: that is no fault of the backend.
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
+            if reason != stats::ConnectError::Resource {
+                (self.shared.connect_failed)();
+            }
         }
         Some(Event::Connected(Err(error)))
     }

@@ -177,6 +177,7 @@ impl Worker {
     }
 
     fn connect(&mut self, key: Key) -> Option<Event> {
+        self.learn_destination(self.slots.get(key)?.backend?);
         let slot = self.slots.get_mut(key)?;
         slot.connecting_at = self.now;
         let options = options_in(&self.reader, slot.pool)?;

@@ -31,6 +31,8 @@ pub struct Parts {
     pub pipes_max: u16,
     /// Spin this long before sleeping.
     pub busy_poll_ns: u64,
+    /// Called after a connect that failed was counted, unless ringway itself was at fault.
+    pub connect_failed: Box<dyn Fn() + Send + Sync>,
 }
 
 /// See the module.

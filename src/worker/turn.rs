@@ -9,6 +9,7 @@ use super::queue::Waiters;
 use super::shared::Shared;
 use super::silence::Silence;
 use super::slots::{Key, Slots};
+use crate::base::id::BackendId;
 use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::base::time::Moment;
@@ -213,10 +214,7 @@ impl Worker {
     fn look_at_table(&mut self) {
         let reader = self.reader.pin();
         self.generation = reader.generation;
-        let address = |backend: &Option<BackendEntry>| {
-            Some(Box::new(Destination::new(backend.as_ref()?.address.as_ref()?).ok()?))
-        };
-        let destinations = reader.backends.iter().map(address).collect();
+        let destinations = reader.backends.iter().map(|backend| destination_of(backend.as_ref())).collect();
         self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
         let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
         let ended = match down.is_empty() {
@@ -236,6 +234,20 @@ impl Worker {
         self.waiters.serve_all();
         self.enter_phase(phase);
         self.stats().worker.generation.set(self.generation);
+    }
+
+    /// Makes sure that it is known where a backend is: it may have been picked by a table that is newer than the one
+    /// that was taken over.
+    pub(super) fn learn_destination(&mut self, backend: BackendId) {
+        let index = backend.index();
+        if self.destinations.get(index).is_some_and(Option::is_some) {
+            return;
+        }
+        let found = destination_of(self.reader.pin().backend(backend));
+        if self.destinations.len() <= index {
+            self.destinations.resize_with(index + 1, || None);
+        }
+        self.destinations[index] = found;
     }
 
     fn enter_phase(&mut self, phase: Phase) {
@@ -263,4 +275,8 @@ impl Worker {
     pub(super) fn stats(&self) -> &WorkerStats {
         &self.shared.stats.workers[self.index]
     }
+}
+
+fn destination_of(backend: Option<&BackendEntry>) -> Option<Box<Destination>> {
+    Some(Box::new(Destination::new(backend?.address.as_ref()?).ok()?))
 }

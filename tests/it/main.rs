@@ -17,10 +17,18 @@ mod balance;
 mod connect;
 /// What `/metrics` says is what peers saw.
 mod counters;
+/// Names that stand for addresses.
+mod dns;
+/// Backends that are gone keep their sessions for a while.
+mod drain;
+/// What failed connects do to a backend.
+mod eject;
 /// The end of one direction, and the other one going on.
 mod half_close;
 /// Checks, and what follows from them.
 mod health;
+/// Backends that come and go, hang, or are all gone.
+mod health_flap;
 /// Everything that was taken is given back.
 mod leaks;
 /// Too many connections, too few descriptors.

@@ -4,6 +4,7 @@
 //! whole counters and gauges; histograms, which it would only take value by value, and seconds with a fraction are
 //! written beside it. That costs the control thread some 40 µs a backend and the workers nothing.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use metrics::{Key, Label, Level, Metadata, Recorder};
@@ -28,11 +29,15 @@ pub(super) fn render(admin: &Admin) -> String {
     let table = reader.pin();
     process(&mut scrape, admin);
     listeners(&mut scrape, admin, &table);
+    let live = table.backends.iter().flatten().filter(|backend| !backend.retired);
+    let live: HashSet<(PoolId, &str)> = live.map(|backend| (backend.pool, &*backend.name)).collect();
     for pool in table.pools.iter().flatten() {
         self::pool(&mut scrape, admin, pool);
     }
     for backend in table.backends.iter().flatten() {
-        if let Some(pool) = table.pool(backend.pool) {
+        // Of a retired backend and another one that has its name now only the other has series.
+        let is_succeeded = backend.retired && live.contains(&(backend.pool, &*backend.name));
+        if let Some(pool) = table.pool(backend.pool).filter(|_| !is_succeeded) {
             self::backend(&mut scrape, admin, &pool.name, backend);
         }
     }
@@ -111,8 +116,14 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
     let Some(checks) = admin.stats.control.backends.existing(slot as usize) else { return };
     scrape.put(&list::BACKEND_CHECKS, &[pool, name, "success"], checks.success.get());
     scrape.put(&list::BACKEND_CHECKS, &[pool, name, "failure"], checks.failure.get());
-    scrape.put(&list::BACKEND_TRANSITIONS, &[pool, name, "up"], checks.went_up.get());
-    scrape.put(&list::BACKEND_TRANSITIONS, &[pool, name, "down"], checks.went_down.get());
+    for (to, count) in [
+        (State::Up, &checks.went_up),
+        (State::Down, &checks.went_down),
+        (State::Ejected, &checks.went_ejected),
+        (State::Draining, &checks.went_draining),
+    ] {
+        scrape.put(&list::BACKEND_TRANSITIONS, &[pool, name, to.name()], count.get());
+    }
     let mut took = Distribution::default();
     checks.check_ns.add_to(&mut took);
     scrape.put_distribution(&list::CHECK_SECONDS, &[pool, name], &took);

@@ -2,10 +2,12 @@ use super::*;
 use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::id::BackendId;
-use crate::base::time::Moment;
+use crate::base::time::{Clock, Moment};
 use crate::config::model::{Config, Target};
-use crate::control::{Stopper, first_table, stop_channel};
+use crate::control::{Alarm, Stopper, first_table, stop_channel};
+use crate::health::State;
 use crate::snapshot::build::tests::{config, pool};
+use crate::stats::Stats;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
@@ -38,6 +40,7 @@ fn start(config: Config) -> Running {
         wake: Box::new(move || {
             wakes_there.fetch_add(1, SeqCst);
         }),
+        alarm: Alarm::new(),
         admin: None,
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,

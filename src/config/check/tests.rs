@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use super::*;
+use crate::config::load;
+
+/// A configuration whose check has these lines.
+fn read(lines: &str) -> Result<Check, Vec<String>> {
+    let text = format!(
+        "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n\
+         [pools.p.check]\n{lines}\n"
+    );
+    let config = load(&text, "f", &|_| None);
+    let config = config.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    Ok(config.pools[0].check.clone().unwrap())
+}
+
+fn kind(lines: &str) -> CheckKind {
+    read(lines).unwrap_or_else(|errors| panic!("{lines}: {errors:?}")).kind
+}
+
+#[test]
+fn escapes_are_decoded_and_bad_ones_refused() {
+    assert_eq!(unescape("a\\r\\n\\t\\\\\\x00\\xfFü").unwrap(), b"a\r\n\t\\\x00\xff\xc3\xbc");
+    assert_eq!(unescape("").unwrap(), b"");
+    for text in ["\\", "\\q", "\\x", "\\x0", "\\xg0", "\\x+1", "\\xü", "a\\"] {
+        assert!(unescape(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn each_kind_means_what_is_written() {
+    let CheckKind::SendExpect { send, expect } =
+        kind("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = '^\\+PONG'")
+    else {
+        panic!("not send_expect")
+    };
+    assert_eq!(send, b"PING\r\n");
+    assert!(expect.is_some_and(|pattern| pattern.is_match(b"+PONG\xff") && !pattern.is_match(b"-ERR +PONG")));
+    let status = "type = \"http\"\nstatus = [200, \"300-399\"]";
+    let expected = CheckKind::Http { path: "/health".to_string(), status: vec![(200, 200), (300, 399)] };
+    assert_eq!(kind(status), expected);
+    assert_eq!(kind("type = \"mysql\""), CheckKind::Mysql { login: None });
+    let login =
+        |user: &str, file: Option<&str>| Some(Login { user: user.to_string(), password_file: file.map(Into::into) });
+    let postgresql = "type = \"postgresql\"\nuser = \"u\"\npassword_file = \"/f\"\ndatabase = \"d\"";
+    let expected = CheckKind::Postgresql { login: login("u", Some("/f")), database: "d".to_string() };
+    assert_eq!(kind(postgresql), expected);
+    assert_eq!(kind("type = \"redis\"\nrole = \"any\""), CheckKind::Redis { login: None });
+    let redis = "type = \"redis\"\npassword_file = \"/f\"";
+    assert_eq!(kind(redis), CheckKind::Redis { login: login("", Some("/f")) }, "the default user");
+    let replica = read("type = \"redis\"\nrole = \"replica\"\nlag_max = \"10s\"").unwrap();
+    assert_eq!((replica.role, replica.lag_max), (Some(Role::Replica), Duration::from_secs(10)));
+}
+
+#[test]
+fn a_primary_must_prove_itself_first() {
+    for (role, up) in [("any", true), ("replica", true), ("primary", false)] {
+        let check = read(&format!("type = \"redis\"\ninitial = \"up\"\nrole = \"{role}\"")).unwrap();
+        assert_eq!(check.initial_up, up, "{role}");
+    }
+}
+
+#[test]
+fn a_key_that_would_have_no_effect_is_refused_with_a_hint() {
+    let cases = [
+        (
+            "path = \"/x\"",
+            "`path` needs a check of another kind than \"tcp\"; set `type` to \"http\", or leave `path` out",
+        ),
+        (
+            "type = \"http\"\nsend = \"x\"",
+            "`send` needs a check of another kind than \"http\"; set `type` to \"send_expect\"",
+        ),
+        ("type = \"http\"\nrole = \"primary\"", "set `type` to \"postgresql\", \"mysql\", \"redis\""),
+        ("type = \"redis\"\ndatabase = \"d\"", "`database` needs a check of another kind than \"redis\""),
+        ("type = \"mysql\"\nrole = \"primary\"", "`role` needs `user`; without it a mysql check does not log in"),
+        ("type = \"postgresql\"\ndatabase = \"d\"", "`database` needs `user`"),
+        ("type = \"postgresql\"\npassword_file = \"/f\"", "`password_file` needs `user`"),
+        ("type = \"redis\"\nlag_max = \"5s\"", "`lag_max` needs `role = \"replica\"`; only a replica lags behind"),
+        ("type = \"redis\"\nlag_max = \"5s\"\nrole = \"primary\"", "`lag_max` needs `role = \"replica\"`"),
+        ("type = \"send_expect\"", "`type` needs `send`, `expect` or both; with neither, write `type = \"tcp\"`"),
+        ("type = \"http\"\nstatus = []", "`status` cannot be []; write at least one code"),
+        ("type = \"http\"\npath = \"health\"", "`path` cannot be \"health\"; it begins with `/`"),
+        ("type = \"http\"\npath = \"/a b\"", "as %HH"),
+        ("type = \"http\"\npath = \"/a\\r\\nX: y\"", "as %HH"),
+        (
+            "type = \"send_expect\"\nexpect = \"(\"",
+            "`expect` cannot be \"(\"; it is no regular expression: unclosed group",
+        ),
+        ("type = \"send_expect\"\nsend = '\\q'", "`send` cannot be \"\\\\q\"; it knows"),
+        ("type = \"redis\"\nuser = \"a\\u0000b\"", "`user` cannot be \"a\\u0000b\"; it holds no control characters"),
+    ];
+    for (lines, expected) in cases {
+        let errors = read(lines).expect_err(lines);
+        assert_eq!(errors.len(), 1, "{lines}: {errors:#?}");
+        assert!(errors[0].contains(expected) && !errors[0].contains('\n'), "{lines}: {}", errors[0]);
+        let line = 6 + lines.lines().count();
+        let last =
+            lines.lines().count() == 1 || errors[0].starts_with(&format!("f:{line}:")) || errors[0].contains("lag_max");
+        assert!(last, "it stands where the fault is: {}", errors[0]);
+    }
+}
+
+#[test]
+fn a_key_that_says_its_default_asks_for_nothing() {
+    let all = "send = \"\"\nexpect = \"\"\npath = \"/health\"\nstatus = [200]\nuser = \"\"\npassword_file = \"\"\n\
+               database = \"postgres\"\nrole = \"any\"\nlag_max = \"0s\"";
+    assert_eq!(kind(all), CheckKind::Tcp);
+}
+
+#[test]
+fn off_switches_off_whatever_else_stands_there() {
+    let text = "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n\
+                [pools.p.check]\ntype = \"off\"\npath = \"/x\"\nrole = \"primary\"\n";
+    assert_eq!(load(text, "f", &|_| None).unwrap().pools[0].check, None);
+}

@@ -1,0 +1,73 @@
+//! Who is ejected for what real traffic met with, and who comes back.
+
+use super::{Changes, Fleet, Reason, Seat};
+use crate::base::id::BackendId;
+use crate::base::time::Moment;
+use crate::health::State;
+use crate::health::ejection::Limit;
+
+impl Fleet {
+    /// Looks at how many connects to each backend failed since the start of the process, and draws the consequences of
+    /// those that are new. What ringway itself lacked is not among them.
+    pub fn on_connect_errors(&mut self, total: impl Fn(BackendId) -> u64, now: Moment) -> Changes {
+        let mut changes = Changes::default();
+        for place in 0..self.seats.len() {
+            let seat = &mut self.seats[place];
+            let total = total(seat.id);
+            let new = total.saturating_sub(self.errors_seen.insert(seat.id, total).unwrap_or(0));
+            let Some(ejector) = seat.ejector.as_mut().filter(|_| new > 0 && seat.standing.state == State::Up) else {
+                continue;
+            };
+            if ejector.failed(new, now) && self.may_eject(place) {
+                self.eject(place, now, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// Whether anything follows from failed connects.
+    pub fn wants_connect_errors(&self) -> bool {
+        self.config.pools.iter().any(|pool| pool.ejection.is_some())
+    }
+
+    fn may_eject(&self, place: usize) -> bool {
+        let seat = &self.seats[place];
+        let Some(ejection) = self.config.pools[seat.pool].ejection else { return false };
+        let all = &self.seats[self.pools[seat.pool].seats.clone()];
+        let regular = || all.iter().filter(|seat| !seat.settings.backup && seat.retired.is_none());
+        let limit = Limit {
+            percent_max: ejection.percent_max,
+            backends: regular().count(),
+            ejected: regular().filter(|seat| seat.standing.state == State::Ejected).count(),
+            usable: all.iter().filter(|seat| seat.is_usable()).count(),
+        };
+        seat.is_usable() && limit.allows(seat.settings.backup)
+    }
+
+    fn eject(&mut self, place: usize, now: Moment, changes: &mut Changes) {
+        let seat = &mut self.seats[place];
+        let Some((ejector, rules)) = seat.ejector.as_mut().zip(self.config.pools[seat.pool].ejection) else { return };
+        let duration_ms = ejector.eject(now) / 1_000_000;
+        let window_ms = rules.window.as_millis() as u64;
+        seat.ejected_for = Reason::Ejected { failures: rules.failures, window_ms, duration_ms };
+        self.settle(place, now, changes);
+    }
+
+    /// If no backend of the pool is usable, those that are ejected come back: they fail now and then, and that is
+    /// better than nothing.
+    pub(super) fn keep_one(&mut self, pool: usize, now: Moment, changes: &mut Changes) {
+        let range = self.pools[pool].seats.clone();
+        if self.seats[range.clone()].iter().any(Seat::is_usable) {
+            return;
+        }
+        for place in range {
+            let seat = &mut self.seats[place];
+            if seat.standing.state == State::Ejected
+                && seat.ejector.as_mut().is_some_and(|ejector| ejector.restore(now))
+            {
+                seat.standing.reason = Reason::LastResort;
+                self.settle(place, now, changes);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Backends come and go: at the start, and with the addresses of a name.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::hosts;
+use super::seat::Retired;
+use super::watches::Key;
+use super::{Changes, Fleet, Notice, Seat};
+use crate::base::address::Address;
+use crate::base::id::BackendId;
+use crate::base::time::{Moment, ns};
+use crate::config::model::{Backend, Target};
+
+impl Fleet {
+    /// Seats everybody who is configured. A name has no address yet.
+    pub(super) fn seat_all(&mut self, now: Moment) {
+        let config = self.config.clone();
+        for (pool, configured) in config.pools.iter().enumerate() {
+            for (backend, Backend { target, .. }) in configured.backends.iter().enumerate() {
+                let address = match target {
+                    Target::Address(address) => Some(address.clone()),
+                    Target::Host { .. } => None,
+                };
+                self.seat(pool, backend, 1, address);
+            }
+        }
+        self.put_in_order();
+        (0..self.seats.len()).for_each(|place| self.begin(place, now));
+    }
+
+    /// Names to be looked up, each once.
+    pub fn hosts(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for backend in self.config.pools.iter().flat_map(|pool| &pool.backends) {
+            if let Target::Host { name, .. } = &backend.target
+                && !names.contains(name)
+            {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// A name stands for these addresses now; an answer without any that can be used changes nothing, and is false.
+    pub fn on_resolved(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
+        let mut changes = Changes::default();
+        let config = self.config.clone();
+        let mut is_good = true;
+        for (pool, configured) in config.pools.iter().enumerate() {
+            for (backend, target) in configured.backends.iter().map(|backend| &backend.target).enumerate() {
+                if let Target::Host { name, port } = target
+                    && **name == *host
+                {
+                    is_good &= self.move_to((pool, backend), *port, found, now, &mut changes);
+                }
+            }
+        }
+        (is_good, changes)
+    }
+
+    /// Gives a backend these addresses; false if none of them can be used.
+    fn move_to(&mut self, at: (usize, usize), port: u16, found: &[IpAddr], now: Moment, changes: &mut Changes) -> bool {
+        let (pool, backend) = at;
+        let current = self.addresses(at);
+        let in_use: Vec<IpAddr> = current.iter().map(|(_, ip)| *ip).collect();
+        let hosts::Chosen { addresses, left_out } = hosts::choose(found, &in_use);
+        let next = hosts::number(&current, &addresses);
+        if addresses.is_empty() || next == current {
+            return !addresses.is_empty();
+        }
+        changes.table = true;
+        for (_, ip) in current.iter().filter(|kept| !next.contains(kept)) {
+            self.retire(at, *ip, now, changes);
+        }
+        // Whoever has an address now needs no seat without one.
+        self.seats.retain(|seat| (seat.pool, seat.backend) != at || seat.address.is_some());
+        let new: Vec<(usize, IpAddr)> = next.iter().copied().filter(|new| !current.contains(new)).collect();
+        for (number, ip) in &new {
+            self.seat(pool, backend, *number, Some(Address::Tcp(SocketAddr::new(*ip, port))));
+        }
+        self.rename(at);
+        self.put_in_order();
+        for place in self.pools[pool].seats.clone() {
+            let seat = &self.seats[place];
+            if seat.backend == backend && new.iter().any(|(_, ip)| seat.ip() == Some(*ip)) && seat.retired.is_none() {
+                self.begin(place, now);
+            }
+        }
+        if left_out > 0 {
+            let name = &self.config.pools[pool];
+            let backend = name.backends[backend].name.clone();
+            changes.notices.push(Notice::TooMany { pool: name.name.clone(), backend, left_out });
+        }
+        true
+    }
+
+    /// The addresses that a backend has now, with their numbers and in their order.
+    fn addresses(&self, at: (usize, usize)) -> Vec<(usize, IpAddr)> {
+        let seats = self.seats[self.pools[at.0].seats.clone()].iter();
+        let live = seats.filter(|seat| seat.backend == at.1 && seat.retired.is_none());
+        live.filter_map(|seat| Some((seat.number, seat.ip()?))).collect()
+    }
+
+    /// Takes a seat for a backend at an address; what was known of the same address before is forgotten, but for its
+    /// history.
+    fn seat(&mut self, pool: usize, backend: usize, number: usize, address: Option<Address>) {
+        let configured = &self.config.pools[pool];
+        let pool_id = self.pools[pool].id;
+        let id = self.ids.number_backend(pool_id, &configured.backends[backend].name, address.as_ref());
+        let mut seat = Seat::new(id, (pool, pool_id, backend), configured, address);
+        seat.number = number;
+        if let (Some(check), Some(address), false) = (&configured.check, &seat.address, seat.settings.disabled) {
+            let watch = self.watches.join(Key::new(check, address), id);
+            seat.subscribe(watch, check);
+        }
+        if let Some(before) = self.seats.iter().position(|seat| seat.id == id) {
+            seat.inherit(self.seats.remove(before));
+        }
+        self.seats.push(seat);
+    }
+
+    /// What a new seat is to begin with: no change of state, as there was none before.
+    fn begin(&mut self, place: usize, now: Moment) {
+        let seat = &self.seats[place];
+        let pool = &self.config.pools[seat.pool];
+        let standing = seat.judge(pool, self.pools[seat.pool].guard.as_ref(), |id| self.name_of(id));
+        let seat = &mut self.seats[place];
+        seat.standing = standing;
+        seat.enter(now);
+    }
+
+    fn retire(&mut self, at: (usize, usize), ip: IpAddr, now: Moment, changes: &mut Changes) {
+        let is_it = |seat: &Seat| (seat.pool, seat.backend) == at && seat.ip() == Some(ip) && seat.retired.is_none();
+        let Some(place) = self.seats.iter().position(is_it) else { return };
+        let drain_ns = ns(self.config.pools[at.0].drain_timeout);
+        let until = if drain_ns == 0 { Moment::NEVER } else { now.after_ns(drain_ns) };
+        let seat = &mut self.seats[place];
+        seat.retired = Some(Retired { until, is_over: false, generation: None });
+        (seat.subscriber, seat.ejector, seat.ramp_from) = (None, None, None);
+        if let Some(watch) = seat.watch.take() {
+            self.watches.leave(watch, seat.id);
+        }
+        self.claim(place, now, changes);
+        self.settle(place, now, changes);
+    }
+
+    /// Names the addresses of a backend: the first as the backend is called, further ones by their numbers. For
+    /// `consistent_hash`, where every ringway must agree, the number does not count: it depends on what came first.
+    fn rename(&mut self, at: (usize, usize)) {
+        let name = self.config.pools[at.0].backends[at.1].name.clone();
+        let is_it = |seat: &&mut Seat| (seat.pool, seat.backend) == at && seat.retired.is_none();
+        let count = self.seats.iter_mut().filter(is_it).count();
+        for seat in self.seats.iter_mut().filter(is_it) {
+            seat.name = if seat.number == 1 { name.clone() } else { format!("{name}#{}", seat.number).into() };
+            seat.hash_name = match seat.ip() {
+                Some(ip) if count > 1 => format!("{name}@{ip}").into(),
+                _ => name.clone(),
+            };
+        }
+    }
+
+    fn put_in_order(&mut self) {
+        self.seats.sort_by_key(|seat| (seat.pool, seat.backend, seat.retired.is_some(), seat.number));
+        self.places = self.seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
+        for (pool, squad) in self.pools.iter_mut().enumerate() {
+            let begin = self.seats.partition_point(|seat| seat.pool < pool);
+            squad.seats = begin..self.seats.partition_point(|seat| seat.pool <= pool);
+        }
+    }
+
+    /// Whether there is anybody to wait for.
+    pub fn has_retired(&self) -> bool {
+        self.seats.iter().any(|seat| seat.retired.is_some())
+    }
+
+    /// Lets go of retired seats without sessions. `seen` is the generation that every worker has seen: who has not yet
+    /// seen that a backend is retired may still give it a session.
+    pub fn sweep(&mut self, seen: u64, sessions: impl Fn(BackendId) -> u32) -> Changes {
+        let before = self.seats.len();
+        self.seats.retain(|seat| {
+            let is_known = |retired: &Retired| retired.generation.is_some_and(|generation| seen >= generation);
+            !(seat.retired.as_ref().is_some_and(is_known) && sessions(seat.id) == 0)
+        });
+        if self.seats.len() == before {
+            return Changes::default();
+        }
+        self.put_in_order();
+        Changes { table: true, ..Changes::default() }
+    }
+}

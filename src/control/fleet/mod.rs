@@ -1,0 +1,343 @@
+//! The backends and what is known of them: who is checked, what that means for each pool, who takes sessions. Pure.
+//!
+//! A [`Seat`] is a backend at one address. Events come in (`on_*`), each says what follows as [`Changes`], and
+//! [`Fleet::table`] makes what workers are told. An event costs what it touches: a check result looks at its
+//! subscribers, and only a change of state at a whole pool.
+
+mod eject;
+mod hosts;
+mod members;
+mod reason;
+mod seat;
+mod watches;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::base::id::{BackendId, PoolId};
+use crate::base::time::{Moment, ns};
+use crate::config::model::{Config, Role};
+use crate::control::probe::{Ask, Transcript};
+use crate::health::monitor::Trend;
+use crate::health::primary::Guard;
+use crate::health::schedule;
+use crate::health::{Facts, State};
+use crate::snapshot::build::{self, Input, Member};
+use crate::snapshot::table::{Phase, Table};
+
+pub use crate::snapshot::ids::Ids;
+pub use reason::Reason;
+pub use seat::{Past, Seat, Standing};
+pub use watches::{Watch, WatchId};
+
+/// Everything control knows about backends.
+#[derive(Debug)]
+pub struct Fleet {
+    config: Arc<Config>,
+    ids: Ids,
+    /// Those of a pool stand together; pools, backends and their addresses are in order.
+    seats: Vec<Seat>,
+    /// Where in `seats` each one is.
+    places: HashMap<BackendId, usize>,
+    /// As in the configuration.
+    pools: Vec<Squad>,
+    watches: watches::Watches,
+    /// Failed connects that were counted before, by backend.
+    errors_seen: HashMap<BackendId, u64>,
+    generation: u64,
+}
+
+/// What is known of a pool.
+#[derive(Debug)]
+struct Squad {
+    id: PoolId,
+    /// `Some` exactly if the pool wants the primary.
+    guard: Option<Guard>,
+    seats: Range<usize>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// It succeeded.
+    Success(Facts),
+    /// It did not, for this reason.
+    Failure(Arc<str>),
+}
+
+/// What followed from an event.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Each is worth a line in the log.
+    pub transitions: Vec<Transition>,
+    /// So are these.
+    pub notices: Vec<Notice>,
+    /// Workers are to be told.
+    pub table: bool,
+}
+
+/// A change of state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// Whose.
+    pub id: BackendId,
+    /// Name of the pool.
+    pub pool: Arc<str>,
+    /// Name of the backend.
+    pub backend: Arc<str>,
+    /// From what.
+    pub from: State,
+    /// To what, and why.
+    pub to: Standing,
+    /// How long the state before lasted.
+    pub lasted_ns: u64,
+}
+
+/// Something else that a person must know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// Two backends say that they are the primary.
+    Rivals {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Both.
+        backends: [Arc<str>; 2],
+        /// Which one is used, if any.
+        used: Option<Arc<str>>,
+    },
+    /// A name has more addresses than are used.
+    TooMany {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Name of the backend.
+        backend: Arc<str>,
+        /// How many are not used.
+        left_out: usize,
+    },
+}
+
+impl Fleet {
+    /// Nothing checked yet.
+    pub fn new(config: Arc<Config>, now: Moment) -> Fleet {
+        let ids = Ids::assign(&config);
+        let squad = |pool: &crate::config::model::Pool| {
+            let wants_primary = pool.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary));
+            Some(Squad { id: ids.pool(&pool.name)?, guard: wants_primary.then(Guard::default), seats: 0..0 })
+        };
+        let pools = config.pools.iter().filter_map(squad).collect();
+        let mut fleet = Fleet {
+            seats: Vec::new(),
+            places: HashMap::new(),
+            watches: watches::Watches::default(),
+            errors_seen: HashMap::new(),
+            generation: 0,
+            pools,
+            ids,
+            config,
+        };
+        fleet.seat_all(now);
+        fleet
+    }
+
+    /// Takes the result of a check that began then. A watch that has ended changes nothing.
+    pub fn on_check(&mut self, watch: WatchId, begun: Moment, finding: &Finding, now: Moment) -> Changes {
+        let mut changes = Changes::default();
+        let Some(watch) = self.watches.get(watch) else { return changes };
+        for id in watch.subscribers.clone() {
+            let Some(&place) = self.places.get(&id) else { continue };
+            if self.seats[place].on_check(finding, begun, now) {
+                self.seats[place].standing.reason = Reason::Checks;
+            }
+            self.claim(place, now, &mut changes);
+            self.settle(place, now, &mut changes);
+            self.seats[place].is_known = true;
+        }
+        changes
+    }
+
+    /// Keeps how a check went, for who asks why.
+    pub(super) fn remember(&mut self, watch: WatchId, transcript: Transcript) {
+        if let Some(watch) = self.watches.get_mut(watch) {
+            watch.transcript = Some(transcript);
+        }
+    }
+
+    /// Time has passed: ejections, drains and slow starts may be over.
+    pub fn on_time(&mut self, now: Moment) -> Changes {
+        let mut changes = Changes::default();
+        for place in 0..self.seats.len() {
+            let ramp_ns = self.ramp_ns(place);
+            let seat = &mut self.seats[place];
+            let is_back = seat.ejector.as_mut().is_some_and(|ejector| ejector.on_time(now));
+            let mut is_due = is_back;
+            if let Some(retired) = seat.retired.as_mut().filter(|retired| now >= retired.until) {
+                (retired.is_over, retired.until) = (true, Moment::NEVER);
+                is_due = true;
+            }
+            if seat.ramp_from.is_some_and(|from| now >= from.after_ns(ramp_ns)) {
+                seat.ramp_from = None;
+                changes.table = true;
+            }
+            if is_due {
+                self.settle(place, now, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// When [`Fleet::on_time`] has something to do next.
+    pub fn deadline(&self) -> Moment {
+        let of_seat = |(place, seat): (usize, &Seat)| {
+            let ejection = seat.ejector.as_ref().and_then(|ejector| ejector.until());
+            let drain = seat.retired.map(|retired| retired.until);
+            let ramp = seat.ramp_from.map(|from| from.after_ns(self.ramp_ns(place)));
+            [ejection, drain, ramp].into_iter().flatten().min()
+        };
+        self.seats.iter().enumerate().filter_map(of_seat).min().unwrap_or(Moment::NEVER)
+    }
+
+    /// Nanoseconds until the next check of that watch: the least that a subscriber asks for. `chance` is a random
+    /// number. A watch that has ended needs no check.
+    pub fn pause_ns(&self, watch: WatchId, chance: u64) -> u64 {
+        let Some(watch) = self.watches.get(watch) else { return u64::MAX };
+        let intervals = watch.key.intervals();
+        let pause = |id: &BackendId| {
+            let seat = &self.seats[*self.places.get(id)?];
+            let trend = seat.subscriber.as_ref().map_or(Trend::Unknown, |subscriber| {
+                let is_in_use = matches!(seat.standing.state, State::Up | State::Ejected);
+                subscriber.trend(is_in_use)
+            });
+            Some(schedule::pause_ns(trend, intervals, chance))
+        };
+        watch.subscribers.iter().filter_map(pause).min().unwrap_or(0)
+    }
+
+    /// What is to be asked there; `None` exactly if the watch has ended.
+    pub(super) fn ask(&self, watch: WatchId) -> Option<Ask> {
+        let watch = self.watches.get(watch)?;
+        let subscribers = watch.subscribers.iter().filter_map(|id| self.places.get(id));
+        let wants = subscribers.filter_map(|place| Some(self.seats[*place].subscriber.as_ref()?.wants()));
+        let (role, lag) = wants.fold((false, false), |(role, lag), wants| {
+            (role || wants.role.is_some() || wants.lag_max_ns > 0, lag || wants.lag_max_ns > 0)
+        });
+        let watches::Key { target, kind, timeout, .. } = &watch.key;
+        Some(Ask { target: target.clone(), kind: kind.clone(), timeout: *timeout, role, lag })
+    }
+
+    /// The table to publish next, with a generation of its own. `previous` is the one published before, if any.
+    pub fn table(&mut self, previous: Option<&Table>, phase: Phase) -> Table {
+        self.generation = previous.map_or(self.generation, |table| table.generation).max(self.generation) + 1;
+        let mut members: Vec<Member> = self.seats.iter().map(Seat::member).collect();
+        for retired in self.seats.iter_mut().filter_map(|seat| seat.retired.as_mut()) {
+            retired.generation.get_or_insert(self.generation);
+        }
+        for (squad, pool) in self.pools.iter().zip(&self.config.pools) {
+            // Backends that are used although they are down keep what they are given.
+            if pool.use_all_when_down && !self.seats[squad.seats.clone()].iter().any(Seat::is_usable) {
+                let down = members[squad.seats.clone()].iter_mut().filter(|member| member.state == State::Down);
+                down.for_each(|member| member.end_sessions = false);
+            }
+        }
+        build::build(Input {
+            config: &self.config,
+            ids: &self.ids,
+            members: &members,
+            phase,
+            generation: self.generation,
+            previous,
+        })
+    }
+
+    /// Every watch there is.
+    pub fn watches(&self) -> impl Iterator<Item = (WatchId, &Watch)> {
+        self.watches.iter()
+    }
+
+    /// One of them; `None` exactly if it has ended.
+    pub fn watch(&self, id: WatchId) -> Option<&Watch> {
+        self.watches.get(id)
+    }
+
+    /// Every backend at every address, retired ones with them.
+    pub fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    /// Tells the guard of its pool what a seat says of itself.
+    fn claim(&mut self, place: usize, now: Moment, changes: &mut Changes) {
+        let seat = &self.seats[place];
+        let (id, pool, claim) = (seat.id, seat.pool, seat.claim());
+        let Some(guard) = &mut self.pools[pool].guard else { return };
+        let outcome = guard.on(id, claim);
+        let primary = guard.primary();
+        if let Some(rival) = outcome.rival {
+            changes.notices.push(Notice::Rivals {
+                pool: self.config.pools[pool].name.clone(),
+                backends: [self.name_of(id), self.name_of(rival)],
+                used: primary.map(|primary| self.name_of(primary)),
+            });
+        }
+        if outcome.changed {
+            // The old one goes before the new one comes, as the log is read.
+            let mut places: Vec<usize> = self.pools[pool].seats.clone().collect();
+            places.sort_by_key(|place| Some(self.seats[*place].id) == primary);
+            places.into_iter().for_each(|place| self.settle(place, now, changes));
+        }
+    }
+
+    /// Draws the consequences of what is known of a seat.
+    fn settle(&mut self, place: usize, now: Moment, changes: &mut Changes) {
+        let seat = &self.seats[place];
+        let index = seat.pool;
+        let pool = &self.config.pools[index];
+        let standing = seat.judge(pool, self.pools[index].guard.as_ref(), |id| self.name_of(id));
+        let slow_start_ns = ns(pool.slow_start);
+        let pool_name = &pool.name;
+        let seat = &mut self.seats[place];
+        let before = std::mem::replace(&mut seat.standing, standing);
+        changes.table |= before.end_sessions != seat.standing.end_sessions;
+        let (from, to) = (before.state, seat.standing.state);
+        if from == to {
+            return;
+        }
+        if (from, to) == (State::Ejected, State::Up) {
+            // Whoever ended the ejection has said why, if it was not its time that is over.
+            let is_over = matches!(before.reason, Reason::Ejected { .. });
+            seat.standing.reason = if is_over { Reason::EjectionOver } else { before.reason };
+        }
+        // What was never seen to fail is not new, only unknown to us.
+        let comes_back = matches!(from, State::Down | State::Ejected) && (seat.is_known || from == State::Ejected);
+        seat.ramp_from = (to == State::Up && slow_start_ns > 0 && comes_back).then_some(now);
+        let lasted_ns = seat.enter(now);
+        changes.table = true;
+        changes.transitions.push(Transition {
+            id: seat.id,
+            pool: pool_name.clone(),
+            backend: seat.name.clone(),
+            from,
+            to: seat.standing.clone(),
+            lasted_ns,
+        });
+        if to == State::Down
+            && let Some(ejector) = &mut seat.ejector
+        {
+            // From now on its checks decide.
+            ejector.restore(now);
+        }
+        if from == State::Up {
+            self.keep_one(index, now, changes);
+        }
+    }
+
+    fn ramp_ns(&self, place: usize) -> u64 {
+        ns(self.config.pools[self.seats[place].pool].slow_start)
+    }
+
+    fn name_of(&self, id: BackendId) -> Arc<str> {
+        self.places.get(&id).map_or_else(|| Arc::from("?"), |place| self.seats[*place].name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

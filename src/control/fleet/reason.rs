@@ -1,0 +1,83 @@
+//! Why a backend is in the state it is in, in words for a person.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::health::Role;
+
+/// See the module. Cheap to make and to compare, as it is looked at after every check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// Up by the configuration, or down by it.
+    NotCheckedYet,
+    /// Its pool has no checks.
+    NotChecked,
+    /// Its checks succeed.
+    Checks,
+    /// It says that it is the primary, and none has a better claim.
+    Primary,
+    /// Taken back after an ejection.
+    EjectionOver,
+    /// The others are down, and one that fails now and then is better than none.
+    LastResort,
+    /// The last check failed, and so.
+    Failing(Arc<str>),
+    /// It is something else than what its pool wants.
+    WrongRole(Role),
+    /// Its checks do not tell its role.
+    NoRole,
+    /// Of the pool's primaries another one is used.
+    AnotherPrimary(Arc<str>),
+    /// It says that it is the primary, of a lower term than the one that is unreachable.
+    Stale {
+        /// What it says.
+        term: u64,
+        /// Who said more.
+        other: Arc<str>,
+        /// What that one said.
+        greatest: u64,
+    },
+    /// Its name was not found yet.
+    NoAddress,
+    /// By the configuration.
+    Disabled,
+    /// Its name stands for other addresses now.
+    AddressGone,
+    /// Real traffic could not connect so many times.
+    Ejected {
+        /// How many.
+        failures: u32,
+        /// Within which time.
+        window_ms: u64,
+        /// For how long it is out, unless a check succeeds before.
+        duration_ms: u64,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotCheckedYet => f.write_str("not checked yet"),
+            Reason::NotChecked => f.write_str("its pool has no checks"),
+            Reason::Checks => f.write_str("its checks succeed"),
+            Reason::Primary => f.write_str("is the primary"),
+            Reason::EjectionOver => f.write_str("its ejection is over"),
+            Reason::LastResort => f.write_str("was ejected, and no other backend is left"),
+            Reason::Failing(failure) => f.write_str(failure),
+            Reason::WrongRole(role) => write!(f, "is a {role}"),
+            Reason::NoRole => f.write_str("does not say what role it has"),
+            Reason::AnotherPrimary(other) => write!(f, "another backend is the primary: {other}"),
+            Reason::Stale { term, other, greatest } => write!(
+                f,
+                "says it is the primary of term {term}, but {other}, now unreachable, was it with term {greatest}; \
+                 remove {other} from the pool if it is gone for good"
+            ),
+            Reason::NoAddress => f.write_str("its name has no address yet"),
+            Reason::Disabled => f.write_str("disabled in the configuration"),
+            Reason::AddressGone => f.write_str("its name no longer has this address"),
+            Reason::Ejected { failures, window_ms, duration_ms } => {
+                write!(f, "{failures} connects failed within {window_ms} ms; ejected for {duration_ms} ms")
+            }
+        }
+    }
+}

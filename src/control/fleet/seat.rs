@@ -1,0 +1,299 @@
+//! One backend at one address, and everything that is known of it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::reason::Reason;
+use super::watches::WatchId;
+use super::{Finding, Member};
+use crate::base::address::Address;
+use crate::base::id::{BackendId, PoolId};
+use crate::base::time::{Moment, ns};
+use crate::config::model::{Check, Ejection, Pool, Role};
+use crate::health::State;
+use crate::health::ejection::{Ejector, Rules};
+use crate::health::primary::{Claim, Guard};
+use crate::health::subscriber::{Subscriber, Verdict, Wants};
+
+/// Changes of state that are remembered.
+const HISTORY_MAX: usize = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Seat {
+    /// Its slot.
+    pub id: BackendId,
+    /// Index of its pool in the configuration.
+    pub pool: usize,
+    /// Slot of its pool.
+    pub pool_id: PoolId,
+    /// Index of its backend in the pool.
+    pub backend: usize,
+    /// Which address of the backend it is, from 1; of one with a fixed address 1.
+    pub number: usize,
+    /// What it is called.
+    pub name: Arc<str>,
+    /// What `consistent_hash` places it by.
+    pub hash_name: Arc<str>,
+    /// `None` while its name has no address.
+    pub address: Option<Address>,
+    /// As configured.
+    pub settings: Settings,
+    /// Who checks it, if anybody does.
+    pub watch: Option<WatchId>,
+    /// What its pool makes of the checks; `Some` exactly if `watch` is.
+    pub subscriber: Option<Subscriber>,
+    /// Why the last check failed, or counted as failed.
+    failure: Option<Arc<str>>,
+    /// `None` exactly if the pool ejects nobody, or the seat is retired.
+    pub ejector: Option<Ejector>,
+    /// Why it is ejected; means something only while it is.
+    pub ejected_for: Reason,
+    /// `Some` exactly if it only keeps the sessions it has.
+    pub retired: Option<Retired>,
+    /// A check has had its effect on the state, so that what comes up from now on is back rather than new.
+    pub is_known: bool,
+    /// What follows from all that.
+    pub standing: Standing,
+    /// Since when the state is what it is.
+    pub since: Moment,
+    /// When its slow start began.
+    pub ramp_from: Option<Moment>,
+    history: VecDeque<Past>,
+}
+
+/// What the configuration says of a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// 0 to 256.
+    pub weight: u16,
+    /// Used only where no other is.
+    pub backup: bool,
+    /// Sessions at once.
+    pub connections_max: Option<NonZeroU32>,
+    /// Taken out by the operator.
+    pub disabled: bool,
+}
+
+/// An address that is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Retired {
+    /// When its sessions end; [`Moment::NEVER`] once they were told to, or if they never are.
+    pub until: Moment,
+    /// They were told to.
+    pub is_over: bool,
+    /// The first table that says so: whoever has seen it gives it no new session. `None` before there is one.
+    pub generation: Option<u64>,
+}
+
+/// What a backend may be used for, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// What for.
+    pub state: State,
+    /// Why.
+    pub reason: Reason,
+    /// Its sessions are to be reset now.
+    pub end_sessions: bool,
+}
+
+/// A state that it was in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Past {
+    /// Since when.
+    pub since: Moment,
+    /// Which.
+    pub state: State,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Seat {
+    /// Of that backend of a pool, at that address; nothing is known yet.
+    pub fn new(id: BackendId, places: (usize, PoolId, usize), pool: &Pool, address: Option<Address>) -> Seat {
+        let (index, pool_id, backend) = places;
+        let configured = &pool.backends[backend];
+        let settings = Settings {
+            weight: configured.weight,
+            backup: configured.backup,
+            connections_max: configured.connections_max,
+            disabled: configured.disabled,
+        };
+        Seat {
+            id,
+            pool: index,
+            pool_id,
+            backend,
+            number: 1,
+            name: configured.name.clone(),
+            hash_name: configured.name.clone(),
+            address,
+            settings,
+            watch: None,
+            subscriber: None,
+            failure: None,
+            ejector: pool.ejection.map(|ejection| Ejector::new(rules(ejection))),
+            ejected_for: Reason::EjectionOver,
+            retired: None,
+            is_known: false,
+            standing: Standing { state: State::Down, reason: Reason::NotCheckedYet, end_sessions: false },
+            since: Moment::default(),
+            ramp_from: None,
+            history: VecDeque::new(),
+        }
+    }
+
+    /// Makes it a subscriber of that watch.
+    pub fn subscribe(&mut self, watch: WatchId, check: &Check) {
+        self.watch = Some(watch);
+        self.subscriber = Some(Subscriber::new(Wants {
+            role: check.role,
+            lag_max_ns: ns(check.lag_max),
+            rise: check.rise,
+            fall: check.fall,
+            initial_up: check.initial_up,
+        }));
+    }
+
+    /// Takes the result of a check; true if a good one ended an ejection.
+    pub fn on_check(&mut self, finding: &Finding, begun: Moment, now: Moment) -> bool {
+        let Some(subscriber) = &mut self.subscriber else { return false };
+        let success = match finding {
+            Finding::Success(facts) => {
+                let success = subscriber.on(Some(*facts));
+                if !success {
+                    self.failure = Some(lag_failure(facts.lag_ns, subscriber.wants().lag_max_ns));
+                }
+                success
+            }
+            Finding::Failure(failure) => {
+                self.failure = Some(failure.clone());
+                subscriber.on(None)
+            }
+        };
+        success && self.ejector.as_mut().is_some_and(|ejector| ejector.checked(begun, now))
+    }
+
+    /// What it says of itself to the guard of its pool.
+    pub fn claim(&self) -> Claim {
+        let Some(subscriber) = self.subscriber.as_ref().filter(|_| self.retired.is_none()) else { return Claim::None };
+        match (subscriber.facts(), subscriber.verdict()) {
+            (Some(facts), Verdict::Fit) if facts.role == Some(Role::Primary) => Claim::Primary(facts.term),
+            (Some(facts), Verdict::Failing) if facts.role == Some(Role::Primary) => Claim::Unreachable(facts.term),
+            _ => Claim::None,
+        }
+    }
+
+    /// What follows from everything that is known; `guard` is that of its pool, if the pool wants a primary.
+    pub fn judge(&self, pool: &Pool, guard: Option<&Guard>, name_of: impl Fn(BackendId) -> Arc<str>) -> Standing {
+        // With two writers data is lost; so what is not the primary keeps no session once another one is.
+        let is_displaced = guard.is_some_and(|guard| guard.primary().is_some_and(|primary| primary != self.id));
+        let stands = |state, reason, end| Standing { state, reason, end_sessions: end || is_displaced };
+        if let Some(retired) = self.retired {
+            return stands(State::Draining, Reason::AddressGone, retired.is_over);
+        }
+        if self.settings.disabled {
+            return stands(State::Maintenance, Reason::Disabled, false);
+        }
+        if self.address.is_none() {
+            return stands(State::Down, Reason::NoAddress, false);
+        }
+        let down = |reason, certain| stands(State::Down, reason, certain || pool.close_on_backend_down);
+        let up = match self.subscriber.as_ref().map(|subscriber| (subscriber.verdict(), subscriber.is_unchecked())) {
+            None => Reason::NotChecked,
+            Some((Verdict::Fit, true)) => Reason::NotCheckedYet,
+            Some((Verdict::Fit, false)) => Reason::Checks,
+            Some((Verdict::Unproven, _)) => return down(Reason::NotCheckedYet, false),
+            // One that was the primary has lost its sessions' trust at once, whatever is said of backends that fail.
+            Some((Verdict::WrongRole(role), _)) => return down(Reason::WrongRole(role), guard.is_some()),
+            Some((Verdict::NoRole, _)) => return down(Reason::NoRole, guard.is_some()),
+            Some((Verdict::Failing, _)) => {
+                let failing = self.failure.clone().map_or(Reason::NotCheckedYet, Reason::Failing);
+                return down(failing, false);
+            }
+        };
+        if self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some()) {
+            return stands(State::Ejected, self.ejected_for.clone(), false);
+        }
+        let Some(guard) = guard else { return stands(State::Up, up, false) };
+        match (guard.primary(), guard.greatest()) {
+            (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, false),
+            (Some(primary), _) => down(Reason::AnotherPrimary(name_of(primary)), true),
+            (None, Some((other, greatest))) => {
+                let term = self.subscriber.as_ref().and_then(Subscriber::facts).map_or(0, |facts| facts.term);
+                down(Reason::Stale { term, other: name_of(other), greatest }, true)
+            }
+            (None, None) => down(Reason::NoRole, true),
+        }
+    }
+
+    /// Enters another state; for how long it was in the one before.
+    pub fn enter(&mut self, now: Moment) -> u64 {
+        self.remember(now);
+        now.since_ns(std::mem::replace(&mut self.since, now))
+    }
+
+    /// Puts the state it is in now into the history.
+    pub fn remember(&mut self, now: Moment) {
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        let Standing { state, reason, .. } = self.standing.clone();
+        self.history.push_back(Past { since: now, state, reason });
+    }
+
+    /// The states it was in, the one it is in last.
+    pub fn history(&self) -> impl Iterator<Item = &Past> {
+        self.history.iter()
+    }
+
+    /// Keeps what `before` remembers: the same address, gone and back.
+    pub fn inherit(&mut self, before: Seat) {
+        self.history = before.history;
+    }
+
+    /// Its IP address, if it has one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match &self.address {
+            Some(Address::Tcp(address)) => Some(address.ip()),
+            _ => None,
+        }
+    }
+
+    /// Whether it takes new sessions.
+    pub fn is_usable(&self) -> bool {
+        self.standing.state == State::Up && self.settings.weight > 0
+    }
+
+    /// As the table is made from it.
+    pub fn member(&self) -> Member {
+        Member {
+            id: self.id,
+            pool: self.pool_id,
+            name: self.name.clone(),
+            hash_name: self.hash_name.clone(),
+            address: self.address.clone(),
+            weight: self.settings.weight,
+            backup: self.settings.backup,
+            connections_max: self.settings.connections_max,
+            state: self.standing.state,
+            ramp_from: self.ramp_from,
+            end_sessions: self.standing.end_sessions,
+            retired: self.retired.is_some(),
+        }
+    }
+}
+
+fn rules(ejection: Ejection) -> Rules {
+    Rules { failures: ejection.failures, window_ns: ns(ejection.window), duration_ns: ns(ejection.duration) }
+}
+
+fn lag_failure(lag_ns: Option<u64>, most_ns: u64) -> Arc<str> {
+    let most_ms = most_ns / 1_000_000;
+    Arc::from(match lag_ns {
+        Some(lag_ns) => format!("lags {} ms behind, and may no more than {most_ms} ms", lag_ns / 1_000_000),
+        None => format!("does not know how far it lags behind, and may no more than {most_ms} ms"),
+    })
+}

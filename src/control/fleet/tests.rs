@@ -1,0 +1,262 @@
+use super::*;
+use crate::config::model::{CheckKind, Ejection, Pool, Target};
+use crate::snapshot::build::tests::{config, pool};
+use crate::snapshot::table::BackendEntry;
+use std::time::Duration;
+
+/// Names that stand for addresses, and addresses that go.
+mod addresses;
+/// What failed connects do.
+mod ejection;
+/// One primary and never two.
+mod roles;
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1000 * MS;
+
+/// A fleet and the time.
+struct Rig {
+    fleet: Fleet,
+    now: Moment,
+    changes: Changes,
+}
+
+fn rig(pools: Vec<Pool>) -> Rig {
+    let now = Moment(100 * S);
+    Rig { fleet: Fleet::new(Arc::new(config(pools)), now), now, changes: Changes::default() }
+}
+
+impl Rig {
+    fn pass(&mut self, span_ns: u64) {
+        self.now = self.now.after_ns(span_ns);
+        self.changes = self.fleet.on_time(self.now);
+    }
+
+    /// The watch of a backend.
+    fn watch(&self, name: &str) -> WatchId {
+        self.seat(name).watch.unwrap()
+    }
+
+    fn seat(&self, name: &str) -> &Seat {
+        let is_it = |seat: &&Seat| &*seat.name == name && seat.retired.is_none();
+        self.fleet.seats().iter().find(is_it).unwrap_or_else(|| panic!("{name} among {:?}", self.names()))
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.fleet.seats().iter().map(|seat| &*seat.name).collect()
+    }
+
+    /// The result of a check that began a moment ago.
+    fn check(&mut self, name: &str, finding: &Finding) {
+        let (watch, begun) = (self.watch(name), self.now);
+        self.now = self.now.after_ns(MS);
+        self.changes = self.fleet.on_check(watch, begun, finding, self.now);
+    }
+
+    fn succeed(&mut self, name: &str) {
+        self.check(name, &Finding::Success(Facts::default()));
+    }
+
+    fn fail(&mut self, name: &str) {
+        self.check(name, &Finding::Failure("Connection refused".into()));
+    }
+
+    fn state(&self, name: &str) -> State {
+        self.seat(name).standing.state
+    }
+
+    fn reason(&self, name: &str) -> String {
+        self.seat(name).standing.reason.to_string()
+    }
+
+    fn entries(&mut self) -> Vec<BackendEntry> {
+        self.fleet.table(None, Phase::Serving).backends.into_iter().flatten().collect()
+    }
+
+    fn states(&mut self) -> Vec<State> {
+        self.entries().iter().map(|entry| entry.state).collect()
+    }
+
+    /// Backends whose sessions are to end, by the table.
+    fn ended(&mut self) -> Vec<String> {
+        self.entries().iter().filter(|entry| entry.end_sessions).map(|entry| entry.name.to_string()).collect()
+    }
+}
+
+fn check_of(pool: &mut Pool) -> &mut crate::config::model::Check {
+    pool.check.as_mut().unwrap()
+}
+
+#[test]
+fn a_target_that_several_pools_name_is_watched_once_whatever_they_make_of_it() {
+    // All of them have 10.0.0.1:1000, only the first one has :1001.
+    let mut pools = vec![pool("p", &["a", "b"]), pool("q", &["c"]), pool("r", &["d"])];
+    (check_of(&mut pools[1]).fall, check_of(&mut pools[1]).initial_up) = (1, false);
+    check_of(&mut pools[2]).role = Some(Role::Replica);
+    let mut rig = rig(pools);
+    let watched: Vec<Vec<u32>> =
+        rig.fleet.watches().map(|(_, watch)| watch.subscribers.iter().map(|id| id.0).collect()).collect();
+    assert_eq!(watched, [vec![0, 2, 3], vec![1]]);
+    assert_eq!(rig.states(), [State::Up, State::Up, State::Down, State::Up]);
+    rig.check("a", &Finding::Success(Facts { role: Some(Role::Replica), ..Facts::default() }));
+    assert_eq!(rig.states(), [State::Up; 4]);
+    rig.fail("a");
+    assert_eq!(
+        (rig.state("a"), rig.state("c"), rig.state("d")),
+        (State::Up, State::Down, State::Up),
+        "fall is its own"
+    );
+    assert_eq!(rig.changes.transitions.len(), 1);
+    rig.check("a", &Finding::Success(Facts { role: Some(Role::Primary), ..Facts::default() }));
+    assert_eq!((rig.state("a"), rig.state("d")), (State::Up, State::Down), "so is the role");
+    assert_eq!(rig.state("b"), State::Up, "and nobody has looked at it");
+}
+
+#[test]
+fn what_is_asked_is_what_any_subscriber_wants_and_the_pause_the_least() {
+    let mut pools = vec![pool("p", &["a"]), pool("q", &["b"])];
+    let mut rig = rig(pools.clone());
+    let asks = |rig: &Rig| rig.fleet.ask(rig.watch("a")).map(|ask| (ask.role, ask.lag)).unwrap();
+    assert_eq!(asks(&rig), (false, false));
+    rig.succeed("a");
+    rig.fail("a");
+    let pause = |rig: &Rig| rig.fleet.pause_ns(rig.watch("a"), 0);
+    assert_eq!(pause(&rig), 450 * MS, "both are changing: the fast interval, less a tenth");
+    check_of(&mut pools[1]).role = Some(Role::Replica);
+    check_of(&mut pools[1]).lag_max = Duration::from_secs(1);
+    check_of(&mut pools[0]).fall = 1;
+    rig = self::rig(pools);
+    assert_eq!(asks(&rig), (true, true));
+    assert_eq!(pause(&rig), 0, "the first check is due");
+    rig.check("a", &Finding::Success(Facts { role: Some(Role::Replica), term: 0, lag_ns: Some(0) }));
+    assert_eq!(pause(&rig), 1800 * MS);
+    rig.fail("a");
+    assert_eq!((rig.state("a"), rig.state("b"), pause(&rig)), (State::Down, State::Up, 450 * MS));
+    rig.fail("a");
+    rig.fail("a");
+    assert_eq!((rig.state("b"), pause(&rig)), (State::Down, 900 * MS), "both are down");
+}
+
+#[test]
+fn what_is_checked_differently_is_watched_apart() {
+    let mut pools = vec![pool("p", &["a"]), pool("q", &["a"]), pool("r", &["a"]), pool("s", &["a"])];
+    check_of(&mut pools[1]).timeout = Duration::from_secs(1);
+    check_of(&mut pools[2]).port = Some(8080);
+    check_of(&mut pools[3]).kind = CheckKind::Redis { login: None };
+    let rig = rig(pools);
+    let targets: Vec<_> = rig.fleet.watches().map(|(_, watch)| watch.key.target.to_string()).collect();
+    assert_eq!(targets, ["10.0.0.1:1000", "10.0.0.1:1000", "10.0.0.1:8080", "10.0.0.1:1000"]);
+}
+
+#[test]
+fn the_first_result_decides_and_then_rise_and_fall() {
+    let mut rig = rig(vec![pool("p", &["a"])]);
+    rig.now = rig.now.after_ns(50 * MS);
+    rig.fail("a");
+    let [change] = rig.changes.transitions.as_slice() else { panic!("one change: {:?}", rig.changes) };
+    assert_eq!((change.from, change.to.state, change.lasted_ns), (State::Up, State::Down, 51 * MS));
+    assert_eq!(rig.reason("a"), "Connection refused");
+    rig.succeed("a");
+    assert!(rig.changes.transitions.is_empty() && !rig.changes.table);
+    rig.succeed("a");
+    assert_eq!((rig.state("a"), rig.reason("a").as_str()), (State::Up, "its checks succeed"));
+    let past: Vec<State> = rig.seat("a").history().map(|past| past.state).collect();
+    assert_eq!(past, [State::Up, State::Down, State::Up]);
+    for _ in 0..100 {
+        (0..3).for_each(|_| rig.fail("a"));
+        (0..2).for_each(|_| rig.succeed("a"));
+    }
+    assert_eq!(rig.seat("a").history().count(), 16, "bounded");
+    assert_eq!(rig.seat("a").history().last().unwrap().since, rig.seat("a").since);
+}
+
+#[test]
+fn what_is_not_checked_is_up_and_what_is_disabled_is_not_checked() {
+    let mut pools = vec![pool("p", &["a"]), pool("q", &["b", "c"])];
+    pools[0].check = None;
+    pools[1].backends[0].disabled = true;
+    let mut rig = rig(pools);
+    assert_eq!(rig.fleet.watches().count(), 1);
+    assert_eq!(rig.watch("c"), rig.fleet.watches().next().unwrap().0);
+    assert_eq!(rig.states(), [State::Up, State::Maintenance, State::Up]);
+    assert_eq!(rig.reason("b"), "disabled in the configuration");
+}
+
+#[test]
+fn before_the_first_result_the_configured_state_counts() {
+    let mut pools = vec![pool("p", &["a", "b"])];
+    check_of(&mut pools[0]).initial_up = false;
+    let mut rig = rig(pools);
+    assert_eq!(rig.states(), [State::Down; 2]);
+    assert_eq!(rig.reason("a"), "not checked yet");
+    rig.succeed("b");
+    assert_eq!(rig.states(), [State::Down, State::Up]);
+}
+
+#[test]
+fn a_check_that_outlives_its_watch_changes_nothing() {
+    let mut rig = rig(vec![pool("p", &["a"])]);
+    let changes = rig.fleet.on_check(WatchId(7), rig.now, &Finding::Failure("x".into()), rig.now);
+    assert!(!changes.table && changes.transitions.is_empty());
+    assert!(rig.fleet.ask(WatchId(7)).is_none());
+}
+
+#[test]
+fn sessions_end_on_a_backend_that_is_down_exactly_if_the_pool_says_so() {
+    for close in [true, false] {
+        let mut pools = vec![pool("p", &["a", "b"])];
+        pools[0].close_on_backend_down = close;
+        let mut rig = rig(pools);
+        rig.fail("b");
+        assert_eq!(rig.ended(), if close { vec!["b"] } else { vec![] });
+    }
+}
+
+/// Where backends that are down are used all the same, to end their sessions would end each new one as well.
+#[test]
+fn sessions_of_backends_that_are_used_although_they_are_down_go_on() {
+    let mut pools = vec![pool("p", &["a", "b"])];
+    pools[0].use_all_when_down = true;
+    let mut rig = rig(pools);
+    rig.fail("a");
+    assert_eq!(rig.ended(), ["a"]);
+    rig.fail("b");
+    assert_eq!(rig.ended(), [""; 0], "all are down");
+    rig.succeed("b");
+    rig.succeed("b");
+    assert_eq!((rig.state("b"), rig.ended()), (State::Up, vec!["a".to_string()]));
+}
+
+#[test]
+fn a_backend_that_comes_back_starts_slowly_and_one_that_is_new_does_not() {
+    let mut pools = vec![pool("p", &["a", "b"])];
+    pools[0].slow_start = Duration::from_secs(10);
+    check_of(&mut pools[0]).initial_up = false;
+    let mut rig = rig(pools);
+    rig.succeed("a");
+    assert_eq!((rig.state("a"), rig.seat("a").ramp_from), (State::Up, None), "first seen, not back");
+    (0..3).for_each(|_| rig.fail("a"));
+    (0..2).for_each(|_| rig.succeed("a"));
+    assert_eq!(rig.seat("a").ramp_from, Some(rig.now));
+    assert_eq!(rig.fleet.deadline(), rig.now.after_ns(10 * S));
+    rig.pass(10 * S - 1);
+    assert!(rig.seat("a").ramp_from.is_some() && !rig.changes.table);
+    rig.pass(1);
+    assert!(rig.seat("a").ramp_from.is_none() && rig.changes.table);
+    assert_eq!(rig.fleet.deadline(), Moment::NEVER);
+    rig.fail("b");
+    (0..2).for_each(|_| rig.succeed("b"));
+    assert_eq!(rig.seat("b").ramp_from, Some(rig.now), "it was seen to fail");
+    (0..3).for_each(|_| rig.fail("b"));
+    assert_eq!(rig.seat("b").ramp_from, None, "only what is up");
+}
+
+#[test]
+fn generations_ascend_from_the_table_before() {
+    let mut rig = rig(vec![pool("p", &["a"])]);
+    let mut first = rig.fleet.table(None, Phase::Serving);
+    assert_eq!(first.generation, 1);
+    first.generation = 41;
+    assert_eq!(rig.fleet.table(Some(&first), Phase::Serving).generation, 42);
+    assert_eq!(rig.fleet.table(None, Phase::Serving).generation, 43);
+}

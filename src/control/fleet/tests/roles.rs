@@ -1,0 +1,142 @@
+use super::*;
+use proptest::prelude::*;
+
+/// A pool of these that wants a primary, and one up is enough, one failure too.
+fn writers(names: &[&str]) -> Vec<Pool> {
+    let mut pools = vec![pool("p", names)];
+    let check = check_of(&mut pools[0]);
+    (check.role, check.rise, check.fall) = (Some(Role::Primary), 1, 1);
+    pools
+}
+
+fn facts(role: Role, term: u64) -> Finding {
+    Finding::Success(Facts { role: Some(role), term, lag_ns: None })
+}
+
+#[test]
+fn everybody_is_down_until_one_proves_to_be_the_primary() {
+    let mut rig = rig(writers(&["a", "b"]));
+    assert_eq!(rig.states(), [State::Down; 2], "`initial` says up");
+    rig.check("a", &facts(Role::Replica, 1));
+    assert_eq!(rig.reason("a"), "is a replica");
+    rig.check("b", &facts(Role::Primary, 1));
+    assert_eq!(rig.states(), [State::Down, State::Up]);
+    assert_eq!(rig.reason("b"), "is the primary");
+    assert_eq!(rig.fleet.pause_ns(rig.watch("a"), 0), 900 * MS, "one that waits is asked as often as one that is down");
+}
+
+#[test]
+fn a_fail_over_ends_the_sessions_of_the_old_primary_whatever_is_configured() {
+    let mut pools = writers(&["a", "b"]);
+    pools[0].close_on_backend_down = false;
+    let mut rig = rig(pools);
+    rig.check("a", &facts(Role::Primary, 1));
+    rig.check("b", &facts(Role::Replica, 1));
+    rig.fail("a");
+    assert_eq!(rig.state("a"), State::Down);
+    assert!(!rig.ended().contains(&"a".to_string()), "unreachable, and nobody has taken over");
+    rig.check("b", &facts(Role::Primary, 2));
+    assert_eq!((rig.state("b"), rig.ended()), (State::Up, vec!["a".to_string()]), "somebody has");
+    rig.check("a", &facts(Role::Primary, 1));
+    assert_eq!(rig.reason("a"), "another backend is the primary: b");
+    assert_eq!(rig.ended(), ["a"]);
+}
+
+#[test]
+fn a_primary_that_becomes_a_replica_loses_its_sessions_before_there_is_another() {
+    let mut pools = writers(&["a", "b"]);
+    pools[0].close_on_backend_down = false;
+    let mut rig = rig(pools);
+    rig.check("a", &facts(Role::Primary, 1));
+    rig.check("a", &facts(Role::Replica, 1));
+    assert_eq!((rig.state("a"), rig.ended()), (State::Down, vec!["a".to_string()]));
+}
+
+#[test]
+fn rivals_are_named_once_and_the_old_one_goes_first() {
+    let mut rig = rig(writers(&["a", "b"]));
+    rig.check("a", &facts(Role::Primary, 1));
+    rig.check("b", &facts(Role::Primary, 2));
+    let rivals = Notice::Rivals { pool: "p".into(), backends: ["b".into(), "a".into()], used: Some("b".into()) };
+    assert_eq!(rig.changes.notices, [rivals]);
+    let order: Vec<(&str, State)> =
+        rig.changes.transitions.iter().map(|change| (&*change.backend, change.to.state)).collect();
+    assert_eq!(order, [("a", State::Down), ("b", State::Up)]);
+    rig.check("b", &facts(Role::Primary, 2));
+    assert!(rig.changes.notices.is_empty() && !rig.changes.table);
+}
+
+/// A new primary that does not answer for a moment must not hand the pool to the old one, which has not noticed.
+#[test]
+fn a_stale_primary_does_not_get_the_sessions_of_an_unreachable_one() {
+    let mut rig = rig(writers(&["a", "b"]));
+    rig.check("a", &facts(Role::Primary, 1));
+    rig.check("b", &facts(Role::Primary, 2));
+    rig.fail("b");
+    rig.check("a", &facts(Role::Primary, 1));
+    assert_eq!(rig.states(), [State::Down; 2]);
+    assert!(rig.reason("a").contains("of term 1, but b, now unreachable, was it with term 2"), "{}", rig.reason("a"));
+    rig.check("b", &facts(Role::Replica, 2));
+    assert_eq!((rig.state("a"), rig.state("b")), (State::Up, State::Down), "it says itself that it is none");
+}
+
+#[test]
+fn too_much_lag_is_a_failed_check_and_says_how_much() {
+    let mut pools = vec![pool("p", &["a"])];
+    let check = check_of(&mut pools[0]);
+    (check.role, check.lag_max, check.fall) = (Some(Role::Replica), Duration::from_secs(5), 2);
+    let mut rig = rig(pools);
+    let lags = |lag_ns| Finding::Success(Facts { role: Some(Role::Replica), term: 0, lag_ns });
+    rig.check("a", &lags(Some(S)));
+    rig.check("a", &lags(Some(6 * S)));
+    assert_eq!(rig.state("a"), State::Up, "fall is 2");
+    rig.check("a", &lags(Some(7 * S)));
+    assert_eq!(rig.reason("a"), "lags 7000 ms behind, and may no more than 5000 ms");
+    rig.check("a", &lags(None));
+    assert!(rig.reason("a").contains("does not know"), "{}", rig.reason("a"));
+}
+
+fn finding() -> impl Strategy<Value = Finding> {
+    prop_oneof![
+        2 => (0..3u64).prop_map(|term| facts(Role::Primary, term)),
+        1 => Just(facts(Role::Replica, 0)),
+        1 => Just(Finding::Success(Facts::default())),
+        1 => Just(Finding::Failure("no answer".into())),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_table_ever_has_two_primaries(
+        rise in 1..3u32, fall in 1..4u32, ejection: bool,
+        steps in prop::collection::vec((0..3usize, finding(), 0..4u64), 1..60)
+    ) {
+        let mut pools = writers(&["a", "b", "c"]);
+        let ten = Duration::from_secs(10);
+        pools[0].ejection =
+            ejection.then_some(Ejection { failures: 2, window: ten, duration: ten, percent_max: 100 });
+        (check_of(&mut pools[0]).rise, check_of(&mut pools[0]).fall) = (rise, fall);
+        let mut rig = rig(pools);
+        let mut errors = 0;
+        for (backend, finding, failed) in steps {
+            errors += failed;
+            rig.check(["a", "b", "c"][backend], &finding);
+            let changes = rig.fleet.on_connect_errors(|_| errors, rig.now);
+            prop_assert!(changes.transitions.is_empty(), "the only one there can be is never ejected");
+            let entries = rig.entries();
+            let up: Vec<_> = entries.iter().filter(|entry| entry.state == State::Up).collect();
+            prop_assert!(up.len() <= 1, "{:?}", up);
+            if let [primary] = up.as_slice() {
+                for entry in &entries {
+                    prop_assert_eq!(entry.end_sessions, entry.id != primary.id, "nobody else keeps a session");
+                }
+                let Finding::Success(facts) = &finding else { continue };
+                if primary.id.index() == backend {
+                    prop_assert_eq!(facts.role, Some(Role::Primary));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What is checked: each distinct target once, whoever wants to know.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::base::address::Address;
+use crate::base::id::BackendId;
+use crate::base::time::ns;
+use crate::config::model::{Check, CheckKind};
+use crate::control::probe::Transcript;
+use crate::health::schedule::Intervals;
+
+/// Number of a watch; never given out twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct WatchId(pub u64);
+
+/// What makes two checks the same. What is made of the result (rise, fall, role, lag) is each subscriber's own.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Key {
+    /// Where to connect.
+    pub target: Address,
+    /// What to ask.
+    pub kind: CheckKind,
+    /// Of one check.
+    pub timeout: Duration,
+    /// Between checks: steady, while changing, while down.
+    intervals: [Duration; 3],
+}
+
+impl Key {
+    /// For a backend at that address.
+    pub fn new(check: &Check, address: &Address) -> Key {
+        // A path has no port to replace.
+        let target = match (address, check.port) {
+            (Address::Tcp(address), Some(port)) => {
+                let mut target = *address;
+                target.set_port(port);
+                Address::Tcp(target)
+            }
+            _ => address.clone(),
+        };
+        let intervals = [check.interval, check.fast_interval, check.down_interval];
+        Key { target, kind: check.kind.clone(), timeout: check.timeout, intervals }
+    }
+
+    /// Times between checks.
+    pub fn intervals(&self) -> Intervals {
+        let [steady, fast, down] = self.intervals;
+        Intervals { steady_ns: ns(steady), fast_ns: ns(fast), down_ns: ns(down) }
+    }
+}
+
+/// A target that is checked.
+#[derive(Debug)]
+pub struct Watch {
+    /// What is asked where, and how often.
+    pub key: Key,
+    /// Whose state follows; at least one.
+    pub subscribers: Vec<BackendId>,
+    /// How the last check went.
+    pub(in crate::control) transcript: Option<Transcript>,
+}
+
+/// All watches.
+#[derive(Debug, Default)]
+pub struct Watches {
+    by_key: HashMap<Key, WatchId>,
+    all: BTreeMap<WatchId, Watch>,
+    next: u64,
+}
+
+impl Watches {
+    /// Adds a subscriber to the watch of that key, which begins with the first one.
+    pub fn join(&mut self, key: Key, subscriber: BackendId) -> WatchId {
+        let id = *self.by_key.entry(key.clone()).or_insert_with(|| {
+            self.next += 1;
+            WatchId(self.next - 1)
+        });
+        let watch = self.all.entry(id).or_insert_with(|| Watch { key, subscribers: Vec::new(), transcript: None });
+        watch.subscribers.push(subscriber);
+        id
+    }
+
+    /// Takes a subscriber off; the watch ends with the last one.
+    pub fn leave(&mut self, id: WatchId, subscriber: BackendId) {
+        let Some(watch) = self.all.get_mut(&id) else { return };
+        watch.subscribers.retain(|other| *other != subscriber);
+        if watch.subscribers.is_empty() {
+            self.by_key.remove(&watch.key);
+            self.all.remove(&id);
+        }
+    }
+
+    /// `None` exactly if it has ended.
+    pub fn get(&self, id: WatchId) -> Option<&Watch> {
+        self.all.get(&id)
+    }
+
+    /// Likewise.
+    pub fn get_mut(&mut self, id: WatchId) -> Option<&mut Watch> {
+        self.all.get_mut(&id)
+    }
+
+    /// In the order in which they began.
+    pub fn iter(&self) -> impl Iterator<Item = (WatchId, &Watch)> {
+        self.all.iter().map(|(id, watch)| (*id, watch))
+    }
+}

@@ -1,0 +1,114 @@
+//! `mysql`: logs in; `read_only` tells the role, and what a replica says of itself its lag.
+//!
+//! Without an account there is no way to ask that leaves no trace. Leaving after the greeting counts against
+//! `max_connect_errors`, and when that is reached the server refuses the whole host, sessions of clients with it. So
+//! the check tries to log in as somebody who is not there: that is refused, but never counted. MariaDB writes a warning
+//! of it to its log unless `log_warnings` is below 2, MySQL only if `log_error_verbosity` is 3.
+
+mod login;
+mod wire;
+
+use std::time::Duration;
+
+use super::stream::{Stream, part};
+use super::{Account, Failure, Transcript, Wanted};
+use crate::base::address::Address;
+use crate::base::time::ns;
+use crate::config::model::Role;
+use crate::health::Facts;
+use wire::{ServerError, Wire};
+
+/// Answers of the same statement in MySQL from 8.0.22 and MariaDB from 10.5, and in those before.
+const REPLICA_STATUS: [&str; 2] = ["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"];
+const LAG_COLUMNS: [&str; 2] = ["Seconds_Behind_Source", "Seconds_Behind_Master"];
+/// Whatever of these a server has. Aurora's readers are told by the last one.
+const READ_ONLY: &str =
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'super_read_only', 'innodb_read_only')";
+const SYNTAX_ERROR: u16 = 1064;
+
+/// Without an account.
+pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<Facts, Failure> {
+    let mut wire = Wire::new(stream, transcript);
+    login::as_nobody(&mut wire).await?;
+    part(wire.stream);
+    Ok(Facts::default())
+}
+
+/// With one.
+pub(super) async fn check(
+    stream: Stream,
+    target: &Address,
+    account: &Account,
+    wanted: Wanted,
+    transcript: &mut Transcript,
+) -> Result<Facts, Failure> {
+    let mut wire = login::log_in(Wire::new(stream, transcript), target, account).await?;
+    let facts = facts(&mut wire, wanted).await;
+    // Whatever was found, it ends as it should: with QUIT.
+    if quit(&mut wire).await.is_ok() {
+        part(wire.stream);
+    }
+    facts
+}
+
+async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, Failure> {
+    let mut facts = Facts::default();
+    if wanted.role || wanted.lag {
+        facts.role = Some(role(wire).await?);
+    }
+    if wanted.lag && facts.role == Some(Role::Replica) {
+        facts.lag_ns = Some(lag_ns(wire).await?);
+    }
+    Ok(facts)
+}
+
+async fn role(wire: &mut Wire<'_>) -> Result<Role, Failure> {
+    let rows = wire.query(READ_ONLY).await?.map_err(|error| error.refusal("it does not tell `read_only`"))?;
+    let settings: Vec<(&str, &str)> = rows
+        .iter()
+        .filter_map(|row| match row.as_slice() {
+            [(_, Some(name)), (_, Some(value))] => Some((name.as_str(), value.as_str())),
+            _ => None,
+        })
+        .collect();
+    if !settings.iter().any(|(name, _)| *name == "read_only") {
+        return Err(Failure::Answer("it does not tell `read_only`".to_string()));
+    }
+    // MariaDB has more than one way of being on.
+    let on = settings.iter().find(|(_, value)| !["OFF", "0"].contains(value));
+    match on {
+        Some((name, value)) => wire.transcript.note(format!("it is a replica: {name} = {value}")),
+        None => wire.transcript.note("it is the primary: read_only = OFF"),
+    }
+    Ok(if on.is_some() { Role::Replica } else { Role::Primary })
+}
+
+/// Of the source it follows, or the one of several that it is furthest behind.
+async fn lag_ns(wire: &mut Wire<'_>) -> Result<u64, Failure> {
+    let refused = |error: ServerError| error.refusal("it does not tell its lag");
+    let rows = match wire.query(REPLICA_STATUS[0]).await? {
+        Err(error) if error.code == SYNTAX_ERROR => wire.query(REPLICA_STATUS[1]).await?.map_err(refused)?,
+        answer => answer.map_err(refused)?,
+    };
+    let mut worst = None;
+    for row in &rows {
+        let lag = row.iter().find(|(name, _)| LAG_COLUMNS.contains(&name.as_str())).and_then(|(_, lag)| lag.as_deref());
+        let Some(seconds) = lag.and_then(|lag| lag.parse::<u64>().ok()) else {
+            return Err(Failure::Answer("it does not know its lag: replication does not run".to_string()));
+        };
+        worst = worst.max(Some(seconds));
+    }
+    let Some(seconds) = worst else {
+        return Err(Failure::Answer("it is read-only, and follows no primary".to_string()));
+    };
+    wire.transcript.note(format!("it is {seconds} s behind"));
+    Ok(ns(Duration::from_secs(seconds)))
+}
+
+async fn quit(wire: &mut Wire<'_>) -> Result<(), Failure> {
+    wire.restart();
+    wire.write(&[0x01]).await
+}
+
+#[cfg(test)]
+mod tests;

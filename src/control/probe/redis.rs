@@ -1,0 +1,145 @@
+//! `redis`: PING, after AUTH where there is a password; ROLE and INFO where they count.
+
+use std::time::Duration;
+
+use ::redis::{ErrorKind, FromRedisValue, Value, cmd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::stream::{Stream, part};
+use super::transcript::printable;
+use super::{Account, Failure, Transcript, Wanted};
+use crate::base::time::ns;
+use crate::config::model::Role;
+use crate::health::Facts;
+
+/// Of one answer.
+const ANSWER_MAX: u64 = 64 * 1024;
+
+pub(super) async fn check(
+    stream: Stream,
+    account: Option<&Account>,
+    wanted: Wanted,
+    transcript: &mut Transcript,
+) -> Result<Facts, Failure> {
+    let mut session = Session { stream, transcript };
+    if let Some(account) = account {
+        session.log_in(account).await?;
+    }
+    match session.ask("PING", &[]).await? {
+        Value::SimpleString(text) if text == "PONG" => session.transcript.note("PONG"),
+        other => return Err(unexpected("PING", &other)),
+    }
+    let mut facts = Facts::default();
+    if wanted.role || wanted.lag {
+        facts.role = Some(session.role().await?);
+    }
+    if wanted.lag && facts.role == Some(Role::Replica) {
+        facts.lag_ns = Some(session.lag_ns().await?);
+    }
+    part(session.stream);
+    Ok(facts)
+}
+
+struct Session<'a> {
+    stream: Stream,
+    transcript: &'a mut Transcript,
+}
+
+impl Session<'_> {
+    async fn log_in(&mut self, account: &Account) -> Result<(), Failure> {
+        let user = Some(account.user.as_str()).filter(|user| !user.is_empty());
+        let password = account.password.as_deref().unwrap_or_default();
+        let words: Vec<&str> = user.into_iter().chain([password]).collect();
+        match self.ask("AUTH", &words).await? {
+            Value::Okay => {
+                self.transcript.note("logged in");
+                Ok(())
+            }
+            other => Err(unexpected("AUTH", &other)),
+        }
+    }
+
+    /// A replica counts as one only while it hears its primary.
+    async fn role(&mut self) -> Result<Role, Failure> {
+        let answer = self.ask("ROLE", &[]).await?;
+        let Value::Array(items) = &answer else { return Err(unexpected("ROLE", &answer)) };
+        let text = |at: usize| items.get(at).and_then(|item| String::from_redis_value_ref(item).ok());
+        let role = text(0).unwrap_or_default();
+        match (role.as_str(), text(3).as_deref()) {
+            ("master", _) => {
+                self.transcript.note("it is the primary");
+                Ok(Role::Primary)
+            }
+            ("slave", Some("connected")) => {
+                self.transcript.note("it is a replica, connected to its primary");
+                Ok(Role::Replica)
+            }
+            ("slave", link) => {
+                let link = printable(link.unwrap_or("unknown").as_bytes());
+                Err(Failure::Answer(format!("it is a replica whose link to its primary is not up (\"{link}\")")))
+            }
+            _ => Err(Failure::Answer(format!(
+                "it is neither primary nor replica but \"{}\"",
+                printable(role.as_bytes())
+            ))),
+        }
+    }
+
+    async fn lag_ns(&mut self) -> Result<u64, Failure> {
+        let answer = self.ask("INFO", &["replication"]).await?;
+        let text = String::from_redis_value_ref(&answer).map_err(|_| unexpected("INFO", &answer))?;
+        let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+        let seconds = value("master_last_io_seconds_ago").and_then(|text| text.parse::<u64>().ok());
+        let Some(seconds) = seconds.filter(|_| value("master_link_status") == Some("up")) else {
+            return Err(Failure::Answer("it does not know how long ago it heard its primary".to_string()));
+        };
+        self.transcript.note(format!("it heard its primary {seconds} s ago"));
+        Ok(ns(Duration::from_secs(seconds)))
+    }
+
+    async fn ask(&mut self, command: &'static str, words: &[&str]) -> Result<Value, Failure> {
+        let doing = self.transcript.doing_now(match command {
+            "AUTH" => "waiting for the answer to AUTH",
+            "ROLE" => "waiting for the answer to ROLE",
+            "INFO" => "waiting for the answer to INFO",
+            _ => "waiting for the answer to PING",
+        });
+        let request = cmd(command).arg(words).get_packed_command();
+        self.stream.write_all(&request).await.map_err(|error| Failure::broken(doing, error))?;
+        let mut limited = (&mut self.stream).take(ANSWER_MAX);
+        let answer = ::redis::parse_redis_value_async(&mut Default::default(), &mut limited).await;
+        match answer {
+            Ok(Value::ServerError(error)) => {
+                let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+                Err(refused(command, error.code(), &printable(text.trim_end().as_bytes())))
+            }
+            Ok(answer) => Ok(answer),
+            Err(error) if error.kind() == ErrorKind::Io => Err(Failure::Answer(format!(
+                "the connection broke while {doing}: {}",
+                printable(error.to_string().as_bytes())
+            ))),
+            Err(error) => {
+                let error = printable(error.to_string().as_bytes());
+                Err(Failure::Answer(format!("it does not speak the Redis protocol: {error}")))
+            }
+        }
+    }
+}
+
+/// An error that the server answered with, and what to do.
+fn refused(command: &str, code: &str, text: &str) -> Failure {
+    let hint = match code {
+        "NOAUTH" => "; it wants a password: set `password_file` (and `user`)",
+        "WRONGPASS" => "; check `user` and `password_file`",
+        "NOPERM" => "; allow the account of the check PING, ROLE and INFO",
+        _ => "",
+    };
+    Failure::Answer(format!("{command} was answered {text}{hint}"))
+}
+
+fn unexpected(command: &str, answer: &Value) -> Failure {
+    Failure::Answer(format!("{command} was answered {}", printable(format!("{answer:?}").as_bytes())))
+}
+
+#[cfg(test)]
+mod tests;

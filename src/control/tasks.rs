@@ -1,0 +1,296 @@
+//! What control does all the time, each thing in a task of its own: checks, names, deadlines, failed connects.
+//!
+//! The tasks share [`Control`], and none of them holds a borrow of it over an `await`. What follows from an event is
+//! decided by the fleet; here it is logged, counted and passed on.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use tracing::{debug, error, info, warn};
+
+use super::alarm::Alarm;
+use super::fleet::{Changes, Finding, Fleet, Notice, Transition, WatchId};
+use super::probe::{Checked, Outcome, probe};
+use super::resolve::{Known, Learned, Pace, Resolver};
+use crate::balance::Counts;
+use crate::base::id::BackendId;
+use crate::base::time::{Clock, Moment};
+use crate::health::State;
+use crate::stats::{ConnectError, Stats};
+
+/// First checks start this far apart, so that a thousand backends are not connected to in one burst.
+const STAGGER: Duration = Duration::from_micros(100);
+/// Pause after a check that could not be made.
+const INCONCLUSIVE_PAUSE: Duration = Duration::from_secs(1);
+/// Failed connects come in bursts: this long they are gathered.
+const GATHER: Duration = Duration::from_millis(5);
+/// How often it is seen whether a backend that is gone has lost its last session.
+const SWEEP_NS: u64 = 1_000_000_000;
+
+/// What the tasks of the control thread share.
+pub(super) struct Control {
+    pub fleet: RefCell<Fleet>,
+    /// The fleet has changed since the last publication.
+    pub changed: Notify,
+    /// So may have the next deadline.
+    rescheduled: Notify,
+    /// Rung when a watch has ended.
+    watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
+    pub stats: Arc<Stats>,
+    counts: Arc<Counts>,
+    pub clock: Clock,
+}
+
+impl Control {
+    pub(super) fn new(fleet: Fleet, stats: Arc<Stats>, counts: Arc<Counts>, clock: Clock) -> Rc<Control> {
+        Rc::new(Control {
+            fleet: RefCell::new(fleet),
+            changed: Notify::new(),
+            rescheduled: Notify::new(),
+            watching: RefCell::default(),
+            stats,
+            counts,
+            clock,
+        })
+    }
+
+    /// Starts every task. They end with the runtime.
+    pub(super) fn begin(self: &Rc<Control>, alarm: Alarm) {
+        self.follow_watches();
+        tokio::task::spawn_local(keep_time(self.clone()));
+        if self.fleet.borrow().wants_connect_errors() {
+            tokio::task::spawn_local(hear_of_failures(self.clone(), alarm));
+        }
+        let hosts = self.fleet.borrow().hosts();
+        if !hosts.is_empty() {
+            let resolver = Resolver::new();
+            for host in hosts {
+                tokio::task::spawn_local(resolve_for_ever(self.clone(), resolver.clone(), host));
+            }
+        }
+    }
+
+    /// Starts a task for each new watch and ends those of watches that are gone.
+    fn follow_watches(self: &Rc<Control>) {
+        let fleet = self.fleet.borrow();
+        let mut watching = self.watching.borrow_mut();
+        watching.retain(|id, gone| {
+            let goes_on = fleet.watch(*id).is_some();
+            if !goes_on {
+                gone.notify_one();
+            }
+            goes_on
+        });
+        let mut delay = Duration::ZERO;
+        for (id, _) in fleet.watches() {
+            watching.entry(id).or_insert_with(|| {
+                let gone = Rc::new(Notify::new());
+                tokio::task::spawn_local(check_for_ever(self.clone(), id, delay, gone.clone()));
+                delay += STAGGER;
+                gone
+            });
+        }
+    }
+
+    /// Makes known what followed from an event.
+    pub(super) fn apply(&self, changes: Changes) {
+        for transition in &changes.transitions {
+            log_transition(transition);
+            let cells = self.stats.control.backends.get(transition.id.index());
+            match transition.to.state {
+                State::Up => cells.went_up.add(1),
+                State::Down => cells.went_down.add(1),
+                State::Ejected => cells.went_ejected.add(1),
+                State::Draining => cells.went_draining.add(1),
+                State::Maintenance => {}
+            }
+        }
+        changes.notices.iter().for_each(log_notice);
+        if changes.table {
+            self.changed.notify_one();
+            self.rescheduled.notify_one();
+        }
+    }
+
+    pub(super) fn workers_running(&self) -> usize {
+        self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0).count()
+    }
+
+    fn on_check(&self, watch: WatchId, begun: Moment, finding: &Finding) {
+        let now = self.clock.now();
+        let subscribers = self.fleet.borrow().watch(watch).map(|watch| watch.subscribers.clone());
+        for id in subscribers.into_iter().flatten() {
+            let cells = self.stats.control.backends.get(id.index());
+            match finding {
+                Finding::Success(_) => cells.success.add(1),
+                Finding::Failure(_) => cells.failure.add(1),
+            }
+            cells.check_ns.record_ns(now.since_ns(begun));
+        }
+        let changes = self.fleet.borrow_mut().on_check(watch, begun, finding, now);
+        self.apply(changes);
+    }
+
+    /// Connects to a backend that failed, for whatever reason that is not ringway's own.
+    fn connect_errors(&self, id: BackendId) -> u64 {
+        let all = self.stats.workers.iter().filter_map(|worker| worker.backends.existing(id.index()));
+        let counts = |reason: &ConnectError| *reason != ConnectError::Resource;
+        let of_worker = |cells: &crate::stats::BackendCells| -> u64 {
+            ConnectError::ALL
+                .iter()
+                .filter(|reason| counts(reason))
+                .map(|reason| cells.connect_errors[*reason as usize].get())
+                .sum()
+        };
+        all.map(of_worker).sum()
+    }
+
+    /// Generation of the table that every worker that runs has seen.
+    fn seen_generation(&self) -> u64 {
+        let running = self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0);
+        running.map(|worker| worker.worker.generation.get()).min().unwrap_or(0)
+    }
+}
+
+/// Checks one target again and again, until its watch has ended.
+async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, gone: Rc<Notify>) {
+    sleep(delay).await;
+    let mut was_inconclusive = false;
+    loop {
+        let Some(ask) = control.fleet.borrow().ask(watch) else { return };
+        let begun = control.clock.now();
+        let Checked { outcome, transcript } = probe(&ask).await;
+        debug!(target = %ask.target, transcript = ?transcript.lines(), "checked");
+        control.fleet.borrow_mut().remember(watch, transcript);
+        let finding = match outcome {
+            Outcome::Success(facts) => Some(Finding::Success(facts)),
+            Outcome::Failure(failure) => Some(Finding::Failure(failure.to_string().into())),
+            Outcome::Inconclusive(error) => {
+                if !was_inconclusive {
+                    warn!(target = %ask.target, %error, "cannot check: out of descriptors, ports or memory");
+                }
+                None
+            }
+        };
+        was_inconclusive = finding.is_none();
+        let pause = match finding {
+            None => INCONCLUSIVE_PAUSE,
+            Some(finding) => {
+                control.on_check(watch, begun, &finding);
+                Duration::from_nanos(control.fleet.borrow().pause_ns(watch, fastrand::u64(..)))
+            }
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = gone.notified() => return,
+        }
+    }
+}
+
+/// Ends what is to end at a moment: ejections, drains, slow starts. Sleeps while there is nothing of the kind.
+async fn keep_time(control: Rc<Control>) {
+    let mut sweep_at = Moment::default();
+    loop {
+        let now = control.clock.now();
+        let (deadline, has_retired) = {
+            let fleet = control.fleet.borrow();
+            (fleet.deadline(), fleet.has_retired())
+        };
+        if now >= deadline {
+            let changes = control.fleet.borrow_mut().on_time(now);
+            control.apply(changes);
+            continue;
+        }
+        if has_retired && now >= sweep_at {
+            let seen = control.seen_generation();
+            let changes = control.fleet.borrow_mut().sweep(seen, |id| control.counts.connections(id));
+            control.apply(changes);
+            sweep_at = now.after_ns(SWEEP_NS);
+            continue;
+        }
+        let next = if has_retired { deadline.min(sweep_at) } else { deadline };
+        tokio::select! {
+            () = sleep(Duration::from_nanos(next.since_ns(now))), if next < Moment::NEVER => {}
+            () = control.rescheduled.notified() => {}
+        }
+    }
+}
+
+/// Looks at what workers have counted when one of them says that a connect failed.
+async fn hear_of_failures(control: Rc<Control>, alarm: Alarm) {
+    loop {
+        alarm.arm();
+        let changes = {
+            let mut fleet = control.fleet.borrow_mut();
+            fleet.on_connect_errors(|id| control.connect_errors(id), control.clock.now())
+        };
+        control.apply(changes);
+        alarm.rung().await;
+        sleep(GATHER).await;
+    }
+}
+
+/// Looks a name up again and again.
+async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>) {
+    let (mut known, mut pace) = (Known::default(), Pace::new());
+    let mut trouble: Option<String> = None;
+    loop {
+        let mut learned = known.on(resolver.lookup(&host).await);
+        if let Learned::Addresses { addresses, .. } = &learned {
+            let (is_good, changes) = control.fleet.borrow_mut().on_resolved(&host, addresses, control.clock.now());
+            if changes.table {
+                info!(%host, ?addresses, "has new addresses");
+            }
+            control.apply(changes);
+            control.follow_watches();
+            if !is_good {
+                learned = Learned::Nothing("none of its addresses can be that of a server".to_owned());
+            }
+        }
+        let reason = match &learned {
+            Learned::Addresses { doubt, .. } => doubt.clone(),
+            Learned::Nothing(why) => Some(why.clone()),
+        };
+        match &reason {
+            Some(reason) if trouble.as_ref() != Some(reason) => {
+                warn!(%host, %reason, "cannot look up; the addresses that are known stay in use");
+            }
+            None if trouble.is_some() => info!(%host, "can be looked up again"),
+            _ => {}
+        }
+        trouble = reason;
+        sleep(pace.pause(&learned, fastrand::u64(..))).await;
+    }
+}
+
+/// One line a backend: what it became, why, and how long it had been the other.
+fn log_transition(transition: &Transition) {
+    let Transition { pool, backend, from, to, lasted_ns, .. } = transition;
+    let lasted = humantime::format_duration(Duration::from_millis(lasted_ns / 1_000_000));
+    let (reason, state) = (&to.reason, to.state);
+    match state {
+        State::Up => info!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is up"),
+        State::Down | State::Ejected => {
+            warn!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is {state}");
+        }
+        _ => info!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is {state}"),
+    }
+}
+
+fn log_notice(notice: &Notice) {
+    match notice {
+        Notice::Rivals { pool, backends: [one, other], used } => {
+            let used = used.as_deref().unwrap_or("neither");
+            error!(%pool, "two backends say that they are the primary: {one} and {other}; used is {used}");
+        }
+        Notice::TooMany { pool, backend, left_out } => {
+            warn!(%pool, %backend, left_out, "its name has more addresses than are used");
+        }
+    }
+    debug!(?notice, "noticed");
+}

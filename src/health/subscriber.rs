@@ -1,0 +1,209 @@
+//! What one pool makes of the checks of a target: rise and fall, and the role and lag that it wants.
+//!
+//! A role is certain, so it counts at once: what is not in the wanted role is not fit, whatever its monitor says. Lag
+//! moves up and down, so too much of it is a failed check among others. Several pools may name one target, each with a
+//! subscriber of its own, and the target is checked once.
+
+use super::monitor::{Monitor, Trend};
+use super::{Facts, Role, State};
+
+/// What a pool wants of a backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Wants {
+    /// `None` is any.
+    pub role: Option<Role>,
+    /// How far a replica may lag behind; 0 is however far.
+    pub lag_max_ns: u64,
+    /// Successes in a row that bring it up.
+    pub rise: u32,
+    /// Failures in a row that take it down.
+    pub fall: u32,
+    /// Whether it counts as up before the first result. Who wants the primary waits for proof all the same.
+    pub initial_up: bool,
+}
+
+/// Whether a backend may be used, and if not, why.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It may, also because nothing is known yet and the configuration says so.
+    Fit,
+    /// Nothing is known yet, and that is not enough.
+    Unproven,
+    /// Its checks fail.
+    Failing,
+    /// It is something else than what is wanted.
+    WrongRole(Role),
+    /// Its checks succeed and do not say what it is.
+    NoRole,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    wants: Wants,
+    monitor: Monitor,
+    /// Of the last check that succeeded; `None` before the first one.
+    facts: Option<Facts>,
+}
+
+impl Subscriber {
+    /// Nothing checked yet.
+    pub fn new(wants: Wants) -> Subscriber {
+        Subscriber { wants, monitor: Monitor::new(wants.rise, wants.fall, wants.initial_up), facts: None }
+    }
+
+    /// Takes what a check found, `None` if it failed. Whether it counted as a success.
+    pub fn on(&mut self, found: Option<Facts>) -> bool {
+        if found.is_some() {
+            self.facts = found;
+        }
+        let success = found.is_some_and(|facts| !self.lags(facts));
+        self.monitor.on(success);
+        success
+    }
+
+    /// Whether it is behind further than it may be, or does not know. A primary is behind nobody.
+    fn lags(&self, facts: Facts) -> bool {
+        let Wants { role, lag_max_ns, .. } = self.wants;
+        if lag_max_ns == 0 || facts.role == Some(Role::Primary) || (role.is_some() && facts.role != role) {
+            return false;
+        }
+        facts.lag_ns.is_none_or(|lag_ns| lag_ns > lag_max_ns)
+    }
+
+    /// Whether the backend may be used, as far as its checks go.
+    pub fn verdict(&self) -> Verdict {
+        if self.is_unchecked() {
+            let is_enough = self.wants.initial_up && self.wants.role != Some(Role::Primary);
+            return if is_enough { Verdict::Fit } else { Verdict::Unproven };
+        }
+        let role = self.facts.and_then(|facts| facts.role);
+        match (self.monitor.state(), self.wants.role, role) {
+            (State::Up, None, _) => Verdict::Fit,
+            (State::Up, Some(wanted), Some(role)) if role == wanted => Verdict::Fit,
+            (State::Up, Some(_), Some(role)) => Verdict::WrongRole(role),
+            (State::Up, Some(_), None) => Verdict::NoRole,
+            _ => Verdict::Failing,
+        }
+    }
+
+    /// True exactly before the first result.
+    pub fn is_unchecked(&self) -> bool {
+        self.monitor.trend() == Trend::Unknown
+    }
+
+    /// What the last check that succeeded found.
+    pub fn facts(&self) -> Option<Facts> {
+        self.facts
+    }
+
+    /// What it wants.
+    pub fn wants(&self) -> Wants {
+        self.wants
+    }
+
+    /// What the time to the next check goes by. `in_use`: the backend is up, all things considered; one that waits for
+    /// its role is looked at as often as one that is down.
+    pub fn trend(&self, in_use: bool) -> Trend {
+        match self.monitor.trend() {
+            Trend::Up if !in_use => Trend::Down,
+            trend => trend,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTS: Wants = Wants { role: None, lag_max_ns: 0, rise: 2, fall: 3, initial_up: true };
+
+    fn facts(role: Option<Role>, lag_ns: Option<u64>) -> Option<Facts> {
+        Some(Facts { role, term: 0, lag_ns })
+    }
+
+    /// Whether it is fit after `results`, by the words of the contract.
+    fn model(wants: Wants, results: &[Option<Facts>]) -> bool {
+        if results.is_empty() {
+            return wants.initial_up && wants.role != Some(Role::Primary);
+        }
+        let counts = |found: &Option<Facts>| match found {
+            Some(Facts { role: Some(Role::Replica), lag_ns, .. }) if wants.role != Some(Role::Primary) => {
+                wants.lag_max_ns == 0 || lag_ns.is_some_and(|lag_ns| lag_ns <= wants.lag_max_ns)
+            }
+            found => found.is_some(),
+        };
+        let results: Vec<(bool, _)> = results.iter().map(|found| (counts(found), *found)).collect();
+        // The first result decides, then so many in a row.
+        let mut up = results[0].0;
+        for end in 1..=results.len() {
+            let last = results[end - 1].0;
+            let in_a_row = results[..end].iter().rev().take_while(|(success, _)| *success == last).count();
+            if in_a_row >= (if last { wants.rise } else { wants.fall }) as usize {
+                up = last;
+            }
+        }
+        let role = results.iter().rev().find_map(|(_, found)| *found).and_then(|facts| facts.role);
+        up && (wants.role.is_none() || role == wants.role)
+    }
+
+    #[test]
+    fn every_sequence_of_results_ends_where_the_contract_says() {
+        let alphabet = [
+            None,
+            facts(Some(Role::Primary), None),
+            facts(Some(Role::Replica), Some(5)),
+            facts(Some(Role::Replica), Some(11)),
+            facts(Some(Role::Replica), None),
+        ];
+        for role in [None, Some(Role::Primary), Some(Role::Replica)] {
+            for (rise, fall) in [(1, 1), (2, 3), (3, 2)] {
+                for initial_up in [true, false] {
+                    for lag_max_ns in [0, 10] {
+                        let wants = Wants { role, lag_max_ns, rise, fall, initial_up };
+                        all_sequences(&alphabet, 6, &mut Vec::new(), &mut |results| {
+                            let mut subscriber = Subscriber::new(wants);
+                            results.iter().for_each(|found| _ = subscriber.on(*found));
+                            let fit = subscriber.verdict() == Verdict::Fit;
+                            assert_eq!(fit, model(wants, results), "{wants:?}: {results:?}");
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn all_sequences<T: Copy>(alphabet: &[T], length: usize, so_far: &mut Vec<T>, check: &mut impl FnMut(&[T])) {
+        check(so_far);
+        if so_far.len() < length {
+            for &next in alphabet {
+                so_far.push(next);
+                all_sequences(alphabet, length, so_far, check);
+                so_far.pop();
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_counts_at_once_and_says_which() {
+        let mut subscriber = Subscriber::new(Wants { role: Some(Role::Primary), ..WANTS });
+        assert_eq!(subscriber.verdict(), Verdict::Unproven, "whatever `initial` says");
+        subscriber.on(facts(Some(Role::Replica), None));
+        assert_eq!(subscriber.verdict(), Verdict::WrongRole(Role::Replica));
+        subscriber.on(facts(Some(Role::Primary), None));
+        assert_eq!(subscriber.verdict(), Verdict::Fit);
+        subscriber.on(facts(None, None));
+        assert_eq!(subscriber.verdict(), Verdict::NoRole);
+    }
+
+    #[test]
+    fn what_waits_for_its_role_is_looked_at_as_if_it_were_down() {
+        let mut subscriber = Subscriber::new(Wants { role: Some(Role::Primary), ..WANTS });
+        assert_eq!(subscriber.trend(false), Trend::Unknown);
+        subscriber.on(facts(Some(Role::Replica), None));
+        assert_eq!(subscriber.trend(false), Trend::Down);
+        assert_eq!(subscriber.trend(true), Trend::Up);
+        subscriber.on(None);
+        assert_eq!(subscriber.trend(true), Trend::Changing);
+    }
+}
