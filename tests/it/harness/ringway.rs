@@ -89,6 +89,12 @@ impl Plan {
         Plan { check, ..self }
     }
 
+    /// Checks of that kind in place of none, every 50 ms.
+    pub fn checked_as(self, kind: &str) -> Plan {
+        let plan = self.checked_every("50ms");
+        Plan { check: plan.check.replace("\"tcp\"", &format!("{kind:?}")), ..plan }
+    }
+
     /// A line for `[pools.main.check]`.
     pub fn check(self, line: &str) -> Plan {
         Plan { check: self.check + line + "\n", ..self }
