@@ -103,7 +103,7 @@ fn builds(criterion: &mut Criterion) {
 fn checks(criterion: &mut Criterion) {
     let mut fleet = Fleet::new(config(Balance::RoundRobin, |_| 1), Moment(0));
     let watches: Vec<WatchId> = fleet.watches().map(|(id, _)| id).collect();
-    assert_eq!(watches.len(), BACKENDS.into());
+    assert_eq!(watches.len(), usize::from(BACKENDS));
     let (found, mut turn) = (Finding::Success(Facts::default()), 0);
     criterion.bench_function("fleet/check_of_1000", |bencher| {
         bencher.iter(|| {

@@ -106,6 +106,11 @@ impl Plan {
         self
     }
 
+    /// Failed connects take no backend out.
+    pub fn never_ejecting(self) -> Plan {
+        self.more("[pools.main.ejection]\nfailures = 0")
+    }
+
     /// Further tables.
     pub fn more(self, toml: &str) -> Plan {
         Plan { more: self.more + toml + "\n", ..self }
