@@ -110,7 +110,7 @@ fn the_last_backend_is_never_ejected() {
 #[test]
 fn zero_failures_is_off() {
     let half = Half::new();
-    let ringway = half.plan("1h").more("[pools.main.ejection]\nfailures = 0").start();
+    let ringway = half.plan("1h").never_ejecting().start();
     wait_until("many failed", || {
         assert_eq!(session(&ringway).1, "b");
         failed(&ringway) > 20

@@ -45,6 +45,8 @@ mod redis;
 mod relay;
 /// Streams that were cut short end in a reset.
 mod reset;
+/// The primary of a database, and who is not.
+mod roles;
 /// Signals, and how a ringway ends.
 mod signals;
 /// Starts that are refused.

@@ -124,12 +124,15 @@ async fn facts(client: &Client, wanted: Wanted, transcript: &mut Transcript) -> 
     if wanted.lag && facts.role == Some(Role::Replica) {
         // A clock that runs behind the primary's would make it negative.
         let lag = column(2).and_then(|lag| lag.parse::<i64>().ok()).map(|lag| u64::try_from(lag).unwrap_or(0));
-        let Some(lag_ms) = lag else {
-            let why = "it does not hear its primary, and has replayed nothing since it started";
-            return Err(Failure::Answer(format!("the lag is not known: {why}")));
-        };
-        let _ = write!(note, ", {lag_ms} ms behind");
-        facts.lag_ns = Some(ns(Duration::from_millis(lag_ms)));
+        match lag {
+            Some(lag_ms) => {
+                let _ = write!(note, ", {lag_ms} ms behind");
+            }
+            None => {
+                note.push_str(", it hears no primary and has replayed nothing since it started: its lag is unknown")
+            }
+        }
+        facts.lag_ns = lag.map(|lag_ms| ns(Duration::from_millis(lag_ms)));
     }
     transcript.note(note);
     Ok(facts)

@@ -34,7 +34,7 @@ pub(super) async fn check(
         facts.role = Some(session.role().await?);
     }
     if wanted.lag && facts.role == Some(Role::Replica) {
-        facts.lag_ns = Some(session.lag_ns().await?);
+        facts.lag_ns = session.lag_ns().await?;
     }
     part(session.stream);
     Ok(facts)
@@ -85,16 +85,18 @@ impl Session<'_> {
         }
     }
 
-    async fn lag_ns(&mut self) -> Result<u64, Failure> {
+    /// `None` if it does not know.
+    async fn lag_ns(&mut self) -> Result<Option<u64>, Failure> {
         let answer = self.ask("INFO", &["replication"]).await?;
         let text = String::from_redis_value_ref(&answer).map_err(|_| unexpected("INFO", &answer))?;
         let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
         let seconds = value("master_last_io_seconds_ago").and_then(|text| text.parse::<u64>().ok());
-        let Some(seconds) = seconds.filter(|_| value("master_link_status") == Some("up")) else {
-            return Err(Failure::Answer("it does not know how long ago it heard its primary".to_string()));
-        };
-        self.transcript.note(format!("it heard its primary {seconds} s ago"));
-        Ok(ns(Duration::from_secs(seconds)))
+        let seconds = seconds.filter(|_| value("master_link_status") == Some("up"));
+        self.transcript.note(match seconds {
+            Some(seconds) => format!("it heard its primary {seconds} s ago"),
+            None => "it does not know how long ago it heard its primary".to_string(),
+        });
+        Ok(seconds.map(|seconds| ns(Duration::from_secs(seconds))))
     }
 
     async fn ask(&mut self, command: &'static str, words: &[&str]) -> Result<Value, Failure> {

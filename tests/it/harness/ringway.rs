@@ -89,6 +89,12 @@ impl Plan {
         Plan { check, ..self }
     }
 
+    /// Checks of that kind in place of none, every 50 ms.
+    pub fn checked_as(self, kind: &str) -> Plan {
+        let plan = self.checked_every("50ms");
+        Plan { check: plan.check.replace("\"tcp\"", &format!("{kind:?}")), ..plan }
+    }
+
     /// A line for `[pools.main.check]`.
     pub fn check(self, line: &str) -> Plan {
         Plan { check: self.check + line + "\n", ..self }
@@ -98,6 +104,11 @@ impl Plan {
     pub fn backend(mut self, name: &str, address: &str, more: &str) -> Plan {
         let _ = write!(self.backends, "[[pools.main.backends]]\nname = \"{name}\"\naddress = \"{address}\"\n{more}\n");
         self
+    }
+
+    /// Failed connects take no backend out.
+    pub fn never_ejecting(self) -> Plan {
+        self.more("[pools.main.ejection]\nfailures = 0")
     }
 
     /// Further tables.

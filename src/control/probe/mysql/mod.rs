@@ -16,7 +16,7 @@ use crate::base::address::Address;
 use crate::base::time::ns;
 use crate::config::model::Role;
 use crate::health::Facts;
-use wire::{ServerError, Wire};
+use wire::{Row, ServerError, Wire};
 
 /// Answers of the same statement in MySQL from 8.0.22 and MariaDB from 10.5, and in those before.
 const REPLICA_STATUS: [&str; 2] = ["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"];
@@ -57,7 +57,7 @@ async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, Failure> {
         facts.role = Some(role(wire).await?);
     }
     if wanted.lag && facts.role == Some(Role::Replica) {
-        facts.lag_ns = Some(lag_ns(wire).await?);
+        facts.lag_ns = lag_ns(wire).await?;
     }
     Ok(facts)
 }
@@ -83,26 +83,25 @@ async fn role(wire: &mut Wire<'_>) -> Result<Role, Failure> {
     Ok(if on.is_some() { Role::Replica } else { Role::Primary })
 }
 
-/// Of the source it follows, or the one of several that it is furthest behind.
-async fn lag_ns(wire: &mut Wire<'_>) -> Result<u64, Failure> {
+/// Of the source it follows, or the one of several that it is furthest behind; `None` if it does not know of one.
+async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, Failure> {
     let refused = |error: ServerError| error.refusal("it does not tell its lag");
     let rows = match wire.query(REPLICA_STATUS[0]).await? {
         Err(error) if error.code == SYNTAX_ERROR => wire.query(REPLICA_STATUS[1]).await?.map_err(refused)?,
         answer => answer.map_err(refused)?,
     };
-    let mut worst = None;
-    for row in &rows {
-        let lag = row.iter().find(|(name, _)| LAG_COLUMNS.contains(&name.as_str())).and_then(|(_, lag)| lag.as_deref());
-        let Some(seconds) = lag.and_then(|lag| lag.parse::<u64>().ok()) else {
-            return Err(Failure::Answer("it does not know its lag: replication does not run".to_string()));
-        };
-        worst = worst.max(Some(seconds));
-    }
-    let Some(seconds) = worst else {
-        return Err(Failure::Answer("it is read-only, and follows no primary".to_string()));
+    let lag = |row: &Row| {
+        let (_, lag) = row.iter().find(|(name, _)| LAG_COLUMNS.contains(&name.as_str()))?;
+        lag.as_ref()?.parse::<u64>().ok()
     };
-    wire.transcript.note(format!("it is {seconds} s behind"));
-    Ok(ns(Duration::from_secs(seconds)))
+    let all: Option<Vec<u64>> = rows.iter().map(lag).collect();
+    let worst = all.as_ref().and_then(|all| all.iter().max().copied());
+    wire.transcript.note(match (worst, rows.is_empty()) {
+        (Some(seconds), _) => format!("it is {seconds} s behind"),
+        (None, true) => "it follows no primary: its lag is unknown".to_string(),
+        (None, false) => "replication does not run: its lag is unknown".to_string(),
+    });
+    Ok(worst.map(|seconds| ns(Duration::from_secs(seconds))))
 }
 
 async fn quit(wire: &mut Wire<'_>) -> Result<(), Failure> {
