@@ -6,6 +6,9 @@
 //! Slow start is a share that grows from zero to one with the time since the backend came up, read at each pick: no
 //! step, no table to publish. Where every candidate is starting, the shares count relative to the greatest.
 
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Candidate, Counts};
 use crate::base::id::BackendId;
 use crate::base::time::Moment;
@@ -19,6 +22,8 @@ const UNLIMITED: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     pub ids: Box<[BackendId]>,
+    /// The same by ascending neighbours: most pools are one run, and a scan of a run is a plain loop.
+    pub runs: Box<[Run]>,
     /// Most sessions; empty if no candidate has a limit.
     most: Box<[u32]>,
     /// When its slow start began, [`Moment::NEVER`] if it has none; empty if no candidate has one.
@@ -26,6 +31,24 @@ pub(super) struct Bounds {
     slow_start_ns: u64,
     /// The last slow start is over.
     ramps_over_at: Moment,
+}
+
+/// Candidates `places` have the ids from `first` on.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub first: BackendId,
+    pub places: Range<usize>,
+}
+
+fn runs_of(candidates: &[Candidate<'_>]) -> Box<[Run]> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (place, candidate) in candidates.iter().enumerate() {
+        match runs.last_mut() {
+            Some(run) if run.first.index() + run.places.len() == candidate.id.index() => run.places.end = place + 1,
+            _ => runs.push(Run { first: candidate.id, places: place..place + 1 }),
+        }
+    }
+    runs.into()
 }
 
 impl Bounds {
@@ -37,6 +60,7 @@ impl Bounds {
         let last = ramps.max();
         Bounds {
             ids: candidates.iter().map(|candidate| candidate.id).collect(),
+            runs: runs_of(candidates),
             most: if limited { most.collect() } else { Box::default() },
             ramp_from: if last.is_some() { ramp_from.collect() } else { Box::default() },
             slow_start_ns,
@@ -65,6 +89,21 @@ impl Bounds {
     #[inline]
     pub fn take(&self, place: usize, counts: &Counts) -> bool {
         counts.try_open(self.ids[place], self.most(place))
+    }
+
+    /// Open sessions of all.
+    pub fn open(&self, counts: &Counts) -> u64 {
+        let mut open = 0;
+        for run in &self.runs {
+            let mut at = 0;
+            while at < run.places.len() {
+                let cells = counts.backends.run(run.first.index() + at);
+                let cells = &cells[..cells.len().min(run.places.len() - at)];
+                open += cells.iter().map(|cell| u64::from(cell.connections.load(Relaxed))).sum::<u64>();
+                at += cells.len();
+            }
+        }
+        open
     }
 
     /// Its share by now, up to [`WHOLE`].

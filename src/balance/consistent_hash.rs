@@ -101,8 +101,7 @@ impl ConsistentHash {
     /// How many sessions each may have by the balance factor, counted with the one that comes.
     fn limits(&self, counts: &Counts) -> Limits {
         let Some(factor) = self.balance_factor else { return Limits::NONE };
-        let open: u64 = self.bounds.ids.iter().map(|&id| u64::from(counts.connections(id))).sum();
-        Limits { product: (open + 1) * u64::from(factor), divisor: self.weights_sum * 100 }
+        Limits { product: (self.bounds.open(counts) + 1) * u64::from(factor), divisor: self.weights_sum * 100 }
     }
 
     /// From that slot on to the first that is usable and within its limit. `None` if there is nobody.
@@ -133,8 +132,8 @@ impl Limits {
         if self.divisor == 0 {
             return u32::MAX;
         }
-        let most = (u128::from(self.product) * u128::from(weight)).div_ceil(u128::from(self.divisor));
-        u32::try_from(most).unwrap_or(u32::MAX).max(1)
+        // Less than 2^33 sessions, a factor below 2^17, a weight below 2^9.
+        u32::try_from((self.product * u64::from(weight)).div_ceil(self.divisor)).unwrap_or(u32::MAX).max(1)
     }
 }
 

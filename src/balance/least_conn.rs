@@ -21,15 +21,6 @@ use crate::base::id::BackendId;
 pub struct LeastConn {
     bounds: Bounds,
     weights: Box<[u32]>,
-    /// The same candidates by ascending neighbours: most pools are one run, and a scan of a run is a plain loop.
-    runs: Box<[Run]>,
-}
-
-/// Candidates `places` have the ids from `first` on.
-#[derive(Debug)]
-struct Run {
-    first: BackendId,
-    places: Range<usize>,
 }
 
 /// The best so far: (open + 1) / weight, and at which place.
@@ -45,17 +36,9 @@ const NOBODY: Best = Best { load: 1, weight: 0, place: usize::MAX };
 impl LeastConn {
     /// Their weights are not 0.
     pub fn new(candidates: &[Candidate<'_>], slow_start_ns: u64) -> LeastConn {
-        let mut runs: Vec<Run> = Vec::new();
-        for (place, candidate) in candidates.iter().enumerate() {
-            match runs.last_mut() {
-                Some(run) if run.first.index() + run.places.len() == candidate.id.index() => run.places.end = place + 1,
-                _ => runs.push(Run { first: candidate.id, places: place..place + 1 }),
-            }
-        }
         LeastConn {
             bounds: Bounds::new(candidates, slow_start_ns),
             weights: candidates.iter().map(|candidate| candidate.weight.into()).collect(),
-            runs: runs.into(),
         }
     }
 
@@ -106,7 +89,7 @@ impl LeastConn {
     /// The better of `best` and the least loaded of `places`; the earlier one among equals.
     #[inline]
     fn least(&self, places: Range<usize>, mut best: Best, counts: &Counts, tried: &[BackendId]) -> Best {
-        for run in &self.runs {
+        for run in &self.bounds.runs {
             let (mut at, end) = (run.places.start.max(places.start), run.places.end.min(places.end));
             while at < end {
                 let cells = counts.backends.run(run.first.index() + at - run.places.start);

@@ -233,6 +233,20 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
 }
 
 #[test]
+fn what_is_no_primary_is_never_used_for_one() {
+    let with_role = |role: &str, when: &str| {
+        with(&format!("when_all_down = \"{when}\"\ncheck.type = \"redis\"\ncheck.role = \"{role}\""))
+    };
+    let found = errors(&with_role("primary", "use_all"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("f.toml:7:17: `when_all_down` cannot be \"use_all\""), "{found:?}");
+    for (role, when) in [("primary", "refuse"), ("replica", "use_all"), ("any", "use_all")] {
+        assert!(read(&with_role(role, when)).is_ok(), "{role} {when}");
+    }
+    assert!(read(&format!("{}queue_max = 0\n", with_role("primary", "refuse"))).is_ok(), "nobody waits");
+}
+
+#[test]
 fn a_host_name_is_a_target_to_be_looked_up() {
     let target = |host: &str| {
         let config = read(&with("").replace("10.0.0.1:1", host));

@@ -76,15 +76,7 @@ impl Resolver {
         if let Some(answer) = system.in_hosts(&name) {
             return answer;
         }
-        let mut last = Answer::failed("there is no name to ask for");
-        for candidate in system.candidates(name) {
-            last = system.ask(candidate).await;
-            // A name that cannot be looked up now may exist, and what the next one stands for is another server.
-            if !last.is_denial() {
-                break;
-            }
-        }
-        last
+        system.search(name).await
     }
 
     /// The system's configuration, read anew if a file has changed.
@@ -104,7 +96,7 @@ impl Resolver {
 
 impl System {
     fn read(server: Option<SocketAddr>) -> Result<System, NetError> {
-        let (config, mut options) = match server {
+        let (config, options) = match server {
             Some(server) => {
                 let mut options = ResolverOpts::default();
                 (options.timeout, options.attempts) = (Duration::from_millis(300), 1);
@@ -116,16 +108,20 @@ impl System {
                 (only(server), ResolverOpts::default())
             }),
         };
+        let hosts = Hosts::from_system().unwrap_or_else(|error| {
+            info!(%error, "no hosts file");
+            Hosts::default()
+        });
+        System::of(config, options, hosts)
+    }
+
+    fn of(config: ResolverConfig, mut options: ResolverOpts, hosts: Hosts) -> Result<System, NetError> {
         // Whoever asks here wants to know what is so now, and has waited for it.
         options.cache_size = 0;
         let search = match (config.search(), config.domain()) {
             ([], Some(domain)) => vec![domain.clone()],
             (search, _) => search.to_vec(),
         };
-        let hosts = Hosts::from_system().unwrap_or_else(|error| {
-            info!(%error, "no hosts file");
-            Hosts::default()
-        });
         let ndots = options.ndots;
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
@@ -140,6 +136,19 @@ impl System {
         }
         let family = |found: Option<_>| found.map_or(Family::Absent, |lookup| found_in(&lookup));
         Some(Answer { v4: family(v4), v6: family(v6) })
+    }
+
+    /// Asks for one name of the search list after the other.
+    async fn search(&self, name: Name) -> Answer {
+        let mut last = Answer::failed("there is no name to ask for");
+        for candidate in self.candidates(name) {
+            last = self.ask(candidate).await;
+            // A name that cannot be looked up now may exist, and what the next one stands for is another server.
+            if !last.is_denial() {
+                break;
+            }
+        }
+        last
     }
 
     /// The names to try, one after the other.

@@ -25,7 +25,7 @@ impl Session {
     #[inline]
     fn watch(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
         match event {
-            relay::Event::Lent { pipe: Some(_), .. } => self.set_timer(self.next_look(now), out),
+            relay::Event::Lent { pipe: Some(_), .. } => self.set_timer(self.next_look(now).min(self.timer_at), out),
             _ if self.is_half_closed() => {
                 let deadline = self.deadline();
                 if deadline < self.timer_at {

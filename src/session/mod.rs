@@ -76,10 +76,7 @@ pub enum Event {
     /// The answer to [`Effect::Pick`].
     Picked(Picked),
     /// A session that waits may find a backend now.
-    Called {
-        /// Its attempts so far do not count: what it waited for is something new.
-        afresh: bool,
-    },
+    Called,
     /// The attempt to connect is over.
     Connected(Result<(), ConnectError>),
     /// There was no descriptor for the connection to the backend: others will be closed.
@@ -127,8 +124,6 @@ pub struct Session {
     state: State,
     relay: Relay,
     limits: Limits,
-    /// Something may come from the client, or that it leaves.
-    client_open: bool,
     /// A backend was chosen and not closed.
     backend_open: bool,
     /// True exactly when a connect is in flight.
@@ -160,7 +155,6 @@ impl Session {
             state: State::Picking,
             relay: Relay::new(),
             limits,
-            client_open: false,
             backend_open: false,
             connect_in_flight: false,
             connect_expired: false,
@@ -183,7 +177,7 @@ impl Session {
             Event::Relay(event) => self.relay_event(event, now, out),
             Event::Accepted => out.push(Effect::Pick),
             Event::Picked(picked) => self.picked(picked, now, out),
-            Event::Called { afresh } => self.called(afresh, out),
+            Event::Called => self.called(out),
             Event::Connected(result) => self.connect_ended(result, now, out),
             Event::DescriptorsExhausted => self.wait_for_descriptor(now, out),
             Event::Timer => self.timer(now, out),
@@ -256,7 +250,8 @@ impl Session {
                 self.backend_open = true;
                 self.active_at = now;
                 self.connect(now.after_ns(timer::or_never(self.limits.connect_timeout_ns)), out);
-                self.listen_to_client(out);
+                // What the client sends from now on is kept, and that it leaves is noticed.
+                self.relay.open(Side::Client, out);
             }
             Picked::Nobody => {
                 // After a failed attempt, its code stays.
@@ -273,14 +268,6 @@ impl Session {
         }
     }
 
-    /// What the client sends from now on is kept, and that it leaves is noticed.
-    fn listen_to_client(&mut self, out: &mut Effects) {
-        if !self.client_open {
-            self.client_open = true;
-            self.relay.open(Side::Client, out);
-        }
-    }
-
     /// All its waits together end at one moment.
     fn wait(&mut self, now: Moment, out: &mut Effects) {
         let until = now.after_ns(timer::or_never(self.limits.queue_timeout_ns));
@@ -288,15 +275,12 @@ impl Session {
         self.state = State::Waiting;
         self.timer_while_waiting(now, out);
         if self.state == State::Waiting {
-            self.listen_to_client(out);
+            self.relay.open(Side::Client, out);
         }
     }
 
-    fn called(&mut self, afresh: bool, out: &mut Effects) {
+    fn called(&mut self, out: &mut Effects) {
         if self.state == State::Waiting {
-            if afresh {
-                self.attempts = 0;
-            }
             out.push(Effect::Pick);
         }
     }

@@ -170,7 +170,7 @@ impl Worker {
                 queue.set_head(self.index, None);
                 return;
             };
-            self.tell(key, Event::Called { afresh: false });
+            self.tell(key, Event::Called);
             if self.waiters.oldest(pool).is_some_and(|(oldest, _)| oldest == ticket) {
                 // Nobody has room for it, and so not for anybody behind it.
                 return;
@@ -188,7 +188,7 @@ impl Worker {
             if afresh && let Some(slot) = self.slots.get_mut(key) {
                 slot.tried.clear();
             }
-            self.tell(key, Event::Called { afresh });
+            self.tell(key, Event::Called);
             if let Some(line) = self.waiters.pools.get_mut(&pool)
                 && let Some((_, again_at)) = line.aside.iter_mut().find(|(other, _)| *other == key)
             {

@@ -89,7 +89,7 @@ fn unix_clients_reach_tcp_backends_and_the_other_way_round() {
 fn a_unix_backend_that_is_not_there_counts_as_refused() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Backend::named("b");
-    let ringway = Ringway::before([&*unix(&folder, "nobody"), backend.address()]).start();
+    let ringway = Ringway::before([&*unix(&folder, "nobody"), backend.address()]).never_ejecting().start();
     for _ in 0..20 {
         ringway.connect().expect(b"b");
     }

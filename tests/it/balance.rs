@@ -121,7 +121,8 @@ fn consistent_hash_gives_a_client_the_same_backend_whatever_happens() {
 #[test]
 fn a_client_of_a_backend_that_refuses_always_goes_to_the_same_other_one() {
     let backends = named(&["a", "b", "c"]);
-    let ringway = plan(&backends, &[1; 3]).backend("d", &refusing(), "").pool("balance = \"consistent_hash\"").start();
+    let plan = plan(&backends, &[1; 3]).backend("d", &refusing(), "").pool("balance = \"consistent_hash\"");
+    let ringway = plan.never_ejecting().start();
     let first = owners(&ringway);
     assert_eq!(owners(&ringway), first);
     assert!(ringway.metrics().count("backend_connect_errors_total", &[("backend", "d")]) >= 20);

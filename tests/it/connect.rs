@@ -68,7 +68,7 @@ fn with_all_backends_down_a_client_is_reset_and_nobody_is_tried() {
 fn a_backend_that_refuses_costs_its_clients_nothing() {
     for workers in [1, 2] {
         let backend = Backend::named("b");
-        let ringway = Ringway::before([&*refusing(), backend.address()]).workers(workers).start();
+        let ringway = Ringway::before([&*refusing(), backend.address()]).workers(workers).never_ejecting().start();
         for round in 0..200 {
             let mut client = ringway.connect();
             client.expect(b"b");

@@ -143,3 +143,20 @@ fn clients_that_come_while_tables_change_are_served() {
         assert!(errors.iter().all(|(reason, count)| reason == "refused" || *count == 0), "{errors:?}");
     }
 }
+
+/// Control waits for what may happen; it does not look whether it has.
+#[test]
+fn control_sleeps_while_nothing_happens() {
+    let backend = Backend::named("a");
+    let ringway = Ringway::before([backend.address()]).start();
+    assert_eq!(greeting(&ringway), b"a");
+    let sleeps = || ringway.process().sleeps("ringway-control");
+    let quiet = || {
+        let before = sleeps();
+        std::thread::sleep(500 * MS);
+        sleeps() - before
+    };
+    // What it did at its start may not be over in the first half second.
+    let all: Vec<u64> = (0..4).map(|_| quiet()).collect();
+    assert!(all.iter().any(|count| *count <= 1), "woken {all:?} times in half a second each");
+}

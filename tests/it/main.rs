@@ -27,10 +27,18 @@ mod check_redis;
 mod connect;
 /// What `/metrics` says is what peers saw.
 mod counters;
+/// Names that stand for addresses.
+mod dns;
+/// Backends that are gone keep their sessions for a while.
+mod drain;
+/// What failed connects do to a backend.
+mod eject;
 /// The end of one direction, and the other one going on.
 mod half_close;
 /// Checks, and what follows from them.
 mod health;
+/// Backends that come and go, hang, or are all gone.
+mod health_flap;
 /// Everything that was taken is given back.
 mod leaks;
 /// Too many connections, too few descriptors.
@@ -47,6 +55,8 @@ mod redis;
 mod relay;
 /// Streams that were cut short end in a reset.
 mod reset;
+/// The primary of a database, and who is not.
+mod roles;
 /// Signals, and how a ringway ends.
 mod signals;
 /// Starts that are refused.

@@ -107,3 +107,25 @@ fn a_large_value_comes_back_unchanged() {
     }
     assert!(ringway.metrics().count("worker_spliced_bytes_total", &[]) > len);
 }
+
+/// R41: the kernel of a stopped process still accepts connections; only a check that asks something notices.
+#[test]
+fn a_server_that_is_stopped_is_taken_out_and_goes_on_when_it_is_continued() {
+    let Some([server, _, _]) = programs() else { return };
+    let servers: Vec<Redis> = (0..2).map(|_| Redis::start(&server)).collect();
+    let addresses: Vec<String> = servers.iter().map(Redis::address).collect();
+    let plan = Ringway::before(addresses.iter().map(String::as_str)).checked_as("redis");
+    let ringway = plan.check("timeout = \"200ms\"\nrise = 1\nfall = 2").start();
+    let up = |count| ringway.wait_metrics("as many are up", |metrics| metrics.count("backend_up", &[]) == count);
+    let mut clients: Vec<Peer> = (0..10).map(|_| ringway.connect()).collect();
+    assert!(clients.iter_mut().all(is_alive));
+    servers[1].process.signal(libc::SIGSTOP);
+    up(1);
+    let reset = clients.iter_mut().filter_map(|client| (!is_alive(client)).then_some(())).count();
+    assert_eq!(reset, 5, "who talked to it is told so");
+    assert!((0..20).all(|_| is_alive(&mut ringway.connect())));
+    servers[1].process.signal(libc::SIGCONT);
+    up(2);
+    assert!((0..20).all(|_| is_alive(&mut ringway.connect())));
+    assert!(ringway.process().output().contains("no answer within 200 ms"), "{}", ringway.process().output());
+}

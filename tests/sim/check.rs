@@ -163,6 +163,12 @@ impl World {
                 assert!(self.is_connecting(s) || waits, "s{s} waits for nothing");
                 let left = slot.error_told[0] || (slot.eof_told[0] && self.kernel.links[s][0].taken == 0);
                 assert!(!left || slot.connect_expired, "the client of s{s} has left, and it still connects");
+                let (queued, link) = (slot.queued, &self.kernel.links[s][0]);
+                // Who has sent more than is read before there is a backend is not heard to the end.
+                let reads = link.rx.is_empty() && link.taken <= u64::from(CREDIT / 2);
+                let gone = reads && (link.dead || (link.fin_arrived && link.taken == 0));
+                let told = left || slot.ended[0] || self.starved.contains(&(s, Side::Client));
+                assert!(!queued || !gone || told, "the client of s{s} has left, and nobody listens to it");
                 continue;
             }
             let (relaying, failed) = (slot.session.is_relaying(), slot.first_error);

@@ -281,16 +281,14 @@ impl World {
     fn call(&mut self, s: usize) -> bool {
         let slot = &self.slots[s];
         let in_vain = slot.waits == NO_ROOM || (slot.attempts.is_empty() && slot.limits.waits_for_primary);
-        if !slot.queued || slot.over || (in_vain && !self.kernel.spurious(Odds(30))) {
+        // It may come late, when the session waits no more.
+        let odds = if slot.queued { Odds(30) } else { Odds(2) };
+        if slot.over || ((in_vain || !slot.queued) && !self.kernel.spurious(odds)) {
             return false;
-        }
-        let afresh = slot.limits.waits_for_primary && self.kernel.dice.one_in(2);
-        if afresh {
-            self.slots[s].picks = 0;
         }
         self.kernel.progress += 1;
         self.dispatch_all();
-        self.tell(s, Event::Called { afresh });
+        self.tell(s, Event::Called);
         true
     }
 

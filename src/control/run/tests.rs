@@ -3,11 +3,11 @@ use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
-use crate::config::model::{Config, Target};
+use crate::config::model::{Config, Ejection, Target};
 use crate::control::{Alarm, Stopper, first_table, stop_channel};
 use crate::health::State;
 use crate::snapshot::build::tests::{config, pool};
-use crate::stats::Stats;
+use crate::stats::{ConnectError, Stats};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
@@ -21,6 +21,7 @@ struct Running {
     wakes: Arc<AtomicUsize>,
     ready: Arc<AtomicBool>,
     stopper: Stopper,
+    alarm: Alarm,
     thread: JoinHandle<Result<(), Error>>,
 }
 
@@ -29,7 +30,7 @@ fn start(config: Config) -> Running {
     let cell = Arc::new(Cell::new(first_table(&config)));
     let (stats, wakes, ready) =
         (Arc::new(Stats::new(1)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let (stopper, stop) = stop_channel();
+    let ((stopper, stop), alarm) = (stop_channel(), Alarm::new());
     let (wakes_there, ready_there) = (wakes.clone(), ready.clone());
     let spec = Spec {
         config,
@@ -40,14 +41,14 @@ fn start(config: Config) -> Running {
         wake: Box::new(move || {
             wakes_there.fetch_add(1, SeqCst);
         }),
-        alarm: Alarm::new(),
+        alarm: alarm.clone(),
         admin: None,
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,
         connections_max: 0,
     };
     let thread = std::thread::spawn(move || run(spec));
-    Running { cell, stats, wakes, ready, stopper, thread }
+    Running { cell, stats, wakes, ready, stopper, alarm, thread }
 }
 
 impl Running {
@@ -147,5 +148,47 @@ fn the_grace_ends_in_a_reset_of_what_is_left() {
     control.set_running(1);
     control.stopper.ask();
     wait_until("stopping", || control.phase() == Phase::Stopping);
+    control.finish().unwrap();
+}
+
+/// Many first results come at about the same time, and each table costs every worker a look.
+#[test]
+fn changes_that_come_together_are_published_together() {
+    let dead: Vec<_> = (0..100).map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).collect();
+    let control = start(quick(&dead));
+    control.set_running(1);
+    wait_until("all are down", || control.states().iter().all(|state| *state == State::Down));
+    let tables = control.cell.generation() - 1;
+    assert!(tables <= 50, "{tables} tables for 100 changes");
+    control.stopper.ask();
+    control.finish().unwrap();
+}
+
+/// A worker counts and rings; ringway's own want of ports is no backend's fault.
+#[test]
+fn failed_connects_that_workers_count_eject_a_backend_until_it_is_over() {
+    let alive: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let mut config = quick(&alive.iter().map(|listener| listener.local_addr().unwrap()).collect::<Vec<_>>());
+    config.pools[0].check = None;
+    let duration = Duration::from_millis(200);
+    let rules = Ejection { failures: 3, window: Duration::from_secs(10), duration, percent_max: 50 };
+    config.pools[0].ejection = Some(rules);
+    let control = start(config);
+    control.set_running(1);
+    let fail = |backend: usize, error| {
+        control.stats.workers[0].backends.get(backend).connect_failed(error);
+        control.alarm.ring();
+    };
+    (0..9).for_each(|_| fail(1, ConnectError::Resource));
+    (0..3).for_each(|_| fail(0, ConnectError::Refused));
+    wait_until("ejected", || control.states() == [State::Ejected, State::Up]);
+    assert!(!control.cell.reader().pin().backend(BackendId(0)).unwrap().end_sessions);
+    let clock = Clock::new();
+    let begun = clock.now();
+    wait_until("it is over", || control.states() == [State::Up, State::Up]);
+    assert!(clock.now().since_ns(begun) >= 150_000_000, "not before its time");
+    let counted = control.stats.control.backends.get(0);
+    assert_eq!((counted.went_ejected.get(), counted.went_up.get()), (1, 1));
+    control.stopper.ask();
     control.finish().unwrap();
 }

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod backend;
 pub mod bytes;
+pub mod dns;
 pub mod mariadb;
 pub mod metrics;
 pub mod peer;
@@ -15,6 +16,7 @@ pub mod ringway;
 use std::time::{Duration, Instant};
 
 pub use backend::{Backend, Listener};
+pub use dns::{Dns, Says};
 pub use metrics::Metrics;
 pub use peer::{End, Peer};
 pub use ringway::Ringway;

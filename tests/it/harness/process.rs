@@ -124,6 +124,17 @@ impl Process {
         names.map(|name| name.trim().to_string()).collect()
     }
 
+    /// How often the thread of that name has gone to sleep so far.
+    pub fn sleeps(&self, thread: &str) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        let statuses = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok());
+        let field = |status: &str, name: &str| {
+            status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_string())).unwrap_or_default()
+        };
+        let mut named = statuses.filter(|status| field(status, "Name:") == thread);
+        field(&named.next().expect("a thread of that name"), "voluntary_ctxt_switches:").parse().unwrap()
+    }
+
     /// Sets the number of descriptors it may have, and returns the one before.
     pub fn limit_descriptors(&self, soft: u64) -> u64 {
         let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -21,6 +21,7 @@ pub struct Plan {
     check: String,
     backends: String,
     more: String,
+    environment: Vec<(String, String)>,
     descriptors: Option<u64>,
 }
 
@@ -46,6 +47,7 @@ impl Plan {
             check: "type = \"off\"\n".to_string(),
             backends: String::new(),
             more: String::new(),
+            environment: Vec::new(),
             descriptors: None,
         }
     }
@@ -77,8 +79,13 @@ impl Plan {
 
     /// TCP checks in place of none, every 50 ms.
     pub fn checked(self, rise: u32, fall: u32) -> Plan {
-        let mut check = "type = \"tcp\"\ninterval = \"50ms\"\nfast_interval = \"50ms\"\n".to_string();
-        let _ = write!(check, "down_interval = \"50ms\"\nrise = {rise}\nfall = {fall}\n");
+        self.checked_every("50ms").check(&format!("rise = {rise}\nfall = {fall}"))
+    }
+
+    /// TCP checks in place of none, at this interval whatever the state.
+    pub fn checked_every(self, interval: &str) -> Plan {
+        let each = ["interval", "fast_interval", "down_interval"].map(|key| format!("{key} = \"{interval}\"\n"));
+        let check = format!("type = \"tcp\"\n{}", each.concat());
         Plan { check, ..self }
     }
 
@@ -92,6 +99,12 @@ impl Plan {
         Plan { check: format!("{pace}{lines}\n"), ..self }
     }
 
+    /// Checks of that kind in place of none, every 50 ms.
+    pub fn checked_as(self, kind: &str) -> Plan {
+        let plan = self.checked_every("50ms");
+        Plan { check: plan.check.replace("\"tcp\"", &format!("{kind:?}")), ..plan }
+    }
+
     /// A line for `[pools.main.check]`.
     pub fn check(self, line: &str) -> Plan {
         Plan { check: self.check + line + "\n", ..self }
@@ -103,9 +116,20 @@ impl Plan {
         self
     }
 
+    /// Failed connects take no backend out.
+    pub fn never_ejecting(self) -> Plan {
+        self.more("[pools.main.ejection]\nfailures = 0")
+    }
+
     /// Further tables.
     pub fn more(self, toml: &str) -> Plan {
         Plan { more: self.more + toml + "\n", ..self }
+    }
+
+    /// A variable of its environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Plan {
+        self.environment.push((name.to_string(), value.to_string()));
+        self
     }
 
     /// The descriptors it may have, from its start.
@@ -130,7 +154,7 @@ impl Plan {
     pub fn command(&self, file: &std::path::Path) -> Command {
         std::fs::write(file, self.to_toml()).unwrap();
         let mut command = Ringway::command();
-        command.args(["run", "-c"]).arg(file);
+        command.args(["run", "-c"]).arg(file).envs(self.environment.iter().cloned());
         if let Some(limit) = self.descriptors {
             limit_descriptors(&mut command, limit);
         }
