@@ -57,9 +57,8 @@ fn an_application_that_says_it_is_sick_gets_no_clients() {
         application.set_sick(false);
         ringway.wait_up("main", name, true);
     }
-    let said = ringway.process().output();
-    assert!(said.contains("GET /health was answered 503 Service Unavailable; `status` takes 200-299"), "{said}");
-    let log = tcp.process.output();
+    ringway.wait_said("GET /health was answered 503 Service Unavailable; `status` takes 200-299");
+    let log = tcp.process.settled_output();
     assert!(log.contains("GET /health HTTP/1.1") && log.contains("ringway/"), "{log}");
     assert!(!log.to_lowercase().contains("error"), "{log}");
 }
@@ -80,5 +79,5 @@ fn a_question_and_the_answer_it_must_get() {
         .start();
     ringway.wait_up("main", "a", true);
     ringway.wait_up("other", "x", false);
-    assert!(ringway.process().output().contains("it had sent +PONG"), "{}", ringway.process().output());
+    ringway.wait_said("it had sent +PONG");
 }

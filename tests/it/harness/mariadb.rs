@@ -48,7 +48,8 @@ impl MariaDb {
         command.args(["--no-defaults", "--user=root", "--bind-address", ip, "--port=3306", "--datadir"]).arg(&data);
         command.arg("--socket").arg(folder.path().join("socket")).arg("--pid-file").arg(folder.path().join("pid"));
         command.args(["--innodb-buffer-pool-size=8M", "--innodb-flush-log-at-trx-commit=0"]).args(options);
-        let process = Process::start(&mut wrap(command));
+        // Each server empties the folder for temporary tables at its start.
+        let process = Process::start(wrap(command).env("TMPDIR", folder.path()));
         let server = MariaDb { process, ip: ip.to_string(), folder, _template: template };
         wait_until("MariaDB accepts", || server.try_sql("select 1").status.success());
         server
@@ -83,7 +84,9 @@ fn template(programs: &[String; 3]) -> Arc<tempfile::TempDir> {
     let folder = tempfile::tempdir().unwrap();
     let mut install = Command::new(&programs[1]);
     install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"]);
-    let ended = process::run(install.arg(format!("--datadir={}", folder.path().join("data").display())));
+    let ended = process::run(
+        install.env("TMPDIR", folder.path()).arg(format!("--datadir={}", folder.path().join("data").display())),
+    );
     assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
     let template = Arc::new(folder);
     *shared = Arc::downgrade(&template);

@@ -119,7 +119,9 @@ impl Cluster {
         command.arg("-D").arg(folder.join("data")).args(["-h", ip, "-p", "5432", "-k", ""]);
         command.args(["-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=60"]);
         let process = Process::start(&mut command);
-        let is_ready = || run(Command::new(bin.join("pg_isready")).args(["-h", ip, "-p", "5432"])).status.success();
+        let is_ready = || {
+            run(Command::new(bin.join("pg_isready")).args(["-h", ip, "-p", "5432", "-U", "postgres"])).status.success()
+        };
         wait_until("PostgreSQL accepts", is_ready);
         process
     }

@@ -42,6 +42,17 @@ impl Process {
         self.output.lock().unwrap().clone()
     }
 
+    /// Likewise, once it has written nothing for a while: lines come a little after what they speak of.
+    pub fn settled_output(&self) -> String {
+        let mut before = self.output();
+        wait_for(PATIENCE, || {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.output();
+            std::mem::replace(&mut before, now) == before
+        });
+        before
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

@@ -255,6 +255,13 @@ impl Ringway {
         self.wait_metrics("no session is open", |metrics| metrics.count("connections", &[]) == 0);
     }
 
+    /// Waits until its log says so; it may come a little after what it speaks of.
+    #[track_caller]
+    pub fn wait_said(&self, text: &str) {
+        let said = wait_for(PATIENCE, || self.process.output().contains(text));
+        assert!(said.is_some(), "it has not said {text:?}: {}", self.process.output());
+    }
+
     /// Waits until that backend takes sessions, or takes none.
     #[track_caller]
     pub fn wait_up(&self, pool: &str, backend: &str, up: bool) {
