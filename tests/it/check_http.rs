@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::harness::address::own_ip;
 use crate::harness::process::{self, Process};
 use crate::harness::redis::{Redis, programs};
-use crate::harness::{Ringway, wait_until};
+use crate::harness::{PATIENCE, Ringway, wait_until};
 
 /// A gunicorn whose health page is 503 while there is a file `sick`.
 struct Application {
@@ -40,6 +40,16 @@ impl Application {
     fn set_sick(&self, is_sick: bool) {
         let file = self.folder.path().join("sick");
         if is_sick { std::fs::write(file, "").unwrap() } else { std::fs::remove_file(file).unwrap() }
+    }
+}
+
+impl Drop for Application {
+    /// Killed, it would leave its worker behind.
+    fn drop(&mut self) {
+        if self.process.is_running() {
+            self.process.signal(libc::SIGTERM);
+            self.process.wait(PATIENCE);
+        }
     }
 }
 
