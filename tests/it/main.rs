@@ -13,6 +13,8 @@ mod addresses;
 mod backpressure;
 /// Which backend a client gets.
 mod balance;
+/// What checks cost.
+mod check_cost;
 /// Checks of HTTP servers, and of whatever answers something.
 mod check_http;
 /// Checks of a real MariaDB.
