@@ -13,6 +13,16 @@ mod addresses;
 mod backpressure;
 /// Which backend a client gets.
 mod balance;
+/// What checks cost.
+mod check_cost;
+/// Checks of HTTP servers, and of whatever answers something.
+mod check_http;
+/// Checks of a real MariaDB.
+mod check_mysql;
+/// Checks of a real PostgreSQL.
+mod check_postgresql;
+/// Checks of a real Redis.
+mod check_redis;
 /// The way to a backend, and to another one.
 mod connect;
 /// What `/metrics` says is what peers saw.

@@ -3,60 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::address::own_ip;
 use crate::harness::bytes::Key;
-use crate::harness::process::{self, Process};
-use crate::harness::{PATIENCE, Peer, Ringway, wait_until};
-
-const PORT: &str = "6379";
-
-/// A server of its own, without persistence.
-struct Redis {
-    process: Process,
-    ip: String,
-    folder: tempfile::TempDir,
-}
-
-impl Redis {
-    fn start(program: &str) -> Redis {
-        let (ip, folder) = (own_ip().to_string(), tempfile::tempdir().unwrap());
-        let process = Redis::launch(program, &ip, &folder);
-        Redis { process, ip, folder }
-    }
-
-    fn launch(program: &str, ip: &str, folder: &tempfile::TempDir) -> Process {
-        let mut command = Command::new(program);
-        command.args(["--bind", ip, "--port", PORT, "--save", "", "--appendonly", "no", "--dir"]).arg(folder.path());
-        let process = Process::start(&mut command);
-        let address = format!("{ip}:{PORT}");
-        wait_until("redis answers", || Peer::try_connect(&address).is_ok_and(|mut peer| is_alive(&mut peer)));
-        process
-    }
-
-    fn restart(&mut self, program: &str) {
-        self.process.kill();
-        self.process = Redis::launch(program, &self.ip, &self.folder);
-    }
-
-    fn address(&self) -> String {
-        format!("{}:{PORT}", self.ip)
-    }
-}
-
-fn is_alive(peer: &mut Peer) -> bool {
-    peer.write_all(b"PING\r\n").is_ok() && peer.read_some(16).is_ok_and(|answer| answer == b"+PONG\r\n")
-}
-
-/// The server and its tools.
-fn programs() -> Option<[String; 3]> {
-    let find =
-        |name, package| process::program(&[&format!("/usr/bin/{name}"), &format!("/usr/local/bin/{name}")], package);
-    Some([
-        find("redis-server", "redis-server")?,
-        find("redis-cli", "redis-tools")?,
-        find("redis-benchmark", "redis-tools")?,
-    ])
-}
+use crate::harness::process;
+use crate::harness::redis::{Redis, is_alive, programs};
+use crate::harness::{PATIENCE, Peer, Ringway};
 
 fn three(server: &str) -> (Vec<Redis>, Ringway) {
     let servers: Vec<Redis> = (0..3).map(|_| Redis::start(server)).collect();

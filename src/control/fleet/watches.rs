@@ -23,6 +23,8 @@ pub struct Key {
     pub kind: CheckKind,
     /// Of one check.
     pub timeout: Duration,
+    /// Whether the role of a Redis is wanted: a replica that has lost its primary is fit for who does not care.
+    wants_role: bool,
     /// Between checks: steady, while changing, while down.
     intervals: [Duration; 3],
 }
@@ -39,8 +41,9 @@ impl Key {
             }
             _ => address.clone(),
         };
+        let wants_role = matches!(check.kind, CheckKind::Redis { .. }) && check.role.is_some();
         let intervals = [check.interval, check.fast_interval, check.down_interval];
-        Key { target, kind: check.kind.clone(), timeout: check.timeout, intervals }
+        Key { target, kind: check.kind.clone(), timeout: check.timeout, wants_role, intervals }
     }
 
     /// Times between checks.

@@ -28,6 +28,7 @@ mod tests {
             // A greeting that the check does not read would turn a careless close into a reset.
             stream.write_all(b"220 hello\r\n").unwrap();
             std::thread::sleep(Duration::from_millis(50));
+            stream.write_all(b"still here\r\n").unwrap();
             stream.read(&mut [0; 16]).map_err(|error| error.kind())
         });
         let ask = ask(target, CheckKind::Tcp);

@@ -5,9 +5,12 @@ pub mod address;
 pub mod backend;
 pub mod bytes;
 pub mod dns;
+pub mod mariadb;
 pub mod metrics;
 pub mod peer;
+pub mod postgresql;
 pub mod process;
+pub mod redis;
 pub mod ringway;
 
 use std::time::{Duration, Instant};

@@ -95,6 +95,16 @@ impl Plan {
         Plan { check: plan.check.replace("\"tcp\"", &format!("{kind:?}")), ..plan }
     }
 
+    /// These lines for `[pools.main.check]`, every 50 ms.
+    pub fn checks(self, lines: &str) -> Plan {
+        self.checks_every("50ms", lines)
+    }
+
+    pub fn checks_every(self, pace: &str, lines: &str) -> Plan {
+        let pace = format!("interval = \"{pace}\"\nfast_interval = \"{pace}\"\ndown_interval = \"{pace}\"\n");
+        Plan { check: format!("{pace}{lines}\n"), ..self }
+    }
+
     /// A line for `[pools.main.check]`.
     pub fn check(self, line: &str) -> Plan {
         Plan { check: self.check + line + "\n", ..self }
@@ -243,6 +253,22 @@ impl Ringway {
     #[track_caller]
     pub fn wait_idle(&self) {
         self.wait_metrics("no session is open", |metrics| metrics.count("connections", &[]) == 0);
+    }
+
+    /// Waits until that backend takes sessions, or takes none.
+    #[track_caller]
+    pub fn wait_up(&self, pool: &str, backend: &str, up: bool) {
+        let labels = [("pool", pool), ("backend", backend)];
+        let is_so = |metrics: &Metrics| metrics.count("backend_up", &labels) == u64::from(up);
+        self.wait_metrics(&format!("{pool}/{backend} is {}", if up { "up" } else { "down" }), is_so);
+    }
+
+    /// Waits for so many more checks of that backend.
+    #[track_caller]
+    pub fn wait_checks(&self, backend: &str, more: u64) {
+        let count = |metrics: &Metrics| metrics.count("backend_checks_total", &[("backend", backend)]);
+        let before = count(&self.metrics());
+        self.wait_metrics(&format!("{more} more checks of {backend}"), |metrics| count(metrics) >= before + more);
     }
 
     /// Waits until it has no more descriptors than `base`.

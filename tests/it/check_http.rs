@@ -1,0 +1,84 @@
+//! Checks of a real HTTP application, and of servers that answer a question.
+
+use std::process::Command;
+
+use crate::harness::address::own_ip;
+use crate::harness::process::{self, Process};
+use crate::harness::redis::{Redis, programs};
+use crate::harness::{Ringway, wait_until};
+
+/// A gunicorn whose health page is 503 while there is a file `sick`.
+struct Application {
+    folder: tempfile::TempDir,
+    address: String,
+    process: Process,
+}
+
+impl Application {
+    /// `None` if tests that need programs are not wanted.
+    fn start(is_unix: bool) -> Option<Application> {
+        let program = process::program(&["/usr/bin/gunicorn", "/usr/local/bin/gunicorn"], "gunicorn")?;
+        let folder = tempfile::tempdir().unwrap();
+        let code = "import os\n\
+            def app(environ, start):\n    \
+                sick = os.path.exists('sick') or environ['PATH_INFO'] != '/health'\n    \
+                start('503 Service Unavailable' if sick else '200 OK', [('Content-Length', '3')])\n    \
+                return [b'abc']\n";
+        std::fs::write(folder.path().join("health.py"), code).unwrap();
+        let address = match is_unix {
+            true => format!("unix:{}", folder.path().join("socket").display()),
+            false => format!("{}:8000", own_ip()),
+        };
+        let mut command = Command::new(program);
+        command.args(["--workers", "1", "--bind", &address, "--access-logfile", "-", "health:app"]);
+        let process = Process::start(command.current_dir(folder.path()).env("PYTHONDONTWRITEBYTECODE", "1"));
+        let application = Application { folder, address, process };
+        wait_until("gunicorn listens", || application.process.output().contains("Booting worker"));
+        Some(application)
+    }
+
+    fn set_sick(&self, is_sick: bool) {
+        let file = self.folder.path().join("sick");
+        if is_sick { std::fs::write(file, "").unwrap() } else { std::fs::remove_file(file).unwrap() }
+    }
+}
+
+#[test]
+fn an_application_that_says_it_is_sick_gets_no_clients() {
+    let Some(tcp) = Application::start(false) else { return };
+    let Some(unix) = Application::start(true) else { return };
+    let ringway = Ringway::before([&*tcp.address, &*unix.address])
+        .checks("type = \"http\"\nstatus = [\"200-299\"]\ninitial = \"down\"\ntimeout = \"5s\"\nrise = 2\nfall = 2")
+        .start();
+    for (application, name) in [(&tcp, "a"), (&unix, "b")] {
+        ringway.wait_up("main", name, true);
+        application.set_sick(true);
+        ringway.wait_up("main", name, false);
+        application.set_sick(false);
+        ringway.wait_up("main", name, true);
+    }
+    let said = ringway.process().output();
+    assert!(said.contains("GET /health was answered 503 Service Unavailable; `status` takes 200-299"), "{said}");
+    let log = tcp.process.output();
+    assert!(log.contains("GET /health HTTP/1.1") && log.contains("ringway/"), "{log}");
+    assert!(!log.to_lowercase().contains("error"), "{log}");
+}
+
+#[test]
+fn a_question_and_the_answer_it_must_get() {
+    let Some([server, _, _]) = programs() else { return };
+    let redis = Redis::start(&server);
+    let other = format!(
+        "[pools.other]\n[pools.other.check]\ntype = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = '^\\+PANG'\n\
+         interval = \"50ms\"\n[[pools.other.backends]]\nname = \"x\"\naddress = \"{}\"",
+        redis.address()
+    );
+    let ringway = Ringway::before([&*redis.address()])
+        .checks("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = '^\\+PONG\\r\\n$'\ninitial = \"down\"")
+        .check("timeout = \"5s\"")
+        .more(&other)
+        .start();
+    ringway.wait_up("main", "a", true);
+    ringway.wait_up("other", "x", false);
+    assert!(ringway.process().output().contains("it had sent +PONG"), "{}", ringway.process().output());
+}
