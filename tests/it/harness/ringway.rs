@@ -95,6 +95,11 @@ impl Plan {
         Plan { check: plan.check.replace("\"tcp\"", &format!("{kind:?}")), ..plan }
     }
 
+    /// These lines for `[pools.main.check]`, at the default intervals.
+    pub fn check_only(self, lines: &str) -> Plan {
+        Plan { check: format!("{lines}\n"), ..self }
+    }
+
     /// These lines for `[pools.main.check]`, every 50 ms.
     pub fn checks(self, lines: &str) -> Plan {
         self.checks_every("50ms", lines)
