@@ -73,10 +73,7 @@ impl Resolver {
             Ok(system) => system,
             Err(error) => return Answer::failed(&format!("the resolver cannot be made: {error}")),
         };
-        if let Some(answer) = system.in_hosts(&name) {
-            return answer;
-        }
-        system.search(name).await
+        system.lookup(name).await
     }
 
     /// The system's configuration, read anew if a file has changed.
@@ -138,8 +135,11 @@ impl System {
         Some(Answer { v4: family(v4), v6: family(v6) })
     }
 
-    /// Asks for one name of the search list after the other.
-    async fn search(&self, name: Name) -> Answer {
+    /// Looks into the hosts file, and then asks for one name of the search list after the other.
+    async fn lookup(&self, name: Name) -> Answer {
+        if let Some(answer) = self.in_hosts(&name) {
+            return answer;
+        }
         let mut last = Answer::failed("there is no name to ask for");
         for candidate in self.candidates(name) {
             last = self.ask(candidate).await;

@@ -23,7 +23,7 @@ use crate::base::time::{Clock, Moment};
 use crate::health::State;
 use crate::stats::{ConnectError, Stats};
 
-/// First checks start this far apart, so that a thousand backends are not connected to in one burst.
+/// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
 const STAGGER: Duration = Duration::from_micros(100);
 /// Pause after a check that could not be made.
 const INCONCLUSIVE_PAUSE: Duration = Duration::from_secs(1);
@@ -69,8 +69,8 @@ impl Control {
         let hosts = self.fleet.borrow().hosts();
         if !hosts.is_empty() {
             let resolver = Resolver::new();
-            for host in hosts {
-                tokio::task::spawn_local(resolve_for_ever(self.clone(), resolver.clone(), host));
+            for (delay, host) in (0..).map(|place| STAGGER * place).zip(hosts) {
+                tokio::task::spawn_local(resolve_for_ever(self.clone(), resolver.clone(), host, delay));
             }
         }
     }
@@ -236,7 +236,8 @@ async fn hear_of_failures(control: Rc<Control>, alarm: Alarm) {
 }
 
 /// Looks a name up again and again.
-async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>) {
+async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration) {
+    sleep(delay).await;
     let (mut known, mut pace) = (Known::default(), Pace::new());
     let mut trouble: Option<String> = None;
     loop {

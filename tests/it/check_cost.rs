@@ -13,7 +13,7 @@ const MEASURED: Duration = Duration::from_secs(10);
 
 /// At the default interval of 2 s; the checks spread by themselves.
 #[test]
-#[ignore = "measures for 10 s, alone: cargo test --test it -- --ignored --nocapture a_thousand"]
+#[ignore = "a measurement, for a machine at rest: cargo test --test it -- --ignored --nocapture a_thousand"]
 fn a_thousand_backends_cost_less_than_a_tenth_of_a_core() {
     let ip = own_ip();
     let listeners: Vec<TcpListener> = (0..BACKENDS).map(|_| TcpListener::bind((ip, 0)).unwrap()).collect();

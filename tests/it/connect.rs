@@ -40,7 +40,8 @@ fn a_refused_client_is_reset_at_once() {
 #[test]
 fn with_all_backends_refusing_a_client_is_reset_at_once() {
     let backends = [refusing(), refusing(), refusing(), refusing()];
-    let ringway = Ringway::before(backends.iter().map(String::as_str)).pool("connect_attempts = 3").start();
+    let plan = Ringway::before(backends.iter().map(String::as_str)).pool("connect_attempts = 3");
+    let ringway = plan.never_ejecting().start();
     let took = refusal_time(&ringway, 21);
     assert!(took < 10 * MS, "{took:?}");
     ringway.expect_code("SC", 21);

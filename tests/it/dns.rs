@@ -127,8 +127,9 @@ fn without_dns_it_starts_refuses_at_once_and_serves_when_dns_is_there() {
     assert_eq!(states(&ringway), [("db".into(), "up")]);
 }
 
+/// As every program knows it, whatever DNS says.
 #[test]
-fn the_hosts_file_counts_before_dns() {
+fn localhost_is_this_host() {
     let a = Backend::named_at("127.0.0.1:0", "a");
     let dns = Dns::new(Says::NxDomain);
     let port = a.address().parse::<SocketAddr>().unwrap().port();

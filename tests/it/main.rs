@@ -33,6 +33,8 @@ mod dns;
 mod drain;
 /// What failed connects do to a backend.
 mod eject;
+/// A real PostgreSQL primary dies or is replaced.
+mod failover;
 /// The end of one direction, and the other one going on.
 mod half_close;
 /// Checks, and what follows from them.

@@ -80,7 +80,7 @@ fn a_backup_comes_within_a_session_when_every_other_failed_to_connect() {
     let backup = Backend::named("backup");
     let plan =
         Ringway::before([refusing().as_str(), refusing().as_str()]).backend("z", backup.address(), "backup = true");
-    let ringway = plan.pool("connect_attempts = 3").start();
+    let ringway = plan.pool("connect_attempts = 3").never_ejecting().start();
     assert_eq!(names(&ringway, 10), ["backup"; 10]);
     assert_eq!(ringway.metrics().count("pool_retries_total", &[]), 20);
 }

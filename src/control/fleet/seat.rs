@@ -43,7 +43,7 @@ pub struct Seat {
     pub settings: Settings,
     /// Who checks it, if anybody does.
     pub watch: Option<WatchId>,
-    /// What its pool makes of the checks; `Some` exactly if `watch` is.
+    /// What its pool makes of the checks; `Some` exactly if `watch` is, so never of one that is retired.
     pub subscriber: Option<Subscriber>,
     /// Why the last check failed, or counted as failed.
     failure: Option<Arc<str>>,
@@ -178,7 +178,7 @@ impl Seat {
 
     /// What it says of itself to the guard of its pool.
     pub fn claim(&self) -> Claim {
-        let Some(subscriber) = self.subscriber.as_ref().filter(|_| self.retired.is_none()) else { return Claim::None };
+        let Some(subscriber) = &self.subscriber else { return Claim::None };
         match (subscriber.facts(), subscriber.verdict()) {
             (Some(facts), Verdict::Fit) if facts.role == Some(Role::Primary) => Claim::Primary(facts.term),
             (Some(facts), Verdict::Failing) if facts.role == Some(Role::Primary) => Claim::Unreachable(facts.term),

@@ -135,6 +135,9 @@ fn what_is_asked_is_what_any_subscriber_wants_and_the_pause_the_least() {
     rig.fail("a");
     rig.fail("a");
     assert_eq!((rig.state("b"), pause(&rig)), (State::Down, 900 * MS), "both are down");
+    let mut pools = vec![pool("p", &["a"]), pool("q", &["b"])];
+    check_of(&mut pools[0]).lag_max = Duration::from_secs(1);
+    assert_eq!(asks(&self::rig(pools)), (true, true), "whoever of them wants it");
 }
 
 #[test]
@@ -249,6 +252,8 @@ fn a_backend_that_comes_back_starts_slowly_and_one_that_is_new_does_not() {
     assert_eq!(rig.seat("b").ramp_from, Some(rig.now), "it was seen to fail");
     (0..3).for_each(|_| rig.fail("b"));
     assert_eq!(rig.seat("b").ramp_from, None, "only what is up");
+    (0..2).for_each(|_| rig.succeed("b"));
+    assert_eq!(rig.seat("b").ramp_from, Some(rig.now), "anew");
 }
 
 #[test]

@@ -111,11 +111,10 @@ fn the_hosts_file_answers_without_dns() {
     let mut hosts = Hosts::default();
     hosts.read_hosts_conf("10.0.0.7 db other\nfd00::7 db\n10.0.0.8 db".as_bytes()).unwrap();
     let system = System::of(only(closed), ResolverOpts::default(), hosts).unwrap();
-    let answer = system.in_hosts(&Name::from_ascii("db").unwrap()).unwrap();
-    assert_eq!(answer, Answer { v4: found(&["10.0.0.7", "10.0.0.8"], 86400), v6: found(&["fd00::7"], 86400) });
-    let other = system.in_hosts(&Name::from_ascii("other.").unwrap()).unwrap();
-    assert_eq!(other.v6, Family::Absent);
-    assert!(system.in_hosts(&Name::from_ascii("nobody").unwrap()).is_none());
+    let lookup = |host| run(system.lookup(Name::from_ascii(host).unwrap()));
+    assert_eq!(lookup("db"), Answer { v4: found(&["10.0.0.7", "10.0.0.8"], 86400), v6: found(&["fd00::7"], 86400) });
+    assert_eq!(lookup("other."), Answer { v4: found(&["10.0.0.7"], 86400), v6: Family::Absent });
+    assert!(matches!(lookup("nobody").v4, Family::Failed(_)), "here DNS is asked");
 }
 
 /// A system with two search domains, and what it asks for until something is found.
@@ -125,7 +124,7 @@ fn searching(server: SocketAddr, host: &str) -> (Vec<String>, Answer) {
     ["one.test", "two.test"].into_iter().for_each(|domain| config.add_search(name(domain)));
     let system = System::of(config, ResolverOpts::default(), Hosts::default()).unwrap();
     let candidates = system.candidates(name(host));
-    let answer = run(system.search(name(host)));
+    let answer = run(system.lookup(name(host)));
     (candidates.iter().map(Name::to_string).collect(), answer)
 }
 

@@ -89,6 +89,17 @@ impl Plan {
         Plan { check, ..self }
     }
 
+    /// Checks of that kind in place of none, every 50 ms.
+    pub fn checked_as(self, kind: &str) -> Plan {
+        let plan = self.checked_every("50ms");
+        Plan { check: plan.check.replace("\"tcp\"", &format!("{kind:?}")), ..plan }
+    }
+
+    /// These lines for `[pools.main.check]`, at the default intervals.
+    pub fn check_only(self, lines: &str) -> Plan {
+        Plan { check: format!("{lines}\n"), ..self }
+    }
+
     /// These lines for `[pools.main.check]`, every 50 ms.
     pub fn checks(self, lines: &str) -> Plan {
         self.checks_every("50ms", lines)
@@ -97,12 +108,6 @@ impl Plan {
     pub fn checks_every(self, pace: &str, lines: &str) -> Plan {
         let pace = format!("interval = \"{pace}\"\nfast_interval = \"{pace}\"\ndown_interval = \"{pace}\"\n");
         Plan { check: format!("{pace}{lines}\n"), ..self }
-    }
-
-    /// Checks of that kind in place of none, every 50 ms.
-    pub fn checked_as(self, kind: &str) -> Plan {
-        let plan = self.checked_every("50ms");
-        Plan { check: plan.check.replace("\"tcp\"", &format!("{kind:?}")), ..plan }
     }
 
     /// A line for `[pools.main.check]`.

@@ -88,7 +88,9 @@ fn what_is_down_or_disabled_is_not_ejected_and_forgets() {
     let mut pools = ejecting(&["a", "b", "c"]);
     pools[0].backends[2].disabled = true;
     let mut rig = rig(pools);
-    rig.fail("a");
+    rig.succeed("a");
+    rig.failed(&[("a", 2)]);
+    (0..3).for_each(|_| rig.fail("a"));
     rig.failed(&[("a", 3), ("c", 3)]);
     assert_eq!(rig.states(), [State::Down, State::Up, State::Maintenance]);
     (0..2).for_each(|_| rig.succeed("a"));
@@ -105,11 +107,16 @@ fn what_is_down_or_disabled_is_not_ejected_and_forgets() {
 #[test]
 fn what_comes_back_from_an_ejection_starts_slowly() {
     let mut pools = ejecting(&["a", "b"]);
-    (pools[0].slow_start, pools[0].check) = (Duration::from_secs(5), None);
+    pools[0].slow_start = Duration::from_secs(5);
     let mut rig = rig(pools);
+    rig.succeed("a");
     rig.failed(&[("a", 3)]);
     rig.pass(20 * S);
     assert_eq!((rig.state("a"), rig.seat("a").ramp_from), (State::Up, Some(rig.now)));
+    rig.failed(&[("a", 6)]);
+    assert_eq!((rig.state("a"), rig.seat("a").ramp_from), (State::Ejected, None), "only what is up");
+    (0..3).for_each(|_| rig.fail("a"));
+    assert_eq!((rig.state("a"), rig.seat("a").ramp_from), (State::Down, None));
 }
 
 #[derive(Clone, Debug)]

@@ -1,0 +1,156 @@
+//! A primary dies or is replaced while clients write: for who connects, a fail-over is a pause and no error.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::harness::postgresql::{Cluster, folder};
+use crate::harness::{Ringway, wait_until};
+
+const WRITERS: usize = 4;
+
+/// What became of one session: when it began, when it ended, and why it failed.
+struct Attempt {
+    begun: Instant,
+    ended: Instant,
+    error: Option<String>,
+}
+
+/// Writers that connect, insert a row and close, again and again.
+struct Writers {
+    attempts: Mutex<Vec<Attempt>>,
+    stop: AtomicBool,
+}
+
+impl Writers {
+    fn successes(&self) -> usize {
+        self.attempts.lock().unwrap().iter().filter(|attempt| attempt.error.is_none()).count()
+    }
+
+    fn write(&self, address: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        while !self.stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let error = runtime.block_on(insert(address)).err().map(|error| error.to_string());
+            self.attempts.lock().unwrap().push(Attempt { begun, ended: Instant::now(), error });
+        }
+    }
+}
+
+async fn insert(address: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let mut config = tokio_postgres::Config::new();
+    let (client, connection) = config.user("postgres").connect_raw(stream, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    client.execute("insert into written (at) values (now())", &[]).await?;
+    drop(client);
+    connection.await??;
+    Ok(())
+}
+
+/// Lets writers write through it, does something to its backends, and lets them write on until the new primary has
+/// taken as many rows again; what became of all sessions, and when it was done.
+fn while_writing(ringway: &Ringway, replace: impl FnOnce() -> Instant) -> (Vec<Attempt>, Instant) {
+    let writers = Writers { attempts: Mutex::default(), stop: AtomicBool::new(false) };
+    let replaced = std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| writers.write(ringway.address()));
+        }
+        wait_until("they write", || writers.successes() >= 100);
+        let replaced = replace();
+        let so_far = writers.successes();
+        wait_until("they write again", || writers.successes() >= so_far + 100);
+        writers.stop.store(true, Ordering::Relaxed);
+        replaced
+    });
+    (writers.attempts.into_inner().unwrap(), replaced)
+}
+
+/// Checks at their default intervals.
+fn ringway_before(primary: &Cluster, replica: &Cluster) -> Ringway {
+    Ringway::plan()
+        .backend("p", &primary.address(), "")
+        .backend("r", &replica.address(), "")
+        .pool("balance = \"failover\"\nqueue_timeout = \"60s\"")
+        .check_only("type = \"postgresql\"\nuser = \"postgres\"\nrole = \"primary\"")
+        .start()
+}
+
+/// Prints what a person wants to know, and returns the errors of those who began to connect after that moment.
+fn report(what: &str, attempts: &[Attempt], replaced: Instant) -> Vec<String> {
+    let good = |attempt: &&Attempt| attempt.error.is_none();
+    let before = attempts.iter().filter(good).map(|attempt| attempt.ended).filter(|ended| *ended < replaced).max();
+    let after = attempts.iter().filter(good).map(|attempt| attempt.ended).filter(|ended| *ended >= replaced).min();
+    let failed: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.error.is_some()).collect();
+    let late: Vec<String> = failed.iter().filter(|a| a.begun >= replaced).filter_map(|a| a.error.clone()).collect();
+    let (before, after) = (before.unwrap(), after.unwrap());
+    eprintln!(
+        "{what}: {} rows; the last one {:?} before, the next one {:?} after; {} sessions broke, {} of them begun after",
+        attempts.len() - failed.len(),
+        replaced - before,
+        after - replaced,
+        failed.len(),
+        late.len()
+    );
+    late
+}
+
+fn servers() -> Option<(Cluster, Cluster)> {
+    let primary = Cluster::start(&folder()?);
+    primary.sql("create table written (id bigserial primary key, at timestamptz)");
+    let replica = primary.replica();
+    Some((primary, replica))
+}
+
+#[test]
+fn a_primary_that_dies_is_a_pause_for_who_connects_meanwhile() {
+    let Some((mut primary, replica)) = servers() else { return };
+    let ringway = ringway_before(&primary, &replica);
+    ringway.wait_up("main", "p", true);
+    let mut died = None;
+    let (attempts, replaced) = while_writing(&ringway, || {
+        primary.kill();
+        died = Some(Instant::now());
+        // Nobody is the primary for a while, and somebody waits for one.
+        ringway.wait_metrics("they wait", |metrics| metrics.count("pool_queue_length", &[]) == WRITERS as u64);
+        std::thread::sleep(Duration::from_millis(500));
+        replica.promote();
+        Instant::now()
+    });
+    report("a crash, and half a second later a promotion", &attempts, replaced);
+    // A server that is going down may still answer, with an error of its own; from then on nobody may see one.
+    let late = attempts.iter().filter(|attempt| attempt.begun > died.unwrap()).filter_map(|a| a.error.as_ref());
+    let late: Vec<_> = late.collect();
+    assert!(late.is_empty(), "they came when it was dead, and did not wait: {late:?}");
+    assert_eq!(ringway.metrics().ended("SC"), 0);
+    ringway.wait_up("main", "p", false);
+    ringway.wait_up("main", "r", true);
+}
+
+#[test]
+fn a_primary_that_was_replaced_and_lives_on_takes_no_more_writes() {
+    let Some((primary, replica)) = servers() else { return };
+    let ringway = ringway_before(&primary, &replica);
+    ringway.wait_up("main", "p", true);
+    let (attempts, replaced) = while_writing(&ringway, || {
+        replica.promote();
+        let promoted = Instant::now();
+        ringway.wait_up("main", "r", true);
+        // Whoever wrote to it then is gone, and nobody comes any more.
+        ringway.wait_metrics("nobody is left on it", |metrics| {
+            metrics.count("backend_connections", &[("backend", "p")]) == 0
+        });
+        let rows = primary.sql("select count(*) from written");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(primary.sql("select count(*) from written"), rows, "two writers");
+        promoted
+    });
+    report("a promotion beside a primary that lives", &attempts, replaced);
+    let broken = attempts.iter().filter(|attempt| attempt.error.is_some()).count();
+    assert!(broken <= WRITERS, "only those that were writing at that moment");
+    let reset = ringway.metrics().ended("DD") as usize;
+    // Some had their row, and were only saying goodbye.
+    assert!((broken..=2 * WRITERS).contains(&reset), "{broken} broken, {reset} reset");
+    ringway.wait_up("main", "p", false);
+    assert!(ringway.process().output().contains("primary"), "the log names the two");
+}
