@@ -62,9 +62,13 @@ impl Subscriber {
         success
     }
 
-    /// Whether it is behind further than it may be, or does not know. A primary is behind nobody.
+    /// Whether it is behind further than it may be, does not know, or has nobody to be behind of. A primary is behind
+    /// nobody.
     fn lags(&self, facts: Facts) -> bool {
         let Wants { role, lag_max_ns, .. } = self.wants;
+        if facts.is_cut_off && role == Some(Role::Replica) {
+            return true;
+        }
         if lag_max_ns == 0 || facts.role == Some(Role::Primary) || (role.is_some() && facts.role != role) {
             return false;
         }
@@ -119,7 +123,7 @@ mod tests {
     const WANTS: Wants = Wants { role: None, lag_max_ns: 0, rise: 2, fall: 3, initial_up: true };
 
     fn facts(role: Option<Role>, lag_ns: Option<u64>) -> Option<Facts> {
-        Some(Facts { role, term: 0, lag_ns })
+        Some(Facts { role, lag_ns, ..Facts::default() })
     }
 
     /// Whether it is fit after `results`, by the words of the contract.
@@ -205,5 +209,23 @@ mod tests {
         assert_eq!(subscriber.trend(true), Trend::Up);
         subscriber.on(None);
         assert_eq!(subscriber.trend(true), Trend::Changing);
+    }
+
+    #[test]
+    fn a_replica_that_is_cut_off_is_none_to_read_from_and_certainly_no_primary() {
+        let cut_off = Some(Facts { role: Some(Role::Replica), is_cut_off: true, ..Facts::default() });
+        let wanting = |role| Subscriber::new(Wants { role, initial_up: false, ..WANTS });
+        let mut reader = wanting(Some(Role::Replica));
+        reader.on(facts(Some(Role::Replica), None));
+        for expected in [Verdict::Fit, Verdict::Fit, Verdict::Failing] {
+            assert!(!reader.on(cut_off));
+            assert_eq!(reader.verdict(), expected, "a failure among others");
+        }
+        let mut writer = wanting(Some(Role::Primary));
+        writer.on(facts(Some(Role::Primary), None));
+        writer.on(cut_off);
+        assert_eq!(writer.verdict(), Verdict::WrongRole(Role::Replica), "at once");
+        let mut anybody = wanting(None);
+        assert!(anybody.on(cut_off));
     }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::postgresql::{Cluster, folder};
-use crate::harness::{Ringway, wait_until};
+use crate::harness::redis::{Redis, programs};
+use crate::harness::{End, Ringway, process, wait_until};
 
 const WRITERS: usize = 4;
 
@@ -153,4 +154,45 @@ fn a_primary_that_was_replaced_and_lives_on_takes_no_more_writes() {
     assert!((broken..=2 * WRITERS).contains(&reset), "{broken} broken, {reset} reset");
     ringway.wait_up("main", "p", false);
     assert!(ringway.process().output().contains("primary"), "the log names the two");
+}
+
+/// A role is certain: neither rise nor fall is waited for.
+#[test]
+fn a_redis_that_is_demoted_loses_its_sessions_at_once_and_the_new_primary_gets_who_waits() {
+    let Some([server, cli, _]) = programs() else { return };
+    let old = Redis::start(&server);
+    let ip_of = |redis: &Redis| redis.address().split(':').next().unwrap().to_string();
+    let new = Redis::configured(&server, &["--replicaof", &ip_of(&old), "6379", "--repl-diskless-sync-delay", "0"]);
+    let replicate = |redis: &Redis, from: &[&str]| {
+        let mut command = std::process::Command::new(&cli);
+        command.args(["-h", &ip_of(redis), "REPLICAOF"]).args(from);
+        assert_eq!(process::run(&mut command).stdout.trim(), "OK");
+    };
+    let ringway = Ringway::plan()
+        .backend("old", &old.address(), "")
+        .backend("new", &new.address(), "")
+        .pool("queue_timeout = \"60s\"\non_backend_down = \"keep\"")
+        .checks("type = \"redis\"\nrole = \"primary\"\nrise = 1000\nfall = 1000\ntimeout = \"5s\"")
+        .start();
+    ringway.wait_up("main", "old", true);
+    let mut client = ringway.connect();
+    client.send(b"SET a 1\r\n");
+    client.expect(b"+OK\r\n");
+    // Two primaries, and nothing tells which one is right: the one in use stays.
+    replicate(&new, &["NO", "ONE"]);
+    ringway.wait_checks("new", 4);
+    let up = |name| ringway.metrics().count("backend_up", &[("backend", name)]);
+    assert_eq!((up("old"), up("new")), (1, 0));
+    client.send(b"SET b 2\r\n");
+    client.expect(b"+OK\r\n");
+    replicate(&old, &[&ip_of(&new), "6379"]);
+    assert_eq!(client.end(), End::Reset);
+    let mut next = ringway.connect();
+    next.send(b"SET c 3\r\n");
+    next.expect(b"+OK\r\n");
+    assert_eq!((up("old"), up("new")), (0, 1));
+    drop(next);
+    ringway.wait_idle();
+    let metrics = ringway.metrics();
+    assert_eq!((metrics.ended("--"), metrics.ended("DD"), metrics.codes().len()), (1, 1, 2));
 }

@@ -12,10 +12,10 @@ use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Check, Ejection, Pool, Role};
-use crate::health::State;
 use crate::health::ejection::{Ejector, Rules};
 use crate::health::primary::{Claim, Guard};
 use crate::health::subscriber::{Subscriber, Verdict, Wants};
+use crate::health::{Facts, State};
 
 /// Changes of state that are remembered.
 const HISTORY_MAX: usize = 16;
@@ -164,7 +164,7 @@ impl Seat {
             Finding::Success(facts) => {
                 let success = subscriber.on(Some(*facts));
                 if !success {
-                    self.failure = Some(lag_failure(facts.lag_ns, subscriber.wants().lag_max_ns));
+                    self.failure = Some(lag_failure(facts, subscriber.wants().lag_max_ns));
                 }
                 success
             }
@@ -290,9 +290,10 @@ fn rules(ejection: Ejection) -> Rules {
     Rules { failures: ejection.failures, window_ns: ns(ejection.window), duration_ns: ns(ejection.duration) }
 }
 
-fn lag_failure(lag_ns: Option<u64>, most_ns: u64) -> Arc<str> {
+fn lag_failure(facts: &Facts, most_ns: u64) -> Arc<str> {
     let most_ms = most_ns / 1_000_000;
-    Arc::from(match lag_ns {
+    Arc::from(match facts.lag_ns {
+        _ if facts.is_cut_off => "is a replica whose link to its primary is not up".to_string(),
         Some(lag_ns) => format!("lags {} ms behind, and may no more than {most_ms} ms", lag_ns / 1_000_000),
         None => format!("does not know how far it lags behind, and may no more than {most_ms} ms"),
     })

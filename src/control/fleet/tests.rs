@@ -128,7 +128,10 @@ fn what_is_asked_is_what_any_subscriber_wants_and_the_pause_the_least() {
     rig = self::rig(pools);
     assert_eq!(asks(&rig), (true, true));
     assert_eq!(pause(&rig), 0, "the first check is due");
-    rig.check("a", &Finding::Success(Facts { role: Some(Role::Replica), term: 0, lag_ns: Some(0) }));
+    rig.check(
+        "a",
+        &Finding::Success(Facts { role: Some(Role::Replica), term: 0, lag_ns: Some(0), ..Facts::default() }),
+    );
     assert_eq!(pause(&rig), 1800 * MS);
     rig.fail("a");
     assert_eq!((rig.state("a"), rig.state("b"), pause(&rig)), (State::Down, State::Up, 450 * MS));

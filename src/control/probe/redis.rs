@@ -31,7 +31,8 @@ pub(super) async fn check(
     }
     let mut facts = Facts::default();
     if wanted.role || wanted.lag {
-        facts.role = Some(session.role().await?);
+        let (role, is_cut_off) = session.role().await?;
+        facts = Facts { role: Some(role), is_cut_off, ..facts };
     }
     if wanted.lag && facts.role == Some(Role::Replica) {
         facts.lag_ns = session.lag_ns().await?;
@@ -59,8 +60,8 @@ impl Session<'_> {
         }
     }
 
-    /// A replica counts as one only while it hears its primary.
-    async fn role(&mut self) -> Result<Role, Failure> {
+    /// The role, and whether a replica does not hear its primary.
+    async fn role(&mut self) -> Result<(Role, bool), Failure> {
         let answer = self.ask("ROLE", &[]).await?;
         let Value::Array(items) = &answer else { return Err(unexpected("ROLE", &answer)) };
         let text = |at: usize| items.get(at).and_then(|item| String::from_redis_value_ref(item).ok());
@@ -68,15 +69,16 @@ impl Session<'_> {
         match (role.as_str(), text(3).as_deref()) {
             ("master", _) => {
                 self.transcript.note("it is the primary");
-                Ok(Role::Primary)
+                Ok((Role::Primary, false))
             }
             ("slave", Some("connected")) => {
                 self.transcript.note("it is a replica, connected to its primary");
-                Ok(Role::Replica)
+                Ok((Role::Replica, false))
             }
             ("slave", link) => {
                 let link = printable(link.unwrap_or("unknown").as_bytes());
-                Err(Failure::Answer(format!("it is a replica whose link to its primary is not up (\"{link}\")")))
+                self.transcript.note(format!("it is a replica, and its link to its primary is not up (\"{link}\")"));
+                Ok((Role::Replica, true))
             }
             _ => Err(Failure::Answer(format!(
                 "it is neither primary nor replica but \"{}\"",

@@ -140,7 +140,7 @@ fn sessions_of_a_retired_primary_end_when_there_is_another() {
     check_of(&mut pools[0]).role = Some(Role::Primary);
     let mut rig = rig(pools);
     rig.resolve(&[7]);
-    let primary = Finding::Success(Facts { role: Some(Role::Primary), term: 1, lag_ns: None });
+    let primary = Finding::Success(Facts { role: Some(Role::Primary), term: 1, lag_ns: None, ..Facts::default() });
     rig.check("db", &primary);
     rig.resolve(&[8]);
     assert!(!rig.fleet.seats().iter().any(|seat| seat.retired.is_some() && seat.standing.end_sessions));

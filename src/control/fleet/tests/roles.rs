@@ -10,7 +10,7 @@ fn writers(names: &[&str]) -> Vec<Pool> {
 }
 
 fn facts(role: Role, term: u64) -> Finding {
-    Finding::Success(Facts { role: Some(role), term, lag_ns: None })
+    Finding::Success(Facts { role: Some(role), term, lag_ns: None, ..Facts::default() })
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn too_much_lag_is_a_failed_check_and_says_how_much() {
     let check = check_of(&mut pools[0]);
     (check.role, check.lag_max, check.fall) = (Some(Role::Replica), Duration::from_secs(5), 2);
     let mut rig = rig(pools);
-    let lags = |lag_ns| Finding::Success(Facts { role: Some(Role::Replica), term: 0, lag_ns });
+    let lags = |lag_ns| Finding::Success(Facts { role: Some(Role::Replica), term: 0, lag_ns, ..Facts::default() });
     rig.check("a", &lags(Some(S)));
     rig.check("a", &lags(Some(6 * S)));
     assert_eq!(rig.state("a"), State::Up, "fall is 2");

@@ -81,15 +81,22 @@ fn the_role_is_asked_only_where_it_counts() {
 }
 
 #[test]
-fn a_replica_that_does_not_hear_its_primary_is_a_failure() {
-    for link in ["$7\r\nconnect\r\n", "$10\r\nconnecting\r\n", "$4\r\nsync\r\n"] {
+fn a_replica_that_does_not_hear_its_primary_is_cut_off() {
+    for (link, is_cut_off) in [
+        ("$7\r\nconnect\r\n", true),
+        ("$10\r\nconnecting\r\n", true),
+        ("$4\r\nsync\r\n", true),
+        ("$9\r\nconnected\r\n", false),
+    ] {
         let answer = REPLICA.replace("$9\r\nconnected\r\n", link).leak();
         let turns: &'static [(&str, &str)] = vec![("PING", "+PONG\r\n"), ("ROLE", &*answer)].leak();
-        assert!(
-            failure(&check(None, (true, false), turns)).contains("whose link to its primary is not up"),
-            "{link:?}"
-        );
+        let facts = facts(&check(None, (true, false), turns));
+        assert_eq!((facts.role, facts.is_cut_off), (Some(Role::Replica), is_cut_off), "{link:?}");
     }
+}
+
+#[test]
+fn a_sentinel_is_neither_primary_nor_replica() {
     let sentinel: &[_] = &[("PING", "+PONG\r\n"), ("ROLE", "*2\r\n$8\r\nsentinel\r\n*0\r\n")];
     assert!(failure(&check(None, (true, false), sentinel)).contains("neither primary nor replica"));
 }
