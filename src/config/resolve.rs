@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::check::check;
 use super::error::{Places, Problem};
+use super::keys::Section;
 use super::model::*;
 use super::raw::{self, Raw, Table};
 use super::value::{self, At, Value};
@@ -246,6 +247,30 @@ impl Check<'_, '_> {
             }
             self.backend_names(pool);
             self.primary(pool);
+            self.balance(pool);
+        }
+    }
+
+    /// What belongs to one policy means nothing to the others.
+    fn balance(&mut self, pool: &raw::Pool) {
+        let balance = word(&pool.table, "balance");
+        let mut needs = |key: &'static str, what: &str, hint: &str| {
+            let problem = Problem::Needs { key, what: what.to_string(), hint: hint.to_string() };
+            self.faults.push((pool.table.span_of(key), problem));
+        };
+        for key in ["hash_key", "hash_balance_factor"] {
+            if balance != "consistent_hash" && !pool.table.is_default(Section::Pool, key) {
+                needs(key, "balance = \"consistent_hash\"", "leave it out, or change `balance`");
+            }
+        }
+        if balance == "failover" && !pool.table.is_default(Section::Pool, "slow_start") {
+            needs("slow_start", "a policy that shares", "failover sends everybody to one backend; leave it out");
+        }
+        let factor: u32 = number(&pool.table, "hash_balance_factor");
+        if (1..=100).contains(&factor) {
+            let hint = "every backend must be allowed more than its share; write 101 or more, as in 125".to_string();
+            let problem = Problem::BadValue { key: "hash_balance_factor".to_string(), found: factor.to_string(), hint };
+            self.faults.push((pool.table.span_of("hash_balance_factor"), problem));
         }
     }
 

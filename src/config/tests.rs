@@ -247,6 +247,25 @@ fn what_is_no_primary_is_never_used_for_one() {
 }
 
 #[test]
+fn what_belongs_to_one_policy_is_refused_for_the_others() {
+    let found = |lines: &str| errors(&with(lines));
+    for line in ["hash_key = \"source_ip_port\"", "hash_balance_factor = 125"] {
+        for balance in ["round_robin", "least_conn", "random", "failover"] {
+            let found = found(&format!("{line}\nbalance = \"{balance}\""));
+            assert!(found.len() == 1 && found[0].contains("needs balance = \"consistent_hash\""), "{found:?}");
+        }
+        assert!(read(&with(&format!("{line}\nbalance = \"consistent_hash\""))).is_ok());
+    }
+    assert!(
+        found("balance = \"failover\"\nslow_start = \"5s\"")[0].contains("`slow_start` needs a policy that shares")
+    );
+    for (factor, fits) in [(0, true), (1, false), (100, false), (101, true), (100_000, true), (100_001, false)] {
+        let text = with(&format!("balance = \"consistent_hash\"\nhash_balance_factor = {factor}"));
+        assert_eq!(read(&text).is_ok(), fits, "{factor}");
+    }
+}
+
+#[test]
 fn a_host_name_is_a_target_to_be_looked_up() {
     let target = |host: &str| {
         let config = read(&with("").replace("10.0.0.1:1", host));
@@ -401,6 +420,8 @@ proptest! {
 
     #[test]
     fn a_value_is_taken_exactly_if_it_lies_in_the_range((key, value, fits) in any_number_or_time()) {
+        // It depends on another key, and has a gap in its range: `what_belongs_to_one_policy_…`.
+        prop_assume!(key.name != "hash_balance_factor");
         let result = read(&with_key(key, &value));
         prop_assert_eq!(result.is_ok(), fits, "{} = {}: {:?}", key.name, value, result.err());
     }

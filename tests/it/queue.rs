@@ -56,7 +56,7 @@ fn a_limit_holds_over_all_workers_whatever_the_policy() {
         let ringway = Ringway::plan()
             .backend("a", a.address(), "connections_max = 3")
             .backend("b", b.address(), "connections_max = 2\nweight = 7")
-            .pool(&format!("balance = \"{balance}\"\nhash_key = \"source_ip_port\""))
+            .pool(&format!("balance = \"{balance}\""))
             .start();
         let mut clients: Vec<Peer> = (0..30).map(|_| ringway.connect()).collect();
         ringway.wait_metrics("all places are taken", |metrics| metrics.count("pool_queue_length", &[]) == 25);
