@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use crate::harness::mariadb::{MariaDb, programs};
-use crate::harness::process;
 use crate::harness::{Ringway, wait_until};
+use crate::harness::{network, process};
 
 const CHECK: &str = "type = \"mysql\"\nrise = 1\nfall = 1\ntimeout = \"5s\"\n";
 const PACE: &str = "interval = \"50ms\"\nfast_interval = \"50ms\"\ndown_interval = \"50ms\"\n";
@@ -83,20 +83,6 @@ fn a_replica_whose_replication_stops_is_taken_out() {
     ringway.wait_up("main", "a", true);
 }
 
-/// Gives the calling thread, and what it starts, a network of its own; false where that is not allowed.
-fn enter_own_network() -> bool {
-    // SAFETY: a plain call; it concerns this thread alone.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        eprintln!("skipped: no network of its own: {}", std::io::Error::last_os_error());
-        return false;
-    }
-    for arguments in ["link set lo up", "address add 10.99.7.1/32 dev lo"] {
-        let ended = process::run(Command::new("ip").args(arguments.split(' ')));
-        assert!(ended.status.success(), "{}", ended.stderr);
-    }
-    true
-}
-
 /// The greeting of the server, or its reason not to greet; then the connection is left.
 fn leave_at_greeting(address: &str) -> String {
     let mut greeting = [0; 256];
@@ -108,10 +94,8 @@ fn leave_at_greeting(address: &str) -> String {
 #[test]
 fn checks_without_an_account_do_not_get_the_host_shut_out() {
     let Some(programs) = programs() else { return };
-    let test = std::thread::spawn(move || {
-        if !enter_own_network() {
-            return;
-        }
+    network::within_own(move || {
+        network::run("ip address add 10.99.7.1/32 dev lo");
         // It counts only hosts whose name it finds out, or that have none: for want of a name server, from a file.
         let hosts = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(hosts.path(), "127.0.0.1 localhost\n10.99.7.1 checker\n").unwrap();
@@ -136,5 +120,4 @@ fn checks_without_an_account_do_not_get_the_host_shut_out() {
         assert_eq!(server.process.settled_output(), log, "and at this level its log says nothing of it");
         assert!(!leave_at_greeting(&server.address()).contains("is blocked"));
     });
-    test.join().unwrap();
 }

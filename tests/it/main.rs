@@ -45,6 +45,8 @@ mod health_flap;
 mod leaks;
 /// Too many connections, too few descriptors.
 mod limits;
+/// Networks that lose, refuse and run out.
+mod network;
 /// Fail-over, backups, what happens when nobody is up.
 mod policies;
 /// A real PostgreSQL.

@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod dns;
 pub mod mariadb;
 pub mod metrics;
+pub mod network;
 pub mod peer;
 pub mod postgresql;
 pub mod process;

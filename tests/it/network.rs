@@ -1,0 +1,92 @@
+//! Networks that lose, refuse and run out: R17, R18, R31.
+
+use std::time::Duration;
+
+use crate::harness::network;
+use crate::harness::{Backend, End, Peer, Ringway, timed};
+
+/// A client of its own port, so that it takes none of those that ringway needs.
+fn client(ringway: &Ringway, number: usize) -> Peer {
+    Peer::connect_from(Some(&format!("127.3.3.3:{}", 2000 + number)), ringway.address()).unwrap()
+}
+
+/// R18: whatever the kernel says at once, the next backend is tried at once, and the reason has its name.
+#[test]
+fn a_backend_without_a_route_costs_its_clients_nothing() {
+    network::within_own(|| {
+        for kind in ["unreachable", "prohibit", "blackhole"] {
+            network::run(&format!("ip route add {kind} 10.80.{}.1/32", kind.len()));
+        }
+        let backend = Backend::named("good");
+        let routes = [
+            ("10.80.11.1:80", "unreachable"), // EHOSTUNREACH
+            ("10.80.8.1:80", "unreachable"),  // EACCES
+            ("10.80.9.1:80", "unreachable"),  // EINVAL
+            ("10.81.0.1:80", "unreachable"),  // ENETUNREACH
+        ];
+        let plan = Ringway::before(routes.iter().map(|(address, _)| *address).chain([backend.address()]));
+        let ringway = plan.pool("connect_attempts = 5").never_ejecting().start();
+        for number in 0..50 {
+            let (took, ()) = timed(|| client(&ringway, number).expect(b"good"));
+            assert!(took < Duration::from_secs(1), "{took:?}");
+        }
+        let metrics = ringway.metrics();
+        for ((_, reason), name) in routes.iter().zip(["a", "b", "c", "d"]) {
+            let failed = metrics.count("backend_connect_errors_total", &[("backend", name), ("reason", reason)]);
+            assert!(failed >= 10, "{name}: {failed}");
+            let all = metrics.count("backend_connect_errors_total", &[("backend", name)]);
+            assert_eq!(all, failed, "{name} has no other reason");
+        }
+        drop(ringway);
+    });
+}
+
+/// R17: the kernel asks again after one second and after three, so a lossy way costs time and few sessions.
+#[test]
+fn half_of_all_connects_lost_costs_time_and_no_session() {
+    network::within_own(|| {
+        let backends = ["a", "b", "c"].map(Backend::named);
+        let plan = Ringway::before(backends.iter().map(Backend::address)).pool("connect_timeout = \"4s\"");
+        let ringway = plan.never_ejecting().start();
+        network::run("nft add table ip faults");
+        network::run("nft add chain ip faults out { type filter hook output priority 0 ; }");
+        let lossy = "nft add rule ip faults out tcp dport 7300 tcp flags & (syn|ack) == syn numgen random mod 2 0 drop";
+        network::run(lossy);
+        let clients: Vec<Peer> = (0..60).map(|number| client(&ringway, number)).collect();
+        let served =
+            clients.into_iter().filter_map(|mut client| client.read_some(1).ok()).filter(|byte| byte.len() == 1);
+        assert!(served.count() >= 59, "one in a hundred may meet three lost in a row at three backends");
+        let failed = ringway.metrics().count("backend_connect_errors_total", &[("reason", "timeout")]);
+        let retried = ringway.metrics().count("pool_retries_total", &[]);
+        assert!(retried <= failed, "{retried} retries after {failed} time-outs");
+    });
+}
+
+/// R31: ports are counted by destination, so other backends are served, and who finds none is told why.
+#[test]
+fn without_a_port_left_another_backend_is_tried_and_a_freed_port_is_used_at_once() {
+    network::within_own(|| {
+        let [a, b] = ["a", "b"].map(Backend::named);
+        let ringway = Ringway::before([a.address(), b.address()]).workers(1).start();
+        network::set("net.ipv4.ip_local_port_range", "40000 40003");
+        let mut held: Vec<Peer> = (0..8).map(|number| client(&ringway, number)).collect();
+        let mut names: Vec<Vec<u8>> = held.iter_mut().map(|client| client.read_some(1).unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(names.concat(), b"aaaabbbb", "four ports to each");
+        assert_eq!(client(&ringway, 8).end(), End::Reset);
+        ringway.expect_code("RC", 1);
+        let metrics = ringway.metrics();
+        assert_eq!(metrics.count("backend_connect_errors_total", &[("reason", "resource")]), 2);
+        let up = |name| metrics.count("backend_state", &[("backend", name), ("state", "up")]);
+        assert_eq!((up("a"), up("b")), (1, 1), "it is not the backends' fault");
+        drop(held.pop());
+        ringway.wait_metrics("a port is free", |metrics| metrics.count("backend_connections", &[]) == 7);
+        // The end that closes first keeps the port for a while; that is the client's side here, and ringway's after it.
+        network::set("net.ipv4.tcp_tw_reuse", "1");
+        let served = (9..60).any(|number| {
+            std::thread::sleep(Duration::from_millis(50));
+            matches!(client(&ringway, number).read_some(1), Ok(byte) if !byte.is_empty())
+        });
+        assert!(served);
+    });
+}
