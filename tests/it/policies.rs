@@ -1,9 +1,10 @@
 //! Fail-over, backups, random choice, bounded loads, and what happens when nobody is up.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::harness::address::refusing;
-use crate::harness::{Backend, End, Peer, Ringway};
+use crate::harness::{Backend, End, Peer, Ringway, wait_until};
 
 /// The backend of a new session, and the session.
 fn session(ringway: &Ringway) -> (Peer, String) {
@@ -152,4 +153,28 @@ fn explain_says_what_then_happens() {
         let name = String::from_utf8(peer.read_some(16).unwrap()).unwrap();
         assert!(output.contains(&format!("backend   {name},")), "{client} got {name}: {output}");
     }
+}
+
+#[test]
+fn a_backend_that_comes_back_starts_slowly_and_one_that_is_new_does_not() {
+    let [a, b] = ["a", "b"].map(Backend::named);
+    let address = b.address().to_string();
+    let plan = Ringway::before([a.address(), b.address()]).checked(1, 1);
+    let ringway = plan.pool("slow_start = \"3s\"").never_ejecting().start();
+    let share = |sessions: usize| names(&ringway, sessions).iter().filter(|name| *name == "b").count();
+    wait_up(&ringway, "b", 1);
+    assert_eq!(share(40), 20, "never at the start of the process");
+    b.kill();
+    wait_up(&ringway, "b", 0);
+    let _b = Backend::named_at(&address, "b");
+    wait_up(&ringway, "b", 1);
+    let begun = Instant::now();
+    let (mut early, mut all) = (0, 0);
+    while begun.elapsed() < Duration::from_millis(500) {
+        early += share(1);
+        all += 1;
+    }
+    assert!(early * 6 < all, "{early} of {all} in the first sixth of its slow start");
+    wait_until("it has its whole share", || share(40) == 20);
+    assert!(begun.elapsed() > Duration::from_millis(1500), "that takes its time");
 }
