@@ -21,7 +21,8 @@ pub struct Report {
 pub fn report() -> Report {
     match try_out() {
         Ok(features) => {
-            Report { setup: Ok(()), features: vec![("credit for multishot receive (6.17)", features.recv_credit)] }
+            let credit = ("credit for multishot receive (6.17)", features.recv_credit);
+            Report { setup: Ok(()), features: vec![credit, ("restricted to the operations it needs", true)] }
         }
         Err(error) => Report { setup: Err(explain(&error)), features: Vec::new() },
     }
@@ -32,6 +33,7 @@ pub fn report() -> Report {
 pub fn try_out() -> io::Result<Features> {
     let mut ring = Ring::new()?;
     let mut buffers = Buffers::new(&ring)?;
+    ring.enable()?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
     socket::send(socket::number(&theirs), b"ringway!");

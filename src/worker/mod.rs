@@ -54,7 +54,11 @@ fn run(spec: Spec, started: &mpsc::Sender<io::Result<()>>) {
     if let Some(cpu) = spec.cpu {
         let _ = system::pin(cpu);
     }
-    let ring = Ring::new().and_then(|ring| Buffers::new(&ring).map(|buffers| (ring, buffers)));
+    let ring = Ring::new().and_then(|ring| {
+        let buffers = Buffers::new(&ring)?;
+        ring.enable()?;
+        Ok((ring, buffers))
+    });
     let (ring, buffers) = match ring {
         Ok(both) => both,
         Err(error) => {
