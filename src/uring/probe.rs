@@ -83,6 +83,11 @@ pub fn explain(error: &io::Error) -> String {
         }
         Some(libc::ENOSYS) => format!("this kernel ({major}.{minor}) has none: Linux 6.1 or newer is needed"),
         Some(libc::EINVAL) => format!("this kernel ({major}.{minor}) is too old: Linux 6.1 or newer is needed"),
+        Some(libc::ENOMEM) if may_lock(&read("/proc/self/status")) => {
+            "the kernel has no memory left for a ring (a few MiB a worker): free some, or raise the memory limit of its \
+             control group"
+                .to_owned()
+        }
         Some(libc::ENOMEM) => {
             "not enough locked memory: raise it (`ulimit -l`, LimitMEMLOCK= in systemd) to 64 MiB or more".to_owned()
         }
@@ -91,9 +96,22 @@ pub fn explain(error: &io::Error) -> String {
     format!("io_uring cannot be used: {cause}")
 }
 
+/// Whether the limit of locked memory does not concern this process: it has CAP_IPC_LOCK, number 14.
+fn may_lock(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> 14 & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_lock_memory_is_not_told_to_raise_its_limit() {
+        assert!(may_lock("Name:\tringway\nCapEff:\t000001ffffffffff\n"));
+        assert!(!may_lock("CapEff:\t0000000000000400\n") && !may_lock("CapEff:\tx\n") && !may_lock(""));
+    }
 
     #[test]
     fn a_ring_that_can_be_made_can_be_used() {
@@ -102,7 +120,7 @@ mod tests {
             println!("skipped: {error}");
             return;
         }
-        assert_eq!(report.features.len(), 1);
+        assert_eq!(report.features.len(), 2);
         if kernel_version() >= (6, 17) {
             assert!(report.features[0].1, "6.17 has the credit");
         }
