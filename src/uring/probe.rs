@@ -84,8 +84,8 @@ pub fn explain(error: &io::Error) -> String {
         Some(libc::ENOSYS) => format!("this kernel ({major}.{minor}) has none: Linux 6.1 or newer is needed"),
         Some(libc::EINVAL) => format!("this kernel ({major}.{minor}) is too old: Linux 6.1 or newer is needed"),
         Some(libc::ENOMEM) if may_lock(&read("/proc/self/status")) => {
-            "the kernel has no memory left for a ring (a few MiB a worker): free some, or raise the memory limit of its \
-             control group"
+            "the kernel has no memory left for a ring (a few MiB a worker): free some, or raise the memory limit of \
+             its control group"
                 .to_owned()
         }
         Some(libc::ENOMEM) => {
