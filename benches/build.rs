@@ -64,6 +64,8 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         connections_max: None,
         shutdown_grace: second,
         busy_poll: Duration::ZERO,
+        user: None,
+        group: None,
     };
     Arc::new(Config {
         process,

@@ -19,6 +19,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["main", "app", "cli"]),
     ("axum", &["control"]),
     ("clap", &["cli"]),
+    ("caps", &["app"]),
+    ("nix", &["app"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("crossbeam", &["snapshot/cell", "worker", "control", "stats"]),

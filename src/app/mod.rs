@@ -3,6 +3,7 @@
 mod limits;
 mod listeners;
 mod logging;
+mod privileges;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub struct Server {
 /// # Errors
 /// What prevented it from starting or going on, with the remedy.
 pub fn serve(config: Config) -> anyhow::Result<()> {
+    privileges::renounce();
     logging::start(&config.log);
     Server::start(config)?.wait()
 }
@@ -53,6 +55,7 @@ impl Server {
         let cpus = system::cpus();
         let workers = config.process.workers.map_or(cpus.len(), |count| count.get());
         let limits = limits::Limits::of(&config, workers)?;
+        let identity = privileges::Identity::of(&config.process)?;
         system::presize_descriptors(limits.descriptors);
 
         let config = Arc::new(config);
@@ -91,6 +94,10 @@ impl Server {
             let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
             let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
             server.workers.push(worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))?);
+        }
+        // The workers have their rings and sockets. What control opens from now on, it opens as that user.
+        if let Some(identity) = identity {
+            identity.assume()?;
         }
         let spec = control::Spec {
             config,

@@ -38,6 +38,10 @@ pub struct Process {
     pub shutdown_grace: Duration,
     /// Spin this long before a worker sleeps; zero: sleep at once.
     pub busy_poll: Duration,
+    /// Whom to become once the listeners are bound; `None`: stay.
+    pub user: Option<String>,
+    /// Likewise the group.
+    pub group: Option<String>,
 }
 
 /// `[log]`

@@ -32,6 +32,10 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
 }
 
 fn process(table: &Table) -> Process {
+    let name = |key| match table.get(key) {
+        Some(Value::Text(name)) if !name.is_empty() => Some(name.clone()),
+        _ => None,
+    };
     let count = |key| match table.get(key) {
         Some(Value::Integer(number)) => Some(*number),
         _ => None,
@@ -43,6 +47,8 @@ fn process(table: &Table) -> Process {
         connections_max: count("connections_max").filter(|number| *number > 0),
         shutdown_grace: duration(table, "shutdown_grace"),
         busy_poll: duration(table, "busy_poll"),
+        user: name("user"),
+        group: name("group"),
     }
 }
 

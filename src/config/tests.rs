@@ -219,7 +219,6 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
         assert!(read(&with(line)).is_ok(), "{line}: {:?}", read(&with(line)));
     }
     for section in [
-        "process.user = \"nobody\"",
         "log.output = \"/var/log/x\"",
         "access_log.output = \"stdout\"",
         "admin.socket = \"/run/x\"",

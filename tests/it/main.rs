@@ -51,6 +51,8 @@ mod network;
 mod policies;
 /// A real PostgreSQL.
 mod postgresql;
+/// What the process may do once it serves.
+mod privileges;
 /// Clients that wait.
 mod queue;
 /// A real Redis.

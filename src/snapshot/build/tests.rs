@@ -66,6 +66,8 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
             connections_max: None,
             shutdown_grace: Duration::from_secs(30),
             busy_poll: Duration::ZERO,
+            user: None,
+            group: None,
         },
         log: Log { level: LogLevel::Info, json: false, to_stdout: false },
         admin: Admin { listen: None },

@@ -1,0 +1,81 @@
+//! What the process may do, and when it gives that up.
+//!
+//! From its first moment it can gain nothing (no new privileges, an empty bounding set) and leaves no memory image
+//! behind. Once everything that needs a privilege is done (listeners bound, rings made), it becomes `process.user`, if
+//! that is set, and has no capability left.
+
+use std::ffi::CString;
+
+use anyhow::Context;
+use nix::sys::prctl;
+use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setgroups, setuid};
+
+use crate::config::model::Process;
+
+/// Gives up what ringway never needs. For the whole life of the process, so only where it serves.
+pub(super) fn renounce() {
+    // Each of them narrows what is possible; where one is refused, less was possible before.
+    let _ = prctl::set_no_new_privs();
+    let _ = prctl::set_dumpable(false);
+    let _ = caps::clear(None, caps::CapSet::Bounding);
+    let _ = caps::clear(None, caps::CapSet::Ambient);
+}
+
+/// Whom to become.
+#[derive(Debug)]
+pub(super) struct Identity {
+    user: Option<User>,
+    group: Option<Gid>,
+}
+
+impl Identity {
+    /// Looks the names up. `None` is to stay who one is.
+    pub(super) fn of(process: &Process) -> anyhow::Result<Option<Identity>> {
+        let user = process.user.as_deref().map(find_user).transpose()?;
+        let group = process.group.as_deref().map(find_group).transpose()?;
+        if user.is_none() && group.is_none() {
+            return Ok(None);
+        }
+        let own = Uid::effective();
+        let is_own = user.as_ref().is_none_or(|user| user.uid == own);
+        if !own.is_root() && (!is_own || group.is_some()) {
+            anyhow::bail!(
+                "process.user and process.group need a start as root, and this is {}; leave them out, or let systemd \
+                 set User= and AmbientCapabilities=CAP_NET_BIND_SERVICE",
+                User::from_uid(own).ok().flatten().map_or_else(|| format!("uid {own}"), |user| user.name)
+            );
+        }
+        Ok(own.is_root().then_some(Identity { user, group }))
+    }
+
+    /// Becomes it, with all threads there are. There is no way back.
+    pub(super) fn assume(self) -> anyhow::Result<()> {
+        let group = self.group.or(self.user.as_ref().map(|user| user.gid));
+        if let Some(group) = group {
+            match &self.user {
+                Some(user) => initgroups(&CString::new(user.name.as_str())?, group),
+                None => setgroups(&[group]),
+            }
+            .and_then(|()| setgid(group))
+            .context("cannot change to process.group")?;
+        }
+        if let Some(user) = self.user {
+            setuid(user.uid).with_context(|| format!("cannot become process.user `{}`", user.name))?;
+            tracing::info!(user = user.name, "privileges dropped");
+        }
+        // Another user makes it what it was not.
+        let _ = prctl::set_dumpable(false);
+        Ok(())
+    }
+}
+
+fn find_user(name: &str) -> anyhow::Result<User> {
+    let found = User::from_name(name).with_context(|| format!("cannot look up process.user `{name}`"))?;
+    found.with_context(|| format!("process.user: there is no user `{name}`; add it, or name another one"))
+}
+
+fn find_group(name: &str) -> anyhow::Result<Gid> {
+    let found = Group::from_name(name).with_context(|| format!("cannot look up process.group `{name}`"))?;
+    let group = found.with_context(|| format!("process.group: there is no group `{name}`; add it, or name another"))?;
+    Ok(group.gid)
+}
