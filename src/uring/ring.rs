@@ -1,6 +1,7 @@
 //! One ring: set-up with the newest flags the kernel takes, submission, waiting.
 
 use std::io;
+use std::time::Duration;
 
 use io_uring::register::Restriction;
 use io_uring::types::Timespec;
@@ -10,6 +11,10 @@ use super::token::Token;
 
 const SQ_ENTRIES: u32 = 4096;
 const CQ_ENTRIES: u32 = 65536;
+
+/// Attempts to make a ring while there is no memory for it, and the pause between two.
+const ATTEMPTS: u32 = 15;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What may be submitted; register operations are all refused.
 const ALLOWED: [u8; 8] = [
@@ -83,9 +88,9 @@ impl Ring {
     /// use it (SINGLE_ISSUER). Nothing can be submitted before [`Ring::enable`]; what must be registered is registered
     /// until then.
     pub fn new() -> io::Result<Ring> {
-        let io = match build(true) {
+        let io = match build_patiently(true) {
             // NO_SQARRAY came with 6.6.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false)?,
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build_patiently(false)?,
             other => other?,
         };
         // A tripwire rather than a limit: nothing we submit should ever need a kernel worker thread.
@@ -210,6 +215,18 @@ struct ResourceUpdate {
     offset: u32,
     reserved: u32,
     data: u64,
+}
+
+/// Where most memory is page cache, the kernel may refuse a ring for a moment although there is memory: it takes the
+/// pages in bulk, which does not wait for any to be reclaimed (`io_region_allocate_pages`, seen on 6.18).
+fn build_patiently(no_sqarray: bool) -> io::Result<IoUring> {
+    for _ in 0..ATTEMPTS {
+        match build(no_sqarray) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    build(no_sqarray)
 }
 
 fn build(no_sqarray: bool) -> io::Result<IoUring> {
