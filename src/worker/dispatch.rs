@@ -112,13 +112,14 @@ impl Worker {
     }
 
     /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
-    pub(super) fn connect_ended(&self, key: Key, result: i32) -> Option<Event> {
+    pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
         let slot = self.slots.get(key)?;
         let backend = self.stats().backends.get(slot.backend?.index());
         if result == 0 {
             backend.connections_total.add(1);
-            let pool = self.stats().pools.get(slot.pool.index());
-            pool.connect_ns.record_ns(self.now.since_ns(slot.connecting_at));
+            let pool = slot.pool;
+            self.stats().pools.get(pool.index()).connect_ns.record_ns(self.now.since_ns(slot.connecting_at));
+            self.waiters.connected(pool);
             return Some(Event::Connected(Ok(())));
         }
         let (error, reason) = match slot.session.is_connecting() {

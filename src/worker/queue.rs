@@ -15,7 +15,9 @@ use crate::uring::token::{Operation, Token};
 /// much longer for it than this.
 const LOOK_INTERVAL_NS: u64 = 10_000_000;
 /// Before another attempt to connect to a primary that could not be connected to.
-const AFRESH_NS: u64 = 250_000_000;
+const SCOUT_NS: u64 = 100_000_000;
+/// Due whenever somebody looks.
+const AT_ONCE: Moment = Moment(0);
 /// Rounds over the queues in one turn of the loop; more are left to the next one.
 const ROUNDS_MAX: u32 = 16;
 
@@ -41,6 +43,27 @@ struct Line {
     line: BTreeMap<Ticket, Key>,
     /// With the moment of the next attempt.
     aside: Vec<(Key, Moment)>,
+}
+
+impl Line {
+    /// Those aside may try again at once.
+    fn release(&mut self) {
+        self.aside.iter_mut().for_each(|(_, again_at)| *again_at = AT_ONCE);
+    }
+
+    /// Those aside that try again now. After a failed attempt one of them does at a time: a thousand that try together
+    /// would do a server that is coming up no good.
+    fn due(&mut self, now: Moment) -> Vec<Key> {
+        let released = self.aside.iter().filter(|&&(_, again_at)| again_at == AT_ONCE);
+        let mut due: Vec<Key> = released.map(|&(key, _)| key).collect();
+        if due.is_empty()
+            && let Some(&(scout, _)) = self.aside.iter().find(|&&(_, again_at)| now >= again_at)
+        {
+            due.push(scout);
+            self.aside.iter_mut().for_each(|(_, again_at)| *again_at = (*again_at).max(now.after_ns(SCOUT_NS)));
+        }
+        due
+    }
 }
 
 /// All queues of a worker, as far as they are its own.
@@ -71,10 +94,21 @@ impl Waiters {
     /// Something may have changed for every pool.
     pub fn serve_all(&mut self) {
         for (&pool, line) in &mut self.pools {
-            line.aside.iter_mut().for_each(|(_, again_at)| *again_at = Moment::default());
+            line.release();
             if !self.to_serve.contains(&pool) {
                 self.to_serve.push(pool);
             }
+        }
+    }
+
+    /// A session of that pool was connected, so others may be too.
+    #[inline]
+    pub fn connected(&mut self, pool: PoolId) {
+        if !self.pools.is_empty()
+            && let Some(line) = self.pools.get_mut(&pool).filter(|line| !line.aside.is_empty())
+        {
+            line.release();
+            self.serve(pool);
         }
     }
 
@@ -98,7 +132,7 @@ impl Worker {
             queue.set_head(self.index, line.line.first_key_value().map(|(&oldest, _)| oldest));
         } else {
             slot.waiting.place = Some(Place::Aside);
-            line.aside.push((key, self.now.after_ns(AFRESH_NS)));
+            line.aside.push((key, self.now.after_ns(SCOUT_NS)));
         }
         self.waiters.look_at = self.waiters.look_at.min(self.now.after_ns(LOOK_INTERVAL_NS));
         // There may have become room since it looked.
@@ -179,11 +213,10 @@ impl Worker {
     }
 
     fn serve_aside(&mut self, pool: PoolId) {
-        let Some(line) = self.waiters.pools.get(&pool).filter(|line| !line.aside.is_empty()) else { return };
+        let Some(line) = self.waiters.pools.get_mut(&pool).filter(|line| !line.aside.is_empty()) else { return };
         let afresh = self.reader.pin().pool(pool).is_some_and(|pool| pool.waits_for_primary);
-        // One that has tried everybody tries again after a while; one for which there is no room looks each time.
-        let due = line.aside.iter().filter(|&&(_, again_at)| !afresh || self.now >= again_at);
-        let due: Vec<Key> = due.map(|&(key, _)| key).collect();
+        // One for which there was no room looks each time; one that has tried everybody waits a while.
+        let due = if afresh { line.due(self.now) } else { line.aside.iter().map(|&(key, _)| key).collect() };
         for key in due {
             if afresh && let Some(slot) = self.slots.get_mut(key) {
                 slot.tried.clear();
@@ -192,7 +225,7 @@ impl Worker {
             if let Some(line) = self.waiters.pools.get_mut(&pool)
                 && let Some((_, again_at)) = line.aside.iter_mut().find(|(other, _)| *other == key)
             {
-                *again_at = self.now.after_ns(AFRESH_NS);
+                *again_at = self.now.after_ns(SCOUT_NS);
             }
         }
     }
@@ -203,5 +236,26 @@ impl Worker {
             let there = Token::plain(Operation::Queue, pool.0);
             self.ring.message(ring, 0, there, Token::plain(Operation::Forget, 0));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(index: u32) -> Key {
+        Key { index, generation: 0 }
+    }
+
+    #[test]
+    fn after_failed_attempts_one_at_a_time_tries_again_and_all_do_once_there_is_a_reason() {
+        let aside = (0..3).map(|index| (key(index), Moment(10))).collect();
+        let mut line = Line { line: BTreeMap::new(), aside };
+        assert_eq!(line.due(Moment(9)), []);
+        assert_eq!(line.due(Moment(10)), [key(0)]);
+        assert_eq!(line.due(Moment(10 + SCOUT_NS - 1)), [], "the others wait for what comes of it");
+        assert_eq!(line.due(Moment(10 + SCOUT_NS)), [key(0)]);
+        line.release();
+        assert_eq!(line.due(Moment(11)), [key(0), key(1), key(2)]);
     }
 }

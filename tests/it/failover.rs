@@ -196,3 +196,29 @@ fn a_redis_that_is_demoted_loses_its_sessions_at_once_and_the_new_primary_gets_w
     let metrics = ringway.metrics();
     assert_eq!((metrics.ended("--"), metrics.ended("DD"), metrics.codes().len()), (1, 1, 2));
 }
+
+/// Nobody has noticed that it was gone: the first that gets through brings the others along.
+#[test]
+fn a_primary_that_restarts_faster_than_it_is_missed_gets_who_waited() {
+    let Some([server, _, _]) = programs() else { return };
+    let mut redis = Redis::start(&server);
+    let ringway = Ringway::before([&*redis.address()])
+        .pool("queue_timeout = \"60s\"\nconnect_attempts = 1")
+        .check_only("type = \"redis\"\nrole = \"primary\"\nfall = 1000\ninterval = \"60s\"\nfast_interval = \"60s\"")
+        .start();
+    ringway.wait_up("main", "a", true);
+    redis.process.kill();
+    let mut clients: Vec<_> = (0..40).map(|_| ringway.connect()).collect();
+    ringway.wait_metrics("they wait", |metrics| metrics.count("pool_queue_length", &[]) == 40);
+    let tried = ringway.metrics().count("backend_connect_errors_total", &[]);
+    std::thread::sleep(Duration::from_millis(500));
+    let again = ringway.metrics().count("backend_connect_errors_total", &[]) - tried;
+    assert!(again <= 20, "40 clients tried {again} times in half a second");
+    redis.restart(&server);
+    for client in &mut clients {
+        client.send(b"PING\r\n");
+        client.expect(b"+PONG\r\n");
+    }
+    drop(clients);
+    ringway.expect_code("--", 40);
+}
