@@ -38,6 +38,14 @@ impl Writers {
     }
 }
 
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 async fn insert(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let stream = tokio::net::TcpStream::connect(address).await?;
     let mut config = tokio_postgres::Config::new();
@@ -54,6 +62,8 @@ async fn insert(address: &str) -> Result<(), Box<dyn std::error::Error>> {
 fn while_writing(ringway: &Ringway, replace: impl FnOnce() -> Instant) -> (Vec<Attempt>, Instant) {
     let writers = Writers { attempts: Mutex::default(), stop: AtomicBool::new(false) };
     let replaced = std::thread::scope(|scope| {
+        // Also if something is waited for in vain.
+        let _stop = StopAtEnd(&writers.stop);
         for _ in 0..WRITERS {
             scope.spawn(|| writers.write(ringway.address()));
         }
@@ -61,7 +71,6 @@ fn while_writing(ringway: &Ringway, replace: impl FnOnce() -> Instant) -> (Vec<A
         let replaced = replace();
         let so_far = writers.successes();
         wait_until("they write again", || writers.successes() >= so_far + 100);
-        writers.stop.store(true, Ordering::Relaxed);
         replaced
     });
     (writers.attempts.into_inner().unwrap(), replaced)
