@@ -67,10 +67,10 @@ fn while_writing(ringway: &Ringway, replace: impl FnOnce() -> Instant) -> (Vec<A
         for _ in 0..WRITERS {
             scope.spawn(|| writers.write(ringway.address()));
         }
-        wait_until("they write", || writers.successes() >= 100);
+        wait_until("they write", || writers.successes() >= 40);
         let replaced = replace();
         let so_far = writers.successes();
-        wait_until("they write again", || writers.successes() >= so_far + 100);
+        wait_until("they write again", || writers.successes() >= so_far + 40);
         replaced
     });
     (writers.attempts.into_inner().unwrap(), replaced)
