@@ -4,6 +4,7 @@
 //! [`Fleet::table`] makes what workers are told. An event costs what it touches: a check result looks at its
 //! subscribers, and only a change of state at a whole pool.
 
+mod apply;
 mod eject;
 mod hosts;
 mod members;
@@ -14,6 +15,7 @@ mod view;
 mod watches;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -51,6 +53,8 @@ pub struct Fleet {
     watches: watches::Watches,
     /// Failed connects that were counted before, by backend.
     errors_seen: HashMap<BackendId, u64>,
+    /// Addresses of names, as they were found last.
+    resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
 }
 
@@ -85,6 +89,15 @@ pub struct Changes {
     pub lines: Vec<String>,
     /// Workers are to be told.
     pub table: bool,
+}
+
+impl Changes {
+    fn absorb(&mut self, more: Changes) {
+        self.transitions.extend(more.transitions);
+        self.notices.extend(more.notices);
+        self.lines.extend(more.lines);
+        self.table |= more.table;
+    }
 }
 
 /// A change of state.
@@ -142,6 +155,7 @@ impl Fleet {
             places: HashMap::new(),
             watches: watches::Watches::default(),
             errors_seen: HashMap::new(),
+            resolved: HashMap::new(),
             generation: 0,
             pools,
             ids,
@@ -203,7 +217,7 @@ impl Fleet {
     pub fn deadline(&self) -> Moment {
         let of_seat = |(place, seat): (usize, &Seat)| {
             let ejection = seat.ejector.as_ref().and_then(|ejector| ejector.until());
-            let drain = seat.retired.map(|retired| retired.until).or(seat.order.until());
+            let drain = seat.retired.as_ref().map(|retired| retired.until).or(seat.order.until());
             let ramp = seat.ramp_from.map(|from| from.after_ns(self.ramp_ns(place)));
             [ejection, drain, ramp].into_iter().flatten().min()
         };
