@@ -14,13 +14,14 @@ use anyhow::Context;
 use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
-use crate::config::model::Config;
+use crate::config::model::{Config, Source};
 use crate::control::{self, Stopper};
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
 use crate::uring::{probe, system};
 use crate::worker;
+use listeners::Listeners;
 
 /// A running ringway.
 pub struct Server {
@@ -37,9 +38,9 @@ pub struct Server {
 ///
 /// # Errors
 /// What prevented it from starting or going on, with the remedy.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+pub fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     logging::start(&config.log);
-    Server::start(config)?.wait()
+    Server::start_from(config, source)?.wait()
 }
 
 impl Server {
@@ -48,6 +49,10 @@ impl Server {
     /// # Errors
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
+        Server::start_from(config, Source::CommandLine)
+    }
+
+    fn start_from(config: Config, source: Source) -> anyhow::Result<Server> {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
@@ -57,7 +62,7 @@ impl Server {
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
-        let bound = listeners::bind(&config, &ids, workers)?;
+        let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, Vec::new())?;
         let admin = config.admin.listen.map(bind_admin).transpose()?;
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
@@ -77,23 +82,25 @@ impl Server {
             },
         });
         let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
+        listeners.tell(shared.clone());
         let (stopper, stop) = control::stop_channel();
         let mut server = Server {
             stats: shared.stats.clone(),
             cell: shared.cell.clone(),
-            addresses: bound.addresses,
+            addresses: listeners.addresses(),
             admin: admin_address,
             stopper,
             control: std::thread::spawn(|| Ok(())),
             workers: Vec::with_capacity(workers),
         };
-        for (index, sockets) in bound.sockets.into_iter().enumerate() {
+        for (index, sockets) in sockets.into_iter().enumerate() {
             let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
             let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
             server.workers.push(worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))?);
         }
         let spec = control::Spec {
             config,
+            source,
             cell: shared.cell.clone(),
             stats: shared.stats.clone(),
             counts: shared.counts.clone(),
@@ -102,6 +109,7 @@ impl Server {
                 let shared = shared.clone();
                 Box::new(move || shared.wake())
             },
+            sockets: Box::new(listeners),
             alarm,
             admin,
             ready: Box::new(|| ()),

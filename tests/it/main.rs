@@ -55,6 +55,10 @@ mod queue;
 mod redis;
 /// Bytes arrive in order, once, unchanged.
 mod relay;
+/// Another configuration while it runs.
+mod reload;
+/// What reloads leave behind, and what they refuse.
+mod reload_refused;
 /// Streams that were cut short end in a reset.
 mod reset;
 /// The primary of a database, and who is not.

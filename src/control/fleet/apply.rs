@@ -10,7 +10,7 @@ use super::{Changes, Fleet, Reason, Seat, Squad};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Config, Pool, Role, Target};
+use crate::config::model::{Backend, Config, Listener, Pool, Role, Target};
 use crate::health::ejection::Ejector;
 use crate::health::primary::Guard;
 
@@ -82,6 +82,12 @@ impl Fleet {
             let guard = wants_primary.then(|| guard.unwrap_or_else(Guard::default));
             self.pools.push(Squad { id, guard, by_hand, seats: 0..0 });
         }
+        // Clients that a listener accepted just before it went are still on their way to a session.
+        let is_gone = |old: &&Listener| !config.listeners.iter().any(|new| new.name == old.name);
+        let has_pool = |old: &&Listener| next.pools.iter().any(|pool| pool.name == old.pool);
+        let gone = before.listeners.iter().filter(is_gone).filter(has_pool);
+        let gone: Vec<_> = gone.map(|old| Listener { binds: Vec::new(), ..old.clone() }).collect();
+        next.listeners.extend(gone);
         self.config = Arc::new(next);
         before
     }

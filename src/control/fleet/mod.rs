@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::base::id::{BackendId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Config, Role};
 use crate::control::probe::{Ask, Transcript};
@@ -39,7 +39,8 @@ pub use watches::{Watch, WatchId};
 /// Everything control knows about backends.
 #[derive(Debug)]
 pub struct Fleet {
-    /// As in the file; pools that are gone and still have sessions stand last, without backends.
+    /// As in the file; pools that are gone and still have sessions stand last, without backends, and so do listeners
+    /// that are gone, without addresses.
     config: Arc<Config>,
     /// How many of its pools are in the file.
     configured: usize,
@@ -274,6 +275,11 @@ impl Fleet {
             generation: self.generation,
             previous,
         })
+    }
+
+    /// The slot of a listener.
+    pub fn listener(&self, name: &str) -> Option<ListenerId> {
+        self.ids.listener(name)
     }
 
     /// Every watch there is.

@@ -82,7 +82,8 @@ fn a_pool_that_is_gone_stays_until_its_sessions_are_over() {
     rig.apply(vec![pool("r", &["c"])]);
     let table = rig.fleet.table(None, Phase::Serving);
     assert!(table.pool(pool_id).is_some_and(|pool| &*pool.name == "q"));
-    assert_eq!(table.listeners.iter().flatten().count(), 1);
+    let listeners: Vec<_> = table.listeners.iter().flatten().map(|entry| (&*entry.name, entry.retired)).collect();
+    assert_eq!(listeners, [("p", true), ("q", true), ("r", false)]);
     assert_eq!(rig.state("c"), State::Up);
     let view = rig.fleet.view(rig.now);
     assert_eq!(
@@ -101,6 +102,9 @@ fn a_pool_that_is_gone_stays_until_its_sessions_are_over() {
     rig.fleet.sweep(u64::MAX, |_| 0);
     assert_eq!(rig.fleet.config.pools.len(), 1);
     assert_eq!(rig.names(), ["c"]);
+    rig.apply(vec![pool("r", &["c"])]);
+    let table = rig.fleet.table(None, Phase::Serving);
+    assert_eq!(table.listeners.iter().flatten().count(), 1, "a listener goes with its pool");
     rig.fail("c");
 }
 
