@@ -88,6 +88,11 @@ impl Listeners {
         Ok((all, sockets))
     }
 
+    /// Sockets that were bound for us and that nothing in the configuration wants.
+    pub fn take_unused(&mut self) -> Vec<(Address, OwnedFd)> {
+        std::mem::take(&mut self.inherited)
+    }
+
     /// From now on workers are told what changes.
     pub fn tell(&mut self, shared: Arc<Shared>) {
         self.shared = Some(shared);

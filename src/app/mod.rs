@@ -1,10 +1,12 @@
 //! The composition root: the only place where workers and control meet.
 
+mod inherited;
 mod limits;
 mod listeners;
 mod logging;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -23,6 +25,9 @@ use crate::uring::{probe, system};
 use crate::worker;
 use listeners::Listeners;
 
+/// Sockets that were bound for us, by their addresses.
+type Inherited = Vec<(Address, OwnedFd)>;
+
 /// A running ringway.
 pub struct Server {
     stats: Arc<Stats>,
@@ -40,7 +45,7 @@ pub struct Server {
 /// What prevented it from starting or going on, with the remedy.
 pub fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     logging::start(&config.log);
-    Server::start_from(config, source)?.wait()
+    Server::start_from(config, source, inherited::sockets()?)?.wait()
 }
 
 impl Server {
@@ -49,10 +54,10 @@ impl Server {
     /// # Errors
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
-        Server::start_from(config, Source::CommandLine)
+        Server::start_from(config, Source::CommandLine, Vec::new())
     }
 
-    fn start_from(config: Config, source: Source) -> anyhow::Result<Server> {
+    fn start_from(config: Config, source: Source, inherited: Inherited) -> anyhow::Result<Server> {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
@@ -62,7 +67,8 @@ impl Server {
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
-        let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, Vec::new())?;
+        let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, inherited)?;
+        inherited::report_unused(&listeners.take_unused());
         let admin = config.admin.listen.map(bind_admin).transpose()?;
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 

@@ -10,6 +10,7 @@ mod alarm;
 pub mod command;
 pub mod fleet;
 pub mod lifecycle;
+mod notify;
 mod probe;
 mod reload;
 mod resolve;

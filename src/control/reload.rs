@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::command::Fault;
+use super::notify;
 use super::run::Loop;
 use super::sockets::Sockets;
 use crate::config::diff::{Diff, diff};
@@ -21,6 +22,7 @@ impl Loop {
     /// Reads the configuration again and applies it; a line for each change. Whatever is wrong with it, the one that is
     /// in use stays in use.
     pub(super) async fn reload(&mut self) -> Result<Vec<String>, Vec<Fault>> {
+        notify::reloading();
         let result = self.try_reload().await;
         let cells = &self.control.stats.control;
         match &result {
@@ -36,6 +38,7 @@ impl Loop {
                 error!(errors = faults.len(), "configuration not reloaded: ringway goes on with the one it has");
             }
         }
+        notify::ready();
         result
     }
 

@@ -14,6 +14,7 @@ use super::admin::{self, Admin};
 use super::command::{self, Command, View};
 use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
+use super::notify;
 use super::sockets::Sockets;
 use super::tasks::Control;
 use super::{Error, Spec, Stop};
@@ -48,6 +49,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
         admin::serve(listener, admin).await.map_err(Error::Admin)?;
     }
     control.begin(alarm);
+    tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
     Loop { control, publisher, lifecycle, commands, config, source, sockets, ready: Some(ready) }
@@ -144,6 +146,7 @@ impl Loop {
     }
 
     fn enter(&mut self, phase: Phase) {
+        notify::stopping();
         match phase {
             Phase::Serving => {}
             Phase::Draining { .. } => info!("draining: no new connections; a second signal resets what is left"),
@@ -158,6 +161,7 @@ impl Loop {
             && let Some(ready) = self.ready.take()
         {
             ready();
+            notify::ready();
         }
     }
 }

@@ -208,7 +208,7 @@ impl Control {
     }
 
     /// Generation of the table that every worker that runs has seen.
-    fn seen_generation(&self) -> u64 {
+    pub(super) fn seen_generation(&self) -> u64 {
         let running = self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0);
         running.map(|worker| worker.worker.generation.get()).min().unwrap_or(0)
     }

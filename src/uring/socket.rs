@@ -86,6 +86,11 @@ pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
 }
 
+/// Whether it is a socket that listens for connections.
+pub fn is_listener(fd: &OwnedFd) -> bool {
+    SockRef::from(fd).is_listener().unwrap_or(false)
+}
+
 /// Permission bits of a unix socket.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

@@ -67,6 +67,8 @@ mod roles;
 mod signals;
 /// Starts that are refused.
 mod startup;
+/// What systemd is told, and what it hands over.
+mod systemd;
 /// Sessions that end by themselves.
 mod timeout;
 /// Sessions on several workers.
