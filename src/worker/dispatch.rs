@@ -35,6 +35,7 @@ impl Worker {
             Operation::Wake => {
                 self.shared.event(self.index).clear();
                 self.ring.watch(self.shared.event(self.index));
+                self.run_errands();
             }
             Operation::Queue => self.waiters.serve(PoolId(token.index)),
             Operation::Forget => {}

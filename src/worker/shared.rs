@@ -5,6 +5,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use crossbeam::queue::SegQueue;
+
+use super::accept::Errand;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
 use crate::snapshot::cell::Cell;
@@ -58,6 +61,8 @@ struct Peer {
     /// Its client connections, with those on their way to it.
     connections: AtomicU64,
     event: Event,
+    /// What it is to do with its listening sockets. Tables cannot carry descriptors: they are data, and freed at will.
+    errands: SegQueue<Errand>,
 }
 
 impl Shared {
@@ -65,7 +70,7 @@ impl Shared {
     pub fn new(parts: Parts) -> io::Result<Shared> {
         let peer = |_| {
             let ring = AtomicI32::new(-1);
-            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()? })
+            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, errands: SegQueue::new() })
         };
         let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
         Ok(Shared { parts, peers })
@@ -74,6 +79,17 @@ impl Shared {
     /// Wakes every worker, so that it looks at the table.
     pub fn wake(&self) {
         self.peers.iter().for_each(|peer| peer.event.signal());
+    }
+
+    /// Has a worker open or close listening sockets, as soon as it wakes. Publish the table that knows the listeners
+    /// first.
+    pub fn send(&self, worker: usize, errand: Errand) {
+        self.peers[worker].errands.push(errand);
+        self.peers[worker].event.signal();
+    }
+
+    pub(super) fn next_errand(&self, worker: usize) -> Option<Errand> {
+        self.peers[worker].errands.pop()
     }
 
     /// Number of workers.

@@ -4,18 +4,22 @@
 //! [`Fleet::table`] makes what workers are told. An event costs what it touches: a check result looks at its
 //! subscribers, and only a change of state at a whole pool.
 
+mod apply;
 mod eject;
 mod hosts;
 mod members;
 mod reason;
 mod seat;
+mod set;
+mod view;
 mod watches;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::base::id::{BackendId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Config, Role};
 use crate::control::probe::{Ask, Transcript};
@@ -28,13 +32,18 @@ use crate::snapshot::table::{Phase, Table};
 
 pub use crate::snapshot::ids::Ids;
 pub use reason::Reason;
-pub use seat::{Past, Seat, Standing};
+pub use seat::{Order, Past, Seat, Standing};
+pub use view::{BackendView, FleetView, PastView, PoolView};
 pub use watches::{Watch, WatchId};
 
 /// Everything control knows about backends.
 #[derive(Debug)]
 pub struct Fleet {
+    /// As in the file; pools that are gone and still have sessions stand last, without backends, and so do listeners
+    /// that are gone, without addresses.
     config: Arc<Config>,
+    /// How many of its pools are in the file.
+    configured: usize,
     ids: Ids,
     /// Those of a pool stand together; pools, backends and their addresses are in order.
     seats: Vec<Seat>,
@@ -45,6 +54,8 @@ pub struct Fleet {
     watches: watches::Watches,
     /// Failed connects that were counted before, by backend.
     errors_seen: HashMap<BackendId, u64>,
+    /// Addresses of names, as they were found last.
+    resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
 }
 
@@ -54,6 +65,8 @@ struct Squad {
     id: PoolId,
     /// `Some` exactly if the pool wants the primary.
     guard: Option<Guard>,
+    /// What was set at run time, by the name of the backend in the file.
+    by_hand: HashMap<Arc<str>, set::ByHand>,
     seats: Range<usize>,
 }
 
@@ -73,8 +86,19 @@ pub struct Changes {
     pub transitions: Vec<Transition>,
     /// So are these.
     pub notices: Vec<Notice>,
+    /// What was changed on demand, in words.
+    pub lines: Vec<String>,
     /// Workers are to be told.
     pub table: bool,
+}
+
+impl Changes {
+    fn absorb(&mut self, more: Changes) {
+        self.transitions.extend(more.transitions);
+        self.notices.extend(more.notices);
+        self.lines.extend(more.lines);
+        self.table |= more.table;
+    }
 }
 
 /// A change of state.
@@ -123,7 +147,8 @@ impl Fleet {
         let ids = Ids::assign(&config);
         let squad = |pool: &crate::config::model::Pool| {
             let wants_primary = pool.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary));
-            Some(Squad { id: ids.pool(&pool.name)?, guard: wants_primary.then(Guard::default), seats: 0..0 })
+            let guard = wants_primary.then(Guard::default);
+            Some(Squad { id: ids.pool(&pool.name)?, guard, by_hand: HashMap::new(), seats: 0..0 })
         };
         let pools = config.pools.iter().filter_map(squad).collect();
         let mut fleet = Fleet {
@@ -131,9 +156,11 @@ impl Fleet {
             places: HashMap::new(),
             watches: watches::Watches::default(),
             errors_seen: HashMap::new(),
+            resolved: HashMap::new(),
             generation: 0,
             pools,
             ids,
+            configured: config.pools.len(),
             config,
         };
         fleet.seat_all(now);
@@ -175,6 +202,7 @@ impl Fleet {
                 (retired.is_over, retired.until) = (true, Moment::NEVER);
                 is_due = true;
             }
+            is_due |= seat.order.on_time(now);
             if seat.ramp_from.is_some_and(|from| now >= from.after_ns(ramp_ns)) {
                 seat.ramp_from = None;
                 changes.table = true;
@@ -190,7 +218,7 @@ impl Fleet {
     pub fn deadline(&self) -> Moment {
         let of_seat = |(place, seat): (usize, &Seat)| {
             let ejection = seat.ejector.as_ref().and_then(|ejector| ejector.until());
-            let drain = seat.retired.map(|retired| retired.until);
+            let drain = seat.retired.as_ref().map(|retired| retired.until).or(seat.order.until());
             let ramp = seat.ramp_from.map(|from| from.after_ns(self.ramp_ns(place)));
             [ejection, drain, ramp].into_iter().flatten().min()
         };
@@ -247,6 +275,11 @@ impl Fleet {
             generation: self.generation,
             previous,
         })
+    }
+
+    /// The slot of a listener.
+    pub fn listener(&self, name: &str) -> Option<ListenerId> {
+        self.ids.listener(name)
     }
 
     /// Every watch there is.

@@ -41,6 +41,14 @@ pub enum Reason {
     NoAddress,
     /// By the configuration.
     Disabled,
+    /// Taken out by somebody, at run time.
+    Maintenance(Arc<str>),
+    /// Emptied by somebody, at run time.
+    Drained(Arc<str>),
+    /// No longer in the configuration.
+    Removed,
+    /// At another address now, by the configuration.
+    Moved,
     /// Its name stands for other addresses now.
     AddressGone,
     /// Real traffic could not connect so many times.
@@ -74,6 +82,10 @@ impl fmt::Display for Reason {
             ),
             Reason::NoAddress => f.write_str("its name has no address yet"),
             Reason::Disabled => f.write_str("disabled in the configuration"),
+            Reason::Maintenance(by) => write!(f, "put into maintenance by {by}"),
+            Reason::Drained(by) => write!(f, "drained by {by}"),
+            Reason::Moved => f.write_str("the configuration has it at another address now"),
+            Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),
             Reason::Ejected { failures, window_ms, duration_ms } => {
                 write!(f, "{failures} connects failed within {window_ms} ms; ejected for {duration_ms} ms")

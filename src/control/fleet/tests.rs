@@ -6,10 +6,14 @@ use std::time::Duration;
 
 /// Names that stand for addresses, and addresses that go.
 mod addresses;
+/// Another configuration.
+mod apply;
 /// What failed connects do.
 mod ejection;
 /// One primary and never two.
 mod roles;
+/// What an operator changes.
+mod set;
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
