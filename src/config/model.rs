@@ -64,7 +64,11 @@ pub enum LogLevel {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Where `/metrics`, `/live` and `/ready` are served.
+    /// Unix socket with the whole API.
+    pub socket: Option<PathBuf>,
+    /// Its permission bits.
+    pub socket_mode: u32,
+    /// Where metrics and what can be read of the API are served.
     pub listen: Option<std::net::SocketAddr>,
 }
 

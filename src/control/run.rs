@@ -32,14 +32,30 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
-    let Spec { config, cell, stats, counts, clock, wake, alarm, admin, ready, stop, connections_max } = spec;
+    let Spec {
+        config,
+        cell,
+        stats,
+        counts,
+        clock,
+        wake,
+        alarm,
+        admin,
+        admin_socket,
+        ask,
+        ready,
+        stop,
+        connections_max,
+    } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
+    let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask };
     if let Some(listener) = admin {
-        let admin = Admin { cell: cell.clone(), stats, counts, connections_max };
-        admin::serve(listener, admin).await.map_err(Error::Admin)?;
+        admin::serve(listener, answers.clone()).await.map_err(Error::Admin)?;
     }
+    // Removed on the way out.
+    let _file = admin_socket.map(|socket| admin::serve_all(socket, answers)).transpose().map_err(Error::Admin)?;
     control.begin(alarm);
     let publisher = Publisher { reader: cell.reader(), cell, wake };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));

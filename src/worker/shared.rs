@@ -5,8 +5,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use crossbeam::queue::SegQueue;
+
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
+use crate::roster::Request;
 use crate::snapshot::cell::Cell;
 use crate::stats::Stats;
 use crate::uring::Fd;
@@ -58,6 +61,8 @@ struct Peer {
     /// Its client connections, with those on their way to it.
     connections: AtomicU64,
     event: Event,
+    /// What it was asked and has not taken.
+    requests: SegQueue<Request>,
 }
 
 impl Shared {
@@ -65,7 +70,7 @@ impl Shared {
     pub fn new(parts: Parts) -> io::Result<Shared> {
         let peer = |_| {
             let ring = AtomicI32::new(-1);
-            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()? })
+            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, requests: SegQueue::new() })
         };
         let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
         Ok(Shared { parts, peers })
@@ -74,6 +79,18 @@ impl Shared {
     /// Wakes every worker, so that it looks at the table.
     pub fn wake(&self) {
         self.peers.iter().for_each(|peer| peer.event.signal());
+    }
+
+    /// Asks a worker about its sessions. One that has ended never takes it.
+    pub fn ask(&self, worker: usize, request: Request) {
+        if let Some(peer) = self.peers.get(worker) {
+            peer.requests.push(request);
+            peer.event.signal();
+        }
+    }
+
+    pub(super) fn next_request(&self, worker: usize) -> Option<Request> {
+        self.peers[worker].requests.pop()
     }
 
     /// Number of workers.

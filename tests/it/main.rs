@@ -9,6 +9,10 @@ mod harness;
 
 /// IPv6, port ranges, unix sockets.
 mod addresses;
+/// The admin socket: who may speak, and to whom it listens.
+mod admin;
+/// Sessions listed and killed over the admin socket.
+mod api_sessions;
 /// A slow reader stops its own sender and nobody else.
 mod backpressure;
 /// Which backend a client gets.

@@ -44,7 +44,13 @@ fn admin() -> Admin {
     (0..5).for_each(|_| counts.opened(BackendId(0)));
     (1..=6).for_each(|open| assert_eq!(counts.process_opened(), open));
     let table = first_table(&Arc::new(config));
-    Admin { cell: Arc::new(Cell::new(table)), stats: Arc::new(stats), counts: Arc::new(counts), connections_max: 512 }
+    Admin {
+        cell: Arc::new(Cell::new(table)),
+        stats: Arc::new(stats),
+        counts: Arc::new(counts),
+        connections_max: 512,
+        ask: Arc::new(|_, _| ()),
+    }
 }
 
 /// Serves `admin` and asks it once with each of these request lines; status and body of each.

@@ -43,6 +43,8 @@ fn start(config: Config) -> Running {
         }),
         alarm: alarm.clone(),
         admin: None,
+        admin_socket: None,
+        ask: Arc::new(|_, _| ()),
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,
         connections_max: 0,
