@@ -134,6 +134,19 @@ pub enum Balance {
     Failover,
 }
 
+impl Balance {
+    /// The word for it in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Balance::RoundRobin => "round_robin",
+            Balance::LeastConn => "least_conn",
+            Balance::ConsistentHash { .. } => "consistent_hash",
+            Balance::Random => "random",
+            Balance::Failover => "failover",
+        }
+    }
+}
+
 /// `hash_key`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(missing_docs)]

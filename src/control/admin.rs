@@ -5,10 +5,12 @@
 //! workers answer between other things ([`roster`](crate::roster)).
 
 mod answer;
+mod change;
 mod metrics;
 mod server;
 mod sessions;
 mod socket;
+mod view;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -18,14 +20,17 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 
+use super::command::Asker;
 use crate::balance::Counts;
+use crate::base::time::Clock;
 use crate::roster;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::table::Phase;
 use crate::stats::Stats;
 use answer::Refusal;
+use server::Who;
 
 /// Content type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -51,6 +56,10 @@ pub struct Admin {
     pub connections_max: u64,
     /// Asks a worker.
     pub ask: AskWorker,
+    /// Asks control.
+    pub asker: Asker,
+    /// The process's clock.
+    pub clock: Clock,
 }
 
 impl Admin {
@@ -70,7 +79,7 @@ pub(super) async fn serve(listener: TcpListener, admin: Admin) -> std::io::Resul
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = router(admin).layer(middleware::from_fn(only_reads));
-    tokio::spawn(server::serve(listener, router));
+    tokio::spawn(server::serve(listener, router, |_| Who("admin.listen".into())));
     Ok(())
 }
 
@@ -79,8 +88,14 @@ pub(super) fn serve_all(socket: Socket, admin: Admin) -> std::io::Result<socket:
     let (listener, file) = socket.split();
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    tokio::spawn(server::serve(listener, router(admin)));
+    tokio::spawn(server::serve(listener, router(admin), user));
     Ok(file)
+}
+
+/// The user of the process at the other end.
+fn user(peer: &tokio::net::UnixStream) -> Who {
+    let uid = peer.peer_cred().map(|peer| peer.uid());
+    Who(uid.map_or_else(|_| "admin.socket".into(), |uid| format!("uid {uid}").into()))
 }
 
 fn router(admin: Admin) -> Router {
@@ -88,6 +103,13 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
+        .route("/v1/status", get(view::status))
+        .route("/v1/listeners", get(view::listeners))
+        .route("/v1/pools", get(view::pools))
+        .route("/v1/pools/{pool}", get(view::pool))
+        .route("/v1/pools/{pool}/backends", get(view::backends))
+        .route("/v1/pools/{pool}/backends/{backend}", get(view::backend).patch(change::set))
+        .route("/v1/reload", post(change::reload))
         .route("/v1/sessions", get(sessions::list).delete(sessions::kill_many))
         .route("/v1/sessions/{id}", delete(sessions::kill_one))
         .fallback(nothing_here)

@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod alarm;
+pub mod command;
 pub mod fleet;
 pub mod lifecycle;
 mod probe;

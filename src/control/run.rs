@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::admin::{self, Admin};
+use super::command::{self, Command, Fault, View};
 use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
 use super::tasks::Control;
 use super::{Error, Spec, Stop};
 use crate::base::time::ns;
+use crate::config::model::Config;
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
 
@@ -50,7 +53,8 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
-    let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask };
+    let (asker, commands) = command::channel();
+    let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
     if let Some(listener) = admin {
         admin::serve(listener, answers.clone()).await.map_err(Error::Admin)?;
     }
@@ -59,7 +63,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     control.begin(alarm);
     let publisher = Publisher { reader: cell.reader(), cell, wake };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
-    Loop { control, publisher, lifecycle, ready: Some(ready) }.turn_until_done(signals, stop).await
+    Loop { control, publisher, lifecycle, commands, config, ready: Some(ready) }.turn_until_done(signals, stop).await
 }
 
 /// Makes tables known.
@@ -82,6 +86,8 @@ struct Loop {
     control: Rc<Control>,
     publisher: Publisher,
     lifecycle: Lifecycle,
+    commands: mpsc::UnboundedReceiver<Command>,
+    config: Arc<Config>,
     /// Not called yet.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -96,6 +102,10 @@ impl Loop {
                 () = self.control.changed.notified() => {
                     sleep(GATHER).await;
                     self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
+                    continue;
+                }
+                Some(command) = self.commands.recv() => {
+                    self.obey(command);
                     continue;
                 }
                 () = stop.asked() => Event::ShutdownAsked,
@@ -113,6 +123,23 @@ impl Loop {
                 Some(Action::Enter(phase)) => self.enter(phase),
                 Some(Action::Finish) => return Ok(()),
                 Some(Action::GiveUp(workers)) => return Err(Error::Stuck(workers, STOPPING_MAX_NS / 1_000_000_000)),
+            }
+        }
+    }
+
+    /// Who asked may have gone meanwhile, and then nobody hears the answer.
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Set { target, change, by, reply } => {
+                let _ = reply.send(self.control.set(&target, change, &by));
+            }
+            Command::Reload { reply } => {
+                let _ = reply.send(Err(vec![Fault::of("this version cannot reload; restart ringway")]));
+            }
+            Command::Show { reply } => {
+                let fleet = self.control.fleet.borrow().view(self.control.clock.now());
+                let generation = self.control.stats.control.config_generation.get();
+                let _ = reply.send(View { config: self.config.clone(), generation, fleet });
             }
         }
     }

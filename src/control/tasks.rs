@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::alarm::Alarm;
+use super::command::{Change, SetError, Target};
 use super::fleet::{Changes, Finding, Fleet, Notice, Transition, WatchId};
 use super::probe::{Checked, Outcome, probe};
 use super::resolve::{Known, Learned, Pace, Resolver};
@@ -115,6 +116,21 @@ impl Control {
             self.changed.notify_one();
             self.rescheduled.notify_one();
         }
+    }
+
+    /// Changes a backend at run time; one line for each thing that was changed.
+    pub(super) fn set(
+        self: &Rc<Control>,
+        target: &Target,
+        change: Change,
+        by: &Arc<str>,
+    ) -> Result<Vec<String>, SetError> {
+        let mut changes = self.fleet.borrow_mut().set(target, change, by, self.clock.now())?;
+        let lines = std::mem::take(&mut changes.lines);
+        lines.iter().for_each(|line| info!(%by, "{line}"));
+        self.apply(changes);
+        self.follow_watches();
+        Ok(lines)
     }
 
     pub(super) fn workers_running(&self) -> usize {

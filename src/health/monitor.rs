@@ -36,6 +36,23 @@ impl Monitor {
         Monitor { rise: rise.max(1), fall: fall.max(1), initial_up, health: None }
     }
 
+    /// Counts by other numbers from now on. The state stays, and so does what speaks against it, as far as it is no
+    /// more than the last result.
+    pub fn change(&mut self, rise: u32, fall: u32, initial_up: bool) {
+        let (before, trend) = (self.state(), self.trend());
+        if (rise.max(1), fall.max(1)) != (self.rise, self.fall) && self.health.is_some() {
+            let (rise, fall) = (rise.max(1), fall.max(1));
+            let top = rise.saturating_add(fall - 1);
+            self.health = Some(match (before, trend) {
+                (State::Up, Trend::Changing) if fall > 1 => top - 1,
+                (State::Up, _) => top,
+                (_, Trend::Changing) if rise > 1 => 1,
+                _ => 0,
+            });
+        }
+        *self = Monitor { rise: rise.max(1), fall: fall.max(1), initial_up, health: self.health };
+    }
+
     /// Takes a result; the new state if it changed.
     pub fn on(&mut self, success: bool) -> Option<State> {
         let before = self.state();
@@ -114,6 +131,30 @@ mod tests {
                     }
                     let expected = model(rise as usize, fall as usize, initial_up, &results);
                     assert_eq!(last == State::Up, expected, "rise {rise} fall {fall}: {results:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_numbers_change_no_state() {
+        for (rise, fall) in (1..4).flat_map(|rise| (1..4).map(move |fall| (rise, fall))) {
+            for (rise_then, fall_then) in (1..4).flat_map(|rise| (1..4).map(move |fall| (rise, fall))) {
+                for (length, bits) in (0..=6u32).flat_map(|length| (0..1u32 << length).map(move |bits| (length, bits)))
+                {
+                    let mut monitor = Monitor::new(rise, fall, true);
+                    (0..length).for_each(|bit| drop(monitor.on(bits >> bit & 1 == 1)));
+                    let state = monitor.state();
+                    monitor.change(rise_then, fall_then, true);
+                    assert_eq!(monitor.state(), state);
+                    if length == 0 {
+                        continue;
+                    }
+                    // From here on it takes as many in a row as the new numbers say to change its mind.
+                    let needed = if state == State::Up { fall_then } else { rise_then };
+                    monitor.on(state == State::Up);
+                    let changed = (0..needed).position(|_| monitor.on(state != State::Up).is_some());
+                    assert_eq!(changed, Some(needed as usize - 1), "{rise} {fall} {rise_then} {fall_then}");
                 }
             }
         }

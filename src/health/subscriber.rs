@@ -52,6 +52,17 @@ impl Subscriber {
         Subscriber { wants, monitor: Monitor::new(wants.rise, wants.fall, wants.initial_up), facts: None }
     }
 
+    /// Wants something else from now on. What the checks have shown stays, unless another role is wanted: then what
+    /// is known may not answer the question, and it begins anew.
+    pub fn change(&mut self, wants: Wants) {
+        if wants.role != self.wants.role {
+            *self = Subscriber::new(wants);
+            return;
+        }
+        self.monitor.change(wants.rise, wants.fall, wants.initial_up);
+        self.wants = wants;
+    }
+
     /// Takes what a check found, `None` if it failed. Whether it counted as a success.
     pub fn on(&mut self, found: Option<Facts>) -> bool {
         if found.is_some() {

@@ -232,12 +232,21 @@ impl Worker {
                 // No byte has moved: another backend may have it.
                 self.ring.cancel(key.token(Operation::Connect));
             } else {
-                self.tell(key, Event::End(Who::Down));
+                self.cut(key);
             }
         }
         self.waiters.serve_all();
         self.enter_phase(phase);
         self.stats().worker.generation.set(self.generation);
+    }
+
+    /// Ends a session whose backend is no longer to have it.
+    fn cut(&mut self, key: Key) {
+        let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return };
+        if let Some(backend) = slot.backend {
+            self.stats().backends.get(backend.index()).sessions_cut_total.add(1);
+        }
+        self.tell(key, Event::End(Who::Down));
     }
 
     /// Makes sure that it is known where a backend is: it may have been picked by a table that is newer than the one

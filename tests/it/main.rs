@@ -11,6 +11,8 @@ mod harness;
 mod addresses;
 /// The admin socket: who may speak, and to whom it listens.
 mod admin;
+/// What the API says and does of pools and backends.
+mod api;
 /// Sessions listed and killed over the admin socket.
 mod api_sessions;
 /// A slow reader stops its own sender and nobody else.

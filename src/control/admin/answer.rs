@@ -1,5 +1,7 @@
 //! Answers in JSON, and refusals that say what is wrong.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +30,7 @@ pub(super) struct Fault {
 /// A place in a file, counted from 1.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Place {
-    pub file: String,
+    pub file: Arc<str>,
     pub line: usize,
     pub column: usize,
 }
@@ -53,10 +55,9 @@ impl Refusal {
         Refusal { status, faults: vec![Fault { message: message.into(), place: None }] }
     }
 
-    /// A configuration that is wrong.
-    #[expect(dead_code, reason = "reload")]
-    pub(super) fn invalid(faults: Vec<Fault>) -> Refusal {
-        Refusal { status: StatusCode::UNPROCESSABLE_ENTITY, faults }
+    /// For several reasons.
+    pub(super) fn of(status: StatusCode, faults: Vec<Fault>) -> Refusal {
+        Refusal { status, faults }
     }
 }
 

@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -26,8 +27,13 @@ const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// Of the head of a request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
+/// Who asks, for the log and for `why`.
+#[derive(Clone, Debug)]
+pub(super) struct Who(pub Arc<str>);
+
 /// Serves for as long as the runtime lives.
-pub(super) async fn serve<L: Listener>(mut listener: L, router: Router) {
+/// `who` says who a connection is of.
+pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, who: fn(&L::Io) -> Who) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let (io, _) = listener.accept().await;
@@ -37,7 +43,8 @@ pub(super) async fn serve<L: Listener>(mut listener: L, router: Router) {
         {
             oldest.abort();
         }
-        open.push_back(tokio::spawn(connection(TokioIo::new(io), router.clone())).abort_handle());
+        let router = router.clone().layer(Extension(who(&io)));
+        open.push_back(tokio::spawn(connection(TokioIo::new(io), router)).abort_handle());
     }
 }
 

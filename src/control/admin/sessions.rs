@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Admin;
 use super::answer::{Answer, Refusal};
+use super::server::Who;
 use crate::base::id::BackendId;
 use crate::roster::{self, Filter, Record, Request, SessionId, What};
 use crate::snapshot::table::Table;
@@ -81,17 +82,25 @@ pub(super) async fn list(State(admin): State<Admin>, wanted: Result<Query<Wanted
     Ok(Json(Listing { sessions, matching }))
 }
 
-pub(super) async fn kill_one(State(admin): State<Admin>, Path(id): Path<String>) -> Answer<Killed> {
+pub(super) async fn kill_one(
+    State(admin): State<Admin>,
+    Extension(Who(by)): Extension<Who>,
+    Path(id): Path<String>,
+) -> Answer<Killed> {
     let id: SessionId = id.parse().map_err(|error: roster::NotAnId| Refusal::nonsense(error.to_string()))?;
     let filter = Filter { id: Some(id), ..Filter::default() };
     match ask(&admin, &filter, What::Kill).await?.matching {
         0 => Err(Refusal::unknown(format!("there is no session {id}; it may have ended"))),
-        killed => Ok(Json(Killed { killed })),
+        killed => {
+            tracing::info!(session = %id, %by, "session killed by the operator");
+            Ok(Json(Killed { killed }))
+        }
     }
 }
 
 pub(super) async fn kill_many(
     State(admin): State<Admin>,
+    Extension(Who(by)): Extension<Who>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Answer<Killed> {
     let wanted = wanted_of(wanted)?;
@@ -103,7 +112,8 @@ pub(super) async fn kill_many(
     }
     let filter = filter_of(&admin, &wanted)?;
     let killed = ask(&admin, &filter, What::Kill).await?.matching;
-    tracing::info!(backend = ?wanted.backend, client = ?wanted.client, killed, "sessions killed by the operator");
+    let (backend, client) = (wanted.backend.as_deref().unwrap_or("any"), wanted.client.as_deref().unwrap_or("any"));
+    tracing::info!(backend, client, killed, %by, "sessions killed by the operator");
     Ok(Json(Killed { killed }))
 }
 

@@ -1,8 +1,8 @@
 use super::*;
 use crate::base::id::BackendId;
 use crate::base::termination::{Termination, When, Who};
-use crate::base::time::Moment;
-use crate::control::first_table;
+use crate::base::time::{Clock, Moment};
+use crate::control::{command, first_table};
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::Table;
 use crate::stats::ConnectError;
@@ -50,6 +50,8 @@ fn admin() -> Admin {
         counts: Arc::new(counts),
         connections_max: 512,
         ask: Arc::new(|_, _| ()),
+        asker: command::channel().0,
+        clock: Clock::new(),
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::hosts;
 use super::seat::Retired;
-use super::watches::Key;
 use super::{Changes, Fleet, Notice, Seat};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
@@ -110,14 +109,11 @@ impl Fleet {
         let id = self.ids.number_backend(pool_id, &configured.backends[backend].name, address.as_ref());
         let mut seat = Seat::new(id, (pool, pool_id, backend), configured, address);
         seat.number = number;
-        if let (Some(check), Some(address), false) = (&configured.check, &seat.address, seat.settings.disabled) {
-            let watch = self.watches.join(Key::new(check, address), id);
-            seat.subscribe(watch, check);
-        }
         if let Some(before) = self.seats.iter().position(|seat| seat.id == id) {
             seat.inherit(self.seats.remove(before));
         }
         self.seats.push(seat);
+        self.instruct(self.seats.len() - 1);
     }
 
     /// What a new seat is to begin with: no change of state, as there was none before.

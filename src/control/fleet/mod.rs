@@ -9,6 +9,8 @@ mod hosts;
 mod members;
 mod reason;
 mod seat;
+mod set;
+mod view;
 mod watches;
 
 use std::collections::HashMap;
@@ -28,13 +30,17 @@ use crate::snapshot::table::{Phase, Table};
 
 pub use crate::snapshot::ids::Ids;
 pub use reason::Reason;
-pub use seat::{Past, Seat, Standing};
+pub use seat::{Order, Past, Seat, Standing};
+pub use view::{BackendView, FleetView, PastView, PoolView};
 pub use watches::{Watch, WatchId};
 
 /// Everything control knows about backends.
 #[derive(Debug)]
 pub struct Fleet {
+    /// As in the file; pools that are gone and still have sessions stand last, without backends.
     config: Arc<Config>,
+    /// How many of its pools are in the file.
+    configured: usize,
     ids: Ids,
     /// Those of a pool stand together; pools, backends and their addresses are in order.
     seats: Vec<Seat>,
@@ -54,6 +60,8 @@ struct Squad {
     id: PoolId,
     /// `Some` exactly if the pool wants the primary.
     guard: Option<Guard>,
+    /// What was set at run time, by the name of the backend in the file.
+    by_hand: HashMap<Arc<str>, set::ByHand>,
     seats: Range<usize>,
 }
 
@@ -73,6 +81,8 @@ pub struct Changes {
     pub transitions: Vec<Transition>,
     /// So are these.
     pub notices: Vec<Notice>,
+    /// What was changed on demand, in words.
+    pub lines: Vec<String>,
     /// Workers are to be told.
     pub table: bool,
 }
@@ -123,7 +133,8 @@ impl Fleet {
         let ids = Ids::assign(&config);
         let squad = |pool: &crate::config::model::Pool| {
             let wants_primary = pool.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary));
-            Some(Squad { id: ids.pool(&pool.name)?, guard: wants_primary.then(Guard::default), seats: 0..0 })
+            let guard = wants_primary.then(Guard::default);
+            Some(Squad { id: ids.pool(&pool.name)?, guard, by_hand: HashMap::new(), seats: 0..0 })
         };
         let pools = config.pools.iter().filter_map(squad).collect();
         let mut fleet = Fleet {
@@ -134,6 +145,7 @@ impl Fleet {
             generation: 0,
             pools,
             ids,
+            configured: config.pools.len(),
             config,
         };
         fleet.seat_all(now);
@@ -175,6 +187,7 @@ impl Fleet {
                 (retired.is_over, retired.until) = (true, Moment::NEVER);
                 is_due = true;
             }
+            is_due |= seat.order.on_time(now);
             if seat.ramp_from.is_some_and(|from| now >= from.after_ns(ramp_ns)) {
                 seat.ramp_from = None;
                 changes.table = true;
@@ -190,7 +203,7 @@ impl Fleet {
     pub fn deadline(&self) -> Moment {
         let of_seat = |(place, seat): (usize, &Seat)| {
             let ejection = seat.ejector.as_ref().and_then(|ejector| ejector.until());
-            let drain = seat.retired.map(|retired| retired.until);
+            let drain = seat.retired.map(|retired| retired.until).or(seat.order.until());
             let ramp = seat.ramp_from.map(|from| from.after_ns(self.ramp_ns(place)));
             [ejection, drain, ramp].into_iter().flatten().min()
         };

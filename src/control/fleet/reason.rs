@@ -41,6 +41,12 @@ pub enum Reason {
     NoAddress,
     /// By the configuration.
     Disabled,
+    /// Taken out by somebody, at run time.
+    Maintenance(Arc<str>),
+    /// Emptied by somebody, at run time.
+    Drained(Arc<str>),
+    /// No longer in the configuration.
+    Removed,
     /// Its name stands for other addresses now.
     AddressGone,
     /// Real traffic could not connect so many times.
@@ -74,6 +80,9 @@ impl fmt::Display for Reason {
             ),
             Reason::NoAddress => f.write_str("its name has no address yet"),
             Reason::Disabled => f.write_str("disabled in the configuration"),
+            Reason::Maintenance(by) => write!(f, "put into maintenance by {by}"),
+            Reason::Drained(by) => write!(f, "drained by {by}"),
+            Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),
             Reason::Ejected { failures, window_ms, duration_ms } => {
                 write!(f, "{failures} connects failed within {window_ms} ms; ejected for {duration_ms} ms")

@@ -11,10 +11,11 @@ use super::{Finding, Member};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Check, Ejection, Pool, Role};
+use crate::config::model::{Ejection, Pool, Role};
+use crate::control::command::Mode;
 use crate::health::ejection::{Ejector, Rules};
 use crate::health::primary::{Claim, Guard};
-use crate::health::subscriber::{Subscriber, Verdict, Wants};
+use crate::health::subscriber::{Subscriber, Verdict};
 use crate::health::{Facts, State};
 
 /// Changes of state that are remembered.
@@ -33,14 +34,18 @@ pub struct Seat {
     pub backend: usize,
     /// Which address of the backend it is, from 1; of one with a fixed address 1.
     pub number: usize,
+    /// What its backend is called in the file.
+    pub configured_name: Arc<str>,
     /// What it is called.
     pub name: Arc<str>,
     /// What `consistent_hash` places it by.
     pub hash_name: Arc<str>,
     /// `None` while its name has no address.
     pub address: Option<Address>,
-    /// As configured.
+    /// As configured, or as set at run time.
     pub settings: Settings,
+    /// Likewise: what the operator wants of it.
+    pub order: Order,
     /// Who checks it, if anybody does.
     pub watch: Option<WatchId>,
     /// What its pool makes of the checks; `Some` exactly if `watch` is, so never of one that is retired.
@@ -64,8 +69,8 @@ pub struct Seat {
     history: VecDeque<Past>,
 }
 
-/// What the configuration says of a backend.
-#[derive(Clone, Copy, Debug)]
+/// What the configuration or the operator says of a backend.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// 0 to 256.
     pub weight: u16,
@@ -73,8 +78,57 @@ pub struct Settings {
     pub backup: bool,
     /// Sessions at once.
     pub connections_max: Option<NonZeroU32>,
-    /// Taken out by the operator.
-    pub disabled: bool,
+}
+
+/// What the operator wants of a backend, and who that was.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Used as its checks say.
+    Ready,
+    /// No new sessions, and those that are left end.
+    Drain {
+        /// When; [`Moment::NEVER`] once they were told to, or if they never are.
+        until: Moment,
+        /// They were told to.
+        is_over: bool,
+        /// Who wants it.
+        by: Arc<str>,
+    },
+    /// No new sessions, and no checks.
+    Maintenance {
+        /// Who wants it; `None` is the configuration.
+        by: Option<Arc<str>>,
+    },
+}
+
+impl Order {
+    /// Without who and when.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Order::Ready => Mode::Ready,
+            Order::Drain { .. } => Mode::Drain,
+            Order::Maintenance { .. } => Mode::Maintenance,
+        }
+    }
+
+    /// When the sessions that are left end.
+    pub fn until(&self) -> Option<Moment> {
+        match self {
+            Order::Drain { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// Ends a drain whose time is over; whether it did.
+    pub(super) fn on_time(&mut self, now: Moment) -> bool {
+        match self {
+            Order::Drain { until, is_over, .. } if now >= *until => {
+                (*is_over, *until) = (true, Moment::NEVER);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// An address that is gone.
@@ -115,22 +169,19 @@ impl Seat {
     pub fn new(id: BackendId, places: (usize, PoolId, usize), pool: &Pool, address: Option<Address>) -> Seat {
         let (index, pool_id, backend) = places;
         let configured = &pool.backends[backend];
-        let settings = Settings {
-            weight: configured.weight,
-            backup: configured.backup,
-            connections_max: configured.connections_max,
-            disabled: configured.disabled,
-        };
+        let (settings, order) = super::set::as_told(configured, None);
         Seat {
             id,
             pool: index,
             pool_id,
             backend,
             number: 1,
+            configured_name: configured.name.clone(),
             name: configured.name.clone(),
             hash_name: configured.name.clone(),
             address,
             settings,
+            order,
             watch: None,
             subscriber: None,
             failure: None,
@@ -143,18 +194,6 @@ impl Seat {
             ramp_from: None,
             history: VecDeque::new(),
         }
-    }
-
-    /// Makes it a subscriber of that watch.
-    pub fn subscribe(&mut self, watch: WatchId, check: &Check) {
-        self.watch = Some(watch);
-        self.subscriber = Some(Subscriber::new(Wants {
-            role: check.role,
-            lag_max_ns: ns(check.lag_max),
-            rise: check.rise,
-            fall: check.fall,
-            initial_up: check.initial_up,
-        }));
     }
 
     /// Takes the result of a check; true if a good one ended an ejection.
@@ -194,8 +233,17 @@ impl Seat {
         if let Some(retired) = self.retired {
             return stands(State::Draining, Reason::AddressGone, retired.is_over);
         }
-        if self.settings.disabled {
-            return stands(State::Maintenance, Reason::Disabled, false);
+        match &self.order {
+            Order::Maintenance { by: None } => return stands(State::Maintenance, Reason::Disabled, false),
+            Order::Maintenance { by: Some(by) } => {
+                return stands(State::Maintenance, Reason::Maintenance(by.clone()), false);
+            }
+            Order::Drain { is_over, by, .. } => {
+                let fails = self.subscriber.as_ref().is_some_and(|known| known.verdict() == Verdict::Failing);
+                let end = *is_over || (fails && pool.close_on_backend_down);
+                return stands(State::Draining, Reason::Drained(by.clone()), end);
+            }
+            Order::Ready => {}
         }
         if self.address.is_none() {
             return stands(State::Down, Reason::NoAddress, false);

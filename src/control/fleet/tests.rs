@@ -10,6 +10,8 @@ mod addresses;
 mod ejection;
 /// One primary and never two.
 mod roles;
+/// What an operator changes.
+mod set;
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;

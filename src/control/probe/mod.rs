@@ -24,7 +24,7 @@ use crate::health::Facts;
 use crate::stats::ConnectError;
 
 use password::Account;
-pub(super) use transcript::Transcript;
+pub(super) use transcript::{Line, Transcript};
 
 /// What to check.
 #[derive(Clone, Debug)]

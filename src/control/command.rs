@@ -1,0 +1,196 @@
+//! What others ask of control while it runs: set a backend, reload, show everything.
+//!
+//! Whoever asks ([`Asker`]) may be on any thread and waits for an answer; control answers when what was asked for is
+//! decided, and a table that says so is published or about to be.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::fleet::FleetView;
+use crate::config;
+use crate::config::model::Config;
+
+/// One thing to do, and who waits for it.
+#[derive(Debug)]
+pub enum Command {
+    /// Change a backend at run time.
+    Set {
+        /// Which one.
+        target: Target,
+        /// What of it.
+        change: Change,
+        /// Who asks, for the log and for `why`; as in `uid 0`.
+        by: Arc<str>,
+        /// Where the answer goes: a line each for what was changed; none if everything was so already.
+        reply: oneshot::Sender<Result<Vec<String>, SetError>>,
+    },
+    /// Read the configuration again and apply it.
+    Reload {
+        /// Where the answer goes: a line each for what was changed.
+        reply: oneshot::Sender<Result<Vec<String>, Vec<Fault>>>,
+    },
+    /// Say what is configured and what is known.
+    Show {
+        /// Where the answer goes.
+        reply: oneshot::Sender<View>,
+    },
+}
+
+/// A backend by its names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// Name of the pool.
+    pub pool: String,
+    /// Name of the backend as it is configured: all of its addresses.
+    pub backend: String,
+}
+
+/// What is to be changed of a backend. All of it, or nothing if a part of it cannot be.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Change {
+    /// 0 to 256; with 0 it takes no new sessions.
+    pub weight: Option<u16>,
+    /// What the operator wants of it.
+    pub state: Option<Mode>,
+    /// Sessions at once; 0 is no limit.
+    pub connections_max: Option<u32>,
+    /// When a drain ends the sessions that are left; zero: never. Only with [`Mode::Drain`]; without it the pool's
+    /// `drain_timeout` counts.
+    pub deadline: Option<Duration>,
+}
+
+/// What an operator may want of a backend.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Used as its checks say.
+    Ready,
+    /// Takes no new sessions, and those it has end at a deadline. It is still checked.
+    Drain,
+    /// Takes no new sessions and keeps those it has. It is not checked.
+    Maintenance,
+}
+
+impl Mode {
+    /// The word for it in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Ready => "ready",
+            Mode::Drain => "drain",
+            Mode::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// Why a backend was not changed. The one who asked is at fault.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SetError {
+    /// There is no such pool, or it has no such backend.
+    #[error("there is no {0}; see `ringway ctl backends`")]
+    NotFound(String),
+    /// The change cannot be made.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Why a reload was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// Where, if it stands in a file: its name, line and column.
+    pub place: Option<(Arc<str>, usize, usize)>,
+}
+
+impl Fault {
+    /// One that stands nowhere.
+    pub fn of(message: impl Into<String>) -> Fault {
+        Fault { message: message.into(), place: None }
+    }
+}
+
+impl From<config::Error> for Fault {
+    fn from(error: config::Error) -> Fault {
+        let message = error.problem.to_string();
+        match error.place {
+            config::Place::File { name, line, column } => Fault { message, place: Some((name, line, column)) },
+            config::Place::Argument(_) => Fault { message: error.to_string(), place: None },
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((name, line, column)) = &self.place {
+            write!(f, "{name}:{line}:{column}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// What is configured and what is known, as it is at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The configuration that is in use.
+    pub config: Arc<Config>,
+    /// How often one was applied.
+    pub generation: u64,
+    /// Its pools and backends, and what is known of them.
+    pub fleet: FleetView,
+}
+
+/// Asks control. Clones ask the same one.
+#[derive(Clone, Debug)]
+pub struct Asker(mpsc::UnboundedSender<Command>);
+
+/// Control has gone, as the process is ending.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("ringway is ending")]
+pub struct Gone;
+
+/// An asker and the end that control listens at.
+pub(super) fn channel() -> (Asker, mpsc::UnboundedReceiver<Command>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Asker(sender), receiver)
+}
+
+impl Asker {
+    /// See [`Command::Set`].
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn set(
+        &self,
+        target: Target,
+        change: Change,
+        by: Arc<str>,
+    ) -> Result<Result<Vec<String>, SetError>, Gone> {
+        self.ask(|reply| Command::Set { target, change, by, reply }).await
+    }
+
+    /// See [`Command::Reload`].
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn reload(&self) -> Result<Result<Vec<String>, Vec<Fault>>, Gone> {
+        self.ask(|reply| Command::Reload { reply }).await
+    }
+
+    /// See [`Command::Show`].
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn show(&self) -> Result<View, Gone> {
+        self.ask(|reply| Command::Show { reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(reply)).map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+}
