@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod ctl;
 mod demo;
 mod doctor;
 mod explain;
@@ -50,6 +51,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Explain { file, listener, client, without } => {
             explain::explain(&file, &listener, client, without.as_deref())
         }
+        Command::Ctl(options) => ctl::ctl(&options),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::man(),
     }

@@ -33,6 +33,8 @@ mod check_redis;
 mod connect;
 /// What `/metrics` says is what peers saw.
 mod counters;
+/// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
+mod ctl;
 /// Names that stand for addresses.
 mod dns;
 /// Backends that are gone keep their sessions for a while.

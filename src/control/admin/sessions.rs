@@ -17,7 +17,7 @@ use super::answer::{Answer, Refusal};
 use super::server::Who;
 use crate::base::id::BackendId;
 use crate::roster::{self, Filter, Record, Request, SessionId, What};
-use crate::snapshot::table::Table;
+use crate::snapshot::table::{BackendEntry, Table};
 
 /// Sessions in an answer, unless it is said how many.
 const LIMIT_DEFAULT: usize = 1_000;
@@ -139,16 +139,20 @@ fn filter_of(admin: &Admin, wanted: &Wanted) -> Result<Filter, Refusal> {
 
 /// Everything of that name, also what is retired: who asks for a backend means the sessions that it has.
 fn backends_of(table: &Table, name: &str) -> Result<Vec<BackendId>, Refusal> {
-    let (pool, backend) =
-        name.split_once('/').ok_or_else(|| Refusal::nonsense("a backend is named POOL/NAME, as in db/a"))?;
-    let pools = table.pools.iter().flatten().filter(|entry| *entry.name == *pool);
-    let ids: Vec<_> = pools.map(|entry| entry.id).collect();
-    let entries = table.backends.iter().flatten();
-    let found: Vec<_> = entries.filter(|entry| ids.contains(&entry.pool) && *entry.name == *backend).collect();
-    if found.is_empty() {
-        return Err(Refusal::unknown(format!("there is no backend {name}")));
+    if !name.contains('/') {
+        return Err(Refusal::nonsense("a backend is named POOL/NAME, as in db/a"));
     }
-    Ok(found.into_iter().map(|entry| entry.id).collect())
+    // Names may hold slashes themselves.
+    let is_called = |entry: &&BackendEntry| {
+        let pool = table.pool(entry.pool).map_or("", |pool| &pool.name);
+        let rest = name.strip_prefix(pool).and_then(|rest| rest.strip_prefix('/'));
+        rest == Some(&*entry.name)
+    };
+    let found: Vec<_> = table.backends.iter().flatten().filter(is_called).map(|entry| entry.id).collect();
+    if found.is_empty() {
+        return Err(Refusal::unknown(format!("there is no backend {name}; `ringway ctl backends` lists them")));
+    }
+    Ok(found)
 }
 
 fn network(text: &str) -> Result<IpNet, Refusal> {
