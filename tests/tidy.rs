@@ -35,6 +35,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("metrics", &["control"]),
     ("metrics_exporter_prometheus", &["control"]),
     ("mysql_common", &["control/probe"]),
+    ("ratatui", &["cli/top"]),
     ("redis", &["control/probe"]),
     ("regex", &["config"]),
     ("rustls", &["control/probe"]),

@@ -67,6 +67,12 @@ pub(super) enum Command {
     },
     /// Talk to a running ringway over its admin socket.
     Ctl(super::ctl::Options),
+    /// Watch a running ringway: rates, workers, every backend; `q` ends it.
+    Top {
+        /// The admin socket [default: RINGWAY_SOCKET of the environment, or /run/ringway/admin.sock].
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
     /// Write completions for a shell to standard output.
     Completions {
         /// Whose.

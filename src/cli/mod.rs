@@ -10,6 +10,7 @@ mod failure;
 mod manual;
 mod paint;
 mod run;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -52,6 +53,7 @@ fn command(command: Command) -> Result<(), Failure> {
             explain::explain(&file, &listener, client, without.as_deref())
         }
         Command::Ctl(options) => ctl::ctl(&options),
+        Command::Top { socket } => top::top(socket.as_ref()),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::man(),
     }

@@ -7,6 +7,7 @@
 mod answer;
 mod change;
 mod metrics;
+mod page;
 mod server;
 mod sessions;
 mod socket;
@@ -100,6 +101,7 @@ fn user(peer: &tokio::net::UnixStream) -> Who {
 
 fn router(admin: Admin) -> Router {
     Router::new()
+        .route("/", get(page::page))
         .route("/metrics", get(metrics))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
@@ -119,7 +121,10 @@ fn router(admin: Admin) -> Router {
 }
 
 async fn nothing_here(request: Request) -> Refusal {
-    Refusal::unknown(format!("there is no {}; there is /v1/status, /metrics, /live and /ready", request.uri().path()))
+    Refusal::unknown(format!(
+        "there is no {}; there is /, /v1/status, /metrics, /live and /ready",
+        request.uri().path()
+    ))
 }
 
 async fn not_so(request: Request) -> Refusal {
