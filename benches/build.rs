@@ -70,7 +70,7 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
     Arc::new(Config {
         process,
         log: Log { level: LogLevel::Info, json: false, to_stdout: false },
-        admin: Admin { listen: None },
+        admin: Admin { socket: None, socket_mode: 0o600, listen: None },
         listeners: Vec::new(),
         pools: vec![pool],
     })

@@ -15,7 +15,7 @@
 //! | 4 | [`worker`], [`control`] | the threads |
 //! | 3 | [`snapshot`] | the one published pointer |
 //! | 2 | [`session`], [`config`] | pure |
-//! | 1 | [`balance`], [`health`], [`relay`], [`stats`] | pure |
+//! | 1 | [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
 //! | 1 | [`uring`] | system calls, and the unsafe code |
 //! | 0 | [`base`] | names nothing of ours |
 //!
@@ -31,6 +31,7 @@ pub mod config;
 pub mod control;
 pub mod health;
 pub mod relay;
+pub mod roster;
 pub mod session;
 pub mod snapshot;
 pub mod stats;

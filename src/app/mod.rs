@@ -73,6 +73,7 @@ impl Server {
         let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, inherited)?;
         inherited::report_unused(&listeners.take_unused());
         let admin = config.admin.listen.map(bind_admin).transpose()?;
+        let admin_socket = bind_admin_socket(&config)?;
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let alarm = control::Alarm::new();
@@ -125,6 +126,11 @@ impl Server {
             sockets: Box::new(listeners),
             alarm,
             admin,
+            admin_socket,
+            ask: {
+                let shared = shared.clone();
+                Arc::new(move |worker, request| shared.ask(worker, request))
+            },
             ready: Box::new(|| ()),
             stop,
             connections_max: limits.connections_max,
@@ -195,6 +201,13 @@ fn start_control(mut spec: control::Spec) -> anyhow::Result<JoinHandle<Result<()
         };
     }
     Ok(thread)
+}
+
+fn bind_admin_socket(config: &Config) -> anyhow::Result<Option<control::admin::Socket>> {
+    let Some(path) = &config.admin.socket else { return Ok(None) };
+    let address = Address::Unix(path.clone());
+    let socket = control::admin::Socket::bind(path, config.admin.socket_mode);
+    socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
 }
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {

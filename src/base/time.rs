@@ -1,6 +1,6 @@
 //! Time as a number. [`Clock`] is the one reader of the operating system's clock; everything else is told.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A moment on the monotonic clock, in nanoseconds since some moment before the process started.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
@@ -30,6 +30,9 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// The moment a clock begins with.
+    pub const ORIGIN: Moment = Moment(1_000_000_000);
+
     /// A clock whose moments count from now, plus one second so that "a second ago" is never negative.
     #[allow(clippy::disallowed_methods, clippy::new_without_default)]
     pub fn new() -> Clock {
@@ -39,7 +42,14 @@ impl Clock {
     /// The moment it is.
     #[inline]
     pub fn now(&self) -> Moment {
-        Moment(self.origin.elapsed().as_nanos() as u64 + 1_000_000_000)
+        Clock::ORIGIN.after_ns(self.origin.elapsed().as_nanos() as u64)
+    }
+
+    /// What a clock on the wall shows at that moment, going by what it shows now. For people alone.
+    pub fn wall(&self, at: Moment) -> SystemTime {
+        let (now, wall) = (self.now(), SystemTime::now());
+        let past = wall.checked_sub(Duration::from_nanos(now.since_ns(at)));
+        past.and_then(|past| past.checked_add(Duration::from_nanos(at.since_ns(now)))).unwrap_or(wall)
     }
 }
 

@@ -16,6 +16,7 @@ Examples:
   ringway check /etc/ringway/ringway.toml        every error of it at once
   ringway explain ringway.toml --listener db --client 10.0.0.7 --without b
                                                  which backend, why, and who moves without b
+  ringway ctl drain db/a --deadline 30s --wait   take a backend out, and return when it has no session left
 
 Exit status: 0 done, 1 failed at run time, 2 wrong usage or invalid configuration.";
 
@@ -63,6 +64,14 @@ pub(super) enum Command {
         /// Also say what changes without this backend, and how many clients move.
         #[arg(long, value_name = "BACKEND")]
         without: Option<String>,
+    },
+    /// Talk to a running ringway over its admin socket.
+    Ctl(super::ctl::Options),
+    /// Watch a running ringway: rates, workers, every backend; `q` ends it.
+    Top {
+        /// The admin socket [default: RINGWAY_SOCKET of the environment, or /run/ringway/admin.sock].
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
     /// Write completions for a shell to standard output.
     Completions {

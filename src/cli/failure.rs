@@ -13,6 +13,8 @@ pub(super) enum Failure {
     Usage(String),
     /// A configuration is wrong.
     Configuration(Vec<config::Error>),
+    /// A running ringway refused a configuration; a line each.
+    Refused(Vec<String>),
     /// Something failed at run time. One line: cause and fix.
     RunTime(anyhow::Error),
 }
@@ -32,7 +34,7 @@ impl Failure {
 
     pub(super) fn code(&self) -> ExitCode {
         match self {
-            Failure::Usage(_) | Failure::Configuration(_) => ExitCode::from(2),
+            Failure::Usage(_) | Failure::Configuration(_) | Failure::Refused(_) => ExitCode::from(2),
             Failure::RunTime(_) => ExitCode::FAILURE,
         }
     }
@@ -46,6 +48,7 @@ impl fmt::Display for Failure {
                 let lines: Vec<String> = errors.iter().map(config::Error::to_string).collect();
                 f.write_str(&lines.join("\n"))
             }
+            Failure::Refused(lines) => f.write_str(&lines.join("\n")),
             Failure::RunTime(error) => write!(f, "ringway: {error:#}"),
         }
     }

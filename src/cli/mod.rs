@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod ctl;
 mod demo;
 mod doctor;
 mod explain;
@@ -9,6 +10,7 @@ mod failure;
 mod manual;
 mod paint;
 mod run;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -50,6 +52,8 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Explain { file, listener, client, without } => {
             explain::explain(&file, &listener, client, without.as_deref())
         }
+        Command::Ctl(options) => ctl::ctl(&options),
+        Command::Top { socket } => top::top(socket.as_ref()),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::man(),
     }

@@ -112,7 +112,8 @@ fn number(text: &str, min: u16) -> Result<u16, Error> {
     port.ok_or_else(|| Error::Port(text.to_string(), min))
 }
 
-fn unix(path: &str) -> Result<Address, Error> {
+/// The path of a unix socket.
+pub(super) fn unix(path: &str) -> Result<Address, Error> {
     if !path.starts_with('/') || path.len() > UNIX_PATH_MAX || path.contains('\0') {
         return Err(Error::UnixPath);
     }

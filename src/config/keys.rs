@@ -68,6 +68,8 @@ pub enum Kind {
     Target,
     /// `ip:port`, or empty.
     IpPortOrOff,
+    /// Path of a unix socket, or empty.
+    SocketOrOff,
 }
 
 /// Which spans of time a key takes, in microseconds.
@@ -187,8 +189,8 @@ pub const KEYS: &[Key] = {
         key(Log, "output", WordOrPath(&["stderr", "stdout"]), "\"stderr\"").only(Only(&["\"stdout\""])),
         key(AccessLog, "output", WordOrPath(&["off", "stderr", "stdout"]), "\"off\"").only(DEFAULT_ONLY),
         key(AccessLog, "format", Word(&["json", "tcplog"]), "\"json\"").only(DEFAULT_ONLY),
-        key(Admin, "socket", Text, "\"\"").only(DEFAULT_ONLY),
-        key(Admin, "socket_mode", Mode, "\"0600\"").only(DEFAULT_ONLY),
+        key(Admin, "socket", SocketOrOff, "\"\""),
+        key(Admin, "socket_mode", Mode, "\"0600\""),
         key(Admin, "listen", IpPortOrOff, "\"\""),
         required(Listener, "bind", Binds, "bind = \"0.0.0.0:5432\""),
         required(Listener, "pool", Name, "pool = \"NAME\""),

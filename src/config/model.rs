@@ -68,7 +68,11 @@ pub enum LogLevel {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Where `/metrics`, `/live` and `/ready` are served.
+    /// Unix socket with the whole API.
+    pub socket: Option<PathBuf>,
+    /// Its permission bits.
+    pub socket_mode: u32,
+    /// Where metrics and what can be read of the API are served.
     pub listen: Option<std::net::SocketAddr>,
 }
 
@@ -132,6 +136,19 @@ pub enum Balance {
     Random,
     /// The first one that is up, until it is not.
     Failover,
+}
+
+impl Balance {
+    /// The word for it in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Balance::RoundRobin => "round_robin",
+            Balance::LeastConn => "least_conn",
+            Balance::ConsistentHash { .. } => "consistent_hash",
+            Balance::Random => "random",
+            Balance::Failover => "failover",
+        }
+    }
 }
 
 /// `hash_key`

@@ -1,9 +1,9 @@
 //! From what was written to what it means: the one maker of [`Config`].
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
     let config = Config {
         process: process(&raw.process),
         log: log(&raw.log),
-        admin: Admin { listen: listen(&raw.admin) },
+        admin: admin(&raw.admin),
         listeners: raw.listeners.iter().filter_map(listener).collect(),
         pools: raw.pools.iter().map(|raw| pool(raw, faults)).collect(),
     };
     let mut check = Check { places, faults };
-    check.binds(raw, config.admin.listen);
+    check.binds(raw, &config.admin);
     check.pools(raw);
     config
 }
@@ -62,26 +62,27 @@ fn log(table: &Table) -> Log {
     Log { level, json: word(table, "format") == "json", to_stdout: word(table, "output") == "stdout" }
 }
 
-fn listen(table: &Table) -> Option<SocketAddr> {
-    match table.get("listen") {
+fn admin(table: &Table) -> Admin {
+    let socket = match table.get("socket") {
+        Some(Value::Text(path)) if !path.is_empty() => Some(PathBuf::from(path)),
+        _ => None,
+    };
+    let listen = match table.get("listen") {
         Some(Value::Listen(address)) => *address,
         _ => None,
-    }
+    };
+    Admin { socket, socket_mode: mode(table, "socket_mode"), listen }
 }
 
 /// `None` exactly when something of it was wrong.
 fn listener(raw: &raw::Named) -> Option<Listener> {
     let Some(Value::Binds(binds)) = raw.table.get("bind") else { return None };
     let Some(Value::Text(pool)) = raw.table.get("pool") else { return None };
-    let unix_mode = match raw.table.get("unix_mode") {
-        Some(Value::Mode(mode)) => *mode,
-        other => disagree("unix_mode", other),
-    };
     Some(Listener {
         name: Arc::from(raw.name.as_str()),
         binds: binds.iter().map(|(_, address)| address.clone()).collect(),
         pool: Arc::from(pool.as_str()),
-        unix_mode,
+        unix_mode: mode(&raw.table, "unix_mode"),
         backlog: number(&raw.table, "backlog"),
     })
 }
@@ -195,6 +196,13 @@ pub(super) fn number<N: TryFrom<u64>>(table: &Table, key: &str) -> N {
     }
 }
 
+fn mode(table: &Table, key: &'static str) -> u32 {
+    match table.get(key) {
+        Some(Value::Mode(mode)) => *mode,
+        other => disagree(key, other),
+    }
+}
+
 /// Every key that is asked for has a default in the list, so a table always holds it; every run of the program and of
 /// the tests comes through here for every key, so a mistake cannot hide.
 pub(super) fn disagree(key: &str, found: Option<&Value>) -> ! {
@@ -209,11 +217,14 @@ struct Check<'a, 't> {
 
 impl Check<'_, '_> {
     /// No address twice; port 0 is another one each time.
-    fn binds(&mut self, raw: &Raw, admin: Option<SocketAddr>) {
+    fn binds(&mut self, raw: &Raw, admin: &Admin) {
         let mut seen: HashMap<Address, usize> = HashMap::new();
         let mut all: Vec<(Range<usize>, Address)> = Vec::new();
-        if let Some(address) = admin {
+        if let Some(address) = admin.listen {
             all.push((raw.admin.span_of("listen"), Address::Tcp(address)));
+        }
+        if let Some(path) = &admin.socket {
+            all.push((raw.admin.span_of("socket"), Address::Unix(path.clone())));
         }
         for listener in &raw.listeners {
             if let Some(Value::Binds(binds)) = listener.table.get("bind") {
@@ -225,7 +236,7 @@ impl Check<'_, '_> {
             let any_port = matches!(&address, Address::Tcp(address) if address.port() == 0);
             let line = self.places.line(span.start);
             if let (false, Some(line)) = (any_port, seen.insert(address.clone(), line)) {
-                let hint = "every listener, and `admin.listen`, needs an address of its own";
+                let hint = "every listener, `admin.listen` and `admin.socket` need an address of their own";
                 self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));
             }
         }

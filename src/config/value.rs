@@ -174,6 +174,7 @@ pub(super) fn expected(kind: Kind) -> String {
             "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
         }
         Kind::IpPortOrOff => "an address in quotes, as in \"127.0.0.1:9900\", or \"\" for none".to_string(),
+        Kind::SocketOrOff => "a path in quotes, as in \"/run/ringway/admin.sock\", or \"\" for none".to_string(),
     }
 }
 
@@ -206,6 +207,11 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
         Kind::IpPortOrOff => match address::binds(text).map_err(|error| bad(text, &error))?.as_slice() {
             [Address::Tcp(address)] => Ok(Value::Listen(Some(*address))),
             _ => Err(wrong(text, "write one ip:port, as in \"127.0.0.1:9900\"")),
+        },
+        Kind::SocketOrOff if text.is_empty() => Ok(Value::Text(String::new())),
+        Kind::SocketOrOff => match address::unix(text) {
+            Ok(_) => Ok(Value::Text(text.to_string())),
+            Err(_) => Err(wrong(text, "write a path that begins with `/` and has at most 107 bytes, without `unix:`")),
         },
         Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Texts | Kind::Statuses => {
             Err(wrong(text, &format!("write {}", expected(kind))))

@@ -53,8 +53,12 @@ pub struct Spec {
     pub sockets: Box<dyn sockets::Sockets>,
     /// Rung by workers when they have counted a connect that failed.
     pub alarm: Alarm,
-    /// Bound to `admin.listen`; `None` is no admin server.
+    /// Bound to `admin.listen`; `None` is no admin server there.
     pub admin: Option<TcpListener>,
+    /// Bound to `admin.socket`; likewise.
+    pub admin_socket: Option<admin::Socket>,
+    /// Asks workers about their sessions.
+    pub ask: admin::AskWorker,
     /// Called once, as soon as every worker's `running` gauge is 1 and checks and admin server are under way.
     pub ready: Box<dyn FnOnce() + Send>,
     /// Asks for shutdown as a signal does.
@@ -73,7 +77,7 @@ pub enum Error {
     #[error("cannot handle signals: {0}")]
     Signals(#[source] std::io::Error),
     /// The admin socket could not be used.
-    #[error("cannot serve admin.listen: {0}")]
+    #[error("cannot serve admin.listen or admin.socket: {0}")]
     Admin(#[source] std::io::Error),
     /// Workers did not end although told to.
     #[error("{0} worker(s) did not stop within {1} s of being told to reset what is left; this is a bug of ringway")]

@@ -38,16 +38,17 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
-    let Spec { admin, ready, stop, connections_max, .. } = spec;
+    let Spec { admin, admin_socket, ask, ready, stop, connections_max, .. } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
-    // `_ask` is what the admin server is to be given; while there is nobody who asks, the channel stays open and quiet.
-    let (_ask, commands) = command::channel();
+    let (asker, commands) = command::channel();
+    let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
     if let Some(listener) = admin {
-        let admin = Admin { cell: cell.clone(), stats, counts, connections_max };
-        admin::serve(listener, admin).await.map_err(Error::Admin)?;
+        admin::serve(listener, answers.clone()).await.map_err(Error::Admin)?;
     }
+    // Removed on the way out.
+    let _file = admin_socket.map(|socket| admin::serve_all(socket, answers)).transpose().map_err(Error::Admin)?;
     control.begin(alarm);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake };

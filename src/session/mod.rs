@@ -195,6 +195,11 @@ impl Session {
         self.termination
     }
 
+    /// When the last byte or FIN moved, or its state was entered.
+    pub fn active_at(&self) -> Moment {
+        self.active_at
+    }
+
     /// Whether bytes are moving or could move.
     pub fn is_relaying(&self) -> bool {
         self.state == State::Relaying

@@ -128,6 +128,8 @@ pub struct BackendCells {
     pub bytes_to_backend: Counter,
     /// Bytes from it delivered to clients.
     pub bytes_to_client: Counter,
+    /// Its sessions that were reset because it went down, was drained or removed.
+    pub sessions_cut_total: Counter,
 }
 
 /// Why an attempt to connect to a backend failed.

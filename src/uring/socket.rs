@@ -122,6 +122,11 @@ fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Resu
             _ => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
         }
     }
+    // What is bound to has the mode of the socket, less the umask, so that it is never more than asked for.
+    // SAFETY: a plain call on a descriptor of our own.
+    if unsafe { libc::fchmod(socket.as_raw_fd(), mode) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
     socket.bind(to)?;
     set_mode(path, mode)
 }

@@ -292,6 +292,7 @@ impl Worker {
             connecting_at: now,
             heard: [0; 2],
             backend_sends: 0,
+            bytes: [0; 2],
         });
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);

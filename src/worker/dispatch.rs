@@ -34,6 +34,7 @@ impl Worker {
             Operation::HandOverFailed => self.hand_over_failed(token),
             Operation::Wake => {
                 self.shared.event(self.index).clear();
+                self.take_requests();
                 self.ring.watch(self.shared.event(self.index));
                 self.run_errands();
             }

@@ -10,6 +10,7 @@ use crossbeam::queue::SegQueue;
 use super::accept::Errand;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
+use crate::roster::Request;
 use crate::snapshot::cell::Cell;
 use crate::stats::Stats;
 use crate::uring::Fd;
@@ -63,6 +64,8 @@ struct Peer {
     event: Event,
     /// What it is to do with its listening sockets. Tables cannot carry descriptors: they are data, and freed at will.
     errands: SegQueue<Errand>,
+    /// What it was asked and has not taken.
+    requests: SegQueue<Request>,
 }
 
 impl Shared {
@@ -70,7 +73,8 @@ impl Shared {
     pub fn new(parts: Parts) -> io::Result<Shared> {
         let peer = |_| {
             let ring = AtomicI32::new(-1);
-            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, errands: SegQueue::new() })
+            let (errands, requests) = (SegQueue::new(), SegQueue::new());
+            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, errands, requests })
         };
         let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
         Ok(Shared { parts, peers })
@@ -90,6 +94,16 @@ impl Shared {
 
     pub(super) fn next_errand(&self, worker: usize) -> Option<Errand> {
         self.peers[worker].errands.pop()
+    /// Asks a worker about its sessions. One that has ended never takes it.
+    pub fn ask(&self, worker: usize, request: Request) {
+        if let Some(peer) = self.peers.get(worker) {
+            peer.requests.push(request);
+            peer.event.signal();
+        }
+    }
+
+    pub(super) fn next_request(&self, worker: usize) -> Option<Request> {
+        self.peers[worker].requests.pop()
     }
 
     /// Number of workers.

@@ -29,6 +29,8 @@ pub struct Slot {
     pub heard: [u32; 2],
     /// Sends to the backend so far, up to 2: before the second one, its Nagle algorithm is turned off.
     pub backend_sends: u8,
+    /// Bytes handed to the kernel, by the side they go to.
+    pub bytes: [u64; 2],
 }
 
 impl Slot {
@@ -102,6 +104,11 @@ impl Slots {
         matching.map(|(index, slot)| Key { index: index as u32, generation: slot.generation }).collect()
     }
 
+    /// Places so far; every session is at one below.
+    pub fn places(&self) -> u32 {
+        self.generations.len() as u32
+    }
+
     pub fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
@@ -126,6 +133,7 @@ mod tests {
             connecting_at: Moment(0),
             heard: [0; 2],
             backend_sends: 0,
+            bytes: [0; 2],
         }
     }
 

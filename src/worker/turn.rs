@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Spec;
 use super::accept::Acceptors;
 use super::queue::Waiters;
+use super::roster::Surveys;
 use super::shared::Shared;
 use super::silence::Silence;
 use super::slots::{Key, Slots};
@@ -42,6 +43,7 @@ pub struct Worker {
     pub(super) acceptors: Acceptors,
     pub(super) silence: Silence,
     pub(super) waiters: Waiters,
+    pub(super) surveys: Surveys,
     pub(super) effects: Effects,
     /// Halves in splice mode that wait for their turn.
     pub(super) ready: VecDeque<(Key, Side)>,
@@ -75,6 +77,7 @@ impl Worker {
             acceptors: Acceptors::new(spec.sockets),
             silence: Silence::new(),
             waiters: Waiters::new(),
+            surveys: Surveys::default(),
             effects: Effects::default(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
@@ -123,7 +126,7 @@ impl Worker {
 
     #[inline]
     fn wait(&mut self, now: Moment) -> std::io::Result<()> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || self.surveys.are_under_way() {
             return self.ring.enter(Wait::No);
         }
         if self.shared.busy_poll_ns > 0 && self.spin(now)? {
@@ -174,6 +177,7 @@ impl Worker {
         self.look_after_silence();
         self.retry_accepting();
         self.serve_queues();
+        self.survey();
         if self.now >= self.housekeeping_at {
             self.keep_house();
         }
@@ -228,12 +232,21 @@ impl Worker {
                 // No byte has moved: another backend may have it.
                 self.ring.cancel(key.token(Operation::Connect));
             } else {
-                self.tell(key, Event::End(Who::Down));
+                self.cut(key);
             }
         }
         self.waiters.serve_all();
         self.enter_phase(phase);
         self.stats().worker.generation.set(self.generation);
+    }
+
+    /// Ends a session whose backend is no longer to have it.
+    fn cut(&mut self, key: Key) {
+        let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return };
+        if let Some(backend) = slot.backend {
+            self.stats().backends.get(backend.index()).sessions_cut_total.add(1);
+        }
+        self.tell(key, Event::End(Who::Down));
     }
 
     /// Makes sure that it is known where a backend is: it may have been picked by a table that is newer than the one

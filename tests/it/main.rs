@@ -9,6 +9,12 @@ mod harness;
 
 /// IPv6, port ranges, unix sockets.
 mod addresses;
+/// The admin socket: who may speak, and to whom it listens.
+mod admin;
+/// What the API says and does of pools and backends.
+mod api;
+/// Sessions listed and killed over the admin socket.
+mod api_sessions;
 /// A slow reader stops its own sender and nobody else.
 mod backpressure;
 /// Which backend a client gets.
@@ -27,6 +33,8 @@ mod check_redis;
 mod connect;
 /// What `/metrics` says is what peers saw.
 mod counters;
+/// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
+mod ctl;
 /// Names that stand for addresses.
 mod dns;
 /// Backends that are gone keep their sessions for a while.

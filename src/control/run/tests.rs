@@ -56,6 +56,8 @@ fn start(config: Config) -> Running {
         sockets: Box::new(NoSockets),
         alarm: alarm.clone(),
         admin: None,
+        admin_socket: None,
+        ask: Arc::new(|_, _| ()),
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,
         connections_max: 0,

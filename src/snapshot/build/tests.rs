@@ -70,7 +70,7 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
             group: None,
         },
         log: Log { level: LogLevel::Info, json: false, to_stdout: false },
-        admin: Admin { listen: None },
+        admin: Admin { socket: None, socket_mode: 0o600, listen: None },
         listeners: pools.iter().enumerate().map(listener).collect(),
         pools,
     }

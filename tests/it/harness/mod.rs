@@ -2,6 +2,7 @@
 //! [`Peer`], one end of a connection; [`bytes`], streams that are known byte by byte.
 
 pub mod address;
+pub mod api;
 pub mod backend;
 pub mod bytes;
 pub mod dns;
@@ -16,6 +17,7 @@ pub mod ringway;
 
 use std::time::{Duration, Instant};
 
+pub use api::Api;
 pub use backend::{Backend, Listener};
 pub use dns::{Dns, Says};
 pub use metrics::Metrics;

@@ -225,6 +225,11 @@ impl Peer {
         Peer { socket: self.socket.try_clone().unwrap() }
     }
 
+    /// Its own address, as the other end sees it.
+    pub fn local_address(&self) -> String {
+        self.socket.local_addr().unwrap().as_socket().map(|address| address.to_string()).unwrap_or_default()
+    }
+
     /// Bytes that have come and were not read, up to 64 KiB.
     pub fn peek_len(&self) -> usize {
         let mut buffer = [std::mem::MaybeUninit::uninit(); 64 * 1024];

@@ -211,3 +211,14 @@ pub fn program(paths: &[&str], package: &str) -> Option<String> {
     }
     panic!("{} is missing: `apt-get install {package}`, or set RINGWAY_TEST_WITHOUT_PROGRAMS", paths[0]);
 }
+
+/// Lets the test itself have so many descriptors.
+pub fn raise_descriptors(at_least: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+    assert!(limit.rlim_max >= at_least, "the hard limit of descriptors must be {at_least} or more (`ulimit -Hn`)");
+    limit.rlim_cur = limit.rlim_cur.max(at_least);
+    // SAFETY: the kernel reads one rlimit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+}

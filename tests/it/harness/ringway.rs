@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use super::address::own_ip;
 use super::process::Process;
-use super::{End, Metrics, PATIENCE, Peer, wait_for, wait_until};
+use super::{Api, End, Metrics, PATIENCE, Peer, wait_for, wait_until};
 
 /// The configuration of a [`Ringway`] to be: a listener `main` and a pool `main`, whose backends are called `a`, `b`...
 /// Health checks are off unless asked for.
@@ -15,6 +16,7 @@ pub struct Plan {
     ip: String,
     workers: usize,
     process: String,
+    admin: String,
     bind: Option<String>,
     listener: String,
     pool: String,
@@ -32,6 +34,7 @@ pub struct Ringway {
     address: String,
     admin: String,
     folder: tempfile::TempDir,
+    socket: PathBuf,
     ended: bool,
 }
 
@@ -41,6 +44,7 @@ impl Plan {
             ip: own_ip().to_string(),
             workers: 2,
             process: String::new(),
+            admin: String::new(),
             bind: None,
             listener: String::new(),
             pool: String::new(),
@@ -60,6 +64,11 @@ impl Plan {
     /// A line for `[process]`.
     pub fn process(self, line: &str) -> Plan {
         Plan { process: self.process + line + "\n", ..self }
+    }
+
+    /// A line for `[admin]`.
+    pub fn admin(self, line: &str) -> Plan {
+        Plan { admin: self.admin + line + "\n", ..self }
     }
 
     /// Where `main` listens, instead of an address of its own.
@@ -143,10 +152,10 @@ impl Plan {
     }
 
     pub fn to_toml(&self) -> String {
-        let Plan { ip, workers, process, listener, pool, check, backends, more, .. } = self;
+        let Plan { ip, workers, process, admin, listener, pool, check, backends, more, .. } = self;
         let bind = self.bind.clone().unwrap_or_else(|| format!("\"{}\"", self.address()));
         format!(
-            "[process]\nworkers = {workers}\npin_workers = false\n{process}\n[admin]\nlisten = \"{ip}:7001\"\n\n\
+            "[process]\nworkers = {workers}\npin_workers = false\n{process}\n[admin]\nlisten = \"{ip}:7001\"\n{admin}\n\
              [listeners.main]\nbind = {bind}\npool = \"main\"\n{listener}\n[pools.main]\n{pool}\n\
              [pools.main.check]\n{check}\n{backends}\n{more}"
         )
@@ -171,13 +180,15 @@ impl Plan {
     pub fn start(self) -> Ringway {
         skip_without_io_uring();
         let folder = tempfile::tempdir().unwrap();
-        let command = &mut self.command(&folder.path().join("ringway.toml"));
+        let socket = folder.path().join("admin.sock");
+        let plan = self.admin(&format!("socket = {socket:?}"));
+        let command = &mut plan.command(&folder.path().join("ringway.toml"));
         let mut process = Process::start(command);
         let ready = wait_for(PATIENCE, || is_ready(&process.output()) || !process.is_running());
         let is_ready = ready.is_some() && process.is_running();
-        assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), self.to_toml());
-        let (address, admin) = (self.address(), format!("{}:7001", self.ip));
-        Ringway { process, address, admin, folder, ended: false }
+        assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), plan.to_toml());
+        let (address, admin) = (plan.address(), format!("{}:7001", plan.ip));
+        Ringway { process, address, admin, socket, folder, ended: false }
     }
 }
 
@@ -206,6 +217,16 @@ impl Ringway {
 
     pub fn admin(&self) -> &str {
         &self.admin
+    }
+
+    /// Where its admin socket is.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Where it answers everything.
+    pub fn api(&self) -> Api<'_> {
+        Api::at(&self.socket)
     }
 
     pub fn process(&self) -> &Process {

@@ -1,0 +1,123 @@
+//! What changes something.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::model::{self, Changed, Killed};
+use super::table::count;
+use super::{Backend, Change, Ctl, Mode, Victims, escaped};
+use crate::cli::failure::Failure;
+
+/// Between looks at a backend that drains, and at workers that take a table over.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Looks at workers; they take a table over within milliseconds.
+const LOOKS_MAX: u32 = 200;
+
+impl Ctl<'_> {
+    pub(super) fn set(&self, backend: &Backend, change: &Change) -> Result<(), Failure> {
+        let state = change.state.map(|state| match state {
+            Mode::Ready => "ready",
+            Mode::Drain => "drain",
+            Mode::Maintenance => "maintenance",
+        });
+        let wanted = json!({
+            "weight": change.weight,
+            "state": state,
+            "connections_max": change.connections_max,
+        });
+        self.change(Method::PATCH, &backend.path(), Some(wanted))?;
+        Ok(())
+    }
+
+    pub(super) fn reload(&self, wait: bool) -> Result<(), Failure> {
+        self.change(Method::POST, "/v1/reload", None)?;
+        if wait {
+            self.wait_for_workers()?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a change and says what has changed.
+    fn change(&self, method: Method, path: &str, body: Option<Value>) -> Result<(), Failure> {
+        let reply = self.client.ask(method, path, body.as_ref())?;
+        if self.json {
+            // Programs want to read what is wrong, too.
+            self.print_json(&reply.body)?;
+            return reply.accept().map(|_| ());
+        }
+        let Changed { changes } = reply.read()?;
+        match changes.as_slice() {
+            [] => crate::cli::print(b"nothing changed: it was so already\n"),
+            lines => crate::cli::print((lines.join("\n") + "\n").as_bytes()),
+        }
+    }
+
+    fn wait_for_workers(&self) -> Result<(), Failure> {
+        for _ in 0..LOOKS_MAX {
+            sleep(LOOK_EVERY);
+            let status: model::Status = self.client.get("/v1/status")?;
+            let mut running = status.workers.iter().filter(|worker| worker.is_running);
+            if running.all(|worker| worker.table_generation >= status.table_generation) {
+                return Ok(());
+            }
+        }
+        Err(anyhow::anyhow!("a worker has not taken the change over; look at the log of ringway").into())
+    }
+
+    pub(super) fn kill(&self, victims: &Victims) -> Result<(), Failure> {
+        let path = match victims {
+            Victims { session: Some(id), .. } => format!("/v1/sessions/{}", escaped(id)),
+            Victims { backend: Some(backend), .. } => format!("/v1/sessions?{}", backend.query()),
+            Victims { client: Some(client), .. } => format!("/v1/sessions?client={client}"),
+            // The parser asks for one of them.
+            _ => return Err(Failure::Usage("say which sessions: --session, --backend or --client".to_string())),
+        };
+        let reply = self.client.ask(Method::DELETE, &path, None)?;
+        if self.json {
+            self.print_json(&reply.body)?;
+            return reply.accept().map(|_| ());
+        }
+        let Killed { killed } = reply.read()?;
+        crate::cli::print(format!("{} reset\n", count(killed, "session")).as_bytes())
+    }
+
+    pub(super) fn drain(&self, backend: &Backend, deadline: Option<Duration>, wait: bool) -> Result<(), Failure> {
+        let before: model::Detail = self.client.get(&backend.path())?;
+        let mut wanted = json!({ "state": "drain" });
+        if let Some(deadline) = deadline {
+            wanted["deadline_ms"] = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).into();
+        }
+        if !wait {
+            return self.change(Method::PATCH, &backend.path(), Some(wanted));
+        }
+        self.client.ask(Method::PATCH, &backend.path(), Some(&wanted))?.accept()?;
+        // A worker that has not heard of it might still give it a session.
+        self.wait_for_workers()?;
+        let last = loop {
+            let now: model::Detail = self.client.get(&backend.path())?;
+            if now.backend.connections == 0 {
+                break now;
+            }
+            if now.backend.state != "draining" {
+                let name = format!("{}/{}", backend.pool, backend.name);
+                let state = &now.backend.state;
+                return Err(anyhow::anyhow!("{name} no longer drains: somebody else has made it {state}").into());
+            }
+            sleep(LOOK_EVERY);
+        };
+        let cut = last.backend.sessions_cut_total.saturating_sub(before.backend.sessions_cut_total);
+        let left = u64::from(before.backend.connections);
+        if self.json {
+            let drained = json!({ "drained": true, "sessions_before": left, "sessions_cut": cut });
+            return self.print_json(drained.to_string().as_bytes());
+        }
+        let how = match cut {
+            0 => "all of its sessions ended by themselves".to_string(),
+            cut => format!("the deadline reset {}", count(cut, "session")),
+        };
+        crate::cli::print(format!("{}/{} has drained: {how}\n", backend.pool, backend.name).as_bytes())
+    }
+}

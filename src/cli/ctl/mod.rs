@@ -1,0 +1,251 @@
+//! `ringway ctl`: talks to a running ringway.
+
+mod act;
+pub(super) mod client;
+pub(super) mod model;
+mod show;
+pub(super) mod table;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use hyper::Method;
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
+
+use super::failure::Failure;
+use super::paint::Paint;
+use client::{Client, escaped};
+
+/// Where `ringway ctl` looks for the socket.
+const DEFAULT_SOCKET: &str = "/run/ringway/admin.sock";
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+pub(super) struct Options {
+    /// The admin socket [default: RINGWAY_SOCKET of the environment, or /run/ringway/admin.sock].
+    #[arg(long, value_name = "PATH", global = true)]
+    socket: Option<PathBuf>,
+    /// What the API answers, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Version, uptime, workers, pools.
+    Status,
+    /// Every pool: how many of its backends are up, sessions, queue.
+    Pools,
+    /// Every backend: state, since when and why, weight, sessions.
+    Backends {
+        /// Of this pool only.
+        #[arg(value_name = "POOL")]
+        pool: Option<String>,
+    },
+    /// Live sessions of all workers, oldest first.
+    Sessions {
+        /// Those of this backend only.
+        #[arg(long, value_name = "POOL/BACKEND")]
+        backend: Option<Backend>,
+        /// Those of clients in this network only.
+        #[arg(long, value_name = "CIDR", value_parser = network)]
+        client: Option<IpNet>,
+        /// So many at the most.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=100_000))]
+        limit: u64,
+    },
+    /// Change a backend until the file changes it: all of it, or nothing.
+    Set {
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: Backend,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Give a backend no new sessions, and reset those that are left at the deadline.
+    Drain {
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: Backend,
+        /// When what is left is reset; 0s is never [default: the pool's drain_timeout].
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        deadline: Option<Duration>,
+        /// Return when it has no session left.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Reset sessions.
+    Kill(Victims),
+    /// Read the configuration again: apply it whole, or say what is wrong with it.
+    Reload {
+        /// Return when every worker serves by it.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Why a backend is in the state it is in: its past, and how the last check went.
+    Why {
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: Backend,
+    },
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct Change {
+    /// Its share, 0 to 256; with 0 it takes no new sessions.
+    #[arg(long, value_name = "N")]
+    weight: Option<u16>,
+    /// What it is used for; `drain` ends its sessions after the pool's drain_timeout, `maintenance` never.
+    #[arg(long, value_name = "STATE")]
+    state: Option<Mode>,
+    /// Sessions at once; 0 is no limit.
+    #[arg(long, value_name = "N")]
+    connections_max: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Mode {
+    Ready,
+    Drain,
+    Maintenance,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Victims {
+    /// The one with this id.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// All of this backend.
+    #[arg(long, value_name = "POOL/BACKEND")]
+    backend: Option<Backend>,
+    /// All of clients in this network.
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    client: Option<IpNet>,
+}
+
+/// A backend by its names.
+#[derive(Clone, Debug, PartialEq)]
+struct Backend {
+    pool: String,
+    name: String,
+}
+
+impl FromStr for Backend {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Backend, &'static str> {
+        match text.split_once('/') {
+            Some((pool, name)) if !pool.is_empty() && !name.is_empty() => {
+                Ok(Backend { pool: pool.to_string(), name: name.to_string() })
+            }
+            _ => Err("write it as POOL/BACKEND, as `ringway ctl backends` does"),
+        }
+    }
+}
+
+impl Backend {
+    fn path(&self) -> String {
+        format!("/v1/pools/{}/backends/{}", escaped(&self.pool), escaped(&self.name))
+    }
+
+    fn query(&self) -> String {
+        format!("backend={}", escaped(&format!("{}/{}", self.pool, self.name)))
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let alone = || text.parse().map(|address: std::net::IpAddr| IpNet::from(address));
+    text.parse().or_else(|_| alone()).map_err(|_| "write an address or a CIDR, as in 10.0.0.7 or 10.0.0.0/8")
+}
+
+/// How it is asked, and how the answer is written.
+struct Ctl<'a> {
+    client: Client<'a>,
+    json: bool,
+    paint: Paint,
+}
+
+pub(super) fn ctl(options: &Options) -> Result<(), Failure> {
+    let socket = socket(options.socket.as_ref());
+    let ctl = Ctl { client: Client::new(&socket)?, json: options.json, paint: Paint::of_stdout() };
+    match &options.command {
+        Command::Status => ctl.status(),
+        Command::Pools => ctl.show("/v1/pools", |pools: &model::Pools, paint| show::pools(&pools.pools, paint)),
+        Command::Backends { pool: None } => {
+            ctl.show("/v1/pools", |pools: &model::Pools, paint| show::backends(&pools.pools, paint))
+        }
+        Command::Backends { pool: Some(pool) } => {
+            let path = format!("/v1/pools/{}", escaped(pool));
+            ctl.show(&path, |pool: &model::Pool, paint| show::backends(std::slice::from_ref(pool), paint))
+        }
+        Command::Sessions { backend, client, limit } => {
+            let mut query = format!("?limit={limit}");
+            query.extend(backend.iter().map(|backend| format!("&{}", backend.query())));
+            query.extend(client.iter().map(|client| format!("&client={client}")));
+            ctl.show(&format!("/v1/sessions{query}"), show::sessions)
+        }
+        Command::Why { backend } => ctl.show(&backend.path(), show::why),
+        Command::Set { backend, change } => ctl.set(backend, change),
+        Command::Drain { backend, deadline, wait } => ctl.drain(backend, *deadline, *wait),
+        Command::Kill(victims) => ctl.kill(victims),
+        Command::Reload { wait } => ctl.reload(*wait),
+    }
+}
+
+/// The socket that is meant.
+pub(super) fn socket(given: Option<&PathBuf>) -> PathBuf {
+    let of_environment = || std::env::var_os("RINGWAY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+    given.cloned().or_else(of_environment).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+}
+
+impl Ctl<'_> {
+    /// What is there, as it comes or as people read it.
+    fn show<T: DeserializeOwned>(&self, path: &str, show: impl Fn(&T, Paint) -> String) -> Result<(), Failure> {
+        if self.json {
+            return self.print_json(&self.client.ask(Method::GET, path, None)?.accept()?);
+        }
+        super::print(show(&self.client.get(path)?, self.paint).as_bytes())
+    }
+
+    fn status(&self) -> Result<(), Failure> {
+        if self.json {
+            return self.print_json(&self.client.ask(Method::GET, "/v1/status", None)?.accept()?);
+        }
+        let (status, pools) = (self.client.get("/v1/status")?, self.client.get::<model::Pools>("/v1/pools")?);
+        super::print(show::status(&status, &pools.pools, self.paint).as_bytes())
+    }
+
+    fn print_json(&self, body: &[u8]) -> Result<(), Failure> {
+        super::print(&[body, b"\n"].concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Arguments;
+    use clap::Parser;
+
+    #[test]
+    fn a_backend_is_named_with_its_pool() {
+        let backend: Backend = "db/unix:/run/x".parse().unwrap();
+        assert_eq!((backend.pool.as_str(), backend.name.as_str()), ("db", "unix:/run/x"));
+        assert_eq!(backend.path(), "/v1/pools/db/backends/unix%3A%2Frun%2Fx");
+        assert!(["db", "/a", "db/", ""].into_iter().all(|text| text.parse::<Backend>().is_err()));
+    }
+
+    #[test]
+    fn who_is_to_be_killed_must_be_said_and_in_one_way() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse("ringway ctl kill --session 1f") && parse("ringway ctl --json kill --client 10.0.0.0/8"));
+        assert!(parse("ringway ctl kill --backend db/a --json"));
+        for line in ["kill", "kill --session 1 --backend a/b", "kill --client x", "set a/b", "set a/b --state up", ""] {
+            assert!(!parse(&format!("ringway ctl {line}")), "{line}");
+        }
+        assert!(parse("ringway ctl drain a/b --deadline 30s --wait") && parse("ringway ctl set a/b --weight 0"));
+    }
+}

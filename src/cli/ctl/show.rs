@@ -1,0 +1,182 @@
+//! What the API answers, as people read it.
+
+use std::fmt::Write;
+
+use super::model::{Backend, Check, Detail, Pool, Session, Sessions, Status, Worker};
+use super::table::{bytes, count, number, span, table, text, tone_of};
+use crate::cli::paint::{Paint, Tone};
+
+pub(super) fn status(status: &Status, pools: &[Pool], paint: Paint) -> String {
+    let Status { version, pid, uptime_ms, phase, generation, connections, .. } = status;
+    let most = match status.limits.connections_max {
+        0 => String::new(),
+        most => format!(" of {most}"),
+    };
+    let tone = if phase == "serving" { Tone::Good } else { Tone::Warn };
+    let mut out = format!(
+        "ringway {version}  {}  pid {pid}, up {}, configuration {generation}\n{}{most}\n\n",
+        paint.tone(tone, phase),
+        span(*uptime_ms),
+        count(*connections, "session"),
+    );
+    let row = |worker: &Worker| {
+        let share = worker.busy_seconds_total * 100_000.0 / (*uptime_ms).max(1) as f64;
+        vec![
+            number(worker.worker),
+            number(worker.connections),
+            number(worker.accepted_total),
+            number(format!("{share:.1} %")),
+            number(bytes(worker.copied_bytes_total)),
+            number(bytes(worker.spliced_bytes_total)),
+            text(if worker.is_running { "" } else { "ended" }).tone(Tone::Warn),
+        ]
+    };
+    let rows: Vec<_> = status.workers.iter().map(row).collect();
+    out += &table(&["WORKER", "SESSIONS", "ACCEPTED", "BUSY", "COPIED", "SPLICED", ""], &rows, paint);
+    out += "\n";
+    out += &self::pools(pools, paint);
+    out
+}
+
+pub(super) fn pools(pools: &[Pool], paint: Paint) -> String {
+    let row = |pool: &Pool| {
+        let usable =
+            format!("{}/{}", pool.backends_up, pool.backends.iter().filter(|backend| !backend.removed).count());
+        let tone = match pool.backends_up {
+            0 => Tone::Bad,
+            up if pool.backends.iter().any(|backend| backend.state == "down") && up > 0 => Tone::Warn,
+            _ => Tone::Good,
+        };
+        vec![
+            text(&pool.name).dim_if(pool.removed),
+            text(pool.balance.as_deref().unwrap_or("removed")),
+            number(usable).tone(tone),
+            number(pool.connections),
+            number(pool.queue_length).dim_if(pool.queue_length == 0),
+            number(pool.connections_total),
+            number(pool.refused_total).dim_if(pool.refused_total == 0),
+            text(pool.listeners.join(", ")),
+        ]
+    };
+    let rows: Vec<_> = pools.iter().map(row).collect();
+    table(&["POOL", "BALANCE", "UP", "SESSIONS", "QUEUE", "TOTAL", "REFUSED", "LISTENERS"], &rows, paint)
+}
+
+pub(super) fn backends(pools: &[Pool], paint: Paint) -> String {
+    let row = |pool: &Pool, backend: &Backend| {
+        let limit = if backend.connections_max == 0 { "-".to_string() } else { backend.connections_max.to_string() };
+        let mut why = backend.reason.clone();
+        if let Some(left_ms) = backend.drain_left_ms {
+            let _ = write!(why, "; what is left is reset in {}", span(left_ms)); // a String takes everything
+        }
+        if !backend.set_by_hand.is_empty() {
+            let _ = write!(why, " (by hand: {})", backend.set_by_hand.join(", "));
+        }
+        vec![
+            text(format!("{}/{}", pool.name, backend.name)).dim_if(backend.removed),
+            text(backend.address.as_deref().unwrap_or("-")),
+            text(&backend.state).tone(tone_of(&backend.state)),
+            number(span(backend.since_ms)),
+            number(backend.weight).dim_if(backend.weight == 0),
+            number(backend.connections),
+            number(&limit).dim_if(limit == "-"),
+            number(backend.connections_total),
+            number(backend.connect_errors_total).dim_if(backend.connect_errors_total == 0),
+            text(why),
+        ]
+    };
+    let rows: Vec<_> =
+        pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| row(pool, backend))).collect();
+    let heading = ["BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "SESSIONS", "LIMIT", "TOTAL", "FAILED", "REASON"];
+    table(&heading, &rows, paint)
+}
+
+pub(super) fn sessions(found: &Sessions, paint: Paint) -> String {
+    let row = |session: &Session| {
+        let backend = session.backend.as_ref().map_or("-".to_string(), |name| format!("{}/{name}", session.pool));
+        vec![
+            number(&session.id),
+            text(session.client.as_deref().unwrap_or("gone")),
+            text(&session.listener),
+            text(backend),
+            text(&session.state).dim_if(session.state == "open"),
+            number(span(session.age_ms)),
+            number(span(session.idle_ms)),
+            number(bytes(session.bytes_to_backend)),
+            number(bytes(session.bytes_to_client)),
+            number(session.worker),
+        ]
+    };
+    let rows: Vec<_> = found.sessions.iter().map(row).collect();
+    let heading = ["ID", "CLIENT", "LISTENER", "BACKEND", "STATE", "AGE", "IDLE", "TO BACKEND", "TO CLIENT", "WORKER"];
+    let mut out = if rows.is_empty() { String::new() } else { table(&heading, &rows, paint) };
+    let shown = rows.len() as u64;
+    let note = match found.matching {
+        matching if matching > shown => format!("{shown} of {} (--limit shows more)", count(matching, "session")),
+        matching => count(matching, "session"),
+    };
+    out += &(paint.tone(Tone::Dim, &note) + "\n");
+    out
+}
+
+pub(super) fn why(detail: &Detail, paint: Paint) -> String {
+    let Detail { pool, backend, history, check, transcript } = detail;
+    let address = backend.address.as_deref().unwrap_or("no address yet");
+    let state = paint.tone(tone_of(&backend.state), &backend.state);
+    let mut out = format!("{pool}/{}  {address}  {state} for {}\n\n", backend.name, span(backend.since_ms));
+    let mut fact = |name: &str, what: &str| {
+        let _ = writeln!(out, "{} {what}", paint.tone(Tone::Dim, &format!("{name:<9}"))); // as above
+    };
+    fact("reason", &backend.reason);
+    if let Some(left_ms) = backend.drain_left_ms {
+        fact("deadline", &format!("what is left is reset in {}", span(left_ms)));
+    }
+    if !backend.set_by_hand.is_empty() {
+        fact("by hand", &format!("{} (kept until the file changes it)", backend.set_by_hand.join(", ")));
+    }
+    fact("takes", &takes(backend));
+    fact("check", &check.as_ref().map_or("none".to_string(), |check| self::check(check, backend)));
+    out += "\n";
+    let past = |past: &super::model::Past| {
+        let since = past.since.replace('T', " ").trim_end_matches('Z').to_string();
+        vec![text(since), text(&past.state).tone(tone_of(&past.state)), text(&past.reason)]
+    };
+    out += &table(&["SINCE (UTC)", "STATE", "REASON"], &history.iter().map(past).collect::<Vec<_>>(), paint);
+    if let Some(lines) = transcript {
+        let rows: Vec<_> =
+            lines.iter().map(|line| vec![number(format!("{} ms", line.at_ms)), text(&line.text)]).collect();
+        out += "\n";
+        out += &table(&["AT", "LAST CHECK"], &rows, paint);
+    }
+    out
+}
+
+fn takes(backend: &Backend) -> String {
+    let most = match backend.connections_max {
+        0 => String::new(),
+        most => format!(" of {most}"),
+    };
+    let backup = if backend.backup { ", a backup" } else { "" };
+    let open = count(backend.connections.into(), "session");
+    let (up, down) = (bytes(backend.bytes_to_backend), bytes(backend.bytes_to_client));
+    format!(
+        "weight {}{backup}; {open}{most} now, {} so far, {up} up, {down} down",
+        backend.weight, backend.connections_total
+    )
+}
+
+fn check(check: &Check, backend: &Backend) -> String {
+    let role = check.role.as_ref().map(|role| format!(" for the role {role}")).unwrap_or_default();
+    let checks = &backend.checks;
+    let mean = checks.mean_ms.map(|mean| format!(", {mean:.1} ms on average")).unwrap_or_default();
+    format!(
+        "{}{role} every {}, {} at the most, rise {}, fall {}; {} succeeded, {} failed{mean}",
+        check.kind,
+        span(check.interval_ms),
+        span(check.timeout_ms),
+        check.rise,
+        check.fall,
+        checks.success_total,
+        checks.failure_total,
+    )
+}

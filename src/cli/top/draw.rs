@@ -1,0 +1,173 @@
+//! The screen of `ringway top`.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
+
+use super::board::{Board, Look, Rate, backends};
+use crate::cli::ctl::model::Backend;
+use crate::cli::ctl::table::{bytes, count, span, tone_of};
+use crate::cli::paint::Tone;
+
+const PLOT_HEIGHT: u16 = 6;
+/// Below this there is no room for plots.
+const HEIGHT_WITH_PLOTS: u16 = 18;
+
+pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
+    let Some(look) = &board.last else {
+        let what = board.trouble.as_deref().unwrap_or("asking ringway…");
+        frame.render_widget(Paragraph::new(what).wrap(ratatui::widgets::Wrap { trim: true }), frame.area());
+        return;
+    };
+    let plots = if frame.area().height >= HEIGHT_WITH_PLOTS { PLOT_HEIGHT } else { 0 };
+    let [top, middle, workers, table, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(plots),
+        Constraint::Length(1),
+        Constraint::Min(2),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    frame.render_widget(head(look), top);
+    let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(middle);
+    let last = board.history.back().copied().unwrap_or_default();
+    let sessions = format!(" {:.0} sessions/s ", last.sessions);
+    plot(board, frame, left, sessions, Color::Cyan, |rate| rate.sessions);
+    let moved = format!(" {}/s ", bytes(last.bytes as u64));
+    plot(board, frame, right, moved, Color::Magenta, |rate| rate.bytes);
+    frame.render_widget(busy(board, look), workers);
+    frame.render_widget(table_of(board, look), table);
+    frame.render_widget(foot_of(board), foot);
+}
+
+fn head(look: &Look) -> Line<'_> {
+    let status = &look.status;
+    let phase = if status.phase == "serving" { status.phase.as_str().green() } else { status.phase.as_str().yellow() };
+    let most = match status.limits.connections_max {
+        0 => String::new(),
+        most => format!(" of {most}"),
+    };
+    let rest = format!("  up {}  {}{most}", span(status.uptime_ms), count(status.connections, "session"));
+    Line::from(vec![format!("ringway {}  ", status.version).bold(), phase, rest.into()])
+}
+
+/// The newest on the right.
+fn plot(board: &Board, frame: &mut Frame<'_>, area: Rect, title: String, color: Color, of: fn(&Rate) -> f64) {
+    let width = usize::from(area.width.saturating_sub(2));
+    let shown = board.history.iter().skip(board.history.len().saturating_sub(width));
+    let mut values = vec![0; width.saturating_sub(board.history.len())];
+    values.extend(shown.map(|rate| of(rate).round() as u64));
+    let sparkline = Sparkline::default().data(values).style(Style::new().fg(color));
+    frame.render_widget(sparkline.block(Block::bordered().title(title).border_style(Style::new().dark_gray())), area);
+}
+
+fn busy<'a>(board: &Board, look: &Look) -> Line<'a> {
+    let mut spans = vec!["workers ".dark_gray()];
+    for (worker, busy) in look.status.workers.iter().zip(&board.busy) {
+        let text = format!("{} {:>3.0} %  ", worker.worker, busy * 100.0);
+        spans.push(match busy {
+            0.9.. => text.red(),
+            0.7.. => text.yellow(),
+            _ => Span::raw(text),
+        });
+    }
+    Line::from(spans)
+}
+
+fn table_of<'a>(board: &Board, look: &'a Look) -> Table<'a> {
+    let rows = backends(&look.pools).skip(board.scroll).map(|(name, backend)| {
+        let rate = board.rates.get(&name).copied().unwrap_or_default();
+        row(name, backend, rate)
+    });
+    let widths = [
+        Constraint::Min(10),
+        Constraint::Length(11),
+        Constraint::Length(8),
+        Constraint::Length(8),
+        Constraint::Length(8),
+        Constraint::Length(11),
+        Constraint::Length(8),
+        Constraint::Fill(2),
+    ];
+    let heading = ["BACKEND", "STATE", "FOR", "SESSIONS", "NEW/s", "BYTES/s", "CHECK", "REASON"];
+    Table::new(rows, widths).header(Row::new(heading).style(Style::new().dark_gray())).column_spacing(1)
+}
+
+fn row(name: String, backend: &Backend, rate: Rate) -> Row<'_> {
+    let color = match tone_of(&backend.state) {
+        Tone::Good => Color::Green,
+        Tone::Bad => Color::Red,
+        Tone::Warn => Color::Yellow,
+        _ => Color::DarkGray,
+    };
+    let check = backend.checks.mean_ms.map_or("-".to_string(), |mean| format!("{mean:.1} ms"));
+    Row::new([
+        Cell::from(name),
+        Cell::from(backend.state.as_str()).style(Style::new().fg(color)),
+        Cell::from(span(backend.since_ms)),
+        Cell::from(backend.connections.to_string()),
+        Cell::from(format!("{:.0}", rate.sessions)),
+        Cell::from(bytes(rate.bytes as u64)),
+        Cell::from(check),
+        Cell::from(backend.reason.as_str()).style(Style::new().fg(Color::Gray)),
+    ])
+}
+
+fn foot_of(board: &Board) -> Line<'_> {
+    match &board.trouble {
+        Some(why) => Line::from(why.as_str().red()),
+        None => Line::from("q quit   ↑↓ scroll".dark_gray()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::top::board::tests::look;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    /// The screen as text.
+    fn screen(board: &Board, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(board, frame)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    fn board() -> Board {
+        let mut board = Board::default();
+        (1..=9).for_each(|second| board.on(look(1, second, second * second, second * 1_000_000)));
+        board
+    }
+
+    #[test]
+    fn every_backend_is_shown_with_state_rates_and_reason() {
+        let shown = screen(&board(), 120, 30);
+        for text in ["ringway 0.1.0  serving", "5 sessions of 100", "db/a", "db/b", "down", "connect: refused", "25 %"]
+        {
+            assert!(shown.contains(text), "{text} is missing:\n{shown}");
+        }
+        assert!(shown.contains("34 sessions/s") && shown.contains("3.81 MiB/s"), "{shown}");
+        assert!(shown.contains('█'), "a plot: {shown}");
+    }
+
+    #[test]
+    fn no_screen_is_too_small_to_be_drawn() {
+        for (width, height) in [(1, 1), (10, 3), (40, 8), (80, 17), (80, 18), (300, 5)] {
+            screen(&board(), width, height);
+            screen(&Board::default(), width, height);
+        }
+    }
+
+    #[test]
+    fn trouble_is_said_and_what_was_seen_stays() {
+        let mut board = board();
+        board.on_trouble("cannot ask the ringway".to_string());
+        let shown = screen(&board, 100, 24);
+        assert!(shown.contains("cannot ask the ringway") && shown.contains("db/a"), "{shown}");
+        board.on(look(1, 10, 100, 0));
+        assert!(!screen(&board, 100, 24).contains("cannot ask"));
+    }
+}

@@ -1,0 +1,76 @@
+//! `ringway top`: a running ringway on the whole terminal, once a second.
+
+mod board;
+mod draw;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::ctl::client::Client;
+use super::ctl::{self, model};
+use super::failure::Failure;
+use crate::base::time::{Clock, ns};
+use board::{Board, Look};
+
+/// Between looks.
+const PACE: Duration = Duration::from_secs(1);
+
+pub(super) fn top(socket: Option<&PathBuf>) -> Result<(), Failure> {
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(Failure::Usage("top needs a terminal; `ringway ctl --json status` is for programs".to_string()));
+    }
+    let (socket, clock) = (ctl::socket(socket), Clock::new());
+    let client = Client::new(&socket)?;
+    let mut board = Board::default();
+    // Who cannot be reached at all is told so on an ordinary line.
+    board.on(look(&client, &clock)?);
+    let result = watch(&client, &clock, &mut board, &mut ratatui::try_init()?);
+    ratatui::restore();
+    result
+}
+
+/// Until the reader has seen enough.
+fn watch(client: &Client<'_>, clock: &Clock, board: &mut Board, terminal: &mut DefaultTerminal) -> Result<(), Failure> {
+    let mut look_at = clock.now().after_ns(ns(PACE));
+    loop {
+        terminal.draw(|frame| draw::draw(board, frame))?;
+        let left = Duration::from_nanos(look_at.since_ns(clock.now()));
+        if event::poll(left)? {
+            match event::read()? {
+                Event::Key(key) if key.kind == KeyEventKind::Press && is_end(&key) => return Ok(()),
+                Event::Key(key) if key.kind == KeyEventKind::Press => board.scroll_by(rows(&key)),
+                _ => {}
+            }
+            continue;
+        }
+        match look(client, clock) {
+            Ok(look) => board.on(look),
+            Err(why) => board.on_trouble(why.to_string()),
+        }
+        look_at = clock.now().after_ns(ns(PACE));
+    }
+}
+
+fn look(client: &Client<'_>, clock: &Clock) -> Result<Look, Failure> {
+    let (status, pools) = (client.get("/v1/status")?, client.get::<model::Pools>("/v1/pools")?);
+    Ok(Look { at: clock.now(), status, pools: pools.pools })
+}
+
+fn is_end(key: &KeyEvent) -> bool {
+    let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
+    matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) || (with_control && key.code == KeyCode::Char('c'))
+}
+
+fn rows(key: &KeyEvent) -> isize {
+    match key.code {
+        KeyCode::Up | KeyCode::Char('k') => -1,
+        KeyCode::Down | KeyCode::Char('j') => 1,
+        KeyCode::PageUp => -10,
+        KeyCode::PageDown => 10,
+        _ => 0,
+    }
+}

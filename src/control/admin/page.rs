@@ -1,0 +1,37 @@
+//! The status page: one file that asks the API and nothing else.
+
+use axum::http::header;
+use axum::response::IntoResponse;
+
+const PAGE: &str = include_str!("page/index.html");
+
+/// It may run what stands in it and ask where it came from; a browser that was tricked into more refuses.
+const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub(super) async fn page() -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, PAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It must work where there is no way to the internet, and tell nobody that it was looked at.
+    #[test]
+    fn the_page_asks_nobody_but_ringway() {
+        for (at, _) in PAGE.match_indices("//") {
+            let line = PAGE[..at].rsplit('\n').next().unwrap_or_default();
+            assert!(line.ends_with("name = \"http:"), "an address outside: {line}");
+        }
+        for word in ["@import", "url(", "<script src", "innerHTML", "eval("] {
+            assert!(!PAGE.contains(word), "{word}");
+        }
+    }
+}

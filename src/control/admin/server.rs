@@ -1,0 +1,65 @@
+//! Connections of the admin server: few, and none of them for long.
+//!
+//! Whoever is slow holds nothing up: a request must have come within seconds, a connection ends after a minute, and
+//! when there are as many as there may be, the oldest one goes, so that a probe always finds room beside a hundred
+//! scrapers that read nothing (R53).
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+/// Connections at once, of each socket.
+const CONNECTIONS_MAX: usize = 16;
+/// For the head of a request, from the connect or the answer before.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a connection; then it ends with the answer that is under way, which gets a little longer.
+const AGE_MAX: Duration = Duration::from_secs(60);
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// Of the head of a request, in bytes.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// Who asks, for the log and for `why`.
+#[derive(Clone, Debug)]
+pub(super) struct Who(pub Arc<str>);
+
+/// Serves for as long as the runtime lives.
+/// `who` says who a connection is of.
+pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, who: fn(&L::Io) -> Who) {
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let (io, _) = listener.accept().await;
+        open.retain(|connection| !connection.is_finished());
+        if open.len() == CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let router = router.clone().layer(Extension(who(&io)));
+        open.push_back(tokio::spawn(connection(TokioIo::new(io), router)).abort_handle());
+    }
+}
+
+async fn connection<T>(io: TokioIo<T>, router: Router)
+where
+    TokioIo<T>: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    let mut connection = pin!(server.serve_connection(io, TowerToHyperService::new(router)));
+    tokio::select! {
+        // How it went wrong concerns its client alone.
+        _ = connection.as_mut() => return,
+        () = sleep(AGE_MAX) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(LAST_ANSWER, connection).await;
+}

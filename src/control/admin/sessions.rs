@@ -1,0 +1,233 @@
+//! Sessions of all workers: listed and ended, without any worker standing still.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Admin;
+use super::answer::{Answer, Refusal};
+use super::server::Who;
+use crate::base::id::BackendId;
+use crate::roster::{self, Filter, Record, Request, SessionId, What};
+use crate::snapshot::table::{BackendEntry, Table};
+
+/// Sessions in an answer, unless it is said how many.
+const LIMIT_DEFAULT: usize = 1_000;
+/// At the most.
+const LIMIT_MAX: usize = 100_000;
+/// A worker that takes longer than this to say what it has is stuck, or has just ended.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which sessions, as it stands behind the `?`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    backend: Option<String>,
+    client: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/sessions`
+#[derive(Debug, Serialize)]
+pub(super) struct Listing {
+    /// Oldest first.
+    sessions: Vec<Session>,
+    /// How many there are; more than are listed if there are more than the limit.
+    matching: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Session {
+    id: String,
+    /// `None` once the connection has no peer any more.
+    client: Option<String>,
+    listener: Arc<str>,
+    pool: Arc<str>,
+    backend: Option<Arc<str>>,
+    worker: usize,
+    state: &'static str,
+    age_ms: u64,
+    idle_ms: u64,
+    bytes_to_backend: u64,
+    bytes_to_client: u64,
+}
+
+/// `DELETE /v1/sessions`
+#[derive(Debug, Serialize)]
+pub(super) struct Killed {
+    killed: u64,
+}
+
+pub(super) async fn list(State(admin): State<Admin>, wanted: Result<Query<Wanted>, QueryRejection>) -> Answer<Listing> {
+    let wanted = wanted_of(wanted)?;
+    let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
+    if limit > LIMIT_MAX {
+        return Err(Refusal::nonsense(format!("limit goes up to {LIMIT_MAX}")));
+    }
+    let filter = filter_of(&admin, &wanted)?;
+    let roster::Answer { mut records, matching } = ask(&admin, &filter, What::List { limit }).await?;
+    records.sort_by_key(|record| (std::cmp::Reverse(record.age_ns), record.id));
+    records.truncate(limit);
+    let reader = admin.cell.reader();
+    let table = reader.pin();
+    let sessions = records.iter().map(|record| describe(record, &table)).collect();
+    Ok(Json(Listing { sessions, matching }))
+}
+
+pub(super) async fn kill_one(
+    State(admin): State<Admin>,
+    Extension(Who(by)): Extension<Who>,
+    Path(id): Path<String>,
+) -> Answer<Killed> {
+    let id: SessionId = id.parse().map_err(|error: roster::NotAnId| Refusal::nonsense(error.to_string()))?;
+    let filter = Filter { id: Some(id), ..Filter::default() };
+    match ask(&admin, &filter, What::Kill).await?.matching {
+        0 => Err(Refusal::unknown(format!("there is no session {id}; it may have ended"))),
+        killed => {
+            tracing::info!(session = %id, %by, "session killed by the operator");
+            Ok(Json(Killed { killed }))
+        }
+    }
+}
+
+pub(super) async fn kill_many(
+    State(admin): State<Admin>,
+    Extension(Who(by)): Extension<Who>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Answer<Killed> {
+    let wanted = wanted_of(wanted)?;
+    if wanted.limit.is_some() {
+        return Err(Refusal::nonsense("limit is for lists; all sessions that match are closed"));
+    }
+    if wanted.backend.is_none() && wanted.client.is_none() {
+        return Err(Refusal::nonsense("say which sessions: backend=POOL/NAME, client=CIDR, or both"));
+    }
+    let filter = filter_of(&admin, &wanted)?;
+    let killed = ask(&admin, &filter, What::Kill).await?.matching;
+    let (backend, client) = (wanted.backend.as_deref().unwrap_or("any"), wanted.client.as_deref().unwrap_or("any"));
+    tracing::info!(backend, client, killed, %by, "sessions killed by the operator");
+    Ok(Json(Killed { killed }))
+}
+
+fn wanted_of(wanted: Result<Query<Wanted>, QueryRejection>) -> Result<Wanted, Refusal> {
+    match wanted {
+        Ok(Query(wanted)) => Ok(wanted),
+        Err(error) => Err(Refusal::nonsense(error.body_text())),
+    }
+}
+
+fn filter_of(admin: &Admin, wanted: &Wanted) -> Result<Filter, Refusal> {
+    let backends = match &wanted.backend {
+        None => None,
+        Some(name) => {
+            let reader = admin.cell.reader();
+            let table = reader.pin();
+            Some(backends_of(&table, name)?)
+        }
+    };
+    let client = wanted.client.as_deref().map(network).transpose()?;
+    Ok(Filter { backends, client, id: None })
+}
+
+/// Everything of that name, also what is retired: who asks for a backend means the sessions that it has.
+fn backends_of(table: &Table, name: &str) -> Result<Vec<BackendId>, Refusal> {
+    if !name.contains('/') {
+        return Err(Refusal::nonsense("a backend is named POOL/NAME, as in db/a"));
+    }
+    // Names may hold slashes themselves.
+    let is_called = |entry: &&BackendEntry| {
+        let pool = table.pool(entry.pool).map_or("", |pool| &pool.name);
+        let rest = name.strip_prefix(pool).and_then(|rest| rest.strip_prefix('/'));
+        rest == Some(&*entry.name)
+    };
+    let found: Vec<_> = table.backends.iter().flatten().filter(is_called).map(|entry| entry.id).collect();
+    if found.is_empty() {
+        return Err(Refusal::unknown(format!("there is no backend {name}; `ringway ctl backends` lists them")));
+    }
+    Ok(found)
+}
+
+fn network(text: &str) -> Result<IpNet, Refusal> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let parsed = text.parse::<IpNet>().or_else(|_| address());
+    parsed.map_err(|_| Refusal::nonsense(format!("{text:?} is neither an address nor a CIDR, as in 10.0.0.0/8")))
+}
+
+/// Asks every worker that can have such sessions, and puts what they say together.
+async fn ask(admin: &Admin, filter: &Filter, what: What) -> Result<roster::Answer, Refusal> {
+    let (sender, mut answers) = mpsc::channel(admin.stats.workers.len());
+    let concerned = |worker: &usize| {
+        let is_running = admin.stats.workers[*worker].worker.running.get() != 0;
+        is_running && filter.id.is_none_or(|id| id.worker() == *worker)
+    };
+    for worker in (0..admin.stats.workers.len()).filter(concerned) {
+        let sender = sender.clone();
+        // There is room for an answer of each. If nobody waits for it any more, it is lost.
+        let reply = Box::new(move |answer| drop(sender.try_send(answer)));
+        (admin.ask)(worker, Request { filter: filter.clone(), what, reply });
+    }
+    drop(sender);
+    let mut all = roster::Answer::default();
+    let gather = async {
+        while let Some(mut answer) = answers.recv().await {
+            all.records.append(&mut answer.records);
+            all.matching += answer.matching;
+        }
+    };
+    match timeout(PATIENCE, gather).await {
+        Ok(()) => Ok(all),
+        Err(_) => Err(Refusal::unavailable(format!("a worker did not answer within {} s", PATIENCE.as_secs()))),
+    }
+}
+
+fn describe(record: &Record, table: &Table) -> Session {
+    // What was removed from the configuration may keep sessions for a while, but not its name.
+    let removed = || Arc::from("(removed)");
+    Session {
+        id: record.id.to_string(),
+        client: record.client.as_ref().map(|client| match client {
+            crate::base::address::Address::Unix(path) if path.as_os_str().is_empty() => "unix:".to_owned(),
+            client => client.to_string(),
+        }),
+        listener: table.listener(record.listener).map_or_else(removed, |listener| listener.name.clone()),
+        pool: table.pool(record.pool).map_or_else(removed, |pool| pool.name.clone()),
+        backend: record.backend.map(|id| table.backend(id).map_or_else(removed, |backend| backend.name.clone())),
+        worker: record.id.worker(),
+        state: record.stage.name(),
+        age_ms: record.age_ns / 1_000_000,
+        idle_ms: record.idle_ns / 1_000_000,
+        bytes_to_backend: record.bytes[0],
+        bytes_to_client: record.bytes[1],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_named_by_address_or_network() {
+        for (text, inside, outside) in [
+            ("10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("10.0.0.0/8", "10.9.9.9", "11.0.0.0"),
+            ("10.1.2.3/8", "10.9.9.9", "11.0.0.0"),
+            ("fd00::/8", "fd00::1", "fe80::1"),
+            ("::1", "::1", "::2"),
+        ] {
+            let network = network(text).unwrap();
+            let holds = |address: &str| network.contains(&address.parse::<IpAddr>().unwrap());
+            assert!(holds(inside) && !holds(outside), "{text}");
+        }
+        for text in ["", "10.0.0", "10.0.0.0/33", "a", "10.0.0.1:80", "unix:"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+}
