@@ -38,6 +38,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("regex", &["config"]),
     ("rustls", &["control/probe"]),
     ("serde", &["config", "control"]),
+    ("serde_json", &["control"]),
     ("serde_spanned", &["config"]),
     ("slab", &["worker"]),
     ("socket2", &["uring", "app"]),

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -15,12 +16,16 @@ use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
 use crate::config::model::Config;
+use crate::control::log::Outlet;
 use crate::control::{self, Stopper};
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
 use crate::uring::{probe, system};
 use crate::worker;
+
+/// How long the end of the process waits for whatever its log goes to.
+const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
 /// A running ringway.
 pub struct Server {
@@ -38,8 +43,10 @@ pub struct Server {
 /// # Errors
 /// What prevented it from starting or going on, with the remedy.
 pub fn serve(config: Config) -> anyhow::Result<()> {
-    logging::start(&config.log);
-    Server::start(config)?.wait()
+    let outlet = logging::start(&config.log)?;
+    let result = Server::start_with(config, Some(outlet.clone())).and_then(Server::wait);
+    outlet.flush(LOG_FLUSH_MAX);
+    result
 }
 
 impl Server {
@@ -48,6 +55,11 @@ impl Server {
     /// # Errors
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
+        Server::start_with(config, None)
+    }
+
+    /// Likewise, with an operational log that can be reopened.
+    fn start_with(config: Config, log: Option<Outlet>) -> anyhow::Result<Server> {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
@@ -57,6 +69,7 @@ impl Server {
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
+        let access = logging::access(&config, workers, log.as_ref())?;
         let bound = listeners::bind(&config, &ids, workers)?;
         let admin = config.admin.listen.map(bind_admin).transpose()?;
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -75,6 +88,7 @@ impl Server {
                 let alarm = alarm.clone();
                 Box::new(move || alarm.ring())
             },
+            journal: access.as_ref().map(|access| access.journal.clone()),
         });
         let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
         let (stopper, stop) = control::stop_channel();
@@ -107,6 +121,7 @@ impl Server {
             ready: Box::new(|| ()),
             stop,
             connections_max: limits.connections_max,
+            logs: control::log::Logs { operational: log, access },
         };
         server.control = start_control(spec)?;
         Ok(server)

@@ -220,8 +220,6 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
     }
     for section in [
         "process.user = \"nobody\"",
-        "log.output = \"/var/log/x\"",
-        "access_log.output = \"stdout\"",
         "admin.socket = \"/run/x\"",
         "listeners.l.allow = [\"10.0.0.0/8\"]",
         "listeners.l.accept_proxy = \"required\"",

@@ -9,6 +9,7 @@ pub mod admin;
 mod alarm;
 pub mod fleet;
 pub mod lifecycle;
+pub mod log;
 mod probe;
 mod resolve;
 mod run;
@@ -53,6 +54,8 @@ pub struct Spec {
     pub stop: Stop,
     /// Limit on open client connections, for the metric; 0 is none.
     pub connections_max: u64,
+    /// What is logged, and where to.
+    pub logs: log::Logs,
 }
 
 /// Why control could not go on. Its sockets and timers need no more than a few descriptors and a small ring.

@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 use super::admin::{self, Admin};
 use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
+use super::log::{Facts, Keeper, Names};
 use super::tasks::Control;
 use super::{Error, Spec, Stop};
 use crate::base::time::ns;
@@ -32,18 +33,25 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
-    let Spec { config, cell, stats, counts, clock, wake, alarm, admin, ready, stop, connections_max } = spec;
+    let Spec { config, cell, stats, counts, clock, wake, alarm, admin, ready, stop, connections_max, logs } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
+    let names = Rc::new(RefCell::new(Names::default()));
+    names.borrow_mut().learn(&cell.reader().pin());
+    let facts = Facts { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
+    let keeper = Keeper::begin(logs, facts);
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     if let Some(listener) = admin {
         let admin = Admin { cell: cell.clone(), stats, counts, connections_max };
         admin::serve(listener, admin).await.map_err(Error::Admin)?;
     }
     control.begin(alarm);
-    let publisher = Publisher { reader: cell.reader(), cell, wake };
+    let publisher = Publisher { reader: cell.reader(), cell, wake, names };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
-    Loop { control, publisher, lifecycle, ready: Some(ready) }.turn_until_done(signals, stop).await
+    let turning = Loop { control, publisher, lifecycle, ready: Some(ready) };
+    let result = turning.turn_until_done(signals, stop, &keeper).await;
+    keeper.finish().await;
+    result
 }
 
 /// Makes tables known.
@@ -51,12 +59,14 @@ struct Publisher {
     cell: Arc<Cell>,
     reader: Reader,
     wake: Box<dyn Fn() + Send>,
+    names: Rc<RefCell<Names>>,
 }
 
 impl Publisher {
     fn publish(&self, fleet: &RefCell<Fleet>, phase: Phase) {
         let table = fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
         debug!(generation = table.generation, ?phase, "new table");
+        self.names.borrow_mut().learn(&table);
         self.cell.publish(table);
         (self.wake)();
     }
@@ -71,7 +81,7 @@ struct Loop {
 }
 
 impl Loop {
-    async fn turn_until_done(mut self, mut signals: Signals, mut stop: Stop) -> Result<(), Error> {
+    async fn turn_until_done(mut self, mut signals: Signals, mut stop: Stop, logs: &Keeper) -> Result<(), Error> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -83,7 +93,7 @@ impl Loop {
                     continue;
                 }
                 () = stop.asked() => Event::ShutdownAsked,
-                name = signals.shutdown() => {
+                name = signals.shutdown(logs) => {
                     info!(signal = name, "asked to shut down");
                     Event::ShutdownAsked
                 }
@@ -139,7 +149,7 @@ impl Signals {
     }
 
     /// Name of the next signal that asks for shutdown; the others are answered on the way.
-    async fn shutdown(&mut self) -> &'static str {
+    async fn shutdown(&mut self, logs: &Keeper) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return "TERM",
@@ -147,7 +157,7 @@ impl Signals {
                 _ = self.hup.recv() => {
                     warn!("SIGHUP: this version cannot reload; restart ringway to apply a changed configuration");
                 }
-                _ = self.usr1.recv() => info!("SIGUSR1: no log file is open that could be reopened"),
+                _ = self.usr1.recv() => logs.reopen(),
             }
         }
     }

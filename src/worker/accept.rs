@@ -11,6 +11,7 @@ use crate::base::id::{ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::session::{Event, Limits, Session};
 use crate::snapshot::table::{Phase, PoolEntry};
+use crate::stats::record::SessionId;
 use crate::uring::ring::Completion;
 use crate::uring::socket::{self, Options};
 use crate::uring::token::{Operation, Token};
@@ -190,6 +191,9 @@ impl Worker {
         let pool = pool.map_or(PoolId(0), |pool| pool.id);
         drop(table);
         let jitter = self.random.u32(..);
+        let draft = self.draft(fd);
+        self.sessions += 1;
+        let id = SessionId::new(self.index, self.sessions);
         let key = self.slots.insert(|generation| Slot {
             session: Session::new(limits, jitter, now),
             fds: [Some(fd), None],
@@ -203,6 +207,9 @@ impl Worker {
             connecting_at: now,
             heard: [0; 2],
             backend_sends: 0,
+            id,
+            bytes: [0; 2],
+            draft,
         });
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);

@@ -152,14 +152,14 @@ impl Worker {
     }
 
     #[inline]
-    pub(super) fn count_copied(&self, key: Key, to: Side, moved: Moved) {
+    pub(super) fn count_copied(&mut self, key: Key, to: Side, moved: Moved) {
         if let Moved::Bytes(len) = moved {
             self.stats().worker.copied_bytes.add(u64::from(len));
             self.count_bytes(key, to, len);
         }
     }
 
-    fn count_spliced(&self, key: Key, to: Side, moved: Moved) {
+    fn count_spliced(&mut self, key: Key, to: Side, moved: Moved) {
         if let Moved::Bytes(len) = moved {
             self.stats().worker.spliced_bytes.add(u64::from(len));
             self.count_bytes(key, to, len);
@@ -167,8 +167,10 @@ impl Worker {
     }
 
     #[inline]
-    fn count_bytes(&self, key: Key, to: Side, len: u32) {
-        let Some(backend) = self.slots.get(key).and_then(|slot| slot.backend) else { return };
+    fn count_bytes(&mut self, key: Key, to: Side, len: u32) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.bytes[to.index()] += u64::from(len);
+        let Some(backend) = slot.backend else { return };
         let cells = self.stats().backends.get(backend.index());
         match to {
             Side::Backend => cells.bytes_to_backend.add(u64::from(len)),
@@ -239,7 +241,7 @@ impl Worker {
     /// The session is over and its descriptors are closed.
     fn forget(&mut self, key: Key) {
         self.wheel.clear(key.index);
-        let Some(slot) = self.slots.remove(key) else { return };
+        let Some(mut slot) = self.slots.remove(key) else { return };
         debug_assert!(slot.fds.iter().all(Option::is_none));
         let stats = self.stats();
         let listener = stats.listeners.get(slot.listener.index());
@@ -252,6 +254,7 @@ impl Worker {
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
         self.shared.sub_load(self.index);
+        self.leave_record(&mut slot);
         self.admit_waiting();
     }
 

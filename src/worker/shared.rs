@@ -9,6 +9,7 @@ use crate::balance::counts::Counts;
 use crate::base::time::Clock;
 use crate::snapshot::cell::Cell;
 use crate::stats::Stats;
+use crate::stats::record::Journal;
 use crate::uring::Fd;
 use crate::uring::features::Features;
 use crate::uring::system::Event;
@@ -33,6 +34,8 @@ pub struct Parts {
     pub busy_poll_ns: u64,
     /// Called after a connect that failed was counted, unless ringway itself was at fault.
     pub connect_failed: Box<dyn Fn() + Send + Sync>,
+    /// Where records of sessions go; `None` if nobody wants them.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// See the module.

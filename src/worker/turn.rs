@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::Spec;
 use super::accept::Acceptors;
 use super::queue::Waiters;
+use super::record::reason_to_end;
 use super::shared::Shared;
 use super::silence::Silence;
-use super::slots::{Key, Slots};
+use super::slots::{Key, Slot, Slots};
 use crate::base::id::BackendId;
 use crate::base::side::Side;
 use crate::base::termination::Who;
@@ -19,6 +20,7 @@ use crate::session::{Effects, Event};
 use crate::snapshot::cell::Reader;
 use crate::snapshot::table::{BackendEntry, Phase};
 use crate::stats::WorkerStats;
+use crate::stats::record::Reason;
 use crate::uring::buffers::Buffers;
 use crate::uring::pipes::Pipes;
 use crate::uring::ring::{Completion, Ring, Wait};
@@ -57,6 +59,8 @@ pub struct Worker {
     pub(super) now: Moment,
     pub(super) random: fastrand::Rng,
     pub(super) phase: Phase,
+    /// Begun so far.
+    pub(super) sessions: u64,
     generation: u64,
     housekeeping_at: Moment,
     batch: Vec<Completion>,
@@ -85,6 +89,7 @@ impl Worker {
             now,
             random: fastrand::Rng::new(),
             phase: Phase::Serving,
+            sessions: 0,
             generation: 0,
             housekeeping_at: now,
             batch: Vec::with_capacity(4096),
@@ -216,19 +221,22 @@ impl Worker {
         self.generation = reader.generation;
         let destinations = reader.backends.iter().map(|backend| destination_of(backend.as_ref())).collect();
         self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
-        let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
-        let ended = match down.is_empty() {
-            true => Vec::new(),
-            false => self.slots.keys_where(|slot| down.iter().any(|backend| slot.backend == Some(backend.id))),
-        };
+        let down = reader.backends.iter().flatten().filter(|backend| backend.end_sessions);
+        let down: Vec<_> = down.map(|backend| (backend.id, reason_to_end(backend))).collect();
         let phase = reader.phase;
         drop(reader);
+        let reason = |slot: &Slot| down.iter().find(|&&(id, _)| slot.backend == Some(id)).map(|&(_, reason)| reason);
+        let ended = match down.is_empty() {
+            true => Vec::new(),
+            false => self.slots.keys_where(|slot| reason(slot).is_some()),
+        };
         for key in ended {
+            let Some(reason) = self.slots.get(key).and_then(reason) else { continue };
             if self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) {
                 // No byte has moved: another backend may have it.
                 self.ring.cancel(key.token(Operation::Connect));
             } else {
-                self.tell(key, Event::End(Who::Down));
+                self.end_for(key, Who::Down, reason);
             }
         }
         self.waiters.serve_all();
@@ -257,7 +265,7 @@ impl Worker {
         }
         if phase == Phase::Stopping {
             for key in self.slots.keys_where(|slot| !slot.session.is_ending()) {
-                self.tell(key, Event::End(Who::Killed));
+                self.end_for(key, Who::Killed, Reason::Shutdown);
             }
         }
     }

@@ -7,6 +7,8 @@
 
 mod harness;
 
+/// One line a session.
+mod access_log;
 /// IPv6, port ranges, unix sockets.
 mod addresses;
 /// A slow reader stops its own sender and nobody else.
@@ -25,6 +27,8 @@ mod check_postgresql;
 mod check_redis;
 /// The way to a backend, and to another one.
 mod connect;
+/// What metrics and access log say is what peers saw, under load.
+mod consistency;
 /// What `/metrics` says is what peers saw.
 mod counters;
 /// Names that stand for addresses.

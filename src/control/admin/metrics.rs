@@ -52,6 +52,8 @@ fn process(scrape: &mut Scrape, admin: &Admin) {
     scrape.put(&list::CONFIG_GENERATION, &[], admin.stats.control.config_generation.get());
     scrape.put(&list::CONNECTIONS, &[], admin.counts.process_connections());
     scrape.put(&list::CONNECTIONS_MAX, &[], admin.connections_max);
+    let in_queues: u64 = admin.stats.workers.iter().map(|worker| worker.worker.access_log_dropped.get()).sum();
+    scrape.put(&list::ACCESS_LOG_DROPPED, &[], admin.stats.control.access_log_dropped.get() + in_queues);
 }
 
 fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {

@@ -44,6 +44,11 @@ impl Peer {
         Ok(Peer::from(socket))
     }
 
+    /// As its peer sees it.
+    pub fn local_address(&self) -> String {
+        self.socket.local_addr().unwrap().as_socket().unwrap().to_string()
+    }
+
     /// Bounds how much the kernel takes in for this end.
     pub fn small_receive_buffer(&self) {
         self.socket.set_recv_buffer_size(64 * 1024).unwrap();
