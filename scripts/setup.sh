@@ -30,6 +30,7 @@ need libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
 need iproute2 ip
 need nftables nft
 need procps ps
+need strace strace
 need prometheus prometheus
 need keepalived keepalived
 need systemd systemd-analyze

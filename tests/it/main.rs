@@ -53,6 +53,8 @@ mod limits;
 mod policies;
 /// A real PostgreSQL.
 mod postgresql;
+/// A real Prometheus, the dashboard and the alerts.
+mod prometheus;
 /// Clients that wait.
 mod queue;
 /// A real Redis.
