@@ -231,6 +231,8 @@ pub struct CheckCells {
     pub went_ejected: Counter,
     /// Changes to draining.
     pub went_draining: Counter,
+    /// Changes to maintenance.
+    pub went_maintenance: Counter,
     /// How long checks took.
     pub check_ns: Histogram,
 }

@@ -8,6 +8,7 @@ use crossbeam::queue::ArrayQueue;
 
 use super::ConnectError;
 use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::session::SessionId;
 use crate::base::termination::Termination;
 use crate::base::time::Moment;
 
@@ -17,7 +18,7 @@ const QUEUE_MAX: usize = 8192;
 /// A session from accept to close. Plain data: control knows the names.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Unique in the process.
+    /// Which one.
     pub session: SessionId,
     /// Who accepted it.
     pub listener: ListenerId,
@@ -51,25 +52,6 @@ pub struct Record {
     pub reason: Option<Reason>,
     /// Who served it.
     pub worker: u32,
-}
-
-/// Number of a session: unique in a process, and exact as a JSON number.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct SessionId(pub u64);
-
-impl SessionId {
-    /// As many workers as there can be.
-    const WORKERS: u64 = 1024;
-
-    /// The `count`th session of that worker.
-    pub fn new(worker: usize, count: u64) -> SessionId {
-        SessionId(count * SessionId::WORKERS + worker as u64)
-    }
-
-    /// Who serves it.
-    pub fn worker(self) -> usize {
-        (self.0 % SessionId::WORKERS) as usize
-    }
 }
 
 /// Where a session came from.
@@ -169,9 +151,9 @@ pub(crate) mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    pub(crate) fn record(session: u64) -> Record {
+    pub(crate) fn record(session: u32) -> Record {
         Record {
-            session: SessionId(session),
+            session: SessionId::new(0, session, 0),
             listener: ListenerId(0),
             pool: PoolId(0),
             backend: Some(BackendId(0)),
@@ -201,19 +183,12 @@ pub(crate) mod tests {
                 ring.fetch_add(1, Relaxed);
             }),
         );
-        let kept = (0..QUEUE_MAX as u64 + 3).filter(|&session| journal.push(1, record(session))).count();
+        let kept = (0..QUEUE_MAX as u32 + 3).filter(|&session| journal.push(1, record(session))).count();
         assert_eq!((kept, rung.load(Relaxed)), (QUEUE_MAX, QUEUE_MAX as u64 + 3));
         assert!(journal.push(0, record(7)), "the other worker's queue has room");
-        let all: Vec<u64> = std::iter::from_fn(|| journal.pop()).map(|record| record.session.0).collect();
+        let all: Vec<SessionId> = std::iter::from_fn(|| journal.pop()).map(|record| record.session).collect();
+        let id = |place| SessionId::new(0, place, 0);
         assert_eq!(all.len(), QUEUE_MAX + 1);
-        assert!(all[1..].is_sorted() && all[0] == 7 && all[QUEUE_MAX] == QUEUE_MAX as u64 - 1);
-    }
-
-    #[test]
-    fn a_session_has_one_number_and_it_says_whose_it_is() {
-        let id = SessionId::new(1023, 5);
-        assert_eq!(id.worker(), 1023);
-        assert_ne!(id, SessionId::new(1022, 5));
-        assert!(SessionId::new(1023, 1 << 42).0 < 1 << 53, "exact as a JSON number");
+        assert!(all[1..].is_sorted() && all[0] == id(7) && all[QUEUE_MAX] == id(QUEUE_MAX as u32 - 1));
     }
 }

@@ -11,7 +11,6 @@ use crate::base::id::{ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::session::{Event, Limits, Session};
 use crate::snapshot::table::{Phase, PoolEntry};
-use crate::stats::record::SessionId;
 use crate::uring::ring::Completion;
 use crate::uring::socket::{self, Options};
 use crate::uring::token::{Operation, Token};
@@ -192,8 +191,6 @@ impl Worker {
         drop(table);
         let jitter = self.random.u32(..);
         let draft = self.draft(fd);
-        self.sessions += 1;
-        let id = SessionId::new(self.index, self.sessions);
         let key = self.slots.insert(|generation| Slot {
             session: Session::new(limits, jitter, now),
             fds: [Some(fd), None],
@@ -207,7 +204,6 @@ impl Worker {
             connecting_at: now,
             heard: [0; 2],
             backend_sends: 0,
-            id,
             bytes: [0; 2],
             draft,
         });

@@ -254,7 +254,7 @@ impl Worker {
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
         self.shared.sub_load(self.index);
-        self.leave_record(&mut slot);
+        self.leave_record(key, &mut slot);
         self.admit_waiting();
     }
 

@@ -4,6 +4,7 @@ use super::slots::{Key, Slot};
 use super::turn::Worker;
 use crate::base::address::Address;
 use crate::base::id::BackendId;
+use crate::base::session::SessionId;
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -114,18 +115,19 @@ impl Worker {
     }
 
     /// Leaves the record of a session that is over to control.
-    pub(super) fn leave_record(&self, slot: &mut Slot) {
+    pub(super) fn leave_record(&self, key: Key, slot: &mut Slot) {
         let (Some(journal), Some(draft)) = (&self.shared.journal, slot.draft.take()) else { return };
-        if !journal.push(self.index, record(*draft, slot, self.now, self.index)) {
+        let id = SessionId::new(self.index, key.index, key.generation);
+        if !journal.push(self.index, record(id, *draft, slot, self.now, self.index)) {
             self.stats().worker.access_log_dropped.add(1);
         }
     }
 }
 
-fn record(draft: Draft, slot: &Slot, now: Moment, worker: usize) -> Record {
+fn record(id: SessionId, draft: Draft, slot: &Slot, now: Moment, worker: usize) -> Record {
     let termination = slot.session.termination();
     Record {
-        session: slot.id,
+        session: id,
         listener: slot.listener,
         pool: slot.pool,
         // One whose attempt to connect has not begun or not ended, or the last one that was tried.

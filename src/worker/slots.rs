@@ -8,7 +8,6 @@ use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
 use crate::session::Session;
-use crate::stats::record::SessionId;
 use crate::uring::Fd;
 use crate::uring::token::{Operation, Token};
 
@@ -31,8 +30,7 @@ pub struct Slot {
     pub heard: [u32; 2],
     /// Sends to the backend so far, up to 2: before the second one, its Nagle algorithm is turned off.
     pub backend_sends: u8,
-    pub id: SessionId,
-    /// Bytes delivered to each side.
+    /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
     /// For the access log; exactly while there is one.
     pub draft: Option<Box<Draft>>,
@@ -133,7 +131,6 @@ mod tests {
             connecting_at: Moment(0),
             heard: [0; 2],
             backend_sends: 0,
-            id: SessionId(0),
             bytes: [0; 2],
             draft: None,
         }

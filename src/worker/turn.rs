@@ -59,8 +59,6 @@ pub struct Worker {
     pub(super) now: Moment,
     pub(super) random: fastrand::Rng,
     pub(super) phase: Phase,
-    /// Begun so far.
-    pub(super) sessions: u64,
     generation: u64,
     housekeeping_at: Moment,
     batch: Vec<Completion>,
@@ -89,7 +87,6 @@ impl Worker {
             now,
             random: fastrand::Rng::new(),
             phase: Phase::Serving,
-            sessions: 0,
             generation: 0,
             housekeeping_at: now,
             batch: Vec::with_capacity(4096),

@@ -161,10 +161,10 @@ fn a_rename_and_usr1_lose_no_line_of_either_log() {
     ringway.stop();
     let all: Vec<PathBuf> = (0..3).map(|round| rotated(round, &log.path())).chain([log.path()]).collect();
     let texts: Vec<String> = all.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-    let mut numbers: Vec<u64> = texts
+    let mut numbers: Vec<String> = texts
         .concat()
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect(line)["session"].as_u64().unwrap())
+        .map(|line| serde_json::from_str::<Value>(line).expect(line)["session"].as_str().unwrap().to_string())
         .collect();
     numbers.sort_unstable();
     numbers.dedup();

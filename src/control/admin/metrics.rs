@@ -123,6 +123,7 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
         (State::Down, &checks.went_down),
         (State::Ejected, &checks.went_ejected),
         (State::Draining, &checks.went_draining),
+        (State::Maintenance, &checks.went_maintenance),
     ] {
         scrape.put(&list::BACKEND_TRANSITIONS, &[pool, name, to.name()], count.get());
     }

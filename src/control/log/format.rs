@@ -41,7 +41,7 @@ impl Formatter {
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
-    session: u64,
+    session: String,
     listener: &'a str,
     client: Option<String>,
     pool: &'a str,
@@ -70,7 +70,7 @@ impl<'a> Line<'a> {
     fn new(record: &Record, names: &'a Names, clock: (Moment, SystemTime)) -> Line<'a> {
         Line {
             time: humantime::format_rfc3339_millis(time_of_day(record.ended_at, clock)).to_string(),
-            session: record.session.0,
+            session: record.session.to_string(),
             listener: names.listener(record.listener),
             client: match record.client {
                 Client::Tcp(address) => Some(address.to_string()),

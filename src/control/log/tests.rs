@@ -25,8 +25,14 @@ fn with_writer<F: Future<Output = ()>>(path: &std::path::Path, orders: impl FnOn
 
 fn sessions(path: &std::path::Path) -> Vec<u64> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let session = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["session"].as_u64().unwrap();
+    let session = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["session"].as_str().map(hexadecimal).unwrap()
+    };
     text.lines().map(session).collect()
+}
+
+fn hexadecimal(text: &str) -> u64 {
+    u64::from_str_radix(text, 16).unwrap()
 }
 
 /// Waits until the last line of the file is that session's.

@@ -59,7 +59,7 @@ fn a_json_line_has_the_fields_of_the_contract() {
     assert_eq!(
         json(&record(2049)),
         concat!(
-            r#"{"time":"2026-12-31T23:59:59.500Z","session":2049,"listener":"db","client":"192.0.2.7:40000","#,
+            r#"{"time":"2026-12-31T23:59:59.500Z","session":"801","listener":"db","client":"192.0.2.7:40000","#,
             r#""pool":"db","backend":"a","termination":"--","queue_ms":0,"connect_ms":1,"duration_ms":2500,"#,
             r#""bytes_to_backend":10,"bytes_to_client":20,"worker":1}"#,
             "\n"
