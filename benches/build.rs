@@ -69,7 +69,8 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
     };
     Arc::new(Config {
         process,
-        log: Log { level: LogLevel::Info, json: false, to_stdout: false },
+        log: Log { level: LogLevel::Info, json: false, output: Output::Stderr },
+        access_log: None,
         admin: Admin { socket: None, socket_mode: 0o600, listen: None },
         listeners: Vec::new(),
         pools: vec![pool],

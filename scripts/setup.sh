@@ -30,6 +30,11 @@ need libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
 need iproute2 ip
 need nftables nft
 need procps ps
+need strace strace
+need prometheus prometheus
+need keepalived keepalived
+need systemd systemd-analyze
+need python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
 need shellcheck shellcheck
 
 [ -n "$missing" ] || exit 0

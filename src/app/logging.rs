@@ -1,24 +1,87 @@
-//! Where the operational log goes.
+//! Where the operational log and the access log go.
 
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use anyhow::Context;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::config::model::{Log, LogLevel};
+use crate::config::model::{Config, Log, LogLevel, Output};
+use crate::control::Alarm;
+use crate::control::log::{self, Access, Outlet, Sink, Target};
+use crate::stats::record::Journal;
 
-/// Starts it; the first one that is started stays.
-pub(super) fn start(log: &Log) {
-    let level = match log.level {
+/// Starts the operational log; the first one that is started stays.
+pub(super) fn start(config: &Log) -> anyhow::Result<Outlet> {
+    let level = match config.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let writer = if log.to_stdout { BoxMakeWriter::new(std::io::stdout) } else { BoxMakeWriter::new(std::io::stderr) };
-    let terminal = if log.to_stdout {
-        std::io::IsTerminal::is_terminal(&std::io::stdout())
-    } else {
-        std::io::IsTerminal::is_terminal(&std::io::stderr())
+    let terminal = match &config.output {
+        Output::Stdout => io::stdout().is_terminal(),
+        Output::Stderr => io::stderr().is_terminal(),
+        Output::File(_) => false,
     };
+    let outlet = outlet(&config.output, "log.output")?;
+    let lines = outlet.clone();
+    let writer = move || Line { outlet: lines.clone(), text: Vec::new() };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_target(false);
-    let _ = if log.json { builder.json().try_init() } else { builder.with_ansi(terminal).try_init() };
+    let _ = if config.json { builder.json().try_init() } else { builder.with_ansi(terminal).try_init() };
+    Ok(outlet)
+}
+
+/// Opens what the access log goes to. `log` is the operational one: who shares a stream takes turns.
+pub(super) fn access(config: &Config, workers: usize, log: Option<&Outlet>) -> anyhow::Result<Option<Access>> {
+    let Some(access) = &config.access_log else { return Ok(None) };
+    let sink = match (&access.output, log) {
+        (Output::File(path), _) => {
+            let file = log::open(path).map_err(|error| anyhow::anyhow!("access_log.output: {error}"))?;
+            Sink::File(path.clone(), file)
+        }
+        (stream, Some(log)) if *stream == config.log.output => Sink::Stream(log.beside()),
+        (stream, _) => Sink::Stream(outlet(stream, "access_log.output")?),
+    };
+    let alarm = Alarm::new();
+    let ring = alarm.clone();
+    let journal = Arc::new(Journal::new(workers, Box::new(move || ring.ring())));
+    Ok(Some(Access { journal, alarm, format: access.format, sink }))
+}
+
+fn outlet(output: &Output, key: &str) -> anyhow::Result<Outlet> {
+    let target = match output {
+        Output::Stderr => Target::Stderr,
+        Output::Stdout => Target::Stdout,
+        Output::File(path) => {
+            let file = log::open(path).map_err(|error| anyhow::anyhow!("{key}: {error}"))?;
+            Target::File(path.clone(), file)
+        }
+    };
+    Outlet::start(target).context("cannot start the thread that writes the log")
+}
+
+/// One line on its way: the subscriber may write it in pieces.
+struct Line {
+    outlet: Outlet,
+    text: Vec<u8>,
+}
+
+impl Write for Line {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.text.is_empty() {
+            self.outlet.write_or_drop(&self.text);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -18,6 +19,7 @@ use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
 use crate::config::model::{Config, Source};
+use crate::control::log::Outlet;
 use crate::control::{self, Stopper};
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
@@ -28,6 +30,9 @@ use listeners::Listeners;
 
 /// Sockets that were bound for us, by their addresses.
 type Inherited = Vec<(Address, OwnedFd)>;
+
+/// How long the end of the process waits for whatever its log goes to.
+const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
 /// A running ringway.
 pub struct Server {
@@ -46,8 +51,11 @@ pub struct Server {
 /// What prevented it from starting or going on, with the remedy.
 pub fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     privileges::renounce();
-    logging::start(&config.log);
-    Server::start_from(config, source, inherited::sockets()?)?.wait()
+    let outlet = logging::start(&config.log)?;
+    let inherited = inherited::sockets()?;
+    let result = Server::start_from(config, source, inherited, Some(outlet.clone())).and_then(Server::wait);
+    outlet.flush(LOG_FLUSH_MAX);
+    result
 }
 
 impl Server {
@@ -56,10 +64,11 @@ impl Server {
     /// # Errors
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
-        Server::start_from(config, Source::CommandLine, Vec::new())
+        Server::start_from(config, Source::CommandLine, Vec::new(), None)
     }
 
-    fn start_from(config: Config, source: Source, inherited: Inherited) -> anyhow::Result<Server> {
+    /// Likewise, with sockets that were bound for it, and an operational log that can be reopened.
+    fn start_from(config: Config, source: Source, inherited: Inherited, log: Option<Outlet>) -> anyhow::Result<Server> {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
@@ -70,6 +79,7 @@ impl Server {
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
+        let access = logging::access(&config, workers, log.as_ref())?;
         let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, inherited)?;
         inherited::report_unused(&listeners.take_unused());
         let admin = config.admin.listen.map(bind_admin).transpose()?;
@@ -90,6 +100,7 @@ impl Server {
                 let alarm = alarm.clone();
                 Box::new(move || alarm.ring())
             },
+            journal: access.as_ref().map(|access| access.journal.clone()),
         });
         let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
         listeners.tell(shared.clone());
@@ -134,6 +145,7 @@ impl Server {
             ready: Box::new(|| ()),
             stop,
             connections_max: limits.connections_max,
+            logs: control::log::Logs { operational: log, access },
         };
         server.control = start_control(spec)?;
         Ok(server)

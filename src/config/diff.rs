@@ -132,26 +132,41 @@ fn humantime(time: Duration) -> String {
 }
 
 fn list(config: &Config) -> List {
-    let Config { process, log, admin, listeners, pools } = config;
+    let Config { process, log, access_log, admin, listeners, pools } = config;
     let mut list = List::default();
-    let Process { workers, pin_workers, connections_max, shutdown_grace, busy_poll } = process;
+    let Process { workers, pin_workers, connections_max, shutdown_grace, busy_poll, user, group } = process;
     list.table("process");
     list.key("workers", workers.map_or_else(|| "auto".to_string(), |count| count.to_string()));
     list.key("pin_workers", pin_workers);
     list.key("connections_max", connections_max.map_or_else(|| "auto".to_string(), |count| count.to_string()));
     list.time("shutdown_grace", *shutdown_grace);
     list.time("busy_poll", *busy_poll);
-    let Log { level, json, to_stdout } = log;
+    list.key("user", user.as_deref().unwrap_or("as started"));
+    list.key("group", group.as_deref().unwrap_or("as started"));
+    let Log { level, json, output } = log;
     list.table("log");
     list.key("level", format!("{level:?}").to_lowercase());
     list.key("format", if *json { "json" } else { "text" });
-    list.key("output", if *to_stdout { "stdout" } else { "stderr" });
-    let Admin { listen } = admin;
+    list.key("output", shown(output));
+    list.table("access_log");
+    list.key("output", access_log.as_ref().map_or_else(|| "off".to_string(), |access| shown(&access.output)));
+    list.key("format", access_log.as_ref().map_or_else(|| "off".to_string(), |access| format!("{:?}", access.format)));
+    let Admin { socket, socket_mode, listen } = admin;
     list.table("admin");
+    list.key("socket", socket.as_ref().map_or_else(|| "off".to_string(), |path| path.display().to_string()));
+    list.key("socket_mode", format_args!("{socket_mode:04o}"));
     list.key("listen", listen.map_or_else(|| "off".to_string(), |address| address.to_string()));
     listeners.iter().for_each(|each| listener(&mut list, each));
     pools.iter().for_each(|each| pool(&mut list, each));
     list
+}
+
+fn shown(output: &Output) -> String {
+    match output {
+        Output::Stderr => "stderr".to_string(),
+        Output::Stdout => "stdout".to_string(),
+        Output::File(path) => path.display().to_string(),
+    }
 }
 
 fn listener(list: &mut List, listener: &Listener) {

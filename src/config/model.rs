@@ -17,6 +17,8 @@ pub struct Config {
     pub process: Process,
     /// `[log]`
     pub log: Log,
+    /// `[access_log]`; `None` is off.
+    pub access_log: Option<AccessLog>,
     /// `[admin]`
     pub admin: Admin,
     /// `[listeners.*]`, at least one.
@@ -51,8 +53,37 @@ pub struct Log {
     pub level: LogLevel,
     /// JSON lines rather than text.
     pub json: bool,
-    /// Standard output rather than standard error.
-    pub to_stdout: bool,
+    /// Where it goes.
+    pub output: Output,
+}
+
+/// Where lines go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// Appended to that file.
+    File(PathBuf),
+}
+
+/// `[access_log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Where it goes.
+    pub output: Output,
+    /// What a line looks like.
+    pub format: AccessFormat,
+}
+
+/// `access_log.format`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AccessFormat {
+    /// One object a line.
+    Json,
+    /// HAProxy's text form.
+    Tcplog,
 }
 
 /// `log.level`

@@ -14,6 +14,7 @@ use super::value::{self, At, Decoder, Fault, Value};
 pub(super) struct Raw {
     pub(super) process: Table,
     pub(super) log: Table,
+    pub(super) access_log: Table,
     pub(super) admin: Table,
     /// In the order of the file, as are all lists.
     pub(super) listeners: Vec<Named>,
@@ -74,15 +75,14 @@ pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<A
         let table = reader.subtable(root, name, name);
         reader.table(table, section, name, 0..0)
     };
-    let raw = Raw {
+    Raw {
         process: plain(&mut reader, "process", Section::Process),
         log: plain(&mut reader, "log", Section::Log),
+        access_log: plain(&mut reader, "access_log", Section::AccessLog),
         admin: plain(&mut reader, "admin", Section::Admin),
         listeners: reader.listeners(root),
         pools: reader.pools(root),
-    };
-    plain(&mut reader, "access_log", Section::AccessLog); // nothing of it can be on yet; its faults count
-    raw
+    }
 }
 
 type Entry<'t, 'i> = (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>);

@@ -21,6 +21,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
     let config = Config {
         process: process(&raw.process),
         log: log(&raw.log),
+        access_log: access_log(&raw.access_log),
         admin: admin(&raw.admin),
         listeners: raw.listeners.iter().filter_map(listener).collect(),
         pools: raw.pools.iter().map(|raw| pool(raw, faults)).collect(),
@@ -59,7 +60,25 @@ fn log(table: &Table) -> Log {
         "info" => LogLevel::Info,
         _ => LogLevel::Debug,
     };
-    Log { level, json: word(table, "format") == "json", to_stdout: word(table, "output") == "stdout" }
+    let output = output(table).unwrap_or(Output::Stderr);
+    Log { level, json: word(table, "format") == "json", output }
+}
+
+fn access_log(table: &Table) -> Option<AccessLog> {
+    let format = if word(table, "format") == "tcplog" { AccessFormat::Tcplog } else { AccessFormat::Json };
+    Some(AccessLog { output: output(table)?, format })
+}
+
+/// `None` is off.
+fn output(table: &Table) -> Option<Output> {
+    match table.get("output") {
+        Some(Value::Text(path)) => Some(Output::File(path.into())),
+        _ => match word(table, "output") {
+            "stderr" => Some(Output::Stderr),
+            "stdout" => Some(Output::Stdout),
+            _ => None,
+        },
+    }
 }
 
 fn admin(table: &Table) -> Admin {

@@ -219,8 +219,6 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
         assert!(read(&with(line)).is_ok(), "{line}: {:?}", read(&with(line)));
     }
     for section in [
-        "log.output = \"/var/log/x\"",
-        "access_log.output = \"stdout\"",
         "listeners.l.allow = [\"10.0.0.0/8\"]",
         "listeners.l.accept_proxy = \"required\"",
         "listeners.l.source_rate_max = \"20/s\"",

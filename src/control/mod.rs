@@ -10,6 +10,7 @@ mod alarm;
 pub mod command;
 pub mod fleet;
 pub mod lifecycle;
+pub mod log;
 mod notify;
 mod probe;
 mod reload;
@@ -65,6 +66,8 @@ pub struct Spec {
     pub stop: Stop,
     /// Limit on open client connections, for the metric; 0 is none.
     pub connections_max: u64,
+    /// What is logged, and where to.
+    pub logs: log::Logs,
 }
 
 /// Why control could not go on. Its sockets and timers need no more than a few descriptors and a small ring.

@@ -14,6 +14,7 @@ use super::admin::{self, Admin};
 use super::command::{self, Command, View};
 use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
+use super::log::{Facts, Keeper, Names};
 use super::notify;
 use super::sockets::Sockets;
 use super::tasks::Control;
@@ -38,9 +39,13 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
-    let Spec { admin, admin_socket, ask, ready, stop, connections_max, .. } = spec;
+    let Spec { admin, admin_socket, ask, ready, stop, connections_max, logs, .. } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
+    let names = Rc::new(RefCell::new(Names::default()));
+    names.borrow_mut().learn(&cell.reader().pin());
+    let facts = Facts { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
+    let keeper = Keeper::begin(logs, facts);
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     let (asker, commands) = command::channel();
     let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
@@ -51,11 +56,12 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let _file = admin_socket.map(|socket| admin::serve_all(socket, answers)).transpose().map_err(Error::Admin)?;
     control.begin(alarm);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
-    let publisher = Publisher { reader: cell.reader(), cell, wake };
+    let publisher = Publisher { reader: cell.reader(), cell, wake, names };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
-    Loop { control, publisher, lifecycle, commands, config, source, sockets, ready: Some(ready) }
-        .turn_until_done(signals, stop)
-        .await
+    let turning = Loop { control, publisher, lifecycle, commands, config, source, sockets, ready: Some(ready) };
+    let result = turning.turn_until_done(signals, stop, &keeper).await;
+    keeper.finish().await;
+    result
 }
 
 /// Makes tables known.
@@ -63,12 +69,14 @@ pub(super) struct Publisher {
     cell: Arc<Cell>,
     reader: Reader,
     wake: Box<dyn Fn() + Send>,
+    names: Rc<RefCell<Names>>,
 }
 
 impl Publisher {
     pub(super) fn publish(&self, fleet: &RefCell<Fleet>, phase: Phase) {
         let table = fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
         debug!(generation = table.generation, ?phase, "new table");
+        self.names.borrow_mut().learn(&table);
         self.cell.publish(table);
         (self.wake)();
     }
@@ -87,7 +95,7 @@ pub(super) struct Loop {
 }
 
 impl Loop {
-    async fn turn_until_done(mut self, mut signals: Signals, mut stop: Stop) -> Result<(), Error> {
+    async fn turn_until_done(mut self, mut signals: Signals, mut stop: Stop, logs: &Keeper) -> Result<(), Error> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -103,7 +111,7 @@ impl Loop {
                     continue;
                 }
                 () = stop.asked() => Event::ShutdownAsked,
-                asked = signals.next() => match asked {
+                asked = signals.next(logs) => match asked {
                     Asked::Shutdown(name) => {
                         info!(signal = name, "asked to shut down");
                         Event::ShutdownAsked
@@ -194,13 +202,13 @@ impl Signals {
     }
 
     /// What the next signal asks for; those that ask for nothing are answered on the way.
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self, logs: &Keeper) -> Asked {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return Asked::Shutdown("TERM"),
                 _ = self.int.recv() => return Asked::Shutdown("INT"),
                 _ = self.hup.recv() => return Asked::Reload,
-                _ = self.usr1.recv() => info!("SIGUSR1: no log file is open that could be reopened"),
+                _ = self.usr1.recv() => logs.reopen(),
             }
         }
     }

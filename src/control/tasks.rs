@@ -149,7 +149,7 @@ impl Control {
                 State::Down => cells.went_down.add(1),
                 State::Ejected => cells.went_ejected.add(1),
                 State::Draining => cells.went_draining.add(1),
-                State::Maintenance => {}
+                State::Maintenance => cells.went_maintenance.add(1),
             }
         }
         changes.notices.iter().for_each(log_notice);

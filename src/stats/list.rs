@@ -78,6 +78,7 @@ metrics! {
     WORKER_BUSY Counter "worker_busy_seconds_total" ["worker"] "Time a worker worked rather than waited.";
     WORKER_SPLICED Counter "worker_spliced_bytes_total" ["worker"] "Bytes moved through kernel pipes.";
     WORKER_COPIED Counter "worker_copied_bytes_total" ["worker"] "Bytes moved through buffers.";
+    ACCESS_LOG_DROPPED Counter "access_log_dropped_total" [] "Sessions whose line in the access log was lost.";
     WORKER_ACCEPTED Counter "worker_accepted_total" ["worker"] "Client connections a worker accepted.";
     WORKER_HANDED_OVER Counter "worker_handed_over_total" ["worker"]
         "Accepted client connections given to a less loaded worker.";

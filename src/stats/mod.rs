@@ -4,6 +4,7 @@
 
 pub mod cell;
 pub mod list;
+pub mod record;
 
 use crate::base::slots::Slots;
 use crate::base::termination::Termination;
@@ -59,6 +60,8 @@ pub struct WorkerCells {
     pub iou_wrk_threads: Gauge,
     /// Times a receive found no buffer.
     pub buffers_starved: Counter,
+    /// Sessions whose record found no room on its way to the access log.
+    pub access_log_dropped: Counter,
     /// 1 exactly while the worker's loop runs: from its first turn with its listeners armed until it has let go of
     /// every session and listener.
     pub running: Gauge,
@@ -213,6 +216,8 @@ pub struct ControlStats {
     pub reloads_success: Counter,
     /// Configurations that were refused while it ran.
     pub reloads_failure: Counter,
+    /// Lines of the access log that could not be written.
+    pub access_log_dropped: Counter,
     /// By backend id.
     pub backends: Slots<CheckCells>,
 }
@@ -232,6 +237,8 @@ pub struct CheckCells {
     pub went_ejected: Counter,
     /// Changes to draining.
     pub went_draining: Counter,
+    /// Changes to maintenance.
+    pub went_maintenance: Counter,
     /// How long checks took.
     pub check_ns: Histogram,
 }

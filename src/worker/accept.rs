@@ -279,6 +279,7 @@ impl Worker {
             return;
         };
         let jitter = self.random.u32(..);
+        let draft = self.draft(fd);
         let key = self.slots.insert(|generation| Slot {
             session: Session::new(limits, jitter, now),
             fds: [Some(fd), None],
@@ -293,6 +294,7 @@ impl Worker {
             heard: [0; 2],
             backend_sends: 0,
             bytes: [0; 2],
+            draft,
         });
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);

@@ -115,12 +115,16 @@ impl Worker {
 
     /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
     pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
-        let slot = self.slots.get(key)?;
-        let backend = self.stats().backends.get(slot.backend?.index());
+        let slot = self.slots.get_mut(key)?;
+        let (id, stats) = (slot.backend?, &self.shared.stats.workers[self.index]);
+        let (backend, took_ns) = (stats.backends.get(id.index()), self.now.since_ns(slot.connecting_at));
         if result == 0 {
             backend.connections_total.add(1);
+            stats.pools.get(slot.pool.index()).connect_ns.record_ns(took_ns);
+            if let Some(draft) = &mut slot.draft {
+                draft.attempt_ended(id, took_ns, None);
+            }
             let pool = slot.pool;
-            self.stats().pools.get(pool.index()).connect_ns.record_ns(self.now.since_ns(slot.connecting_at));
             self.waiters.connected(pool);
             return Some(Event::Connected(Ok(())));
         }
@@ -132,6 +136,9 @@ impl Worker {
         // A session that is ending has cancelled its connect itself: that is no fault of the backend.
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
+            if let Some(draft) = &mut slot.draft {
+                draft.attempt_ended(id, took_ns, Some((reason, -result)));
+            }
             if reason != stats::ConnectError::Resource {
                 (self.shared.connect_failed)();
             }

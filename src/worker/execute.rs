@@ -241,7 +241,7 @@ impl Worker {
     /// The session is over and its descriptors are closed.
     fn forget(&mut self, key: Key) {
         self.wheel.clear(key.index);
-        let Some(slot) = self.slots.remove(key) else { return };
+        let Some(mut slot) = self.slots.remove(key) else { return };
         debug_assert!(slot.fds.iter().all(Option::is_none));
         let stats = self.stats();
         let listener = stats.listeners.get(slot.listener.index());
@@ -254,6 +254,7 @@ impl Worker {
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
         self.shared.sub_load(self.index);
+        self.leave_record(key, &mut slot);
         self.admit_waiting();
     }
 

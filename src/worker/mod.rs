@@ -9,6 +9,7 @@ mod dispatch;
 mod execute;
 mod pick;
 mod queue;
+mod record;
 mod roster;
 mod shared;
 mod silence;

@@ -126,6 +126,9 @@ impl Worker {
         let Some(ticket) = queue.enter(max) else { return Picked::QueueFull };
         let line = self.waiters.pools.entry(pool).or_default();
         slot.waiting.since = self.now;
+        if let Some(draft) = &mut slot.draft {
+            draft.waits(queue.waiting());
+        }
         if slot.tried.is_empty() {
             slot.waiting.place = Some(Place::Line(ticket));
             line.line.insert(ticket, key);
@@ -158,6 +161,9 @@ impl Worker {
             self.waiters.pools.remove(&pool);
         }
         let waited_ns = self.now.since_ns(waiting.since);
+        if let Some(draft) = &mut slot.draft {
+            draft.waited(waited_ns);
+        }
         self.stats().pools.get(pool.index()).queue_ns.record_ns(waited_ns);
         // What it waited for may be for the next one.
         self.waiters.serve(pool);

@@ -9,7 +9,7 @@ use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::roster::{Answer, Record, Request, SessionId, Stage, What};
-use crate::session::Event;
+use crate::stats::record::Reason;
 use crate::uring::socket;
 
 /// Places that are looked at in one turn; some 100 µs where each client is asked for.
@@ -96,7 +96,7 @@ impl Worker {
             What::Kill if slot.session.is_ending() => {}
             What::Kill => {
                 answer.matching += 1;
-                self.tell(key, Event::End(Who::Killed));
+                self.end_for(key, Who::Killed, Reason::Operator);
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::base::time::Clock;
 use crate::roster::Request;
 use crate::snapshot::cell::Cell;
 use crate::stats::Stats;
+use crate::stats::record::Journal;
 use crate::uring::Fd;
 use crate::uring::features::Features;
 use crate::uring::system::Event;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub busy_poll_ns: u64,
     /// Called after a connect that failed was counted, unless ringway itself was at fault.
     pub connect_failed: Box<dyn Fn() + Send + Sync>,
+    /// Where records of sessions go; `None` if nobody wants them.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// See the module.
@@ -94,6 +97,8 @@ impl Shared {
 
     pub(super) fn next_errand(&self, worker: usize) -> Option<Errand> {
         self.peers[worker].errands.pop()
+    }
+
     /// Asks a worker about its sessions. One that has ended never takes it.
     pub fn ask(&self, worker: usize, request: Request) {
         if let Some(peer) = self.peers.get(worker) {

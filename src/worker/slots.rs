@@ -3,6 +3,7 @@
 use slab::Slab;
 
 use super::queue::Waiting;
+use super::record::Draft;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
@@ -31,6 +32,8 @@ pub struct Slot {
     pub backend_sends: u8,
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
+    /// For the access log; exactly while there is one.
+    pub draft: Option<Box<Draft>>,
 }
 
 impl Slot {
@@ -134,6 +137,7 @@ mod tests {
             heard: [0; 2],
             backend_sends: 0,
             bytes: [0; 2],
+            draft: None,
         }
     }
 

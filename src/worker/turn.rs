@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::Spec;
 use super::accept::Acceptors;
 use super::queue::Waiters;
+use super::record::reason_to_end;
 use super::roster::Surveys;
 use super::shared::Shared;
 use super::silence::Silence;
-use super::slots::{Key, Slots};
+use super::slots::{Key, Slot, Slots};
 use crate::base::id::BackendId;
 use crate::base::side::Side;
 use crate::base::termination::Who;
@@ -20,6 +21,7 @@ use crate::session::{Effects, Event};
 use crate::snapshot::cell::Reader;
 use crate::snapshot::table::{BackendEntry, Phase};
 use crate::stats::WorkerStats;
+use crate::stats::record::Reason;
 use crate::uring::buffers::Buffers;
 use crate::uring::pipes::Pipes;
 use crate::uring::ring::{Completion, Ring, Wait};
@@ -220,19 +222,22 @@ impl Worker {
         self.generation = reader.generation;
         let destinations = reader.backends.iter().map(|backend| destination_of(backend.as_ref())).collect();
         self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
-        let down: Vec<_> = reader.backends.iter().flatten().filter(|backend| backend.end_sessions).collect();
-        let ended = match down.is_empty() {
-            true => Vec::new(),
-            false => self.slots.keys_where(|slot| down.iter().any(|backend| slot.backend == Some(backend.id))),
-        };
+        let down = reader.backends.iter().flatten().filter(|backend| backend.end_sessions);
+        let down: Vec<_> = down.map(|backend| (backend.id, reason_to_end(backend))).collect();
         let phase = reader.phase;
         drop(reader);
+        let reason = |slot: &Slot| down.iter().find(|&&(id, _)| slot.backend == Some(id)).map(|&(_, reason)| reason);
+        let ended = match down.is_empty() {
+            true => Vec::new(),
+            false => self.slots.keys_where(|slot| reason(slot).is_some()),
+        };
         for key in ended {
+            let Some(reason) = self.slots.get(key).and_then(reason) else { continue };
             if self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) {
                 // No byte has moved: another backend may have it.
                 self.ring.cancel(key.token(Operation::Connect));
             } else {
-                self.cut(key);
+                self.cut(key, reason);
             }
         }
         self.waiters.serve_all();
@@ -241,12 +246,12 @@ impl Worker {
     }
 
     /// Ends a session whose backend is no longer to have it.
-    fn cut(&mut self, key: Key) {
+    fn cut(&mut self, key: Key, reason: Reason) {
         let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return };
         if let Some(backend) = slot.backend {
             self.stats().backends.get(backend.index()).sessions_cut_total.add(1);
         }
-        self.tell(key, Event::End(Who::Down));
+        self.end_for(key, Who::Down, reason);
     }
 
     /// Makes sure that it is known where a backend is: it may have been picked by a table that is newer than the one
@@ -270,7 +275,7 @@ impl Worker {
         }
         if phase == Phase::Stopping {
             for key in self.slots.keys_where(|slot| !slot.session.is_ending()) {
-                self.tell(key, Event::End(Who::Killed));
+                self.end_for(key, Who::Killed, Reason::Shutdown);
             }
         }
     }

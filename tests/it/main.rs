@@ -7,6 +7,8 @@
 
 mod harness;
 
+/// One line a session.
+mod access_log;
 /// IPv6, port ranges, unix sockets.
 mod addresses;
 /// The admin socket: who may speak, and to whom it listens.
@@ -31,6 +33,8 @@ mod check_postgresql;
 mod check_redis;
 /// The way to a backend, and to another one.
 mod connect;
+/// What metrics and access log say is what peers saw, under load.
+mod consistency;
 /// What `/metrics` says is what peers saw.
 mod counters;
 /// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
@@ -61,6 +65,8 @@ mod policies;
 mod postgresql;
 /// What the process may do once it serves.
 mod privileges;
+/// A real Prometheus, the dashboard and the alerts.
+mod prometheus;
 /// Clients that wait.
 mod queue;
 /// A real Redis.

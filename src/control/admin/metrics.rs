@@ -54,6 +54,8 @@ fn process(scrape: &mut Scrape, admin: &Admin) {
     scrape.put(&list::CONFIG_RELOADS, &["failure"], admin.stats.control.reloads_failure.get());
     scrape.put(&list::CONNECTIONS, &[], admin.counts.process_connections());
     scrape.put(&list::CONNECTIONS_MAX, &[], admin.connections_max);
+    let in_queues: u64 = admin.stats.workers.iter().map(|worker| worker.worker.access_log_dropped.get()).sum();
+    scrape.put(&list::ACCESS_LOG_DROPPED, &[], admin.stats.control.access_log_dropped.get() + in_queues);
 }
 
 fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {
@@ -126,6 +128,7 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
         (State::Down, &checks.went_down),
         (State::Ejected, &checks.went_ejected),
         (State::Draining, &checks.went_draining),
+        (State::Maintenance, &checks.went_maintenance),
     ] {
         scrape.put(&list::BACKEND_TRANSITIONS, &[pool, name, to.name()], count.get());
     }

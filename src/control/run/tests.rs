@@ -61,6 +61,7 @@ fn start(config: Config) -> Running {
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,
         connections_max: 0,
+        logs: crate::control::log::Logs::default(),
     };
     let thread = std::thread::spawn(move || run(spec));
     Running { cell, stats, wakes, ready, stopper, alarm, thread }

@@ -44,6 +44,11 @@ impl Peer {
         Ok(Peer::from(socket))
     }
 
+    /// As its peer sees it.
+    pub fn local_address(&self) -> String {
+        self.socket.local_addr().unwrap().as_socket().unwrap().to_string()
+    }
+
     /// Bounds how much the kernel takes in for this end.
     pub fn small_receive_buffer(&self) {
         self.socket.set_recv_buffer_size(64 * 1024).unwrap();
@@ -223,11 +228,6 @@ impl Peer {
     /// Another handle of the same end, for another thread.
     pub fn again(&self) -> Peer {
         Peer { socket: self.socket.try_clone().unwrap() }
-    }
-
-    /// Its own address, as the other end sees it.
-    pub fn local_address(&self) -> String {
-        self.socket.local_addr().unwrap().as_socket().map(|address| address.to_string()).unwrap_or_default()
     }
 
     /// Bytes that have come and were not read, up to 64 KiB.

@@ -1,0 +1,129 @@
+//! A log file that is written through the ring.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio_uring::buf::BoundedBuf;
+
+/// Who may read a log: it names clients.
+const MODE: u32 = 0o640;
+
+/// Opens a log file to append to, and makes it if it is not there.
+///
+/// # Errors
+/// One line with the remedy.
+pub fn open(path: &Path) -> Result<File, String> {
+    let shown = path.display();
+    // Opening a pipe waits for its reader, and writing to it for as long as that one pleases.
+    if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo() || found.file_type().is_socket()) {
+        return Err(format!("{shown} is a pipe or a socket: write to a file, or to \"stdout\" or \"stderr\""));
+    }
+    OpenOptions::new().append(true).create(true).mode(MODE).open(path).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "its directory does not exist: create it",
+            io::ErrorKind::PermissionDenied => "not allowed: let ringway's user write to the file and its directory",
+            io::ErrorKind::IsADirectory => "it is a directory: name a file in it",
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "the file system is read-only: ReadWritePaths= or LogsDirectory= in \
+                                                  systemd, a volume in a container"
+            }
+            _ => return format!("cannot open {shown}: {error}"),
+        };
+        format!("cannot open {shown}: {remedy}")
+    })
+}
+
+/// See the module.
+pub(super) struct RingFile {
+    path: PathBuf,
+    file: tokio_uring::fs::File,
+    /// The last line is not whole.
+    torn: bool,
+}
+
+impl RingFile {
+    pub(super) fn new(path: PathBuf, file: File) -> RingFile {
+        RingFile { path, file: tokio_uring::fs::File::from_std(file), torn: false }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends whole lines; how many of them are lost, and why.
+    pub(super) async fn write(&mut self, mut lines: Vec<u8>) -> (u64, Option<io::Error>) {
+        if self.torn {
+            // What comes now is no part of the line that was cut short.
+            lines.insert(0, b'\n');
+        }
+        let (mut buffer, mut written) = (lines, 0);
+        let error = loop {
+            let (result, part) = self.file.write_at(buffer.slice(written..), 0).submit().await;
+            buffer = part.into_inner();
+            match result {
+                Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Some(error),
+            }
+            if written == buffer.len() {
+                break None;
+            }
+        };
+        let (lost, torn) = damage(&buffer, written, self.torn);
+        self.torn = torn;
+        (lost, error)
+    }
+
+    /// Opens the path anew and lets go of the old file; if that cannot be done, the old file stays.
+    pub(super) async fn reopen(&mut self) -> Result<(), String> {
+        let path = self.path.clone();
+        // On a thread of its own: a file system that hangs must not hang control.
+        let opened = tokio::task::spawn_blocking(move || open(&path)).await;
+        let file = opened.map_err(|error| error.to_string())??;
+        let old = std::mem::replace(&mut self.file, tokio_uring::fs::File::from_std(file));
+        self.torn = false;
+        let _ = old.close().await;
+        Ok(())
+    }
+}
+
+/// Of `lines`, of which so many bytes were written: how many lines are lost, and whether the file ends within one.
+fn damage(lines: &[u8], written: usize, was_torn: bool) -> (u64, bool) {
+    let (there, rest) = lines.split_at(written);
+    let lost = rest.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    match there.last() {
+        // The first byte mends what was torn; it ends no line of these.
+        None => (lost - u64::from(was_torn), was_torn),
+        Some(&last) => (lost, last != b'\n'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_not_whole_are_lost_and_do_not_run_into_the_next_ones() {
+        assert_eq!(damage(b"ab\ncd\n", 6, false), (0, false));
+        assert_eq!(damage(b"ab\ncd\n", 3, false), (1, false));
+        assert_eq!(damage(b"ab\ncd\n", 4, false), (1, true));
+        assert_eq!(damage(b"ab\ncd\n", 0, false), (2, false));
+        assert_eq!(damage(b"\nab\n", 0, true), (1, true));
+        assert_eq!(damage(b"\nab\n", 1, true), (1, false));
+        assert_eq!(damage(b"\nab\n", 2, true), (1, true));
+    }
+
+    #[test]
+    fn what_cannot_be_a_log_file_is_refused_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| open(&folder.path().join(name)).map(|_| ());
+        assert_eq!(at("new"), Ok(()));
+        assert!(at("none/x").unwrap_err().contains("its directory does not exist: create it"));
+        assert!(at("").unwrap_err().contains("it is a directory"));
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("s")).unwrap();
+        assert!(at("s").unwrap_err().contains("pipe or a socket"));
+    }
+}

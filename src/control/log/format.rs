@@ -1,0 +1,197 @@
+//! What a line of the access log looks like.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::Facts;
+use super::names::Names;
+use crate::base::time::Moment;
+use crate::config::model::AccessFormat;
+use crate::stats::record::{Client, Record};
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Turns records into lines.
+pub(super) struct Formatter(AccessFormat);
+
+impl Formatter {
+    pub(super) fn new(format: AccessFormat) -> Formatter {
+        Formatter(format)
+    }
+
+    /// Appends one line. `clock` is one moment and the time of day it was.
+    pub(super) fn write(&self, record: &Record, facts: &Facts, clock: (Moment, SystemTime), out: &mut Vec<u8>) {
+        let names = facts.names.borrow();
+        match self.0 {
+            AccessFormat::Json => {
+                // A struct of numbers and texts, into memory: nothing there can fail.
+                let _ = serde_json::to_writer(&mut *out, &Line::new(record, &names, clock));
+            }
+            AccessFormat::Tcplog => {
+                out.extend_from_slice(tcplog(record, &names, &Load::of(record, facts, &names), clock).as_bytes());
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The fields of INTERFACE section 6.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    session: String,
+    listener: &'a str,
+    client: Option<String>,
+    pool: &'a str,
+    backend: Option<&'a str>,
+    termination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<Attempt<'a>>,
+    queue_ms: u64,
+    connect_ms: Option<u64>,
+    duration_ms: u64,
+    bytes_to_backend: u64,
+    bytes_to_client: u64,
+    worker: u32,
+}
+
+#[derive(Serialize)]
+struct Attempt<'a> {
+    backend: &'a str,
+    error: Option<&'static str>,
+    ms: u64,
+}
+
+impl<'a> Line<'a> {
+    fn new(record: &Record, names: &'a Names, clock: (Moment, SystemTime)) -> Line<'a> {
+        Line {
+            time: humantime::format_rfc3339_millis(time_of_day(record.ended_at, clock)).to_string(),
+            session: record.session.to_string(),
+            listener: names.listener(record.listener),
+            client: match record.client {
+                Client::Tcp(address) => Some(address.to_string()),
+                Client::Unix => Some("unix:".to_owned()),
+                Client::Gone => None,
+            },
+            pool: names.pool(record.pool),
+            backend: record.backend.map(|id| names.backend(id)),
+            termination: record.termination.to_string(),
+            reason: record.reason.map(|reason| reason.name()),
+            attempts: attempts(record, names),
+            queue_ms: ms(record.queue_ns),
+            connect_ms: record.connect_ns.map(ms),
+            duration_ms: ms(record.ended_at.since_ns(record.accepted_at)),
+            bytes_to_backend: record.bytes_to_backend,
+            bytes_to_client: record.bytes_to_client,
+            worker: record.worker,
+        }
+    }
+}
+
+/// All of them, if there was more than one.
+fn attempts<'a>(record: &Record, names: &'a Names) -> Vec<Attempt<'a>> {
+    if record.failed.len() + usize::from(record.connect_ns.is_some()) < 2 {
+        return Vec::new();
+    }
+    let failed = record.failed.iter().map(|attempt| Attempt {
+        backend: names.backend(attempt.backend),
+        error: Some(attempt.error.name()),
+        ms: ms(attempt.took_ns),
+    });
+    let success = record.backend.filter(|_| record.connect_ns.is_some());
+    let success = success.map(|id| Attempt { backend: names.backend(id), error: None, ms: ms(record.last_attempt_ns) });
+    failed.chain(success).collect()
+}
+
+/// How much was going on, as of when the line was made.
+struct Load {
+    process: u64,
+    listener: u64,
+    pool: u64,
+    backend: u64,
+}
+
+impl Load {
+    fn of(record: &Record, facts: &Facts, names: &Names) -> Load {
+        let of_worker = |worker: &crate::stats::WorkerStats| {
+            worker.listeners.existing(record.listener.index()).map_or(0, |cells| cells.connections.get())
+        };
+        let connections = |id| u64::from(facts.counts.connections(id));
+        Load {
+            process: facts.counts.process_connections(),
+            listener: facts.stats.workers.iter().map(of_worker).sum(),
+            pool: names.backends_of(record.pool).map(connections).sum(),
+            backend: record.backend.map_or(0, connections),
+        }
+    }
+}
+
+/// `%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq`
+fn tcplog(record: &Record, names: &Names, load: &Load, clock: (Moment, SystemTime)) -> String {
+    let mut line = String::with_capacity(160);
+    let retries = record.failed.len().saturating_sub(usize::from(record.connect_ns.is_none()));
+    // Nothing of it can fail: it goes to memory.
+    let _ = write!(
+        line,
+        "{} [{}] {} {}/{} {}/{}/{} {} {} {}/{}/{}/{}/{}{} 0/{}",
+        match record.client {
+            Client::Tcp(address) => format!("{}:{}", address.ip(), address.port()),
+            Client::Unix => "unix:0".to_owned(),
+            Client::Gone => "unknown:0".to_owned(),
+        },
+        date(time_of_day(record.accepted_at, clock)),
+        word(names.listener(record.listener)),
+        word(names.pool(record.pool)),
+        record.backend.map_or("<NOSRV>".to_owned(), |id| word(names.backend(id))),
+        if record.backend.is_some() || record.queue_ns > 0 { ms(record.queue_ns) as i64 } else { -1 },
+        record.connect_ns.map_or(-1, |spent_ns| ms(spent_ns) as i64),
+        ms(record.ended_at.since_ns(record.accepted_at)),
+        record.bytes_to_client,
+        record.termination,
+        load.process,
+        load.listener,
+        load.pool,
+        load.backend,
+        // Each attempt goes to another backend.
+        if retries > 0 { "+" } else { "" },
+        retries,
+        record.queue_position,
+    );
+    line
+}
+
+/// A name as one word of a line: as HAProxy does it, with the code of whatever would not be a part of a word.
+fn word(name: &str) -> String {
+    let mut word = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'!'..=b'~' if !b"#\"/[]".contains(&byte) => word.push(byte.into()),
+            // Into memory.
+            _ => drop(write!(word, "#{byte:02X}")),
+        }
+    }
+    word
+}
+
+/// `09/Dec/2026:12:59:46.633`, in UTC.
+fn date(time: SystemTime) -> String {
+    let iso = humantime::format_rfc3339_millis(time).to_string();
+    let (day, month, year) = (&iso[8..10], &iso[5..7], &iso[..4]);
+    let month = month.parse::<usize>().ok().and_then(|month| MONTHS.get(month - 1)).unwrap_or(&"");
+    format!("{day}/{month}/{year}:{}", &iso[11..23])
+}
+
+fn time_of_day(moment: Moment, (now, wall): (Moment, SystemTime)) -> SystemTime {
+    wall.checked_sub(Duration::from_nanos(now.since_ns(moment))).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn ms(span_ns: u64) -> u64 {
+    span_ns / 1_000_000
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! A thread that writes lines, so that nobody else waits for a pipe that nobody reads.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::file;
+
+/// Messages that may wait.
+const QUEUE_MAX: usize = 4096;
+
+/// Where it writes to.
+#[derive(Debug)]
+pub enum Target {
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+    /// A file that was opened by [`file::open`].
+    File(PathBuf, File),
+}
+
+/// See the module. Clones write to the same place, one after the other, whole messages.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    to: mpsc::Sender<Message>,
+    reopen: Arc<AtomicBool>,
+    lost: Lost,
+}
+
+/// Lines that were given up since somebody asked.
+type Lost = Arc<AtomicU64>;
+
+#[derive(Debug)]
+enum Message {
+    Lines(Vec<u8>, Lost),
+    /// There is something to look at.
+    Look,
+    /// Everything before it is written.
+    Flush(std::sync::mpsc::Sender<()>),
+}
+
+impl Outlet {
+    /// Starts the thread. It ends with the last clone.
+    ///
+    /// # Errors
+    /// No thread could be had.
+    pub fn start(target: Target) -> io::Result<Outlet> {
+        let (to, messages) = mpsc::channel(QUEUE_MAX);
+        let (reopen, lost) = (Arc::new(AtomicBool::new(false)), Lost::default());
+        let outlet = Outlet { to, reopen: reopen.clone(), lost: lost.clone() };
+        let mut writer = Writer { target, reopen, lost };
+        let thread = std::thread::Builder::new().name("ringway-log".to_owned());
+        thread.spawn(move || writer.write_for_ever(messages))?;
+        Ok(outlet)
+    }
+
+    /// Another one to the same place, which counts what it loses by itself.
+    pub fn beside(&self) -> Outlet {
+        Outlet { lost: Lost::default(), ..self.clone() }
+    }
+
+    /// Gives whole lines to the thread; they are lost if too many wait already. From any thread; never waits.
+    pub fn write_or_drop(&self, lines: &[u8]) {
+        if self.to.try_send(Message::Lines(lines.to_vec(), self.lost.clone())).is_err() {
+            self.lost.fetch_add(count(lines), Ordering::Relaxed);
+        }
+    }
+
+    /// Likewise, but waits until there is room.
+    pub(super) async fn write(&self, lines: Vec<u8>) {
+        let lines_lost = count(&lines);
+        if self.to.send(Message::Lines(lines, self.lost.clone())).await.is_err() {
+            self.lost.fetch_add(lines_lost, Ordering::Relaxed);
+        }
+    }
+
+    /// Lines lost since this was asked last.
+    pub(super) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    /// Opens a file anew before the next line. Does nothing to a stream.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Release);
+        // If there is no room, it looks anyway.
+        let _ = self.to.try_send(Message::Look);
+    }
+
+    /// Waits until everything so far is written, but not for longer than that.
+    pub fn flush(&self, limit: Duration) {
+        let (done, is_done) = std::sync::mpsc::channel();
+        if self.to.try_send(Message::Flush(done)).is_ok() {
+            let _ = is_done.recv_timeout(limit);
+        }
+    }
+}
+
+struct Writer {
+    target: Target,
+    reopen: Arc<AtomicBool>,
+    /// What the first outlet has lost; it is told here, as nobody else would.
+    lost: Lost,
+}
+
+impl Writer {
+    fn write_for_ever(&mut self, mut messages: mpsc::Receiver<Message>) {
+        while let Some(message) = messages.blocking_recv() {
+            if self.reopen.swap(false, Ordering::Acquire) {
+                self.reopen();
+            }
+            match message {
+                Message::Lines(lines, lost) => match self.write(&lines) {
+                    Ok(()) => self.tell_losses(),
+                    Err(_) => drop(lost.fetch_add(count(&lines), Ordering::Relaxed)),
+                },
+                Message::Look => {}
+                Message::Flush(done) => drop(done.send(())),
+            }
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match &mut self.target {
+            Target::Stderr => io::stderr().write_all(lines),
+            Target::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(lines).and_then(|()| stdout.flush())
+            }
+            Target::File(_, file) => file.write_all(lines),
+        }
+    }
+
+    fn tell_losses(&self) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            warn!(lost, "lines of this log were lost: whatever it goes to was too slow, or full");
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Target::File(path, file) = &mut self.target else { return };
+        let shown = path.display();
+        match file::open(path) {
+            Ok(new) => {
+                *file = new;
+                info!(path = %shown, "log reopened");
+            }
+            Err(error) => error!(path = %shown, %error, "cannot reopen the log; lines still go to the old file"),
+        }
+    }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    lines.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipe() -> (io::PipeReader, Outlet) {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        (reader, Outlet::start(Target::File("/nowhere/log".into(), file)).unwrap())
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_costs_lines_and_no_time() {
+        use std::io::Read;
+        let (mut reader, outlet) = pipe();
+        let other = outlet.beside();
+        let line = [[b'x'; 1023].as_slice(), b"\n"].concat();
+        // Until the pipe and the queue are full, and stay so; each of these lines would wait for ever.
+        let (mut total, mut lost, mut in_a_row) = (0, 0, 0);
+        while in_a_row < 50 {
+            outlet.write_or_drop(&line);
+            total += 1;
+            let news = outlet.take_lost();
+            lost += news;
+            in_a_row = if news > 0 { in_a_row + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(in_a_row));
+        }
+        assert!(total - lost >= QUEUE_MAX as u64);
+        other.write_or_drop(b"y\n");
+        assert_eq!((other.take_lost(), outlet.take_lost()), (1, 0), "each counts what it has lost itself");
+        outlet.flush(Duration::from_millis(1));
+        drop((outlet, other));
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).unwrap();
+        assert_eq!(count(&text), total - lost, "all others come, whole");
+        assert!(text.chunks(1024).all(|chunk| chunk == line));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_anew_goes_on() {
+        use std::io::Read;
+        let (mut reader, outlet) = pipe();
+        outlet.write_or_drop(b"before\n");
+        outlet.reopen();
+        outlet.write_or_drop(b"after\n");
+        outlet.flush(Duration::from_secs(20));
+        drop(outlet);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "before\nafter\n");
+    }
+}

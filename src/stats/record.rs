@@ -1,0 +1,197 @@
+//! What a worker says of a session that has ended, and the way it takes to control: one bounded queue a worker, which
+//! drops rather than waits.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crossbeam::queue::ArrayQueue;
+
+use super::ConnectError;
+use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::session::SessionId;
+use crate::base::termination::Termination;
+use crate::base::time::Moment;
+
+/// Records of a worker that wait for control: some milliseconds of short sessions at full speed.
+const QUEUE_MAX: usize = 8192;
+
+/// A session from accept to close. Plain data: control knows the names.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Which one.
+    pub session: SessionId,
+    /// Who accepted it.
+    pub listener: ListenerId,
+    /// Whose backends it was for.
+    pub pool: PoolId,
+    /// The last backend that was tried.
+    pub backend: Option<BackendId>,
+    /// Who it was.
+    pub client: Client,
+    /// When it was accepted.
+    pub accepted_at: Moment,
+    /// When it was over.
+    pub ended_at: Moment,
+    /// Time in the queue.
+    pub queue_ns: u64,
+    /// Clients of the pool that waited when it entered the queue, itself among them; 0 if it did not.
+    pub queue_position: u32,
+    /// Time spent connecting, all attempts together; `None` if it was never connected.
+    pub connect_ns: Option<u64>,
+    /// Attempts that failed, oldest first.
+    pub failed: Vec<Attempt>,
+    /// Time of the attempt that succeeded.
+    pub last_attempt_ns: u64,
+    /// Bytes delivered to the backend.
+    pub bytes_to_backend: u64,
+    /// Bytes delivered to the client.
+    pub bytes_to_client: u64,
+    /// How it ended.
+    pub termination: Termination,
+    /// Which rule or resource ended it, where the code asks for it.
+    pub reason: Option<Reason>,
+    /// Who served it.
+    pub worker: u32,
+}
+
+/// Where a session came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Client {
+    /// From there.
+    Tcp(SocketAddr),
+    /// Through a unix socket.
+    Unix,
+    /// It was gone before it could be asked.
+    Gone,
+}
+
+/// An attempt to connect that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// To whom.
+    pub backend: BackendId,
+    /// Why.
+    pub error: ConnectError,
+    /// How long it took.
+    pub took_ns: u64,
+}
+
+/// Which rule or resource ended a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// More clients wait than `queue_max`.
+    QueueFull,
+    /// No descriptor was left.
+    Descriptors,
+    /// No port was left to connect from.
+    Ports,
+    /// The kernel had no memory.
+    Memory,
+    /// The backend went down.
+    BackendDown,
+    /// The backend was drained.
+    BackendDrained,
+    /// The backend is no longer configured, or at another address.
+    BackendRemoved,
+    /// ringway shuts down.
+    Shutdown,
+    /// Somebody killed it through the API.
+    Operator,
+}
+
+impl Reason {
+    /// The word for it in the access log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::QueueFull => "queue_full",
+            Reason::Descriptors => "descriptors",
+            Reason::Ports => "ports",
+            Reason::Memory => "memory",
+            Reason::BackendDown => "backend_down",
+            Reason::BackendDrained => "backend_drained",
+            Reason::BackendRemoved => "backend_removed",
+            Reason::Shutdown => "shutdown",
+            Reason::Operator => "operator",
+        }
+    }
+}
+
+/// The queues, one a worker.
+pub struct Journal {
+    queues: Box<[ArrayQueue<Record>]>,
+    /// Called after a record has come.
+    ring: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Journal {
+    /// Queues for that many workers; `ring` is called after each record, by the worker.
+    pub fn new(workers: usize, ring: Box<dyn Fn() + Send + Sync>) -> Journal {
+        Journal { queues: (0..workers).map(|_| ArrayQueue::new(QUEUE_MAX)).collect(), ring }
+    }
+
+    /// Leaves a record to control; false if there was no room and it is lost. Never waits.
+    pub fn push(&self, worker: usize, record: Record) -> bool {
+        let is_kept = self.queues[worker].push(record).is_ok();
+        (self.ring)();
+        is_kept
+    }
+
+    /// The oldest record of one of the workers that have any; for control.
+    pub fn pop(&self) -> Option<Record> {
+        self.queues.iter().find_map(ArrayQueue::pop)
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("queues", &self.queues.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    pub(crate) fn record(session: u32) -> Record {
+        Record {
+            session: SessionId::new(0, session, 0),
+            listener: ListenerId(0),
+            pool: PoolId(0),
+            backend: Some(BackendId(0)),
+            client: Client::Tcp(([192, 0, 2, 7], 40_000).into()),
+            accepted_at: Moment(1_000_000_000),
+            ended_at: Moment(3_500_000_000),
+            queue_ns: 0,
+            queue_position: 0,
+            connect_ns: Some(1_400_000),
+            failed: Vec::new(),
+            last_attempt_ns: 1_400_000,
+            bytes_to_backend: 10,
+            bytes_to_client: 20,
+            termination: Termination::NORMAL,
+            reason: None,
+            worker: 1,
+        }
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_says_so_and_what_came_before_stays() {
+        let rung = Arc::new(AtomicU64::new(0));
+        let ring = rung.clone();
+        let journal = Journal::new(
+            2,
+            Box::new(move || {
+                ring.fetch_add(1, Relaxed);
+            }),
+        );
+        let kept = (0..QUEUE_MAX as u32 + 3).filter(|&session| journal.push(1, record(session))).count();
+        assert_eq!((kept, rung.load(Relaxed)), (QUEUE_MAX, QUEUE_MAX as u64 + 3));
+        assert!(journal.push(0, record(7)), "the other worker's queue has room");
+        let all: Vec<SessionId> = std::iter::from_fn(|| journal.pop()).map(|record| record.session).collect();
+        let id = |place| SessionId::new(0, place, 0);
+        assert_eq!(all.len(), QUEUE_MAX + 1);
+        assert!(all[1..].is_sorted() && all[0] == id(7) && all[QUEUE_MAX] == id(QUEUE_MAX as u32 - 1));
+    }
+}
