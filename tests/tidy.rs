@@ -39,6 +39,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("redis", &["control/probe"]),
     ("regex", &["config"]),
     ("rustls", &["control/probe"]),
+    ("sd_notify", &["control/notify", "app/inherited"]),
     ("serde", &["config", "control", "cli/ctl"]),
     ("serde_json", &["control/admin", "cli/ctl"]),
     ("serde_spanned", &["config"]),

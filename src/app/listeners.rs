@@ -1,76 +1,268 @@
-//! Binding what the configuration names.
+//! Binding what the configuration names: at the start, and when it changes while ringway runs.
+//!
+//! An address that stays keeps its very sockets, and with them who waits in their backlogs.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::base::address::Address;
-use crate::config::model::{Config, Listener};
+use crate::base::id::ListenerId;
+use crate::config::model::Config;
+use crate::control::sockets::{Refused, Sockets};
 use crate::snapshot::ids::Ids;
 use crate::uring::errno;
 use crate::uring::socket::{self, Options};
-use crate::worker::{ListenSocket, options_of};
+use crate::worker::{Errand, ListenSocket, Shared, options_of};
 
 /// After a ringway was killed, the kernel needs a moment to take its ring down, and the ring holds the listeners.
 const IN_USE_RETRIES: u32 = 10;
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Everything that is bound.
-pub(super) struct Bound {
-    /// Of each worker.
-    pub sockets: Vec<Vec<ListenSocket>>,
-    /// Of each listener, with the ports the kernel chose.
-    pub addresses: Vec<(Arc<str>, Address)>,
+/// Every address that is listened on.
+pub(super) struct Listeners {
+    workers: usize,
+    places: Vec<Place>,
+    /// Numbers of addresses are never given out twice.
+    next: u32,
+    /// Bound by who started us, and not used yet.
+    inherited: Vec<(Address, OwnedFd)>,
+    prepared: Option<Prepared>,
+    shared: Option<Arc<Shared>>,
 }
 
-/// Binds all listeners for all workers, or none.
-pub(super) fn bind(config: &Config, ids: &Ids, workers: usize) -> anyhow::Result<Bound> {
-    let mut bound = Bound { sockets: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+/// An address.
+struct Place {
+    number: u32,
+    want: Want,
+    /// With the port the kernel chose.
+    address: Address,
+    /// The workers close them; who only looks at them must not keep them open.
+    sockets: Vec<Weak<OwnedFd>>,
+}
+
+/// An address as it is configured.
+#[derive(Clone, Debug, PartialEq)]
+struct Want {
+    listener: Arc<str>,
+    address: Address,
+    backlog: u32,
+    unix_mode: u32,
+    options: Options,
+}
+
+/// What is bound and not yet in use.
+struct Prepared {
+    /// By the order of the configuration: a place that stays, with what is wanted of it now, or a new one.
+    next: Vec<Next>,
+}
+
+enum Next {
+    Kept(usize, Want),
+    New(Place, Vec<Arc<OwnedFd>>),
+}
+
+impl Listeners {
+    /// Binds all listeners for all workers, or none. Returns what each worker gets.
+    pub fn bind(
+        config: &Config,
+        ids: &Ids,
+        workers: usize,
+        inherited: Vec<(Address, OwnedFd)>,
+    ) -> anyhow::Result<(Listeners, Vec<Vec<ListenSocket>>)> {
+        let mut all = Listeners { workers, places: Vec::new(), next: 0, inherited, prepared: None, shared: None };
+        for attempt in 0.. {
+            match all.prepare(config) {
+                Ok(()) => break,
+                Err(refused) if refused.may_pass && attempt < IN_USE_RETRIES => std::thread::sleep(IN_USE_PAUSE),
+                Err(refused) => anyhow::bail!(refused.message),
+            }
+        }
+        let mut sockets: Vec<Vec<ListenSocket>> = (0..workers).map(|_| Vec::new()).collect();
+        for errand in all.take_over(&|name| ids.listener(name)) {
+            if let (worker, Errand::Open(socket)) = errand {
+                sockets[worker].push(socket);
+            }
+        }
+        Ok((all, sockets))
+    }
+
+    /// Sockets that were bound for us and that nothing in the configuration wants.
+    pub fn take_unused(&mut self) -> Vec<(Address, OwnedFd)> {
+        std::mem::take(&mut self.inherited)
+    }
+
+    /// From now on workers are told what changes.
+    pub fn tell(&mut self, shared: Arc<Shared>) {
+        self.shared = Some(shared);
+    }
+
+    /// Where each listener accepts, with the ports the kernel chose.
+    pub fn addresses(&self) -> Vec<(Arc<str>, Address)> {
+        self.places.iter().map(|place| (place.want.listener.clone(), place.address.clone())).collect()
+    }
+
+    fn bind_new(&mut self, want: Want) -> Result<Next, Refused> {
+        let refused = |address: &Address, error: io::Error| Refused {
+            may_pass: error.kind() == io::ErrorKind::AddrInUse,
+            message: refusal(&format!("listeners.{}.bind", want.listener), address, &error).to_string(),
+        };
+        let listen = |address: &Address| socket::listen(address, want.backlog, want.unix_mode, &want.options);
+        let (first, shares) = match self.inherited.iter().position(|(address, _)| *address == want.address) {
+            // Who bound it did not say that others may bind it too, so all workers share it.
+            Some(index) => (self.inherited.swap_remove(index).1, true),
+            None => {
+                // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
+                let is_ours = self.places.iter().any(|place| overlaps(&place.address, &want.address));
+                let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address) };
+                let first = unused.and_then(|()| listen(&want.address));
+                (first.map_err(|error| refused(&want.address, error))?, matches!(want.address, Address::Unix(_)))
+            }
+        };
+        if shares {
+            socket::adjust(&first, want.backlog, &want.options).map_err(|error| refused(&want.address, error))?;
+        }
+        let address = match &want.address {
+            Address::Tcp(_) => socket::local_address(&first).map_err(|error| refused(&want.address, error))?,
+            Address::Unix(_) => want.address.clone(),
+        };
+        let mut sockets = vec![Arc::new(first)];
+        while sockets.len() < self.workers {
+            let next = match shares {
+                true => sockets[0].clone(),
+                false => Arc::new(listen(&address).map_err(|error| refused(&address, error))?),
+            };
+            sockets.push(next);
+        }
+        self.next += 1;
+        let place = Place { number: self.next, want, address, sockets: sockets.iter().map(Arc::downgrade).collect() };
+        Ok(Next::New(place, sockets))
+    }
+
+    /// Makes what is prepared so; what each worker is to do follows.
+    fn take_over(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) -> Vec<(usize, Errand)> {
+        let Some(Prepared { next }) = self.prepared.take() else { return Vec::new() };
+        let mut before: Vec<Option<Place>> = std::mem::take(&mut self.places).into_iter().map(Some).collect();
+        let mut errands = Vec::new();
+        for next in next {
+            match next {
+                Next::Kept(index, want) => {
+                    let Some(mut place) = before.get_mut(index).and_then(Option::take) else { continue };
+                    if place.want.listener != want.listener
+                        && let Some(listener) = listener(&want.listener)
+                    {
+                        let address = place.number;
+                        errands.extend((0..self.workers).map(|worker| (worker, Errand::Assign { address, listener })));
+                    }
+                    place.change(want);
+                    self.places.push(place);
+                }
+                Next::New(place, sockets) => {
+                    let Some(listener) = listener(&place.want.listener) else { continue };
+                    let open = |fd| Errand::Open(ListenSocket { listener, address: place.number, fd });
+                    errands.extend(sockets.into_iter().enumerate().map(|(worker, fd)| (worker, open(fd))));
+                    self.places.push(place);
+                }
+            }
+        }
+        for place in before.into_iter().flatten() {
+            let address = place.number;
+            errands.extend((0..self.workers).map(|worker| (worker, Errand::Close { address })));
+        }
+        errands
+    }
+}
+
+impl Sockets for Listeners {
+    fn prepare(&mut self, config: &Config) -> Result<(), Refused> {
+        // What was prepared before, and was not wanted in the end, is closed here.
+        self.prepared = None;
+        let wanted = wanted(config);
+        let bound: Vec<&Want> = self.places.iter().map(|place| &place.want).collect();
+        let kept = keep(&bound, &wanted);
+        let next = wanted.into_iter().zip(kept).map(|(want, kept)| match kept {
+            Some(index) => Ok(Next::Kept(index, want)),
+            None => self.bind_new(want),
+        });
+        let next = next.collect::<Result<_, Refused>>()?;
+        self.prepared = Some(Prepared { next });
+        Ok(())
+    }
+
+    fn commit(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) {
+        let errands = self.take_over(listener);
+        let Some(shared) = &self.shared else { return };
+        errands.into_iter().for_each(|(worker, errand)| shared.send(worker, errand));
+    }
+}
+
+impl Place {
+    /// What can be changed of a socket that listens is changed.
+    fn change(&mut self, want: Want) {
+        let is_other = (want.backlog, want.options) != (self.want.backlog, self.want.options);
+        for socket in self.sockets.iter().filter(|_| is_other).filter_map(Weak::upgrade) {
+            if let Err(error) = socket::adjust(&socket, want.backlog, &want.options) {
+                tracing::warn!(address = %self.address, %error, "a listening socket keeps its backlog and options");
+            }
+        }
+        if let Address::Unix(path) = &self.address
+            && want.unix_mode != self.want.unix_mode
+            && let Err(error) = socket::set_mode(path, want.unix_mode)
+        {
+            tracing::warn!(address = %self.address, %error, "a listening socket keeps its permissions");
+        }
+        self.want = want;
+    }
+}
+
+/// Every address of a configuration, in its order.
+fn wanted(config: &Config) -> Vec<Want> {
+    let mut all = Vec::new();
     for listener in &config.listeners {
         let limits = config.pools.iter().find(|pool| pool.name == listener.pool).map(|pool| pool.limits);
         let options = limits.as_ref().map(options_of).unwrap_or_default();
-        let Some(id) = ids.listener(&listener.name) else { continue };
-        for address in &listener.binds {
-            let at = format!("listeners.{}.bind", listener.name);
-            let (first, address) =
-                first_socket(listener, address, &options).map_err(|error| refusal(&at, address, &error))?;
-            let first = Arc::new(first);
-            for (worker, sockets) in bound.sockets.iter_mut().enumerate() {
-                let fd = if worker == 0 || matches!(address, Address::Unix(_)) {
-                    first.clone()
-                } else {
-                    let more = socket::listen(&address, listener.backlog, listener.unix_mode, &options);
-                    Arc::new(more.map_err(|error| refusal(&at, &address, &error))?)
-                };
-                sockets.push(ListenSocket { listener: id, fd });
-            }
-            bound.addresses.push((listener.name.clone(), address));
-        }
+        all.extend(listener.binds.iter().map(|address| Want {
+            listener: listener.name.clone(),
+            address: address.clone(),
+            backlog: listener.backlog,
+            unix_mode: listener.unix_mode,
+            options,
+        }));
     }
-    Ok(bound)
+    all
 }
 
-/// The socket of the first worker, and where it is bound.
-fn first_socket(listener: &Listener, address: &Address, options: &Options) -> io::Result<(OwnedFd, Address)> {
-    let mut attempt = 0;
-    let socket = loop {
-        // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
-        let result = socket::ensure_unused(address)
-            .and_then(|()| socket::listen(address, listener.backlog, listener.unix_mode, options));
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < IN_USE_RETRIES => {
-                attempt += 1;
-                std::thread::sleep(IN_USE_PAUSE);
+/// For each address that is wanted the one that is bound already, if there is one. The listener may have another name
+/// now; a port that the kernel chose belongs to its listener, as nobody else can mean it.
+fn keep(bound: &[&Want], wanted: &[Want]) -> Vec<Option<usize>> {
+    let mut kept = vec![None; wanted.len()];
+    let mut is_free = vec![true; bound.len()];
+    for by_name in [true, false] {
+        for (want, kept) in wanted.iter().zip(&mut kept).filter(|(_, kept)| kept.is_none()) {
+            let any_port = matches!(want.address, Address::Tcp(address) if address.port() == 0);
+            let is_it = |&index: &usize| {
+                let named = bound[index].listener == want.listener;
+                is_free[index] && bound[index].address == want.address && (named || !(by_name || any_port))
+            };
+            *kept = (0..bound.len()).find(is_it);
+            if let Some(index) = *kept {
+                is_free[index] = false;
             }
-            result => break result?,
         }
-    };
-    let bound = match address {
-        Address::Tcp(_) => socket::local_address(&socket)?,
-        Address::Unix(_) => address.clone(),
-    };
-    Ok((socket, bound))
+    }
+    kept
+}
+
+/// Whether a socket on one address is in the way of another one on the other.
+fn overlaps(one: &Address, other: &Address) -> bool {
+    match (one, other) {
+        (Address::Tcp(one), Address::Tcp(other)) => {
+            let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (is_any || one.ip() == other.ip())
+        }
+        _ => false,
+    }
 }
 
 /// One line: what, why, and what to do.
@@ -107,4 +299,66 @@ fn is_ephemeral(port: u16) -> bool {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut bounds = range.split_whitespace().filter_map(|bound| bound.parse::<u16>().ok());
     bounds.next().is_some_and(|low| low <= port) && bounds.next().is_some_and(|high| port <= high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn want((listener, port): (u8, u16)) -> Want {
+        Want {
+            listener: format!("l{listener}").into(),
+            address: Address::Tcp(([127, 0, 0, 1], port).into()),
+            backlog: 1,
+            unix_mode: 0,
+            options: Options::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_that_stays_keeps_its_sockets_and_each_is_kept_once(
+            bound in prop::collection::vec((0..3u8, 0..5u16), 0..6),
+            wanted in prop::collection::vec((0..3u8, 0..5u16), 0..6),
+        ) {
+            // As `resolve` makes sure: no address twice, but for port 0.
+            let once = |list: Vec<(u8, u16)>| {
+                let mut seen = std::collections::BTreeSet::new();
+                list.into_iter().filter(|(_, port)| *port == 0 || seen.insert(*port)).collect::<Vec<_>>()
+            };
+            let (bound, wanted) = (once(bound), once(wanted));
+            let have: Vec<Want> = bound.iter().copied().map(want).collect();
+            let want: Vec<Want> = wanted.iter().copied().map(want).collect();
+            let kept = keep(&have.iter().collect::<Vec<_>>(), &want);
+            let mut used: Vec<usize> = kept.iter().copied().flatten().collect();
+            used.sort_unstable();
+            used.dedup();
+            prop_assert_eq!(used.len(), kept.iter().flatten().count(), "each once");
+            for (index, (listener, port)) in wanted.iter().enumerate() {
+                let is_there = bound.iter().any(|(_, other)| other == port);
+                match kept[index] {
+                    Some(place) => {
+                        prop_assert_eq!(bound[place].1, *port);
+                        prop_assert!(*port != 0 || bound[place].0 == *listener);
+                    }
+                    None if *port != 0 => prop_assert!(!is_there),
+                    None => {
+                        let count = |list: &[(u8, u16)]| list.iter().filter(|other| **other == (*listener, 0)).count();
+                        prop_assert!(count(&wanted) > count(&bound));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_address_is_in_the_way_of_every_one_of_its_family() {
+        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+        assert!(overlaps(&tcp("0.0.0.0:80"), &tcp("127.0.0.1:80")));
+        assert!(overlaps(&tcp("127.0.0.1:80"), &tcp("0.0.0.0:80")));
+        assert!(!overlaps(&tcp("127.0.0.1:80"), &tcp("127.0.0.2:80")));
+        assert!(!overlaps(&tcp("0.0.0.0:80"), &tcp("[::1]:80")));
+        assert!(!overlaps(&tcp("0.0.0.0:80"), &tcp("127.0.0.1:81")));
+    }
 }

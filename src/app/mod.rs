@@ -1,10 +1,12 @@
 //! The composition root: the only place where workers and control meet.
 
+mod inherited;
 mod limits;
 mod listeners;
 mod logging;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -14,13 +16,17 @@ use anyhow::Context;
 use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
-use crate::config::model::Config;
+use crate::config::model::{Config, Source};
 use crate::control::{self, Stopper};
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
 use crate::uring::{probe, system};
 use crate::worker;
+use listeners::Listeners;
+
+/// Sockets that were bound for us, by their addresses.
+type Inherited = Vec<(Address, OwnedFd)>;
 
 /// A running ringway.
 pub struct Server {
@@ -37,9 +43,9 @@ pub struct Server {
 ///
 /// # Errors
 /// What prevented it from starting or going on, with the remedy.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+pub fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     logging::start(&config.log);
-    Server::start(config)?.wait()
+    Server::start_from(config, source, inherited::sockets()?)?.wait()
 }
 
 impl Server {
@@ -48,6 +54,10 @@ impl Server {
     /// # Errors
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
+        Server::start_from(config, Source::CommandLine, Vec::new())
+    }
+
+    fn start_from(config: Config, source: Source, inherited: Inherited) -> anyhow::Result<Server> {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
@@ -57,7 +67,8 @@ impl Server {
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
-        let bound = listeners::bind(&config, &ids, workers)?;
+        let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, inherited)?;
+        inherited::report_unused(&listeners.take_unused());
         let admin = config.admin.listen.map(bind_admin).transpose()?;
         let admin_socket = bind_admin_socket(&config)?;
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -78,23 +89,25 @@ impl Server {
             },
         });
         let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
+        listeners.tell(shared.clone());
         let (stopper, stop) = control::stop_channel();
         let mut server = Server {
             stats: shared.stats.clone(),
             cell: shared.cell.clone(),
-            addresses: bound.addresses,
+            addresses: listeners.addresses(),
             admin: admin_address,
             stopper,
             control: std::thread::spawn(|| Ok(())),
             workers: Vec::with_capacity(workers),
         };
-        for (index, sockets) in bound.sockets.into_iter().enumerate() {
+        for (index, sockets) in sockets.into_iter().enumerate() {
             let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
             let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
             server.workers.push(worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))?);
         }
         let spec = control::Spec {
             config,
+            source,
             cell: shared.cell.clone(),
             stats: shared.stats.clone(),
             counts: shared.counts.clone(),
@@ -103,6 +116,7 @@ impl Server {
                 let shared = shared.clone();
                 Box::new(move || shared.wake())
             },
+            sockets: Box::new(listeners),
             alarm,
             admin,
             admin_socket,

@@ -5,13 +5,16 @@ use std::path::Path;
 use super::args::{DEFAULT_FILE, RunOptions};
 use super::check;
 use super::failure::Failure;
+use crate::config::model::Source;
 use crate::{app, config};
 
 pub(super) fn run(options: &RunOptions) -> Result<(), Failure> {
-    let config = if options.listen.is_empty() {
-        check::load(options.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE)))?
+    let (config, source) = if options.listen.is_empty() {
+        let file = options.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        (check::load(file)?, Source::File(file.to_path_buf()))
     } else {
-        config::quick(&options.listen, &options.backend, options.balance.as_deref()).map_err(Failure::Configuration)?
+        let config = config::quick(&options.listen, &options.backend, options.balance.as_deref());
+        (config.map_err(Failure::Configuration)?, Source::CommandLine)
     };
-    Ok(app::serve(config)?)
+    Ok(app::serve(config, source)?)
 }

@@ -9,6 +9,7 @@
 
 pub mod address;
 mod check;
+pub mod diff;
 pub mod error;
 pub mod keys;
 pub mod model;

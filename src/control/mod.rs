@@ -10,9 +10,12 @@ mod alarm;
 pub mod command;
 pub mod fleet;
 pub mod lifecycle;
+mod notify;
 mod probe;
+mod reload;
 mod resolve;
 mod run;
+pub mod sockets;
 mod stop;
 mod tasks;
 
@@ -21,7 +24,7 @@ use std::sync::Arc;
 
 use crate::balance::Counts;
 use crate::base::time::Clock;
-use crate::config::model::Config;
+use crate::config::model::{Config, Source};
 use crate::snapshot::cell::Cell;
 use crate::snapshot::table::Table;
 use crate::stats::Stats;
@@ -34,6 +37,8 @@ pub use stop::{Stop, Stopper, stop_channel};
 pub struct Spec {
     /// What is configured.
     pub config: Arc<Config>,
+    /// Where it was read, and is read again.
+    pub source: Source,
     /// Where tables are published; holds [`first_table`] of the same configuration.
     pub cell: Arc<Cell>,
     /// What workers count.
@@ -44,6 +49,8 @@ pub struct Spec {
     pub clock: Clock,
     /// Wakes every worker; called after each publication.
     pub wake: Box<dyn Fn() + Send>,
+    /// The listening sockets.
+    pub sockets: Box<dyn sockets::Sockets>,
     /// Rung by workers when they have counted a connect that failed.
     pub alarm: Alarm,
     /// Bound to `admin.listen`; `None` is no admin server there.

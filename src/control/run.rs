@@ -8,16 +8,18 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::admin::{self, Admin};
-use super::command::{self, Command, Fault, View};
+use super::command::{self, Command, View};
 use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
+use super::notify;
+use super::sockets::Sockets;
 use super::tasks::Control;
 use super::{Error, Spec, Stop};
 use crate::base::time::ns;
-use crate::config::model::Config;
+use crate::config::model::{Config, Source};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
 
@@ -35,21 +37,8 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
-    let Spec {
-        config,
-        cell,
-        stats,
-        counts,
-        clock,
-        wake,
-        alarm,
-        admin,
-        admin_socket,
-        ask,
-        ready,
-        stop,
-        connections_max,
-    } = spec;
+    let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
+    let Spec { admin, admin_socket, ask, ready, stop, connections_max, .. } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
@@ -61,20 +50,23 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     // Removed on the way out.
     let _file = admin_socket.map(|socket| admin::serve_all(socket, answers)).transpose().map_err(Error::Admin)?;
     control.begin(alarm);
+    tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
-    Loop { control, publisher, lifecycle, commands, config, ready: Some(ready) }.turn_until_done(signals, stop).await
+    Loop { control, publisher, lifecycle, commands, config, source, sockets, ready: Some(ready) }
+        .turn_until_done(signals, stop)
+        .await
 }
 
 /// Makes tables known.
-struct Publisher {
+pub(super) struct Publisher {
     cell: Arc<Cell>,
     reader: Reader,
     wake: Box<dyn Fn() + Send>,
 }
 
 impl Publisher {
-    fn publish(&self, fleet: &RefCell<Fleet>, phase: Phase) {
+    pub(super) fn publish(&self, fleet: &RefCell<Fleet>, phase: Phase) {
         let table = fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
         debug!(generation = table.generation, ?phase, "new table");
         self.cell.publish(table);
@@ -82,12 +74,14 @@ impl Publisher {
     }
 }
 
-struct Loop {
-    control: Rc<Control>,
-    publisher: Publisher,
-    lifecycle: Lifecycle,
+pub(super) struct Loop {
+    pub(super) control: Rc<Control>,
+    pub(super) publisher: Publisher,
+    pub(super) lifecycle: Lifecycle,
     commands: mpsc::UnboundedReceiver<Command>,
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
+    pub(super) source: Source,
+    pub(super) sockets: Box<dyn Sockets>,
     /// Not called yet.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -105,14 +99,22 @@ impl Loop {
                     continue;
                 }
                 Some(command) = self.commands.recv() => {
-                    self.obey(command);
+                    self.obey(command).await;
                     continue;
                 }
                 () = stop.asked() => Event::ShutdownAsked,
-                name = signals.shutdown() => {
-                    info!(signal = name, "asked to shut down");
-                    Event::ShutdownAsked
-                }
+                asked = signals.next() => match asked {
+                    Asked::Shutdown(name) => {
+                        info!(signal = name, "asked to shut down");
+                        Event::ShutdownAsked
+                    }
+                    Asked::Reload => {
+                        info!(signal = "HUP", "asked to reload");
+                        // The answer is in the log.
+                        let _ = self.reload().await;
+                        continue;
+                    }
+                },
                 _ = ticks.tick(), if watching_workers => {
                     Event::Tick { workers_running: self.control.workers_running() }
                 }
@@ -128,13 +130,13 @@ impl Loop {
     }
 
     /// Who asked may have gone meanwhile, and then nobody hears the answer.
-    fn obey(&mut self, command: Command) {
+    async fn obey(&mut self, command: Command) {
         match command {
             Command::Set { target, change, by, reply } => {
                 let _ = reply.send(self.control.set(&target, change, &by));
             }
             Command::Reload { reply } => {
-                let _ = reply.send(Err(vec![Fault::of("this version cannot reload; restart ringway")]));
+                let _ = reply.send(self.reload().await);
             }
             Command::Show { reply } => {
                 let fleet = self.control.fleet.borrow().view(self.control.clock.now());
@@ -145,6 +147,7 @@ impl Loop {
     }
 
     fn enter(&mut self, phase: Phase) {
+        notify::stopping();
         match phase {
             Phase::Serving => {}
             Phase::Draining { .. } => info!("draining: no new connections; a second signal resets what is left"),
@@ -159,8 +162,17 @@ impl Loop {
             && let Some(ready) = self.ready.take()
         {
             ready();
+            notify::ready();
         }
     }
+}
+
+/// What a signal asks for.
+enum Asked {
+    /// The end; the name of the signal.
+    Shutdown(&'static str),
+    /// The configuration is to be read again.
+    Reload,
 }
 
 /// The signals ringway listens to. SIGPIPE is ignored since before `main`, by Rust's own start-up.
@@ -181,15 +193,13 @@ impl Signals {
         })
     }
 
-    /// Name of the next signal that asks for shutdown; the others are answered on the way.
-    async fn shutdown(&mut self) -> &'static str {
+    /// What the next signal asks for; those that ask for nothing are answered on the way.
+    async fn next(&mut self) -> Asked {
         loop {
             tokio::select! {
-                _ = self.term.recv() => return "TERM",
-                _ = self.int.recv() => return "INT",
-                _ = self.hup.recv() => {
-                    warn!("SIGHUP: this version cannot reload; restart ringway to apply a changed configuration");
-                }
+                _ = self.term.recv() => return Asked::Shutdown("TERM"),
+                _ = self.int.recv() => return Asked::Shutdown("INT"),
+                _ = self.hup.recv() => return Asked::Reload,
                 _ = self.usr1.recv() => info!("SIGUSR1: no log file is open that could be reopened"),
             }
         }

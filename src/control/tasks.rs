@@ -3,7 +3,7 @@
 //! The tasks share [`Control`], and none of them holds a borrow of it over an `await`. What follows from an event is
 //! decided by the fleet; here it is logged, counted and passed on.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,6 +42,12 @@ pub(super) struct Control {
     rescheduled: Notify,
     /// Rung when a watch has ended.
     watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
+    /// Likewise, of names that are looked up.
+    resolving: RefCell<HashMap<Arc<str>, Rc<Notify>>>,
+    /// Made when there is the first name.
+    resolver: OnceCell<Resolver>,
+    /// `Some` until anything follows from failed connects.
+    alarm: RefCell<Option<Alarm>>,
     pub stats: Arc<Stats>,
     counts: Arc<Counts>,
     pub clock: Clock,
@@ -54,6 +60,9 @@ impl Control {
             changed: Notify::new(),
             rescheduled: Notify::new(),
             watching: RefCell::default(),
+            resolving: RefCell::default(),
+            resolver: OnceCell::new(),
+            alarm: RefCell::default(),
             stats,
             counts,
             clock,
@@ -62,17 +71,49 @@ impl Control {
 
     /// Starts every task. They end with the runtime.
     pub(super) fn begin(self: &Rc<Control>, alarm: Alarm) {
-        self.follow_watches();
+        self.alarm.replace(Some(alarm));
         tokio::task::spawn_local(keep_time(self.clone()));
-        if self.fleet.borrow().wants_connect_errors() {
+        self.follow();
+    }
+
+    /// Starts what the configuration wants done and is not done yet, and ends what it wants no more.
+    pub(super) fn follow(self: &Rc<Control>) {
+        self.follow_watches();
+        self.follow_hosts();
+        if self.fleet.borrow().wants_connect_errors()
+            && let Some(alarm) = self.alarm.take()
+        {
             tokio::task::spawn_local(hear_of_failures(self.clone(), alarm));
         }
+    }
+
+    /// What failed while nothing followed from it is nothing to begin with.
+    pub(super) fn forget_old_failures(&self) {
+        if !self.fleet.borrow().wants_connect_errors() {
+            let now = self.clock.now();
+            self.fleet.borrow_mut().on_connect_errors(|id| self.connect_errors(id), now);
+        }
+    }
+
+    /// Starts a task for each new name and ends those of names that are gone.
+    fn follow_hosts(self: &Rc<Control>) {
         let hosts = self.fleet.borrow().hosts();
-        if !hosts.is_empty() {
-            let resolver = Resolver::new();
-            for (delay, host) in (0..).map(|place| STAGGER * place).zip(hosts) {
-                tokio::task::spawn_local(resolve_for_ever(self.clone(), resolver.clone(), host, delay));
+        let mut resolving = self.resolving.borrow_mut();
+        resolving.retain(|host, gone| {
+            let goes_on = hosts.contains(host);
+            if !goes_on {
+                gone.notify_one();
             }
+            goes_on
+        });
+        let mut delay = Duration::ZERO;
+        for host in hosts {
+            resolving.entry(host.clone()).or_insert_with(|| {
+                let (gone, resolver) = (Rc::new(Notify::new()), self.resolver.get_or_init(Resolver::new).clone());
+                tokio::task::spawn_local(resolve_until(self.clone(), resolver, host, delay, gone.clone()));
+                delay += STAGGER;
+                gone
+            });
         }
     }
 
@@ -167,7 +208,7 @@ impl Control {
     }
 
     /// Generation of the table that every worker that runs has seen.
-    fn seen_generation(&self) -> u64 {
+    pub(super) fn seen_generation(&self) -> u64 {
         let running = self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0);
         running.map(|worker| worker.worker.generation.get()).min().unwrap_or(0)
     }
@@ -251,7 +292,14 @@ async fn hear_of_failures(control: Rc<Control>, alarm: Alarm) {
     }
 }
 
-/// Looks a name up again and again.
+/// Looks a name up again and again, until nobody wants it any more.
+async fn resolve_until(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, gone: Rc<Notify>) {
+    tokio::select! {
+        () = resolve_for_ever(control, resolver, host, delay) => {}
+        () = gone.notified() => {}
+    }
+}
+
 async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration) {
     sleep(delay).await;
     let (mut known, mut pace) = (Known::default(), Pace::new());

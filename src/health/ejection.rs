@@ -51,6 +51,13 @@ impl Ejector {
         Ejector { rules, failed_at: VecDeque::new(), ejected: None, last: None }
     }
 
+    /// Goes by other rules from now on. An ejection that is under way lasts as long as it was meant to.
+    pub fn change(&mut self, rules: Rules) {
+        self.rules = rules;
+        let surplus = self.failed_at.len().saturating_sub(rules.failures.max(1) as usize);
+        self.failed_at.drain(..surplus);
+    }
+
     /// Counts failed connects; whether there are enough of them to eject it.
     pub fn failed(&mut self, count: u64, now: Moment) -> bool {
         let most = self.rules.failures.max(1) as usize;

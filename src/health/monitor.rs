@@ -143,7 +143,9 @@ mod tests {
                 for (length, bits) in (0..=6u32).flat_map(|length| (0..1u32 << length).map(move |bits| (length, bits)))
                 {
                     let mut monitor = Monitor::new(rise, fall, true);
-                    (0..length).for_each(|bit| drop(monitor.on(bits >> bit & 1 == 1)));
+                    for bit in 0..length {
+                        monitor.on(bits >> bit & 1 == 1);
+                    }
                     let state = monitor.state();
                     monitor.change(rise_then, fall_then, true);
                     assert_eq!(monitor.state(), state);

@@ -16,7 +16,7 @@ use super::table::{BackendEntry, ListenerEntry, Phase, PoolEntry, Table};
 /// Everything a table follows from.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// What is configured.
+    /// What is configured, with listeners that are gone and have no address any more.
     pub config: &'a Config,
     /// Slots; made from this `config`.
     pub ids: &'a Ids,
@@ -74,7 +74,9 @@ pub fn build(input: Input<'_>) -> Table {
     for listener in &input.config.listeners {
         let slots = input.ids.listener(&listener.name).zip(input.ids.pool(&listener.pool));
         if let Some((id, pool)) = slots {
-            table.listeners[id.index()] = Some(ListenerEntry { id, name: listener.name.clone(), pool });
+            // Only one that is gone accepts nowhere.
+            let (name, retired) = (listener.name.clone(), listener.binds.is_empty());
+            table.listeners[id.index()] = Some(ListenerEntry { id, name, pool, retired });
         }
     }
     let mut by_pool: Vec<Vec<&Member>> = vec![Vec::new(); pools];

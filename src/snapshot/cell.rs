@@ -117,8 +117,14 @@ mod tests {
 
     /// A table whose every part tells its generation; `name` is what the test watches for being freed.
     fn table(generation: u64, name: &Arc<str>) -> Table {
-        let entry =
-            |id| Some(ListenerEntry { id, name: name.clone(), pool: crate::base::id::PoolId(generation as u32) });
+        let entry = |id| {
+            Some(ListenerEntry {
+                id,
+                name: name.clone(),
+                pool: crate::base::id::PoolId(generation as u32),
+                retired: false,
+            })
+        };
         let listeners = (0..8).map(|id| entry(crate::base::id::ListenerId(id))).collect();
         Table { generation, phase: Phase::Serving, listeners, pools: vec![], backends: vec![] }
     }

@@ -48,6 +48,8 @@ pub struct ListenerEntry {
     pub name: Arc<str>,
     /// Who serves its clients.
     pub pool: PoolId,
+    /// No longer configured: it accepts nobody, and has the clients that it accepted before.
+    pub retired: bool,
 }
 
 /// A pool.

@@ -43,6 +43,7 @@ macro_rules! metrics {
 metrics! {
     BUILD_INFO Gauge "build_info" ["version"] "Always 1; which version runs.";
     CONFIG_GENERATION Gauge "config_generation" [] "Configurations applied since the start.";
+    CONFIG_RELOADS Counter "config_reloads_total" ["result"] "Configurations read again, applied or refused.";
     CONNECTIONS Gauge "connections" [] "Open client connections.";
     CONNECTIONS_MAX Gauge "connections_max" [] "Open client connections beyond which clients wait; 0 is no limit.";
     LISTENER_CONNECTIONS Gauge "listener_connections" ["listener"] "Open client connections of a listener.";

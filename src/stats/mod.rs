@@ -209,6 +209,10 @@ impl BackendCells {
 pub struct ControlStats {
     /// How many configurations were applied; 1 after the start.
     pub config_generation: Gauge,
+    /// Configurations that were applied while it ran.
+    pub reloads_success: Counter,
+    /// Configurations that were refused while it ran.
+    pub reloads_failure: Counter,
     /// By backend id.
     pub backends: Slots<CheckCells>,
 }

@@ -74,6 +74,29 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
     Ok(socket.into())
 }
 
+/// Changes what can be changed of a socket that listens, or was made by somebody else.
+pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
+    let socket = SockRef::from(fd);
+    if socket.domain()? != Domain::UNIX {
+        socket.set_tcp_nodelay(true)?;
+        socket.set_out_of_band_inline(true)?;
+        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+/// Whether it is a socket that listens for connections.
+pub fn is_listener(fd: &OwnedFd) -> bool {
+    SockRef::from(fd).is_listener().unwrap_or(false)
+}
+
+/// Permission bits of a unix socket.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
 /// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
 /// unix sockets are nobody's.
 pub fn ensure_unused(address: &Address) -> io::Result<()> {
@@ -91,7 +114,7 @@ pub fn ensure_unused(address: &Address) -> io::Result<()> {
 
 /// A stale socket file that nobody listens on is replaced; a live one is an error.
 fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    use std::os::unix::fs::FileTypeExt;
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         match probe.connect(to) {
@@ -105,7 +128,7 @@ fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Resu
         return Err(io::Error::last_os_error());
     }
     socket.bind(to)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    set_mode(path, mode)
 }
 
 /// The address a socket is bound to, with the port the kernel chose.

@@ -55,6 +55,15 @@ pub fn presize_descriptors(count: u64) {
     }
 }
 
+/// Makes a descriptor our own that whoever started us has left open for us. To be called once for each.
+pub fn adopt(fd: Fd) -> io::Result<OwnedFd> {
+    // SAFETY: a plain call; a number that is no descriptor is refused.
+    let result = unsafe { libc::fcntl(fd.0, libc::F_SETFD, libc::FD_CLOEXEC) };
+    check(result.min(0))?;
+    // SAFETY: the descriptor is open, and we were started with it, so nothing of ours owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd.0) })
+}
+
 /// Ignores SIGPIPE: a peer that is gone is told by the error of the call.
 pub fn ignore_sigpipe() {
     // SAFETY: no handler runs; ignoring has no requirements.

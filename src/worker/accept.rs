@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::queue::Waiting;
 use super::slots::Slot;
 use super::turn::Worker;
-use crate::base::id::{ListenerId, PoolId};
+use crate::base::id::ListenerId;
 use crate::base::time::{Moment, ns};
 use crate::session::{Event, Limits, Session};
 use crate::snapshot::table::{Phase, PoolEntry};
@@ -25,12 +25,35 @@ const FULL_RETRY_NS: u64 = 10_000_000;
 pub struct ListenSocket {
     /// Whose connections come from it.
     pub listener: ListenerId,
+    /// Number of the address it is bound to; each worker has one socket of it.
+    pub address: u32,
     /// The socket. Unix sockets are shared by all workers.
     pub fd: Arc<OwnedFd>,
 }
 
+/// What a worker is to do with its listening sockets.
+pub enum Errand {
+    /// Accept from this one too.
+    Open(ListenSocket),
+    /// Connections that come to this address belong to another listener now.
+    Assign {
+        /// See [`ListenSocket::address`].
+        address: u32,
+        /// Whose they are.
+        listener: ListenerId,
+    },
+    /// Accept no more from this address.
+    Close {
+        /// See [`ListenSocket::address`].
+        address: u32,
+    },
+}
+
 struct Acceptor {
     listener: ListenerId,
+    address: u32,
+    /// No connection is wanted any more; it is closed once nothing is in flight.
+    closing: bool,
     /// `None` once it is closed.
     fd: Option<Arc<OwnedFd>>,
     /// True exactly when an accept is in flight.
@@ -48,10 +71,16 @@ pub(super) struct Acceptors {
     retry_at: Moment,
 }
 
+impl Acceptor {
+    fn new(socket: ListenSocket) -> Acceptor {
+        let ListenSocket { listener, address, fd } = socket;
+        Acceptor { listener, address, closing: false, fd: Some(fd), armed: false }
+    }
+}
+
 impl Acceptors {
     pub fn new(sockets: Vec<ListenSocket>) -> Acceptors {
-        let acceptor = |socket: ListenSocket| Acceptor { listener: socket.listener, fd: Some(socket.fd), armed: false };
-        let list = sockets.into_iter().map(acceptor).collect();
+        let list = sockets.into_iter().map(Acceptor::new).collect();
         Acceptors { list, waiting: VecDeque::new(), closing: false, retry_at: Moment::NEVER }
     }
 
@@ -73,7 +102,7 @@ impl Worker {
 
     fn arm_acceptor(&mut self, index: usize) {
         let acceptor = &mut self.acceptors.list[index];
-        if let Some(fd) = acceptor.fd.as_ref().filter(|_| !acceptor.armed) {
+        if let Some(fd) = acceptor.fd.as_ref().filter(|_| !acceptor.armed && !acceptor.closing) {
             self.ring.accept_multi(socket::number(fd), Token::plain(Operation::Accept, index as u32));
             acceptor.armed = true;
         }
@@ -97,11 +126,64 @@ impl Worker {
                 self.pause(EXHAUSTED_RETRY_NS);
             }
         }
-        if !armed && self.acceptors.closing {
-            self.acceptors.list[index].fd = None;
+        if !armed && self.acceptors.list[index].closing {
+            self.close_acceptor(index);
         } else if !armed && self.acceptors.retry_at == Moment::NEVER {
             self.arm_acceptor(index);
         }
+    }
+
+    /// Does what control wants of the listening sockets. To be called when it has woken this worker.
+    pub(super) fn run_errands(&mut self) {
+        while let Some(errand) = self.shared.next_errand(self.index) {
+            match errand {
+                // A worker that ends opens nothing.
+                Errand::Open(_) if self.acceptors.closing => {}
+                Errand::Open(socket) => self.open_listener(socket),
+                Errand::Assign { address, listener } => {
+                    let is_it = |acceptor: &&mut Acceptor| acceptor.address == address && !acceptor.closing;
+                    self.acceptors.list.iter_mut().filter(is_it).for_each(|acceptor| acceptor.listener = listener);
+                }
+                Errand::Close { address } => {
+                    for index in 0..self.acceptors.list.len() {
+                        if self.acceptors.list[index].address == address {
+                            self.terminate_acceptor(index);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn open_listener(&mut self, socket: ListenSocket) {
+        // The place of one that is closed, with nothing in flight, is free: reloads do not make the list longer.
+        let free = self.acceptors.list.iter().position(|acceptor| acceptor.fd.is_none() && !acceptor.armed);
+        let index = free.unwrap_or(self.acceptors.list.len());
+        match free {
+            Some(index) => self.acceptors.list[index] = Acceptor::new(socket),
+            None => self.acceptors.list.push(Acceptor::new(socket)),
+        }
+        if self.acceptors.retry_at == Moment::NEVER {
+            self.arm_acceptor(index);
+        }
+    }
+
+    /// The first of three steps: `accepted` is the second, when the accept has ended, and calls the third.
+    fn terminate_acceptor(&mut self, index: usize) {
+        let acceptor = &mut self.acceptors.list[index];
+        if std::mem::replace(&mut acceptor.closing, true) {
+            return;
+        }
+        if acceptor.armed {
+            self.ring.cancel(Token::plain(Operation::Accept, index as u32));
+        } else {
+            self.close_acceptor(index);
+        }
+    }
+
+    fn close_acceptor(&mut self, index: usize) {
+        debug_assert!(!self.acceptors.list[index].armed, "closed with an accept in flight");
+        self.acceptors.list[index].fd = None;
     }
 
     fn arrived(&mut self, fd: Fd, listener: ListenerId) {
@@ -185,10 +267,17 @@ impl Worker {
     fn begin(&mut self, fd: Fd, listener: ListenerId) {
         let now = self.now;
         let table = self.reader.pin();
-        let pool = table.listener(listener).and_then(|entry| table.pool(entry.pool));
-        let limits = pool.map(limits_of).unwrap_or_default();
-        let pool = pool.map_or(PoolId(0), |pool| pool.id);
+        let found = table.listener(listener).and_then(|entry| table.pool(entry.pool));
+        let found = found.map(|pool| (pool.id, limits_of(pool)));
         drop(table);
+        let Some((pool, limits)) = found else {
+            // It came while its listener was being removed.
+            self.shared.counts.process_closed();
+            self.shared.sub_load(self.index);
+            socket::reset_on_close(fd);
+            self.ring.close(fd);
+            return;
+        };
         let jitter = self.random.u32(..);
         let key = self.slots.insert(|generation| Slot {
             session: Session::new(limits, jitter, now),
@@ -261,10 +350,7 @@ impl Worker {
             return;
         }
         self.acceptors.closing = true;
-        self.cancel_accepts();
-        for acceptor in self.acceptors.list.iter_mut().filter(|acceptor| !acceptor.armed) {
-            acceptor.fd = None;
-        }
+        (0..self.acceptors.list.len()).for_each(|index| self.terminate_acceptor(index));
         while let Some((fd, _)) = self.acceptors.waiting.pop_front() {
             self.shared.sub_load(self.index);
             socket::reset_on_close(fd);

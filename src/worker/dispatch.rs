@@ -36,6 +36,7 @@ impl Worker {
                 self.shared.event(self.index).clear();
                 self.take_requests();
                 self.ring.watch(self.shared.event(self.index));
+                self.run_errands();
             }
             Operation::Queue => self.waiters.serve(PoolId(token.index)),
             Operation::Forget => {}

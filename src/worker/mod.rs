@@ -19,7 +19,7 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-pub use accept::{ListenSocket, options_of};
+pub use accept::{Errand, ListenSocket, options_of};
 pub use shared::{Parts, Shared};
 
 use crate::uring::buffers::Buffers;

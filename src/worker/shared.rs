@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use crossbeam::queue::SegQueue;
 
+use super::accept::Errand;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
 use crate::roster::Request;
@@ -63,6 +64,8 @@ struct Peer {
     event: Event,
     /// What it was asked and has not taken.
     requests: SegQueue<Request>,
+    /// What it is to do with its listening sockets. Tables cannot carry descriptors: they are data, and freed at will.
+    errands: SegQueue<Errand>,
 }
 
 impl Shared {
@@ -70,7 +73,8 @@ impl Shared {
     pub fn new(parts: Parts) -> io::Result<Shared> {
         let peer = |_| {
             let ring = AtomicI32::new(-1);
-            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, requests: SegQueue::new() })
+            let (errands, requests) = (SegQueue::new(), SegQueue::new());
+            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, errands, requests })
         };
         let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
         Ok(Shared { parts, peers })
@@ -91,6 +95,17 @@ impl Shared {
 
     pub(super) fn next_request(&self, worker: usize) -> Option<Request> {
         self.peers[worker].requests.pop()
+    }
+
+    /// Has a worker open or close listening sockets, as soon as it wakes. Publish the table that knows the listeners
+    /// first.
+    pub fn send(&self, worker: usize, errand: Errand) {
+        self.peers[worker].errands.push(errand);
+        self.peers[worker].event.signal();
+    }
+
+    pub(super) fn next_errand(&self, worker: usize) -> Option<Errand> {
+        self.peers[worker].errands.pop()
     }
 
     /// Number of workers.

@@ -63,6 +63,10 @@ mod queue;
 mod redis;
 /// Bytes arrive in order, once, unchanged.
 mod relay;
+/// Another configuration while it runs.
+mod reload;
+/// What reloads leave behind, and what they refuse.
+mod reload_refused;
 /// Streams that were cut short end in a reset.
 mod reset;
 /// The primary of a database, and who is not.
@@ -71,6 +75,8 @@ mod roles;
 mod signals;
 /// Starts that are refused.
 mod startup;
+/// What systemd is told, and what it hands over.
+mod systemd;
 /// Sessions that end by themselves.
 mod timeout;
 /// Sessions on several workers.

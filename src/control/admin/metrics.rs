@@ -50,6 +50,8 @@ pub(super) fn render(admin: &Admin) -> String {
 fn process(scrape: &mut Scrape, admin: &Admin) {
     scrape.put(&list::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
     scrape.put(&list::CONFIG_GENERATION, &[], admin.stats.control.config_generation.get());
+    scrape.put(&list::CONFIG_RELOADS, &["success"], admin.stats.control.reloads_success.get());
+    scrape.put(&list::CONFIG_RELOADS, &["failure"], admin.stats.control.reloads_failure.get());
     scrape.put(&list::CONNECTIONS, &[], admin.counts.process_connections());
     scrape.put(&list::CONNECTIONS_MAX, &[], admin.connections_max);
 }
@@ -58,8 +60,11 @@ fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {
     for listener in table.listeners.iter().flatten() {
         let cells = || existing(admin, |worker| worker.listeners.existing(listener.id.index()));
         let sum = |number: fn(&ListenerCells) -> u64| cells().map(number).sum::<u64>();
-        let labels = [&*listener.name];
-        scrape.put(&list::LISTENER_CONNECTIONS, &labels, sum(|cells| cells.connections.get()));
+        let (labels, open) = ([&*listener.name], sum(|cells| cells.connections.get()));
+        if listener.retired && open == 0 {
+            continue;
+        }
+        scrape.put(&list::LISTENER_CONNECTIONS, &labels, open);
         scrape.put(&list::LISTENER_CONNECTIONS_TOTAL, &labels, sum(|cells| cells.connections_total.get()));
         scrape.put(&list::LISTENER_ACCEPT_ERRORS, &labels, sum(|cells| cells.accept_errors.get()));
         let Some(pool) = table.pool(listener.pool) else { continue };

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::base::address::Address;
+use crate::config::model::Target;
+
 /// Addresses of one backend; what a name has beyond them is left out.
 pub const ADDRESSES_MAX: usize = 64;
 
@@ -24,6 +27,19 @@ pub fn choose(found: &[IpAddr], in_use: &[IpAddr]) -> Chosen {
     addresses.truncate(ADDRESSES_MAX);
     addresses.sort_unstable();
     Chosen { addresses, left_out }
+}
+
+/// Whether what is at that address now is still the backend, as it was configured and as it is. A name that stands for
+/// another one, or for what was an address, keeps what it has until it is looked up.
+pub fn is_same_target(before: Option<&Target>, now: Option<&Target>, at: Option<&Address>) -> bool {
+    match (before, now, at) {
+        (_, Some(Target::Address(now)), at) => at == Some(now),
+        (Some(Target::Host { .. } | Target::Address(_)), Some(Target::Host { port, .. }), Some(Address::Tcp(at))) => {
+            at.port() == *port
+        }
+        (_, Some(Target::Host { .. }), at) => at.is_none(),
+        (_, None, _) => false,
+    }
 }
 
 /// Whether a server can be there, and the same one whoever asks: not without a zone, and not many at once.

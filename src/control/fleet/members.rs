@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::hosts;
 use super::seat::Retired;
-use super::{Changes, Fleet, Notice, Seat};
+use super::{Changes, Fleet, Notice, Reason, Seat};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
@@ -45,6 +45,7 @@ impl Fleet {
     pub fn on_resolved(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
         let mut changes = Changes::default();
         let config = self.config.clone();
+        self.resolved.insert(host.into(), found.to_vec());
         let mut is_good = true;
         for (pool, configured) in config.pools.iter().enumerate() {
             for (backend, target) in configured.backends.iter().map(|backend| &backend.target).enumerate() {
@@ -70,7 +71,11 @@ impl Fleet {
         }
         changes.table = true;
         for (_, ip) in current.iter().filter(|kept| !next.contains(kept)) {
-            self.retire(at, *ip, now, changes);
+            let is_it =
+                |seat: &Seat| (seat.pool, seat.backend) == at && seat.ip() == Some(*ip) && seat.retired.is_none();
+            if let Some(place) = self.seats.iter().position(is_it) {
+                self.retire(place, Reason::AddressGone, now, changes);
+            }
         }
         // Whoever has an address now needs no seat without one.
         self.seats.retain(|seat| (seat.pool, seat.backend) != at || seat.address.is_some());
@@ -103,7 +108,7 @@ impl Fleet {
 
     /// Takes a seat for a backend at an address; what was known of the same address before is forgotten, but for its
     /// history.
-    fn seat(&mut self, pool: usize, backend: usize, number: usize, address: Option<Address>) {
+    pub(super) fn seat(&mut self, pool: usize, backend: usize, number: usize, address: Option<Address>) -> BackendId {
         let configured = &self.config.pools[pool];
         let pool_id = self.pools[pool].id;
         let id = self.ids.number_backend(pool_id, &configured.backends[backend].name, address.as_ref());
@@ -114,10 +119,11 @@ impl Fleet {
         }
         self.seats.push(seat);
         self.instruct(self.seats.len() - 1);
+        id
     }
 
     /// What a new seat is to begin with: no change of state, as there was none before.
-    fn begin(&mut self, place: usize, now: Moment) {
+    pub(super) fn begin(&mut self, place: usize, now: Moment) {
         let seat = &self.seats[place];
         let pool = &self.config.pools[seat.pool];
         let standing = seat.judge(pool, self.pools[seat.pool].guard.as_ref(), |id| self.name_of(id));
@@ -126,13 +132,12 @@ impl Fleet {
         seat.enter(now);
     }
 
-    fn retire(&mut self, at: (usize, usize), ip: IpAddr, now: Moment, changes: &mut Changes) {
-        let is_it = |seat: &Seat| (seat.pool, seat.backend) == at && seat.ip() == Some(ip) && seat.retired.is_none();
-        let Some(place) = self.seats.iter().position(is_it) else { return };
-        let drain_ns = ns(self.config.pools[at.0].drain_timeout);
+    /// From now on it only keeps the sessions it has, until its pool's `drain_timeout`.
+    pub(super) fn retire(&mut self, place: usize, reason: Reason, now: Moment, changes: &mut Changes) {
+        let drain_ns = ns(self.config.pools[self.seats[place].pool].drain_timeout);
         let until = if drain_ns == 0 { Moment::NEVER } else { now.after_ns(drain_ns) };
         let seat = &mut self.seats[place];
-        seat.retired = Some(Retired { until, is_over: false, generation: None });
+        seat.retired = Some(Retired { until, is_over: false, reason, generation: None });
         (seat.subscriber, seat.ejector, seat.ramp_from) = (None, None, None);
         if let Some(watch) = seat.watch.take() {
             self.watches.leave(watch, seat.id);
@@ -156,7 +161,7 @@ impl Fleet {
         }
     }
 
-    fn put_in_order(&mut self) {
+    pub(super) fn put_in_order(&mut self) {
         self.seats.sort_by_key(|seat| (seat.pool, seat.backend, seat.retired.is_some(), seat.number));
         self.places = self.seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
         for (pool, squad) in self.pools.iter_mut().enumerate() {
@@ -182,6 +187,7 @@ impl Fleet {
             return Changes::default();
         }
         self.put_in_order();
+        self.forget_empty_pools();
         Changes { table: true, ..Changes::default() }
     }
 }

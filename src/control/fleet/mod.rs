@@ -4,6 +4,7 @@
 //! [`Fleet::table`] makes what workers are told. An event costs what it touches: a check result looks at its
 //! subscribers, and only a change of state at a whole pool.
 
+mod apply;
 mod eject;
 mod hosts;
 mod members;
@@ -14,10 +15,11 @@ mod view;
 mod watches;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::base::id::{BackendId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Config, Role};
 use crate::control::probe::{Ask, Transcript};
@@ -37,7 +39,8 @@ pub use watches::{Watch, WatchId};
 /// Everything control knows about backends.
 #[derive(Debug)]
 pub struct Fleet {
-    /// As in the file; pools that are gone and still have sessions stand last, without backends.
+    /// As in the file; pools that are gone and still have sessions stand last, without backends, and so do listeners
+    /// that are gone, without addresses.
     config: Arc<Config>,
     /// How many of its pools are in the file.
     configured: usize,
@@ -51,6 +54,8 @@ pub struct Fleet {
     watches: watches::Watches,
     /// Failed connects that were counted before, by backend.
     errors_seen: HashMap<BackendId, u64>,
+    /// Addresses of names, as they were found last.
+    resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
 }
 
@@ -85,6 +90,15 @@ pub struct Changes {
     pub lines: Vec<String>,
     /// Workers are to be told.
     pub table: bool,
+}
+
+impl Changes {
+    fn absorb(&mut self, more: Changes) {
+        self.transitions.extend(more.transitions);
+        self.notices.extend(more.notices);
+        self.lines.extend(more.lines);
+        self.table |= more.table;
+    }
 }
 
 /// A change of state.
@@ -142,6 +156,7 @@ impl Fleet {
             places: HashMap::new(),
             watches: watches::Watches::default(),
             errors_seen: HashMap::new(),
+            resolved: HashMap::new(),
             generation: 0,
             pools,
             ids,
@@ -203,7 +218,7 @@ impl Fleet {
     pub fn deadline(&self) -> Moment {
         let of_seat = |(place, seat): (usize, &Seat)| {
             let ejection = seat.ejector.as_ref().and_then(|ejector| ejector.until());
-            let drain = seat.retired.map(|retired| retired.until).or(seat.order.until());
+            let drain = seat.retired.as_ref().map(|retired| retired.until).or(seat.order.until());
             let ramp = seat.ramp_from.map(|from| from.after_ns(self.ramp_ns(place)));
             [ejection, drain, ramp].into_iter().flatten().min()
         };
@@ -260,6 +275,11 @@ impl Fleet {
             generation: self.generation,
             previous,
         })
+    }
+
+    /// The slot of a listener.
+    pub fn listener(&self, name: &str) -> Option<ListenerId> {
+        self.ids.listener(name)
     }
 
     /// Every watch there is.

@@ -47,6 +47,8 @@ pub enum Reason {
     Drained(Arc<str>),
     /// No longer in the configuration.
     Removed,
+    /// At another address now, by the configuration.
+    Moved,
     /// Its name stands for other addresses now.
     AddressGone,
     /// Real traffic could not connect so many times.
@@ -82,6 +84,7 @@ impl fmt::Display for Reason {
             Reason::Disabled => f.write_str("disabled in the configuration"),
             Reason::Maintenance(by) => write!(f, "put into maintenance by {by}"),
             Reason::Drained(by) => write!(f, "drained by {by}"),
+            Reason::Moved => f.write_str("the configuration has it at another address now"),
             Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),
             Reason::Ejected { failures, window_ms, duration_ms } => {

@@ -30,7 +30,7 @@ pub struct Seat {
     pub pool: usize,
     /// Slot of its pool.
     pub pool_id: PoolId,
-    /// Index of its backend in the pool.
+    /// Index of its backend in the pool, or [`GONE`].
     pub backend: usize,
     /// Which address of the backend it is, from 1; of one with a fixed address 1.
     pub number: usize,
@@ -131,13 +131,18 @@ impl Order {
     }
 }
 
+/// Index of a backend that is no longer in its pool.
+pub const GONE: usize = usize::MAX;
+
 /// An address that is gone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Retired {
     /// When its sessions end; [`Moment::NEVER`] once they were told to, or if they never are.
     pub until: Moment,
     /// They were told to.
     pub is_over: bool,
+    /// Why.
+    pub reason: Reason,
     /// The first table that says so: whoever has seen it gives it no new session. `None` before there is one.
     pub generation: Option<u64>,
 }
@@ -230,8 +235,8 @@ impl Seat {
         // With two writers data is lost; so what is not the primary keeps no session once another one is.
         let is_displaced = guard.is_some_and(|guard| guard.primary().is_some_and(|primary| primary != self.id));
         let stands = |state, reason, end| Standing { state, reason, end_sessions: end || is_displaced };
-        if let Some(retired) = self.retired {
-            return stands(State::Draining, Reason::AddressGone, retired.is_over);
+        if let Some(retired) = &self.retired {
+            return stands(State::Draining, retired.reason.clone(), retired.is_over);
         }
         match &self.order {
             Order::Maintenance { by: None } => return stands(State::Maintenance, Reason::Disabled, false),
@@ -334,7 +339,8 @@ impl Seat {
     }
 }
 
-fn rules(ejection: Ejection) -> Rules {
+/// As the ejector wants them.
+pub(super) fn rules(ejection: Ejection) -> Rules {
     Rules { failures: ejection.failures, window_ns: ns(ejection.window), duration_ns: ns(ejection.duration) }
 }
 

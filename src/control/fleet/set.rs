@@ -33,6 +33,20 @@ impl ByHand {
         ];
         all.into_iter().filter(|(is_set, _)| *is_set).map(|(_, key)| key).collect()
     }
+
+    /// What of it outlives a change of the file: keys that the file has not changed.
+    pub(super) fn after(mut self, before: &Backend, now: &Backend) -> ByHand {
+        if before.weight != now.weight {
+            self.weight = None;
+        }
+        if before.connections_max != now.connections_max {
+            self.connections_max = None;
+        }
+        if before.disabled != now.disabled {
+            self.order = None;
+        }
+        self
+    }
 }
 
 impl Fleet {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Names that stand for addresses, and addresses that go.
 mod addresses;
+/// Another configuration.
+mod apply;
 /// What failed connects do.
 mod ejection;
 /// One primary and never two.

@@ -95,7 +95,7 @@ impl Fleet {
             lines.iter().map(|line| (line.at_ms, line.text.clone())).collect()
         };
         let by_hand = self.pools[seat.pool].by_hand.get(&seat.configured_name).filter(|_| seat.retired.is_none());
-        let until = seat.retired.map(|retired| retired.until).or(seat.order.until());
+        let until = seat.retired.as_ref().map(|retired| retired.until).or(seat.order.until());
         BackendView {
             id: seat.id,
             name: seat.name.clone(),

@@ -25,6 +25,17 @@ struct Running {
     thread: JoinHandle<Result<(), Error>>,
 }
 
+/// There is nothing to bind.
+struct NoSockets;
+
+impl Sockets for NoSockets {
+    fn prepare(&mut self, _: &Config) -> Result<(), crate::control::sockets::Refused> {
+        Ok(())
+    }
+
+    fn commit(&mut self, _: &dyn Fn(&str) -> Option<crate::base::id::ListenerId>) {}
+}
+
 fn start(config: Config) -> Running {
     let config = Arc::new(config);
     let cell = Arc::new(Cell::new(first_table(&config)));
@@ -34,6 +45,7 @@ fn start(config: Config) -> Running {
     let (wakes_there, ready_there) = (wakes.clone(), ready.clone());
     let spec = Spec {
         config,
+        source: Source::CommandLine,
         cell: cell.clone(),
         stats: stats.clone(),
         counts: Arc::new(Counts::new()),
@@ -41,6 +53,7 @@ fn start(config: Config) -> Running {
         wake: Box::new(move || {
             wakes_there.fetch_add(1, SeqCst);
         }),
+        sockets: Box::new(NoSockets),
         alarm: alarm.clone(),
         admin: None,
         admin_socket: None,

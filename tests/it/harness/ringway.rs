@@ -34,7 +34,7 @@ pub struct Ringway {
     address: String,
     admin: String,
     socket: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     ended: bool,
 }
 
@@ -188,7 +188,7 @@ impl Plan {
         let is_ready = ready.is_some() && process.is_running();
         assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), plan.to_toml());
         let (address, admin) = (plan.address(), format!("{}:7001", plan.ip));
-        Ringway { process, address, admin, socket, _folder: folder, ended: false }
+        Ringway { process, address, admin, socket, folder, ended: false }
     }
 }
 
@@ -308,6 +308,42 @@ impl Ringway {
     #[track_caller]
     pub fn wait_descriptors(&self, base: usize) {
         wait_until("as few descriptors as before", || self.process.descriptors() <= base);
+    }
+
+    /// Its configuration.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join("ringway.toml")
+    }
+
+    /// Changes its configuration, and does not tell it.
+    pub fn edit(&self, change: impl FnOnce(String) -> String) {
+        let before = std::fs::read_to_string(self.file()).unwrap();
+        std::fs::write(self.file(), change(before)).unwrap();
+    }
+
+    /// Has it read its configuration again; whether that was applied.
+    #[track_caller]
+    pub fn reload(&self) -> bool {
+        let count = |metrics: &Metrics, result| metrics.count("config_reloads_total", &[("result", result)]);
+        let before = self.metrics();
+        self.signal(libc::SIGHUP);
+        let mut applied = None;
+        self.wait_metrics("it has reloaded, or refused to", |metrics| {
+            let is_more = |result| count(metrics, result) > count(&before, result);
+            applied = is_more("success").then_some(true).or(is_more("failure").then_some(false));
+            applied.is_some()
+        });
+        applied == Some(true)
+    }
+
+    /// Changes one thing in its configuration and has it applied.
+    #[track_caller]
+    pub fn change(&self, from: &str, to: &str) {
+        self.edit(|text| {
+            assert!(text.contains(from), "{from:?} in {text}");
+            text.replacen(from, to, 1)
+        });
+        assert!(self.reload(), "{}", self.process.output());
     }
 
     pub fn signal(&self, signal: i32) {

@@ -1,0 +1,33 @@
+//! Sockets that whoever started us has bound: systemd's socket activation.
+
+use std::os::fd::OwnedFd;
+
+use crate::base::address::Address;
+use crate::uring::{Fd, socket, system};
+
+/// Every listening socket that was handed to this process, with its address.
+///
+/// # Errors
+/// `LISTEN_FDS` says something that is not so.
+pub(super) fn sockets() -> anyhow::Result<Vec<(Address, OwnedFd)>> {
+    let numbers = sd_notify::listen_fds().map_err(|error| anyhow::anyhow!("LISTEN_FDS in the environment: {error}"))?;
+    let mut sockets = Vec::new();
+    for number in numbers {
+        let fd = system::adopt(Fd(number))
+            .map_err(|error| anyhow::anyhow!("LISTEN_FDS in the environment names descriptor {number}: {error}"))?;
+        anyhow::ensure!(
+            socket::is_listener(&fd),
+            "LISTEN_FDS in the environment names descriptor {number}, which is no listening stream socket: use \
+             ListenStream= and Accept=no in the .socket unit"
+        );
+        sockets.push((socket::local_address(&fd)?, fd));
+    }
+    Ok(sockets)
+}
+
+/// Says which of them nobody wanted; they are closed.
+pub(super) fn report_unused(sockets: &[(Address, OwnedFd)]) {
+    for (address, _) in sockets {
+        tracing::warn!(%address, "was bound for us, and is in no `bind`: nobody will accept there");
+    }
+}

@@ -1,0 +1,279 @@
+//! What differs between two configurations, in words for the person who has changed the file. Pure.
+//!
+//! Each configuration is written out as paths with their values, as the file has them; so nothing can be forgotten that
+//! is not missing in the whole list, and the compiler says what is ([`list`] names every field).
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::model::*;
+
+/// See the module.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Diff {
+    /// One line a change, in the order of the file.
+    pub changes: Vec<String>,
+    /// Those of them that only a restart can make.
+    pub needs_restart: Vec<String>,
+}
+
+/// What changes from `before` to `after`.
+pub fn diff(before: &Config, after: &Config) -> Diff {
+    let (old, new) = (list(before), list(after));
+    let mut diff = Diff::default();
+    for item in &new.items {
+        match old.value(&item.path) {
+            None => diff.changes.extend(item.shown_alone("added", |parent| old.value(parent).is_none())),
+            Some(value) if *value != item.value && !item.is_thing => {
+                let line = format!("{} {value} → {}", item.shown(), item.value);
+                if RESTART.iter().any(|table| item.path.starts_with(table)) {
+                    diff.needs_restart.push(line.clone());
+                }
+                diff.changes.push(line);
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = old.items.iter().filter(|item| new.value(&item.path).is_none());
+    diff.changes.extend(gone.filter_map(|item| item.shown_alone("removed", |parent| new.value(parent).is_none())));
+    diff.changes.extend(reordered(before, after));
+    diff
+}
+
+/// Tables of which the process has made something that stays for its life.
+const RESTART: [&str; 4] = ["process.", "log.", "access_log.", "admin."];
+
+/// A key, or a thing that has keys.
+struct Item {
+    path: String,
+    /// Of a thing: what is said of it when it comes or goes.
+    value: String,
+    /// The thing it belongs to; empty for keys of tables that are always there.
+    parent: String,
+    is_thing: bool,
+}
+
+impl Item {
+    /// What is said of something that only one of both has. Keys of a thing that comes or goes need no line each.
+    fn shown_alone(&self, what: &str, parent_is_alone: impl Fn(&str) -> bool) -> Option<String> {
+        let Item { path, value, parent, is_thing } = self;
+        if !parent.is_empty() && parent_is_alone(parent) {
+            return None;
+        }
+        let name = match path.split_once('.') {
+            Some(("listeners", name)) => format!("listener {name}"),
+            Some(("pools", name)) if parent.is_empty() => format!("pool {name}"),
+            _ => path.clone(),
+        };
+        match is_thing {
+            true if value.is_empty() => Some(format!("{name} {what}")),
+            true => Some(format!("{name} {what} ({value})")),
+            // A key that means nothing now, as its check is another one: that is a line already.
+            false => None,
+        }
+    }
+
+    /// The key behind its table.
+    fn shown(&self) -> String {
+        let (table, key) = self.path.rsplit_once('.').unwrap_or_default();
+        format!("{table}: {key}")
+    }
+}
+
+#[derive(Default)]
+struct List {
+    items: Vec<Item>,
+    places: BTreeMap<String, usize>,
+    table: String,
+    parent: String,
+}
+
+impl List {
+    fn value(&self, path: &str) -> Option<&String> {
+        self.places.get(path).map(|place| &self.items[*place].value)
+    }
+
+    fn push(&mut self, path: String, value: String, is_thing: bool) {
+        self.places.insert(path.clone(), self.items.len());
+        self.items.push(Item { path, value, parent: self.parent.clone(), is_thing });
+    }
+
+    /// From here on keys are of this table.
+    fn table(&mut self, table: impl Into<String>) {
+        self.table = table.into();
+    }
+
+    /// A thing that may come and go, within another one if `parent` is not empty. Keys that follow are its own.
+    fn thing(&mut self, parent: &str, path: String, what: String) {
+        parent.clone_into(&mut self.parent);
+        self.push(path.clone(), what, true);
+        (self.parent, self.table) = (path.clone(), path);
+    }
+
+    fn key(&mut self, key: &str, value: impl Display) {
+        self.push(format!("{}.{key}", self.table), value.to_string(), false);
+    }
+
+    fn time(&mut self, key: &str, value: Duration) {
+        self.key(key, humantime(value));
+    }
+}
+
+/// As the file has it: the greatest unit that leaves a whole number.
+fn humantime(time: Duration) -> String {
+    let us = time.as_micros();
+    let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
+    match units.iter().find(|(unit, _)| us > 0 && us.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", us / unit),
+        None if us == 0 => "0s".to_string(),
+        None => format!("{us}us"),
+    }
+}
+
+fn list(config: &Config) -> List {
+    let Config { process, log, admin, listeners, pools } = config;
+    let mut list = List::default();
+    let Process { workers, pin_workers, connections_max, shutdown_grace, busy_poll } = process;
+    list.table("process");
+    list.key("workers", workers.map_or_else(|| "auto".to_string(), |count| count.to_string()));
+    list.key("pin_workers", pin_workers);
+    list.key("connections_max", connections_max.map_or_else(|| "auto".to_string(), |count| count.to_string()));
+    list.time("shutdown_grace", *shutdown_grace);
+    list.time("busy_poll", *busy_poll);
+    let Log { level, json, to_stdout } = log;
+    list.table("log");
+    list.key("level", format!("{level:?}").to_lowercase());
+    list.key("format", if *json { "json" } else { "text" });
+    list.key("output", if *to_stdout { "stdout" } else { "stderr" });
+    let Admin { socket, socket_mode, listen } = admin;
+    list.table("admin");
+    list.key("socket", socket.as_ref().map_or_else(|| "off".to_string(), |path| path.display().to_string()));
+    list.key("socket_mode", format_args!("{socket_mode:04o}"));
+    list.key("listen", listen.map_or_else(|| "off".to_string(), |address| address.to_string()));
+    listeners.iter().for_each(|each| listener(&mut list, each));
+    pools.iter().for_each(|each| pool(&mut list, each));
+    list
+}
+
+fn listener(list: &mut List, listener: &Listener) {
+    let Listener { name, binds, pool, unix_mode, backlog } = listener;
+    let binds: Vec<String> = binds.iter().map(|address| address.to_string()).collect();
+    list.thing("", format!("listeners.{name}"), binds.join(", "));
+    list.key("bind", binds.join(", "));
+    list.key("pool", pool);
+    list.key("unix_mode", format_args!("{unix_mode:04o}"));
+    list.key("backlog", backlog);
+}
+
+fn pool(list: &mut List, pool: &Pool) {
+    let Pool { name, balance, limits, queue, check, ejection, backends, .. } = pool;
+    let Pool { close_on_backend_down, drain_timeout, use_all_when_down, slow_start, .. } = pool;
+    let path = format!("pools.{name}");
+    list.thing("", path.clone(), String::new());
+    let (balance, key, factor) = match balance {
+        Balance::RoundRobin => ("round_robin", None, None),
+        Balance::LeastConn => ("least_conn", None, None),
+        Balance::ConsistentHash { key, balance_factor } => ("consistent_hash", Some(*key), *balance_factor),
+        Balance::Random => ("random", None, None),
+        Balance::Failover => ("failover", None, None),
+    };
+    list.key("balance", balance);
+    list.key("hash_key", if key == Some(HashKey::SourceIpPort) { "source_ip_port" } else { "source_ip" });
+    list.key("hash_balance_factor", factor.unwrap_or(0));
+    let Limits { connect_timeout, connect_attempts, idle_timeout, half_close_timeout, .. } = limits;
+    let Limits { lifetime_max, keepalive, user_timeout, .. } = limits;
+    list.time("connect_timeout", *connect_timeout);
+    list.key("connect_attempts", connect_attempts);
+    list.key("queue_max", queue.max);
+    list.time("queue_timeout", queue.timeout);
+    list.time("idle_timeout", *idle_timeout);
+    list.time("half_close_timeout", *half_close_timeout);
+    list.time("lifetime_max", *lifetime_max);
+    list.key("on_backend_down", if *close_on_backend_down { "close" } else { "keep" });
+    list.time("drain_timeout", *drain_timeout);
+    list.key("when_all_down", if *use_all_when_down { "use_all" } else { "refuse" });
+    list.time("slow_start", *slow_start);
+    list.time("keepalive", *keepalive);
+    list.time("user_timeout", *user_timeout);
+    list.table(format!("{path}.check"));
+    self::check(list, check.as_ref());
+    let off = Ejection { failures: 0, window: Duration::ZERO, duration: Duration::ZERO, percent_max: 0 };
+    let Ejection { failures, window, duration, percent_max } = ejection.unwrap_or(off);
+    list.table(format!("{path}.ejection"));
+    list.key("failures", failures);
+    if failures > 0 {
+        list.time("window", window);
+        list.time("duration", duration);
+        list.key("percent_max", percent_max);
+    }
+    for Backend { name, target, backup, connections_max, weight, disabled } in backends {
+        list.thing(&path, format!("{path}.backends.{name}"), target.to_string());
+        list.key("address", target);
+        list.key("weight", weight);
+        list.key("backup", backup);
+        list.key("connections_max", connections_max.map_or(0, |most| most.get()));
+        list.key("disabled", disabled);
+    }
+}
+
+fn check(list: &mut List, check: Option<&Check>) {
+    let Some(check) = check else {
+        list.key("type", "off");
+        return;
+    };
+    let Check { kind, role, lag_max, interval, fast_interval, down_interval, timeout, rise, fall, .. } = check;
+    let Check { initial_up, port, .. } = check;
+    list.key("type", kind.name());
+    list.time("interval", *interval);
+    list.time("fast_interval", *fast_interval);
+    list.time("down_interval", *down_interval);
+    list.time("timeout", *timeout);
+    list.key("rise", rise);
+    list.key("fall", fall);
+    list.key("initial", if *initial_up { "up" } else { "down" });
+    list.key("port", port.unwrap_or(0));
+    let mut account = |login: &Option<Login>| {
+        let file = login.as_ref().and_then(|login| login.password_file.as_ref());
+        list.key("user", login.as_ref().map_or("", |login| &login.user));
+        list.key("password_file", file.map(|file| file.display().to_string()).unwrap_or_default());
+    };
+    match kind {
+        CheckKind::Tcp => {}
+        CheckKind::SendExpect { send, expect } => {
+            list.key("send", send.escape_ascii());
+            list.key("expect", expect.as_ref().map_or("", |pattern| pattern.as_str()));
+        }
+        CheckKind::Http { path, status } => {
+            list.key("path", path);
+            list.key("status", format_args!("{status:?}"));
+        }
+        CheckKind::Postgresql { login, database } => {
+            account(login);
+            list.key("database", database);
+        }
+        CheckKind::Mysql { login } | CheckKind::Redis { login } => account(login),
+    }
+    list.key("role", role.map_or("any", Role::name));
+    list.time("lag_max", *lag_max);
+}
+
+/// The order of the backends of a pool means something, that of everything else does not.
+fn reordered(before: &Config, after: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    for pool in &after.pools {
+        let Some(old) = before.pools.iter().find(|old| old.name == pool.name) else { continue };
+        let common = |one: &Pool, other: &Pool| -> Vec<String> {
+            let has = |name: &str| other.backends.iter().any(|backend| *backend.name == *name);
+            one.backends.iter().map(|backend| backend.name.to_string()).filter(|name| has(name)).collect()
+        };
+        let (was, is) = (common(old, pool), common(pool, old));
+        if was != is {
+            lines.push(format!("pools.{}.backends: order {} → {}", pool.name, was.join(", "), is.join(", ")));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use super::*;
+use crate::config::keys::{self, Section};
+use crate::config::load;
+
+const BASE: &str = r#"
+[listeners.web]
+bind = "127.0.0.1:80"
+pool = "db"
+[listeners.other]
+bind = ["127.0.0.1:81", "unix:/x"]
+pool = "db"
+[pools.db]
+[[pools.db.backends]]
+name = "a"
+address = "10.0.0.1:1"
+[[pools.db.backends]]
+name = "b"
+address = "10.0.0.2:1"
+"#;
+
+fn config(text: &str) -> Config {
+    load(text, "t", &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
+}
+
+/// What is said when `from` becomes `to` in the text.
+fn lines(from: &str, to: &str) -> Vec<String> {
+    assert!(BASE.contains(from));
+    diff(&config(BASE), &config(&BASE.replacen(from, to, 1))).changes
+}
+
+#[test]
+fn the_same_is_no_change_whatever_its_order_and_form() {
+    assert_eq!(diff(&config(BASE), &config(BASE)), Diff::default());
+    let other = BASE.replace("[pools.db]", "[pools.db]\nconnect_timeout = \"3000ms\"\nbalance = \"round_robin\"");
+    assert_eq!(diff(&config(BASE), &config(&other)), Diff::default());
+}
+
+#[test]
+fn each_change_is_a_line_that_a_person_understands() {
+    assert_eq!(lines("\"10.0.0.2:1\"", "\"10.0.0.2:1\"\nweight = 5"), ["pools.db.backends.b: weight 1 → 5"]);
+    assert_eq!(lines("[pools.db]", "[pools.db]\nidle_timeout = \"90s\""), ["pools.db: idle_timeout 1h → 90s"]);
+    assert_eq!(lines("127.0.0.1:80", "127.0.0.1:90"), ["listeners.web: bind 127.0.0.1:80 → 127.0.0.1:90"]);
+    assert_eq!(
+        lines("[pools.db]", "[pools.db]\ncheck.type = \"off\"").first().unwrap(),
+        "pools.db.check: type tcp → off"
+    );
+    assert_eq!(lines("10.0.0.1:1", "db.example:5"), ["pools.db.backends.a: address 10.0.0.1:1 → db.example:5"]);
+    let c = "name = \"b\"\naddress = \"10.0.0.2:1\"\n[[pools.db.backends]]\nname = \"c\"\naddress = \"10.0.0.3:1\"";
+    assert_eq!(lines("name = \"b\"\naddress = \"10.0.0.2:1\"", c), ["pools.db.backends.c added (10.0.0.3:1)"]);
+    assert_eq!(
+        lines("name = \"b\"", "name = \"c\""),
+        ["pools.db.backends.c added (10.0.0.2:1)", "pools.db.backends.b removed (10.0.0.2:1)"]
+    );
+    let web = "[listeners.web]\nbind = \"127.0.0.1:80\"\npool = \"db\"\n";
+    assert_eq!(lines(web, ""), ["listener web removed (127.0.0.1:80)"]);
+    let mut new = format!("[pools.x]\n[[pools.x.backends]]\naddress = \"10.0.0.1:1\"\n{web}");
+    new = lines(web, &new).join("; ");
+    assert_eq!(new, "pool x added", "its backends with it");
+}
+
+#[test]
+fn the_order_of_backends_counts() {
+    let (a, b) = ("name = \"a\"\naddress = \"10.0.0.1:1\"", "name = \"b\"\naddress = \"10.0.0.2:1\"");
+    let swapped = BASE.replace(a, "A").replace(b, a).replace('A', b);
+    assert_eq!(diff(&config(BASE), &config(&swapped)).changes, ["pools.db.backends: order a, b → b, a"]);
+}
+
+#[test]
+fn what_only_a_restart_can_change_is_named() {
+    let with = |text: &str| diff(&config(BASE), &config(&format!("{text}\n{BASE}")));
+    for (text, line) in [
+        ("[process]\nworkers = 3", "process: workers auto → 3"),
+        ("[process]\nbusy_poll = \"50us\"", "process: busy_poll 0s → 50us"),
+        ("[log]\nlevel = \"debug\"", "log: level info → debug"),
+        ("[admin]\nlisten = \"127.0.0.1:9\"", "admin: listen off → 127.0.0.1:9"),
+    ] {
+        assert_eq!(with(text).needs_restart, [line], "{text}");
+    }
+    assert!(diff(&config(BASE), &config(&BASE.replace("10.0.0.1", "10.0.0.9"))).needs_restart.is_empty());
+}
+
+/// Values that each kind of key takes and are not the default.
+fn another(key: &keys::Key) -> Option<&'static str> {
+    Some(match key.name {
+        "name" | "address" | "bind" | "pool" => return None,
+        "workers" | "backlog" | "queue_max" | "connect_attempts" | "rise" | "fall" | "percent_max" | "failures"
+        | "weight" | "port" => "7",
+        "connections_max" | "hash_balance_factor" => "125",
+        "pin_workers" => "false",
+        "backup" | "disabled" => "true",
+        "level" => "\"error\"",
+        "format" => "\"json\"",
+        "listen" => "\"127.0.0.1:9\"",
+        "unix_mode" => "\"0600\"",
+        "socket" => "\"/x\"",
+        "socket_mode" => "\"0640\"",
+        "balance" => "\"random\"",
+        "hash_key" => "\"source_ip_port\"",
+        "on_backend_down" => "\"keep\"",
+        "when_all_down" => "\"use_all\"",
+        "type" => "\"redis\"",
+        "initial" => "\"down\"",
+        "send" | "expect" => "\"x\"",
+        "path" => "\"/x\"",
+        "status" => "[204]",
+        "user" => "\"u\"",
+        "password_file" => "\"/p\"",
+        "database" => "\"d\"",
+        "role" => "\"replica\"",
+        "lag_max" => "\"3s\"",
+        "busy_poll" => "\"7us\"",
+        "output" => "\"stdout\"",
+        _ => "\"7s\"",
+    })
+}
+
+/// What a key needs beside it to mean something.
+fn beside(key: &keys::Key) -> &'static str {
+    match key.name {
+        "hash_key" | "hash_balance_factor" => "balance = \"consistent_hash\"",
+        "send" => "type = \"send_expect\"\nexpect = \"y\"",
+        "expect" => "type = \"send_expect\"\nsend = \"y\"",
+        "path" | "status" => "type = \"http\"",
+        "user" | "role" => "type = \"redis\"",
+        "lag_max" => "type = \"redis\"\nrole = \"replica\"",
+        "password_file" => "type = \"mysql\"\nuser = \"v\"",
+        "database" => "type = \"postgresql\"\nuser = \"v\"",
+        _ => "",
+    }
+}
+
+#[test]
+fn a_change_of_any_key_that_works_is_seen() {
+    let mut seen = 0;
+    for key in keys::KEYS.iter().filter(|key| !matches!(key.support, keys::Support::Only(_)) || key.name == "output") {
+        let Some(value) = another(key).filter(|_| key.section != Section::AccessLog) else { continue };
+        let header = match key.section {
+            Section::Process => "[process]",
+            Section::Log => "[log]",
+            Section::Admin => "[admin]",
+            Section::Listener => "[listeners.web]",
+            Section::Pool => "[pools.db]",
+            Section::Check => "[pools.db.check]",
+            Section::Ejection => "[pools.db.ejection]",
+            Section::Backend => "name = \"a\"",
+            _ => continue,
+        };
+        let beside = format!("{header}\n{}\n", beside(key));
+        let both = match BASE.contains(header) {
+            true => BASE.replacen(header, &beside, 1),
+            false => format!("{beside}{BASE}"),
+        };
+        let changed = both.replacen(&beside, &format!("{beside}{} = {value}\n", key.name), 1);
+        let changes = diff(&config(&both), &config(&changed)).changes;
+        assert!(
+            changes.iter().any(|line| line.contains(&format!(": {} ", key.name))),
+            "{:?} {}: {changes:?}",
+            key.section,
+            key.name
+        );
+        seen += 1;
+    }
+    assert!(seen > 45, "{seen}");
+}

@@ -1,0 +1,53 @@
+//! What systemd is told, if it asks: ready, reloading, stopping, and that we are alive.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::tasks::Control;
+use crate::snapshot::cell::Cell;
+
+/// Everything accepts, or accepts again after a reload.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// A reload begins; [`ready`] says that it is over, also if it was refused.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "cannot tell systemd of a reload"),
+    }
+}
+
+/// The end has begun.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Says twice within each `WatchdogSec=` that control and every worker go on; who hangs is restarted. A worker goes on
+/// if it has seen the table that was the current one the time before.
+pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
+    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
+    let mut before = 0;
+    loop {
+        if control.seen_generation() >= before {
+            tell(&[NotifyState::Watchdog]);
+        } else {
+            warn!("a worker hangs: systemd is not told that all is well");
+        }
+        before = cell.generation();
+        sleep((limit / 2).max(Duration::from_millis(1))).await;
+    }
+}
+
+/// The socket is a datagram socket of the service manager: what it does not take is lost, and nothing waits for it.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "cannot tell systemd");
+    }
+}

@@ -1,0 +1,103 @@
+//! Another configuration while ringway runs: read, compared, and applied whole or not at all.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use super::command::Fault;
+use super::notify;
+use super::run::Loop;
+use super::sockets::Sockets;
+use crate::config::diff::{Diff, diff};
+use crate::config::model::{Config, Source};
+use crate::snapshot::table::Phase;
+
+/// An address may be in use for another moment, because a reload just before has given it up.
+const IN_USE_RETRIES: u32 = 10;
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
+
+impl Loop {
+    /// Reads the configuration again and applies it; a line for each change. Whatever is wrong with it, the one that is
+    /// in use stays in use.
+    pub(super) async fn reload(&mut self) -> Result<Vec<String>, Vec<Fault>> {
+        notify::reloading();
+        let result = self.try_reload().await;
+        let cells = &self.control.stats.control;
+        match &result {
+            Ok(changes) => {
+                cells.reloads_success.add(1);
+                cells.config_generation.set(cells.config_generation.get() + 1);
+                changes.iter().for_each(|change| info!("configuration: {change}"));
+                info!(changes = changes.len(), generation = cells.config_generation.get(), "configuration reloaded");
+            }
+            Err(faults) => {
+                cells.reloads_failure.add(1);
+                faults.iter().for_each(|fault| error!("{fault}"));
+                error!(errors = faults.len(), "configuration not reloaded: ringway goes on with the one it has");
+            }
+        }
+        notify::ready();
+        result
+    }
+
+    async fn try_reload(&mut self) -> Result<Vec<String>, Vec<Fault>> {
+        if self.lifecycle.phase() != Phase::Serving {
+            return Err(vec![Fault::of("ringway is shutting down; start it with the new configuration")]);
+        }
+        let config = read(&self.source).await?;
+        let Diff { changes, needs_restart } = diff(&self.config, &config);
+        if !needs_restart.is_empty() {
+            let remedy = "only a restart can change this: undo it, or restart ringway";
+            return Err(needs_restart.iter().map(|line| Fault::of(format!("{line}; {remedy}"))).collect());
+        }
+        prepare(self.sockets.as_mut(), &config).await.map_err(|fault| vec![fault])?;
+        // From here on nothing can fail, and nothing waits: what follows is one step for everybody else.
+        self.apply(config);
+        Ok(changes)
+    }
+
+    fn apply(&mut self, config: Config) {
+        let now = self.control.clock.now();
+        self.control.forget_old_failures();
+        let changes = self.control.fleet.borrow_mut().apply(&config, now);
+        // Listeners that are new must be known before they accept.
+        self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
+        self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
+        self.control.apply(changes);
+        self.control.follow();
+        self.config = config.into();
+    }
+}
+
+/// Binds what is new. Waits a little for an address that is in use.
+async fn prepare(sockets: &mut dyn Sockets, config: &Config) -> Result<(), Fault> {
+    for _ in 0..IN_USE_RETRIES {
+        match sockets.prepare(config) {
+            Err(refused) if refused.may_pass => sleep(IN_USE_PAUSE).await,
+            other => return other.map_err(|refused| Fault::of(refused.message)),
+        }
+    }
+    sockets.prepare(config).map_err(|refused| Fault::of(refused.message))
+}
+
+async fn read(source: &Source) -> Result<Config, Vec<Fault>> {
+    let Source::File(path) = source else {
+        let why = "ringway was started without a file (--listen, --backend), so there is nothing to read again; \
+                   start it with `ringway run -c FILE`";
+        return Err(vec![Fault::of(why)]);
+    };
+    let path = path.clone();
+    // A file may be on a disk that does not answer, and checks go on meanwhile.
+    let read = tokio::task::spawn_blocking(move || read_file(&path)).await;
+    read.unwrap_or_else(|_| Err(vec![Fault::of("reading the configuration panicked; this is a bug of ringway")]))
+}
+
+fn read_file(path: &Path) -> Result<Config, Vec<Fault>> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| vec![Fault::of(format!("cannot read {}: {error}", path.display()))])?;
+    let variable = |name: &str| std::env::var(name).ok();
+    crate::config::load(&text, &path.display().to_string(), &variable)
+        .map_err(|errors| errors.into_iter().map(Fault::from).collect())
+}

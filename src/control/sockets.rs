@@ -1,0 +1,27 @@
+//! Listening sockets, as control has them changed. Who binds them and hands them to workers is above both.
+
+use crate::base::id::ListenerId;
+use crate::config::model::Config;
+
+/// Binds what a configuration names.
+pub trait Sockets: Send {
+    /// Binds what is new in `config`, and changes nothing else. What was prepared before and not committed is let go.
+    ///
+    /// # Errors
+    /// Something could not be bound; then nothing is.
+    fn prepare(&mut self, config: &Config) -> Result<(), Refused>;
+
+    /// Has workers accept from what was prepared, and no more from what is gone. The table that knows the listeners
+    /// must be published before.
+    fn commit(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>);
+}
+
+/// Why a socket could not be bound.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// The key, the address, the cause and the remedy.
+    pub message: String,
+    /// In use, which may be over in a moment: sockets that a reload has closed are gone when their workers say so.
+    pub may_pass: bool,
+}
