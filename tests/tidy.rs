@@ -41,7 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls", &["control/probe"]),
     ("sd_notify", &["control/notify", "app/inherited"]),
     ("serde", &["config", "control", "cli/ctl"]),
-    ("serde_json", &["control/admin", "cli/ctl"]),
+    ("serde_json", &["control/admin", "cli/ctl", "cli/top"]),
     ("serde_spanned", &["config"]),
     ("slab", &["worker"]),
     ("socket2", &["uring", "app"]),
