@@ -43,7 +43,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls", &["control/probe"]),
     ("sd_notify", &["control/notify", "app/inherited"]),
     ("serde", &["config", "control", "cli/ctl"]),
-    ("serde_json", &["control", "cli/ctl"]),
+    ("serde_json", &["control", "cli/ctl", "cli/top"]),
     ("serde_spanned", &["config"]),
     ("slab", &["worker"]),
     ("socket2", &["uring", "app"]),

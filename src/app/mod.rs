@@ -130,18 +130,12 @@ impl Server {
             stats: shared.stats.clone(),
             counts: shared.counts.clone(),
             clock: shared.clock,
-            wake: {
-                let shared = shared.clone();
-                Box::new(move || shared.wake())
-            },
+            wake: waker_of(&shared),
             sockets: Box::new(listeners),
             alarm,
             admin,
             admin_socket,
-            ask: {
-                let shared = shared.clone();
-                Arc::new(move |worker, request| shared.ask(worker, request))
-            },
+            ask: asker_of(&shared),
             ready: Box::new(|| ()),
             stop,
             connections_max: limits.connections_max,
@@ -213,6 +207,16 @@ fn start_control(mut spec: control::Spec) -> anyhow::Result<JoinHandle<Result<()
         };
     }
     Ok(thread)
+}
+
+fn waker_of(shared: &Arc<worker::Shared>) -> Box<dyn Fn() + Send> {
+    let shared = shared.clone();
+    Box::new(move || shared.wake())
+}
+
+fn asker_of(shared: &Arc<worker::Shared>) -> control::admin::AskWorker {
+    let shared = shared.clone();
+    Arc::new(move |worker, request| shared.ask(worker, request))
 }
 
 fn bind_admin_socket(config: &Config) -> anyhow::Result<Option<control::admin::Socket>> {

@@ -199,3 +199,34 @@ fn who_cannot_be_reached_is_told_with_the_remedy() {
         }
     }
 }
+
+#[test]
+fn reload_says_what_has_changed_or_what_is_wrong() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let ringway = Ringway::before([a.address()]).start();
+    assert!(said(&ringway, "reload --wait").contains("it was so already"));
+    ringway.edit(|text| text + &format!("[[pools.main.backends]]\nname = \"b\"\naddress = \"{}\"\n", b.address()));
+    let changes = said(&ringway, "reload --wait");
+    assert!(changes.contains("pools.main.backends.b"), "{changes}");
+    let mut names: Vec<u8> = served(&ringway, 2).iter().map(|(_, name)| *name).collect();
+    names.sort_unstable();
+    assert_eq!(names, b"ab", "every worker knows it");
+
+    let good = std::fs::read_to_string(ringway.file()).unwrap();
+    ringway.edit(|text| text.replace("workers = 2", "workers = 2\nwrokers = 3") + "nonsense = 1\n");
+    for words in ["reload --wait", "reload", "--json reload"] {
+        let ended = ctl(&ringway, words);
+        assert_eq!(ended.status.code(), Some(2), "{words}: {}", ended.stderr);
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "every error, a line each: {}", ended.stderr);
+        let file = ringway.file().display().to_string();
+        assert!(lines.iter().all(|line| line.starts_with(&file)) && lines[0].contains("workers"), "{}", ended.stderr);
+    }
+    let refusal = ringway.api().post("/v1/reload").expect(422);
+    let error = &refusal["errors"][0];
+    assert_eq!((&error["line"], &error["column"]), (&json!(3), &json!(1)), "{refusal}");
+    assert!(error["file"].as_str().unwrap().ends_with("ringway.toml"));
+    assert_eq!(served(&ringway, 2).len(), 2, "the old one goes on serving");
+    std::fs::write(ringway.file(), good).unwrap();
+    assert_eq!(ringway.api().post("/v1/reload").expect(200)["changes"], json!([]));
+}

@@ -92,6 +92,8 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "format" => "\"json\"",
         "listen" => "\"127.0.0.1:9\"",
         "unix_mode" => "\"0600\"",
+        "socket" => "\"/admin\"",
+        "socket_mode" => "\"0640\"",
         "balance" => "\"random\"",
         "hash_key" => "\"source_ip_port\"",
         "on_backend_down" => "\"keep\"",
