@@ -35,9 +35,7 @@ fn dozens_of_reloads_fail_no_connect_and_end_no_session() {
         plain.clone() + &third,
         plain.replace(second.trim_end(), ""),
         plain.replace("[pools.main]\n", "[pools.main]\nbalance = \"least_conn\"\nidle_timeout = \"2h\"\n"),
-        plain
-            .replace("weight", "weight")
-            .replace(second.trim_end(), &format!("{}weight = 7", second.trim_end_matches('\n').to_string() + "\n")),
+        plain.replace(second.trim_end(), &format!("{}\nweight = 7", second.trim_end())),
         plain.replace("type = \"off\"", "type = \"tcp\""),
         plain.clone(),
     ];
