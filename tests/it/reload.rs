@@ -35,9 +35,7 @@ fn dozens_of_reloads_fail_no_connect_and_end_no_session() {
         plain.clone() + &third,
         plain.replace(second.trim_end(), ""),
         plain.replace("[pools.main]\n", "[pools.main]\nbalance = \"least_conn\"\nidle_timeout = \"2h\"\n"),
-        plain
-            .replace("weight", "weight")
-            .replace(second.trim_end(), &format!("{}weight = 7", second.trim_end_matches('\n').to_string() + "\n")),
+        plain.replace(second.trim_end(), &format!("{}\nweight = 7", second.trim_end())),
         plain.replace("type = \"off\"", "type = \"tcp\""),
         plain.clone(),
     ];
@@ -61,7 +59,11 @@ fn dozens_of_reloads_fail_no_connect_and_end_no_session() {
         for round in 0..48 {
             ringway.edit(|_| variants[round % variants.len()].clone());
             assert!(ringway.reload(), "{}", ringway.process().output());
-            assert_eq!(Peer::try_connect(&format!("{extra}:7000")).is_ok(), round % variants.len() == 0);
+            // A worker closes its socket a moment after the reload.
+            let extra = format!("{extra}:7000");
+            wait_until("that address is open or closed", || {
+                Peer::try_connect(&extra).is_ok() == (round % variants.len() == 0)
+            });
         }
         is_over.store(true, Ordering::Relaxed);
         client.join().unwrap();
@@ -78,7 +80,8 @@ fn dozens_of_reloads_fail_no_connect_and_end_no_session() {
     let grown = ringway.process().resident_bytes().saturating_sub(memory);
     assert!(grown < 8 << 20, "{grown} bytes more");
     let metrics = ringway.metrics();
-    assert_eq!(metrics.codes().iter().map(|(code, _)| code.as_str()).collect::<Vec<_>>(), ["--"]);
+    // Whoever only knocked at `extra` has left without reading.
+    assert!(metrics.codes().iter().all(|(code, _)| ["--", "CD"].contains(&code.as_str())), "{:?}", metrics.codes());
     let reloads = metrics.count("config_reloads_total", &[("result", "success")]);
     assert_eq!((reloads, metrics.count("config_generation", &[])), (48, 49));
 }
@@ -209,7 +212,9 @@ fn a_backend_that_moves_is_another_server() {
     assert_eq!(serving(&ringway), ["a".to_string()].into());
     old.send(b"at home again");
     old.expect(b"at home again");
-    assert_eq!(ringway.metrics().count("backend_connections", &[("backend", "a")]), 1);
+    ringway.wait_metrics("its old session counts, and no other is left", |metrics| {
+        metrics.count("backend_connections", &[("backend", "a")]) == 1
+    });
 }
 
 #[test]

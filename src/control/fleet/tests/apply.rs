@@ -32,7 +32,8 @@ fn who_is_still_there_keeps_what_is_known() {
     rig.fail("a");
     let (id, since, watch) = (rig.seat("b").id, rig.seat("b").since, rig.watch("b"));
     let mut next = vec![pool("q", &["x"]), pool("p", &["c", "b", "a"])];
-    (at(&mut next[1].backends[0], 3000), at(&mut next[1].backends[2], 1000));
+    at(&mut next[1].backends[0], 3000);
+    at(&mut next[1].backends[2], 1000);
     next[1].backends[1].weight = 7;
     rig.apply(next);
     assert!(rig.changes.table && rig.changes.transitions.is_empty(), "{:?}", rig.changes.transitions);
@@ -114,7 +115,8 @@ fn what_was_set_by_hand_stays_until_the_file_changes_it() {
     rig.set("p", "a", Change { weight: Some(9), state: Some(Mode::Drain), ..Change::default() });
     let until = rig.fleet.deadline();
     let mut next = vec![pool("p", &["b", "a"])];
-    (at(&mut next[0].backends[0], 1001), at(&mut next[0].backends[1], 1000));
+    at(&mut next[0].backends[0], 1001);
+    at(&mut next[0].backends[1], 1000);
     rig.apply(next.clone());
     assert_eq!((rig.seat("a").settings.weight, rig.state("a"), rig.fleet.deadline()), (9, State::Draining, until));
     next[0].backends[1].weight = 2;
