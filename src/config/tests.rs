@@ -229,6 +229,18 @@ fn what_comes_later_is_refused_and_its_default_is_not() {
 }
 
 #[test]
+fn logs_go_where_they_are_told_to() {
+    let config = |lines: &str| read(&format!("{lines}\n{}", with(""))).unwrap();
+    let default = config("");
+    assert_eq!((default.log.output, default.access_log), (Output::Stderr, None));
+    let file = config("[log]\noutput = \"/var/log/x\"\n[access_log]\noutput = \"stdout\"\nformat = \"tcplog\"");
+    assert_eq!(file.log.output, Output::File("/var/log/x".into()));
+    assert_eq!(file.access_log, Some(AccessLog { output: Output::Stdout, format: AccessFormat::Tcplog }));
+    let found = errors(&format!("access_log.output = \"access.log\"\n{}", with("")));
+    assert!(found[0].starts_with("f.toml:1:") && found[0].contains("or a path that begins with /"), "{found:?}");
+}
+
+#[test]
 fn what_is_no_primary_is_never_used_for_one() {
     let with_role = |role: &str, when: &str| {
         with(&format!("when_all_down = \"{when}\"\ncheck.type = \"redis\"\ncheck.role = \"{role}\""))

@@ -190,6 +190,7 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
         Kind::WordOrPath(words) => match word(text, words) {
             Ok(word) => Ok(Value::Word(word)),
             Err(_) if text.starts_with('/') => Ok(Value::Text(text.to_string())),
+            Err(Fault::Value(text, hint)) => Err(Fault::Value(text, format!("{hint}, or a path that begins with /"))),
             Err(fault) => Err(fault),
         },
         Kind::Text => Ok(Value::Text(text.to_string())),
