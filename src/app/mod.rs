@@ -8,6 +8,7 @@ mod privileges;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -18,12 +19,14 @@ use anyhow::Context;
 use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
-use crate::config::model::{Config, Source};
+use crate::config::model::{Config, Output, Source};
 use crate::control::log::Outlet;
 use crate::control::{self, Stopper};
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
+use crate::stats::record::Journal;
+use crate::uring::features::Features;
 use crate::uring::{probe, system};
 use crate::worker;
 use listeners::Listeners;
@@ -87,21 +90,8 @@ impl Server {
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let alarm = control::Alarm::new();
-        let shared = worker::Shared::new(worker::Parts {
-            cell: Arc::new(Cell::new(control::first_table(&config))),
-            stats: Arc::new(Stats::new(workers)),
-            counts: Arc::new(Counts::new()),
-            clock: Clock::new(),
-            features,
-            connections_max: limits.connections_max,
-            pipes_max: limits.pipes_max,
-            busy_poll_ns: ns(config.process.busy_poll),
-            connect_failed: {
-                let alarm = alarm.clone();
-                Box::new(move || alarm.ring())
-            },
-            journal: access.as_ref().map(|access| access.journal.clone()),
-        });
+        let journal = access.as_ref().map(|access| access.journal.clone());
+        let shared = worker::Shared::new(parts(&config, workers, &limits, features, alarm.clone(), journal));
         let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
         listeners.tell(shared.clone());
         let (stopper, stop) = control::stop_channel();
@@ -121,7 +111,7 @@ impl Server {
         }
         // The workers have their rings and sockets. What control opens from now on, it opens as that user.
         if let Some(identity) = identity {
-            identity.assume()?;
+            identity.assume(&files_of(&config))?;
         }
         let spec = control::Spec {
             config,
@@ -228,4 +218,37 @@ fn bind_admin_socket(config: &Config) -> anyhow::Result<Option<control::admin::S
 
 fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).map_err(|error| listeners::refusal("admin.listen", &Address::Tcp(address), &error))
+}
+
+/// What the workers share from their start.
+fn parts(
+    config: &Arc<Config>,
+    workers: usize,
+    limits: &limits::Limits,
+    features: Features,
+    alarm: control::Alarm,
+    journal: Option<Arc<Journal>>,
+) -> worker::Parts {
+    worker::Parts {
+        cell: Arc::new(Cell::new(control::first_table(config))),
+        stats: Arc::new(Stats::new(workers)),
+        counts: Arc::new(Counts::new()),
+        clock: Clock::new(),
+        features,
+        connections_max: limits.connections_max,
+        pipes_max: limits.pipes_max,
+        busy_poll_ns: ns(config.process.busy_poll),
+        connect_failed: Box::new(move || alarm.ring()),
+        journal,
+    }
+}
+
+/// Files that ringway has made and goes on using: whoever it becomes must own them.
+fn files_of(config: &Config) -> Vec<PathBuf> {
+    let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
+    let files = outputs.into_iter().flatten().filter_map(|output| match output {
+        Output::File(path) => Some(path.clone()),
+        Output::Stderr | Output::Stdout => None,
+    });
+    files.chain(config.admin.socket.clone()).collect()
 }

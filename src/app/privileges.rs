@@ -5,6 +5,7 @@
 //! that is set, and has no capability left.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use nix::sys::prctl;
@@ -48,9 +49,14 @@ impl Identity {
         Ok(own.is_root().then_some(Identity { user, group }))
     }
 
-    /// Becomes it, with all threads there are. There is no way back.
-    pub(super) fn assume(self) -> anyhow::Result<()> {
+    /// Becomes it, with all threads there are, and gives it these files. There is no way back.
+    pub(super) fn assume(self, files: &[PathBuf]) -> anyhow::Result<()> {
         let group = self.group.or(self.user.as_ref().map(|user| user.gid));
+        for file in files {
+            let owner = self.user.as_ref().map(|user| user.uid.as_raw());
+            std::os::unix::fs::chown(file, owner, group.map(Gid::as_raw))
+                .with_context(|| format!("cannot give {} to process.user", file.display()))?;
+        }
         if let Some(group) = group {
             match &self.user {
                 Some(user) => initgroups(&CString::new(user.name.as_str())?, group),

@@ -150,7 +150,7 @@ fn list(config: &Config) -> List {
     list.key("output", shown(output));
     list.table("access_log");
     list.key("output", access_log.as_ref().map_or_else(|| "off".to_string(), |access| shown(&access.output)));
-    list.key("format", access_log.as_ref().map_or_else(|| "off".to_string(), |access| format!("{:?}", access.format)));
+    list.key("format", access_log.as_ref().map_or("off", |access| access.format.name()));
     let Admin { socket, socket_mode, listen } = admin;
     list.table("admin");
     list.key("socket", socket.as_ref().map_or_else(|| "off".to_string(), |path| path.display().to_string()));

@@ -86,6 +86,16 @@ pub enum AccessFormat {
     Tcplog,
 }
 
+impl AccessFormat {
+    /// The word for it in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            AccessFormat::Json => "json",
+            AccessFormat::Tcplog => "tcplog",
+        }
+    }
+}
+
 /// `log.level`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(missing_docs)]

@@ -47,6 +47,8 @@ fn no_thread_has_a_privilege_left_once_it_serves() {
     // Checks and sessions go on as that user.
     ringway.wait_checks("a", 3);
     ringway.connect().expect(b"a");
+    let socket = std::fs::metadata(ringway.socket()).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&socket), 65534, "and whoever is that user may speak to it");
     ringway.stop();
 }
 

@@ -220,7 +220,15 @@ fn admin_of(backends: usize) -> Admin {
         stats.workers.iter().for_each(|worker| worker.backends.get(slot).connections_total.add(1));
     }
     let table = first_table(&Arc::new(config(pools)));
-    Admin { cell: Arc::new(Cell::new(table)), stats: Arc::new(stats), counts: Arc::new(counts), connections_max: 0 }
+    Admin {
+        cell: Arc::new(Cell::new(table)),
+        stats: Arc::new(stats),
+        counts: Arc::new(counts),
+        connections_max: 0,
+        ask: Arc::new(|_, _| ()),
+        asker: command::channel().0,
+        clock: Clock::new(),
+    }
 }
 
 /// Built as `release`, this is the promise of 50 ms; built without optimisation it takes some ten times as long.
