@@ -2,7 +2,7 @@
 //! `admin.socket`, which the mode of its file protects, it also does what it is told.
 //!
 //! Most answers are sums of cells that workers write, and cost no worker anything. Lists of sessions are asked for, and
-//! workers answer between other things ([`roster`](crate::roster)).
+//! workers answer between other things ([`roster`]).
 
 mod answer;
 mod change;
