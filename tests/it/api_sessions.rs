@@ -255,13 +255,15 @@ fn five_thousand_sessions_are_listed_while_round_trips_go_on() {
     for found in lists.join().unwrap() {
         assert_eq!(found, (IDLE, Value::from(IDLE)));
     }
-    assert!(meanwhile < 20 * alone + Duration::from_millis(2), "{meanwhile:?} while listing, {alone:?} otherwise");
+    // Without slices of a turn it would be the time of a whole list; a busy machine has stalls of its own.
+    let most = 20 * alone + Duration::from_millis(500);
+    assert!(meanwhile < most, "{meanwhile:?} while listing, {alone:?} otherwise");
     // Killing that many takes many turns, too.
     let socket = ringway.socket().to_path_buf();
     let kill = std::thread::spawn(move || Api::at(&socket).delete("/v1/sessions?backend=main/a").expect(200));
     let meanwhile = round_trips(&|| kill.is_finished());
     assert_eq!(kill.join().unwrap()["killed"], IDLE);
-    assert!(meanwhile < 20 * alone + Duration::from_millis(2), "{meanwhile:?} while killing, {alone:?} otherwise");
+    assert!(meanwhile < most, "{meanwhile:?} while killing, {alone:?} otherwise");
     assert!(held.into_iter().all(|(mut client, mut server)| [client.end(), server.end()] == [End::Reset, End::Reset]));
     assert!(begun.elapsed() < 3 * PATIENCE);
 }
