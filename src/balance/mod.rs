@@ -197,5 +197,13 @@ fn exhausted(candidates: &[BackendId], tried: &[BackendId]) -> bool {
     tried.len() >= candidates.len() && candidates.iter().all(|candidate| tried.contains(candidate))
 }
 
+/// The greatest number that divides every weight: a round, or an urn, written in it is as short as can be.
+fn weight_unit(candidates: &[Candidate<'_>]) -> u16 {
+    fn gcd(a: u16, b: u16) -> u16 {
+        if b == 0 { a } else { gcd(b, a % b) }
+    }
+    candidates.iter().fold(0, |unit, candidate| gcd(unit, candidate.weight)).max(1)
+}
+
 #[cfg(test)]
 mod tests;

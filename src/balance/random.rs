@@ -10,7 +10,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::bounds::{self, Bounds};
-use super::{Ask, Candidate, Counts, Pick, exhausted};
+use super::{Ask, Candidate, Counts, Pick, exhausted, weight_unit};
 use crate::base::time::Moment;
 
 /// Draws that meet nobody usable before the next usable one is taken.
@@ -27,9 +27,9 @@ pub struct Random {
 impl Random {
     /// Their weights are not 0.
     pub fn new(candidates: &[Candidate<'_>], slow_start_ns: u64) -> Random {
-        let divisor = candidates.iter().fold(0, |divisor, candidate| gcd(divisor, candidate.weight)).max(1);
+        let unit = weight_unit(candidates);
         let copies = |(place, candidate): (usize, &Candidate<'_>)| {
-            std::iter::repeat_n(place as u32, usize::from(candidate.weight / divisor))
+            std::iter::repeat_n(place as u32, usize::from(candidate.weight / unit))
         };
         Random {
             urn: candidates.iter().enumerate().flat_map(copies).collect(),
@@ -111,8 +111,4 @@ impl Chance {
     fn below(&mut self, length: usize) -> usize {
         ((u64::from(self.next()) * length as u64) >> 32) as usize
     }
-}
-
-fn gcd(a: u16, b: u16) -> u16 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::bounds::{self, Bounds};
-use super::{Ask, Candidate, Counts, Pick, exhausted};
+use super::{Ask, Candidate, Counts, Pick, exhausted, weight_unit};
 
 /// Turns that a session takes at most while those whose turns they are start slowly.
 const TURNS: u64 = 64;
@@ -29,8 +29,8 @@ pub struct RoundRobin {
 impl RoundRobin {
     /// Writes the round of `candidates` out; their weights are not 0.
     pub fn new(candidates: &[Candidate<'_>], slow_start_ns: u64) -> RoundRobin {
-        let divisor = candidates.iter().fold(0, |divisor, candidate| gcd(divisor, candidate.weight as usize)).max(1);
-        let weights: Vec<usize> = candidates.iter().map(|candidate| candidate.weight as usize / divisor).collect();
+        let unit = usize::from(weight_unit(candidates));
+        let weights: Vec<usize> = candidates.iter().map(|candidate| usize::from(candidate.weight) / unit).collect();
         let round = fair_order(&weights).into_iter().map(|place| place as u32).collect();
         RoundRobin { round, bounds: Bounds::new(candidates, slow_start_ns) }
     }
@@ -145,10 +145,6 @@ const INDEX: u64 = (1 << 28) - 1;
 fn deadline(number: usize, weight: usize, index: usize) -> u64 {
     let fraction = ((number as u64) << 34) / weight as u64;
     fraction << 28 | index as u64 & INDEX
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]

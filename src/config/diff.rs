@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::keys;
 use super::model::*;
 
 /// See the module.
@@ -116,18 +117,7 @@ impl List {
     }
 
     fn time(&mut self, key: &str, value: Duration) {
-        self.key(key, humantime(value));
-    }
-}
-
-/// As the file has it: the greatest unit that leaves a whole number.
-fn humantime(time: Duration) -> String {
-    let us = time.as_micros();
-    let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
-    match units.iter().find(|(unit, _)| us > 0 && us.is_multiple_of(*unit)) {
-        Some((unit, name)) => format!("{}{name}", us / unit),
-        None if us == 0 => "0s".to_string(),
-        None => format!("{us}us"),
+        self.key(key, keys::shown(value.as_micros()));
     }
 }
 

@@ -88,14 +88,18 @@ pub struct Span {
 impl Span {
     /// What it takes, as `conf/reference.toml` and the messages write it.
     pub fn range(&self) -> String {
-        let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms"), (1, "us")];
-        let shown = |us: u64| {
-            let (unit_us, unit) = units.iter().find(|(unit_us, _)| us.is_multiple_of(*unit_us)).unwrap_or(&(1, "us"));
-            format!("{}{unit}", us / unit_us)
-        };
         let whole = if self.step_us >= 1_000_000 { " in whole seconds" } else { "" };
         let off = if self.zero { ", 0s = off" } else { "" };
-        format!("from {} to {}{whole}{off}", shown(self.min_us), shown(self.max_us))
+        format!("from {} to {}{whole}{off}", shown(self.min_us.into()), shown(self.max_us.into()))
+    }
+}
+
+/// A time as the file has it: in the greatest unit that leaves a whole number.
+pub(super) fn shown(us: u128) -> String {
+    let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms"), (1, "us")];
+    match units.iter().find(|(unit_us, _)| us > 0 && us.is_multiple_of(*unit_us)) {
+        Some((unit_us, unit)) => format!("{}{unit}", us / unit_us),
+        None => "0s".to_string(),
     }
 }
 

@@ -159,6 +159,13 @@ pub struct Pool {
     pub backends: Vec<Backend>,
 }
 
+impl Pool {
+    /// Whether its sessions are for a primary only.
+    pub fn wants_primary(&self) -> bool {
+        self.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary))
+    }
+}
+
 /// `balance` with what belongs to it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Balance {
@@ -385,6 +392,16 @@ pub enum Target {
         /// The port on each of its addresses.
         port: u16,
     },
+}
+
+impl Target {
+    /// The address, where it needs no looking up.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Target::Address(address) => Some(address),
+            Target::Host { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Target {

@@ -7,7 +7,7 @@ use crate::balance::{self, Candidate, Picker};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Balance, Config, Pool, Role};
+use crate::config::model::{Balance, Config, Pool};
 use crate::health::State;
 
 use super::ids::Ids;
@@ -121,7 +121,7 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         hash_key,
         limits: pool.limits,
         queue: pool.queue,
-        waits_for_primary: pool.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary)),
+        waits_for_primary: pool.wants_primary(),
     }
 }
 

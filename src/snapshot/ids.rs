@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId};
-use crate::config::model::{Config, Target};
+use crate::config::model::Config;
 
 /// Who has which slot. A name keeps its slot for as long as it is here, whatever else comes and goes. A backend has one
 /// for each address it was at: sessions stay where they are, and what is at the new address is another server.
@@ -34,11 +34,7 @@ impl Ids {
             let next = PoolId(self.pools.len() as u32);
             let id = *self.pools.entry(pool.name.clone()).or_insert(next);
             for backend in &pool.backends {
-                let address = match &backend.target {
-                    Target::Address(address) => Some(address),
-                    Target::Host { .. } => None,
-                };
-                self.number_backend(id, &backend.name, address);
+                self.number_backend(id, &backend.name, backend.target.address());
             }
         }
     }

@@ -231,10 +231,15 @@ impl Worker {
         if self.phase == Phase::Serving {
             self.admit(Fd(fd), ListenerId(listener));
         } else {
-            self.shared.sub_load(self.index);
-            socket::reset_on_close(Fd(fd));
-            self.ring.close(Fd(fd));
+            self.turn_away(Fd(fd));
         }
+    }
+
+    /// Resets a connection that is counted here and never becomes a session.
+    fn turn_away(&mut self, fd: Fd) {
+        self.shared.sub_load(self.index);
+        socket::reset_on_close(fd);
+        self.ring.close(fd);
     }
 
     /// The other worker is gone, or its ring is full: serve it here.
@@ -273,9 +278,7 @@ impl Worker {
         let Some((pool, limits)) = found else {
             // It came while its listener was being removed.
             self.shared.counts.process_closed();
-            self.shared.sub_load(self.index);
-            socket::reset_on_close(fd);
-            self.ring.close(fd);
+            self.turn_away(fd);
             return;
         };
         let jitter = self.random.u32(..);
@@ -354,9 +357,7 @@ impl Worker {
         self.acceptors.closing = true;
         (0..self.acceptors.list.len()).for_each(|index| self.terminate_acceptor(index));
         while let Some((fd, _)) = self.acceptors.waiting.pop_front() {
-            self.shared.sub_load(self.index);
-            socket::reset_on_close(fd);
-            self.ring.close(fd);
+            self.turn_away(fd);
         }
         self.acceptors.retry_at = Moment::NEVER;
     }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use super::hosts::is_same_target;
 use super::seat::GONE;
 use super::set::ByHand;
-use super::{Changes, Fleet, Reason, Seat, Squad};
-use crate::base::address::Address;
+use super::{Changes, Fleet, Reason, Squad};
 use crate::base::id::BackendId;
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Config, Listener, Pool, Role, Target};
+use crate::config::model::{Backend, Config, Listener, Pool};
 use crate::health::ejection::Ejector;
 use crate::health::primary::Guard;
 
@@ -72,14 +71,13 @@ impl Fleet {
             let Some(id) = self.ids.pool(&pool.name) else { continue };
             let (squad, configured) = old.remove(&pool.name).unzip();
             let (guard, by_hand) = squad.map(|squad| (squad.guard, squad.by_hand)).unwrap_or_default();
-            let wants_primary = pool.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary));
             let by_hand = by_hand.into_iter().filter_map(|(name, by_hand)| {
                 let before = backend_named(configured?, &name)?;
                 let now = backend_named(pool, &name)?;
                 Some((name, ByHand::after(by_hand, before, now)))
             });
             let by_hand = by_hand.collect();
-            let guard = wants_primary.then(|| guard.unwrap_or_else(Guard::default));
+            let guard = pool.wants_primary().then(|| guard.unwrap_or_else(Guard::default));
             self.pools.push(Squad { id, guard, by_hand, seats: 0..0 });
         }
         // Clients that a listener accepted just before it went are still on their way to a session.
@@ -115,28 +113,6 @@ impl Fleet {
             seat.address.is_some()
         });
         gone
-    }
-
-    /// Seats who is configured and has no seat yet.
-    fn seat_the_missing(&mut self, now: Moment) {
-        let config = self.config.clone();
-        let mut new = Vec::new();
-        for (pool, configured) in config.pools.iter().enumerate() {
-            for (backend, Backend { target, .. }) in configured.backends.iter().enumerate() {
-                let is_it = |seat: &Seat| (seat.pool, seat.backend) == (pool, backend) && seat.retired.is_none();
-                if !self.seats.iter().any(is_it) {
-                    let address: Option<Address> = match target {
-                        Target::Address(address) => Some(address.clone()),
-                        Target::Host { .. } => None,
-                    };
-                    new.push(self.seat(pool, backend, 1, address));
-                }
-            }
-        }
-        self.put_in_order();
-        for id in new {
-            self.begin(self.places[&id], now);
-        }
     }
 
     /// Forgets pools that are gone, once nobody of them is left.

@@ -1,5 +1,6 @@
 //! Backends come and go: at the start, and with the addresses of a name.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,20 +13,23 @@ use crate::base::time::{Moment, ns};
 use crate::config::model::{Backend, Target};
 
 impl Fleet {
-    /// Seats everybody who is configured. A name has no address yet.
-    pub(super) fn seat_all(&mut self, now: Moment) {
+    /// Seats who is configured and has no seat yet: everybody at the start. A name has no address yet.
+    pub(super) fn seat_the_missing(&mut self, now: Moment) {
         let config = self.config.clone();
+        let live = self.seats.iter().filter(|seat| seat.retired.is_none());
+        let seated: HashSet<(usize, usize)> = live.map(|seat| (seat.pool, seat.backend)).collect();
+        let mut new = Vec::new();
         for (pool, configured) in config.pools.iter().enumerate() {
             for (backend, Backend { target, .. }) in configured.backends.iter().enumerate() {
-                let address = match target {
-                    Target::Address(address) => Some(address.clone()),
-                    Target::Host { .. } => None,
-                };
-                self.seat(pool, backend, 1, address);
+                if !seated.contains(&(pool, backend)) {
+                    new.push(self.seat(pool, backend, 1, target.address().cloned()));
+                }
             }
         }
         self.put_in_order();
-        (0..self.seats.len()).for_each(|place| self.begin(place, now));
+        for id in new {
+            self.begin(self.places[&id], now);
+        }
     }
 
     /// Names to be looked up, each once.

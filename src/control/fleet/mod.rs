@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Config, Role};
+use crate::config::model::Config;
 use crate::control::probe::{Ask, Transcript};
 use crate::health::monitor::Trend;
 use crate::health::primary::Guard;
@@ -146,8 +146,7 @@ impl Fleet {
     pub fn new(config: Arc<Config>, now: Moment) -> Fleet {
         let ids = Ids::assign(&config);
         let squad = |pool: &crate::config::model::Pool| {
-            let wants_primary = pool.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary));
-            let guard = wants_primary.then(Guard::default);
+            let guard = pool.wants_primary().then(Guard::default);
             Some(Squad { id: ids.pool(&pool.name)?, guard, by_hand: HashMap::new(), seats: 0..0 })
         };
         let pools = config.pools.iter().filter_map(squad).collect();
@@ -163,7 +162,7 @@ impl Fleet {
             configured: config.pools.len(),
             config,
         };
-        fleet.seat_all(now);
+        fleet.seat_the_missing(now);
         fleet
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::model::{CheckKind, Ejection, Pool, Target};
+use crate::config::model::{CheckKind, Ejection, Pool, Role, Target};
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::BackendEntry;
 use std::time::Duration;
