@@ -23,6 +23,7 @@
 //! [`app::Server::start`]; it is a binary first, and this interface may change with any version.
 #![warn(missing_docs)]
 
+pub mod admit;
 pub mod app;
 pub mod balance;
 pub mod base;
@@ -36,4 +37,5 @@ pub mod session;
 pub mod snapshot;
 pub mod stats;
 pub mod uring;
+pub mod wire;
 pub mod worker;

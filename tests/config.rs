@@ -1,6 +1,6 @@
 //! The configuration files that ringway ships, held against the code.
 
-use ringway::config::keys::{self, Default, Key, Kind, Support};
+use ringway::config::keys::{self, Default, Key, Kind};
 use ringway::config::load;
 
 const REFERENCE: &str = include_str!("../conf/reference.toml");
@@ -92,14 +92,5 @@ fn the_reference_has_the_ranges_of_the_code() {
         };
         let comment = &entry(&all, key).comment;
         assert!(comment.contains(&range), "`{}` says {comment:?}, the code says {range:?}", key.name);
-    }
-}
-
-#[test]
-fn the_reference_says_what_this_release_cannot_do() {
-    let all = documented();
-    for key in keys::KEYS {
-        let limited = matches!(key.support, Support::Only(_));
-        assert_eq!(entry(&all, key).comment.contains("not yet"), limited, "{}", key.name);
     }
 }

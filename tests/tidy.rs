@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Which modules stand on which floor. A module names only floors below its own; on the top floor all may meet.
 const FLOORS: [&[&str]; 6] = [
     &["base"],
-    &["wire", "balance", "health", "relay", "roster", "stats", "uring"],
+    &["wire", "admit", "balance", "health", "relay", "roster", "stats", "uring"],
     &["session", "config"],
     &["snapshot"],
     &["worker", "control"],
@@ -23,6 +23,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["app"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
+    ("crc", &["wire"]),
     ("crossbeam", &["snapshot/cell", "worker", "control", "stats"]),
     ("fastrand", &["worker", "control", "app"]),
     ("flate2", &[]),
@@ -33,7 +34,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper_util", &["control/probe", "control/admin", "cli/ctl"]),
     ("io_uring", &["uring"]),
     ("libc", &["uring"]),
-    ("ipnet", &["roster", "control", "cli/ctl"]),
+    ("ipnet", &["admit", "roster", "control", "cli/ctl"]),
+    ("iptrie", &["admit"]),
     ("metrics", &["control"]),
     ("metrics_exporter_prometheus", &["control"]),
     ("mysql_common", &["control/probe"]),

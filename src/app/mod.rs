@@ -6,6 +6,7 @@ mod listeners;
 mod logging;
 mod privileges;
 
+use std::hash::RandomState;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::admit::Sources;
 use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
@@ -233,6 +235,7 @@ fn parts(
         cell: Arc::new(Cell::new(control::first_table(config))),
         stats: Arc::new(Stats::new(workers)),
         counts: Arc::new(Counts::new()),
+        sources: Sources::new(RandomState::new()),
         clock: Clock::new(),
         features,
         connections_max: limits.connections_max,

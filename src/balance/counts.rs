@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::queue::Queue;
-use crate::base::id::{BackendId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::slots::Slots;
 
 /// Counts shared by all workers.
@@ -19,6 +19,8 @@ pub struct Counts {
     pub backends: Slots<BackendCount>,
     /// By [`PoolId`].
     pub pools: Slots<PoolPosition>,
+    /// By [`ListenerId`].
+    pub listeners: Slots<ListenerCount>,
     /// Of the process.
     pub process: ProcessCount,
 }
@@ -39,6 +41,14 @@ pub struct PoolPosition {
     pub position: AtomicU64,
     /// Clients that wait for one of its backends.
     pub queue: Queue,
+}
+
+/// Of one listener.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ListenerCount {
+    /// Client connections that are open.
+    pub connections: AtomicU32,
 }
 
 /// Of the process.
@@ -84,6 +94,30 @@ impl Counts {
     #[inline]
     pub fn connections(&self, backend: BackendId) -> u32 {
         self.backends.get(backend.index()).connections.load(Relaxed)
+    }
+
+    /// One more client connection of `listener`, unless it has `most` already; whether it was counted.
+    #[inline]
+    pub fn listener_try_open(&self, listener: ListenerId, most: u32) -> bool {
+        let connections = &self.listeners.get(listener.index()).connections;
+        if most == u32::MAX {
+            connections.fetch_add(1, Relaxed);
+            return true;
+        }
+        connections.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).is_ok()
+    }
+
+    /// A client connection of `listener` was closed. Owed exactly once for each that was counted.
+    #[inline]
+    pub fn listener_closed(&self, listener: ListenerId) {
+        let before = self.listeners.get(listener.index()).connections.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "{listener:?} closed more often than opened");
+    }
+
+    /// Open client connections of `listener` over all workers.
+    #[inline]
+    pub fn listener_connections(&self, listener: ListenerId) -> u32 {
+        self.listeners.get(listener.index()).connections.load(Relaxed)
     }
 
     /// One more client connection; returns how many are open with it.

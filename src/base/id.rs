@@ -25,6 +25,10 @@ id!(
     ListenerId
 );
 id!(
+    /// A way that sessions go: from a listener to a pool.
+    RouteId
+);
+id!(
     /// A pool: one `[pools.NAME]`.
     PoolId
 );

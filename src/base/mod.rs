@@ -4,6 +4,7 @@ pub mod address;
 pub mod hash;
 pub mod id;
 pub mod lease;
+pub mod refused;
 pub mod session;
 pub mod side;
 pub mod slots;

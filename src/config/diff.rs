@@ -5,10 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys;
 use super::model::*;
+use crate::admit::Networks;
+use crate::admit::routes::Route;
+use crate::admit::sources::Rate;
+use crate::base::hash;
 
 /// See the module.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -116,6 +121,13 @@ impl List {
         self.push(format!("{}.{key}", self.table), value.to_string(), false);
     }
 
+    /// A long list is shown by its beginning, so it is told by all of it whether it is the same.
+    fn networks(&mut self, key: &str, value: &Networks) {
+        let all: Vec<String> = value.list().iter().map(ToString::to_string).collect();
+        let mark = hash::stable(all.join(",").as_bytes(), 0);
+        self.key(key, format_args!("{value} (#{:04x})", mark as u16));
+    }
+
     fn time(&mut self, key: &str, value: Duration) {
         self.key(key, keys::shown(value.as_micros()));
     }
@@ -160,17 +172,44 @@ fn shown(output: &Output) -> String {
 }
 
 fn listener(list: &mut List, listener: &Listener) {
-    let Listener { name, binds, pool, unix_mode, backlog } = listener;
+    let Listener { name, binds, pool, unix_mode, backlog, connections_max, .. } = listener;
+    let Listener { rules, source_limits, proxy, preread, .. } = listener;
     let binds: Vec<String> = binds.iter().map(|address| address.to_string()).collect();
     list.thing("", format!("listeners.{name}"), binds.join(", "));
     list.key("bind", binds.join(", "));
     list.key("pool", pool);
     list.key("unix_mode", format_args!("{unix_mode:04o}"));
     list.key("backlog", backlog);
+    list.key("connections_max", connections_max.map_or(0, |most| most.get()));
+    list.key("source_connections_max", source_limits.connections_max);
+    let Rate { count, unit_ns } = source_limits.rate;
+    list.key("source_rate_max", format_args!("{count}/{}", if unit_ns == 60_000_000_000 { "m" } else { "s" }));
+    list.key("source_prefix_v6", source_limits.prefix_v6);
+    list.networks("allow", &rules.allow);
+    list.networks("deny", &rules.deny);
+    list.key("accept_proxy", if proxy.is_some() { "required" } else { "off" });
+    if let Some(AcceptProxy { trusted, timeout }) = proxy {
+        list.networks("proxy_trusted", trusted);
+        list.time("proxy_timeout", *timeout);
+    }
+    let Some(Preread { routes, timeout, refuses_unmatched }) = preread else {
+        list.key("routes", "none");
+        return;
+    };
+    list.time("preread_timeout", *timeout);
+    list.key("unmatched", if *refuses_unmatched { "refuse" } else { "default" });
+    list.key("routes", routes.iter().map(shown_route).collect::<Vec<_>>().join("; "));
+}
+
+fn shown_route(route: &Route<Arc<str>>) -> String {
+    let names = route.names.iter().map(ToString::to_string);
+    let protocols = route.protocols.iter().map(|protocol| format!("alpn {protocol}"));
+    format!("{} to {}", names.chain(protocols).collect::<Vec<_>>().join(", "), route.pool)
 }
 
 fn pool(list: &mut List, pool: &Pool) {
     let Pool { name, balance, limits, queue, check, ejection, backends, .. } = pool;
+    let Dial { send_proxy, source } = &pool.dial;
     let Pool { close_on_backend_down, drain_timeout, use_all_when_down, slow_start, .. } = pool;
     let path = format!("pools.{name}");
     list.thing("", path.clone(), String::new());
@@ -197,6 +236,15 @@ fn pool(list: &mut List, pool: &Pool) {
     list.time("drain_timeout", *drain_timeout);
     list.key("when_all_down", if *use_all_when_down { "use_all" } else { "refuse" });
     list.time("slow_start", *slow_start);
+    list.key(
+        "send_proxy",
+        match send_proxy {
+            None => "off",
+            Some(Version::V1) => "v1",
+            Some(Version::V2) => "v2",
+        },
+    );
+    list.key("source", format_args!("\"{source}\""));
     list.time("keepalive", *keepalive);
     list.time("user_timeout", *user_timeout);
     list.table(format!("{path}.check"));

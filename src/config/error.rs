@@ -54,9 +54,6 @@ pub enum Problem {
     /// The right type, but nothing that the key can take.
     #[error("`{key}` cannot be {found}; {hint}")]
     BadValue { key: String, found: String, hint: String },
-    /// Right by the contract, but what it asks for comes with a later release.
-    #[error("{what} is not in this release, it comes with a later one; {hint}")]
-    NotYet { what: String, hint: String },
     /// A key that has no default was not given.
     #[error("{table} has no `{key}`; add {hint}")]
     Missing { table: String, key: &'static str, hint: &'static str },
@@ -66,9 +63,12 @@ pub enum Problem {
     /// The same name or address twice.
     #[error("{what} is already in use on line {line}; {hint}")]
     Duplicate { what: String, line: usize, hint: &'static str },
-    /// A listener names a pool that is not there.
+    /// A listener or a route names a pool that is not there.
     #[error("there is no pool `{pool}`; {hint}")]
     UnknownPool { pool: String, hint: String },
+    /// A route that would lead everybody somewhere.
+    #[error("a route needs `sni` or `alpn`; the pool for everybody else is the listener's own `pool`")]
+    RouteForAll,
     /// Nothing to serve.
     #[error("there is no listener; add [listeners.NAME] with `bind` and `pool`")]
     NoListener,

@@ -1,4 +1,4 @@
-//! Every key there is: where it stands, what it takes, its default, and how much of it this release can do.
+//! Every key there is: where it stands, what it takes, and its default.
 //!
 //! This list is the one source. The reader looks every written key up here, the resolver takes its defaults from here,
 //! and a test holds `conf/reference.toml` against it.
@@ -12,6 +12,7 @@ pub enum Section {
     AccessLog,
     Admin,
     Listener,
+    Route,
     Pool,
     Check,
     Ejection,
@@ -27,6 +28,7 @@ impl Section {
             Section::AccessLog => "[access_log]",
             Section::Admin => "[admin]",
             Section::Listener => "[listeners.NAME]",
+            Section::Route => "[[listeners.NAME.routes]]",
             Section::Pool => "[pools.NAME]",
             Section::Check => "[pools.NAME.check]",
             Section::Ejection => "[pools.NAME.ejection]",
@@ -58,8 +60,14 @@ pub enum Kind {
     Name,
     /// New connections in a unit of time: `"20/s"`, `"600/m"`.
     Rate,
-    /// A list of texts.
-    Texts,
+    /// A list of networks and addresses of clients.
+    Networks,
+    /// A list of names of TLS servers.
+    ServerNames,
+    /// A list of names of protocols.
+    Protocols,
+    /// Where connections to backends come from: an address or a list, `"client"`, or empty.
+    Source,
     /// A list of HTTP status codes and ranges of them.
     Statuses,
     /// Where to listen: one or a list, port ranges allowed.
@@ -103,15 +111,6 @@ pub(super) fn shown(us: u128) -> String {
     }
 }
 
-/// How much of a key this release can do.
-#[derive(Clone, Copy, Debug)]
-pub enum Support {
-    /// All of it.
-    Full,
-    /// Its default and these values, written as TOML; what else it takes is refused.
-    Only(&'static [&'static str]),
-}
-
 /// What stands for a key that is not written.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
@@ -134,8 +133,6 @@ pub struct Key {
     pub kind: Kind,
     /// What stands for it.
     pub default: Default,
-    /// How much of it works.
-    pub support: Support,
 }
 
 const MS: u64 = 1_000;
@@ -154,32 +151,20 @@ const KEEPALIVE: Kind = Kind::Duration(Span { zero: true, min_us: S, max_us: 327
 const USER_TIMEOUT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: 24 * 24 * 3600 * S, step_us: MS });
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 
-const OFF_DURATION: Support = Support::Only(&["\"0s\""]);
-const DEFAULT_ONLY: Support = Support::Only(&[]);
-
-/// A key that works, with its default.
+/// A key with its default.
 const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Key {
-    Key { section, name, kind, default: Default::Is(default), support: Support::Full }
-}
-
-impl Key {
-    /// The same key, of which this release can do only a part.
-    const fn only(mut self, support: Support) -> Key {
-        self.support = support;
-        self
-    }
+    Key { section, name, kind, default: Default::Is(default) }
 }
 
 /// A key that must be given.
 const fn required(section: Section, name: &'static str, kind: Kind, example: &'static str) -> Key {
-    Key { section, name, kind, default: Default::Required(example), support: Support::Full }
+    Key { section, name, kind, default: Default::Required(example) }
 }
 
 /// Every key, in the order of the contract.
 pub const KEYS: &[Key] = {
     use Kind::*;
     use Section::*;
-    use Support::Only;
     &[
         key(Process, "workers", AutoOr(1, 1024), "\"auto\""),
         key(Process, "pin_workers", Bool, "true"),
@@ -200,15 +185,20 @@ pub const KEYS: &[Key] = {
         required(Listener, "pool", Name, "pool = \"NAME\""),
         key(Listener, "unix_mode", Mode, "\"0666\""),
         key(Listener, "backlog", Integer(1, 65535), "4096"),
-        key(Listener, "connections_max", COUNT, "0").only(DEFAULT_ONLY),
-        key(Listener, "source_connections_max", COUNT, "0").only(DEFAULT_ONLY),
-        key(Listener, "source_rate_max", Rate, "\"0/s\"").only(Only(&["\"0/m\""])),
-        key(Listener, "source_prefix_v6", Integer(1, 128), "64").only(DEFAULT_ONLY),
-        key(Listener, "allow", Texts, "[]").only(DEFAULT_ONLY),
-        key(Listener, "deny", Texts, "[]").only(DEFAULT_ONLY),
-        key(Listener, "accept_proxy", Word(&["off", "required"]), "\"off\"").only(DEFAULT_ONLY),
-        key(Listener, "proxy_trusted", Texts, "[]").only(DEFAULT_ONLY),
-        key(Listener, "proxy_timeout", LIMIT, "\"5s\"").only(OFF_DURATION),
+        key(Listener, "connections_max", COUNT, "0"),
+        key(Listener, "source_connections_max", COUNT, "0"),
+        key(Listener, "source_rate_max", Rate, "\"0/s\""),
+        key(Listener, "source_prefix_v6", Integer(1, 128), "64"),
+        key(Listener, "allow", Networks, "[]"),
+        key(Listener, "deny", Networks, "[]"),
+        key(Listener, "accept_proxy", Word(&["off", "required"]), "\"off\""),
+        key(Listener, "proxy_trusted", Networks, "[]"),
+        key(Listener, "proxy_timeout", LIMIT, "\"5s\""),
+        key(Listener, "preread_timeout", LIMIT, "\"5s\""),
+        key(Listener, "unmatched", Word(&["default", "refuse"]), "\"default\""),
+        Key { default: Default::Absent, ..key(Route, "sni", ServerNames, "[]") },
+        Key { default: Default::Absent, ..key(Route, "alpn", Protocols, "[]") },
+        required(Route, "pool", Name, "pool = \"NAME\""),
         key(Pool, "balance", Word(&BALANCE), "\"round_robin\""),
         key(Pool, "hash_key", Word(&["source_ip", "source_ip_port"]), "\"source_ip\""),
         key(Pool, "hash_balance_factor", Integer(0, 100_000), "0"),
@@ -223,8 +213,8 @@ pub const KEYS: &[Key] = {
         key(Pool, "drain_timeout", LIMIT, "\"30s\""),
         key(Pool, "when_all_down", Word(&["refuse", "use_all"]), "\"refuse\""),
         key(Pool, "slow_start", LIMIT, "\"0s\""),
-        key(Pool, "send_proxy", Word(&["off", "v1", "v2"]), "\"off\"").only(DEFAULT_ONLY),
-        key(Pool, "source", Text, "\"\"").only(DEFAULT_ONLY),
+        key(Pool, "send_proxy", Word(&["off", "v1", "v2"]), "\"off\""),
+        key(Pool, "source", Source, "\"\""),
         key(Pool, "keepalive", KEEPALIVE, "\"60s\""),
         key(Pool, "user_timeout", USER_TIMEOUT, "\"0s\""),
         key(Check, "type", Word(&CHECKS), "\"tcp\""),

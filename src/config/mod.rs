@@ -12,6 +12,7 @@ mod check;
 pub mod diff;
 pub mod error;
 pub mod keys;
+mod listener;
 pub mod model;
 mod quick;
 mod raw;

@@ -1,7 +1,10 @@
 //! What a configuration means. A value of these types cannot be wrong: `resolve` is the only maker.
 
+mod listener;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +12,8 @@ use std::time::Duration;
 
 use crate::base::address::Address;
 pub use crate::health::Role;
+pub use crate::wire::proxy::Version;
+pub use listener::{AcceptProxy, Listener, Preread};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,21 +122,6 @@ pub struct Admin {
     pub listen: Option<std::net::SocketAddr>,
 }
 
-/// `[listeners.NAME]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// NAME.
-    pub name: Arc<str>,
-    /// Each address, port ranges written out; at least one, no two the same in a configuration.
-    pub binds: Vec<Address>,
-    /// Name of the pool.
-    pub pool: Arc<str>,
-    /// Permission bits of unix sockets.
-    pub unix_mode: u32,
-    /// Accept queue of each socket.
-    pub backlog: u32,
-}
-
 /// `[pools.NAME]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
@@ -151,6 +141,8 @@ pub struct Pool {
     pub use_all_when_down: bool,
     /// From zero to its whole weight, after a backend came up; zero: at once.
     pub slow_start: Duration,
+    /// How its backends are connected to.
+    pub dial: Dial,
     /// Health check; `None` is `type = "off"`.
     pub check: Option<Check>,
     /// What failed connects of real traffic do; `None` is `failures = 0`.
@@ -224,6 +216,39 @@ pub struct Limits {
     pub keepalive: Duration,
     /// TCP_USER_TIMEOUT.
     pub user_timeout: Duration,
+}
+
+/// What a connection to a backend begins with, and where it comes from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dial {
+    /// A PROXY header of that version goes first.
+    pub send_proxy: Option<Version>,
+    /// The local address.
+    pub source: LocalAddress,
+}
+
+/// `source`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LocalAddress {
+    /// The kernel chooses.
+    #[default]
+    Any,
+    /// One of these, of the backend's family, in turn; not empty.
+    Addresses(Arc<[IpAddr]>),
+    /// The client's own (TPROXY).
+    Client,
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LocalAddress::Any => Ok(()),
+            LocalAddress::Client => f.write_str("client"),
+            LocalAddress::Addresses(all) => {
+                f.write_str(&all.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
 }
 
 /// Clients of a pool that wait, because every usable backend has as many connections as it may have, or because it is

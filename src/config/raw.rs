@@ -7,7 +7,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::error::Problem;
-use super::keys::{self, Default, Key, Kind, Section, Support};
+use super::keys::{self, Default, Key, Kind, Section};
 use super::value::{self, At, Decoder, Fault, Value};
 
 /// A whole file. A table that was not written is there with its defaults.
@@ -17,14 +17,15 @@ pub(super) struct Raw {
     pub(super) access_log: Table,
     pub(super) admin: Table,
     /// In the order of the file, as are all lists.
-    pub(super) listeners: Vec<Named>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) pools: Vec<Pool>,
 }
 
-/// A table that has a name.
-pub(super) struct Named {
+/// A listener with what hangs on it.
+pub(super) struct Listener {
     pub(super) name: String,
     pub(super) table: Table,
+    pub(super) routes: Vec<Table>,
 }
 
 /// A pool with what hangs on it.
@@ -40,6 +41,8 @@ pub(super) struct Pool {
 pub(super) struct Table {
     /// Where the table, or the key that holds it, stands.
     pub(super) span: Range<usize>,
+    /// Something of it is wrong, so what it lacks may be what was wrong.
+    pub(super) is_wrong: bool,
     values: BTreeMap<&'static str, (Range<usize>, Value)>,
 }
 
@@ -100,13 +103,14 @@ struct Reader<'a, 'e> {
 }
 
 impl Reader<'_, '_> {
-    fn listeners(&mut self, root: &DeTable<'_>) -> Vec<Named> {
+    fn listeners(&mut self, root: &DeTable<'_>) -> Vec<Listener> {
         let mut listeners = Vec::new();
         for (name, value) in self.named(root, "listeners") {
             let title = format!("listeners.{name}");
             if let Some(table) = self.as_table(value, &title) {
+                let routes = self.tables(table, "routes", Section::Route, &title);
                 let table = self.table(Some(table), Section::Listener, &title, value.span());
-                listeners.push(Named { name, table });
+                listeners.push(Listener { name, table, routes });
             }
         }
         listeners
@@ -123,27 +127,29 @@ impl Reader<'_, '_> {
             let ejection_title = format!("{title}.ejection");
             let ejection = self.subtable(table, "ejection", &ejection_title);
             let ejection = self.table(ejection, Section::Ejection, &ejection_title, value.span());
-            let backends = self.backends(table, &format!("{title}.backends"));
+            let backends = self.tables(table, "backends", Section::Backend, &title);
             let table = self.table(Some(table), Section::Pool, &title, value.span());
             pools.push(Pool { name, table, check, ejection, backends });
         }
         pools
     }
 
-    fn backends(&mut self, pool: &DeTable<'_>, title: &str) -> Vec<Table> {
-        let Some(value) = pool.get("backends") else { return Vec::new() };
+    /// A list of tables below another table.
+    fn tables(&mut self, parent: &DeTable<'_>, name: &str, section: Section, title: &str) -> Vec<Table> {
+        let title = format!("{title}.{name}");
+        let Some(value) = parent.get(name) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
             let expected = format!("a list of tables; write [[{title}]] with two brackets");
-            self.wrong_type(value, title, expected);
+            self.wrong_type(value, &title, expected);
             return Vec::new();
         };
-        let mut backends = Vec::new();
+        let mut tables = Vec::new();
         for item in items.iter() {
-            if let Some(table) = self.as_table(item, title) {
-                backends.push(self.table(Some(table), Section::Backend, title, item.span()));
+            if let Some(table) = self.as_table(item, &title) {
+                tables.push(self.table(Some(table), section, &title, item.span()));
             }
         }
-        backends
+        tables
     }
 
     /// The tables below `[listeners]` or `[pools]`, with their names, in the order of the file.
@@ -187,6 +193,7 @@ impl Reader<'_, '_> {
     /// Reads the keys of one table, or its defaults where there is none.
     fn table(&mut self, written: Option<&DeTable<'_>>, section: Section, title: &str, span: Range<usize>) -> Table {
         let mut values = BTreeMap::new();
+        let faults_before = self.faults.len();
         if let Some(written) = written {
             for (name, value) in in_order(written) {
                 self.key(section, title, name, value, &mut values);
@@ -205,7 +212,7 @@ impl Reader<'_, '_> {
                 Default::Required(_) | Default::Absent => {}
             }
         }
-        Table { span, values }
+        Table { span, is_wrong: self.faults.len() > faults_before, values }
     }
 
     /// Reads one key. One that is wrong is reported and then stands at its default.
@@ -217,7 +224,11 @@ impl Reader<'_, '_> {
         value: &Spanned<DeValue<'_>>,
         values: &mut BTreeMap<&'static str, (Range<usize>, Value)>,
     ) {
-        let below: &[&str] = if section == Section::Pool { &["check", "ejection", "backends"] } else { &[] };
+        let below: &[&str] = match section {
+            Section::Pool => &["check", "ejection", "backends"],
+            Section::Listener => &["routes"],
+            _ => &[],
+        };
         if below.contains(&name.get_ref().as_ref()) {
             return;
         }
@@ -231,10 +242,9 @@ impl Reader<'_, '_> {
                 let faults = all.into_iter().map(|(span, fault)| (span, problem_of(fault, &name, key.kind)));
                 self.faults.extend(faults);
             }
-            Ok(found) if is_supported(key, &found) => {
+            Ok(found) => {
                 values.insert(key.name, (value.span(), found));
             }
-            Ok(found) => self.faults.push((value.span(), not_yet(key, &found))),
         }
     }
 
@@ -263,7 +273,10 @@ impl Reader<'_, '_> {
 }
 
 fn brackets(section: Section, title: &str) -> String {
-    if section == Section::Backend { format!("[[{title}]]") } else { format!("[{title}]") }
+    match section {
+        Section::Backend | Section::Route => format!("[[{title}]]"),
+        _ => format!("[{title}]"),
+    }
 }
 
 fn problem_of(fault: Fault, key: &str, kind: Kind) -> Problem {
@@ -273,31 +286,6 @@ fn problem_of(fault: Fault, key: &str, kind: Kind) -> Problem {
         Fault::Value(found, hint) => Problem::BadValue { key, found, hint },
         Fault::Variable(why) => Problem::Variable { key, why },
     }
-}
-
-fn is_supported(key: &Key, found: &Value) -> bool {
-    let is = |text: &&str| of_list(key.kind, text) == *found;
-    match (key.support, key.default) {
-        (Support::Full, _) => true,
-        (Support::Only(more), Default::Is(default)) => is(&default) || more.iter().any(is),
-        (Support::Only(more), _) => more.iter().any(is),
-    }
-}
-
-fn not_yet(key: &Key, found: &Value) -> Problem {
-    let what = match found {
-        Value::Word(word) => format!("`{} = \"{word}\"`", key.name),
-        _ => format!("`{}`", key.name),
-    };
-    let mut now: Vec<&str> = if let Support::Only(more) = key.support { more.to_vec() } else { Vec::new() };
-    if let Default::Is(default) = key.default {
-        now.insert(0, default);
-    }
-    let hint = match now.as_slice() {
-        [only] => format!("leave it out, or write {only}"),
-        several => format!("for now it takes {}", several.join(", ")),
-    };
-    Problem::NotYet { what, hint }
 }
 
 /// A value of the key list. A test reads every one of them, so none can be wrong here.
@@ -312,13 +300,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_default_and_every_supported_value_is_one_that_its_key_takes() {
+    fn every_default_is_one_that_its_key_takes() {
         for key in keys::KEYS {
             if let Default::Is(text) = key.default {
                 of_list(key.kind, text);
-            }
-            if let Support::Only(more) = key.support {
-                more.iter().for_each(|text| drop(of_list(key.kind, text)));
             }
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::check::check;
 use super::error::{Places, Problem};
 use super::keys::Section;
+use super::listener::listener;
 use super::model::*;
 use super::raw::{self, Raw, Table};
 use super::value::{self, At, Value};
@@ -93,19 +94,6 @@ fn admin(table: &Table) -> Admin {
     Admin { socket, socket_mode: mode(table, "socket_mode"), listen }
 }
 
-/// `None` exactly when something of it was wrong.
-fn listener(raw: &raw::Named) -> Option<Listener> {
-    let Some(Value::Binds(binds)) = raw.table.get("bind") else { return None };
-    let Some(Value::Text(pool)) = raw.table.get("pool") else { return None };
-    Some(Listener {
-        name: Arc::from(raw.name.as_str()),
-        binds: binds.iter().map(|(_, address)| address.clone()).collect(),
-        pool: Arc::from(pool.as_str()),
-        unix_mode: mode(&raw.table, "unix_mode"),
-        backlog: number(&raw.table, "backlog"),
-    })
-}
-
 fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
     let hash_key = match word(&raw.table, "hash_key") {
         "source_ip" => HashKey::SourceIp,
@@ -126,6 +114,7 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         balance,
         limits: limits(&raw.table),
         queue: Queue { max: number(&raw.table, "queue_max"), timeout: duration(&raw.table, "queue_timeout") },
+        dial: dial(&raw.table),
         close_on_backend_down: word(&raw.table, "on_backend_down") == "close",
         drain_timeout: duration(&raw.table, "drain_timeout"),
         use_all_when_down: word(&raw.table, "when_all_down") == "use_all",
@@ -146,6 +135,19 @@ fn limits(table: &Table) -> Limits {
         keepalive: duration(table, "keepalive"),
         user_timeout: duration(table, "user_timeout"),
     }
+}
+
+fn dial(table: &Table) -> Dial {
+    let send_proxy = match word(table, "send_proxy") {
+        "v1" => Some(Version::V1),
+        "v2" => Some(Version::V2),
+        _ => None,
+    };
+    let source = match table.get("source") {
+        Some(Value::Source(source)) => source.clone(),
+        other => disagree("source", other),
+    };
+    Dial { send_proxy, source }
 }
 
 fn ejection(table: &Table) -> Option<Ejection> {
@@ -215,7 +217,7 @@ pub(super) fn number<N: TryFrom<u64>>(table: &Table, key: &str) -> N {
     }
 }
 
-fn mode(table: &Table, key: &'static str) -> u32 {
+pub(super) fn mode(table: &Table, key: &'static str) -> u32 {
     match table.get(key) {
         Some(Value::Mode(mode)) => *mode,
         other => disagree(key, other),
@@ -229,9 +231,9 @@ pub(super) fn disagree(key: &str, found: Option<&Value>) -> ! {
 }
 
 /// What can be wrong between keys.
-struct Check<'a, 't> {
+pub(super) struct Check<'a, 't> {
     places: &'a Places<'t>,
-    faults: &'a mut Vec<At<Problem>>,
+    pub(super) faults: &'a mut Vec<At<Problem>>,
 }
 
 impl Check<'_, '_> {
@@ -266,16 +268,9 @@ impl Check<'_, '_> {
             self.faults.push((0..0, Problem::NoListener));
         }
         for listener in &raw.listeners {
-            let Some(Value::Text(pool)) = listener.table.get("pool") else { continue };
-            if raw.pools.iter().any(|known| known.name == *pool) {
-                continue;
-            }
-            let hint = match value::nearest(pool, raw.pools.iter().map(|known| known.name.as_str())) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("add [pools.{pool}] with [[pools.{pool}.backends]]"),
-            };
-            let problem = Problem::UnknownPool { pool: pool.clone(), hint };
-            self.faults.push((listener.table.span_of("pool"), problem));
+            self.leads_somewhere(&listener.table, raw);
+            listener.routes.iter().for_each(|route| self.leads_somewhere(route, raw));
+            self.listener(listener);
         }
         for pool in &raw.pools {
             if pool.backends.is_empty() {
@@ -284,7 +279,45 @@ impl Check<'_, '_> {
             self.backend_names(pool);
             self.primary(pool);
             self.balance(pool);
+            self.source(pool);
         }
+    }
+
+    /// Where connections come from must be able to reach somebody.
+    fn source(&mut self, pool: &raw::Pool) {
+        let Some(Value::Source(LocalAddress::Addresses(all))) = pool.table.get("source") else { return };
+        let known = |backend: &Table| match backend.get("address") {
+            Some(Value::Target(Target::Address(Address::Tcp(address)))) => Some(address.is_ipv6()),
+            _ => None,
+        };
+        let has_host = pool
+            .backends
+            .iter()
+            .any(|backend| matches!(backend.get("address"), Some(Value::Target(Target::Host { .. }))));
+        for address in all.iter() {
+            if !has_host && !pool.backends.iter().filter_map(known).any(|is_v6| is_v6 == address.is_ipv6()) {
+                let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
+                let problem = Problem::BadValue {
+                    key: "source".to_string(),
+                    found: format!("\"{address}\""),
+                    hint: format!("the pool has no {family} backend that it could be used for"),
+                };
+                self.faults.push((pool.table.span_of("source"), problem));
+            }
+        }
+    }
+
+    /// The pool of a listener or of a route.
+    fn leads_somewhere(&mut self, table: &Table, raw: &Raw) {
+        let Some(Value::Text(pool)) = table.get("pool") else { return };
+        if raw.pools.iter().any(|known| known.name == *pool) {
+            return;
+        }
+        let hint = match value::nearest(pool, raw.pools.iter().map(|known| known.name.as_str())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add [pools.{pool}] with [[pools.{pool}.backends]]"),
+        };
+        self.faults.push((table.span_of("pool"), Problem::UnknownPool { pool: pool.clone(), hint }));
     }
 
     /// What belongs to one policy means nothing to the others.

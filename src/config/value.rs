@@ -1,6 +1,6 @@
 //! One value: from what TOML holds to what the key means.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,7 +8,10 @@ use toml::de::DeValue;
 
 use super::address;
 use super::keys::{Kind, Span};
-use super::model::Target;
+use super::model::{LocalAddress, Target};
+use crate::admit::networks::Network;
+use crate::admit::routes::NamePattern;
+use crate::admit::sources::Rate;
 use crate::base::address::Address;
 
 /// What a key holds.
@@ -21,9 +24,11 @@ pub(super) enum Value {
     Mode(u32),
     Word(&'static str),
     Text(String),
-    Texts(Vec<String>),
-    /// Tokens in a second times 60, so that a rate a minute is whole as well.
-    Rate(u64),
+    Networks(Vec<Network>),
+    ServerNames(Vec<NamePattern>),
+    Protocols(Vec<String>),
+    Source(LocalAddress),
+    Rate(Rate),
     /// First and last code of each range.
     Statuses(Vec<(u16, u16)>),
     /// Each address with the bytes of the file that it came from.
@@ -69,8 +74,18 @@ impl Decoder<'_> {
                 })
                 .map(Value::Binds)
                 .and_then(|value| non_empty(value, &span)),
-            (Kind::Texts, DeValue::Array(items)) => {
-                self.list(items, |_, text| Ok(vec![text.to_string()])).map(Value::Texts)
+            (Kind::Networks, DeValue::Array(items)) => {
+                self.list(items, |_, text| parsed(text, text.parse::<Network>())).map(Value::Networks)
+            }
+            (Kind::ServerNames, DeValue::Array(items)) => {
+                self.list(items, |_, text| parsed(text, NamePattern::new(text))).map(Value::ServerNames)
+            }
+            (Kind::Protocols, DeValue::Array(items)) => {
+                self.list(items, |_, text| protocol(text)).map(Value::Protocols)
+            }
+            (Kind::Source, DeValue::Array(items)) => {
+                let all = self.list(items, |_, text| address_of_ours(text).map(|address| vec![address]))?;
+                Ok(Value::Source(if all.is_empty() { LocalAddress::Any } else { LocalAddress::Addresses(all.into()) }))
             }
             (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
             (kind, DeValue::String(text)) if takes_text(kind) => {
@@ -167,7 +182,10 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::WordOrPath(words) => format!("{} or a path, in quotes", words_of(words)),
         Kind::Text | Kind::Name => "a text in quotes".to_string(),
         Kind::Rate => "a rate in quotes, as in \"20/s\" or \"600/m\"".to_string(),
-        Kind::Texts => "a list of texts, as in [\"10.0.0.0/8\"]".to_string(),
+        Kind::Networks => "a list of networks and addresses, as in [\"10.0.0.0/8\", \"unix:\"]".to_string(),
+        Kind::ServerNames => "a list of server names, as in [\"db1.example.com\", \"*.eu.example.com\"]".to_string(),
+        Kind::Protocols => "a list of protocols, as in [\"postgresql\"]".to_string(),
+        Kind::Source => "an address in quotes, as in \"10.0.0.1\", a list of them, \"client\", or \"\"".to_string(),
         Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
@@ -199,6 +217,9 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
             Some(why) => Err(wrong(text, why)),
         },
         Kind::Rate => rate(text).map(Value::Rate).ok_or_else(|| wrong(text, "write \"20/s\" or \"600/m\"")),
+        Kind::Source if text.is_empty() => Ok(Value::Source(LocalAddress::Any)),
+        Kind::Source if text == "client" => Ok(Value::Source(LocalAddress::Client)),
+        Kind::Source => Ok(Value::Source(LocalAddress::Addresses([address_of_ours(text)?].into()))),
         Kind::Binds => {
             let all = address::binds(text).map_err(|error| bad(text, &error))?;
             Ok(Value::Binds(all.into_iter().map(|address| (span.clone(), address)).collect()))
@@ -214,15 +235,17 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
             Ok(_) => Ok(Value::Text(text.to_string())),
             Err(_) => Err(wrong(text, "write a path that begins with `/` and has at most 107 bytes, without `unix:`")),
         },
-        Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Texts | Kind::Statuses => {
+        Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
             Err(wrong(text, &format!("write {}", expected(kind))))
         }
+        Kind::Protocols | Kind::Statuses => Err(wrong(text, &format!("write {}", expected(kind)))),
     }
 }
 
 /// Whether a text can hold what this kind takes; for the others it is a wrong type.
 fn takes_text(kind: Kind) -> bool {
-    !matches!(kind, Kind::Bool | Kind::Integer(..) | Kind::Texts | Kind::Statuses)
+    use Kind::*;
+    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses)
 }
 
 /// Why a text cannot be the name of something: names stand in paths, labels and `POOL/BACKEND`.
@@ -276,14 +299,29 @@ fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Fault> {
     })
 }
 
-fn rate(text: &str) -> Option<u64> {
+fn rate(text: &str) -> Option<Rate> {
     let (number, unit) = text.split_once('/')?;
-    let number = number.parse::<u32>().ok().filter(|_| !number.starts_with('+'))?;
-    match unit {
-        "s" => Some(u64::from(number) * 60),
-        "m" => Some(u64::from(number)),
-        _ => None,
+    let count = number.parse::<u32>().ok().filter(|_| !number.starts_with('+'))?;
+    let unit_ns = match unit {
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        _ => return None,
+    };
+    Some(Rate { count, unit_ns })
+}
+
+/// The name of a protocol for ALPN (RFC 7301): 1 to 255 bytes.
+fn protocol(text: &str) -> Result<Vec<String>, Fault> {
+    match text.len() {
+        1..=255 => Ok(vec![text.to_string()]),
+        _ => Err(wrong(text, "the name of a protocol has 1 to 255 bytes, as in \"postgresql\" or \"h2\"")),
     }
+}
+
+/// An address of this host to connect from.
+fn address_of_ours(text: &str) -> Result<IpAddr, Fault> {
+    let known = text.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified() && !address.is_multicast());
+    known.ok_or_else(|| wrong(text, "write an address of this host, as in \"10.0.0.1\", or \"client\""))
 }
 
 /// The word that was most likely meant, if one is near enough.
@@ -318,7 +356,12 @@ fn non_empty(value: Value, span: &Range<usize>) -> Result<Value, Vec<At<Fault>>>
     }
 }
 
-fn bad(text: &str, error: &address::Error) -> Fault {
+/// One item of a list.
+fn parsed<T>(text: &str, result: Result<T, impl ToString>) -> Result<Vec<T>, Fault> {
+    result.map(|item| vec![item]).map_err(|error| bad(text, &error))
+}
+
+fn bad(text: &str, error: &impl ToString) -> Fault {
     Fault::Value(quoted(text), error.to_string())
 }
 
@@ -389,8 +432,9 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_a_second_is_sixty_a_minute() {
-        assert_eq!(rate("1/s"), rate("60/m"));
+    fn a_rate_keeps_its_unit_for_that_is_how_many_may_come_at_once() {
+        assert_eq!(rate("20/s"), Some(Rate { count: 20, unit_ns: 1_000_000_000 }));
+        assert_eq!(rate("600/m"), Some(Rate { count: 600, unit_ns: 60_000_000_000 }));
         for text in ["20", "20/h", "/s", "+1/s", "-1/s", "1.5/s"] {
             assert_eq!(rate(text), None, "{text}");
         }

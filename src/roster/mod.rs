@@ -97,6 +97,8 @@ pub struct Record {
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
+    /// It has not said yet what it must say first.
+    Preread,
     /// It waits for a backend.
     Queued,
     /// On its way to a backend.
@@ -111,6 +113,7 @@ impl Stage {
     /// The word for it in the API.
     pub fn name(self) -> &'static str {
         match self {
+            Stage::Preread => "preread",
             Stage::Queued => "queued",
             Stage::Connecting => "connecting",
             Stage::Open => "open",

@@ -9,6 +9,13 @@ use crate::relay;
 pub enum Effect {
     /// Something with the bytes.
     Relay(relay::Effect),
+    /// Look at what the client has sent, without taking it; answered by `Looked`.
+    Look {
+        /// It will send no more.
+        ended: bool,
+    },
+    /// Wait until the client has sent more than was looked at; answered by `ClientSpoke`.
+    AwaitClient,
     /// Choose a backend that was not tried yet; answered by `Picked`. If it waits, its place in the queue stays its own
     /// until there is a backend.
     Pick,

@@ -78,7 +78,7 @@ impl Session {
     /// Ends it in a reset, for a reason that lies outside of it.
     pub(super) fn end_by(&mut self, who: Who, out: &mut Effects) {
         let when = match self.state {
-            State::Picking => When::Request,
+            State::Prereading | State::Picking => When::Request,
             State::Waiting => When::Queue,
             State::Connecting => When::Connect,
             State::Relaying => When::Data,
@@ -131,6 +131,7 @@ impl Session {
         self.relay.is_in_flight(side)
             || self.cancelling[side.index()]
             || (side == Side::Backend && self.connect_in_flight)
+            || (side == Side::Client && self.awaiting)
     }
 
     #[inline]

@@ -2,9 +2,9 @@
 //! says what to do.
 //!
 //! ```text
-//! accepted → Picking → Connecting ─────────→ Relaying → (Flushing) → Closing → closed
-//!             ↓   ↑        │  ↑ next backend     │                      ↑
-//!            Waiting ──────┴──┴──────────────────┴──────────────────────┘
+//! accepted → (Prereading) → Picking → Connecting ─────────→ Relaying → (Flushing) → Closing → closed
+//!                            ↓   ↑        │  ↑ next backend     │                      ↑
+//!                           Waiting ──────┴──┴──────────────────┴──────────────────────┘
 //! ```
 //!
 //! A session waits while every backend has as many connections as it may have, or while nobody knows which one is the
@@ -16,9 +16,11 @@
 
 mod effect;
 mod end;
+mod preread;
 mod timer;
 
 pub use effect::{Effect, Effects};
+pub use preread::Looked;
 
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
@@ -73,6 +75,15 @@ pub enum Picked {
 pub enum Event {
     /// The client was accepted. Said once, first.
     Accepted,
+    /// The client was accepted, and has something to say before a backend is chosen. Said instead of `Accepted`.
+    Preread,
+    /// The answer to [`Effect::Look`].
+    Looked(Looked),
+    /// The answer to [`Effect::AwaitClient`].
+    ClientSpoke {
+        /// It will send no more.
+        ended: bool,
+    },
     /// The answer to [`Effect::Pick`].
     Picked(Picked),
     /// A session that waits may find a backend now.
@@ -102,6 +113,8 @@ pub enum Event {
 /// Where it stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
+    /// The client must say something first.
+    Prereading,
     /// A backend is being chosen.
     Picking,
     /// It stands in the queue.
@@ -126,6 +139,8 @@ pub struct Session {
     limits: Limits,
     /// A backend was chosen and not closed.
     backend_open: bool,
+    /// True exactly when a poll of [`Effect::AwaitClient`] is in flight.
+    awaiting: bool,
     /// True exactly when a connect is in flight.
     connect_in_flight: bool,
     /// The connect in flight was cancelled, because it took too long.
@@ -156,6 +171,7 @@ impl Session {
             relay: Relay::new(),
             limits,
             backend_open: false,
+            awaiting: false,
             connect_in_flight: false,
             connect_expired: false,
             kept_alive: false,
@@ -176,6 +192,9 @@ impl Session {
         match event {
             Event::Relay(event) => self.relay_event(event, now, out),
             Event::Accepted => out.push(Effect::Pick),
+            Event::Preread => self.preread(out),
+            Event::Looked(looked) => self.looked(looked, out),
+            Event::ClientSpoke { ended } => self.client_spoke(ended, out),
             Event::Picked(picked) => self.picked(picked, now, out),
             Event::Called => self.called(out),
             Event::Connected(result) => self.connect_ended(result, now, out),
@@ -210,6 +229,11 @@ impl Session {
         self.state == State::Connecting && self.connect_in_flight && !self.connect_expired
     }
 
+    /// Whether the client has sent bytes that a backend is to get.
+    pub fn has_early_bytes(&self) -> bool {
+        self.relay.has_received(Side::Client)
+    }
+
     /// Whether it stands in the queue.
     pub fn is_waiting(&self) -> bool {
         self.state == State::Waiting
@@ -242,7 +266,7 @@ impl Session {
                 }
                 self.join(out);
             }
-            State::Picking | State::Flushing { .. } | State::Closed => {}
+            State::Prereading | State::Picking | State::Flushing { .. } | State::Closed => {}
         }
     }
 

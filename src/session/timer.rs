@@ -62,6 +62,8 @@ impl Session {
     pub(super) fn timer(&mut self, now: Moment, out: &mut Effects) {
         self.timer_at = Moment::NEVER;
         match self.state {
+            // What is awaited may be too late; the worker knows.
+            State::Prereading => out.push(Effect::Look { ended: false }),
             State::Waiting => self.timer_while_waiting(now, out),
             State::Connecting => self.timer_while_connecting(now, out),
             State::Relaying => self.timer_while_relaying(now, out),

@@ -3,15 +3,16 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use crate::admit::routes::Route;
 use crate::balance::{self, Candidate, Picker};
 use crate::base::address::Address;
-use crate::base::id::{BackendId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Balance, Config, Pool};
+use crate::config::model::{Balance, Config, Listener, Pool};
 use crate::health::State;
 
 use super::ids::Ids;
-use super::table::{BackendEntry, ListenerEntry, Phase, PoolEntry, Table};
+use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, Preread, Table};
 
 /// Everything a table follows from.
 #[derive(Clone, Copy, Debug)]
@@ -68,17 +69,18 @@ pub fn build(input: Input<'_>) -> Table {
         generation: input.generation,
         phase: input.phase,
         listeners: vec![None; listeners],
+        routes: Vec::new(),
         pools: vec![None; pools],
         backends: vec![None; backends],
     };
     for listener in &input.config.listeners {
-        let slots = input.ids.listener(&listener.name).zip(input.ids.pool(&listener.pool));
-        if let Some((id, pool)) = slots {
-            // Only one that is gone accepts nowhere.
-            let (name, retired) = (listener.name.clone(), listener.binds.is_empty());
-            table.listeners[id.index()] = Some(ListenerEntry { id, name, pool, retired });
+        if let Some(id) = input.ids.listener(&listener.name) {
+            table.listeners[id.index()] = listener_entry(input.ids, listener, id);
         }
     }
+    let mut routes: Vec<_> = input.ids.routes().collect();
+    routes.sort_unstable();
+    table.routes = routes.into_iter().map(|(_, listener, pool)| (listener, pool)).collect();
     let mut by_pool: Vec<Vec<&Member>> = vec![Vec::new(); pools];
     for member in input.members {
         by_pool[member.pool.index()].push(member);
@@ -90,6 +92,44 @@ pub fn build(input: Input<'_>) -> Table {
         }
     }
     table
+}
+
+fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<ListenerEntry> {
+    let way = |name: &str| {
+        let pool = ids.pool(name)?;
+        Some((pool, ids.route(id, pool)?))
+    };
+    let (pool, route) = way(&listener.pool)?;
+    let preread = listener.preread.as_ref().map(|preread| Preread {
+        routes: preread.routes.iter().filter_map(|route| Some(led(route, way(&route.pool)?))).collect(),
+        timeout_ns: ns(preread.timeout),
+        refuses_unmatched: preread.refuses_unmatched,
+    });
+    let admission = Admission {
+        rules: listener.rules.clone(),
+        source_limits: Some(listener.source_limits).filter(|limits| !limits.is_none()),
+        proxy: listener.proxy.clone(),
+        preread,
+    };
+    let asks = !admission.rules.is_empty()
+        || admission.source_limits.is_some()
+        || admission.proxy.is_some()
+        || admission.preread.is_some();
+    Some(ListenerEntry {
+        id,
+        name: listener.name.clone(),
+        pool,
+        route,
+        connections_max: listener.connections_max,
+        admission: asks.then(|| Arc::new(admission)),
+        // Only one that is gone accepts nowhere.
+        retired: listener.binds.is_empty(),
+    })
+}
+
+/// The same route to another form of the pool.
+fn led<T>(route: &Route<Arc<str>>, pool: T) -> Route<T> {
+    Route { names: route.names.clone(), protocols: route.protocols.clone(), pool }
 }
 
 fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) -> PoolEntry {
@@ -120,6 +160,7 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         chosen,
         hash_key,
         limits: pool.limits,
+        dial: pool.dial.clone(),
         queue: pool.queue,
         waits_for_primary: pool.wants_primary(),
     }

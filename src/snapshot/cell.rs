@@ -122,11 +122,14 @@ mod tests {
                 id,
                 name: name.clone(),
                 pool: crate::base::id::PoolId(generation as u32),
+                route: crate::base::id::RouteId(0),
+                connections_max: None,
+                admission: None,
                 retired: false,
             })
         };
         let listeners = (0..8).map(|id| entry(crate::base::id::ListenerId(id))).collect();
-        Table { generation, phase: Phase::Serving, listeners, pools: vec![], backends: vec![] }
+        Table { generation, phase: Phase::Serving, listeners, routes: vec![], pools: vec![], backends: vec![] }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::address::Address;
-use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::config::model::Config;
 
 /// Who has which slot. A name keeps its slot for as long as it is here, whatever else comes and goes. A backend has one
@@ -13,6 +13,7 @@ use crate::config::model::Config;
 pub struct Ids {
     listeners: HashMap<Arc<str>, ListenerId>,
     pools: HashMap<Arc<str>, PoolId>,
+    routes: HashMap<(ListenerId, PoolId), RouteId>,
     backends: HashMap<(PoolId, Arc<str>, Option<Address>), BackendId>,
 }
 
@@ -37,6 +38,14 @@ impl Ids {
                 self.number_backend(id, &backend.name, backend.target.address());
             }
         }
+        for listener in &config.listeners {
+            for pool in listener.pools() {
+                if let Some(way) = self.listener(&listener.name).zip(self.pool(pool)) {
+                    let next = RouteId(self.routes.len() as u32);
+                    self.routes.entry(way).or_insert(next);
+                }
+            }
+        }
     }
 
     /// The slot of a backend of that pool at that address; a new one if it has none yet. `None` stands for a name that
@@ -54,6 +63,16 @@ impl Ids {
     /// The slot of a pool.
     pub fn pool(&self, name: &str) -> Option<PoolId> {
         self.pools.get(name).copied()
+    }
+
+    /// The slot of the way from a listener to a pool.
+    pub fn route(&self, listener: ListenerId, pool: PoolId) -> Option<RouteId> {
+        self.routes.get(&(listener, pool)).copied()
+    }
+
+    /// Every way there is or was, with its slot.
+    pub fn routes(&self) -> impl Iterator<Item = (RouteId, ListenerId, PoolId)> {
+        self.routes.iter().map(|(&(listener, pool), &route)| (route, listener, pool))
     }
 
     /// How many slots listeners, pools and backends need.

@@ -3,11 +3,13 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use crate::admit::routes::Route;
+use crate::admit::{Rules, sources};
 use crate::balance::Picker;
 use crate::base::address::Address;
-use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::time::Moment;
-pub use crate::config::model::{HashKey, Limits, Queue};
+pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue};
 use crate::health::State;
 
 /// What workers may know. Immutable; a change is a new table with a greater generation.
@@ -19,6 +21,8 @@ pub struct Table {
     pub phase: Phase,
     /// By [`ListenerId`]; `None` is a slot nobody has.
     pub listeners: Vec<Option<ListenerEntry>>,
+    /// By [`RouteId`]: every way that sessions go or went, from which listener to which pool.
+    pub routes: Vec<(ListenerId, PoolId)>,
     /// By [`PoolId`].
     pub pools: Vec<Option<PoolEntry>>,
     /// By [`BackendId`].
@@ -46,10 +50,40 @@ pub struct ListenerEntry {
     pub id: ListenerId,
     /// `[listeners.NAME]`
     pub name: Arc<str>,
-    /// Who serves its clients.
+    /// Who serves its clients, if no route leads them elsewhere.
     pub pool: PoolId,
+    /// The way there.
+    pub route: RouteId,
+    /// Client connections at once.
+    pub connections_max: Option<NonZeroU32>,
+    /// What is asked of a client before it is served; `None`: nothing.
+    pub admission: Option<Arc<Admission>>,
     /// No longer configured: it accepts nobody, and has the clients that it accepted before.
     pub retired: bool,
+}
+
+/// What a listener asks of a client before it is served.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Who may connect.
+    pub rules: Rules,
+    /// What each source may have.
+    pub source_limits: Option<sources::Limits>,
+    /// A PROXY header must come first.
+    pub proxy: Option<AcceptProxy>,
+    /// What its TLS says leads it to a pool.
+    pub preread: Option<Preread>,
+}
+
+/// How clients are led to pools by their TLS.
+#[derive(Clone, Debug)]
+pub struct Preread {
+    /// In the order of the file.
+    pub routes: Vec<Route<(PoolId, RouteId)>>,
+    /// For the ClientHello to come; 0: without end.
+    pub timeout_ns: u64,
+    /// Who fits no route is refused.
+    pub refuses_unmatched: bool,
 }
 
 /// A pool.
@@ -67,6 +101,8 @@ pub struct PoolEntry {
     pub hash_key: Option<HashKey>,
     /// What a session captures when it is admitted.
     pub limits: Limits,
+    /// How its backends are connected to.
+    pub dial: Dial,
     /// Who may wait, and how long.
     pub queue: Queue,
     /// While no backend is usable, clients wait until it is known which one is the primary.

@@ -49,6 +49,8 @@ metrics! {
     LISTENER_CONNECTIONS Gauge "listener_connections" ["listener"] "Open client connections of a listener.";
     LISTENER_CONNECTIONS_TOTAL Counter "listener_connections_total" ["listener"]
         "Client connections a listener accepted.";
+    LISTENER_REFUSED Counter "listener_refused_total" ["listener", "reason"]
+        "Client connections that a rule or a limit of the listener refused.";
     LISTENER_ACCEPT_ERRORS Counter "listener_accept_errors_total" ["listener"]
         "Accepts that failed, mostly for want of descriptors.";
     POOL_QUEUE_LENGTH Gauge "pool_queue_length" ["pool"] "Clients that wait for a backend.";

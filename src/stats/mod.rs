@@ -6,6 +6,7 @@ pub mod cell;
 pub mod list;
 pub mod record;
 
+use crate::base::refused::Refused;
 use crate::base::slots::Slots;
 use crate::base::termination::Termination;
 pub use cell::{Counter, Distribution, Gauge, Histogram};
@@ -34,6 +35,8 @@ pub struct WorkerStats {
     pub worker: WorkerCells,
     /// By listener id.
     pub listeners: Slots<ListenerCells>,
+    /// By route id.
+    pub routes: Slots<RouteCells>,
     /// By pool id.
     pub pools: Slots<PoolCells>,
     /// By backend id.
@@ -72,7 +75,7 @@ pub struct WorkerCells {
 }
 
 /// Of one listener on one worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ListenerCells {
     /// Client connections open.
     pub connections: Gauge,
@@ -80,22 +83,24 @@ pub struct ListenerCells {
     pub connections_total: Counter,
     /// Accepts that failed.
     pub accept_errors: Counter,
-    /// Sessions that ended, by [`Termination::index`]. Here and not at the pool, as a listener has one pool.
+    /// Clients that were refused, by [`Refused`].
+    pub refused: [Counter; Refused::COUNT],
+}
+
+/// Of the way from a listener to a pool, on one worker.
+#[derive(Debug)]
+pub struct RouteCells {
+    /// Sessions that ended, by [`Termination::index`].
     pub sessions: [Counter; Termination::COUNT],
 }
 
-impl Default for ListenerCells {
-    fn default() -> ListenerCells {
-        ListenerCells {
-            connections: Gauge::default(),
-            connections_total: Counter::default(),
-            accept_errors: Counter::default(),
-            sessions: std::array::from_fn(|_| Counter::default()),
-        }
+impl Default for RouteCells {
+    fn default() -> RouteCells {
+        RouteCells { sessions: std::array::from_fn(|_| Counter::default()) }
     }
 }
 
-impl ListenerCells {
+impl RouteCells {
     /// Counts a session that ended.
     #[inline]
     pub fn ended(&self, termination: Termination) {

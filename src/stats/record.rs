@@ -8,6 +8,7 @@ use crossbeam::queue::ArrayQueue;
 
 use super::ConnectError;
 use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::refused::Refused;
 use crate::base::session::SessionId;
 use crate::base::termination::Termination;
 use crate::base::time::Moment;
@@ -79,6 +80,8 @@ pub struct Attempt {
 /// Which rule or resource ended a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
+    /// A rule of the listener.
+    Refused(Refused),
     /// More clients wait than `queue_max`.
     QueueFull,
     /// No descriptor was left.
@@ -103,6 +106,7 @@ impl Reason {
     /// The word for it in the access log.
     pub fn name(self) -> &'static str {
         match self {
+            Reason::Refused(refused) => refused.name(),
             Reason::QueueFull => "queue_full",
             Reason::Descriptors => "descriptors",
             Reason::Ports => "ports",

@@ -50,6 +50,12 @@ impl Ring {
         self.poll(fd, (libc::POLLIN | libc::POLLRDHUP | libc::POLLPRI) as u32, token);
     }
 
+    /// Completes once when the socket has as many bytes as SO_RCVLOWAT says, or its peer has finished. The result is a
+    /// mask of `poll(2)`; see [`says_ended`].
+    pub fn poll_incoming(&mut self, fd: Fd, token: Token) {
+        self.poll(fd, (libc::POLLIN | libc::POLLRDHUP) as u32, token);
+    }
+
     /// Completes once when the socket can be written.
     pub fn poll_writable(&mut self, fd: Fd, token: Token) {
         self.poll(fd, libc::POLLOUT as u32, token);
@@ -118,6 +124,11 @@ impl Ring {
             .user_data(failed.pack());
         self.push(&entry);
     }
+}
+
+/// Whether the result of [`Ring::poll_incoming`] says that nothing follows what is there.
+pub fn says_ended(result: i32) -> bool {
+    result < 0 || result & i32::from(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
 }
 
 /// `IORING_RECVSEND_POLL_FIRST`.

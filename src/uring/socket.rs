@@ -1,6 +1,7 @@
 //! Sockets: making them, setting them up, and the calls that must not go through the ring.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +31,11 @@ impl Destination {
 
     pub(super) fn len(&self) -> u32 {
         self.address.len()
+    }
+
+    /// Whether it is an IPv6 address.
+    pub fn is_ipv6(&self) -> bool {
+        self.domain == Domain::IPV6
     }
 
     /// A unix socket connects at once or not at all, so it is not worth the ring.
@@ -136,6 +142,11 @@ pub fn local_address(socket: &OwnedFd) -> io::Result<Address> {
     address_of(&SockRef::from(socket).local_addr()?)
 }
 
+/// The address of ours that a connection was made to.
+pub fn own_address(fd: Fd) -> Option<Address> {
+    address_of(&SockRef::from(&borrow(fd)).local_addr().ok()?).ok()
+}
+
 /// Address of the peer; `None` when it is gone or has no name.
 pub fn peer_address(fd: Fd) -> Option<Address> {
     address_of(&SockRef::from(&borrow(fd)).peer_addr().ok()?).ok()
@@ -168,6 +179,73 @@ pub fn send(fd: Fd, bytes: &[u8]) -> Moved {
         Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) | None => Moved::WouldBlock,
         Some(errno) => Moved::Failed(errno),
     }
+}
+
+/// Sends all of `bytes` at once on a connection whose buffer is empty, or fails. With `more`, the kernel waits for what
+/// follows to send both in one segment.
+pub fn send_first(fd: Fd, bytes: &[u8], more: bool) -> io::Result<()> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
+    // SAFETY: the kernel reads `bytes` during the call only.
+    let sent = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) };
+    match usize::try_from(sent) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EPROTO)),
+    }
+}
+
+/// Copies what has come to `into` and leaves it there: how many bytes, 0 after a FIN without any, `None` if there is
+/// nothing yet.
+pub fn peek(fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+    recv(fd, into, libc::MSG_PEEK)
+}
+
+/// Takes what has come: how many bytes, 0 after a FIN, `None` if there is nothing yet.
+pub fn take(fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+    recv(fd, into, 0)
+}
+
+fn recv(fd: Fd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
+    // SAFETY: the kernel writes at most `into.len()` bytes to it, during the call only.
+    let received = unsafe { libc::recv(fd.0, into.as_mut_ptr().cast(), into.len(), flags | libc::MSG_DONTWAIT) };
+    match usize::try_from(received) {
+        Ok(received) => Ok(Some(received)),
+        Err(_) => match io::Error::last_os_error() {
+            error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// Has the kernel call the socket readable only when so many bytes are there (SO_RCVLOWAT). Unix sockets do not care.
+pub fn set_low_water(fd: Fd, bytes: usize) {
+    // A socket that refuses is looked at now and then instead.
+    let _ = set_int(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32::try_from(bytes).unwrap_or(i32::MAX));
+}
+
+/// Has a socket that is not connected yet connect from that address; the kernel chooses the port when it connects
+/// (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so each backend has all ports to itself. With `transparent` the address need
+/// not be this host's (IP_TRANSPARENT, which takes CAP_NET_RAW).
+pub fn bind_source(fd: Fd, source: IpAddr, transparent: bool) -> io::Result<()> {
+    let socket = borrow(fd);
+    let socket = SockRef::from(&socket);
+    set_int(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    if transparent {
+        let (level, name) = match source {
+            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+        };
+        set_int(fd, level, name, 1)?;
+    }
+    socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
+}
+
+fn set_int(fd: Fd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads one int during the call.
+    let result = unsafe {
+        libc::setsockopt(fd.0, level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends a FIN after everything that was sent before.

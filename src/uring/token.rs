@@ -26,8 +26,12 @@ pub enum Operation {
     WritableClient,
     /// The backend's connection became writable.
     WritableBackend,
+    /// The client has sent more of what it must say first.
+    Preread,
     /// Connect to the backend.
     Connect,
+    /// The backend has answered what it was told before the client's bytes.
+    Greet,
     /// Cancel of everything on the client's descriptor.
     CancelClient,
     /// Cancel of everything on the backend's descriptor.
@@ -46,7 +50,7 @@ pub enum Operation {
     Forget,
 }
 
-const OPERATIONS: [Operation; 17] = [
+const OPERATIONS: [Operation; 19] = [
     Operation::RecvClient,
     Operation::RecvBackend,
     Operation::SendClient,
@@ -55,7 +59,9 @@ const OPERATIONS: [Operation; 17] = [
     Operation::ReadableBackend,
     Operation::WritableClient,
     Operation::WritableBackend,
+    Operation::Preread,
     Operation::Connect,
+    Operation::Greet,
     Operation::CancelClient,
     Operation::CancelBackend,
     Operation::Accept,

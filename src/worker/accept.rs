@@ -18,8 +18,6 @@ use crate::uring::{Fd, errno};
 
 /// After a descriptor or memory could not be had.
 const EXHAUSTED_RETRY_NS: u64 = 100_000_000;
-/// While as many connections are open as may be; another worker may close one.
-const FULL_RETRY_NS: u64 = 10_000_000;
 
 /// A listening socket of a worker.
 pub struct ListenSocket {
@@ -58,34 +56,38 @@ struct Acceptor {
     fd: Option<Arc<OwnedFd>>,
     /// True exactly when an accept is in flight.
     armed: bool,
+    /// Its listener has as many connections as it may have.
+    held: bool,
 }
 
 /// All listening sockets of a worker.
 pub(super) struct Acceptors {
     list: Vec<Acceptor>,
-    /// Accepted beyond the limit: they wait as if they still were in the backlog.
-    waiting: VecDeque<(Fd, ListenerId)>,
+    /// Accepted beyond a limit: they wait as if they still were in the backlog.
+    pub(super) waiting: VecDeque<(Fd, ListenerId)>,
     /// No connection is wanted any more.
     closing: bool,
     /// Nothing is accepted before this moment; [`Moment::NEVER`] if nothing is in the way.
-    retry_at: Moment,
+    pub(super) retry_at: Moment,
+    /// Listeners that are held are looked at then; [`Moment::NEVER`] if none is.
+    pub(super) held_until: Moment,
 }
 
 impl Acceptor {
     fn new(socket: ListenSocket) -> Acceptor {
         let ListenSocket { listener, address, fd } = socket;
-        Acceptor { listener, address, closing: false, fd: Some(fd), armed: false }
+        Acceptor { listener, address, closing: false, fd: Some(fd), armed: false, held: false }
     }
 }
 
 impl Acceptors {
     pub fn new(sockets: Vec<ListenSocket>) -> Acceptors {
         let list = sockets.into_iter().map(Acceptor::new).collect();
-        Acceptors { list, waiting: VecDeque::new(), closing: false, retry_at: Moment::NEVER }
+        Acceptors { list, waiting: VecDeque::new(), closing: false, retry_at: Moment::NEVER, held_until: Moment::NEVER }
     }
 
     pub fn retry_at(&self) -> Moment {
-        self.retry_at
+        self.retry_at.min(self.held_until)
     }
 
     pub fn are_closed(&self) -> bool {
@@ -102,7 +104,7 @@ impl Worker {
 
     fn arm_acceptor(&mut self, index: usize) {
         let acceptor = &mut self.acceptors.list[index];
-        if let Some(fd) = acceptor.fd.as_ref().filter(|_| !acceptor.armed && !acceptor.closing) {
+        if let Some(fd) = acceptor.fd.as_ref().filter(|_| !acceptor.armed && !acceptor.closing && !acceptor.held) {
             self.ring.accept_multi(socket::number(fd), Token::plain(Operation::Accept, index as u32));
             acceptor.armed = true;
         }
@@ -143,6 +145,7 @@ impl Worker {
                 Errand::Assign { address, listener } => {
                     let is_it = |acceptor: &&mut Acceptor| acceptor.address == address && !acceptor.closing;
                     self.acceptors.list.iter_mut().filter(is_it).for_each(|acceptor| acceptor.listener = listener);
+                    self.look_at_held();
                 }
                 Errand::Close { address } => {
                     for index in 0..self.acceptors.list.len() {
@@ -236,7 +239,7 @@ impl Worker {
     }
 
     /// Resets a connection that is counted here and never becomes a session.
-    fn turn_away(&mut self, fd: Fd) {
+    pub(super) fn turn_away(&mut self, fd: Fd) {
         self.shared.sub_load(self.index);
         socket::reset_on_close(fd);
         self.ring.close(fd);
@@ -250,34 +253,18 @@ impl Worker {
         self.taken_over(listener.0, fd.0);
     }
 
-    /// Makes a session of it, or lets it wait if there are as many as may be.
-    fn admit(&mut self, fd: Fd, listener: ListenerId) {
-        if !self.acceptors.waiting.is_empty() || !self.reserve() {
-            self.acceptors.waiting.push_back((fd, listener));
-            self.pause(FULL_RETRY_NS);
-            return;
-        }
-        self.begin(fd, listener);
-    }
-
-    /// Counts a session of the process, if there is room for one.
-    fn reserve(&self) -> bool {
-        if self.shared.counts.process_opened() <= self.shared.connections_max {
-            return true;
-        }
-        self.shared.counts.process_closed();
-        false
-    }
-
-    fn begin(&mut self, fd: Fd, listener: ListenerId) {
+    pub(super) fn begin(&mut self, fd: Fd, listener: ListenerId) {
         let now = self.now;
         let table = self.reader.pin();
-        let found = table.listener(listener).and_then(|entry| table.pool(entry.pool));
-        let found = found.map(|pool| (pool.id, limits_of(pool)));
+        let found = table.listener(listener).and_then(|entry| {
+            let pool = table.pool(entry.pool)?;
+            Some((pool.id, entry.route, limits_of(pool), entry.admission.clone()))
+        });
         drop(table);
-        let Some((pool, limits)) = found else {
+        let Some((pool, route, limits, admission)) = found else {
             // It came while its listener was being removed.
             self.shared.counts.process_closed();
+            self.shared.counts.listener_closed(listener);
             self.turn_away(fd);
             return;
         };
@@ -289,6 +276,7 @@ impl Worker {
             generation,
             listener,
             pool,
+            route,
             backend: None,
             tried: Vec::new(),
             waiting: Waiting::default(),
@@ -296,56 +284,58 @@ impl Worker {
             connecting_at: now,
             heard: [0; 2],
             backend_sends: 0,
+            greets: false,
+            sources_tried: 0,
             bytes: [0; 2],
             draft,
+            guest: None,
         });
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);
-        self.tell(key, Event::Accepted);
+        match admission {
+            None => self.tell(key, Event::Accepted),
+            Some(admission) => self.receive(key, admission),
+        }
     }
 
     /// Stops accepting for a while.
-    fn pause(&mut self, for_ns: u64) {
+    pub(super) fn pause(&mut self, for_ns: u64) {
         let at = self.now.after_ns(for_ns);
         if self.acceptors.retry_at == Moment::NEVER {
-            self.cancel_accepts();
+            self.cancel_accepts(|_| true);
         }
         self.acceptors.retry_at = self.acceptors.retry_at.min(at);
     }
 
-    fn cancel_accepts(&mut self) {
+    /// Accepts no more of one listener until it has room.
+    pub(super) fn hold(&mut self, listener: ListenerId) {
+        self.cancel_accepts(|acceptor| acceptor.listener == listener && !acceptor.held);
+        let of_it = |acceptor: &&mut Acceptor| acceptor.listener == listener;
+        self.acceptors.list.iter_mut().filter(of_it).for_each(|acceptor| acceptor.held = true);
+    }
+
+    /// Accepts again of listeners that have room.
+    pub(super) fn release_held(&mut self, has_room: impl Fn(ListenerId) -> bool) -> bool {
+        let mut still_held = false;
+        for index in 0..self.acceptors.list.len() {
+            let acceptor = &mut self.acceptors.list[index];
+            if !acceptor.held {
+                continue;
+            }
+            acceptor.held = !has_room(acceptor.listener);
+            still_held |= acceptor.held;
+            if !acceptor.held && self.acceptors.retry_at == Moment::NEVER {
+                self.arm_acceptor(index);
+            }
+        }
+        still_held
+    }
+
+    fn cancel_accepts(&mut self, which: impl Fn(&Acceptor) -> bool) {
         for (index, acceptor) in self.acceptors.list.iter().enumerate() {
-            if acceptor.armed {
+            if acceptor.armed && which(acceptor) {
                 self.ring.cancel(Token::plain(Operation::Accept, index as u32));
             }
-        }
-    }
-
-    /// Admits who waits while there is room, and accepts again once nobody does.
-    pub(super) fn admit_waiting(&mut self) {
-        while !self.acceptors.waiting.is_empty() && self.reserve() {
-            if let Some((fd, listener)) = self.acceptors.waiting.pop_front() {
-                self.begin(fd, listener);
-            }
-        }
-        // A session has ended, so there are descriptors again.
-        if self.acceptors.retry_at != Moment::NEVER {
-            self.acceptors.retry_at = self.now;
-        }
-    }
-
-    /// To be called once a turn.
-    #[inline]
-    pub(super) fn retry_accepting(&mut self) {
-        if self.now < self.acceptors.retry_at {
-            return;
-        }
-        self.acceptors.retry_at = Moment::NEVER;
-        self.admit_waiting();
-        if self.acceptors.waiting.is_empty() {
-            self.open_listeners();
-        } else {
-            self.acceptors.retry_at = self.now.after_ns(FULL_RETRY_NS);
         }
     }
 
@@ -359,7 +349,7 @@ impl Worker {
         while let Some((fd, _)) = self.acceptors.waiting.pop_front() {
             self.turn_away(fd);
         }
-        self.acceptors.retry_at = Moment::NEVER;
+        (self.acceptors.retry_at, self.acceptors.held_until) = (Moment::NEVER, Moment::NEVER);
     }
 }
 
@@ -386,7 +376,7 @@ fn returned(token: Token) -> (Fd, ListenerId, usize) {
     (Fd(token.index as i32), listener, (token.generation >> LISTENER_BITS) as usize)
 }
 
-fn limits_of(pool: &PoolEntry) -> Limits {
+pub(super) fn limits_of(pool: &PoolEntry) -> Limits {
     let limits = &pool.limits;
     Limits {
         connect_timeout_ns: ns(limits.connect_timeout),

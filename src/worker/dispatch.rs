@@ -8,9 +8,9 @@ use crate::base::side::Side;
 use crate::relay::{self, End};
 use crate::session::{ConnectError, Event};
 use crate::stats;
-use crate::uring::errno;
 use crate::uring::ring::Completion;
 use crate::uring::token::Operation;
+use crate::uring::{errno, op};
 
 impl Worker {
     #[inline]
@@ -26,7 +26,9 @@ impl Worker {
             Operation::ReadableBackend => self.relay(key, relay::Event::Readable { side: Side::Backend }),
             Operation::WritableClient => self.relay(key, relay::Event::Writable { side: Side::Client }),
             Operation::WritableBackend => self.relay(key, relay::Event::Writable { side: Side::Backend }),
+            Operation::Preread => self.tell(key, Event::ClientSpoke { ended: op::says_ended(completion.result) }),
             Operation::Connect => self.connected(key, completion.result),
+            Operation::Greet => self.greeted(key, completion.result),
             Operation::CancelClient => self.tell(key, Event::Cancelled { side: Side::Client }),
             Operation::CancelBackend => self.tell(key, Event::Cancelled { side: Side::Backend }),
             Operation::Accept => self.accepted(completion),
@@ -108,6 +110,15 @@ impl Worker {
     }
 
     fn connected(&mut self, key: Key, result: i32) {
+        if result == -errno::EADDRNOTAVAIL && self.connect_from_another(key) {
+            return;
+        }
+        if result == 0 && self.slots.get(key).is_some_and(|slot| slot.greets && slot.session.is_connecting()) {
+            if let Some(event) = self.greet(key) {
+                self.tell(key, event);
+            }
+            return;
+        }
         if let Some(event) = self.connect_ended(key, result) {
             self.tell(key, event);
         }

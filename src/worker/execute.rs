@@ -1,6 +1,7 @@
 //! From an effect to the operation it takes.
 
 use super::accept::options_of;
+use super::admission;
 use super::slots::Key;
 use super::turn::Worker;
 use crate::base::id::PoolId;
@@ -12,7 +13,7 @@ use crate::session::{Effect, Event};
 use crate::snapshot::cell::Reader;
 use crate::uring::socket::Options;
 use crate::uring::token::Operation;
-use crate::uring::{Fd, errno, socket};
+use crate::uring::{Fd, socket};
 
 impl Worker {
     /// Tells a session what happened and does what it says. Says nothing to a session that is gone.
@@ -32,6 +33,13 @@ impl Worker {
     fn execute(&mut self, key: Key, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Relay(effect) => self.execute_relay(key, effect).map(Event::Relay),
+            Effect::Look { ended } => Some(Event::Looked(self.look_at_client(key, ended))),
+            Effect::AwaitClient => {
+                if let Some(fd) = self.fd(key, Side::Client) {
+                    self.ring.poll_incoming(fd, key.token(Operation::Preread));
+                }
+                None
+            }
             Effect::Pick => Some(Event::Picked(self.pick(key))),
             Effect::StopWaiting => {
                 self.leave_queue(key);
@@ -39,7 +47,7 @@ impl Worker {
             }
             Effect::Connect => self.connect(key),
             Effect::CancelConnect => {
-                self.ring.cancel(key.token(Operation::Connect));
+                self.cancel_connect(key);
                 None
             }
             Effect::Cancel { side } => match self.fd(key, side) {
@@ -178,38 +186,6 @@ impl Worker {
         }
     }
 
-    fn connect(&mut self, key: Key) -> Option<Event> {
-        self.learn_destination(self.slots.get(key)?.backend?);
-        let slot = self.slots.get_mut(key)?;
-        slot.connecting_at = self.now;
-        let options = options_in(&self.reader, slot.pool)?;
-        let Some(to) = self.destinations.get(slot.backend?.index()).and_then(Option::as_deref) else {
-            return self.connect_ended(key, -errno::EINVAL);
-        };
-        let fd = match socket::open(to, &options) {
-            Ok(fd) => fd,
-            Err(error) => {
-                return match error.raw_os_error() {
-                    Some(errno::EMFILE | errno::ENFILE) => {
-                        self.pipes.shrink();
-                        Some(Event::DescriptorsExhausted)
-                    }
-                    code => self.connect_ended(key, -code.unwrap_or(errno::EINVAL)),
-                };
-            }
-        };
-        slot.fds[Side::Backend.index()] = Some(fd);
-        if !to.is_unix() {
-            self.ring.connect(fd, to, key.token(Operation::Connect));
-            return None;
-        }
-        let result = match socket::connect_unix(fd, to) {
-            Ok(()) => 0,
-            Err(error) => -error.raw_os_error().unwrap_or(errno::EINVAL),
-        };
-        self.connect_ended(key, result)
-    }
-
     fn keep_alive(&self, key: Key) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(options) = options_in(&self.reader, slot.pool) else { return };
@@ -244,15 +220,18 @@ impl Worker {
         let Some(mut slot) = self.slots.remove(key) else { return };
         debug_assert!(slot.fds.iter().all(Option::is_none));
         let stats = self.stats();
-        let listener = stats.listeners.get(slot.listener.index());
-        listener.connections.sub(1);
-        listener.ended(slot.session.termination());
+        stats.listeners.get(slot.listener.index()).connections.sub(1);
+        stats.routes.get(slot.route.index()).ended(slot.session.termination());
         if slot.session.termination() == Termination(Who::ServerTimeout, When::Queue) {
             stats.pools.get(slot.pool.index()).queue_timeouts_total.add(1);
         }
         stats.worker.connections.sub(1);
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
+        self.shared.counts.listener_closed(slot.listener);
+        if let Some(permit) = admission::leave(&mut slot) {
+            self.shared.sources.leave(permit);
+        }
         self.shared.sub_load(self.index);
         self.leave_record(key, &mut slot);
         self.admit_waiting();

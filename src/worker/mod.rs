@@ -5,8 +5,12 @@
 //! then timers ([`turn`]).
 
 mod accept;
+mod admission;
+mod connect;
 mod dispatch;
 mod execute;
+mod greet;
+mod limit;
 mod pick;
 mod queue;
 mod record;

@@ -1,15 +1,14 @@
 //! Which backend a session gets, by the table and the counts as they are now.
 
+use super::admission::client_of;
 use super::slots::Key;
 use super::turn::Worker;
 use crate::balance::{Ask, Pick};
 use crate::base::address::Address;
 use crate::base::hash;
 use crate::base::id::BackendId;
-use crate::base::side::Side;
 use crate::session::Picked;
 use crate::snapshot::table::HashKey;
-use crate::uring::{Fd, socket};
 
 impl Worker {
     /// Chooses a backend and counts the session there. Who finds none waits, or is refused.
@@ -24,7 +23,7 @@ impl Worker {
             // Others are before it.
             true => Pick::Full,
             false => {
-                let key = pool.hash_key.map_or(0, |kind| hash_of(slot.fd(Side::Client), kind));
+                let key = pool.hash_key.map_or(0, |kind| hash_of(client_of(slot), kind));
                 let random = self.random.u64(..);
                 pool.picker.pick(pool_id, counts, Ask { key, random, now: self.now, tried: &slot.tried })
             }
@@ -56,8 +55,8 @@ impl Worker {
 }
 
 /// What `consistent_hash` knows a client by. Clients of unix sockets all count as one.
-fn hash_of(client: Option<Fd>, kind: HashKey) -> u64 {
-    match client.and_then(socket::peer_address) {
+fn hash_of(client: Option<Address>, kind: HashKey) -> u64 {
+    match client {
         Some(Address::Tcp(peer)) => match kind {
             HashKey::SourceIp => hash::of_ip(peer.ip()),
             HashKey::SourceIpPort => hash::of_ip_port(peer.ip(), peer.port()),

@@ -54,6 +54,16 @@ impl Draft {
         }
     }
 
+    /// Whose session it is, by a PROXY header.
+    pub(super) fn is_of(&mut self, client: Client) {
+        self.client = client;
+    }
+
+    /// What ended it.
+    pub(super) fn ends_for(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+    }
+
     pub(super) fn waits(&mut self, position: u32) {
         self.queue_position = position;
     }
@@ -109,7 +119,7 @@ impl Worker {
         if let Some(slot) = self.slots.get_mut(key).filter(|slot| !slot.session.is_ending())
             && let Some(draft) = &mut slot.draft
         {
-            draft.reason = Some(reason);
+            draft.ends_for(reason);
         }
         self.tell(key, Event::End(who));
     }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::admission::client_of;
 use super::slots::Slot;
 use super::turn::Worker;
 use crate::base::side::Side;
@@ -10,7 +11,6 @@ use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::roster::{Answer, Record, Request, SessionId, Stage, What};
 use crate::stats::record::Reason;
-use crate::uring::socket;
 
 /// Places that are looked at in one turn; some 100 µs where each client is asked for.
 const PLACES_A_TURN: u32 = 256;
@@ -81,7 +81,7 @@ impl Worker {
         let (filter, answer) = (&survey.request.filter, &mut survey.answer);
         let Some(key) = self.slots.tenant(survey.next) else { return };
         let Some(slot) = self.slots.get(key) else { return };
-        let client = || socket::peer_address(slot.fd(Side::Client)?);
+        let client = || client_of(slot);
         let id = SessionId::new(self.index, key.index, key.generation);
         if filter.id.is_some_and(|wanted| wanted != id) || !filter.matches(slot.backend, client) {
             return;
@@ -105,6 +105,7 @@ impl Worker {
 fn record(id: SessionId, slot: &Slot, now: Moment) -> Record {
     let session = &slot.session;
     let stage = match slot.fd(Side::Backend) {
+        _ if session.is_prereading() => Stage::Preread,
         _ if session.is_waiting() => Stage::Queued,
         _ if session.is_relaying() => Stage::Open,
         _ if session.is_ending() => Stage::Closing,
@@ -115,7 +116,7 @@ fn record(id: SessionId, slot: &Slot, now: Moment) -> Record {
     };
     Record {
         id,
-        client: slot.fd(Side::Client).and_then(socket::peer_address),
+        client: client_of(slot),
         listener: slot.listener,
         pool: slot.pool,
         backend: slot.backend,

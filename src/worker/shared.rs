@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use crossbeam::queue::SegQueue;
 
 use super::accept::Errand;
+use crate::admit::Sources;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
 use crate::roster::Request;
@@ -26,6 +27,8 @@ pub struct Parts {
     pub stats: Arc<Stats>,
     /// Open sessions of backends.
     pub counts: Arc<Counts>,
+    /// Connections of clients by their addresses.
+    pub sources: Sources,
     /// The process's clock.
     pub clock: Clock,
     /// What this kernel can do.

@@ -2,9 +2,10 @@
 
 use slab::Slab;
 
+use super::admission::Guest;
 use super::queue::Waiting;
 use super::record::Draft;
-use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
 use crate::session::Session;
@@ -19,6 +20,8 @@ pub struct Slot {
     pub generation: u32,
     pub listener: ListenerId,
     pub pool: PoolId,
+    /// From the listener to the pool.
+    pub route: RouteId,
     /// The backend that is being connected to, or was.
     pub backend: Option<BackendId>,
     /// Backends that failed to connect; empty, and without memory, most of the time.
@@ -30,10 +33,16 @@ pub struct Slot {
     pub heard: [u32; 2],
     /// Sends to the backend so far, up to 2: before the second one, its Nagle algorithm is turned off.
     pub backend_sends: u8,
+    /// The backend is told something before the client's bytes: see [`greet`](super::greet).
+    pub greets: bool,
+    /// Addresses to connect from that had no port left, in this attempt.
+    pub sources_tried: u8,
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
     /// For the access log; exactly while there is one.
     pub draft: Option<Box<Draft>>,
+    /// Of a listener that asks its clients for something.
+    pub guest: Option<Box<Guest>>,
 }
 
 impl Slot {
@@ -129,6 +138,7 @@ mod tests {
             generation,
             listener: ListenerId(0),
             pool: PoolId(0),
+            route: RouteId(0),
             backend: None,
             tried: Vec::new(),
             waiting: Waiting::default(),
@@ -136,8 +146,11 @@ mod tests {
             connecting_at: Moment(0),
             heard: [0; 2],
             backend_sends: 0,
+            greets: false,
+            sources_tried: 0,
             bytes: [0; 2],
             draft: None,
+            guest: None,
         }
     }
 

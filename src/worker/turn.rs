@@ -27,7 +27,6 @@ use crate::uring::pipes::Pipes;
 use crate::uring::ring::{Completion, Ring, Wait};
 use crate::uring::socket::Destination;
 use crate::uring::system;
-use crate::uring::token::Operation;
 
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
@@ -64,6 +63,8 @@ pub struct Worker {
     generation: u64,
     housekeeping_at: Moment,
     batch: Vec<Completion>,
+    /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
+    pub(super) peeked: Vec<u8>,
 }
 
 impl Worker {
@@ -93,6 +94,7 @@ impl Worker {
             generation: 0,
             housekeeping_at: now,
             batch: Vec::with_capacity(4096),
+            peeked: Vec::new(),
             shared,
         }
     }
@@ -235,7 +237,7 @@ impl Worker {
             let Some(reason) = self.slots.get(key).and_then(reason) else { continue };
             if self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) {
                 // No byte has moved: another backend may have it.
-                self.ring.cancel(key.token(Operation::Connect));
+                self.cancel_connect(key);
             } else {
                 self.cut(key, reason);
             }

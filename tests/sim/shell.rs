@@ -134,6 +134,7 @@ impl World {
         assert!(!self.slots[s].over || harmless, "{effect:?} after the end");
         match effect {
             Effect::Relay(effect) => self.execute_relay(s, effect).map(Event::Relay),
+            Effect::Look { .. } | Effect::AwaitClient => self.preread(s, effect),
             Effect::Pick => Some(Event::Picked(self.pick(s))),
             Effect::StopWaiting => {
                 assert!(self.slots[s].queued, "leaves a queue that it does not stand in");

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 use super::Admin;
 use crate::base::id::{BackendId, PoolId};
+use crate::base::refused::Refused;
 use crate::base::termination::Termination;
 use crate::health::State;
 use crate::snapshot::table::{BackendEntry, PoolEntry, Table};
@@ -29,6 +30,7 @@ pub(super) fn render(admin: &Admin) -> String {
     let table = reader.pin();
     process(&mut scrape, admin);
     listeners(&mut scrape, admin, &table);
+    routes(&mut scrape, admin, &table);
     let live = table.backends.iter().flatten().filter(|backend| !backend.retired);
     let live: HashSet<(PoolId, &str)> = live.map(|backend| (backend.pool, &*backend.name)).collect();
     for pool in table.pools.iter().flatten() {
@@ -69,11 +71,22 @@ fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {
         scrape.put(&list::LISTENER_CONNECTIONS, &labels, open);
         scrape.put(&list::LISTENER_CONNECTIONS_TOTAL, &labels, sum(|cells| cells.connections_total.get()));
         scrape.put(&list::LISTENER_ACCEPT_ERRORS, &labels, sum(|cells| cells.accept_errors.get()));
-        let Some(pool) = table.pool(listener.pool) else { continue };
+        for reason in Refused::ALL {
+            let refused = cells().map(|cells| cells.refused[reason as usize].get()).sum();
+            scrape.put(&list::LISTENER_REFUSED, &[&listener.name, reason.name()], refused);
+        }
+    }
+}
+
+/// Sessions by where they went.
+fn routes(scrape: &mut Scrape, admin: &Admin, table: &Table) {
+    for (slot, &(listener, pool)) in table.routes.iter().enumerate() {
+        let Some((listener, pool)) = table.listener(listener).zip(table.pool(pool)) else { continue };
+        let cells = || existing(admin, |worker| worker.routes.existing(slot));
         for index in 0..Termination::COUNT {
             let ended = cells().map(|cells| cells.sessions[index].get()).sum();
             // Of the many codes, those that occurred; the normal one always, so that there is a rate from the start.
-            if ended > 0 || index == Termination::NORMAL.index() {
+            if ended > 0 || (index == Termination::NORMAL.index() && !listener.retired) {
                 scrape.put(&list::SESSIONS, &[&listener.name, &pool.name, &Termination::letters(index)], ended);
             }
         }

@@ -27,8 +27,9 @@ fn admin() -> Admin {
         let listener = worker.listeners.get(0);
         listener.connections.set(2 + index);
         listener.connections_total.add(10 + index);
-        listener.ended(Termination::NORMAL);
-        listener.ended(Termination(Who::ClientTimeout, When::Data));
+        let route = worker.routes.get(0);
+        route.ended(Termination::NORMAL);
+        route.ended(Termination(Who::ClientTimeout, When::Data));
         let pool = worker.pools.get(0);
         pool.retries_total.add(3);
         pool.connect_ns.record_ns(100_000 + index);

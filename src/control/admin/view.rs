@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Admin;
 use super::answer::{Answer, Refusal};
+use crate::admit;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::Moment;
 use crate::config::model::{self, Config};
@@ -70,7 +71,19 @@ struct Listener {
     bind: Vec<String>,
     pool: Arc<str>,
     connections: u64,
+    /// 0 is no limit.
+    connections_max: u32,
     connections_total: u64,
+    refused_total: u64,
+    accept_proxy: bool,
+    routes: Vec<Route>,
+}
+
+#[derive(Serialize)]
+struct Route {
+    sni: Vec<String>,
+    alpn: Vec<String>,
+    pool: Arc<str>,
 }
 
 /// `GET /v1/pools`
@@ -223,10 +236,22 @@ pub(super) async fn listeners(State(admin): State<Admin>) -> Answer<Listeners> {
             bind: listener.binds.iter().map(ToString::to_string).collect(),
             pool: listener.pool.clone(),
             connections: cells().map(|cells| cells.connections.get()).sum(),
+            connections_max: listener.connections_max.map_or(0, |most| most.get()),
             connections_total: cells().map(|cells| cells.connections_total.get()).sum(),
+            refused_total: cells().flat_map(|cells| &cells.refused).map(Counter::get).sum(),
+            accept_proxy: listener.proxy.is_some(),
+            routes: listener.preread.iter().flat_map(|preread| preread.routes.iter()).map(route).collect(),
         }
     };
     Ok(Json(Listeners { listeners: view.config.listeners.iter().map(describe).collect() }))
+}
+
+fn route(route: &admit::routes::Route<Arc<str>>) -> Route {
+    Route {
+        sni: route.names.iter().map(ToString::to_string).collect(),
+        alpn: route.protocols.clone(),
+        pool: route.pool.clone(),
+    }
 }
 
 pub(super) async fn pools(State(admin): State<Admin>) -> Answer<Pools> {
@@ -289,7 +314,7 @@ impl Viewer<'_> {
         let configured = self.configured(pool);
         let backends: Vec<Backend> = pool.backends.iter().map(|backend| self.backend(backend)).collect();
         let listeners = self.config().listeners.iter();
-        let own = listeners.filter(|listener| listener.pool == pool.name && !pool.is_gone);
+        let own = listeners.filter(|listener| listener.pools().any(|name| *name == pool.name) && !pool.is_gone);
         let PoolId(slot) = pool.id;
         let cells = self.admin.stats.workers.iter().filter_map(|worker| worker.pools.existing(slot as usize));
         Pool {

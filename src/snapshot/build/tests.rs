@@ -32,6 +32,7 @@ pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
         drain_timeout: Duration::from_secs(30),
         use_all_when_down: false,
         slow_start: Duration::ZERO,
+        dial: Dial::default(),
         ejection: None,
         check: Some(Check {
             kind: CheckKind::Tcp,
@@ -58,6 +59,11 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
         pool: pool.name.clone(),
         unix_mode: 0o666,
         backlog: 4096,
+        connections_max: None,
+        rules: crate::admit::Rules::default(),
+        source_limits: crate::admit::sources::Limits { connections_max: 0, rate: Default::default(), prefix_v6: 64 },
+        proxy: None,
+        preread: None,
     };
     Config {
         process: Process {

@@ -1,0 +1,63 @@
+//! Who may connect, as whom, and to which pool: rules by address, limits a source, routes by TLS name. Pure.
+#![forbid(unsafe_code)]
+
+pub mod networks;
+pub mod routes;
+pub mod sources;
+
+pub use networks::Networks;
+pub use sources::Sources;
+
+use crate::base::address::Address;
+pub use crate::base::refused::Refused;
+
+/// Who may connect to a listener.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// If it is not empty, nobody else.
+    pub allow: Networks,
+    /// Nobody of these; wins over `allow`.
+    pub deny: Networks,
+}
+
+impl Rules {
+    /// Whether everybody may.
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    /// Whether that client may. `None` is one that is gone, and that nothing can be said of.
+    pub fn admit(&self, client: Option<&Address>) -> bool {
+        let Some(client) = client else { return self.is_empty() };
+        !self.deny.contains(client) && (self.allow.is_empty() || self.allow.contains(client))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(list: &[&str]) -> Networks {
+        Networks::new(list.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    fn may(rules: &Rules, client: &str) -> bool {
+        rules.admit(Some(&Address::Tcp(format!("{client}:40000").parse().unwrap())))
+    }
+
+    #[test]
+    fn deny_wins_over_allow_and_an_allow_list_leaves_everybody_else_out() {
+        let rules = Rules { allow: networks(&["10.0.0.0/8", "2001:db8::/32"]), deny: networks(&["10.1.0.0/16"]) };
+        assert!(may(&rules, "10.2.0.1") && may(&rules, "[2001:db8::1]"));
+        assert!(!may(&rules, "10.1.2.3") && !may(&rules, "11.0.0.1") && !may(&rules, "[2001:db9::1]"));
+        assert!(!rules.admit(Some(&Address::Unix("/x".into()))));
+        let rules = Rules { allow: Networks::default(), deny: networks(&["10.1.0.0/16"]) };
+        assert!(may(&rules, "11.0.0.1") && rules.admit(Some(&Address::Unix("/x".into()))) && !may(&rules, "10.1.0.0"));
+    }
+
+    #[test]
+    fn who_is_gone_is_admitted_only_where_everybody_is() {
+        assert!(Rules::default().admit(None));
+        assert!(!Rules { allow: Networks::default(), deny: networks(&["10.1.0.0/16"]) }.admit(None));
+    }
+}

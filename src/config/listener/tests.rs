@@ -1,0 +1,107 @@
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Config, Error, load};
+
+/// A configuration with these lines in its listener, and these at its end.
+fn read(lines: &str, end: &str) -> Result<Config, Vec<Error>> {
+    let text = format!(
+        "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{lines}\n\
+         [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n[[pools.q.backends]]\naddress = \"[::1]:1\"\n{end}\n"
+    );
+    load(&text, "f.toml", &|_| None)
+}
+
+fn listener(lines: &str) -> Listener {
+    let config = read(lines, "").unwrap_or_else(|errors| panic!("{errors:?}"));
+    config.listeners.into_iter().next().expect("one")
+}
+
+/// The one thing that is wrong.
+fn fault(lines: &str, end: &str) -> String {
+    let errors = read(lines, end).expect_err("it is wrong");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].to_string()
+}
+
+#[test]
+fn a_listener_asks_for_nothing_unless_it_is_told_to() {
+    let plain = listener("");
+    assert!(plain.rules.is_empty() && plain.source_limits.is_none());
+    assert_eq!((plain.proxy, plain.preread, plain.connections_max), (None, None, None));
+}
+
+#[test]
+fn what_is_asked_of_clients_means_what_it_says() {
+    let all = listener(
+        "connections_max = 9\nsource_connections_max = 3\nsource_rate_max = \"600/m\"\nsource_prefix_v6 = 56\n\
+         allow = [\"10.0.0.0/8\", \"unix:\"]\ndeny = [\"10.1.0.1\"]\n\
+         accept_proxy = \"required\"\nproxy_trusted = [\"192.0.2.0/24\"]\nproxy_timeout = \"0s\"\n\
+         unmatched = \"refuse\"\npreread_timeout = \"3s\"\n\
+         routes = [{ sni = [\"A.example.com\", \"*.b.example\"], pool = \"q\" }, { alpn = [\"h2\"], pool = \"p\" }]",
+    );
+    assert_eq!(all.connections_max.map(NonZeroU32::get), Some(9));
+    let rate = Rate { count: 600, unit_ns: 60_000_000_000 };
+    assert_eq!(all.source_limits, Limits { connections_max: 3, rate, prefix_v6: 56 });
+    assert_eq!(all.rules.allow.to_string(), "[10.0.0.0/8, unix:]");
+    assert_eq!(all.rules.deny.to_string(), "[10.1.0.1]");
+    let proxy = all.proxy.expect("a header is required");
+    assert_eq!((proxy.trusted.to_string(), proxy.timeout), ("[192.0.2.0/24]".to_string(), Duration::ZERO));
+    let preread = all.preread.expect("there are routes");
+    assert!(preread.refuses_unmatched && preread.timeout == Duration::from_secs(3));
+    let names: Vec<String> = preread.routes[0].names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a.example.com", "*.b.example"]);
+    assert_eq!((&*preread.routes[1].protocols[0], &*preread.routes[1].pool), ("h2", "p"));
+}
+
+#[test]
+fn a_header_is_taken_only_from_who_is_named() {
+    let found = fault("accept_proxy = \"required\"", "");
+    assert!(found.starts_with("f.toml:4:16: `accept_proxy` needs `proxy_trusted`"), "{found}");
+    for line in ["proxy_trusted = [\"10.0.0.0/8\"]", "proxy_timeout = \"3s\""] {
+        assert!(fault(line, "").contains("needs accept_proxy = \"required\""));
+    }
+}
+
+#[test]
+fn keys_that_would_do_nothing_are_refused() {
+    assert!(fault("unmatched = \"refuse\"", "").contains("`unmatched` needs routes"));
+    assert!(fault("preread_timeout = \"1s\"", "").contains("`preread_timeout` needs routes"));
+    assert!(fault("source_prefix_v6 = 48", "").contains("`source_prefix_v6` needs `source_connections_max` or"));
+    let found = fault("[[listeners.l.routes]]\npool = \"q\"", "");
+    assert!(found.starts_with("f.toml:4:1: a route needs `sni` or `alpn`"), "{found}");
+}
+
+#[test]
+fn what_is_no_network_no_name_and_no_pool_is_said_where_it_stands() {
+    let found = fault("allow = [\"10.0.0.0/8\", \"10.0.0.1/8\"]", "");
+    assert!(found.starts_with("f.toml:4:24: `allow` cannot be \"10.0.0.1/8\"; that network begins at 10"), "{found}");
+    assert!(fault("deny = [\"localhost\"]", "").contains("write an address, a network"));
+    assert!(fault("routes = [{ sni = [\"a b\"], pool = \"q\" }]", "").contains("write a host name"));
+    assert!(fault("routes = [{ alpn = [\"\"], pool = \"q\" }]", "").contains("1 to 255 bytes"));
+    assert!(fault("routes = [{ alpn = [\"x\"], pool = \"qq\" }]", "").contains("no pool `qq`; did you mean `q`?"));
+    assert!(fault("routes = [{ alpn = [\"x\"] }]", "").contains("[[listeners.l.routes]] has no `pool`"));
+    assert!(fault("routes = { alpn = [\"x\"] }", "").contains("write [[listeners.l.routes]] with two brackets"));
+    assert!(fault("source_rate_max = \"20\"", "").contains("write \"20/s\" or \"600/m\""));
+}
+
+#[test]
+fn connections_come_from_addresses_that_can_reach_a_backend() {
+    let source = |value: &str| read("", &format!("[pools.p]\nsource = {value}"));
+    let of = |value: &str| {
+        let of_p = |config: Config| config.pools.into_iter().find(|pool| &*pool.name == "p").expect("it is there");
+        source(value).map(|config| of_p(config).dial.source.to_string())
+    };
+    assert_eq!(of("\"10.0.0.9\"").as_deref(), Ok("10.0.0.9"));
+    assert_eq!(of("[\"10.0.0.9\", \"10.0.0.8\"]").as_deref(), Ok("10.0.0.9, 10.0.0.8"));
+    assert_eq!((of("\"client\"").as_deref(), of("\"\"").as_deref()), (Ok("client"), Ok("")));
+    for (value, why) in [
+        ("\"::1\"", "has no IPv6 backend"),
+        ("\"0.0.0.0\"", "an address of this host"),
+        ("\"10.0.0.1:80\"", "an address of this host"),
+        ("[\"client\"]", "an address of this host"),
+    ] {
+        let errors = source(value).expect_err(value);
+        assert!(errors.len() == 1 && errors[0].to_string().contains(why), "{errors:?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Connecting to a backend: from which address, and what happens if that has no port left.
+
+use std::net::IpAddr;
+
+use super::admission::client_of;
+use super::slots::{Key, Slot};
+use super::turn::Worker;
+use crate::base::address::Address;
+use crate::base::side::Side;
+use crate::session::Event;
+use crate::snapshot::table::LocalAddress;
+use crate::uring::socket::Destination;
+use crate::uring::token::Operation;
+use crate::uring::{Fd, errno, socket};
+
+impl Worker {
+    /// Begins to connect a session to the backend that was picked.
+    pub(super) fn connect(&mut self, key: Key) -> Option<Event> {
+        let slot = self.slots.get_mut(key)?;
+        slot.connecting_at = self.now;
+        slot.sources_tried = 0;
+        self.try_to_connect(key)
+    }
+
+    fn try_to_connect(&mut self, key: Key) -> Option<Event> {
+        self.learn_destination(self.slots.get(key)?.backend?);
+        let slot = self.slots.get_mut(key)?;
+        let (options, source, sends_proxy) = {
+            let table = self.reader.pin();
+            let pool = table.pool(slot.pool)?;
+            let source = source_of(&pool.dial.source, slot, key);
+            (super::options_of(&pool.limits), source, pool.dial.send_proxy.is_some())
+        };
+        slot.greets = sends_proxy || slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
+        let Some(to) = self.destinations.get(slot.backend?.index()).and_then(Option::as_deref) else {
+            return self.connect_ended(key, -errno::EINVAL);
+        };
+        let fd = match socket::open(to, &options) {
+            Ok(fd) => fd,
+            Err(error) => {
+                return match error.raw_os_error() {
+                    Some(errno::EMFILE | errno::ENFILE) => {
+                        self.pipes.shrink();
+                        Some(Event::DescriptorsExhausted)
+                    }
+                    code => self.connect_ended(key, -code.unwrap_or(errno::EINVAL)),
+                };
+            }
+        };
+        slot.fds[Side::Backend.index()] = Some(fd);
+        if let Err(error) = bind(fd, to, source) {
+            return self.connect_ended(key, -error.raw_os_error().unwrap_or(errno::EINVAL));
+        }
+        if !to.is_unix() {
+            self.ring.connect(fd, to, key.token(Operation::Connect));
+            return None;
+        }
+        match socket::connect_unix(fd, to) {
+            Ok(()) if slot.greets => self.greet(key),
+            Ok(()) => self.connect_ended(key, 0),
+            Err(error) => self.connect_ended(key, -error.raw_os_error().unwrap_or(errno::EINVAL)),
+        }
+    }
+
+    /// The connect in flight, or the wait for what the backend says to its greeting, is over.
+    pub(super) fn cancel_connect(&mut self, key: Key) {
+        self.ring.cancel(key.token(Operation::Connect));
+        if self.slots.get(key).is_some_and(|slot| slot.greets) {
+            self.ring.cancel(key.token(Operation::Greet));
+        }
+    }
+
+    /// An address has no port left to this backend; another one may. True if one is tried.
+    pub(super) fn connect_from_another(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.session.is_connecting()) else { return false };
+        let sources = match self.reader.pin().pool(slot.pool).map(|pool| pool.dial.source.clone()) {
+            Some(LocalAddress::Addresses(all)) => all.len(),
+            _ => return false,
+        };
+        slot.sources_tried = slot.sources_tried.saturating_add(1);
+        if usize::from(slot.sources_tried) >= sources {
+            return false;
+        }
+        if let Some(fd) = slot.fds[Side::Backend.index()].take() {
+            self.ring.close(fd);
+        }
+        if let Some(event) = self.try_to_connect(key) {
+            self.tell(key, event);
+        }
+        true
+    }
+}
+
+/// Where a connection is to come from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Anywhere.
+    Any,
+    /// One of ours.
+    Own(IpAddr),
+    /// The client's.
+    Client(IpAddr),
+    /// The client's, and it has none.
+    Missing,
+}
+
+/// Each session takes another address, and another one after each that had no port left.
+fn source_of(source: &LocalAddress, slot: &Slot, key: Key) -> Source {
+    match source {
+        LocalAddress::Any => Source::Any,
+        LocalAddress::Addresses(all) => {
+            let turn = key.index.wrapping_add(key.generation) as usize + usize::from(slot.sources_tried);
+            all.get(turn % all.len().max(1)).map_or(Source::Any, |&address| Source::Own(address))
+        }
+        LocalAddress::Client => match client_of(slot) {
+            Some(Address::Tcp(client)) => Source::Client(client.ip()),
+            _ => Source::Missing,
+        },
+    }
+}
+
+/// A unix socket comes from nowhere, and a backend of another family is reached as the kernel sees fit. Only a client's
+/// address stands for the client.
+fn bind(fd: Fd, to: &Destination, source: Source) -> std::io::Result<()> {
+    match source {
+        Source::Any => Ok(()),
+        _ if to.is_unix() => Ok(()),
+        Source::Own(address) if address.is_ipv6() != to.is_ipv6() => Ok(()),
+        Source::Own(address) => socket::bind_source(fd, address, false),
+        Source::Client(address) if address.is_ipv6() == to.is_ipv6() => socket::bind_source(fd, address, true),
+        Source::Client(_) | Source::Missing => Err(std::io::Error::from_raw_os_error(errno::EINVAL)),
+    }
+}
