@@ -15,7 +15,7 @@
 //! | 4 | [`worker`], [`control`] | the threads |
 //! | 3 | [`snapshot`] | the one published pointer |
 //! | 2 | [`session`], [`config`] | pure |
-//! | 1 | [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
+//! | 1 | [`balance`], [`health`], [`relay`], [`stats`], [`roster`], [`wire`] | pure |
 //! | 1 | [`uring`] | system calls, and the unsafe code |
 //! | 0 | [`base`] | names nothing of ours |
 //!

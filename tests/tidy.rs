@@ -23,7 +23,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["app"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
-    ("crc", &["wire"]),
+    ("crc", &["wire/proxy"]),
     ("crossbeam", &["snapshot/cell", "worker", "control", "stats"]),
     ("fastrand", &["worker", "control", "app"]),
     ("flate2", &[]),

@@ -1,0 +1,249 @@
+//! The ClientHello of TLS: which server a client wants, before anything is decrypted.
+//!
+//! Source: RFC 8446 (4.1.2, 5.1), RFC 6066 (3: server_name), RFC 7301 (ALPN). TLS 1.0 to 1.3 look the same up to here.
+//! Only the frame and the two extensions that are told are judged; everything else is the server's to judge.
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of the longest handshake message that is read, with its header. Browsers send up to 2 KiB, and more with
+/// post-quantum keys.
+pub const HELLO_MAX: usize = 16 * 1024;
+/// Bytes that are looked at, with the headers of the records around the message.
+pub const INPUT_MAX: usize = 20 * 1024;
+
+const RECORD_HEADER: usize = 5;
+/// RFC 8446, 5.1: of one record.
+const FRAGMENT_MAX: usize = 1 << 14;
+const HANDSHAKE: u8 = 22;
+const MAJOR: u8 = 3;
+const MESSAGE_HEADER: usize = 4;
+const CLIENT_HELLO: u8 = 1;
+const SERVER_NAME: u16 = 0;
+const HOST_NAME: u8 = 0;
+const ALPN: u16 = 16;
+
+/// What a client says about itself.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClientHello {
+    /// The host it wants, in lower case. `None` also if what it sent is no host name, like an IP address, which
+    /// RFC 6066 forbids.
+    pub server_name: Option<String>,
+    /// The protocols it speaks, the one it likes best first: `h2`, `http/1.1`, `postgresql`.
+    pub alpn: Vec<Vec<u8>>,
+}
+
+/// Why these bytes are no ClientHello.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Malformed {
+    /// The first bytes are no TLS handshake record, or a later record is of another type.
+    #[error("not TLS")]
+    NotTls,
+    /// A record that is empty or longer than 16 KiB.
+    #[error("a TLS record of a wrong length")]
+    RecordLength,
+    /// A handshake message, but another one.
+    #[error("TLS does not begin with a ClientHello")]
+    NotClientHello,
+    /// Longer than [`HELLO_MAX`], or in so many records that it does not end within [`INPUT_MAX`].
+    #[error("a ClientHello that is too long")]
+    TooLong,
+    /// A length in it leads beyond what it is in, or leaves something over.
+    #[error("a ClientHello with a wrong length in it")]
+    Length,
+    /// An extension that may be there once is there twice, or names two hosts.
+    #[error("a ClientHello with something twice that may be there once")]
+    Twice,
+}
+
+/// Reads the ClientHello `bytes` begin with, over as many records as it has. `None`: more of them are needed.
+///
+/// # Errors
+/// What shows in the frame at the byte that shows it, what shows in the message once it is whole.
+pub fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, Malformed> {
+    let view = &bytes[..bytes.len().min(INPUT_MAX)];
+    match message_end(view)? {
+        Some(end) => read_body(&mut Input(&join(view, end)[MESSAGE_HEADER..])).map(Some),
+        None if view.len() == INPUT_MAX => Err(Malformed::TooLong),
+        None => Ok(None),
+    }
+}
+
+/// Walks the records up to the end of the message: how long the message is. `None`: it is not all there. Copies
+/// nothing, so that a message that comes in many pieces stays cheap until it is whole.
+fn message_end(view: &[u8]) -> Result<Option<usize>, Malformed> {
+    let (mut header, mut have) = ([0; MESSAGE_HEADER], 0);
+    for fragment in (Records { rest: view }) {
+        for (at, byte) in (have..MESSAGE_HEADER).zip(fragment?) {
+            header[at] = *byte;
+        }
+        have += fragment?.len();
+        if have > 0 && header[0] != CLIENT_HELLO {
+            return Err(Malformed::NotClientHello);
+        }
+        if have >= MESSAGE_HEADER {
+            let len =
+                MESSAGE_HEADER + usize::from(header[1]) * 65536 + usize::from(header[2]) * 256 + usize::from(header[3]);
+            if len > HELLO_MAX {
+                return Err(Malformed::TooLong);
+            }
+            if have >= len {
+                return Ok(Some(len));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The first `len` bytes of the handshake, without the headers of the records.
+fn join(view: &[u8], len: usize) -> Vec<u8> {
+    let mut message: Vec<u8> = Vec::with_capacity(len);
+    for fragment in (Records { rest: view }).map_while(Result::ok) {
+        let left = len - message.len();
+        message.extend_from_slice(&fragment[..fragment.len().min(left)]);
+    }
+    message
+}
+
+/// The fragments of the records, the last one as far as it is there.
+struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<&'a [u8], Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        // RFC 8446, 5.1: the rest of the version says nothing.
+        let expected = self.rest.iter().zip([HANDSHAKE, MAJOR]).all(|(byte, expected)| *byte == expected);
+        if !expected {
+            return Some(Err(Malformed::NotTls));
+        }
+        let (header, rest) = self.rest.split_at_checked(RECORD_HEADER)?;
+        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        if len == 0 || len > FRAGMENT_MAX {
+            return Some(Err(Malformed::RecordLength));
+        }
+        let (fragment, rest) = rest.split_at(len.min(rest.len()));
+        self.rest = rest;
+        Some(Ok(fragment))
+    }
+}
+
+/// What is behind the header of the message.
+fn read_body(body: &mut Input) -> Result<ClientHello, Malformed> {
+    const VERSION_AND_RANDOM: usize = 2 + 32;
+    body.take(VERSION_AND_RANDOM)?;
+    let _session = body.short_list()?;
+    let _ciphers = body.list()?;
+    let _compressions = body.short_list()?;
+    let mut hello = ClientHello::default();
+    if body.0.is_empty() {
+        return Ok(hello); // TLS 1.2 and older may have no extensions.
+    }
+    let mut extensions = body.list()?;
+    if !body.0.is_empty() {
+        return Err(Malformed::Length);
+    }
+    let (mut named, mut alpn) = (false, false);
+    while !extensions.0.is_empty() {
+        let kind = extensions.number()?;
+        let mut content = extensions.list()?;
+        let again = match kind {
+            SERVER_NAME => std::mem::replace(&mut named, true),
+            ALPN => std::mem::replace(&mut alpn, true),
+            _ => continue,
+        };
+        if again {
+            return Err(Malformed::Twice);
+        }
+        let mut list = content.list()?;
+        if list.0.is_empty() || !content.0.is_empty() {
+            return Err(Malformed::Length);
+        }
+        match kind {
+            SERVER_NAME => hello.server_name = read_server_name(&mut list)?,
+            _ => hello.alpn = read_alpn(&mut list)?,
+        }
+    }
+    Ok(hello)
+}
+
+/// RFC 6066, 3: names of which at most one is a host name. A name of another type has a length, too.
+fn read_server_name(names: &mut Input) -> Result<Option<String>, Malformed> {
+    let mut host = None;
+    while !names.0.is_empty() {
+        let kind = names.byte()?;
+        let name = names.list()?.0;
+        if name.is_empty() {
+            return Err(Malformed::Length);
+        }
+        if kind == HOST_NAME && host.replace(name).is_some() {
+            return Err(Malformed::Twice);
+        }
+    }
+    Ok(host.and_then(host_name))
+}
+
+/// `name` in lower case, if it is a host name (RFC 1123, and underscores, which are in use): labels of 1 to 63 bytes,
+/// 253 in all, no dot at its end, and no IP address.
+fn host_name(name: &[u8]) -> Option<String> {
+    let is_label = |label: &[u8]| {
+        (1..=63).contains(&label.len())
+            && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte == b'_')
+            && !label.starts_with(b"-")
+            && !label.ends_with(b"-")
+    };
+    let mut labels = name.split(|byte| *byte == b'.');
+    let is_name = name.len() <= 253 && labels.clone().all(is_label);
+    // No top-level domain is a number, so this is an address, or half of one.
+    let is_address = labels.next_back().is_some_and(|last| last.iter().all(u8::is_ascii_digit));
+    let lower = || std::str::from_utf8(name).ok().map(str::to_ascii_lowercase);
+    if is_name && !is_address { lower() } else { None }
+}
+
+/// RFC 7301, 3.1: names, none of them empty.
+fn read_alpn(names: &mut Input) -> Result<Vec<Vec<u8>>, Malformed> {
+    let mut alpn = Vec::new();
+    while !names.0.is_empty() {
+        match names.short_list()?.0 {
+            [] => return Err(Malformed::Length),
+            name => alpn.push(name.to_vec()),
+        }
+    }
+    Ok(alpn)
+}
+
+/// What is left to read. Nothing is read beyond its end.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, len: usize) -> Result<Input<'a>, Malformed> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed::Length)?;
+        self.0 = rest;
+        Ok(Input(taken))
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        self.take(1).map(|one| one.0[0])
+    }
+
+    fn number(&mut self) -> Result<u16, Malformed> {
+        self.take(2).map(|two| u16::from_be_bytes([two.0[0], two.0[1]]))
+    }
+
+    /// A list with a length of one byte.
+    fn short_list(&mut self) -> Result<Input<'a>, Malformed> {
+        let len = self.byte()?;
+        self.take(usize::from(len))
+    }
+
+    /// A list with a length of two bytes.
+    fn list(&mut self) -> Result<Input<'a>, Malformed> {
+        let len = self.number()?;
+        self.take(usize::from(len))
+    }
+}

@@ -1,0 +1,62 @@
+//! The requests that may come before PostgreSQL's start-up message: for TLS, and for encryption by GSS.
+//!
+//! Source: PostgreSQL documentation, "Message Formats": SSLRequest and GSSENCRequest, each a length of 8 and a number.
+
+/// "May we speak TLS?": a length of 8 and 80877103.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+/// "May we encrypt by GSS?": a length of 8 and 80877104.
+const GSS_ENCRYPTION_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+/// Bytes of either request.
+pub const REQUEST_LEN: usize = SSL_REQUEST.len();
+
+/// What a client begins with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Request {
+    /// Wants TLS. [`REQUEST_LEN`] bytes; it waits for an answer of one byte, `S` or `N`.
+    Ssl,
+    /// Wants encryption by GSS. [`REQUEST_LEN`] bytes; it waits for an answer of one byte, `G` or `N`.
+    GssEncryption,
+    /// Something else: a StartupMessage, a CancelRequest, not PostgreSQL.
+    Other,
+}
+
+/// Which request `bytes` begin with; `None` while they could become either.
+pub fn parse(bytes: &[u8]) -> Option<Request> {
+    let begins = |request: &[u8; REQUEST_LEN]| bytes.iter().zip(request).all(|(byte, expected)| byte == expected);
+    match (begins(&SSL_REQUEST), begins(&GSS_ENCRYPTION_REQUEST)) {
+        (false, false) => Some(Request::Other),
+        _ if bytes.len() < REQUEST_LEN => None,
+        (true, _) => Some(Request::Ssl),
+        (false, true) => Some(Request::GssEncryption),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of `request`, one byte more at a time: after how many bytes, and what.
+    fn told_after(request: &[u8]) -> (usize, Option<Request>) {
+        let told = (0..=request.len()).map(|len| (len, parse(&request[..len]))).find(|(_, told)| told.is_some());
+        told.unwrap_or((request.len(), None))
+    }
+
+    #[test]
+    fn both_requests_are_known_by_their_last_byte() {
+        assert_eq!(told_after(&SSL_REQUEST), (8, Some(Request::Ssl)));
+        assert_eq!(told_after(&GSS_ENCRYPTION_REQUEST), (8, Some(Request::GssEncryption)));
+        assert_eq!(u32::from_be_bytes([4, 0xd2, 0x16, 0x2f]), 80_877_103);
+        assert_eq!(parse(&[&SSL_REQUEST[..], b"\x16\x03\x01"].concat()), Some(Request::Ssl));
+    }
+
+    #[test]
+    fn anything_else_is_known_by_the_first_byte_that_differs() {
+        let startup = b"\0\0\0\x29\0\x03\0\0user\0postgres\0\0";
+        assert_eq!(told_after(startup), (4, Some(Request::Other)));
+        let cancel = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 2];
+        assert_eq!(told_after(&cancel), (4, Some(Request::Other)));
+        assert_eq!(told_after(b"\0\0\0\x08\x04\xd2\x16\x31"), (8, Some(Request::Other)));
+        assert_eq!(told_after(b"\x16\x03\x01"), (1, Some(Request::Other)));
+        assert_eq!(told_after(b"\0\0\0"), (3, None));
+    }
+}
