@@ -7,6 +7,8 @@
 
 mod harness;
 
+/// Who may connect, how often and how many times.
+mod access;
 /// One line a session.
 mod access_log;
 /// IPv6, port ranges, unix sockets.
@@ -67,6 +69,10 @@ mod postgresql;
 mod privileges;
 /// A real Prometheus, the dashboard and the alerts.
 mod prometheus;
+/// PROXY headers that come in.
+mod proxy_in;
+/// PROXY headers that go out.
+mod proxy_out;
 /// Clients that wait.
 mod queue;
 /// A real Redis.
@@ -83,6 +89,8 @@ mod reset;
 mod roles;
 /// Signals, and how a ringway ends.
 mod signals;
+/// Where connections to backends come from.
+mod source_address;
 /// Starts that are refused.
 mod startup;
 /// What systemd is told, and what it hands over.

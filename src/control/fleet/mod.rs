@@ -248,8 +248,8 @@ impl Fleet {
         let (role, lag) = wants.fold((false, false), |(role, lag), wants| {
             (role || wants.role.is_some() || wants.lag_max_ns > 0, lag || wants.lag_max_ns > 0)
         });
-        let watches::Key { target, kind, timeout, .. } = &watch.key;
-        Some(Ask { target: target.clone(), kind: kind.clone(), timeout: *timeout, role, lag })
+        let watches::Key { target, kind, opening, timeout, .. } = watch.key.clone();
+        Some(Ask { target, kind, opening, timeout, role, lag })
     }
 
     /// The table to publish next, with a generation of its own. `previous` is the one published before, if any.

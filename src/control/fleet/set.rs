@@ -118,7 +118,8 @@ impl Fleet {
     pub(super) fn follow_checks(&mut self, place: usize) {
         let seat = &mut self.seats[place];
         let is_checked = seat.retired.is_none() && seat.order.mode() != Mode::Maintenance;
-        let check = self.config.pools[seat.pool].check.as_ref().filter(|_| is_checked);
+        let pool = &self.config.pools[seat.pool];
+        let check = pool.check.as_ref().filter(|_| is_checked);
         let Some((check, address)) = check.zip(seat.address.as_ref()) else {
             seat.subscriber = None;
             if let Some(watch) = seat.watch.take() {
@@ -126,7 +127,7 @@ impl Fleet {
             }
             return;
         };
-        let key = Key::new(check, address);
+        let key = Key::new(check, &pool.dial, address);
         let before = seat.watch;
         if before.is_none_or(|watch| self.watches.get(watch).is_none_or(|watch| watch.key != key)) {
             seat.watch = Some(self.watches.join(key, seat.id));

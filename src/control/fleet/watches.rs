@@ -1,13 +1,14 @@
 //! What is checked: each distinct target once, whoever wants to know.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::ns;
-use crate::config::model::{Check, CheckKind};
-use crate::control::probe::Transcript;
+use crate::config::model::{Check, CheckKind, Dial, LocalAddress};
+use crate::control::probe::{Opening, Transcript};
 use crate::health::schedule::Intervals;
 
 /// Number of a watch; never given out twice.
@@ -21,6 +22,8 @@ pub struct Key {
     pub target: Address,
     /// What to ask.
     pub kind: CheckKind,
+    /// How to connect.
+    pub(in crate::control) opening: Opening,
     /// Of one check.
     pub timeout: Duration,
     /// Whether the role of a Redis is wanted: a replica that has lost its primary is fit for who does not care.
@@ -31,7 +34,7 @@ pub struct Key {
 
 impl Key {
     /// For a backend at that address.
-    pub fn new(check: &Check, address: &Address) -> Key {
+    pub fn new(check: &Check, dial: &Dial, address: &Address) -> Key {
         // A path has no port to replace.
         let target = match (address, check.port) {
             (Address::Tcp(address), Some(port)) => {
@@ -43,7 +46,8 @@ impl Key {
         };
         let wants_role = matches!(check.kind, CheckKind::Redis { .. }) && check.role.is_some();
         let intervals = [check.interval, check.fast_interval, check.down_interval];
-        Key { target, kind: check.kind.clone(), timeout: check.timeout, wants_role, intervals }
+        let opening = opening(dial, check, &target);
+        Key { target, kind: check.kind.clone(), opening, timeout: check.timeout, wants_role, intervals }
     }
 
     /// Times between checks.
@@ -51,6 +55,18 @@ impl Key {
         let [steady, fast, down] = self.intervals;
         Intervals { steady_ns: ns(steady), fast_ns: ns(fast), down_ns: ns(down) }
     }
+}
+
+/// As sessions of the pool connect, as far as a check can. At a port of its own there is another server, which knows
+/// nothing of PROXY headers.
+fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
+    let is_same_family = |address: &&IpAddr| matches!(target, Address::Tcp(to) if to.is_ipv6() == address.is_ipv6());
+    let source = match &dial.source {
+        LocalAddress::Addresses(all) => all.iter().find(is_same_family).copied(),
+        // No client stands behind a check.
+        LocalAddress::Any | LocalAddress::Client => None,
+    };
+    Opening { header: dial.send_proxy.filter(|_| check.port.is_none()), source }
 }
 
 /// A target that is checked.

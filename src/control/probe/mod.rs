@@ -15,11 +15,12 @@ mod tls;
 mod transcript;
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::address::Address;
-use crate::config::model::{CheckKind, Login};
+use crate::config::model::{CheckKind, Login, Version};
 use crate::health::Facts;
 use crate::stats::ConnectError;
 
@@ -33,12 +34,23 @@ pub(super) struct Ask {
     pub target: Address,
     /// What to ask there.
     pub kind: CheckKind,
+    /// What the connection begins with, and where it comes from.
+    pub opening: Opening,
     /// For the whole check; zero is none but the kernel's.
     pub timeout: Duration,
     /// Whether the role of a database is wanted.
     pub role: bool,
     /// Whether the lag of a replica is wanted.
     pub lag: bool,
+}
+
+/// How a check connects.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub(super) struct Opening {
+    /// A PROXY header goes first, which says nothing of anybody.
+    pub header: Option<Version>,
+    /// From there; `None` is the kernel's choice.
+    pub source: Option<IpAddr>,
 }
 
 /// A check that was made.
@@ -160,7 +172,7 @@ async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble>
         Some(login) => Some(password::account(login).await?),
         None => None,
     };
-    let stream = stream::connect(&ask.target, transcript).await?;
+    let stream = stream::connect(&ask.target, &ask.opening, transcript).await?;
     let (target, account) = (&ask.target, account.as_ref());
     let wanted = Wanted { role: ask.role, lag: ask.lag };
     let result = match (&ask.kind, account) {

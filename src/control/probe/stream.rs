@@ -1,16 +1,18 @@
 //! The connection of a check, TCP or unix.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-use super::{Transcript, Trouble, of_connect};
+use super::{Failure, Opening, Transcript, Trouble, of_connect};
 use crate::base::address::Address;
+use crate::wire::proxy;
 
 /// How long a backend may take to close after us before we leave anyway.
 pub(super) const LINGER: Duration = Duration::from_millis(200);
@@ -23,16 +25,32 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<Stream>>),
 }
 
-/// Connects.
-pub(super) async fn connect(target: &Address, transcript: &mut Transcript) -> Result<Stream, Trouble> {
+/// Connects, and says what must come first.
+pub(super) async fn connect(
+    target: &Address,
+    opening: &Opening,
+    transcript: &mut Transcript,
+) -> Result<Stream, Trouble> {
     transcript.doing_now("connecting");
     let connected = match target {
-        Address::Tcp(address) => TcpStream::connect(address).await.map(Stream::Tcp),
+        Address::Tcp(address) => connect_from(opening.source, *address).await.map(Stream::Tcp),
         Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
     };
-    let stream = connected.map_err(of_connect)?;
+    let mut stream = connected.map_err(of_connect)?;
     transcript.note(format!("connected to {target}"));
+    if let Some(version) = opening.header {
+        let sent = stream.write_all(&proxy::encode(version, None)).await;
+        sent.map_err(|error| Failure::broken("sending the PROXY header", error))?;
+        transcript.note("sent a PROXY header".to_string());
+    }
     Ok(stream)
+}
+
+async fn connect_from(source: Option<IpAddr>, target: SocketAddr) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(target).await };
+    let socket = if target.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(target).await
 }
 
 /// Says goodbye in a task of its own, and waits a little for the answer. A close with unread bytes (the greeting of

@@ -9,7 +9,8 @@ use crate::config::model::CheckKind;
 
 /// A patient check that asks for nothing more.
 pub(super) fn ask(target: Address, kind: CheckKind) -> Ask {
-    Ask { target, kind, timeout: Duration::from_secs(5), role: false, lag: false }
+    let opening = super::Opening::default();
+    Ask { target, kind, opening, timeout: Duration::from_secs(5), role: false, lag: false }
 }
 
 /// Runs a future as control does: on one thread, with local tasks.

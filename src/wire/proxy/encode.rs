@@ -7,7 +7,7 @@ use std::ops::Deref;
 use super::v2::SIGNATURE;
 
 /// Which version to write.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Version {
     /// Text.
     V1,

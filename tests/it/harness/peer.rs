@@ -49,6 +49,11 @@ impl Peer {
         self.socket.local_addr().unwrap().as_socket().unwrap().to_string()
     }
 
+    /// Where its peer is.
+    pub fn peer_address(&self) -> String {
+        self.socket.peer_addr().unwrap().as_socket().map_or("unix".to_string(), |address| address.to_string())
+    }
+
     /// Bounds how much the kernel takes in for this end.
     pub fn small_receive_buffer(&self) {
         self.socket.set_recv_buffer_size(64 * 1024).unwrap();

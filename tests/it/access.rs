@@ -1,0 +1,195 @@
+//! Who may connect, how often and how many times: rules, limits of a source, limits of a listener. R24, S8.
+
+use std::time::Duration;
+
+use crate::harness::{Backend, Peer, Ringway, wait_until};
+
+/// A client from that address.
+fn from(ip: &str, ringway: &Ringway) -> std::io::Result<Peer> {
+    Peer::connect_from(Some(&format!("{ip}:0")), ringway.address())
+}
+
+/// Whether a client from there is served; it stays connected.
+fn is_served(ip: &str, ringway: &Ringway, held: &mut Vec<Peer>) -> bool {
+    let Ok(mut client) = from(ip, ringway) else { return false };
+    let served = matches!(client.read_some(2), Ok(bytes) if !bytes.is_empty());
+    if served {
+        held.push(client);
+    }
+    served
+}
+
+fn refused(ringway: &Ringway, reason: &str) -> u64 {
+    ringway.metrics().count("listener_refused_total", &[("listener", "main"), ("reason", reason)])
+}
+
+#[test]
+fn rules_let_in_whom_they_name_and_reset_the_rest_before_any_backend_hears() {
+    let (backend, folder) = (Backend::named("hi"), tempfile::tempdir().unwrap());
+    let log = folder.path().join("access.log");
+    let plan = Ringway::before([backend.address()]).access_log(log.to_str().unwrap(), "json");
+    let ringway = plan.listener("allow = [\"127.50.0.0/16\"]\ndeny = [\"127.50.3.0/24\", \"127.50.4.7\"]").start();
+    let mut held = Vec::new();
+    for ip in ["127.50.0.1", "127.50.4.8", "127.50.255.255"] {
+        assert!(is_served(ip, &ringway, &mut held), "{ip}");
+    }
+    for ip in ["127.51.0.1", "127.50.3.9", "127.50.4.7"] {
+        assert!(!is_served(ip, &ringway, &mut held), "{ip}");
+    }
+    ringway.expect_code("PR", 3);
+    assert_eq!((refused(&ringway, "deny"), backend.accepted()), (3, 3));
+    assert_eq!(ringway.metrics().count("listener_connections_total", &[]), 6, "those who were refused, too");
+    let text = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_until("a line each", || text().lines().count() == 3);
+    assert!(text().lines().all(|line| line.contains("\"termination\":\"PR\"") && line.contains("\"reason\":\"deny\"")));
+    // Whoever has lost the right to come goes on with what it has.
+    ringway.change("allow = [\"127.50.0.0/16\"]", "allow = [\"127.60.0.0/16\"]");
+    assert!(!is_served("127.50.0.1", &ringway, &mut held) && is_served("127.60.0.1", &ringway, &mut held));
+    held[0].send(b"still here");
+    held[0].expect(b"still here");
+}
+
+#[test]
+fn unix_clients_are_named_by_a_word_of_their_own() {
+    let (backend, folder) = (Backend::named("hi"), tempfile::tempdir().unwrap());
+    let path = format!("unix:{}", folder.path().join("in.sock").display());
+    for (rule, served) in [("allow = [\"unix:\"]", true), ("deny = [\"unix:\"]", false), ("allow = [\"::/0\"]", false)]
+    {
+        let plan = Ringway::before([backend.address()]).bind(&format!("{path:?}")).listener(rule);
+        let _ringway = plan.listener("source_connections_max = 1").start();
+        let mut clients = [Peer::connect(&path), Peer::connect(&path)];
+        for client in &mut clients {
+            assert_eq!(
+                matches!(client.read_some(2), Ok(bytes) if bytes == b"hi"),
+                served,
+                "{rule}: they are no source"
+            );
+        }
+    }
+}
+
+/// R24: exact over workers; others are not affected; a place is free when its connection is closed.
+#[test]
+fn a_source_has_no_more_connections_than_it_may() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).listener("source_connections_max = 10").start();
+    let mut held = Vec::new();
+    let served = (0..25).filter(|_| is_served("127.9.9.1", &ringway, &mut held)).count();
+    assert_eq!((served, refused(&ringway, "source_limit")), (10, 15));
+    let mut others = Vec::new();
+    assert!((2..30).all(|last| is_served(&format!("127.9.9.{last}"), &ringway, &mut others)));
+    ringway.wait_metrics("the refused are gone", |metrics| metrics.count("connections", &[]) == 38);
+    held.drain(..4).for_each(drop);
+    ringway.wait_metrics("four have left", |metrics| metrics.count("connections", &[]) == 34);
+    let served = (0..9).filter(|_| is_served("127.9.9.1", &ringway, &mut held)).count();
+    assert_eq!((served, held.len()), (4, 10));
+    drop((held, others));
+    ringway.wait_idle();
+    let mut held = Vec::new();
+    assert_eq!(
+        (0..12).filter(|_| is_served("127.9.9.1", &ringway, &mut held)).count(),
+        10,
+        "nothing was lost count of"
+    );
+}
+
+/// Many workers' worth of clients that come and go at once never have more than they may.
+#[test]
+fn the_limit_of_a_source_holds_while_clients_race() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).listener("source_connections_max = 5").start();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..100).filter(|_| is_served("127.9.9.1", &ringway, &mut Vec::new())).count());
+        }
+        scope.spawn(|| {
+            for _ in 0..50 {
+                // A backend may not have seen yet that one has left.
+                let open = ringway.metrics().count("backend_connections", &[]);
+                assert!(open <= 5, "{open} at once");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+    });
+    ringway.wait_idle();
+    let metrics = ringway.metrics();
+    let (ended, refused) = (metrics.count("sessions_total", &[]), refused(&ringway, "source_limit"));
+    assert_eq!((ended, metrics.ended("PR")), (800, refused));
+}
+
+#[test]
+fn a_source_makes_no_more_connections_than_it_may_and_refused_ones_cost_it_nothing() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).listener("source_rate_max = \"600/m\"").start();
+    // Ten a second, and a bucket of six hundred.
+    let (took, served) =
+        crate::harness::timed(|| (0..700).filter(|_| is_served("127.9.9.1", &ringway, &mut Vec::new())).count());
+    let most = 600 + (took.as_secs_f64() * 10.0).ceil() as usize;
+    assert!((600..=most).contains(&served), "{served} in {took:?}");
+    assert_eq!(refused(&ringway, "source_rate"), 700 - served as u64);
+    assert!(is_served("127.9.9.2", &ringway, &mut Vec::new()), "another source has its own");
+    wait_until("a token has come", || is_served("127.9.9.1", &ringway, &mut Vec::new()));
+}
+
+/// As R22, for one listener of two.
+#[test]
+fn clients_beyond_a_listeners_limit_wait_and_those_of_another_one_do_not() {
+    for workers in [1, 2] {
+        let backend = Backend::named("hi");
+        let other = format!("{}:7055", crate::harness::address::own_ip());
+        let plan = Ringway::before([backend.address()]).workers(workers).listener("connections_max = 5");
+        let ringway = plan.more(&format!("[listeners.other]\nbind = {other:?}\npool = \"main\"")).start();
+        let mut held: Vec<Peer> = (0..5).map(|_| ringway.connect()).collect();
+        held.iter_mut().for_each(|client| client.expect(b"hi"));
+        let mut waiting: Vec<Peer> = (0..20).map(|_| ringway.connect()).collect();
+        assert!(waiting.iter().all(|client| client.is_silent_for(Duration::from_millis(10))));
+        let used = ringway.process().cpu_time();
+        for _ in 0..50 {
+            let mut client = Peer::connect(&other);
+            client.expect(b"hi");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let used = ringway.process().cpu_time() - used;
+        assert!(used < Duration::from_millis(100), "{used:?} of CPU: it spins");
+        let connections = || ringway.metrics().count("backend_connections", &[]);
+        wait_until("the others have left", || connections() == 5);
+        // One goes, one comes; in the end all were served.
+        while !waiting.is_empty() {
+            drop(held.remove(0));
+            let mut served = None;
+            wait_until("the next one is served", || {
+                served = waiting.iter().position(Peer::has_bytes);
+                served.is_some()
+            });
+            let mut client = waiting.remove(served.unwrap());
+            client.expect(b"hi");
+            held.push(client);
+            assert!(connections() <= 5);
+        }
+        ringway.change("connections_max = 5", "connections_max = 7");
+        let mut more: Vec<Peer> = (0..2).map(|_| ringway.connect()).collect();
+        more.iter_mut().for_each(|client| client.expect(b"hi"));
+        let one_more = ringway.connect();
+        assert!(one_more.is_silent_for(Duration::from_millis(50)));
+        drop((held, more, one_more));
+        ringway.wait_idle();
+    }
+}
+
+/// A listener is removed while somebody waits for it who was accepted before.
+#[test]
+fn who_was_accepted_before_its_listener_went_is_served_when_there_is_room() {
+    let backend = Backend::named("hi");
+    let other = format!("{}:7055", crate::harness::address::own_ip());
+    let table = format!("[listeners.other]\nbind = {other:?}\npool = \"main\"\nconnections_max = 1");
+    let ringway = Ringway::before([backend.address()]).more(&table).start();
+    let mut first = Peer::connect(&other);
+    first.expect(b"hi");
+    let mut waits = Peer::connect(&other);
+    assert!(waits.is_silent_for(Duration::from_millis(50)));
+    ringway.change(&table, "");
+    first.send(b"x");
+    first.expect(b"x");
+    drop(first);
+    waits.expect(b"hi");
+}

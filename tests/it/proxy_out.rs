@@ -1,0 +1,137 @@
+//! PROXY headers that ringway sends to backends.
+
+use std::time::Duration;
+
+use crate::harness::{Backend, End, Listener, Peer, Ringway};
+
+/// The v2 header of these two, which are IPv4.
+fn v2(client: &str, listener: &str) -> Vec<u8> {
+    let parts = |address: &str| {
+        let address: std::net::SocketAddrV4 = address.parse().unwrap();
+        (address.ip().octets(), address.port().to_be_bytes())
+    };
+    let ((from, from_port), (to, to_port)) = (parts(client), parts(listener));
+    [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &from, &to, &from_port, &to_port].concat()
+}
+
+fn v1(client: &str, listener: &str) -> Vec<u8> {
+    let (from, from_port) = client.rsplit_once(':').unwrap();
+    let (to, to_port) = listener.rsplit_once(':').unwrap();
+    format!("PROXY TCP4 {from} {to} {from_port} {to_port}\r\n").into_bytes()
+}
+
+#[test]
+fn a_backend_is_told_who_the_client_is_before_its_first_byte() {
+    for (version, header) in [("v1", v1 as fn(&str, &str) -> Vec<u8>), ("v2", v2)] {
+        let listener = Listener::new();
+        let ringway = Ringway::before([listener.address()]).pool(&format!("send_proxy = {version:?}")).start();
+        let mut client = ringway.connect();
+        client.send(b"hello");
+        let mut server = listener.accept();
+        server.expect(&[header(&client.local_address(), ringway.address()), b"hello".to_vec()].concat());
+        server.send(b"bye");
+        client.expect(b"bye");
+        drop(client);
+        assert_eq!(server.end(), End::Fin);
+        drop(server);
+        ringway.expect_code("--", 1);
+        let bytes = |to| ringway.metrics().count("backend_bytes_total", &[("direction", to)]);
+        assert_eq!((bytes("to_backend"), bytes("to_client")), (5, 3), "the header is none of them");
+    }
+}
+
+/// A server that speaks first waits for the header, so it must not wait for the client.
+#[test]
+fn the_header_goes_out_although_the_client_says_nothing() {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).pool("send_proxy = \"v1\"").start();
+    let mut client = ringway.connect();
+    let mut server = listener.accept();
+    server.expect(&v1(&client.local_address(), ringway.address()));
+    server.send(b"220 ready");
+    client.expect(b"220 ready");
+    // Neither Nagle nor a delayed acknowledgement stands between the header and what follows.
+    let (took, ()) = crate::harness::timed(|| {
+        client.send(b"EHLO");
+        server.expect(b"EHLO");
+    });
+    assert!(took < Duration::from_millis(30), "{took:?}");
+}
+
+#[test]
+fn who_was_named_by_a_header_is_named_to_the_backend() {
+    let listener = Listener::new();
+    let plan = Ringway::before([listener.address()]).pool("send_proxy = \"v2\"");
+    let ringway = plan.listener("accept_proxy = \"required\"\nproxy_trusted = [\"127.0.0.0/8\"]").start();
+    let mut client = ringway.connect();
+    client.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 5432\r\nhello");
+    listener.accept().expect(&[v2("192.0.2.7:40000", "198.51.100.1:5432"), b"hello".to_vec()].concat());
+    let mut client = ringway.connect();
+    client.send(b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 5432\r\nhello");
+    let address = |last: u8| [&b"\x20\x01\x0d\xb8"[..], &[0; 11], &[last]].concat();
+    let header = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24"[..], &address(7), &address(1), &[0x9c, 0x40, 0x15, 0x38]];
+    listener.accept().expect(&[&header.concat()[..], b"hello"].concat());
+}
+
+#[test]
+fn a_client_of_a_unix_socket_is_unknown() {
+    let (listener, folder) = (Listener::new(), tempfile::tempdir().unwrap());
+    let path = format!("unix:{}", folder.path().join("in.sock").display());
+    let plan = Ringway::before([listener.address()]).bind(&format!("{path:?}"));
+    let _ringway = plan.pool("send_proxy = \"v1\"").start();
+    let mut client = Peer::connect(&path);
+    client.send(b"hello");
+    listener.accept().expect(b"PROXY UNKNOWN\r\nhello");
+}
+
+/// Also over a unix socket, and on the second attempt: the header is new each time.
+#[test]
+fn every_attempt_begins_with_its_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("backend.sock");
+    let listener = Listener::unix(&path);
+    let dead = crate::harness::address::refusing();
+    let plan = Ringway::before([dead.as_str()]).backend("spare", &format!("unix:{}", path.display()), "backup = true");
+    let ringway = plan.pool("send_proxy = \"v1\"").never_ejecting().start();
+    let mut client = ringway.connect();
+    client.send(b"x");
+    let header = v1(&client.local_address(), ringway.address());
+    listener.accept().expect(&[&header[..], b"x"].concat());
+}
+
+#[test]
+fn checks_send_a_header_that_says_nothing() {
+    for (version, header) in [("v1", &b"PROXY UNKNOWN\r\n"[..]), ("v2", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")] {
+        let listener = Listener::new();
+        let plan = Ringway::before([listener.address()]).pool(&format!("send_proxy = {version:?}"));
+        let ringway = plan.checks("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = \"PONG\"").start();
+        let mut server = listener.accept();
+        server.expect(&[header, b"PING\r\n"].concat());
+        server.send(b"PONG\r\n");
+        ringway.wait_up("main", "a", true);
+    }
+}
+
+/// Bytes in bulk behind a header, both ways.
+#[test]
+fn a_header_does_not_keep_streams_from_being_spliced() {
+    let backend = Backend::new(|mut peer, _| {
+        let mut header = Vec::new();
+        while !header.ends_with(b"\r\n") {
+            header.extend(peer.read_some(1).unwrap());
+        }
+        crate::harness::backend::echo(peer);
+    });
+    let ringway = Ringway::before([backend.address()]).pool("send_proxy = \"v1\"").start();
+    let key = crate::harness::bytes::Key::to_backend(1);
+    let client = ringway.connect();
+    let (mut reader, mut writer) = (client.again(), client);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            writer.send_keyed(key, 0, 16 << 20);
+            writer.finish();
+        });
+        assert_eq!(reader.drain_keyed(key, 0), (16 << 20, End::Fin));
+    });
+    assert!(ringway.metrics().count("worker_spliced_bytes_total", &[]) > 1 << 20);
+}

@@ -1,0 +1,94 @@
+//! Where connections to backends come from.
+
+use crate::harness::network;
+use crate::harness::{Backend, Peer, Ringway};
+
+/// Says to each client where it came from.
+fn telling() -> Backend {
+    Backend::new(|mut peer, _| {
+        let from = peer.peer_address();
+        let _ = peer.write_all(format!("{from}\n").as_bytes());
+        crate::harness::backend::echo(peer);
+    })
+}
+
+/// What a client is told.
+fn told(client: &mut Peer) -> String {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        line.extend(client.read_some(1).unwrap());
+    }
+    String::from_utf8(line).unwrap().trim_end().to_string()
+}
+
+fn ip(address: &str) -> &str {
+    address.rsplit_once(':').unwrap().0
+}
+
+#[test]
+fn connections_come_from_the_addresses_that_were_given_in_turn() {
+    let backend = telling();
+    let plan = Ringway::before([backend.address()]).workers(1);
+    let ringway = plan.pool("source = [\"127.77.0.1\", \"127.77.0.2\"]").start();
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut client = ringway.connect();
+        *seen.entry(ip(&told(&mut client)).to_string()).or_default() += 1;
+        held.push(client);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [("127.77.0.1".to_string(), 10), ("127.77.0.2".to_string(), 10)]);
+}
+
+#[test]
+fn checks_come_from_there_too() {
+    let backend = telling();
+    let plan = Ringway::before([backend.address()]).pool("source = \"127.77.0.3\"");
+    let ringway = plan.checks("type = \"send_expect\"\nexpect = '^127\\.77\\.0\\.3:'").start();
+    ringway.wait_checks("a", 2);
+    assert_eq!(ringway.metrics().count("backend_up", &[("backend", "a")]), 1);
+}
+
+/// With four ports, four sessions a source and backend: the second address is used when the first one has none left, and
+/// whoever finds none is told why.
+#[test]
+fn several_addresses_have_the_ports_of_each() {
+    network::within_own(|| {
+        let backend = telling();
+        let plan = Ringway::before([backend.address()]).workers(1).never_ejecting();
+        let ringway = plan.pool("source = [\"127.77.0.1\", \"127.77.0.2\"]\nconnect_attempts = 1").start();
+        network::set("net.ipv4.ip_local_port_range", "40000 40003");
+        let connect =
+            |number: usize| Peer::connect_from(Some(&format!("127.3.3.3:{}", 2000 + number)), ringway.address());
+        let mut held: Vec<Peer> = (0..8).map(|number| connect(number).unwrap()).collect();
+        let mut from: Vec<String> = held.iter_mut().map(told).collect();
+        from.sort();
+        from.dedup();
+        assert_eq!(from.len(), 8, "{from:?}");
+        let end = connect(8).map_or(crate::harness::End::Reset, |mut client| client.end());
+        assert_eq!(end, crate::harness::End::Reset);
+        ringway.expect_code("RC", 1);
+        let errors = ringway.metrics().count("backend_connect_errors_total", &[("reason", "resource")]);
+        assert_eq!(errors, 1);
+    });
+}
+
+/// The backend sees the client's own address, and its answers find their way through ringway: policy routing as the
+/// documentation has it, in a network of our own.
+#[test]
+fn the_client_itself_is_who_the_backend_sees() {
+    network::within_own(|| {
+        for rule in ["ip rule add fwmark 1 lookup 100", "ip route add local 0.0.0.0/0 dev lo table 100"] {
+            network::run(rule);
+        }
+        // Clients in 10.9.0.0/16 are elsewhere, behind a pair of interfaces of which we hold both ends.
+        let backend = telling();
+        let ringway = Ringway::before([backend.address()]).pool("source = \"client\"").start();
+        let mut client = Peer::connect_from(Some("127.88.1.2:0"), ringway.address()).unwrap();
+        let seen = told(&mut client);
+        assert_eq!(ip(&seen), "127.88.1.2");
+        client.send(b"and back");
+        client.expect(b"and back");
+        drop(ringway);
+    });
+}
