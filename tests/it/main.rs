@@ -73,6 +73,8 @@ mod prometheus;
 mod proxy_in;
 /// PROXY headers that go out.
 mod proxy_out;
+/// PROXY headers between ringway and nginx, HAProxy and gunicorn.
+mod proxy_peers;
 /// Clients that wait.
 mod queue;
 /// A real Redis.
@@ -89,6 +91,8 @@ mod reset;
 mod roles;
 /// Signals, and how a ringway ends.
 mod signals;
+/// Clients led by what their TLS says.
+mod sni;
 /// Where connections to backends come from.
 mod source_address;
 /// Starts that are refused.

@@ -5,7 +5,11 @@ use crate::harness::{Backend, Peer, Ringway};
 
 /// Says to each client where it came from.
 fn telling() -> Backend {
-    Backend::new(|mut peer, _| {
+    telling_at(&format!("{}:7300", crate::harness::address::own_ip()))
+}
+
+fn telling_at(address: &str) -> Backend {
+    Backend::at(address, |mut peer, _| {
         let from = peer.peer_address();
         let _ = peer.write_all(format!("{from}\n").as_bytes());
         crate::harness::backend::echo(peer);
@@ -73,22 +77,40 @@ fn several_addresses_have_the_ports_of_each() {
     });
 }
 
-/// The backend sees the client's own address, and its answers find their way through ringway: policy routing as the
-/// documentation has it, in a network of our own.
+/// The backend sees the client's own address although ringway stands between, each in a network of its own, as it is on
+/// three hosts; with the rule of the documentation, which leads the backend's answers into ringway.
 #[test]
 fn the_client_itself_is_who_the_backend_sees() {
     network::within_own(|| {
-        for rule in ["ip rule add fwmark 1 lookup 100", "ip route add local 0.0.0.0/0 dev lo table 100"] {
-            network::run(rule);
-        }
-        // Clients in 10.9.0.0/16 are elsewhere, behind a pair of interfaces of which we hold both ends.
-        let backend = telling();
-        let ringway = Ringway::before([backend.address()]).pool("source = \"client\"").start();
-        let mut client = Peer::connect_from(Some("127.88.1.2:0"), ringway.address()).unwrap();
-        let seen = told(&mut client);
-        assert_eq!(ip(&seen), "127.88.1.2");
-        client.send(b"and back");
-        client.expect(b"and back");
-        drop(ringway);
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let backend = network::neighbour("vb", "10.2.0.1", "10.2.0.2", || {
+            network::run("ip route add default via 10.2.0.1");
+            let backend = telling_at("10.2.0.2:7300");
+            move || drop(backend)
+        });
+        network::set("net.ipv4.conf.all.rp_filter", "0");
+        network::set("net.ipv4.conf.vb.rp_filter", "0");
+        network::run("ip rule add iif vb ipproto tcp sport 7300 lookup 100");
+        network::run("ip route add local 0.0.0.0/0 dev lo table 100");
+        let plan = Ringway::before(["10.2.0.2:7300"]).bind("\"10.1.0.1:7000\"");
+        let (bound, is_bound) = std::sync::mpsc::channel::<()>();
+        let client = network::neighbour("vc", "10.1.0.1", "10.1.0.2", move || {
+            is_bound.recv().unwrap();
+            for _ in 0..3 {
+                let mut client = Peer::connect("10.1.0.1:7000");
+                let seen = told(&mut client);
+                assert_eq!(ip(&seen), "10.1.0.2");
+                client.send(b"and back");
+                client.expect(b"and back");
+                client.send_keyed(crate::harness::bytes::Key::to_backend(1), 0, 4 << 20);
+                client.expect_keyed(crate::harness::bytes::Key::to_backend(1), 0, 4 << 20);
+            }
+            done.send(()).unwrap();
+            || ()
+        });
+        let ringway = plan.pool("source = \"client\"").start();
+        bound.send(()).unwrap();
+        is_done.recv().expect("the client was served");
+        drop((client, ringway, backend));
     });
 }
