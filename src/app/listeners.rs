@@ -178,6 +178,7 @@ impl Sockets for Listeners {
     fn prepare(&mut self, config: &Config) -> Result<(), Refused> {
         // What was prepared before, and was not wanted in the end, is closed here.
         self.prepared = None;
+        super::sources::check(config)?;
         let wanted = wanted(config);
         let bound: Vec<&Want> = self.places.iter().map(|place| &place.want).collect();
         let kept = keep(&bound, &wanted);

@@ -5,6 +5,7 @@ mod limits;
 mod listeners;
 mod logging;
 mod privileges;
+mod sources;
 
 use std::hash::RandomState;
 use std::net::{SocketAddr, TcpListener};

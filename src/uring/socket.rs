@@ -240,6 +240,13 @@ pub fn bind_source(fd: Fd, source: IpAddr, transparent: bool) -> io::Result<()> 
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
 }
 
+/// Whether [`bind_source`] would succeed.
+pub fn try_source(source: IpAddr, transparent: bool) -> io::Result<()> {
+    let domain = if source.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::STREAM.cloexec(), None)?;
+    bind_source(Fd(socket.as_raw_fd()), source, transparent)
+}
+
 fn set_int(fd: Fd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one int during the call.
     let result = unsafe {

@@ -23,8 +23,10 @@ use crate::stats::record::{Client, Reason};
 use crate::uring::{Fd, socket};
 use crate::wire::{client_hello, postgresql, proxy};
 
-/// Between looks where the kernel cannot say that more has come (unix sockets).
+/// Between looks where the kernel cannot say that more has come (unix sockets), at the least; and as a part of the time
+/// that was waited already, so that who never goes on costs ever less.
 const LOOK_AGAIN_NS: u64 = 5_000_000;
+const LOOK_AGAIN_PART: u64 = 8;
 
 /// What is known of a client that was asked for more than its connection.
 pub(super) struct Guest {
@@ -34,6 +36,8 @@ pub(super) struct Guest {
     /// Its place among the connections of its source.
     permit: Option<Permit>,
     stage: Stage,
+    /// When this stage began.
+    entered_at: Moment,
     /// Of this stage.
     deadline: Moment,
     /// Bytes that the last look saw; `None` before there was one.
@@ -76,6 +80,7 @@ impl Guest {
     /// Begins to await something, or nothing.
     fn enter(&mut self, stage: Stage, timeout_ns: u64, now: Moment) {
         self.stage = stage;
+        self.entered_at = now;
         self.seen = None;
         self.deadline = if timeout_ns == 0 { Moment::NEVER } else { now.after_ns(timeout_ns) };
     }
@@ -84,7 +89,8 @@ impl Guest {
     fn wait(&mut self, fd: Fd, seen: usize, need: usize, now: Moment) -> Step {
         if self.seen.replace(seen) == Some(seen) {
             // Told that there is more, and there is not: this socket has no low-water mark.
-            return Step::Answer(Looked::Again { at: now.after_ns(LOOK_AGAIN_NS).min(self.deadline) });
+            let pause_ns = LOOK_AGAIN_NS.max(now.since_ns(self.entered_at) / LOOK_AGAIN_PART);
+            return Step::Answer(Looked::Again { at: now.after_ns(pause_ns).min(self.deadline) });
         }
         let need = need.max(seen + 1);
         if need > 1 {
@@ -121,6 +127,7 @@ impl Worker {
             claimed: None,
             permit: None,
             stage: Stage::Nothing,
+            entered_at: now,
             deadline: Moment::NEVER,
             seen: None,
             is_low_water_raised: false,

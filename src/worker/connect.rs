@@ -49,7 +49,10 @@ impl Worker {
         };
         slot.fds[Side::Backend.index()] = Some(fd);
         if let Err(error) = bind(fd, to, source) {
-            return self.connect_ended(key, -error.raw_os_error().unwrap_or(errno::EINVAL));
+            let errno = error.raw_os_error().unwrap_or(errno::EINVAL);
+            // This host does not have the address now; it may have another one of the list.
+            let has_another = errno == errno::EADDRNOTAVAIL && self.takes_another(key);
+            return if has_another { self.try_to_connect(key) } else { self.connect_ended(key, -errno) };
         }
         if !to.is_unix() {
             self.ring.connect(fd, to, key.token(Operation::Connect));
@@ -72,7 +75,18 @@ impl Worker {
 
     /// An address has no port left to this backend; another one may. True if one is tried.
     pub(super) fn connect_from_another(&mut self, key: Key) -> bool {
-        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.session.is_connecting()) else { return false };
+        if !self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) || !self.takes_another(key) {
+            return false;
+        }
+        if let Some(event) = self.try_to_connect(key) {
+            self.tell(key, event);
+        }
+        true
+    }
+
+    /// Gives up the connection from one address if there is another one that was not tried.
+    fn takes_another(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get_mut(key) else { return false };
         let sources = match self.reader.pin().pool(slot.pool).map(|pool| pool.dial.source.clone()) {
             Some(LocalAddress::Addresses(all)) => all.len(),
             _ => return false,
@@ -83,9 +97,6 @@ impl Worker {
         }
         if let Some(fd) = slot.fds[Side::Backend.index()].take() {
             self.ring.close(fd);
-        }
-        if let Some(event) = self.try_to_connect(key) {
-            self.tell(key, event);
         }
         true
     }

@@ -44,6 +44,19 @@ fn connections_come_from_the_addresses_that_were_given_in_turn() {
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [("127.77.0.1".to_string(), 10), ("127.77.0.2".to_string(), 10)]);
 }
 
+/// An address that has moved to another host is passed over for as long as it is away.
+#[test]
+fn an_address_that_this_host_does_not_have_is_warned_of_and_passed_over() {
+    let backend = telling();
+    let plan = Ringway::before([backend.address()]).pool("source = [\"192.0.2.200\", \"127.77.0.5\"]");
+    let ringway = plan.workers(1).start();
+    ringway.wait_said("connections cannot come from there until this host has that address");
+    for _ in 0..4 {
+        assert_eq!(ip(&told(&mut ringway.connect())), "127.77.0.5");
+    }
+    assert_eq!(ringway.metrics().count("backend_connect_errors_total", &[]), 0);
+}
+
 #[test]
 fn checks_come_from_there_too() {
     let backend = telling();

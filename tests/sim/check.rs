@@ -114,7 +114,9 @@ impl World {
             if slot.over || !slot.accepted || slot.session.is_ending() {
                 continue;
             }
-            let due = if slot.queued {
+            let due = if self.is_prereading(s) {
+                slot.preread.map_or(Moment::NEVER, |preread| preread.deadline)
+            } else if slot.queued {
                 let since = slot.first_queued_at.unwrap_or(now);
                 since.after_ns(or_never(slot.limits.queue_timeout_ns)).max(since)
             } else if !slot.connected {
@@ -158,6 +160,12 @@ impl World {
                 continue;
             }
             assert!(!slot.session.is_ending(), "s{s} waits for its end, and nothing is in flight");
+            if self.is_prereading(s) {
+                let listens = self.kernel.links[s][0].busy[Kind::Preread as usize];
+                let looks_again = slot.preread.is_some_and(|preread| preread.looks_again);
+                assert!(listens || looks_again, "s{s} waits for what its client must say, and does not listen");
+                continue;
+            }
             if !slot.connected {
                 let waits = slot.waits_for_descriptor || slot.queued;
                 assert!(self.is_connecting(s) || waits, "s{s} waits for nothing");
@@ -214,6 +222,7 @@ impl World {
     pub fn check_nobody_has_a_limit(&self) {
         for (s, slot) in self.slots.iter().enumerate().filter(|(_, slot)| !slot.over) {
             let limited = match slot.connected {
+                false if self.is_prereading(s) => slot.preread.is_some_and(|preread| preread.deadline != Moment::NEVER),
                 false if slot.queued => slot.limits.queue_timeout_ns != 0,
                 false => slot.waits_for_descriptor || or_never(slot.limits.connect_timeout_ns) != u64::MAX,
                 true => slot.quiet_ns() != u64::MAX || slot.limits.lifetime_max_ns != 0,
@@ -228,7 +237,7 @@ impl World {
         let undelivered = self.undelivered(from);
         let slot = &self.slots[at.0];
         let Termination(who, when) = slot.session.termination();
-        let early = matches!(when, When::Connect | When::Queue);
+        let early = matches!(when, When::Request | When::Connect | When::Queue);
         let timed_out = matches!(who, Who::ClientTimeout | Who::ServerTimeout | Who::Local) && !early;
         let failed = slot.first_error.is_some();
         match (who, reset) {
@@ -285,7 +294,9 @@ impl World {
             (Who::Killed | Who::Down, When::Connect) => slot.ended_by == Some(who) && !slot.connected,
             (Who::Killed | Who::Down, When::Data) => slot.ended_by == Some(who) && slot.connected,
             (Who::Killed | Who::Down, When::Queue) => slot.ended_by == Some(who) && slot.left_queue,
+            (Who::Killed | Who::Down, When::Request) => slot.ended_by == Some(who) && self.is_prereading(s),
             _ if slot.ended_by.is_some() => false,
+            (who, When::Request) => slot.picks == 0 && slot.preread.is_some_and(|it| it.refused_by == Some(who)),
             (Who::Resource, When::Queue) => slot.queue_full,
             (_, When::Queue) if !slot.left_queue => false,
             (Who::Client, When::Queue) => client || (slot.eof_told[Side::Client.index()] && client_taken == 0),
@@ -307,7 +318,7 @@ impl World {
             _ => false,
         };
         assert!(fits, "{who:?} {when:?} does not fit what happened");
-        if matches!(who, Who::Client | Who::Server) && !matches!(when, When::Connect | When::Queue) {
+        if matches!(who, Who::Client | Who::Server) && !matches!(when, When::Request | When::Connect | When::Queue) {
             let expected = match (slot.finished_to, slot.eof_told) {
                 (_, [false, false]) => When::Data,
                 ([false, false], _) => when,

@@ -12,6 +12,12 @@ macro_rules! corners {
 }
 
 corners! {
+    PrereadDone
+    PrereadTooFew
+    PrereadRefused
+    PrereadLeft
+    PrereadMore
+    PrereadAgain
     Starved
     CancelledReceiveBroughtBytes
     SendEndedEmpty

@@ -122,6 +122,7 @@ impl Kernel {
             Kind::Readable => self.run_poll(at, kind, op),
             Kind::Writable => self.run_poll(at, kind, op),
             Kind::Connect => self.run_connect(at, op),
+            Kind::Preread => self.run_preread(at, op),
             Kind::Cancel => self.run_cancel(at),
         }
     }
@@ -213,6 +214,20 @@ impl Kernel {
         let side = at.1;
         let event = if read { relay::Event::Readable { side } } else { relay::Event::Writable { side } };
         self.complete(at, kind, Event::Relay(event), true);
+        true
+    }
+
+    /// There is more than the low-water mark, which stands in the credit, or nothing more will come.
+    fn run_preread(&mut self, at: Half, op: Op) -> bool {
+        let link = self.link(at);
+        let ended = link.dead || link.fin_arrived;
+        let more = link.rx.len() > u64::from(op.credit);
+        if !ended && !more && !op.cancelled && !self.spurious(self.profile.odds.poll_lies) {
+            return false;
+        }
+        self.progress += 1;
+        let ended = ended || op.cancelled;
+        self.complete(at, Kind::Preread, Event::ClientSpoke { ended }, true);
         true
     }
 

@@ -44,11 +44,14 @@ pub enum Kind {
     Readable,
     Writable,
     Connect,
+    /// More has come than was looked at.
+    Preread,
     /// The cancel of everything else.
     Cancel,
 }
 
-pub const KINDS: [Kind; 6] = [Kind::Recv, Kind::Send, Kind::Readable, Kind::Writable, Kind::Connect, Kind::Cancel];
+pub const KINDS: [Kind; 7] =
+    [Kind::Recv, Kind::Send, Kind::Readable, Kind::Writable, Kind::Connect, Kind::Preread, Kind::Cancel];
 
 /// What a receive finds.
 #[derive(Debug)]

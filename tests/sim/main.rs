@@ -15,6 +15,7 @@ mod kernel;
 mod link;
 mod peer;
 mod pools;
+mod preread;
 mod shell;
 mod world;
 

@@ -14,12 +14,15 @@ use crate::dice::{Dice, Odds};
 use crate::faults::{Attempt, throw_limits};
 use crate::kernel::{Kernel, stream_of};
 use crate::link::{KINDS, Kind, Link};
+use crate::preread::Preread;
 
 /// A session, and what was seen of it.
 pub struct Slot {
     pub session: Session,
     pub limits: Limits,
     pub accepted: bool,
+    /// What its client must say first.
+    pub preread: Option<Preread>,
     pub accepted_at: Moment,
     pub over: bool,
     /// The session was told that the backend is connected.
@@ -265,7 +268,14 @@ impl World {
         for link in &self.kernel.links[s] {
             self.kernel.say(format_args!("s{s} {:?}", link.peer.script));
         }
-        self.tell(s, Event::Accepted);
+        let first = match &mut self.slots[s].preread {
+            Some(preread) => {
+                preread.begin(now);
+                Event::Preread
+            }
+            None => Event::Accepted,
+        };
+        self.tell(s, first);
         true
     }
 
@@ -367,6 +377,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         session: Session::new(limits, 0, now),
         limits,
         accepted: false,
+        preread: Preread::throw(dice),
         accepted_at: now,
         over: false,
         connected: false,
