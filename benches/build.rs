@@ -54,6 +54,7 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         drain_timeout: Duration::from_secs(30),
         use_all_when_down: false,
         slow_start: Duration::ZERO,
+        dial: Dial::default(),
         ejection: None,
         check: Some(check),
         backends: (0..BACKENDS).map(backend).collect(),

@@ -17,7 +17,7 @@ impl Worker {
     /// The connection to the backend is there: says what must come first. `None` while its answer is awaited.
     pub(super) fn greet(&mut self, key: Key) -> Option<Event> {
         let result = self.say_first(key);
-        let Some(slot) = self.slots.get(key) else { return None };
+        let slot = self.slots.get(key)?;
         let awaits = slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
         match (result, slot.fd(Side::Backend)) {
             (Ok(()), Some(fd)) if awaits => {

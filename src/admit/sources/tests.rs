@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 
 use proptest::prelude::*;
 
@@ -107,27 +109,69 @@ fn a_quarter_of_the_table_can_hold_connections_without_one_refused() {
     assert_eq!(refused, 0);
 }
 
+/// Sources come and go all the time in a table that is nearly full, so that they are put somewhere by several at once.
 #[test]
 fn limits_are_exact_when_workers_race() {
-    let sources = sources(1 << 4);
-    let limits = connections(5);
+    let sources = sources(1 << 2);
+    let limits = Limits { rate: Rate { count: 1 << 30, unit_ns: 60 * S }, ..connections(2) };
+    let holders: Vec<AtomicU32> = (0..40).map(|_| AtomicU32::new(0)).collect();
+    let entered = AtomicU32::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for n in 0..20_000u32 {
-                    if let Ok(permit) = sources.enter(HERE, v4(n % 3), &limits, Moment(0)) {
-                        let mut place = sources.place(permit.0);
-                        assert!(place.find(permit.0).is_some_and(|entry| (1..=5).contains(&entry.open)));
-                        drop(place);
+        for thread in 0..4u32 {
+            let (sources, holders, entered) = (&sources, &holders, &entered);
+            scope.spawn(move || {
+                for n in 0..60_000u32 {
+                    let source = (n / 3 + thread) % 40;
+                    if let Ok(permit) = sources.enter(HERE, v4(source), &limits, Moment(u64::from(n))) {
+                        let held = holders[source as usize].fetch_add(1, Relaxed) + 1;
+                        assert!(held <= 2, "{held} at once");
+                        entered.fetch_add(1, Relaxed);
+                        holders[source as usize].fetch_sub(1, Relaxed);
                         sources.leave(permit);
                     }
                 }
             });
         }
     });
+    assert!(entered.into_inner() > 100_000);
     for n in 0..3 {
-        assert_eq!((0..9).filter(|_| sources.enter(HERE, v4(n), &limits, Moment(0)).is_ok()).count(), 5);
+        assert_eq!((0..9).filter(|_| sources.enter(HERE, v4(n), &limits, Moment(S)).is_ok()).count(), 2);
     }
+}
+
+/// Two workers put a source that is new somewhere at the same moment, while others come and go around it.
+#[test]
+fn a_source_that_comes_twice_at_once_is_one_source() {
+    const ROUNDS: u32 = 40_000;
+    let (sources, limits) = (sources(1), connections(1));
+    let (arrived, admitted) = ([AtomicU32::new(0), AtomicU32::new(0)], AtomicU32::new(0));
+    // Who is woken is late, so both spin.
+    let meet = |stage: usize, round: u32| {
+        arrived[stage].fetch_add(1, SeqCst);
+        while arrived[stage].load(SeqCst) < 2 * (round + 1) {
+            std::hint::spin_loop();
+        }
+    };
+    let race = |own: u32| {
+        for round in 0..ROUNDS {
+            meet(0, round);
+            // It takes a place and leaves it, so that the two see different places free.
+            let passing = sources.enter(HERE, v4(1_000_000 + 2 * round + own), &limits, Moment(0));
+            passing.map(|permit| sources.leave(permit)).unwrap();
+            let permit = sources.enter(HERE, v4(round), &limits, Moment(0));
+            admitted.fetch_add(u32::from(permit.is_ok()), SeqCst);
+            meet(1, round);
+            let count = admitted.load(SeqCst);
+            assert!(count <= round + 1, "both were admitted in round {round}");
+            // Whoever is admitted makes it one a round, so that the count says it all.
+            permit.into_iter().for_each(|permit| sources.leave(permit));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| race(0));
+        scope.spawn(|| race(1));
+    });
+    assert_eq!(admitted.into_inner(), ROUNDS, "one of both is admitted");
 }
 
 proptest! {
