@@ -49,6 +49,8 @@ mod drain;
 mod eject;
 /// A real PostgreSQL primary dies or is replaced.
 mod failover;
+/// Many who mean no good.
+mod flood;
 /// The end of one direction, and the other one going on.
 mod half_close;
 /// Checks, and what follows from them.
