@@ -31,6 +31,8 @@ need iproute2 ip
 need nftables nft
 need procps ps
 need strace strace
+need chromium chromium
+need chromium-driver chromedriver
 need prometheus prometheus
 need keepalived keepalived
 need systemd systemd-analyze

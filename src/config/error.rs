@@ -5,12 +5,21 @@ use std::sync::Arc;
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{place}: {problem}")]
+#[error("{place}: {}", self.message())]
 pub struct Error {
     /// Where it stands.
     pub place: Place,
     /// What it is.
     pub problem: Problem,
+}
+
+impl Error {
+    /// What is wrong, on one line. What was written may stand in it, so line breaks and what else would control a
+    /// terminal are shown as `\n` and the like.
+    pub fn message(&self) -> String {
+        let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        self.problem.to_string().chars().map(shown).collect()
+    }
 }
 
 /// Where something was written.
@@ -109,6 +118,18 @@ impl<'a> Places<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by fuzzing: a value over several lines made an error of several lines, and could forge another one.
+    #[test]
+    fn an_error_is_one_line_whatever_was_written() {
+        for written in ["x\ny", "\u{1b}[2Jx", "a\r\nf.toml:1:1: no error"] {
+            let problem = Problem::BadValue { key: "type".into(), found: format!("`{written}`"), hint: "x".into() };
+            let shown = Error { place: Place::Argument("--listen".into()), problem }.to_string();
+            assert!(!shown.contains(char::is_control), "{shown:?}");
+        }
+        let problem = Problem::EmptyPool("bücher".into());
+        assert!(Error { place: Place::Argument("x".into()), problem }.to_string().contains("`bücher`"));
+    }
 
     #[test]
     fn columns_count_characters_and_lines_start_at_one() {

@@ -115,7 +115,7 @@ impl Fault {
 
 impl From<config::Error> for Fault {
     fn from(error: config::Error) -> Fault {
-        let message = error.problem.to_string();
+        let message = error.message();
         match error.place {
             config::Place::File { name, line, column } => Fault { message, place: Some((name, line, column)) },
             config::Place::Argument(_) => Fault { message: error.to_string(), place: None },

@@ -63,6 +63,8 @@ mod leaks;
 mod limits;
 /// Networks that lose, refuse and run out.
 mod network;
+/// The status page in a real browser.
+mod page;
 /// Fail-over, backups, what happens when nobody is up.
 mod policies;
 /// A real PostgreSQL.

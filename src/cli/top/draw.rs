@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Block, Paragraph, Sparkline};
 
 use super::board::{Board, Look, Rate, backends};
 use crate::cli::ctl::model::Backend;
@@ -14,6 +14,11 @@ use crate::cli::paint::Tone;
 const PLOT_HEIGHT: u16 = 6;
 /// Below this there is no room for plots.
 const HEIGHT_WITH_PLOTS: u16 = 18;
+/// Below this reasons stand below the backends they are of.
+const WIDTH_WITH_REASONS: usize = 110;
+const REASON_WIDTH_MIN: usize = 30;
+/// What state and numbers of a backend take.
+const NUMBERS_WIDTH: usize = 1 + 12 + 7 + 9 + 7 + 11 + 9;
 
 pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
     let Some(look) = &board.last else {
@@ -38,7 +43,7 @@ pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
     let moved = format!(" {}/s ", bytes(last.bytes as u64));
     plot(board, frame, right, moved, Color::Magenta, |rate| rate.bytes);
     frame.render_widget(busy(board, look), workers);
-    frame.render_widget(table_of(board, look), table);
+    frame.render_widget(table_of(board, look, table.width), table);
     frame.render_widget(foot_of(board), foot);
 }
 
@@ -76,26 +81,34 @@ fn busy<'a>(board: &Board, look: &Look) -> Line<'a> {
     Line::from(spans)
 }
 
-fn table_of<'a>(board: &Board, look: &'a Look) -> Table<'a> {
-    let rows = backends(&look.pools).skip(board.scroll).map(|(name, backend)| {
+/// One line a backend. Where the reason has no room beside it, it stands below, and only of a backend that is not up.
+fn table_of<'a>(board: &Board, look: &Look, width: u16) -> Paragraph<'a> {
+    let width = usize::from(width);
+    let shown: Vec<_> = backends(&look.pools).skip(board.scroll).collect();
+    let longest = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let is_wide = width >= WIDTH_WITH_REASONS;
+    let name_width =
+        longest.min(width.saturating_sub(NUMBERS_WIDTH + if is_wide { REASON_WIDTH_MIN } else { 0 })).max(8);
+    let numbers = format!("{:>9}{:>7}{:>11}{:>9}", "SESSIONS", "NEW/s", "BYTES/s", "CHECK");
+    let heading = format!("{:name_width$} {:12}{:>7}{numbers}", "BACKEND", "STATE", "FOR");
+    let reason_heading = if is_wide { "  REASON" } else { "" };
+    let mut lines = vec![Line::from((heading + reason_heading).dark_gray())];
+    for (name, backend) in shown {
         let rate = board.rates.get(&name).copied().unwrap_or_default();
-        row(name, backend, rate)
-    });
-    let widths = [
-        Constraint::Min(10),
-        Constraint::Length(11),
-        Constraint::Length(8),
-        Constraint::Length(8),
-        Constraint::Length(8),
-        Constraint::Length(11),
-        Constraint::Length(8),
-        Constraint::Fill(2),
-    ];
-    let heading = ["BACKEND", "STATE", "FOR", "SESSIONS", "NEW/s", "BYTES/s", "CHECK", "REASON"];
-    Table::new(rows, widths).header(Row::new(heading).style(Style::new().dark_gray())).column_spacing(1)
+        let mut line = line_of(&cut(&name, name_width), name_width, backend, rate);
+        let is_up = backend.state == "up";
+        if is_wide {
+            line.push_span(format!("  {}", backend.reason).gray());
+        }
+        lines.push(line);
+        if !is_wide && !is_up {
+            lines.push(Line::from(format!("  {}", backend.reason).gray()));
+        }
+    }
+    Paragraph::new(lines)
 }
 
-fn row(name: String, backend: &Backend, rate: Rate) -> Row<'_> {
+fn line_of<'a>(name: &str, name_width: usize, backend: &Backend, rate: Rate) -> Line<'a> {
     let color = match tone_of(&backend.state) {
         Tone::Good => Color::Green,
         Tone::Bad => Color::Red,
@@ -103,16 +116,20 @@ fn row(name: String, backend: &Backend, rate: Rate) -> Row<'_> {
         _ => Color::DarkGray,
     };
     let check = backend.checks.mean_ms.map_or("-".to_string(), |mean| format!("{mean:.1} ms"));
-    Row::new([
-        Cell::from(name),
-        Cell::from(backend.state.as_str()).style(Style::new().fg(color)),
-        Cell::from(span(backend.since_ms)),
-        Cell::from(backend.connections.to_string()),
-        Cell::from(format!("{:.0}", rate.sessions)),
-        Cell::from(bytes(rate.bytes as u64)),
-        Cell::from(check),
-        Cell::from(backend.reason.as_str()).style(Style::new().fg(Color::Gray)),
+    let (long, moved) = (span(backend.since_ms), bytes(rate.bytes as u64));
+    Line::from(vec![
+        Span::raw(format!("{name:name_width$} ")),
+        Span::styled(format!("{:12}", backend.state), Style::new().fg(color)),
+        Span::raw(format!("{long:>7}{:>9}{:>7.0}{moved:>11}{check:>9}", backend.connections, rate.sessions)),
     ])
+}
+
+/// At most `width` columns of it; what is cut off is marked.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_string();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 fn foot_of(board: &Board) -> Line<'_> {
@@ -151,6 +168,18 @@ mod tests {
         }
         assert!(shown.contains("34 sessions/s") && shown.contains("3.81 MiB/s"), "{shown}");
         assert!(shown.contains('█'), "a plot: {shown}");
+    }
+
+    /// 80 columns are what a serial console has, and where somebody is at 3 a.m.
+    #[test]
+    fn eighty_columns_show_whole_names_and_the_reasons_of_what_is_down() {
+        let shown = screen(&board(), 80, 24);
+        let line = |text: &str| shown.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{shown}"));
+        assert_eq!(line("connect: refused"), line("db/b") + 1, "{shown}");
+        assert_eq!(shown.matches("connect: refused").count(), 1, "not of one that is up: {shown}");
+        assert!(shown.contains("1.5 ms") && shown.contains("MiB"), "{shown}");
+        assert_eq!(cut("cache/cache-1.eu-central", 12), "cache/cache…");
+        assert_eq!(cut("db/ä", 4), "db/ä");
     }
 
     #[test]

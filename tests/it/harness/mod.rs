@@ -4,6 +4,7 @@
 pub mod address;
 pub mod api;
 pub mod backend;
+pub mod browser;
 pub mod bytes;
 pub mod dns;
 pub mod mariadb;
