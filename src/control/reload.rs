@@ -46,6 +46,9 @@ impl Loop {
         if self.lifecycle.phase() != Phase::Serving {
             return Err(vec![Fault::of("ringway is shutting down; start it with the new configuration")]);
         }
+        if let Some(why) = self.succession.forbids_change() {
+            return Err(vec![Fault::of(why)]);
+        }
         let config = read(&self.source).await?;
         let Diff { changes, needs_restart } = diff(&self.config, &config);
         if !needs_restart.is_empty() {

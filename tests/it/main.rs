@@ -87,6 +87,8 @@ mod signals;
 mod startup;
 /// What systemd is told, and what it hands over.
 mod systemd;
+/// One ringway after another.
+mod take_over;
 /// Sessions that end by themselves.
 mod timeout;
 /// Sessions on several workers.
