@@ -20,7 +20,6 @@ use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
 use crate::config::model::{Config, Output, Source};
-use crate::control::log::Outlet;
 use crate::control::take_over::Predecessor;
 use crate::control::{self, Stopper};
 use crate::snapshot::cell::Cell;
@@ -31,6 +30,7 @@ use crate::uring::features::Features;
 use crate::uring::{probe, system};
 use crate::worker;
 use listeners::{Before, Listeners};
+use logging::Operational;
 
 /// How long the end of the process waits for whatever its log goes to.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -53,8 +53,9 @@ pub struct Server {
 /// What prevented it from starting or going on, with the remedy.
 pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow::Result<()> {
     privileges::renounce();
-    let outlet = logging::start(&config.log)?;
-    let mut start = Start { source, before: Before::Bound(Vec::new()), predecessor: None, log: Some(outlet.clone()) };
+    let log = logging::start(&config.log)?;
+    let outlet = log.outlet.clone();
+    let mut start = Start { source, before: Before::Bound(Vec::new()), predecessor: None, log: Some(log) };
     match take_over {
         None => start.before = Before::Bound(inherited::sockets()?),
         Some(socket) => {
@@ -73,8 +74,8 @@ struct Start {
     before: Before,
     /// The ringway to relieve; `Some` exactly if `before` was taken from it.
     predecessor: Option<Predecessor>,
-    /// An operational log that can be reopened.
-    log: Option<Outlet>,
+    /// An operational log that can be reopened and changed.
+    log: Option<Operational>,
 }
 
 impl Server {
@@ -89,6 +90,7 @@ impl Server {
 
     fn start_from(config: Config, start: Start) -> anyhow::Result<Server> {
         let Start { source, before, predecessor, log } = start;
+        let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
@@ -99,7 +101,7 @@ impl Server {
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
-        let access = logging::access(&config, workers, log.as_ref())?;
+        let access = logging::access(&config, workers, operational.as_ref())?;
         let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, before)?;
         let admin = config.admin.listen.map(|address| bind_admin(address, &mut listeners)).transpose()?;
         let admin_socket = bind_admin_socket(&config, &mut listeners)?;
@@ -149,7 +151,7 @@ impl Server {
             ready: Box::new(|| ()),
             stop,
             connections_max: limits.connections_max,
-            logs: control::log::Logs { operational: log, access },
+            logs: control::log::Logs { operational, access, set_level },
         };
         server.control = start_control(spec)?;
         Ok(server)

@@ -10,6 +10,7 @@ use super::command::Fault;
 use super::notify;
 use super::run::Loop;
 use super::sockets::Sockets;
+use crate::base::time::ns;
 use crate::config::diff::{Diff, diff};
 use crate::config::model::{Config, Source};
 use crate::snapshot::table::Phase;
@@ -70,6 +71,10 @@ impl Loop {
         self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         self.control.apply(changes);
         self.control.follow();
+        self.lifecycle.set_grace(ns(config.process.shutdown_grace));
+        if let Some(set_level) = &self.set_level {
+            set_level(config.log.level);
+        }
         self.config = config.into();
     }
 }

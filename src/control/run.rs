@@ -14,7 +14,7 @@ use super::admin::{self, Admin};
 use super::command::{self, Command, View};
 use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
-use super::log::{Facts, Keeper, Names};
+use super::log::{Facts, Keeper, Names, SetLevel};
 use super::notify;
 use super::sockets::Sockets;
 use super::succession::Succession;
@@ -40,12 +40,13 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
-    let Spec { admin, admin_socket, predecessor, ask, ready, stop, connections_max, logs, .. } = spec;
+    let Spec { admin, admin_socket, predecessor, ask, ready, stop, connections_max, mut logs, .. } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&cell.reader().pin());
     let facts = Facts { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
+    let set_level = logs.set_level.take();
     let keeper = Keeper::begin(logs, facts);
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     let (asker, commands) = command::channel();
@@ -60,7 +61,8 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
     let succession = Succession::new(predecessor, servers, answers, clock.now());
     let ready = Some(ready);
-    let turning = Loop { control, publisher, lifecycle, commands, config, source, sockets, succession, ready };
+    let turning =
+        Loop { control, publisher, lifecycle, commands, config, source, sockets, succession, set_level, ready };
     let result = turning.turn_until_done(signals, stop, &keeper).await;
     keeper.finish().await;
     result
@@ -93,6 +95,7 @@ pub(super) struct Loop {
     pub(super) source: Source,
     pub(super) sockets: Box<dyn Sockets>,
     pub(super) succession: Succession,
+    pub(super) set_level: Option<SetLevel>,
     /// Not called yet.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
