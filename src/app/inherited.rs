@@ -25,9 +25,9 @@ pub(super) fn sockets() -> anyhow::Result<Vec<(Address, OwnedFd)>> {
     Ok(sockets)
 }
 
-/// Says which of them nobody wanted; they are closed.
-pub(super) fn report_unused(sockets: &[(Address, OwnedFd)]) {
-    for (address, _) in sockets {
+/// Says which of them nobody wanted.
+pub(super) fn report_unused(addresses: &[Address]) {
+    for address in addresses {
         tracing::warn!(%address, "was bound for us, and is in no `bind`: nobody will accept there");
     }
 }

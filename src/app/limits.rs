@@ -22,11 +22,11 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Raises the soft limit to the hard one first.
-    pub fn of(config: &Config, workers: usize) -> anyhow::Result<Limits> {
+    /// Raises the soft limit to the hard one first. So many listening sockets are there already.
+    pub fn of(config: &Config, workers: usize, before: usize) -> anyhow::Result<Limits> {
         let sockets: usize = config.listeners.iter().map(|listener| listener.binds.len()).sum();
         let checks: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
-        let own = OWN + workers as u64 * (PER_WORKER + sockets as u64) + checks as u64;
+        let own = OWN + workers as u64 * (PER_WORKER + sockets as u64) + checks as u64 + before as u64;
         share(system::raise_descriptor_limit(), own, workers as u64, config.process.connections_max)
     }
 }

@@ -26,8 +26,11 @@ pub(super) struct Listeners {
     places: Vec<Place>,
     /// Numbers of addresses are never given out twice.
     next: u32,
-    /// Bound by who started us, and not used yet.
-    inherited: Vec<(Address, OwnedFd)>,
+    /// Bound by who started us, or by the ringway we take over from, and not used yet.
+    inherited: Vec<(Address, Arc<OwnedFd>)>,
+    /// Where the ringway that we take over from listens: our own sockets share these addresses with it. Empty once it
+    /// is relieved.
+    taken: Vec<Address>,
     prepared: Option<Prepared>,
     shared: Option<Arc<Shared>>,
 }
@@ -38,7 +41,7 @@ struct Place {
     want: Want,
     /// With the port the kernel chose.
     address: Address,
-    /// The workers close them; who only looks at them must not keep them open.
+    /// Each once. The workers close them; who only looks at them must not keep them open.
     sockets: Vec<Weak<OwnedFd>>,
 }
 
@@ -63,15 +66,42 @@ enum Next {
     New(Place, Vec<Arc<OwnedFd>>),
 }
 
+/// Sockets that are there before ours.
+pub(super) enum Before {
+    /// None, or those that whoever started us has bound.
+    Bound(Vec<(Address, OwnedFd)>),
+    /// Those of a ringway that goes on to use them until it is relieved: until then nothing about them may change.
+    Taken(Vec<(Address, OwnedFd)>),
+}
+
+impl Before {
+    /// How many sockets that are.
+    pub fn len(&self) -> usize {
+        let (Before::Bound(sockets) | Before::Taken(sockets)) = self;
+        sockets.len()
+    }
+}
+
 impl Listeners {
-    /// Binds all listeners for all workers, or none. Returns what each worker gets.
+    /// Binds all listeners for all workers, or none. Returns what each worker gets. Where a ringway is taken over from,
+    /// that is nothing yet: they get it when it is committed.
     pub fn bind(
         config: &Config,
         ids: &Ids,
         workers: usize,
-        inherited: Vec<(Address, OwnedFd)>,
+        before: Before,
     ) -> anyhow::Result<(Listeners, Vec<Vec<ListenSocket>>)> {
-        let mut all = Listeners { workers, places: Vec::new(), next: 0, inherited, prepared: None, shared: None };
+        let (inherited, is_taken) = match before {
+            Before::Bound(sockets) => (sockets, false),
+            Before::Taken(sockets) => (sockets, true),
+        };
+        let mut taken: Vec<Address> = Vec::new();
+        if is_taken {
+            taken.extend(inherited.iter().map(|(address, _)| address.clone()));
+        }
+        let inherited = inherited.into_iter().map(|(address, fd)| (address, Arc::new(fd))).collect();
+        let mut all =
+            Listeners { workers, places: Vec::new(), next: 0, inherited, taken, prepared: None, shared: None };
         for attempt in 0.. {
             match all.prepare(config) {
                 Ok(()) => break,
@@ -80,17 +110,25 @@ impl Listeners {
             }
         }
         let mut sockets: Vec<Vec<ListenSocket>> = (0..workers).map(|_| Vec::new()).collect();
-        for errand in all.take_over(&|name| ids.listener(name)) {
-            if let (worker, Errand::Open(socket)) = errand {
-                sockets[worker].push(socket);
+        if !is_taken {
+            for errand in all.settle(&|name| ids.listener(name)) {
+                if let (worker, Errand::Open(socket)) = errand {
+                    sockets[worker].push(socket);
+                }
             }
         }
         Ok((all, sockets))
     }
 
-    /// Sockets that were bound for us and that nothing in the configuration wants.
-    pub fn take_unused(&mut self) -> Vec<(Address, OwnedFd)> {
-        std::mem::take(&mut self.inherited)
+    /// Addresses that were bound for us and that nothing in the configuration wants. They are closed.
+    pub fn close_unused(&mut self) -> Vec<Address> {
+        self.inherited.drain(..).map(|(address, _)| address).collect()
+    }
+
+    /// One that the ringway before listens on, if that is taken over from and the address is its own.
+    pub fn take(&mut self, address: &Address) -> Option<OwnedFd> {
+        let index = self.inherited.iter().position(|(other, _)| other == address && self.taken.contains(other))?;
+        Arc::into_inner(self.inherited.swap_remove(index).1)
     }
 
     /// From now on workers are told what changes.
@@ -104,36 +142,37 @@ impl Listeners {
     }
 
     fn bind_new(&mut self, want: Want) -> Result<Next, Refused> {
-        let refused = |address: &Address, error: io::Error| Refused {
+        let refused = |error: io::Error| Refused {
             may_pass: error.kind() == io::ErrorKind::AddrInUse,
-            message: refusal(&format!("listeners.{}.bind", want.listener), address, &error).to_string(),
+            message: refusal(&format!("listeners.{}.bind", want.listener), &want.address, &error).to_string(),
         };
-        let listen = |address: &Address| socket::listen(address, want.backlog, want.unix_mode, &want.options);
-        let (first, shares) = match self.inherited.iter().position(|(address, _)| *address == want.address) {
-            // Who bound it did not say that others may bind it too, so all workers share it.
-            Some(index) => (self.inherited.swap_remove(index).1, true),
-            None => {
-                // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
-                let is_ours = self.places.iter().any(|place| overlaps(&place.address, &want.address));
-                let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address) };
-                let first = unused.and_then(|()| listen(&want.address));
-                (first.map_err(|error| refused(&want.address, error))?, matches!(want.address, Address::Unix(_)))
-            }
-        };
-        if shares {
-            socket::adjust(&first, want.backlog, &want.options).map_err(|error| refused(&want.address, error))?;
+        // They stay where they are until all is well: what is closed here could be asked for again.
+        let inherited = self.inherited.iter().filter(|(address, _)| *address == want.address);
+        let mut sockets: Vec<Arc<OwnedFd>> = inherited.map(|(_, fd)| fd.clone()).collect();
+        let is_taken = !sockets.is_empty() && self.taken.contains(&want.address);
+        // Who has bound it for us did not say that others may bind it too, so all workers share it.
+        let shares = matches!(want.address, Address::Unix(_)) || !(sockets.is_empty() || is_taken);
+        if sockets.is_empty() {
+            // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
+            let known = self.places.iter().map(|place| &place.address).chain(&self.taken);
+            let is_ours = known.into_iter().any(|address| overlaps(address, &want.address));
+            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address) };
+            sockets.push(unused.and_then(|()| want.listen(&want.address)).map_err(refused)?);
+        } else if !is_taken {
+            let adjust = |socket: &Arc<OwnedFd>| socket::adjust(socket, want.backlog, &want.options);
+            sockets.iter().try_for_each(adjust).map_err(refused)?;
         }
         let address = match &want.address {
-            Address::Tcp(_) => socket::local_address(&first).map_err(|error| refused(&want.address, error))?,
+            Address::Tcp(_) => socket::local_address(&sockets[0]).map_err(refused)?,
             Address::Unix(_) => want.address.clone(),
         };
-        let mut sockets = vec![Arc::new(first)];
-        while sockets.len() < self.workers {
-            let next = match shares {
-                true => sockets[0].clone(),
-                false => Arc::new(listen(&address).map_err(|error| refused(&address, error))?),
-            };
-            sockets.push(next);
+        while !shares && sockets.len() < self.workers {
+            match if is_taken { want.bind(&address) } else { want.listen(&address) } {
+                Ok(socket) => sockets.push(socket),
+                // Another user has bound them, or somebody else did and would not share: workers share what there is.
+                Err(_) if is_taken => break,
+                Err(error) => return Err(refused(error)),
+            }
         }
         self.next += 1;
         let place = Place { number: self.next, want, address, sockets: sockets.iter().map(Arc::downgrade).collect() };
@@ -141,7 +180,7 @@ impl Listeners {
     }
 
     /// Makes what is prepared so; what each worker is to do follows.
-    fn take_over(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) -> Vec<(usize, Errand)> {
+    fn settle(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) -> Vec<(usize, Errand)> {
         let Some(Prepared { next }) = self.prepared.take() else { return Vec::new() };
         let mut before: Vec<Option<Place>> = std::mem::take(&mut self.places).into_iter().map(Some).collect();
         let mut errands = Vec::new();
@@ -160,12 +199,20 @@ impl Listeners {
                 }
                 Next::New(place, sockets) => {
                     let Some(listener) = listener(&place.want.listener) else { continue };
-                    let open = |fd| Errand::Open(ListenSocket { listener, address: place.number, fd });
-                    errands.extend(sockets.into_iter().enumerate().map(|(worker, fd)| (worker, open(fd))));
+                    if self.taken.contains(&place.want.address) {
+                        place.adjust();
+                        place.set_mode();
+                    }
+                    let address = place.number;
+                    errands.extend(deal(sockets.len(), self.workers).map(|(worker, index)| {
+                        (worker, Errand::Open(ListenSocket { listener, address, fd: sockets[index].clone() }))
+                    }));
                     self.places.push(place);
                 }
             }
         }
+        let places = &self.places;
+        self.inherited.retain(|(address, _)| !places.iter().any(|place| place.want.address == *address));
         for place in before.into_iter().flatten() {
             let address = place.number;
             errands.extend((0..self.workers).map(|worker| (worker, Errand::Close { address })));
@@ -192,29 +239,63 @@ impl Sockets for Listeners {
     }
 
     fn commit(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) {
-        let errands = self.take_over(listener);
+        let errands = self.settle(listener);
+        self.taken.clear();
+        for address in self.close_unused() {
+            tracing::info!(%address, "the ringway before listened there, and nothing of this configuration does");
+        }
         let Some(shared) = &self.shared else { return };
         errands.into_iter().for_each(|(worker, errand)| shared.send(worker, errand));
+    }
+
+    fn lend(&self) -> Vec<Arc<OwnedFd>> {
+        self.places.iter().flat_map(|place| place.sockets.iter().filter_map(Weak::upgrade)).collect()
+    }
+}
+
+impl Want {
+    fn listen(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
+        socket::listen(address, self.backlog, self.unix_mode, &self.options).map(Arc::new)
+    }
+
+    /// Beside sockets of another ringway. A connection that came to this one would be lost if this ringway did not
+    /// start, so it does not listen before [`Place::adjust`].
+    fn bind(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
+        socket::bind(address, self.unix_mode, &self.options).map(Arc::new)
     }
 }
 
 impl Place {
     /// What can be changed of a socket that listens is changed.
     fn change(&mut self, want: Want) {
-        let is_other = (want.backlog, want.options) != (self.want.backlog, self.want.options);
-        for socket in self.sockets.iter().filter(|_| is_other).filter_map(Weak::upgrade) {
-            if let Err(error) = socket::adjust(&socket, want.backlog, &want.options) {
+        let before = std::mem::replace(&mut self.want, want);
+        if (before.backlog, before.options) != (self.want.backlog, self.want.options) {
+            self.adjust();
+        }
+        if before.unix_mode != self.want.unix_mode {
+            self.set_mode();
+        }
+    }
+
+    fn adjust(&self) {
+        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
+            if let Err(error) = socket::adjust(&socket, self.want.backlog, &self.want.options) {
                 tracing::warn!(address = %self.address, %error, "a listening socket keeps its backlog and options");
             }
         }
-        if let Address::Unix(path) = &self.address
-            && want.unix_mode != self.want.unix_mode
-            && let Err(error) = socket::set_mode(path, want.unix_mode)
-        {
+    }
+
+    fn set_mode(&self) {
+        let Address::Unix(path) = &self.address else { return };
+        if let Err(error) = socket::set_mode(path, self.want.unix_mode) {
             tracing::warn!(address = %self.address, %error, "a listening socket keeps its permissions");
         }
-        self.want = want;
     }
+}
+
+/// Which worker accepts from which socket: each worker from one at least, and each socket by one at least.
+fn deal(sockets: usize, workers: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..sockets.max(workers)).map(move |turn| (turn % workers, turn % sockets))
 }
 
 /// Every address of a configuration, in its order.
@@ -350,6 +431,15 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn no_worker_is_idle_and_no_socket_forgotten() {
+        for (sockets, workers) in (1..6).flat_map(|sockets| (1..6).map(move |workers| (sockets, workers))) {
+            let dealt: Vec<(usize, usize)> = deal(sockets, workers).collect();
+            assert!((0..workers).all(|worker| dealt.iter().any(|&(of, _)| of == worker)), "{sockets} {workers}");
+            assert!((0..sockets).all(|socket| dealt.iter().any(|&(_, one)| one == socket)), "{sockets} {workers}");
         }
     }
 

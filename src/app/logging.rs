@@ -5,20 +5,25 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::model::{Config, Log, LogLevel, Output};
 use crate::control::Alarm;
-use crate::control::log::{self, Access, Outlet, Sink, Target};
+use crate::control::log::{self, Access, Outlet, SetLevel, Sink, Target};
 use crate::stats::record::Journal;
 
+/// The operational log at work.
+pub(super) struct Operational {
+    /// Where it goes.
+    pub outlet: Outlet,
+    /// Changes how much goes there.
+    pub set_level: SetLevel,
+}
+
 /// Starts the operational log; the first one that is started stays.
-pub(super) fn start(config: &Log) -> anyhow::Result<Outlet> {
-    let level = match config.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-    };
+pub(super) fn start(config: &Log) -> anyhow::Result<Operational> {
     let terminal = match &config.output {
         Output::Stdout => io::stdout().is_terminal(),
         Output::Stderr => io::stderr().is_terminal(),
@@ -27,9 +32,25 @@ pub(super) fn start(config: &Log) -> anyhow::Result<Outlet> {
     let outlet = outlet(&config.output, "log.output")?;
     let lines = outlet.clone();
     let writer = move || Line { outlet: lines.clone(), text: Vec::new() };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_target(false);
-    let _ = if config.json { builder.json().try_init() } else { builder.with_ansi(terminal).try_init() };
-    Ok(outlet)
+    let (filter, handle) = reload::Layer::new(filter_of(config.level));
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    let _ = match config.json {
+        true => registry.with(layer.json()).try_init(),
+        false => registry.with(layer.with_ansi(terminal)).try_init(),
+    };
+    // Fails only for a log that was not the first one.
+    let set_level = move |level| drop(handle.modify(|filter| *filter = filter_of(level)));
+    Ok(Operational { outlet, set_level: Box::new(set_level) })
+}
+
+fn filter_of(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    }
 }
 
 /// Opens what the access log goes to. `log` is the operational one: who shares a stream takes turns.

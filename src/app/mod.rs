@@ -6,11 +6,11 @@ mod listeners;
 mod logging;
 mod privileges;
 mod sources;
+mod taken;
 
 use std::hash::RandomState;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -23,7 +23,7 @@ use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
 use crate::config::model::{Config, Output, Source};
-use crate::control::log::Outlet;
+use crate::control::take_over::Predecessor;
 use crate::control::{self, Stopper};
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
@@ -32,10 +32,8 @@ use crate::stats::record::Journal;
 use crate::uring::features::Features;
 use crate::uring::{probe, system};
 use crate::worker;
-use listeners::Listeners;
-
-/// Sockets that were bound for us, by their addresses.
-type Inherited = Vec<(Address, OwnedFd)>;
+use listeners::{Before, Listeners};
+use logging::Operational;
 
 /// How long the end of the process waits for whatever its log goes to.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -51,17 +49,36 @@ pub struct Server {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// Serves in the foreground until it is told to stop and has drained.
+/// Serves in the foreground until it is told to stop and has drained; from where the ringway that has this admin socket
+/// leaves off, if one is given.
 ///
 /// # Errors
 /// What prevented it from starting or going on, with the remedy.
-pub fn serve(config: Config, source: Source) -> anyhow::Result<()> {
+pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow::Result<()> {
     privileges::renounce();
-    let outlet = logging::start(&config.log)?;
-    let inherited = inherited::sockets()?;
-    let result = Server::start_from(config, source, inherited, Some(outlet.clone())).and_then(Server::wait);
+    let log = logging::start(&config.log)?;
+    let outlet = log.outlet.clone();
+    let mut start = Start { source, before: Before::Bound(Vec::new()), predecessor: None, log: Some(log) };
+    match take_over {
+        None => start.before = Before::Bound(inherited::sockets()?),
+        Some(socket) => {
+            let (sockets, predecessor) = taken::from(socket)?;
+            (start.before, start.predecessor) = (Before::Taken(sockets), Some(predecessor));
+        }
+    }
+    let result = Server::start_from(config, start).and_then(Server::wait);
     outlet.flush(LOG_FLUSH_MAX);
     result
+}
+
+/// What a server begins with, beside its configuration.
+struct Start {
+    source: Source,
+    before: Before,
+    /// The ringway to relieve; `Some` exactly if `before` was taken from it.
+    predecessor: Option<Predecessor>,
+    /// An operational log that can be reopened and changed.
+    log: Option<Operational>,
 }
 
 impl Server {
@@ -70,26 +87,30 @@ impl Server {
     /// # Errors
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
-        Server::start_from(config, Source::CommandLine, Vec::new(), None)
+        let before = Before::Bound(Vec::new());
+        Server::start_from(config, Start { source: Source::CommandLine, before, predecessor: None, log: None })
     }
 
-    /// Likewise, with sockets that were bound for it, and an operational log that can be reopened.
-    fn start_from(config: Config, source: Source, inherited: Inherited, log: Option<Outlet>) -> anyhow::Result<Server> {
+    fn start_from(config: Config, start: Start) -> anyhow::Result<Server> {
+        let Start { source, before, predecessor, log } = start;
+        let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
         let workers = config.process.workers.map_or(cpus.len(), |count| count.get());
-        let limits = limits::Limits::of(&config, workers)?;
+        let limits = limits::Limits::of(&config, workers, before.len())?;
         let identity = privileges::Identity::of(&config.process)?;
         system::presize_descriptors(limits.descriptors);
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
-        let access = logging::access(&config, workers, log.as_ref())?;
-        let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, inherited)?;
-        inherited::report_unused(&listeners.take_unused());
-        let admin = config.admin.listen.map(bind_admin).transpose()?;
-        let admin_socket = bind_admin_socket(&config)?;
+        let access = logging::access(&config, workers, operational.as_ref())?;
+        let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, before)?;
+        let admin = config.admin.listen.map(|address| bind_admin(address, &mut listeners)).transpose()?;
+        let admin_socket = bind_admin_socket(&config, &mut listeners)?;
+        if predecessor.is_none() {
+            inherited::report_unused(&listeners.close_unused());
+        }
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let alarm = control::Alarm::new();
@@ -128,11 +149,12 @@ impl Server {
             alarm,
             admin,
             admin_socket,
+            predecessor,
             ask: asker_of(&shared),
             ready: Box::new(|| ()),
             stop,
             connections_max: limits.connections_max,
-            logs: control::log::Logs { operational: log, access },
+            logs: control::log::Logs { operational, access, set_level },
         };
         server.control = start_control(spec)?;
         Ok(server)
@@ -212,15 +234,22 @@ fn asker_of(shared: &Arc<worker::Shared>) -> control::admin::AskWorker {
     Arc::new(move |worker, request| shared.ask(worker, request))
 }
 
-fn bind_admin_socket(config: &Config) -> anyhow::Result<Option<control::admin::Socket>> {
+fn bind_admin_socket(config: &Config, listeners: &mut Listeners) -> anyhow::Result<Option<control::admin::Socket>> {
     let Some(path) = &config.admin.socket else { return Ok(None) };
-    let address = Address::Unix(path.clone());
-    let socket = control::admin::Socket::bind(path, config.admin.socket_mode);
+    let (address, mode) = (Address::Unix(path.clone()), config.admin.socket_mode);
+    let socket = match listeners.take(&address) {
+        Some(fd) => control::admin::Socket::adopt(fd, path, mode),
+        None => control::admin::Socket::bind(path, mode),
+    };
     socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
 }
 
-fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| listeners::refusal("admin.listen", &Address::Tcp(address), &error))
+fn bind_admin(address: SocketAddr, listeners: &mut Listeners) -> anyhow::Result<TcpListener> {
+    match listeners.take(&Address::Tcp(address)) {
+        Some(fd) => Ok(fd.into()),
+        None => TcpListener::bind(address)
+            .map_err(|error| listeners::refusal("admin.listen", &Address::Tcp(address), &error)),
+    }
 }
 
 /// What the workers share from their start.

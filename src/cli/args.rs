@@ -13,6 +13,8 @@ Examples:
   ringway demo                                   see it work, nothing else needed
   ringway run --listen 0.0.0.0:6379 --backend 10.0.0.1:6379 --backend 10.0.0.2:6379
   ringway run -c /etc/ringway/ringway.toml       serve what a file says
+  ringway run -c /etc/ringway/ringway.toml --take-over /run/ringway/admin.sock
+                                                 relieve a running one, and lose no connection
   ringway check /etc/ringway/ringway.toml        every error of it at once
   ringway explain ringway.toml --listener db --client 10.0.0.7 --without b
                                                  which backend, why, and who moves without b
@@ -97,6 +99,10 @@ pub(super) struct RunOptions {
     /// round_robin].
     #[arg(long, value_name = "NAME", requires = "listen")]
     pub(super) balance: Option<String>,
+    /// Take over from the ringway that has this `admin.socket`: use its listening sockets, and have it drain once this
+    /// one accepts. No connection is lost in between.
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) take_over: Option<PathBuf>,
 }
 
 fn demo_span(text: &str) -> Result<Duration, String> {

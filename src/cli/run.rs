@@ -16,5 +16,5 @@ pub(super) fn run(options: &RunOptions) -> Result<(), Failure> {
         let config = config::quick(&options.listen, &options.backend, options.balance.as_deref());
         (config.map_err(Failure::Configuration)?, Source::CommandLine)
     };
-    Ok(app::serve(config, source)?)
+    Ok(app::serve(config, source, options.take_over.as_deref())?)
 }

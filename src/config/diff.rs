@@ -33,7 +33,8 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
             None => diff.changes.extend(item.shown_alone("added", |parent| old.value(parent).is_none())),
             Some(value) if *value != item.value && !item.is_thing => {
                 let line = format!("{} {value} → {}", item.shown(), item.value);
-                if RESTART.iter().any(|table| item.path.starts_with(table)) {
+                let stays = RESTART.iter().any(|table| item.path.starts_with(table));
+                if stays && !LIVE.contains(&&*item.path) {
                     diff.needs_restart.push(line.clone());
                 }
                 diff.changes.push(line);
@@ -49,6 +50,8 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
 
 /// Tables of which the process has made something that stays for its life.
 const RESTART: [&str; 4] = ["process.", "log.", "access_log.", "admin."];
+/// Keys of these tables that can change all the same.
+const LIVE: [&str; 2] = ["process.shutdown_grace", "log.level"];
 
 /// A key, or a thing that has keys.
 struct Item {

@@ -11,9 +11,11 @@ mod page;
 mod server;
 mod sessions;
 mod socket;
+mod take_over;
 mod view;
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use axum::Router;
@@ -22,6 +24,8 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::command::Asker;
 use crate::balance::Counts;
@@ -75,22 +79,68 @@ impl Admin {
     }
 }
 
-/// Serves reads on `listener` for as long as the runtime lives. Fails only if the socket cannot be used.
-pub(super) async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let router = router(admin).layer(middleware::from_fn(only_reads));
-    tokio::spawn(server::serve(listener, router, |_| Who("admin.listen".into())));
-    Ok(())
+/// Both places where it is served.
+pub(super) struct Servers {
+    listen: Option<tokio::net::TcpListener>,
+    socket: Option<tokio::net::UnixListener>,
+    /// Removed on the way out.
+    file: Option<socket::File>,
+    /// Of both, for another ringway.
+    lent: Vec<Arc<OwnedFd>>,
+    closed: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
-/// Serves everything on `socket`, likewise. Its file goes with what is returned.
-pub(super) fn serve_all(socket: Socket, admin: Admin) -> std::io::Result<socket::File> {
-    let (listener, file) = socket.split();
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    tokio::spawn(server::serve(listener, router(admin), user));
-    Ok(file)
+impl Servers {
+    /// Nothing is served yet. Fails only if a socket cannot be used.
+    pub(super) fn new(listen: Option<TcpListener>, socket: Option<Socket>) -> std::io::Result<Servers> {
+        let (socket, file) = socket.map(Socket::split).unzip();
+        let mut lent: Vec<Arc<OwnedFd>> = Vec::new();
+        if let Some(listen) = &listen {
+            listen.set_nonblocking(true)?;
+            lent.push(Arc::new(listen.try_clone()?.into()));
+        }
+        if let Some(socket) = &socket {
+            socket.set_nonblocking(true)?;
+            lent.push(Arc::new(socket.try_clone()?.into()));
+        }
+        let listen = listen.map(tokio::net::TcpListener::from_std).transpose()?;
+        let socket = socket.map(tokio::net::UnixListener::from_std).transpose()?;
+        Ok(Servers { listen, socket, file, lent, closed: watch::Sender::new(false), tasks: Vec::new() })
+    }
+
+    /// Serves, for as long as the runtime lives or until it is closed: reads on `admin.listen`, everything on
+    /// `admin.socket`.
+    pub(super) fn begin(&mut self, admin: Admin) {
+        if let Some(listener) = self.listen.take() {
+            let router = router(admin.clone()).layer(middleware::from_fn(only_reads));
+            let who = |_: &_| Who("admin.listen".into());
+            self.tasks.push(tokio::spawn(server::serve(listener, router, who, self.closed.subscribe())));
+        }
+        if let Some(listener) = self.socket.take() {
+            self.tasks.push(tokio::spawn(server::serve(listener, router(admin), user, self.closed.subscribe())));
+        }
+        if let Some(Err(error)) = self.file.as_ref().map(socket::File::set_mode) {
+            tracing::warn!(%error, "admin.socket keeps its permissions");
+        }
+    }
+
+    /// The sockets themselves.
+    pub(super) fn lend(&self) -> &[Arc<OwnedFd>] {
+        &self.lent
+    }
+
+    /// Serves no more, because another ringway does.
+    pub(super) async fn close(&mut self) {
+        self.closed.send_replace(true);
+        self.lent.clear();
+        for task in self.tasks.drain(..) {
+            let _ = task.await; // it only ends
+        }
+        if let Some(file) = self.file.take() {
+            file.leave();
+        }
+    }
 }
 
 /// The user of the process at the other end.
@@ -113,6 +163,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/pools/{pool}/backends/{backend}", get(view::backend).patch(change::set))
         .route("/v1/reload", post(change::reload))
         .route("/v1/sessions", get(sessions::list).delete(sessions::kill_many))
+        .route(super::take_over::PATH, post(take_over::take_over))
         .route("/v1/sessions/{id}", delete(sessions::kill_one))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)

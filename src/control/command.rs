@@ -4,6 +4,7 @@
 //! decided, and a table that says so is published or about to be.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,11 +34,39 @@ pub enum Command {
         /// Where the answer goes: a line each for what was changed.
         reply: oneshot::Sender<Result<Vec<String>, Vec<Fault>>>,
     },
+    /// Hand out every listening socket, for another ringway to take over.
+    Lend {
+        /// Where they go; else why not, a line.
+        reply: oneshot::Sender<Result<Loan, String>>,
+    },
+    /// It has taken over: accept no more, and drain.
+    Relieved {
+        /// Who.
+        by: Successor,
+        /// Told when nothing new is begun here.
+        reply: oneshot::Sender<()>,
+    },
     /// Say what is configured and what is known.
     Show {
         /// Where the answer goes.
         reply: oneshot::Sender<View>,
     },
+}
+
+/// What another ringway needs to take over.
+#[derive(Debug)]
+pub struct Loan {
+    /// Every listening socket, the admin server's with them.
+    pub sockets: Vec<Arc<OwnedFd>>,
+    /// While it is held, the configuration stays as it is, and nobody else takes over.
+    pub lock: Arc<()>,
+}
+
+/// A ringway that has taken over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Successor {
+    /// Its process, if it is known.
+    pub pid: Option<u32>,
 }
 
 /// A backend by its names.
@@ -178,6 +207,22 @@ impl Asker {
     /// Control has gone.
     pub async fn reload(&self) -> Result<Result<Vec<String>, Vec<Fault>>, Gone> {
         self.ask(|reply| Command::Reload { reply }).await
+    }
+
+    /// See [`Command::Lend`].
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn lend(&self) -> Result<Result<Loan, String>, Gone> {
+        self.ask(|reply| Command::Lend { reply }).await
+    }
+
+    /// See [`Command::Relieved`].
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn relieved(&self, by: Successor) -> Result<(), Gone> {
+        self.ask(|reply| Command::Relieved { by, reply }).await
     }
 
     /// See [`Command::Show`].

@@ -47,6 +47,11 @@ impl Lifecycle {
         Lifecycle { phase: Lifecycle::SERVING, grace_ns, give_up: Moment::NEVER }
     }
 
+    /// Of a shutdown that has not begun.
+    pub fn set_grace(&mut self, grace_ns: u64) {
+        self.grace_ns = grace_ns;
+    }
+
     /// The phase now.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -117,6 +122,15 @@ mod tests {
         assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(101)), Some(STOPPING));
         assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(102)), None);
         assert_eq!(Lifecycle::new(0).on(Event::ShutdownAsked, Moment(100)), Some(STOPPING));
+    }
+
+    #[test]
+    fn another_grace_counts_for_the_next_shutdown_and_not_for_one_under_way() {
+        let mut lifecycle = Lifecycle::new(0);
+        lifecycle.set_grace(30);
+        assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(100)), Some(DRAINING));
+        lifecycle.set_grace(1000);
+        assert_eq!(lifecycle.on(TWO, Moment(130)), Some(STOPPING));
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod resolve;
 mod run;
 pub mod sockets;
 mod stop;
+mod succession;
+pub mod take_over;
 mod tasks;
 
 use std::net::TcpListener;
@@ -58,6 +60,9 @@ pub struct Spec {
     pub admin: Option<TcpListener>,
     /// Bound to `admin.socket`; likewise.
     pub admin_socket: Option<admin::Socket>,
+    /// The ringway to relieve once every listener accepts; the listening sockets are prepared and not committed exactly
+    /// if there is one.
+    pub predecessor: Option<take_over::Predecessor>,
     /// Asks workers about their sessions.
     pub ask: admin::AskWorker,
     /// Called once, as soon as every worker's `running` gauge is 1 and checks and admin server are under way.

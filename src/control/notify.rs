@@ -11,6 +11,16 @@ use tracing::warn;
 use super::tasks::Control;
 use crate::snapshot::cell::Cell;
 
+/// This process serves in place of the one that systemd has started.
+pub(super) fn main_process() {
+    tell(&[NotifyState::MainPid(std::process::id())]);
+}
+
+/// That process serves in place of this one. Whatever systemd is told from now on, it is told by that one.
+pub(super) fn succeeded_by(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
 /// Everything accepts, or accepts again after a reload.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
@@ -34,7 +44,7 @@ pub(super) fn stopping() {
 pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let mut before = 0;
-    loop {
+    while !control.is_relieved.get() {
         if control.seen_generation() >= before {
             tell(&[NotifyState::Watchdog]);
         } else {

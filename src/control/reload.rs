@@ -10,6 +10,7 @@ use super::command::Fault;
 use super::notify;
 use super::run::Loop;
 use super::sockets::Sockets;
+use crate::base::time::ns;
 use crate::config::diff::{Diff, diff};
 use crate::config::model::{Config, Source};
 use crate::snapshot::table::Phase;
@@ -46,6 +47,9 @@ impl Loop {
         if self.lifecycle.phase() != Phase::Serving {
             return Err(vec![Fault::of("ringway is shutting down; start it with the new configuration")]);
         }
+        if let Some(why) = self.succession.forbids_change() {
+            return Err(vec![Fault::of(why)]);
+        }
         let config = read(&self.source).await?;
         let Diff { changes, needs_restart } = diff(&self.config, &config);
         if !needs_restart.is_empty() {
@@ -67,6 +71,10 @@ impl Loop {
         self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         self.control.apply(changes);
         self.control.follow();
+        self.lifecycle.set_grace(ns(config.process.shutdown_grace));
+        if let Some(set_level) = &self.set_level {
+            set_level(config.log.level);
+        }
         self.config = config.into();
     }
 }

@@ -14,9 +14,10 @@ use super::admin::{self, Admin};
 use super::command::{self, Command, View};
 use super::fleet::Fleet;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
-use super::log::{Facts, Keeper, Names};
+use super::log::{Facts, Keeper, Names, SetLevel};
 use super::notify;
 use super::sockets::Sockets;
+use super::succession::Succession;
 use super::tasks::Control;
 use super::{Error, Spec, Stop};
 use crate::base::time::ns;
@@ -39,26 +40,29 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
-    let Spec { admin, admin_socket, ask, ready, stop, connections_max, logs, .. } = spec;
+    let Spec { admin, admin_socket, predecessor, ask, ready, stop, connections_max, mut logs, .. } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&cell.reader().pin());
     let facts = Facts { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
+    let set_level = logs.set_level.take();
     let keeper = Keeper::begin(logs, facts);
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     let (asker, commands) = command::channel();
     let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
-    if let Some(listener) = admin {
-        admin::serve(listener, answers.clone()).await.map_err(Error::Admin)?;
+    let mut servers = admin::Servers::new(admin, admin_socket).map_err(Error::Admin)?;
+    if predecessor.is_none() {
+        servers.begin(answers.clone());
     }
-    // Removed on the way out.
-    let _file = admin_socket.map(|socket| admin::serve_all(socket, answers)).transpose().map_err(Error::Admin)?;
     control.begin(alarm);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake, names };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
-    let turning = Loop { control, publisher, lifecycle, commands, config, source, sockets, ready: Some(ready) };
+    let succession = Succession::new(predecessor, servers, answers, clock.now());
+    let ready = Some(ready);
+    let turning =
+        Loop { control, publisher, lifecycle, commands, config, source, sockets, succession, set_level, ready };
     let result = turning.turn_until_done(signals, stop, &keeper).await;
     keeper.finish().await;
     result
@@ -90,6 +94,8 @@ pub(super) struct Loop {
     pub(super) config: Arc<Config>,
     pub(super) source: Source,
     pub(super) sockets: Box<dyn Sockets>,
+    pub(super) succession: Succession,
+    pub(super) set_level: Option<SetLevel>,
     /// Not called yet.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -106,10 +112,10 @@ impl Loop {
                     self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
                     continue;
                 }
-                Some(command) = self.commands.recv() => {
-                    self.obey(command).await;
-                    continue;
-                }
+                Some(command) = self.commands.recv() => match self.obey(command).await {
+                    Some(event) => event,
+                    None => continue,
+                },
                 () = stop.asked() => Event::ShutdownAsked,
                 asked = signals.next(logs) => match asked {
                     Asked::Shutdown(name) => {
@@ -127,7 +133,7 @@ impl Loop {
                     Event::Tick { workers_running: self.control.workers_running() }
                 }
             };
-            self.tell_if_ready();
+            self.tell_if_ready().await;
             match self.lifecycle.on(event, self.control.clock.now()) {
                 None => {}
                 Some(Action::Enter(phase)) => self.enter(phase),
@@ -138,7 +144,7 @@ impl Loop {
     }
 
     /// Who asked may have gone meanwhile, and then nobody hears the answer.
-    async fn obey(&mut self, command: Command) {
+    async fn obey(&mut self, command: Command) -> Option<Event> {
         match command {
             Command::Set { target, change, by, reply } => {
                 let _ = reply.send(self.control.set(&target, change, &by));
@@ -146,16 +152,27 @@ impl Loop {
             Command::Reload { reply } => {
                 let _ = reply.send(self.reload().await);
             }
+            Command::Lend { reply } => {
+                let _ = reply.send(self.lend());
+            }
+            Command::Relieved { by, reply } => {
+                let event = self.relieved(by).await;
+                let _ = reply.send(());
+                return event;
+            }
             Command::Show { reply } => {
                 let fleet = self.control.fleet.borrow().view(self.control.clock.now());
                 let generation = self.control.stats.control.config_generation.get();
                 let _ = reply.send(View { config: self.config.clone(), generation, fleet });
             }
         }
+        None
     }
 
     fn enter(&mut self, phase: Phase) {
-        notify::stopping();
+        if !self.control.is_relieved.get() {
+            notify::stopping();
+        }
         match phase {
             Phase::Serving => {}
             Phase::Draining { .. } => info!("draining: no new connections; a second signal resets what is left"),
@@ -164,9 +181,11 @@ impl Loop {
         self.publisher.publish(&self.control.fleet, phase);
     }
 
-    fn tell_if_ready(&mut self) {
+    async fn tell_if_ready(&mut self) {
         if self.lifecycle.phase() == Phase::Serving
             && self.control.workers_running() == self.control.stats.workers.len()
+            && self.ready.is_some()
+            && self.has_succeeded().await
             && let Some(ready) = self.ready.take()
         {
             ready();

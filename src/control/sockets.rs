@@ -1,5 +1,8 @@
 //! Listening sockets, as control has them changed. Who binds them and hands them to workers is above both.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use crate::base::id::ListenerId;
 use crate::config::model::Config;
 
@@ -14,6 +17,10 @@ pub trait Sockets: Send {
     /// Has workers accept from what was prepared, and no more from what is gone. The table that knows the listeners
     /// must be published before.
     fn commit(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>);
+
+    /// Every socket that workers accept from, for another process to accept from as well. Let go of them soon: until
+    /// then they stay open.
+    fn lend(&self) -> Vec<Arc<OwnedFd>>;
 }
 
 /// Why a socket could not be bound.

@@ -51,6 +51,8 @@ pub(super) struct Control {
     pub stats: Arc<Stats>,
     counts: Arc<Counts>,
     pub clock: Clock,
+    /// Another ringway has taken over.
+    pub is_relieved: std::cell::Cell<bool>,
 }
 
 impl Control {
@@ -66,6 +68,7 @@ impl Control {
             stats,
             counts,
             clock,
+            is_relieved: std::cell::Cell::new(false),
         })
     }
 

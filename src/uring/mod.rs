@@ -12,6 +12,7 @@ pub mod buffers;
 pub mod errno;
 pub mod features;
 pub mod op;
+pub mod pass;
 pub mod pipes;
 pub mod probe;
 pub mod ring;

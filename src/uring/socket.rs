@@ -61,6 +61,13 @@ const KEEPALIVE_PROBES: u32 = 6;
 ///
 /// What is set on it, its connections inherit: no delay, urgent data in line, user timeout.
 pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
+    let socket = Socket::from(bind(address, unix_mode, options)?);
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Likewise, and it does not listen yet ([`adjust`] makes it).
+pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
     let to = sockaddr(address)?;
     let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
     match address {
@@ -76,11 +83,10 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
         }
         Address::Unix(path) => bind_unix(&socket, &to, path, unix_mode)?,
     }
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
-/// Changes what can be changed of a socket that listens, or was made by somebody else.
+/// Has a socket listen, and changes what can be changed of one that does, or was made by somebody else.
 pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
     let socket = SockRef::from(fd);
     if socket.domain()? != Domain::UNIX {
@@ -118,15 +124,21 @@ pub fn ensure_unused(address: &Address) -> io::Result<()> {
     probe.bind(&to)
 }
 
+/// Whether somebody listens on a unix socket. What cannot be known counts as yes.
+pub fn is_served(path: &Path) -> bool {
+    let probe =
+        || Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?.connect(&SockAddr::unix(path)?);
+    !matches!(probe(), Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound))
+}
+
 /// A stale socket file that nobody listens on is replaced; a live one is an error.
 fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
-        match probe.connect(to) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            _ => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        if is_served(path) {
+            return Err(io::Error::from(io::ErrorKind::AddrInUse));
         }
+        std::fs::remove_file(path)?;
     }
     // What is bound to has the mode of the socket, less the umask, so that it is never more than asked for.
     // SAFETY: a plain call on a descriptor of our own.

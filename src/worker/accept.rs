@@ -189,8 +189,9 @@ impl Worker {
         self.acceptors.list[index].fd = None;
     }
 
+    /// While it drains, too: what the kernel had accepted before the accept was cancelled is nobody else's to serve.
     fn arrived(&mut self, fd: Fd, listener: ListenerId) {
-        if self.phase != Phase::Serving {
+        if self.phase == Phase::Stopping {
             socket::reset_on_close(fd);
             self.ring.close(fd);
             return;
@@ -201,13 +202,12 @@ impl Worker {
             return;
         };
         self.stats().worker.handed_over.add(1);
-        self.shared.add_load(other.worker);
         let there = Token::plain(Operation::HandOver, listener.0);
         self.ring.message(other.ring, fd.0, there, undelivered(fd, listener, other.worker));
     }
 
     /// The less loaded of two other workers, if this one has clearly more to do. The kernel spreads connections evenly
-    /// only on average; a few long ones could all land on one worker.
+    /// only on average; a few long ones could all land on one worker. The connection is counted there already.
     fn less_loaded(&mut self, listener: ListenerId) -> Option<Other> {
         let workers = self.shared.workers();
         if workers < 2 || listener.0 >> LISTENER_BITS != 0 {
@@ -220,7 +220,7 @@ impl Worker {
         if own <= load + 2 + load / 16 {
             return None;
         }
-        Some(Other { worker, ring: self.shared.ring(worker)? })
+        Some(Other { worker, ring: self.shared.send_to(worker)? })
     }
 
     /// A random worker that is not this one.
@@ -231,10 +231,9 @@ impl Worker {
 
     /// Another worker hands a connection over; it is counted here already.
     pub(super) fn taken_over(&mut self, listener: u32, fd: i32) {
-        if self.phase == Phase::Serving {
-            self.admit(Fd(fd), ListenerId(listener));
-        } else {
-            self.turn_away(Fd(fd));
+        match self.phase {
+            Phase::Serving | Phase::Draining { .. } => self.admit(Fd(fd), ListenerId(listener)),
+            Phase::Stopping => self.turn_away(Fd(fd)),
         }
     }
 
@@ -248,7 +247,7 @@ impl Worker {
     /// The other worker is gone, or its ring is full: serve it here.
     pub(super) fn hand_over_failed(&mut self, token: Token) {
         let (fd, listener, worker) = returned(token);
-        self.shared.sub_load(worker);
+        self.shared.not_sent(worker);
         self.shared.add_load(self.index);
         self.taken_over(listener.0, fd.0);
     }
@@ -339,13 +338,21 @@ impl Worker {
         }
     }
 
-    /// Accepts no more. A socket is closed when its accept is over.
+    /// Accepts no more. A socket is closed when its accept is over. Who was accepted and waits goes on to wait: if
+    /// another ringway has taken the sockets over, nothing must happen to a client of this one.
     pub(super) fn close_listeners(&mut self) {
         if self.acceptors.closing {
             return;
         }
         self.acceptors.closing = true;
         (0..self.acceptors.list.len()).for_each(|index| self.terminate_acceptor(index));
+        if self.acceptors.waiting.is_empty() {
+            (self.acceptors.retry_at, self.acceptors.held_until) = (Moment::NEVER, Moment::NEVER);
+        }
+    }
+
+    /// Resets who was accepted and waits.
+    pub(super) fn turn_away_waiting(&mut self) {
         while let Some((fd, _)) = self.acceptors.waiting.pop_front() {
             self.turn_away(fd);
         }

@@ -132,6 +132,40 @@ impl Shared {
         (fd >= 0).then_some(Fd(fd))
     }
 
+    /// Counts a connection that is about to go to a worker, and says where its ring is; `None`, and nothing counted, if
+    /// it has none.
+    pub(super) fn send_to(&self, worker: usize) -> Option<Fd> {
+        let peer = &self.peers[worker];
+        // Counted before the ring is looked at, as the worker takes its ring back before it looks at the count: either
+        // it finds the connection counted and stays, or there is no ring to send it to.
+        peer.connections.fetch_add(1, Ordering::SeqCst);
+        let fd = peer.ring.load(Ordering::SeqCst);
+        if fd < 0 {
+            self.not_sent(worker);
+            return None;
+        }
+        Some(Fd(fd))
+    }
+
+    /// A connection that was counted for a worker does not come after all.
+    pub(super) fn not_sent(&self, worker: usize) {
+        self.sub_load(worker);
+        // It may sleep, waiting for nothing else.
+        self.peers[worker].event.signal();
+    }
+
+    /// Whether a worker that has no sessions may end: from now on nobody sends it a connection, and none is on its way.
+    /// To be asked by the worker itself.
+    pub(super) fn may_end(&self, worker: usize) -> bool {
+        let peer = &self.peers[worker];
+        let ring = peer.ring.swap(-1, Ordering::SeqCst);
+        let is_over = peer.connections.load(Ordering::SeqCst) == 0;
+        if !is_over {
+            peer.ring.store(ring, Ordering::SeqCst);
+        }
+        is_over
+    }
+
     /// Client connections of a worker, with those on their way to it.
     pub(super) fn load(&self, worker: usize) -> u64 {
         self.peers[worker].connections.load(Ordering::Relaxed)

@@ -124,6 +124,8 @@ impl Worker {
             busy_since = self.now;
             self.turn();
         }
+        // The last session's closes are queued, and its client waits for them as long as another worker goes on.
+        let _ = self.ring.enter(Wait::No);
         self.shared.set_ring(self.index, None);
         self.stats().worker.running.set(0);
     }
@@ -276,6 +278,7 @@ impl Worker {
             self.close_listeners();
         }
         if phase == Phase::Stopping {
+            self.turn_away_waiting();
             for key in self.slots.keys_where(|slot| !slot.session.is_ending()) {
                 self.end_for(key, Who::Killed, Reason::Shutdown);
             }
@@ -288,7 +291,9 @@ impl Worker {
     }
 
     fn is_done(&self) -> bool {
-        self.phase != Phase::Serving && self.slots.is_empty() && self.acceptors.are_closed()
+        // A connection that another worker has sent here wakes this one when it comes.
+        let is_idle = self.slots.is_empty() && self.acceptors.are_closed();
+        self.phase != Phase::Serving && is_idle && self.shared.may_end(self.index)
     }
 
     #[inline]

@@ -103,6 +103,8 @@ mod source_address;
 mod startup;
 /// What systemd is told, and what it hands over.
 mod systemd;
+/// One ringway after another.
+mod take_over;
 /// Sessions that end by themselves.
 mod timeout;
 /// Sessions on several workers.

@@ -343,3 +343,25 @@ fn a_stream_runs_through_reloads_unchanged() {
         reloads.join().unwrap();
     });
 }
+
+#[test]
+fn the_level_of_the_log_and_the_grace_of_a_shutdown_live_in_a_reload() {
+    let backend = Backend::named("a");
+    let plan = Ringway::before([backend.address()]).checked_every("20ms").process("shutdown_grace = \"60s\"");
+    let ringway = plan.more("[log]\nlevel = \"warn\"").start_unsaid();
+    ringway.wait_checks("a", 2);
+    assert_eq!(ringway.process().output(), "", "nothing to warn of");
+    ringway.change("level = \"warn\"", "level = \"debug\"");
+    ringway.wait_said("DEBUG checked");
+    ringway.change("level = \"debug\"", "level = \"error\"");
+    let before = ringway.process().settled_output().len();
+    ringway.wait_checks("a", 3);
+    assert_eq!(ringway.process().output().len(), before);
+    let (mut client, _) = session(&ringway);
+    ringway.change("shutdown_grace = \"60s\"", "shutdown_grace = \"300ms\"");
+    ringway.signal(libc::SIGTERM);
+    let (took, end) = timed(|| client.end());
+    assert_eq!(end, End::Reset);
+    assert!(took >= 290 * MS && took < 3000 * MS, "{took:?}");
+    assert_eq!(ringway.wait(crate::harness::PATIENCE).code(), Some(0));
+}

@@ -46,6 +46,24 @@ fn term_and_int_let_sessions_finish_and_take_no_new_ones() {
     }
 }
 
+/// The last session of a worker is closed although the worker ends with it, and others go on.
+#[test]
+fn each_session_ends_when_it_ends_whoever_else_is_left() {
+    let backend = Backend::echo();
+    let ringway = Ringway::before([backend.address()]).process("shutdown_grace = \"60s\"").start();
+    let mut clients: Vec<Peer> = (0..20).map(|_| ringway.connect()).collect();
+    for client in &mut clients {
+        client.send(b"x");
+        client.expect(b"x");
+    }
+    drain(&ringway, libc::SIGTERM);
+    for mut client in clients {
+        client.finish();
+        assert_eq!(client.end(), End::Fin);
+    }
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+}
+
 #[test]
 fn sessions_left_over_at_the_end_of_the_grace_are_reset() {
     let (ringway, _listener, mut client, mut server) = serving("600ms");

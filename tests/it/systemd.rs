@@ -10,14 +10,14 @@ use crate::harness::process::{self, Process};
 use crate::harness::{Backend, PATIENCE, Peer, Ringway, wait_until};
 
 /// The socket of a service manager.
-struct Manager {
+pub struct Manager {
     socket: UnixDatagram,
-    path: std::path::PathBuf,
+    pub path: std::path::PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Manager {
-    fn new() -> Manager {
+    pub fn new() -> Manager {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -25,7 +25,7 @@ impl Manager {
         Manager { socket, path, _folder: folder }
     }
 
-    fn next(&self) -> String {
+    pub fn next(&self) -> String {
         let mut bytes = [0; 500];
         let len = self.socket.recv(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes[..len]).trim().to_string()

@@ -71,12 +71,18 @@ fn what_only_a_restart_can_change_is_named() {
     for (text, line) in [
         ("[process]\nworkers = 3", "process: workers auto → 3"),
         ("[process]\nbusy_poll = \"50us\"", "process: busy_poll 0s → 50us"),
-        ("[log]\nlevel = \"debug\"", "log: level info → debug"),
+        ("[log]\nformat = \"json\"", "log: format text → json"),
         ("[admin]\nlisten = \"127.0.0.1:9\"", "admin: listen off → 127.0.0.1:9"),
     ] {
         assert_eq!(with(text).needs_restart, [line], "{text}");
     }
     assert!(diff(&config(BASE), &config(&BASE.replace("10.0.0.1", "10.0.0.9"))).needs_restart.is_empty());
+    for (text, line) in [
+        ("[process]\nshutdown_grace = \"7s\"", "process: shutdown_grace 30s → 7s"),
+        ("[log]\nlevel = \"debug\"", "log: level info → debug"),
+    ] {
+        assert_eq!(with(text), Diff { changes: vec![line.to_string()], needs_restart: vec![] }, "{text}");
+    }
 }
 
 /// Values that each kind of key takes and are not the default.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,16 @@ impl Socket {
         let bound = socket::listen(&Address::Unix(path.to_path_buf()), BACKLOG, mode, &Options::default())?;
         let listener = UnixListener::from(bound);
         let identity = identity(path)?;
-        Ok(Socket { listener, file: File { path: path.to_path_buf(), identity } })
+        Ok(Socket { listener, file: File { path: path.to_path_buf(), mode, identity } })
+    }
+
+    /// One that another ringway has bound there, and is about to leave to this one.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn adopt(fd: OwnedFd, path: &Path, mode: u32) -> io::Result<Socket> {
+        let identity = identity(path)?;
+        Ok(Socket { listener: UnixListener::from(fd), file: File { path: path.to_path_buf(), mode, identity } })
     }
 
     /// Its parts; the file is removed when the second is dropped.
@@ -47,7 +57,29 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[derive(Debug)]
 pub(in crate::control) struct File {
     path: PathBuf,
+    mode: u32,
     identity: (u64, u64),
+}
+
+impl File {
+    /// Gives it its mode, if another ringway has made it with another one.
+    ///
+    /// # Errors
+    /// The file is somebody else's.
+    pub(in crate::control) fn set_mode(&self) -> io::Result<()> {
+        match fs::symlink_metadata(&self.path)?.mode() & 0o777 == self.mode {
+            true => Ok(()),
+            false => socket::set_mode(&self.path, self.mode),
+        }
+    }
+
+    /// Another ringway has taken over: the file stays if that one serves there. To be called when this one listens no
+    /// more.
+    pub(in crate::control) fn leave(self) {
+        if socket::is_served(&self.path) {
+            std::mem::forget(self);
+        }
+    }
 }
 
 impl Drop for File {

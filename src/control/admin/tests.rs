@@ -62,7 +62,8 @@ fn ask(admin: Admin, requests: &[&str]) -> Vec<(u16, String)> {
     let address = listener.local_addr().unwrap();
     let requests: Vec<String> = requests.iter().map(|request| (*request).to_owned()).collect();
     tokio_uring::start(async move {
-        serve(listener, admin).await.unwrap();
+        let mut servers = Servers::new(Some(listener), None).unwrap();
+        servers.begin(admin);
         let client = tokio::task::spawn_blocking(move || requests.iter().map(|line| request(address, line)).collect());
         client.await.unwrap()
     })

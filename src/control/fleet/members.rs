@@ -45,6 +45,13 @@ impl Fleet {
         names
     }
 
+    /// Whether every name was looked up and everything that is checked was, once at least.
+    pub(in crate::control) fn is_looked_over(&self) -> bool {
+        let hosts = self.hosts();
+        hosts.iter().all(|host| self.resolved.contains_key(host))
+            && self.watches().all(|(_, watch)| watch.transcript.is_some())
+    }
+
     /// A name stands for these addresses now; an answer without any that can be used changes nothing, and is false.
     pub fn on_resolved(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
         let mut changes = Changes::default();

@@ -26,7 +26,7 @@ use self::losses::Losses;
 use super::alarm::Alarm;
 use crate::balance::Counts;
 use crate::base::time::Clock;
-use crate::config::model::AccessFormat;
+use crate::config::model::{AccessFormat, LogLevel};
 use crate::stats::Stats;
 use crate::stats::record::Journal;
 
@@ -48,7 +48,12 @@ pub struct Logs {
     pub operational: Option<Outlet>,
     /// The access log, if there is one.
     pub access: Option<Access>,
+    /// Changes how much goes into the operational log; `None` if that is not ours to say.
+    pub set_level: Option<SetLevel>,
 }
+
+/// See [`Logs::set_level`].
+pub type SetLevel = Box<dyn Fn(LogLevel) + Send>;
 
 /// An access log that is to be kept.
 pub struct Access {

@@ -16,7 +16,7 @@ fn with_writer<F: Future<Output = ()>>(path: &std::path::Path, orders: impl FnOn
     let facts = Facts { names, stats: Arc::new(Stats::new(1)), counts: Arc::new(Counts::new()), clock: Clock::new() };
     let stats = facts.stats.clone();
     tokio_uring::start(async move {
-        let keeper = Rc::new(Keeper::begin(Logs { operational: None, access: Some(access) }, facts));
+        let keeper = Rc::new(Keeper::begin(Logs { access: Some(access), ..Logs::default() }, facts));
         orders(journal, keeper.clone()).await;
         Rc::into_inner(keeper).unwrap().finish().await;
     });

@@ -34,6 +34,10 @@ impl Sockets for NoSockets {
     }
 
     fn commit(&mut self, _: &dyn Fn(&str) -> Option<crate::base::id::ListenerId>) {}
+
+    fn lend(&self) -> Vec<Arc<std::os::fd::OwnedFd>> {
+        Vec::new()
+    }
 }
 
 fn start(config: Config) -> Running {
@@ -57,6 +61,7 @@ fn start(config: Config) -> Running {
         alarm: alarm.clone(),
         admin: None,
         admin_socket: None,
+        predecessor: None,
         ask: Arc::new(|_, _| ()),
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,

@@ -4,11 +4,12 @@ use std::fmt::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::own_ip;
 use super::process::Process;
-use super::{Api, End, Metrics, PATIENCE, Peer, wait_for, wait_until};
+use super::{Api, End, Metrics, PATIENCE, Peer, metrics, wait_for, wait_until};
 
 /// The configuration of a [`Ringway`] to be: a listener `main` and a pool `main`, whose backends are called `a`, `b`...
 /// Health checks are off unless asked for.
@@ -35,7 +36,8 @@ pub struct Ringway {
     process: Process,
     address: String,
     admin: String,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
+    file: PathBuf,
     socket: PathBuf,
     ended: bool,
     /// Writing to a file may take one of the kernel's threads; nothing else may.
@@ -197,14 +199,29 @@ impl Plan {
         command
     }
 
-    /// Starts it and returns when it is ready.
+    /// Starts it and returns when it says that it is ready.
     #[track_caller]
     pub fn start(self) -> Ringway {
+        self.start_until(is_ready)
+    }
+
+    /// Likewise, with a log that does not say so.
+    #[track_caller]
+    pub fn start_unsaid(self) -> Ringway {
+        let admin = self.admin_address();
+        self.start_until(move |_| {
+            std::net::TcpStream::connect(&admin).is_ok() && metrics::get(&admin, "/ready").0 == 200
+        })
+    }
+
+    #[track_caller]
+    fn start_until(self, is_ready: impl Fn(&str) -> bool) -> Ringway {
         skip_without_io_uring();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let socket = folder.path().join("admin.sock");
         let plan = self.admin(&format!("socket = {socket:?}"));
-        let command = &mut plan.command(&folder.path().join("ringway.toml"));
+        let file = folder.path().join("ringway.toml");
+        let command = &mut plan.command(&file);
         let mut process = Process::start(command);
         let log = || match &plan.log_file {
             Some(path) => std::fs::read_to_string(path).unwrap_or_default(),
@@ -215,7 +232,7 @@ impl Plan {
         assert!(is_ready, "ringway is not ready: {}\n{}", process.output(), plan.to_toml());
         let (address, admin) = (plan.address(), format!("{}:7001", plan.ip));
         let kernel_threads = plan.logs_to_file;
-        Ringway { process, address, admin, socket, folder, ended: false, kernel_threads }
+        Ringway { process, address, admin, socket, folder, file, ended: false, kernel_threads }
     }
 }
 
@@ -338,8 +355,38 @@ impl Ringway {
     }
 
     /// Its configuration.
-    pub fn file(&self) -> std::path::PathBuf {
-        self.folder.path().join("ringway.toml")
+    pub fn file(&self) -> PathBuf {
+        self.file.clone()
+    }
+
+    /// Another one that is to take over from this one, with a configuration that is changed so; it is not ready yet.
+    pub fn begin_successor(&self, change: impl FnOnce(String) -> String) -> (Process, PathBuf) {
+        self.begin_successor_in(change, &[])
+    }
+
+    fn begin_successor_in(&self, change: impl FnOnce(String) -> String, env: &[(&str, &str)]) -> (Process, PathBuf) {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile_in(self.folder.path()).unwrap().keep().unwrap().1;
+        std::fs::write(&file, change(std::fs::read_to_string(self.file()).unwrap())).unwrap();
+        let mut command = Ringway::command();
+        command.args(["run", "-c"]).arg(&file).arg("--take-over").arg(&self.socket).envs(env.iter().copied());
+        (Process::start(&mut command), file)
+    }
+
+    /// Likewise, and it has taken over.
+    #[track_caller]
+    pub fn successor(&self, change: impl FnOnce(String) -> String) -> Ringway {
+        self.successor_in(change, &[])
+    }
+
+    /// Likewise, with these variables in its environment.
+    #[track_caller]
+    pub fn successor_in(&self, change: impl FnOnce(String) -> String, env: &[(&str, &str)]) -> Ringway {
+        let (mut process, file) = self.begin_successor_in(change, env);
+        let ready = wait_for(PATIENCE, || is_ready(&process.output()) || !process.is_running());
+        assert!(ready.is_some() && process.is_running(), "it has not taken over: {}", process.output());
+        let (address, admin, folder) = (self.address.clone(), self.admin.clone(), self.folder.clone());
+        let (socket, kernel_threads) = (self.socket.clone(), self.kernel_threads);
+        Ringway { process, address, admin, socket, folder, file, ended: false, kernel_threads }
     }
 
     /// Changes its configuration, and does not tell it.

@@ -1,0 +1,18 @@
+//! What a ringway has from the one before, which it takes over from.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::base::address::Address;
+use crate::control::take_over::{self, Predecessor, Taken};
+use crate::uring::socket;
+
+/// Its listening sockets by their addresses, and the ringway itself, which goes on until it is relieved.
+pub(super) fn from(admin_socket: &Path) -> anyhow::Result<(Vec<(Address, OwnedFd)>, Predecessor)> {
+    let Taken { sockets, predecessor } = take_over::take(admin_socket)?;
+    let with_address = |fd: OwnedFd| Ok((socket::local_address(&fd)?, fd));
+    let sockets: std::io::Result<_> = sockets.into_iter().map(with_address).collect();
+    Ok((sockets.context("the ringway before has sent something that is no listening socket")?, predecessor))
+}
