@@ -63,6 +63,9 @@ pub(super) enum Command {
         /// The client.
         #[arg(long, value_name = "IP[:PORT]")]
         client: super::explain::Client,
+        /// The server name that its TLS asks for, where the listener has routes.
+        #[arg(long, value_name = "NAME")]
+        sni: Option<String>,
         /// Also say what changes without this backend, and how many clients move.
         #[arg(long, value_name = "BACKEND")]
         without: Option<String>,

@@ -7,16 +7,23 @@ use std::path::Path;
 use super::check;
 use super::failure::Failure;
 use super::paint::{Paint, Tone};
+use crate::base::refused::Refused;
 use crate::config::model::{Balance, Config, HashKey, Pool, Role};
 use crate::snapshot::explain::{Answer, Question, SAMPLE, Without, explain as answer};
 
 /// Shares below this are shown as `<0.1 %`.
 const LEAST_SHOWN: f64 = 0.1;
 
-pub(super) fn explain(file: &Path, listener: &str, client: Client, without: Option<&str>) -> Result<(), Failure> {
+pub(super) fn explain(
+    file: &Path,
+    listener: &str,
+    client: Client,
+    sni: Option<&str>,
+    without: Option<&str>,
+) -> Result<(), Failure> {
     let config = check::load(file)?;
     let Client(client, port) = client;
-    let answer = answer(&config, Question { listener, client, port, without });
+    let answer = answer(&config, Question { listener, client, port, sni, without });
     let answer = answer.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
     let text = show(&config, &answer, listener, without, Paint::of_stdout());
     super::print(text.as_bytes())
@@ -44,6 +51,10 @@ fn show(config: &Config, answer: &Answer, listener: &str, without: Option<&str>,
         let _ = writeln!(text, "{what} {detail}"); // a String takes whatever is written to it
     };
     line("listener", &format!("{listener} → pool {}, {}", answer.pool, policy(answer.balance)));
+    if let Some(refused) = answer.refused {
+        line("refused", &paint.tone(Tone::Strong, &format!("{}: the client is reset (PR)", refusal(refused))));
+        return text;
+    }
     let first = answer.order.first().map_or("nobody", |name| name);
     line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
     line("why", &reason(answer));
@@ -61,6 +72,13 @@ fn show(config: &Config, answer: &Answer, listener: &str, without: Option<&str>,
         line("moved", &moved(gone));
     }
     text
+}
+
+fn refusal(refused: Refused) -> &'static str {
+    match refused {
+        Refused::Unmatched => "no route fits, and `unmatched` is \"refuse\"",
+        _ => "`allow` and `deny` of the listener",
+    }
 }
 
 fn policy(balance: Balance) -> &'static str {

@@ -2,17 +2,20 @@
 //!
 //! The answer is that of a ringway that has just started: every backend is up and has no session.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::build::{self, Input, Member};
 use super::ids::Ids;
 use super::table::{Phase, PoolEntry, Table};
+use crate::admit::routes;
 use crate::balance::{Ask, Counts, Pick};
+use crate::base::address::Address;
 use crate::base::hash;
 use crate::base::id::{BackendId, PoolId};
+use crate::base::refused::Refused;
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Balance, Config, HashKey, Pool, Target};
+use crate::config::model::{Backend, Balance, Config, HashKey, Listener, Pool, Target};
 use crate::health::State;
 
 /// Keys or sessions that shares are measured with.
@@ -27,6 +30,8 @@ pub struct Question<'a> {
     pub client: IpAddr,
     /// And its port.
     pub port: Option<u16>,
+    /// The server name that its TLS asks for.
+    pub sni: Option<&'a str>,
     /// Name of a backend that is taken out.
     pub without: Option<&'a str>,
 }
@@ -34,8 +39,10 @@ pub struct Question<'a> {
 /// The answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// Who serves the listener.
+    /// Who serves that client.
     pub pool: Arc<str>,
+    /// Why it is not served all the same.
+    pub refused: Option<Refused>,
     /// Its policy.
     pub balance: Balance,
     /// The client's hash key; `None` if the client's address does not matter.
@@ -72,6 +79,20 @@ pub enum Error {
     Port(Arc<str>, IpAddr),
 }
 
+/// Which pool the client is for, and whether it may come in at all.
+fn door<'a>(listener: &'a Listener, question: Question<'_>) -> (&'a Arc<str>, Option<Refused>) {
+    let client = Address::Tcp(SocketAddr::new(question.client, question.port.unwrap_or_default()));
+    if !listener.rules.admit(Some(&client)) {
+        return (&listener.pool, Some(Refused::Deny));
+    }
+    let Some(preread) = &listener.preread else { return (&listener.pool, None) };
+    let name = question.sni.map(str::to_ascii_lowercase);
+    match routes::find(&preread.routes, name.as_deref(), &[]) {
+        Some(pool) => (pool, None),
+        None => (&listener.pool, preread.refuses_unmatched.then_some(Refused::Unmatched)),
+    }
+}
+
 /// Answers.
 ///
 /// # Errors
@@ -83,7 +104,8 @@ pub fn explain(config: &Config, question: Question<'_>) -> Result<Answer, Error>
         let known = names(config.listeners.iter().map(|listener| &*listener.name).collect());
         Error::Listener(question.listener.to_string(), known)
     })?;
-    let pool = config.pools.iter().find(|pool| pool.name == listener.pool);
+    let (name, refused) = door(listener, question);
+    let pool = config.pools.iter().find(|pool| pool.name == *name);
     let pool = pool.ok_or_else(|| Error::Listener(question.listener.to_string(), String::new()))?;
     if let Some(without) = question.without
         && !pool.backends.iter().any(|backend| *backend.name == *without)
@@ -107,6 +129,7 @@ pub fn explain(config: &Config, question: Question<'_>) -> Result<Answer, Error>
     let tied = matches!(pool.balance, Balance::ConsistentHash { .. });
     Ok(Answer {
         pool: pool.name.clone(),
+        refused,
         balance: pool.balance,
         key: tied.then_some(key),
         order: all.order(key),
@@ -219,7 +242,7 @@ mod tests {
     const HASH: Balance = Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None };
 
     fn ask(without: Option<&str>) -> Question<'_> {
-        Question { listener: "p", client: IpAddr::from([10, 1, 2, 3]), port: None, without }
+        Question { listener: "p", client: IpAddr::from([10, 1, 2, 3]), port: None, sni: None, without }
     }
 
     fn with(balance: Balance) -> Config {
@@ -276,5 +299,22 @@ mod tests {
         assert_eq!(error(ask(Some("x"))), "pool `p` has no backend `x`; it has `a`, `b`, `c`, `d`");
         assert!(error(ask(None)).contains("10.1.2.3:40000"));
         assert!(explain(&config, Question { port: Some(1), ..ask(None) }).is_ok());
+    }
+
+    #[test]
+    fn rules_and_routes_come_before_backends() {
+        let text = "[listeners.p]\nbind = \"127.0.0.1:1\"\npool = \"p\"\ndeny = [\"10.1.0.0/16\"]\n\
+                    unmatched = \"refuse\"\nroutes = [{ sni = [\"*.example\"], pool = \"q\" }]\n\
+                    [pools]\np.backends = [{ address = \"10.0.0.1:1\" }]\n\
+                    q.backends = [{ address = \"10.0.0.2:1\" }]\n";
+        let config = crate::config::load(text, "t", &|_| None).unwrap();
+        let to = |client: [u8; 4], sni| {
+            let question = Question { client: IpAddr::from(client), sni, ..ask(None) };
+            let answer = explain(&config, question).unwrap();
+            (answer.pool.to_string(), answer.refused)
+        };
+        assert_eq!(to([10, 1, 2, 3], Some("a.example")), ("p".to_string(), Some(Refused::Deny)));
+        assert_eq!(to([10, 2, 2, 3], Some("A.Example")), ("q".to_string(), None));
+        assert_eq!(to([10, 2, 2, 3], None), ("p".to_string(), Some(Refused::Unmatched)));
     }
 }

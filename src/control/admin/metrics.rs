@@ -1,9 +1,9 @@
 //! The Prometheus text: what all workers counted, summed up at the moment of the scrape.
 //!
 //! Each scrape fills a recorder of its own, so a series is there exactly when what it describes is. The recorder takes
-//! whole counters and gauges of what there are few of. Histograms, which it would only take value by value, seconds with
-//! a fraction, and the series of backends, of which there may be tens of thousands, are written beside it: the recorder
-//! takes some 3 µs for each. None of it costs the workers anything.
+//! whole counters and gauges of what there are few of. Histograms, which it would only take value by value, seconds
+//! with a fraction, and the series of backends, of which there may be tens of thousands, are written beside it: the
+//! recorder takes some 3 µs for each. None of it costs the workers anything.
 
 use std::collections::HashSet;
 use std::fmt::{Arguments, Write};

@@ -42,8 +42,8 @@ pub struct Neighbour {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A host at the other end of an interface of that name; `ours` and `theirs` are the ends' addresses. `life` runs there,
-/// and what it returns when the host is dropped.
+/// A host at the other end of an interface of that name; `ours` and `theirs` are the ends' addresses. `life` runs
+/// there, and what it returns when the host is dropped.
 pub fn neighbour<F: FnOnce()>(
     name: &str,
     ours: &str,
