@@ -42,7 +42,7 @@ pub struct Neighbour {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A host at the other end of an interface of that name; `ours` and `theirs` are the ends' addresses. `life` runs there,
+/// A host at the other end of an interface of that name; `ours` and `theirs` are the addresses. `life` runs there,
 /// and what it returns when the host is dropped.
 pub fn neighbour<F: FnOnce()>(
     name: &str,
