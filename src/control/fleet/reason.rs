@@ -88,7 +88,9 @@ impl fmt::Display for Reason {
             Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),
             Reason::Ejected { failures, window_ms, duration_ms } => {
-                write!(f, "{failures} connects failed within {window_ms} ms; ejected for {duration_ms} ms")
+                let span = |ms: u64| humantime::format_duration(std::time::Duration::from_millis(ms));
+                let (window, duration) = (span(*window_ms), span(*duration_ms));
+                write!(f, "{failures} connects failed within {window}; ejected for {duration}")
             }
         }
     }

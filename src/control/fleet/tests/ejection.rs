@@ -28,7 +28,7 @@ fn failed_connects_within_the_window_eject_for_a_while() {
     assert_eq!(rig.state("a"), State::Up, "the first two were too long ago");
     rig.failed(&[("a", 5)]);
     assert_eq!(rig.state("a"), State::Ejected);
-    assert_eq!(rig.reason("a"), "3 connects failed within 10000 ms; ejected for 20000 ms");
+    assert_eq!(rig.reason("a"), "3 connects failed within 10s; ejected for 20s");
     assert!(rig.changes.table && rig.ended().is_empty(), "it keeps its sessions");
     assert_eq!(rig.fleet.deadline(), rig.now.after_ns(20 * S));
     rig.pass(20 * S - 1);
