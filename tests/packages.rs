@@ -89,9 +89,13 @@ fn the_unit_allows_every_call_that_ringway_makes() {
     for group in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         match group.strip_prefix('~') {
             Some(group) => allowed = &allowed - &calls_of(analyze, group),
-            None => allowed.extend(calls_of(analyze, group)),
+            None if group.starts_with('@') => allowed.extend(calls_of(analyze, group)),
+            None => allowed.extend(group.split(' ').map(String::from)),
         }
     }
+    // What it restricts itself with, which the demo does not do.
+    let own = ["seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"].map(String::from);
+    let used = &used | &own.into();
     let missing: Vec<_> = used.difference(&allowed).collect();
     assert!(missing.is_empty(), "the unit forbids {missing:?}");
 }

@@ -5,6 +5,8 @@ mod limits;
 mod listeners;
 mod logging;
 mod privileges;
+mod sandbox;
+mod secrets;
 mod sources;
 mod taken;
 
@@ -34,6 +36,8 @@ use crate::uring::{probe, system};
 use crate::worker;
 use listeners::{Before, Listeners};
 use logging::Operational;
+use privileges::Identity;
+use sandbox::Permitted;
 
 /// How long the end of the process waits for whatever its log goes to.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -56,9 +60,21 @@ pub struct Server {
 /// What prevented it from starting or going on, with the remedy.
 pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow::Result<()> {
     privileges::renounce();
+    let identity = privileges::Identity::of(&config.process)?;
+    // Before there is another thread, so that all of them inherit it.
+    let permitted = sandbox::Permitted::restrict(&config, &source, privileges::Identity::is_root(identity.as_ref()));
     let log = logging::start(&config.log)?;
     let outlet = log.outlet.clone();
-    let mut start = Start { source, before: Before::Bound(Vec::new()), predecessor: None, log: Some(log) };
+    secrets::warn_of_readable(&config, &source);
+    let mut start = Start {
+        source,
+        before: Before::Bound(Vec::new()),
+        predecessor: None,
+        log: Some(log),
+        identity,
+        permitted: None,
+    };
+    start.permitted = Some(permitted);
     match take_over {
         None => start.before = Before::Bound(inherited::sockets()?),
         Some(socket) => {
@@ -79,6 +95,10 @@ struct Start {
     predecessor: Option<Predecessor>,
     /// An operational log that can be reopened and changed.
     log: Option<Operational>,
+    /// Whom to become.
+    identity: Option<Identity>,
+    /// What of the file system it may use; `None` if that is the business of who embeds it.
+    permitted: Option<Permitted>,
 }
 
 impl Server {
@@ -88,18 +108,19 @@ impl Server {
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
         let before = Before::Bound(Vec::new());
-        Server::start_from(config, Start { source: Source::CommandLine, before, predecessor: None, log: None })
+        let identity = Identity::of(&config.process)?;
+        let (source, predecessor, log, permitted) = (Source::CommandLine, None, None, None);
+        Server::start_from(config, Start { source, before, predecessor, log, identity, permitted })
     }
 
     fn start_from(config: Config, start: Start) -> anyhow::Result<Server> {
-        let Start { source, before, predecessor, log } = start;
+        let Start { source, before, predecessor, log, identity, permitted } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
         let workers = config.process.workers.map_or(cpus.len(), |count| count.get());
         let limits = limits::Limits::of(&config, workers, before.len())?;
-        let identity = privileges::Identity::of(&config.process)?;
         system::presize_descriptors(limits.descriptors);
 
         let config = Arc::new(config);
@@ -137,6 +158,7 @@ impl Server {
         if let Some(identity) = identity {
             identity.assume(&files_of(&config))?;
         }
+        permitted.iter().for_each(Permitted::confine);
         let spec = control::Spec {
             config,
             source,
@@ -150,6 +172,7 @@ impl Server {
             admin,
             admin_socket,
             predecessor,
+            out_of_reach: Box::new(move |config| permitted.as_ref().map_or(Vec::new(), |one| one.missing(config))),
             ask: asker_of(&shared),
             ready: Box::new(|| ()),
             stop,

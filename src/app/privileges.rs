@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist, setgid, setgroups, setuid};
 
 use crate::config::model::Process;
 
@@ -27,6 +27,8 @@ pub(super) fn renounce() {
 pub(super) struct Identity {
     user: Option<User>,
     group: Option<Gid>,
+    /// Supplementary groups, looked up before the files that name them are out of reach.
+    groups: Vec<Gid>,
 }
 
 impl Identity {
@@ -46,7 +48,22 @@ impl Identity {
                 User::from_uid(own).ok().flatten().map_or_else(|| format!("uid {own}"), |user| user.name)
             );
         }
-        Ok(own.is_root().then_some(Identity { user, group }))
+        if !own.is_root() {
+            return Ok(None);
+        }
+        let first = group.or(user.as_ref().map(|user| user.gid));
+        let groups = match (&user, first) {
+            (Some(user), Some(first)) => getgrouplist(&CString::new(user.name.as_str())?, first)
+                .with_context(|| format!("cannot look up the groups of process.user `{}`", user.name))?,
+            (_, first) => first.into_iter().collect(),
+        };
+        Ok(Some(Identity { user, group, groups }))
+    }
+
+    /// Whether it is root, or stays it.
+    pub(super) fn is_root(identity: Option<&Identity>) -> bool {
+        let user = identity.and_then(|identity| identity.user.as_ref()).map(|user| user.uid);
+        user.unwrap_or(Uid::effective()).is_root()
     }
 
     /// Becomes it, with all threads there are, and gives it these files. There is no way back.
@@ -58,14 +75,11 @@ impl Identity {
                 .with_context(|| format!("cannot give {} to process.user", file.display()))?;
         }
         if let Some(group) = group {
-            match &self.user {
-                Some(user) => initgroups(&CString::new(user.name.as_str())?, group),
-                None => setgroups(&[group]),
-            }
-            .and_then(|()| setgid(group))
-            .context("cannot change to process.group")?;
+            setgroups(&self.groups).and_then(|()| setgid(group)).context("cannot change to process.group")?;
         }
         if let Some(user) = self.user {
+            // A feature that needs a capability for good (a transparent source: CAP_NET_ADMIN) keeps it here, with
+            // PR_SET_KEEPCAPS before and `caps::set` after; nothing does so far, and all of them go with the user.
             setuid(user.uid).with_context(|| format!("cannot become process.user `{}`", user.name))?;
             tracing::info!(user = user.name, "privileges dropped");
         }

@@ -63,6 +63,8 @@ pub struct Spec {
     /// The ringway to relieve once every listener accepts; the listening sockets are prepared and not committed exactly
     /// if there is one.
     pub predecessor: Option<take_over::Predecessor>,
+    /// What of a configuration this process may not open, a line each: then it cannot be applied.
+    pub out_of_reach: OutOfReach,
     /// Asks workers about their sessions.
     pub ask: admin::AskWorker,
     /// Called once, as soon as every worker's `running` gauge is 1 and checks and admin server are under way.
@@ -74,6 +76,9 @@ pub struct Spec {
     /// What is logged, and where to.
     pub logs: log::Logs,
 }
+
+/// See [`Spec::out_of_reach`].
+pub type OutOfReach = Box<dyn Fn(&Config) -> Vec<String> + Send>;
 
 /// Why control could not go on. Its sockets and timers need no more than a few descriptors and a small ring.
 #[derive(Debug, thiserror::Error)]

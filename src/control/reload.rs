@@ -56,6 +56,10 @@ impl Loop {
             let remedy = "only a restart can change this: undo it, or restart ringway";
             return Err(needs_restart.iter().map(|line| Fault::of(format!("{line}; {remedy}"))).collect());
         }
+        let out_of_reach = (self.out_of_reach)(&config);
+        if !out_of_reach.is_empty() {
+            return Err(out_of_reach.into_iter().map(Fault::of).collect());
+        }
         prepare(self.sockets.as_mut(), &config).await.map_err(|fault| vec![fault])?;
         // From here on nothing can fail, and nothing waits: what follows is one step for everybody else.
         self.apply(config);

@@ -85,10 +85,22 @@ impl Resolver {
         if let Some(read) = self.read.borrow().as_ref().filter(|read| read.stamp == stamp) {
             return Ok(read.system.clone());
         }
+        if let Some(read) = self.read.borrow_mut().as_mut()
+            && let Some(file) = FILES.iter().find(|file| is_forbidden(file))
+        {
+            warn!("{file} was replaced, and this process may not read the new one: it uses what the old one said");
+            read.stamp = stamp;
+            return Ok(read.system.clone());
+        }
         let system = Rc::new(System::read(self.server)?);
         *self.read.borrow_mut() = Some(Read { stamp, system: system.clone() });
         Ok(system)
     }
+}
+
+/// Another file in its place than the one that the process was let read when it started.
+fn is_forbidden(file: &str) -> bool {
+    std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 impl System {

@@ -19,7 +19,7 @@ use super::notify;
 use super::sockets::Sockets;
 use super::succession::Succession;
 use super::tasks::Control;
-use super::{Error, Spec, Stop};
+use super::{Error, OutOfReach, Spec, Stop};
 use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::snapshot::cell::{Cell, Reader};
@@ -40,7 +40,8 @@ pub fn run(spec: Spec) -> Result<(), Error> {
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
-    let Spec { admin, admin_socket, predecessor, ask, ready, stop, connections_max, mut logs, .. } = spec;
+    let Spec { admin, admin_socket, predecessor, ask, ready, stop, .. } = spec;
+    let Spec { connections_max, mut logs, out_of_reach, .. } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
@@ -61,8 +62,19 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
     let succession = Succession::new(predecessor, servers, answers, clock.now());
     let ready = Some(ready);
-    let turning =
-        Loop { control, publisher, lifecycle, commands, config, source, sockets, succession, set_level, ready };
+    let turning = Loop {
+        control,
+        publisher,
+        lifecycle,
+        commands,
+        config,
+        source,
+        sockets,
+        succession,
+        set_level,
+        out_of_reach,
+        ready,
+    };
     let result = turning.turn_until_done(signals, stop, &keeper).await;
     keeper.finish().await;
     result
@@ -96,6 +108,7 @@ pub(super) struct Loop {
     pub(super) sockets: Box<dyn Sockets>,
     pub(super) succession: Succession,
     pub(super) set_level: Option<SetLevel>,
+    pub(super) out_of_reach: OutOfReach,
     /// Not called yet.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }

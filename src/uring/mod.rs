@@ -11,6 +11,7 @@
 pub mod buffers;
 pub mod errno;
 pub mod features;
+pub mod filter;
 pub mod op;
 pub mod pass;
 pub mod pipes;

@@ -64,6 +64,15 @@ pub fn adopt(fd: Fd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd.0) })
 }
 
+/// Which version of Landlock this kernel has; 0 is none, or it is not enabled.
+pub fn landlock_version() -> u32 {
+    const CREATE_RULESET_VERSION: libc::c_long = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: with this flag the kernel takes no other argument.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, CREATE_RULESET_VERSION) };
+    u32::try_from(version).unwrap_or(0)
+}
+
 /// Ignores SIGPIPE: a peer that is gone is told by the error of the call.
 pub fn ignore_sigpipe() {
     // SAFETY: no handler runs; ignoring has no requirements.

@@ -40,6 +40,7 @@ fn no_thread_has_a_privilege_left_once_it_serves() {
         ("CapBnd", nothing),
         ("CapAmb", nothing),
         ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
     ] {
         let found = of_all_threads(&ringway, name);
         assert!(found.len() >= 4 && found.iter().all(|value| value == expected), "{name}: {found:?}");
@@ -62,6 +63,67 @@ fn who_stays_root_can_gain_nothing_either() {
     }
     let maps = std::fs::metadata(format!("/proc/{}/environ", ringway.process().id())).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&maps), 0, "it leaves no memory image, and no other user looks in");
+}
+
+/// The running process itself: what its configuration names is led out of the folders that it was started with.
+#[test]
+fn it_reads_and_writes_nothing_that_it_was_not_started_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["in", "out"] {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::write(at(name).join("password"), "secret").unwrap();
+    }
+    let redis = Backend::new(|mut peer, _| {
+        // A line for each command, which may come together.
+        while let Ok(bytes) = peer.read_some(1000) {
+            let text = String::from_utf8_lossy(&bytes).to_uppercase();
+            let answers =
+                text.split('*').skip(1).map(|command| if command.contains("PING") { "+PONG\r\n" } else { "+OK\r\n" });
+            if bytes.is_empty() || peer.write_all(answers.collect::<String>().as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let (password, log) = (at("in/password"), at("in/log"));
+    let plan = Ringway::before([redis.address()]).checked_as("redis").check(&format!("password_file = {password:?}"));
+    let ringway = plan.log_file(log.to_str().unwrap()).start();
+    assert!(of_all_threads(&ringway, "Seccomp").iter().all(|value| value == "2"));
+    let said = |text: &str| {
+        let mut found = String::new();
+        let read = || std::fs::read_to_string(&log).unwrap_or_default() + &ringway.process().output();
+        let is_there = crate::harness::wait_for(crate::harness::PATIENCE, || {
+            found = read();
+            found.contains(text)
+        });
+        assert!(is_there.is_some(), "{text:?} in {found}");
+    };
+    said("every user of this host may read");
+    ringway.wait_checks("a", 2);
+    // The same name, and another file behind it.
+    std::fs::remove_file(&password).unwrap();
+    std::os::unix::fs::symlink(at("out/password"), &password).unwrap();
+    said("ermission denied");
+    // What a reload names elsewhere is refused, with the folder.
+    ringway.edit(|text| text.replace("in/password", "out/password"));
+    assert!(!ringway.reload());
+    said("a running ringway reaches only the folders that it was started with");
+    // And a log that is led away goes on where it was.
+    std::fs::rename(&log, at("in/old")).unwrap();
+    std::os::unix::fs::symlink(at("out/log"), &log).unwrap();
+    ringway.signal(libc::SIGUSR1);
+    crate::harness::wait_until("it says that it cannot", || {
+        std::fs::read_to_string(at("in/old")).unwrap().contains("cannot reopen the log")
+    });
+    assert!(!at("out/log").exists());
+}
+
+#[test]
+fn the_sandbox_can_be_left_out() {
+    let backend = Backend::named("a");
+    let ringway = Ringway::before([backend.address()]).environment("RINGWAY_SANDBOX", "off").start();
+    ringway.wait_said("RINGWAY_SANDBOX=off: files and system calls are not restricted");
+    assert!(of_all_threads(&ringway, "Seccomp").iter().all(|value| value == "0"));
 }
 
 #[test]

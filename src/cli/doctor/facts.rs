@@ -3,7 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
-use crate::uring::probe;
+use crate::uring::{probe, system};
 
 /// Bits of `CapEff` (linux/capability.h).
 const CAP_NET_BIND_SERVICE: u32 = 10;
@@ -21,6 +21,10 @@ pub(super) struct Facts {
     pub(super) uring_disabled: Option<u64>,
     /// `Seccomp:` of the process: 0 none, 2 a filter.
     pub(super) seccomp: Option<u64>,
+    /// What a filter of system calls may do (`kernel.seccomp.actions_avail`); empty if there are no filters.
+    pub(super) seccomp_actions: String,
+    /// Version of Landlock; 0 is none.
+    pub(super) landlock: u32,
     /// Bytes that may be locked in memory; `u64::MAX` is unlimited.
     pub(super) memlock: Option<u64>,
     /// Descriptors, the hard limit: ringway raises its own to it.
@@ -58,6 +62,8 @@ impl Facts {
             ring: probe::report(),
             uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),
             seccomp: field(&status, "Seccomp:").and_then(|mode| mode.parse().ok()),
+            seccomp_actions: read("/proc/sys/kernel/seccomp/actions_avail"),
+            landlock: system::landlock_version(),
             memlock: limit(&limits, "Max locked memory").map(|(soft, _)| soft),
             descriptors: limit(&limits, "Max open files").map(|(_, hard)| hard),
             ephemeral: ports(&read("/proc/sys/net/ipv4/ip_local_port_range")),

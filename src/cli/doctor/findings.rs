@@ -45,6 +45,8 @@ pub(super) fn all(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     findings.push(seccomp(facts.seccomp, facts.ring.setup.is_ok()));
     findings.push(ring(&facts.ring.setup));
     findings.extend(facts.ring.features.iter().map(|(name, there)| feature(name, *there)));
+    findings.push(call_filter(&facts.seccomp_actions));
+    findings.push(landlock(facts.landlock));
     findings.extend(facts.memlock.map(|bytes| memlock(bytes, facts.may_lock, facts.cpus)));
     findings.extend(facts.descriptors.map(descriptors));
     findings.extend(facts.ephemeral.map(|range| ephemeral(range, &facts.reserved, config)));
@@ -95,6 +97,23 @@ fn seccomp(mode: Option<u64>, works: bool) -> Finding {
             "allow io_uring_setup, io_uring_enter and io_uring_register in its profile",
         ),
         None => Finding::note("seccomp", "cannot be read", "mount /proc"),
+    }
+}
+
+/// The filter that ringway gives itself.
+fn call_filter(actions: &str) -> Finding {
+    let (what, has) = ("own filter", |action: &str| actions.split_whitespace().any(|known| known == action));
+    if has("errno") && has("kill_process") {
+        return Finding::good(what, "ringway forbids itself the system calls that it does not need");
+    }
+    Finding::note(what, "this kernel cannot filter system calls", "ringway runs without (CONFIG_SECCOMP_FILTER)")
+}
+
+fn landlock(version: u32) -> Finding {
+    match version {
+        0 => Finding::note("landlock", "not there, or not enabled", "ringway runs without: see `lsm=` of the kernel"),
+        1 | 2 => Finding::good("landlock", format!("version {version}; 3 (Linux 6.2) also forbids to cut files short")),
+        _ => Finding::good("landlock", format!("version {version}: ringway forbids itself the files it does not need")),
     }
 }
 
@@ -257,6 +276,11 @@ mod tests {
         assert_eq!(sysctl(None, false), None, "kernels before 6.6 have no such sysctl");
         assert_eq!(seccomp(Some(2), true).grade, Grade::Good);
         assert_eq!(seccomp(Some(2), false).grade, Grade::Bad);
+        assert_eq!(call_filter("kill_process trap errno log allow\n").grade, Grade::Good);
+        assert_eq!(
+            (call_filter("").grade, landlock(0).grade, landlock(7).grade),
+            (Grade::Note, Grade::Note, Grade::Good)
+        );
     }
 
     #[test]

@@ -62,6 +62,7 @@ fn start(config: Config) -> Running {
         admin: None,
         admin_socket: None,
         predecessor: None,
+        out_of_reach: Box::new(|_| Vec::new()),
         ask: Arc::new(|_, _| ()),
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,

@@ -1,0 +1,33 @@
+//! Files that hold secrets, and who may read them.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::config::model::{Config, Source};
+
+/// Permission bits of everybody else.
+const OTHERS_READ: u32 = 0o004;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// Says which secrets are none, and whether anybody may change the configuration.
+pub(super) fn warn_of_readable(config: &Config, source: &Source) {
+    let checks = config.pools.iter().filter_map(|pool| pool.check.as_ref()).map(|check| &check.kind);
+    let logins = checks.filter_map(super::sandbox::login);
+    let files: BTreeSet<&Path> = logins.filter_map(|login| login.password_file.as_deref()).collect();
+    for file in files {
+        if others_may(file, OTHERS_READ) {
+            let file = file.display();
+            tracing::warn!("every user of this host may read {file}, which holds a password: `chmod o-r {file}`");
+        }
+    }
+    let Source::File(file) = source else { return };
+    let shown = file.display();
+    if others_may(file, OTHERS_WRITE) {
+        tracing::warn!("every user of this host may change {shown}: `chmod o-w {shown}`");
+    }
+}
+
+fn others_may(file: &Path, what: u32) -> bool {
+    std::fs::metadata(file).is_ok_and(|found| found.mode() & what != 0)
+}

@@ -1,0 +1,278 @@
+//! A filter of system calls (seccomp(2)) for the whole process: what a ringway that serves needs, and nothing else.
+//!
+//! Two filters, because there are two answers. What no proxy ever does on purpose (start a program, trace a process,
+//! mount, load code into the kernel...) ends the process: whoever asks for it has taken it over. Everything else that
+//! is not on the list fails with EPERM: a library that tries something new must not cost anybody a load balancer.
+//!
+//! The calls of the data path have no conditions on their arguments, so since Linux 5.11 the kernel answers them from a
+//! bitmap and runs no filter at all. What goes through a ring is not seen here: the rings of workers are restricted
+//! ([`Ring::enable`](super::ring::Ring::enable)), and no ring starts programs, traces or mounts; what it opens is
+//! Landlock's to say.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Why there is no filter: this kernel, or a filter around us, does not take it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+impl<E: Into<seccompiler::Error>> From<E> for Error {
+    fn from(error: E) -> Error {
+        Error(error.into().to_string())
+    }
+}
+
+/// Filters the calls of every thread there is, and of those to come. There is no way back.
+///
+/// # Errors
+/// The kernel refuses; then nothing, or only the first filter, is in force.
+pub fn install() -> Result<(), Error> {
+    for program in programs()? {
+        seccompiler::apply_filter_all_threads(&program)?;
+    }
+    Ok(())
+}
+
+fn programs() -> Result<[BpfProgram; 2], Error> {
+    let deadly: Rules = DEADLY.iter().map(|&call| (call, Vec::new())).collect();
+    let mut allowed: Rules = ALLOWED.iter().chain(OF_THIS_MACHINE).map(|&call| (call, Vec::new())).collect();
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+    let family = |family: libc::c_int| when(0, SeccompCmpOp::Eq, family as u64);
+    allowed.insert(libc::SYS_socket, families.into_iter().map(family).collect::<Result<_, Error>>()?);
+    // No memory becomes code.
+    let is_data = when(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?;
+    allowed.insert(libc::SYS_mmap, vec![is_data.clone()]);
+    allowed.insert(libc::SYS_mprotect, vec![is_data]);
+    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
+    let kill = SeccompFilter::new(deadly, SeccompAction::Allow, SeccompAction::KillProcess, machine)?;
+    let refuse = SeccompFilter::new(allowed, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, machine)?;
+    // The second one does not allow the call that installs it, so it comes last.
+    Ok([kill.try_into()?, refuse.try_into()?])
+}
+
+fn when(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
+    Ok(SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?])?)
+}
+
+const DEADLY: &[i64] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_add_key,
+    libc::SYS_keyctl,
+    libc::SYS_request_key,
+    libc::SYS_personality,
+];
+
+const ALLOWED: &[i64] = &[
+    // Rings; what workers call beside them.
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_register,
+    libc::SYS_splice,
+    libc::SYS_pipe2,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_shutdown,
+    libc::SYS_ioctl,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_close,
+    // Control: sockets, timers, signals.
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+    libc::SYS_socketpair,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_ppoll,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_tgkill,
+    // Files that it may open, which is Landlock's to say.
+    libc::SYS_openat,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_getdents64,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_getcwd,
+    libc::SYS_unlinkat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_fcntl,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    // Memory and threads.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_prctl,
+    // Who and when.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_prlimit64,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+];
+
+/// Older forms of some of them, which newer machines do not have.
+#[cfg(target_arch = "x86_64")]
+const OF_THIS_MACHINE: &[i64] = &[
+    libc::SYS_epoll_wait,
+    libc::SYS_poll,
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_readlink,
+    libc::SYS_unlink,
+    libc::SYS_chmod,
+    libc::SYS_pipe,
+    libc::SYS_dup2,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OF_THIS_MACHINE: &[i64] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::io;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn nothing_deadly_is_allowed_and_a_filter_is_short() {
+        assert!(DEADLY.iter().all(|call| !ALLOWED.contains(call) && !OF_THIS_MACHINE.contains(call)));
+        assert!(programs().unwrap().iter().all(|program| program.len() < 4096));
+    }
+
+    fn is_refused(result: libc::c_int) -> bool {
+        result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+    }
+
+    const CHILD: &str = "RINGWAY_TEST_FILTERED";
+
+    /// Runs as a process of its own, which does not survive it.
+    #[test]
+    fn in_a_child() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        // One that is there before is filtered as well; it ends with the process.
+        let (go, may_go) = std::sync::mpsc::channel::<()>();
+        let before = std::thread::spawn(move || {
+            let _ = may_go.recv();
+            // SAFETY: a plain call, which is refused before anything is looked at.
+            is_refused(unsafe { libc::setuid(12345) })
+        });
+        install().unwrap();
+        drop(go);
+        // SAFETY: a plain call; signal 0 is none.
+        let of_kill = is_refused(unsafe { libc::kill(1, 0) });
+        // SAFETY: a plain call.
+        let of_socket = is_refused(unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0) });
+        let of_calls = [before.join().unwrap(), of_kill, of_socket];
+        let code = libc::PROT_READ | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory, at an address of the kernel's choice.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), 4096, code, flags, -1, 0) };
+        let no_code = memory == libc::MAP_FAILED && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
+        // What it lives by still works: sockets, threads, files.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        std::thread::spawn(|| std::fs::read("/proc/self/status").unwrap()).join().unwrap();
+        eprintln!("refused: {of_calls:?} {no_code}");
+        let program = c"/bin/true";
+        let none = [std::ptr::null()];
+        // SAFETY: both lists end with a null pointer.
+        unsafe { libc::execve(program.as_ptr(), none.as_ptr(), none.as_ptr()) };
+        eprintln!("still here");
+    }
+
+    /// S5.
+    #[test]
+    fn what_nobody_needs_is_refused_and_a_program_is_never_started() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let child = child.args(["uring::filter::tests::in_a_child", "--exact", "--nocapture"]).env(CHILD, "1");
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("refused: [true, true, true] true"), "{said}");
+        assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{said}");
+    }
+}
