@@ -39,6 +39,8 @@ use logging::Operational;
 use privileges::Identity;
 use sandbox::Permitted;
 
+/// How long workers that have just started may take to do something.
+const WORKERS_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long the end of the process waits for whatever its log goes to.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
@@ -60,7 +62,7 @@ pub struct Server {
 /// What prevented it from starting or going on, with the remedy.
 pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow::Result<()> {
     privileges::renounce();
-    let identity = privileges::Identity::of(&config.process)?;
+    let identity = privileges::Identity::of(&config)?;
     // Before there is another thread, so that all of them inherit it.
     let permitted = sandbox::Permitted::restrict(&config, &source, privileges::Identity::is_root(identity.as_ref()));
     let log = logging::start(&config.log)?;
@@ -108,7 +110,7 @@ impl Server {
     /// What prevented it, with the remedy; nothing is left behind.
     pub fn start(config: Config) -> anyhow::Result<Server> {
         let before = Before::Bound(Vec::new());
-        let identity = Identity::of(&config.process)?;
+        let identity = Identity::of(&config)?;
         let (source, predecessor, log, permitted) = (Source::CommandLine, None, None, None);
         Server::start_from(config, Start { source, before, predecessor, log, identity, permitted })
     }
@@ -149,14 +151,17 @@ impl Server {
             control: std::thread::spawn(|| Ok(())),
             workers: Vec::with_capacity(workers),
         };
+        identity.as_ref().map_or(Ok(()), Identity::prepare)?;
         for (index, sockets) in sockets.into_iter().enumerate() {
             let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
             let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
             server.workers.push(worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))?);
         }
         // The workers have their rings and sockets. What control opens from now on, it opens as that user.
-        if let Some(identity) = identity {
-            identity.assume(&files_of(&config))?;
+        if let Some(identity) = identity
+            && identity.assume(&files_of(&config))?
+        {
+            keep_one_everywhere(&shared)?;
         }
         permitted.iter().for_each(Permitted::confine);
         let spec = control::Spec {
@@ -245,6 +250,22 @@ fn start_control(mut spec: control::Spec) -> anyhow::Result<JoinHandle<Result<()
         };
     }
     Ok(thread)
+}
+
+/// Has this thread and every worker keep one capability and give up the others.
+fn keep_one_everywhere(shared: &worker::Shared) -> anyhow::Result<()> {
+    const WHY: &str = "cannot keep CAP_NET_RAW, which source = \"client\" takes, and give up the other capabilities";
+    let (told, answers) = mpsc::channel();
+    for worker in 0..shared.workers() {
+        let told = told.clone();
+        let task = move || drop(told.send(privileges::keep_one())); // who waits for it has not gone
+        shared.send(worker, worker::Errand::Run(Box::new(task)));
+    }
+    privileges::keep_one().context(WHY)?;
+    for _ in 0..shared.workers() {
+        answers.recv_timeout(WORKERS_ANSWER_MAX).context(WHY)?.context(WHY)?;
+    }
+    Ok(())
 }
 
 fn waker_of(shared: &Arc<worker::Shared>) -> Box<dyn Fn() + Send> {

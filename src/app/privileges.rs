@@ -2,8 +2,10 @@
 //!
 //! From its first moment it can gain nothing (no new privileges, an empty bounding set) and leaves no memory image
 //! behind. Once everything that needs a privilege is done (listeners bound, rings made), it becomes `process.user`, if
-//! that is set, and has no capability left.
+//! that is set, and has no capability left; but where connections come from the client's own address
+//! (`source = "client"`) each thread keeps CAP_NET_RAW, which each of them takes.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -11,7 +13,7 @@ use anyhow::Context;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist, setgid, setgroups, setuid};
 
-use crate::config::model::Process;
+use crate::config::model::{Config, LocalAddress};
 
 /// Gives up what ringway never needs. For the whole life of the process, so only where it serves.
 pub(super) fn renounce() {
@@ -29,11 +31,14 @@ pub(super) struct Identity {
     group: Option<Gid>,
     /// Supplementary groups, looked up before the files that name them are out of reach.
     groups: Vec<Gid>,
+    /// Threads keep [`keep_one`] of what root may do.
+    keeps_one: bool,
 }
 
 impl Identity {
     /// Looks the names up. `None` is to stay who one is.
-    pub(super) fn of(process: &Process) -> anyhow::Result<Option<Identity>> {
+    pub(super) fn of(config: &Config) -> anyhow::Result<Option<Identity>> {
+        let process = &config.process;
         let user = process.user.as_deref().map(find_user).transpose()?;
         let group = process.group.as_deref().map(find_group).transpose()?;
         if user.is_none() && group.is_none() {
@@ -57,7 +62,17 @@ impl Identity {
                 .with_context(|| format!("cannot look up the groups of process.user `{}`", user.name))?,
             (_, first) => first.into_iter().collect(),
         };
-        Ok(Some(Identity { user, group, groups }))
+        let keeps_one = config.pools.iter().any(|pool| pool.dial.source == LocalAddress::Client);
+        Ok(Some(Identity { user, group, groups, keeps_one }))
+    }
+
+    /// To be called before the threads start that have a capability to keep: what they may is left to them when the
+    /// user changes.
+    pub(super) fn prepare(&self) -> anyhow::Result<()> {
+        match self.keeps_one && self.user.is_some() {
+            true => prctl::set_keepcaps(true).context("cannot keep CAP_NET_RAW, which source = \"client\" takes"),
+            false => Ok(()),
+        }
     }
 
     /// Whether it is root, or stays it.
@@ -66,8 +81,10 @@ impl Identity {
         user.unwrap_or(Uid::effective()).is_root()
     }
 
-    /// Becomes it, with all threads there are, and gives it these files. There is no way back.
-    pub(super) fn assume(self, files: &[PathBuf]) -> anyhow::Result<()> {
+    /// Becomes it, with all threads there are, and gives it these files. There is no way back. If it returns true, every
+    /// thread has [`keep_one`] to call.
+    pub(super) fn assume(self, files: &[PathBuf]) -> anyhow::Result<bool> {
+        let mut is_another = false;
         let group = self.group.or(self.user.as_ref().map(|user| user.gid));
         for file in files {
             let owner = self.user.as_ref().map(|user| user.uid.as_raw());
@@ -78,15 +95,21 @@ impl Identity {
             setgroups(&self.groups).and_then(|()| setgid(group)).context("cannot change to process.group")?;
         }
         if let Some(user) = self.user {
-            // A feature that needs a capability for good (a transparent source: CAP_NET_ADMIN) keeps it here, with
-            // PR_SET_KEEPCAPS before and `caps::set` after; nothing does so far, and all of them go with the user.
+            is_another = true;
             setuid(user.uid).with_context(|| format!("cannot become process.user `{}`", user.name))?;
             tracing::info!(user = user.name, "privileges dropped");
         }
         // Another user makes it what it was not.
         let _ = prctl::set_dumpable(false);
-        Ok(())
+        Ok(is_another && self.keeps_one)
     }
+}
+
+/// Leaves the calling thread one capability: to connect from an address that is not this host's.
+pub(super) fn keep_one() -> Result<(), caps::errors::CapsError> {
+    let one = HashSet::from([caps::Capability::CAP_NET_RAW]);
+    caps::set(None, caps::CapSet::Effective, &one)?;
+    caps::set(None, caps::CapSet::Permitted, &one)
 }
 
 fn find_user(name: &str) -> anyhow::Result<User> {

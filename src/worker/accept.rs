@@ -29,7 +29,7 @@ pub struct ListenSocket {
     pub fd: Arc<OwnedFd>,
 }
 
-/// What a worker is to do with its listening sockets.
+/// What a worker is to do, mostly with its listening sockets.
 pub enum Errand {
     /// Accept from this one too.
     Open(ListenSocket),
@@ -45,6 +45,8 @@ pub enum Errand {
         /// See [`ListenSocket::address`].
         address: u32,
     },
+    /// Something that each thread can only do for itself. It must not wait.
+    Run(Box<dyn FnOnce() + Send>),
 }
 
 struct Acceptor {
@@ -142,6 +144,7 @@ impl Worker {
                 // A worker that ends opens nothing.
                 Errand::Open(_) if self.acceptors.closing => {}
                 Errand::Open(socket) => self.open_listener(socket),
+                Errand::Run(task) => task(),
                 Errand::Assign { address, listener } => {
                     let is_it = |acceptor: &&mut Acceptor| acceptor.address == address && !acceptor.closing;
                     self.acceptors.list.iter_mut().filter(is_it).for_each(|acceptor| acceptor.listener = listener);

@@ -226,6 +226,7 @@ impl Worker {
             Ok(Some(header)) => header,
             Ok(None) if now >= guest.deadline => return self.refuse(key, Refused::ProxyTimeout),
             Ok(None) if !ended => return guest.wait(fd, bytes.len(), proxy::need(bytes), now),
+            Ok(None) if socket::is_closed(fd) => return Step::Answer(Looked::Refused(Who::Client)),
             Ok(None) | Err(_) => return self.refuse(key, Refused::ProxyMalformed),
         };
         if !matches!(socket::take(fd, &mut peeked[..header.len]), Ok(Some(taken)) if taken == header.len) {
@@ -270,6 +271,7 @@ impl Worker {
         match client_hello::parse(bytes) {
             Ok(Some(hello)) => self.lead(key, Some(&hello)),
             Ok(None) if !is_over => guest.wait(fd, bytes.len(), 0, now),
+            Ok(None) if ended && socket::is_closed(fd) => Step::Answer(Looked::Refused(Who::Client)),
             Err(_) if could_be_a_request && !is_over => guest.wait(fd, bytes.len(), postgresql::REQUEST_LEN, now),
             Ok(None) | Err(_) => self.lead(key, None),
         }

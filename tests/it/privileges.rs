@@ -4,6 +4,9 @@ use std::os::unix::process::CommandExt;
 
 use crate::harness::{Backend, Ringway};
 
+/// No capability.
+const NOTHING: &str = "0000000000000000";
+
 /// The lines of that name of every thread.
 fn of_all_threads(ringway: &Ringway, name: &str) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", ringway.process().id())).unwrap();
@@ -30,15 +33,14 @@ fn no_thread_has_a_privilege_left_once_it_serves() {
     let plan = Ringway::before([backend.address()]).checked(1, 1);
     let ringway = plan.process("user = \"nobody\"").start();
     ringway.connect().expect(b"a");
-    let nothing = "0000000000000000";
     for (name, expected) in [
         ("Uid", "65534 65534 65534 65534"),
         ("Gid", "65534 65534 65534 65534"),
-        ("CapEff", nothing),
-        ("CapPrm", nothing),
-        ("CapInh", nothing),
-        ("CapBnd", nothing),
-        ("CapAmb", nothing),
+        ("CapEff", NOTHING),
+        ("CapPrm", NOTHING),
+        ("CapInh", NOTHING),
+        ("CapBnd", NOTHING),
+        ("CapAmb", NOTHING),
         ("NoNewPrivs", "1"),
         ("Seccomp", "2"),
     ] {
@@ -51,6 +53,51 @@ fn no_thread_has_a_privilege_left_once_it_serves() {
     let socket = std::fs::metadata(ringway.socket()).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&socket), 65534, "and whoever is that user may speak to it");
     ringway.stop();
+}
+
+/// Connecting from an address of somebody else takes a privilege for as long as it serves.
+#[test]
+fn one_capability_is_left_where_backends_see_the_client_itself() {
+    if !is_root() {
+        eprintln!("skipped: it needs to start as root");
+        return;
+    }
+    let backend = Backend::named("a");
+    let plan = Ringway::before([backend.address()]).pool("source = \"client\"").checked(1, 1);
+    let ringway = plan.process("user = \"nobody\"").start();
+    (0..4).for_each(|_| ringway.connect().expect(b"a"));
+    let raw = "0000000000002000";
+    for name in ["CapEff", "CapPrm"] {
+        let found = of_all_threads(&ringway, name);
+        let with_it = found.iter().filter(|value| *value == raw).count();
+        let without = found.iter().filter(|value| *value == NOTHING).count();
+        // Who writes logs opens no connection.
+        assert!(with_it >= 3 && with_it + without == found.len(), "{name}: {found:?}");
+    }
+    for (name, expected) in [("Uid", "65534 65534 65534 65534"), ("CapBnd", NOTHING)] {
+        let found = of_all_threads(&ringway, name);
+        assert!(found.len() >= 4 && found.iter().all(|value| value == expected), "{name}: {found:?}");
+    }
+    // Another configuration may want it, too.
+    ringway.change("source = \"client\"", "source = \"127.77.0.9\"");
+    ringway.connect().expect(b"a");
+    ringway.change("source = \"127.77.0.9\"", "source = \"client\"");
+    ringway.connect().expect(b"a");
+}
+
+/// A process that has given it up cannot have it back.
+#[test]
+fn a_reload_that_takes_a_privilege_which_is_gone_is_refused() {
+    if !is_root() {
+        eprintln!("skipped: it needs to start as root");
+        return;
+    }
+    let backend = Backend::named("a");
+    let ringway = Ringway::before([backend.address()]).pool("source = \"\"").process("user = \"nobody\"").start();
+    ringway.edit(|text| text.replacen("source = \"\"", "source = \"client\"", 1));
+    assert!(!ringway.reload());
+    ringway.wait_said("takes CAP_NET_RAW, which this process does not have");
+    ringway.connect().expect(b"a");
 }
 
 #[test]
