@@ -149,14 +149,10 @@ impl Server {
             admin: admin_address,
             stopper,
             control: std::thread::spawn(|| Ok(())),
-            workers: Vec::with_capacity(workers),
+            workers: Vec::new(),
         };
         identity.as_ref().map_or(Ok(()), Identity::prepare)?;
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
-            let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
-            server.workers.push(worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))?);
-        }
+        server.workers = start_workers(&config, &cpus, sockets, &shared)?;
         // The workers have their rings and sockets. What control opens from now on, it opens as that user.
         if let Some(identity) = identity
             && identity.assume(&files_of(&config))?
@@ -250,6 +246,21 @@ fn start_control(mut spec: control::Spec) -> anyhow::Result<JoinHandle<Result<()
         };
     }
     Ok(thread)
+}
+
+/// Each with its sockets; returns when all of them accept.
+fn start_workers(
+    config: &Config,
+    cpus: &[usize],
+    sockets: Vec<Vec<worker::ListenSocket>>,
+    shared: &Arc<worker::Shared>,
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let start = |(index, sockets)| {
+        let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
+        let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
+        worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))
+    };
+    sockets.into_iter().enumerate().map(start).collect()
 }
 
 /// Has this thread and every worker keep one capability and give up the others.

@@ -81,8 +81,8 @@ impl Identity {
         user.unwrap_or(Uid::effective()).is_root()
     }
 
-    /// Becomes it, with all threads there are, and gives it these files. There is no way back. If it returns true, every
-    /// thread has [`keep_one`] to call.
+    /// Becomes it, with all threads there are, and gives it these files. There is no way back. If it returns true,
+    /// every thread has [`keep_one`] to call.
     pub(super) fn assume(self, files: &[PathBuf]) -> anyhow::Result<bool> {
         let mut is_another = false;
         let group = self.group.or(self.user.as_ref().map(|user| user.gid));
