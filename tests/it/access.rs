@@ -193,3 +193,27 @@ fn who_was_accepted_before_its_listener_went_is_served_when_there_is_room() {
     drop(first);
     waits.expect(b"hi");
 }
+
+/// First the process has no room for it, and then its listener has none.
+#[test]
+fn who_waits_for_the_process_and_then_for_its_listener_is_not_forgotten() {
+    let backend = Backend::named("hi");
+    let other = format!("{}:7055", crate::harness::address::own_ip());
+    let plan = Ringway::before([backend.address()]).process("connections_max = 2").listener("connections_max = 1");
+    let ringway = plan.more(&format!("[listeners.other]\nbind = {other:?}\npool = \"main\"")).start();
+    // Who waits may be at the worker of the one before, which notices that it leaves, or at the other one.
+    for _ in 0..12 {
+        let (mut first, mut second) = (Peer::connect(&other), ringway.connect());
+        first.expect(b"hi");
+        second.expect(b"hi");
+        let mut waits = ringway.connect();
+        assert!(waits.is_silent_for(Duration::from_millis(15)));
+        drop(first);
+        ringway.wait_metrics("there is room", |metrics| metrics.count("connections", &[]) == 1);
+        assert!(waits.is_silent_for(Duration::from_millis(30)));
+        drop(second);
+        waits.expect(b"hi");
+        drop(waits);
+        ringway.wait_idle();
+    }
+}
