@@ -192,6 +192,17 @@ fn who_was_accepted_before_its_listener_went_is_served_when_there_is_room() {
     first.expect(b"x");
     drop(first);
     waits.expect(b"hi");
+    // The listener is full and gone: nothing is looked out for any more.
+    let names: Vec<String> = ringway.process().threads().into_iter().filter(|name| is_worker(name)).collect();
+    let sleeps = || names.iter().map(|name| ringway.process().sleeps(name)).sum::<u64>();
+    let before = sleeps();
+    std::thread::sleep(Duration::from_millis(500));
+    let more = sleeps() - before;
+    assert!(more < 20, "{names:?} woke up {more} times");
+}
+
+fn is_worker(thread: &str) -> bool {
+    thread.strip_prefix("ringway-").is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 /// First the process has no room for it, and then its listener has none.
