@@ -93,8 +93,9 @@ impl Guest {
             return Step::Answer(Looked::Again { at: now.after_ns(pause_ns).min(self.deadline) });
         }
         let need = need.max(seen + 1);
-        if need > 1 {
-            self.is_low_water_raised = true;
+        // What came before may have needed more than what is awaited now.
+        if need > 1 || self.is_low_water_raised {
+            self.is_low_water_raised = need > 1;
             socket::set_low_water(fd, need);
         }
         Step::Answer(Looked::More { until: self.deadline })
