@@ -24,9 +24,10 @@ use crate::uring::{Fd, socket};
 use crate::wire::{client_hello, postgresql, proxy};
 
 /// Between looks where the kernel cannot say that more has come (unix sockets), at the least; and as a part of the time
-/// that was waited already, so that who never goes on costs ever less.
+/// that was waited already, so that who never goes on costs ever less; and at the most, so that who leaves is let go.
 const LOOK_AGAIN_NS: u64 = 5_000_000;
 const LOOK_AGAIN_PART: u64 = 8;
+const LOOK_AGAIN_MAX_NS: u64 = 1_000_000_000;
 
 /// What is known of a client that was asked for more than its connection.
 pub(super) struct Guest {
@@ -62,6 +63,8 @@ enum Stage {
 enum Step {
     /// Something else is awaited now, or there may be more of the same.
     Next,
+    /// The client will say no more.
+    Ended,
     /// That is all for now.
     Answer(Looked),
 }
@@ -88,8 +91,12 @@ impl Guest {
     /// `seen` bytes are not enough, `need` may be: waits for more.
     fn wait(&mut self, fd: Fd, seen: usize, need: usize, now: Moment) -> Step {
         if self.seen.replace(seen) == Some(seen) {
+            if socket::has_ended(fd) {
+                return Step::Ended;
+            }
             // Told that there is more, and there is not: this socket has no low-water mark.
-            let pause_ns = LOOK_AGAIN_NS.max(now.since_ns(self.entered_at) / LOOK_AGAIN_PART);
+            let part_ns = now.since_ns(self.entered_at) / LOOK_AGAIN_PART;
+            let pause_ns = part_ns.clamp(LOOK_AGAIN_NS, LOOK_AGAIN_MAX_NS);
             return Step::Answer(Looked::Again { at: now.after_ns(pause_ns).min(self.deadline) });
         }
         let need = need.max(seen + 1);
@@ -188,7 +195,7 @@ impl Worker {
     }
 
     /// Looks at what the client has said so far.
-    pub(super) fn look_at_client(&mut self, key: Key, ended: bool) -> Looked {
+    pub(super) fn look_at_client(&mut self, key: Key, mut ended: bool) -> Looked {
         let mut peeked = std::mem::take(&mut self.peeked);
         peeked.resize(client_hello::INPUT_MAX.max(proxy::HEADER_MAX), 0);
         let looked = loop {
@@ -198,8 +205,10 @@ impl Worker {
                 Some(Stage::Hello) => self.look_for_hello(key, ended, &mut peeked),
                 Some(Stage::Nothing) | None => Step::Answer(Looked::Done),
             };
-            if let Step::Answer(looked) = step {
-                break looked;
+            match step {
+                Step::Next => {}
+                Step::Ended => ended = true,
+                Step::Answer(looked) => break looked,
             }
         };
         self.peeked = peeked;
