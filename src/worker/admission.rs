@@ -31,7 +31,8 @@ const LOOK_AGAIN_MAX_NS: u64 = 1_000_000_000;
 
 /// What is known of a client that was asked for more than its connection.
 pub(super) struct Guest {
-    admission: Arc<Admission>,
+    /// What its listener asks; `None` once that was asked, so that nobody keeps the rules of old times.
+    admission: Option<Arc<Admission>>,
     /// By the PROXY header: who it is, and where it went.
     claimed: Option<(SocketAddr, SocketAddr)>,
     /// Its place among the connections of its source.
@@ -108,8 +109,9 @@ impl Guest {
         Step::Answer(Looked::More { until: self.deadline })
     }
 
-    /// The relay reads from now on.
+    /// Nothing more is asked. The relay reads from now on.
     fn leave_the_rest(&mut self, fd: Fd) {
+        self.admission = None;
         if std::mem::take(&mut self.is_low_water_raised) {
             socket::set_low_water(fd, 1);
         }
@@ -131,7 +133,7 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let peer = slot.fd(Side::Client).and_then(socket::peer_address);
         let mut guest = Guest {
-            admission: admission.clone(),
+            admission: Some(admission.clone()),
             claimed: None,
             permit: None,
             stage: Stage::Nothing,
@@ -162,7 +164,12 @@ impl Worker {
                 self.tell(key, Event::End(Who::Rule));
             }
             None if proxy.is_some() || admission.preread.is_some() => self.tell(key, Event::Preread),
-            None => self.tell(key, Event::Accepted),
+            None => {
+                if let Some(guest) = self.slots.get_mut(key).and_then(|slot| slot.guest.as_mut()) {
+                    guest.admission = None;
+                }
+                self.tell(key, Event::Accepted);
+            }
         }
     }
 
@@ -171,10 +178,12 @@ impl Worker {
         let now = self.now;
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(guest) = &mut slot.guest else { return Ok(()) };
-        if !guest.admission.rules.admit(Some(client)) {
+        // Nobody is judged twice.
+        let Some(admission) = guest.admission.clone() else { return Err(Refused::Deny) };
+        if !admission.rules.admit(Some(client)) {
             return Err(Refused::Deny);
         }
-        if let (Some(limits), Address::Tcp(client)) = (&guest.admission.source_limits, client) {
+        if let (Some(limits), Address::Tcp(client)) = (&admission.source_limits, client) {
             guest.permit = Some(self.shared.sources.enter(slot.listener, client.ip(), limits, now)?);
         }
         Ok(())
@@ -243,9 +252,9 @@ impl Worker {
             // It was there a moment ago, and nobody else reads.
             return Step::Answer(Looked::Refused(Who::Client));
         }
-        let admission = guest.admission.clone();
-        match &admission.preread {
-            Some(preread) => guest.enter(Stage::Hello, preread.timeout_ns, now),
+        let preread = guest.admission.as_ref().and_then(|admission| admission.preread.as_ref());
+        match preread.map(|preread| preread.timeout_ns) {
+            Some(timeout_ns) => guest.enter(Stage::Hello, timeout_ns, now),
             None => guest.enter(Stage::Nothing, 0, now),
         }
         if let proxy::Claim::Tcp { source, destination } = header.claim {
@@ -295,7 +304,8 @@ impl Worker {
         let Some(guest) = &mut slot.guest else { return Step::Answer(Looked::Done) };
         let admission = guest.admission.clone();
         guest.enter(Stage::Nothing, 0, now);
-        let Some(Preread { routes, refuses_unmatched, .. }) = &admission.preread else { return Step::Next };
+        let preread = admission.as_ref().and_then(|admission| admission.preread.as_ref());
+        let Some(Preread { routes, refuses_unmatched, .. }) = preread else { return Step::Next };
         let found = hello.and_then(|hello| routes::find(routes, hello.server_name.as_deref(), &hello.alpn));
         match found {
             Some(&(pool, route)) => {

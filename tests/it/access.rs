@@ -228,3 +228,27 @@ fn who_waits_for_the_process_and_then_for_its_listener_is_not_forgotten() {
         ringway.wait_idle();
     }
 }
+
+/// What a listener asked of a client is forgotten once it was asked: long sessions do not keep the rules of old times.
+#[test]
+fn sessions_do_not_keep_the_rules_that_they_were_admitted_by() {
+    let backend = Backend::named("hi");
+    let list = |turn: usize| {
+        let networks = (0..60_000).map(|number| format!("\"10.{}.{}.{turn}\"", number / 250, number % 250));
+        format!("deny = [{}]\n# end", networks.collect::<Vec<_>>().join(","))
+    };
+    let ringway = Ringway::before([backend.address()]).workers(1).listener(&list(0)).start();
+    let mut held = Vec::new();
+    let mut sizes = Vec::new();
+    for turn in 0..20 {
+        ringway.edit(|text| {
+            let (before, after) = (text.find("deny = ").unwrap(), text.find("# end").unwrap() + "# end".len());
+            format!("{}{}{}", &text[..before], list(turn + 1), &text[after..])
+        });
+        assert!(ringway.reload());
+        assert!(is_served("127.0.0.1", &ringway, &mut held));
+        sizes.push(ringway.process().resident_bytes());
+    }
+    let grown = sizes[19].saturating_sub(sizes[4]);
+    assert!(grown < 12 << 20, "{grown} bytes more after fifteen reloads: {sizes:?}");
+}
