@@ -135,3 +135,25 @@ fn a_header_does_not_keep_streams_from_being_spliced() {
     });
     assert!(ringway.metrics().count("worker_spliced_bytes_total", &[]) > 1 << 20);
 }
+
+/// Nobody can say any more who it was, and to say that nobody knows would be to lend it ringway's own name.
+#[test]
+fn the_bytes_of_a_client_that_has_gone_go_to_no_backend() {
+    for version in ["v1", "v2"] {
+        let backend = Backend::new(|mut peer, _| {
+            let (bytes, _) = peer.drain();
+            assert!(bytes.is_empty(), "{bytes:?}");
+        });
+        let ringway = Ringway::before([backend.address()]).pool(&format!("send_proxy = {version:?}")).start();
+        ringway.signal(libc::SIGSTOP);
+        for _ in 0..10 {
+            let mut client = ringway.connect();
+            client.send(b"for its ears only");
+            client.reset();
+        }
+        ringway.signal(libc::SIGCONT);
+        ringway.expect_code("CC", 10);
+        assert_eq!(ringway.metrics().count("backend_connect_errors_total", &[]), 0, "it is nobody's fault");
+        assert_eq!(ringway.metrics().count("backend_bytes_total", &[]), 0);
+    }
+}
