@@ -31,6 +31,9 @@ impl Worker {
             let source = source_of(&pool.dial.source, slot, key);
             (super::options_of(&pool.limits), source, pool.dial.send_proxy.is_some())
         };
+        if matches!(source, Source::Gone) {
+            return Some(Event::ClientGone);
+        }
         slot.greets = sends_proxy || slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
         let Some(to) = self.destinations.get(slot.backend?.index()).and_then(Option::as_deref) else {
             return self.connect_ended(key, -errno::EINVAL);
@@ -111,8 +114,10 @@ enum Source {
     Own(IpAddr),
     /// The client's.
     Client(IpAddr),
-    /// The client's, and it has none.
+    /// The client's, and it came through a unix socket.
     Missing,
+    /// The client's, and it has gone.
+    Gone,
 }
 
 /// Each session takes another address, and another one after each that had no port left.
@@ -125,7 +130,8 @@ fn source_of(source: &LocalAddress, slot: &Slot, key: Key) -> Source {
         }
         LocalAddress::Client => match client_of(slot) {
             Some(Address::Tcp(client)) => Source::Client(client.ip()),
-            _ => Source::Missing,
+            Some(Address::Unix(_)) => Source::Missing,
+            None => Source::Gone,
         },
     }
 }
@@ -139,6 +145,9 @@ fn bind(fd: Fd, to: &Destination, source: Source) -> std::io::Result<()> {
         Source::Own(address) if address.is_ipv6() != to.is_ipv6() => Ok(()),
         Source::Own(address) => socket::bind_source(fd, address, false),
         Source::Client(address) if address.is_ipv6() == to.is_ipv6() => socket::bind_source(fd, address, true),
-        Source::Client(_) | Source::Missing => Err(std::io::Error::from_raw_os_error(errno::EINVAL)),
+        // That is no fault of the backend.
+        Source::Client(_) | Source::Missing | Source::Gone => {
+            Err(std::io::Error::from_raw_os_error(errno::EAFNOSUPPORT))
+        }
     }
 }

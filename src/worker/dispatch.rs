@@ -167,6 +167,8 @@ fn classify(errno: i32) -> (ConnectError, stats::ConnectError) {
         e::EHOSTUNREACH | e::ENETUNREACH | e::EACCES | e::EINVAL | e::ENETDOWN | e::EHOSTDOWN => {
             (ConnectError::Backend, stats::ConnectError::Unreachable)
         }
+        // It cannot be reached from the client's address; another one may.
+        e::EAFNOSUPPORT => (ConnectError::Backend, stats::ConnectError::Resource),
         e::ECONNRESET | e::ECONNABORTED | e::EPIPE => (ConnectError::Backend, stats::ConnectError::Reset),
         e::EADDRNOTAVAIL | e::ENOBUFS | e::ENOMEM | e::EMFILE | e::ENFILE | e::EAGAIN => {
             (ConnectError::Resource, stats::ConnectError::Resource)

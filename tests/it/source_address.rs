@@ -127,3 +127,28 @@ fn the_client_itself_is_who_the_backend_sees() {
         drop((client, ringway, backend));
     });
 }
+
+/// Such a client has no address that one could come from, and that says nothing of a backend.
+#[test]
+fn clients_that_cannot_be_stood_in_for_do_not_get_backends_ejected() {
+    let backends = [telling(), telling_at(&format!("{}:7301", crate::harness::address::own_ip()))];
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("unix:{}", folder.path().join("in.sock").display());
+    let plan = Ringway::before(backends.iter().map(Backend::address)).pool("source = \"client\"");
+    let tcp = plan.address();
+    let ringway = plan.bind(&format!("[{tcp:?}, {path:?}]")).start();
+    ringway.signal(libc::SIGSTOP);
+    (0..20).for_each(|_| ringway.connect().reset());
+    ringway.signal(libc::SIGCONT);
+    ringway.expect_code("CC", 20);
+    let errors = |labels: &[(&str, &str)]| ringway.metrics().count("backend_connect_errors_total", labels);
+    assert_eq!(errors(&[]), 0, "a client that has gone is no error at all");
+    for _ in 0..20 {
+        Peer::connect(&path).end();
+    }
+    ringway.wait_metrics("all have ended", |metrics| metrics.ended("SC") == 20);
+    assert_eq!((errors(&[]), errors(&[("reason", "resource")])), (40, 40));
+    for name in ["a", "b"] {
+        ringway.wait_up("main", name, true);
+    }
+}
