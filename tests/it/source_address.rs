@@ -152,3 +152,24 @@ fn clients_that_cannot_be_stood_in_for_do_not_get_backends_ejected() {
         ringway.wait_up("main", name, true);
     }
 }
+
+#[test]
+fn hundreds_of_addresses_that_are_away_are_tried_once_each() {
+    let backend = telling();
+    let all: Vec<String> = (0..300).map(|number| format!("\"198.18.{}.{}\"", number / 250, number % 250 + 1)).collect();
+    let plan = Ringway::before([backend.address()]).pool(&format!("source = [{}]", all.join(", ")));
+    let ringway = plan.workers(1).start();
+    assert_eq!(ringway.connect().end(), crate::harness::End::Reset);
+    ringway.expect_code("RC", 1);
+}
+
+#[test]
+fn each_backend_is_reached_from_the_addresses_of_its_family() {
+    let backend = telling();
+    let plan = Ringway::before([backend.address()]).workers(1).pool("source = [\"127.77.0.1\", \"::1\"]");
+    let ringway = plan.backend("six", "[::1]:9", "weight = 0").start();
+    let mut held: Vec<Peer> = (0..6).map(|_| ringway.connect()).collect();
+    for client in &mut held {
+        assert_eq!(ip(&told(client)), "127.77.0.1");
+    }
+}
