@@ -74,6 +74,8 @@ impl Worker {
         let mut answer = [0];
         let result = match socket::take(fd, &mut answer) {
             _ if result < 0 => result,
+            // Given up at the same moment, it would be waited for without end.
+            Ok(None) if !self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) => -errno::ECANCELED,
             Ok(None) => {
                 self.ring.poll_incoming(fd, key.token(Operation::Greet));
                 return;
