@@ -21,7 +21,7 @@ pub enum Effect {
     Pick,
     /// Leave the queue, without a backend.
     StopWaiting,
-    /// Connect to the chosen backend; answered by `Connected` or `DescriptorsExhausted`.
+    /// Connect to the chosen backend; answered by `Connected`, `DescriptorsExhausted` or `ClientGone`.
     Connect,
     /// Cancel the connect in flight, which is then over for `Connected`.
     CancelConnect,

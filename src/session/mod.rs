@@ -92,6 +92,8 @@ pub enum Event {
     Connected(Result<(), ConnectError>),
     /// There was no descriptor for the connection to the backend: others will be closed.
     DescriptorsExhausted,
+    /// The attempt to connect is over, because the client has gone: nobody can say any more for whom it was.
+    ClientGone,
     /// Something happened to the bytes.
     Relay(relay::Event),
     /// The moment of [`Effect::Timer`] has come, or the session was asked to look.
@@ -199,6 +201,7 @@ impl Session {
             Event::Called => self.called(out),
             Event::Connected(result) => self.connect_ended(result, now, out),
             Event::DescriptorsExhausted => self.wait_for_descriptor(now, out),
+            Event::ClientGone => self.client_gone(out),
             Event::Timer => self.timer(now, out),
             Event::Unsent { bytes } => self.unsent(bytes, now, out),
             Event::Cancelled { side } => {
@@ -356,6 +359,14 @@ impl Session {
             out.push(Effect::Pick);
         } else {
             self.terminate([true, true], out);
+        }
+    }
+
+    fn client_gone(&mut self, out: &mut Effects) {
+        self.connect_in_flight = false;
+        match self.state {
+            State::Connecting => self.end_by(Who::Client, out),
+            _ => self.join(out),
         }
     }
 

@@ -289,6 +289,13 @@ pub fn is_closed(fd: Fd) -> bool {
     result == 0 && state == TCP_CLOSE
 }
 
+/// Whether the peer will send no more, whatever is there still to be read.
+pub fn has_ended(fd: Fd) -> bool {
+    let mut poll = libc::pollfd { fd: fd.0, events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: the kernel reads and writes one `pollfd`; it does not wait.
+    unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+}
+
 /// Bytes that the peer's kernel has not acknowledged (SIOCOUTQ), the FIN not counted. 0 if it cannot be known, or will
 /// never be acknowledged: of a connection that was reset the kernel goes on to count them.
 pub fn unsent(fd: Fd) -> u32 {

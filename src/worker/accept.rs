@@ -324,7 +324,8 @@ impl Worker {
             if !acceptor.held {
                 continue;
             }
-            acceptor.held = !has_room(acceptor.listener);
+            // One that is closed waits for nothing.
+            acceptor.held = !acceptor.closing && !has_room(acceptor.listener);
             still_held |= acceptor.held;
             if !acceptor.held && self.acceptors.retry_at == Moment::NEVER {
                 self.arm_acceptor(index);

@@ -24,13 +24,15 @@ use crate::uring::{Fd, socket};
 use crate::wire::{client_hello, postgresql, proxy};
 
 /// Between looks where the kernel cannot say that more has come (unix sockets), at the least; and as a part of the time
-/// that was waited already, so that who never goes on costs ever less.
+/// that was waited already, so that who never goes on costs ever less; and at the most, so that who leaves is let go.
 const LOOK_AGAIN_NS: u64 = 5_000_000;
 const LOOK_AGAIN_PART: u64 = 8;
+const LOOK_AGAIN_MAX_NS: u64 = 1_000_000_000;
 
 /// What is known of a client that was asked for more than its connection.
 pub(super) struct Guest {
-    admission: Arc<Admission>,
+    /// What its listener asks; `None` once that was asked, so that nobody keeps the rules of old times.
+    admission: Option<Arc<Admission>>,
     /// By the PROXY header: who it is, and where it went.
     claimed: Option<(SocketAddr, SocketAddr)>,
     /// Its place among the connections of its source.
@@ -62,6 +64,8 @@ enum Stage {
 enum Step {
     /// Something else is awaited now, or there may be more of the same.
     Next,
+    /// The client will say no more.
+    Ended,
     /// That is all for now.
     Answer(Looked),
 }
@@ -88,20 +92,26 @@ impl Guest {
     /// `seen` bytes are not enough, `need` may be: waits for more.
     fn wait(&mut self, fd: Fd, seen: usize, need: usize, now: Moment) -> Step {
         if self.seen.replace(seen) == Some(seen) {
+            if socket::has_ended(fd) {
+                return Step::Ended;
+            }
             // Told that there is more, and there is not: this socket has no low-water mark.
-            let pause_ns = LOOK_AGAIN_NS.max(now.since_ns(self.entered_at) / LOOK_AGAIN_PART);
+            let part_ns = now.since_ns(self.entered_at) / LOOK_AGAIN_PART;
+            let pause_ns = part_ns.clamp(LOOK_AGAIN_NS, LOOK_AGAIN_MAX_NS);
             return Step::Answer(Looked::Again { at: now.after_ns(pause_ns).min(self.deadline) });
         }
         let need = need.max(seen + 1);
-        if need > 1 {
-            self.is_low_water_raised = true;
+        // What came before may have needed more than what is awaited now.
+        if need > 1 || self.is_low_water_raised {
+            self.is_low_water_raised = need > 1;
             socket::set_low_water(fd, need);
         }
         Step::Answer(Looked::More { until: self.deadline })
     }
 
-    /// The relay reads from now on.
+    /// Nothing more is asked. The relay reads from now on.
     fn leave_the_rest(&mut self, fd: Fd) {
+        self.admission = None;
         if std::mem::take(&mut self.is_low_water_raised) {
             socket::set_low_water(fd, 1);
         }
@@ -123,7 +133,7 @@ impl Worker {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let peer = slot.fd(Side::Client).and_then(socket::peer_address);
         let mut guest = Guest {
-            admission: admission.clone(),
+            admission: Some(admission.clone()),
             claimed: None,
             permit: None,
             stage: Stage::Nothing,
@@ -154,7 +164,12 @@ impl Worker {
                 self.tell(key, Event::End(Who::Rule));
             }
             None if proxy.is_some() || admission.preread.is_some() => self.tell(key, Event::Preread),
-            None => self.tell(key, Event::Accepted),
+            None => {
+                if let Some(guest) = self.slots.get_mut(key).and_then(|slot| slot.guest.as_mut()) {
+                    guest.admission = None;
+                }
+                self.tell(key, Event::Accepted);
+            }
         }
     }
 
@@ -163,10 +178,12 @@ impl Worker {
         let now = self.now;
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(guest) = &mut slot.guest else { return Ok(()) };
-        if !guest.admission.rules.admit(Some(client)) {
+        // Nobody is judged twice.
+        let Some(admission) = guest.admission.clone() else { return Err(Refused::Deny) };
+        if !admission.rules.admit(Some(client)) {
             return Err(Refused::Deny);
         }
-        if let (Some(limits), Address::Tcp(client)) = (&guest.admission.source_limits, client) {
+        if let (Some(limits), Address::Tcp(client)) = (&admission.source_limits, client) {
             guest.permit = Some(self.shared.sources.enter(slot.listener, client.ip(), limits, now)?);
         }
         Ok(())
@@ -187,7 +204,7 @@ impl Worker {
     }
 
     /// Looks at what the client has said so far.
-    pub(super) fn look_at_client(&mut self, key: Key, ended: bool) -> Looked {
+    pub(super) fn look_at_client(&mut self, key: Key, mut ended: bool) -> Looked {
         let mut peeked = std::mem::take(&mut self.peeked);
         peeked.resize(client_hello::INPUT_MAX.max(proxy::HEADER_MAX), 0);
         let looked = loop {
@@ -197,8 +214,10 @@ impl Worker {
                 Some(Stage::Hello) => self.look_for_hello(key, ended, &mut peeked),
                 Some(Stage::Nothing) | None => Step::Answer(Looked::Done),
             };
-            if let Step::Answer(looked) = step {
-                break looked;
+            match step {
+                Step::Next => {}
+                Step::Ended => ended = true,
+                Step::Answer(looked) => break looked,
             }
         };
         self.peeked = peeked;
@@ -233,9 +252,9 @@ impl Worker {
             // It was there a moment ago, and nobody else reads.
             return Step::Answer(Looked::Refused(Who::Client));
         }
-        let admission = guest.admission.clone();
-        match &admission.preread {
-            Some(preread) => guest.enter(Stage::Hello, preread.timeout_ns, now),
+        let preread = guest.admission.as_ref().and_then(|admission| admission.preread.as_ref());
+        match preread.map(|preread| preread.timeout_ns) {
+            Some(timeout_ns) => guest.enter(Stage::Hello, timeout_ns, now),
             None => guest.enter(Stage::Nothing, 0, now),
         }
         if let proxy::Claim::Tcp { source, destination } = header.claim {
@@ -285,7 +304,8 @@ impl Worker {
         let Some(guest) = &mut slot.guest else { return Step::Answer(Looked::Done) };
         let admission = guest.admission.clone();
         guest.enter(Stage::Nothing, 0, now);
-        let Some(Preread { routes, refuses_unmatched, .. }) = &admission.preread else { return Step::Next };
+        let preread = admission.as_ref().and_then(|admission| admission.preread.as_ref());
+        let Some(Preread { routes, refuses_unmatched, .. }) = preread else { return Step::Next };
         let found = hello.and_then(|hello| routes::find(routes, hello.server_name.as_deref(), &hello.alpn));
         match found {
             Some(&(pool, route)) => {

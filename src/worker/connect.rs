@@ -1,6 +1,7 @@
 //! Connecting to a backend: from which address, and what happens if that has no port left.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::admission::client_of;
 use super::slots::{Key, Slot};
@@ -23,28 +24,42 @@ impl Worker {
     }
 
     fn try_to_connect(&mut self, key: Key) -> Option<Event> {
-        self.learn_destination(self.slots.get(key)?.backend?);
-        let slot = self.slots.get_mut(key)?;
-        let (options, source, sends_proxy) = {
-            let table = self.reader.pin();
-            let pool = table.pool(slot.pool)?;
-            let source = source_of(&pool.dial.source, slot, key);
-            (super::options_of(&pool.limits), source, pool.dial.send_proxy.is_some())
+        loop {
+            if let ControlFlow::Break(event) = self.try_once(key) {
+                return event;
+            }
+        }
+    }
+
+    /// From one address; `Continue` if it has gone from this host, and another one is to be tried.
+    fn try_once(&mut self, key: Key) -> ControlFlow<Option<Event>> {
+        if let Some(backend) = self.slots.get(key).and_then(|slot| slot.backend) {
+            self.learn_destination(backend);
+        }
+        let Some(slot) = self.slots.get_mut(key) else { return Break(None) };
+        let to = slot.backend.and_then(|backend| self.destinations.get(backend.index())?.as_deref());
+        let table = self.reader.pin();
+        let (Some(to), Some(pool)) = (to, table.pool(slot.pool)) else {
+            drop(table);
+            return Break(self.connect_ended(key, -errno::EINVAL));
         };
+        let (options, sends_proxy) = (super::options_of(&pool.limits), pool.dial.send_proxy.is_some());
+        let source = source_of(&pool.dial.source, to, slot, key);
+        drop(table);
+        if matches!(source, Source::Gone) {
+            return Break(Some(Event::ClientGone));
+        }
         slot.greets = sends_proxy || slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
-        let Some(to) = self.destinations.get(slot.backend?.index()).and_then(Option::as_deref) else {
-            return self.connect_ended(key, -errno::EINVAL);
-        };
         let fd = match socket::open(to, &options) {
             Ok(fd) => fd,
             Err(error) => {
-                return match error.raw_os_error() {
+                return Break(match error.raw_os_error() {
                     Some(errno::EMFILE | errno::ENFILE) => {
                         self.pipes.shrink();
                         Some(Event::DescriptorsExhausted)
                     }
                     code => self.connect_ended(key, -code.unwrap_or(errno::EINVAL)),
-                };
+                });
             }
         };
         slot.fds[Side::Backend.index()] = Some(fd);
@@ -52,17 +67,17 @@ impl Worker {
             let errno = error.raw_os_error().unwrap_or(errno::EINVAL);
             // This host does not have the address now; it may have another one of the list.
             let has_another = errno == errno::EADDRNOTAVAIL && self.takes_another(key);
-            return if has_another { self.try_to_connect(key) } else { self.connect_ended(key, -errno) };
+            return if has_another { Continue(()) } else { Break(self.connect_ended(key, -errno)) };
         }
         if !to.is_unix() {
             self.ring.connect(fd, to, key.token(Operation::Connect));
-            return None;
+            return Break(None);
         }
-        match socket::connect_unix(fd, to) {
+        Break(match socket::connect_unix(fd, to) {
             Ok(()) if slot.greets => self.greet(key),
             Ok(()) => self.connect_ended(key, 0),
             Err(error) => self.connect_ended(key, -error.raw_os_error().unwrap_or(errno::EINVAL)),
-        }
+        })
     }
 
     /// The connect in flight, or the wait for what the backend says to its greeting, is over.
@@ -87,16 +102,20 @@ impl Worker {
     /// Gives up the connection from one address if there is another one that was not tried.
     fn takes_another(&mut self, key: Key) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
-        let sources = match self.reader.pin().pool(slot.pool).map(|pool| pool.dial.source.clone()) {
-            Some(LocalAddress::Addresses(all)) => all.len(),
+        let Some(to) = slot.backend.and_then(|backend| self.destinations.get(backend.index())?.as_deref()) else {
+            return false;
+        };
+        let sources = match self.reader.pin().pool(slot.pool).map(|pool| &pool.dial.source) {
+            Some(LocalAddress::Addresses(all)) => fitting(all, to).count(),
             _ => return false,
         };
         slot.sources_tried = slot.sources_tried.saturating_add(1);
-        if usize::from(slot.sources_tried) >= sources {
+        if usize::from(slot.sources_tried) >= sources || slot.sources_tried == u16::MAX {
             return false;
         }
         if let Some(fd) = slot.fds[Side::Backend.index()].take() {
-            self.ring.close(fd);
+            // Nothing is in flight on it. At once, as there may be hundreds before the ring is entered.
+            socket::close(fd);
         }
         true
     }
@@ -111,34 +130,44 @@ enum Source {
     Own(IpAddr),
     /// The client's.
     Client(IpAddr),
-    /// The client's, and it has none.
+    /// The client's, and it came through a unix socket.
     Missing,
+    /// The client's, and it has gone.
+    Gone,
+}
+
+/// Those of the backend's family.
+fn fitting(all: &[IpAddr], to: &Destination) -> impl Iterator<Item = IpAddr> {
+    all.iter().copied().filter(|address| address.is_ipv6() == to.is_ipv6())
 }
 
 /// Each session takes another address, and another one after each that had no port left.
-fn source_of(source: &LocalAddress, slot: &Slot, key: Key) -> Source {
+fn source_of(source: &LocalAddress, to: &Destination, slot: &Slot, key: Key) -> Source {
     match source {
         LocalAddress::Any => Source::Any,
         LocalAddress::Addresses(all) => {
             let turn = key.index.wrapping_add(key.generation) as usize + usize::from(slot.sources_tried);
-            all.get(turn % all.len().max(1)).map_or(Source::Any, |&address| Source::Own(address))
+            let place = turn % fitting(all, to).count().max(1);
+            fitting(all, to).nth(place).map_or(Source::Any, Source::Own)
         }
         LocalAddress::Client => match client_of(slot) {
             Some(Address::Tcp(client)) => Source::Client(client.ip()),
-            _ => Source::Missing,
+            Some(Address::Unix(_)) => Source::Missing,
+            None => Source::Gone,
         },
     }
 }
 
-/// A unix socket comes from nowhere, and a backend of another family is reached as the kernel sees fit. Only a client's
-/// address stands for the client.
+/// A unix socket comes from nowhere. Only a client's address stands for the client.
 fn bind(fd: Fd, to: &Destination, source: Source) -> std::io::Result<()> {
     match source {
         Source::Any => Ok(()),
         _ if to.is_unix() => Ok(()),
-        Source::Own(address) if address.is_ipv6() != to.is_ipv6() => Ok(()),
         Source::Own(address) => socket::bind_source(fd, address, false),
         Source::Client(address) if address.is_ipv6() == to.is_ipv6() => socket::bind_source(fd, address, true),
-        Source::Client(_) | Source::Missing => Err(std::io::Error::from_raw_os_error(errno::EINVAL)),
+        // That is no fault of the backend.
+        Source::Client(_) | Source::Missing | Source::Gone => {
+            Err(std::io::Error::from_raw_os_error(errno::EAFNOSUPPORT))
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! From a completion to the event it means.
 
-use super::slots::Key;
+use super::slots::{Key, Slot};
 use super::turn::Worker;
 use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
@@ -113,13 +113,14 @@ impl Worker {
         if result == -errno::EADDRNOTAVAIL && self.connect_from_another(key) {
             return;
         }
-        if result == 0 && self.slots.get(key).is_some_and(|slot| slot.greets && slot.session.is_connecting()) {
-            if let Some(event) = self.greet(key) {
-                self.tell(key, event);
-            }
-            return;
-        }
-        if let Some(event) = self.connect_ended(key, result) {
+        let greets = |slot: &&Slot| result == 0 && slot.greets && !slot.session.is_ending();
+        let event = match self.slots.get(key).filter(greets) {
+            Some(slot) if slot.session.is_connecting() => self.greet(key),
+            // It was given up, and is there all the same. Without its greeting it is of no use.
+            Some(_) => self.connect_ended(key, -errno::ECANCELED),
+            None => self.connect_ended(key, result),
+        };
+        if let Some(event) = event {
             self.tell(key, event);
         }
     }
@@ -167,6 +168,8 @@ fn classify(errno: i32) -> (ConnectError, stats::ConnectError) {
         e::EHOSTUNREACH | e::ENETUNREACH | e::EACCES | e::EINVAL | e::ENETDOWN | e::EHOSTDOWN => {
             (ConnectError::Backend, stats::ConnectError::Unreachable)
         }
+        // It cannot be reached from the client's address; another one may.
+        e::EAFNOSUPPORT => (ConnectError::Backend, stats::ConnectError::Resource),
         e::ECONNRESET | e::ECONNABORTED | e::EPIPE => (ConnectError::Backend, stats::ConnectError::Reset),
         e::EADDRNOTAVAIL | e::ENOBUFS | e::ENOMEM | e::EMFILE | e::ENFILE | e::EAGAIN => {
             (ConnectError::Resource, stats::ConnectError::Resource)

@@ -13,10 +13,14 @@ use crate::wire::{postgresql, proxy};
 /// What PostgreSQL says when it goes on with TLS.
 const GO_ON: u8 = b'S';
 
+/// Nobody can say any more who the client is.
+struct Gone;
+
 impl Worker {
     /// The connection to the backend is there: says what must come first. `None` while its answer is awaited.
     pub(super) fn greet(&mut self, key: Key) -> Option<Event> {
-        let result = self.say_first(key);
+        let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
+        let result = self.say_first(key, header.as_deref());
         let slot = self.slots.get(key)?;
         let awaits = slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
         match (result, slot.fd(Side::Backend)) {
@@ -29,28 +33,34 @@ impl Worker {
         }
     }
 
-    fn say_first(&mut self, key: Key) -> std::io::Result<()> {
+    /// What tells the backend who the client is, if it wants to know. A client that has gone is asked no more, and what
+    /// it has sent must not pass for ringway's own, as it would behind a header that says "unknown".
+    fn header(&self, key: Key) -> Result<Option<proxy::Encoded>, Gone> {
+        let Some(slot) = self.slots.get(key) else { return Ok(None) };
+        let version = self.reader.pin().pool(slot.pool).and_then(|pool| pool.dial.send_proxy);
+        let Some(version) = version else { return Ok(None) };
+        if let Some(claimed) = slot.guest.as_ref().and_then(|guest| guest.claimed()) {
+            return Ok(Some(proxy::encode(version, Some(claimed))));
+        }
+        match (client_of(slot), slot.fd(Side::Client).and_then(socket::own_address)) {
+            (Some(Address::Tcp(client)), Some(Address::Tcp(own))) => {
+                Ok(Some(proxy::encode(version, Some((client, own)))))
+            }
+            (Some(Address::Unix(_)), _) => Ok(Some(proxy::encode_unknown(version))),
+            _ => Err(Gone),
+        }
+    }
+
+    fn say_first(&mut self, key: Key, header: Option<&[u8]>) -> std::io::Result<()> {
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(fd) = slot.fd(Side::Backend) else { return Ok(()) };
         // This is the first send; see `count_send`.
         slot.backend_sends = 1;
-        let version = self.reader.pin().pool(slot.pool).and_then(|pool| pool.dial.send_proxy);
         let asks_for_tls = slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
-        if let Some(version) = version {
-            let claimed = slot.guest.as_ref().and_then(|guest| guest.claimed());
-            let own = || slot.fd(Side::Client).and_then(socket::own_address);
-            let header = match (claimed, client_of(slot)) {
-                (Some(both), _) => proxy::encode(version, Some(both)),
-                (None, Some(Address::Tcp(client))) => match own() {
-                    Some(Address::Tcp(own)) => proxy::encode(version, Some((client, own))),
-                    _ => proxy::encode_unknown(version),
-                },
-                // A unix socket, or gone: then its session ends as soon as it is noticed.
-                (None, _) => proxy::encode_unknown(version),
-            };
+        if let Some(header) = header {
             // What follows goes out with it; if nothing is there yet, it goes out alone, as the server may speak first.
             let more = asks_for_tls || slot.session.has_early_bytes();
-            socket::send_first(fd, &header, more)?;
+            socket::send_first(fd, header, more)?;
         }
         if asks_for_tls {
             socket::send_first(fd, &postgresql::SSL_REQUEST, false)?;
@@ -64,6 +74,8 @@ impl Worker {
         let mut answer = [0];
         let result = match socket::take(fd, &mut answer) {
             _ if result < 0 => result,
+            // Given up at the same moment, it would be waited for without end.
+            Ok(None) if !self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) => -errno::ECANCELED,
             Ok(None) => {
                 self.ring.poll_incoming(fd, key.token(Operation::Greet));
                 return;

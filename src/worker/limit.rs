@@ -28,13 +28,18 @@ impl Worker {
             Ok(()) => self.begin(fd, listener),
             Err(full) => {
                 self.acceptors.waiting.push_back((fd, listener));
-                match full {
-                    Full::Process => self.pause(FULL_RETRY_NS),
-                    Full::Listener => {
-                        self.hold(listener);
-                        self.acceptors.held_until = self.acceptors.held_until.min(self.now.after_ns(FULL_RETRY_NS));
-                    }
-                }
+                self.look_again(full, listener);
+            }
+        }
+    }
+
+    /// Whoever waits is looked after, even if nothing happens on this worker: it may wait for another one's session.
+    fn look_again(&mut self, full: Full, listener: ListenerId) {
+        match full {
+            Full::Process => self.pause(FULL_RETRY_NS),
+            Full::Listener => {
+                self.hold(listener);
+                self.acceptors.held_until = self.acceptors.held_until.min(self.now.after_ns(FULL_RETRY_NS));
             }
         }
     }
@@ -59,9 +64,9 @@ impl Worker {
         most.map_or(u32::MAX, |most| most.get())
     }
 
-    /// Admits who waits while there is room. To be called when a session has ended: there are descriptors again, too.
+    /// Has this turn admit who waits, as there may be room. To be called when a session has ended: there are descriptors
+    /// again, too. Not at once, because one that is admitted may end at once, and many wait.
     pub(super) fn admit_waiting(&mut self) {
-        self.admit_those_with_room();
         for at in [&mut self.acceptors.retry_at, &mut self.acceptors.held_until] {
             if *at != Moment::NEVER {
                 *at = self.now;
@@ -83,7 +88,11 @@ impl Worker {
                     self.begin(fd, listener);
                 }
                 Err(Full::Process) => return true,
-                Err(Full::Listener) => full.push(listener),
+                Err(Full::Listener) => {
+                    // It may have waited for the process until now.
+                    self.look_again(Full::Listener, listener);
+                    full.push(listener);
+                }
             }
         }
         false

@@ -36,7 +36,7 @@ pub struct Slot {
     /// The backend is told something before the client's bytes: see [`greet`](super::greet).
     pub greets: bool,
     /// Addresses to connect from that had no port left, in this attempt.
-    pub sources_tried: u8,
+    pub sources_tried: u16,
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
     /// For the access log; exactly while there is one.

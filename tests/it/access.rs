@@ -192,4 +192,63 @@ fn who_was_accepted_before_its_listener_went_is_served_when_there_is_room() {
     first.expect(b"x");
     drop(first);
     waits.expect(b"hi");
+    // The listener is full and gone: nothing is looked out for any more.
+    let names: Vec<String> = ringway.process().threads().into_iter().filter(|name| is_worker(name)).collect();
+    let sleeps = || names.iter().map(|name| ringway.process().sleeps(name)).sum::<u64>();
+    let before = sleeps();
+    std::thread::sleep(Duration::from_millis(500));
+    let more = sleeps() - before;
+    assert!(more < 20, "{names:?} woke up {more} times");
+}
+
+fn is_worker(thread: &str) -> bool {
+    thread.strip_prefix("ringway-").is_some_and(|number| number.parse::<usize>().is_ok())
+}
+
+/// First the process has no room for it, and then its listener has none.
+#[test]
+fn who_waits_for_the_process_and_then_for_its_listener_is_not_forgotten() {
+    let backend = Backend::named("hi");
+    let other = format!("{}:7055", crate::harness::address::own_ip());
+    let plan = Ringway::before([backend.address()]).process("connections_max = 2").listener("connections_max = 1");
+    let ringway = plan.more(&format!("[listeners.other]\nbind = {other:?}\npool = \"main\"")).start();
+    // Who waits may be at the worker of the one before, which notices that it leaves, or at the other one.
+    for _ in 0..12 {
+        let (mut first, mut second) = (Peer::connect(&other), ringway.connect());
+        first.expect(b"hi");
+        second.expect(b"hi");
+        let mut waits = ringway.connect();
+        assert!(waits.is_silent_for(Duration::from_millis(15)));
+        drop(first);
+        ringway.wait_metrics("there is room", |metrics| metrics.count("connections", &[]) == 1);
+        assert!(waits.is_silent_for(Duration::from_millis(30)));
+        drop(second);
+        waits.expect(b"hi");
+        drop(waits);
+        ringway.wait_idle();
+    }
+}
+
+/// What a listener asked of a client is forgotten once it was asked: long sessions do not keep the rules of old times.
+#[test]
+fn sessions_do_not_keep_the_rules_that_they_were_admitted_by() {
+    let backend = Backend::named("hi");
+    let list = |turn: usize| {
+        let networks = (0..60_000).map(|number| format!("\"10.{}.{}.{turn}\"", number / 250, number % 250));
+        format!("deny = [{}]\n# end", networks.collect::<Vec<_>>().join(","))
+    };
+    let ringway = Ringway::before([backend.address()]).workers(1).listener(&list(0)).start();
+    let mut held = Vec::new();
+    let mut sizes = Vec::new();
+    for turn in 0..20 {
+        ringway.edit(|text| {
+            let (before, after) = (text.find("deny = ").unwrap(), text.find("# end").unwrap() + "# end".len());
+            format!("{}{}{}", &text[..before], list(turn + 1), &text[after..])
+        });
+        assert!(ringway.reload());
+        assert!(is_served("127.0.0.1", &ringway, &mut held));
+        sizes.push(ringway.process().resident_bytes());
+    }
+    let grown = sizes[19].saturating_sub(sizes[4]);
+    assert!(grown < 12 << 20, "{grown} bytes more after fifteen reloads: {sizes:?}");
 }

@@ -205,3 +205,18 @@ fn who_has_not_said_its_header_does_not_hold_the_end_up() {
     assert_eq!(client.end(), End::Reset);
     assert!(ringway.wait(Duration::from_secs(10)).success());
 }
+
+/// Where the kernel cannot say that more has come, it still says that no more will.
+#[test]
+fn who_leaves_in_the_middle_of_its_header_is_let_go() {
+    let (backend, folder) = (Backend::named("never"), tempfile::tempdir().unwrap());
+    let path = format!("unix:{}", folder.path().join("in.sock").display());
+    let plan = expecting(Ringway::before([backend.address()])).listener("proxy_timeout = \"0s\"");
+    let ringway = plan.bind(&format!("{path:?}")).start();
+    let mut client = Peer::connect(&path);
+    client.send(&V1[..20]);
+    std::thread::sleep(Duration::from_millis(50));
+    drop(client);
+    ringway.expect_code("PR", 1);
+    ringway.wait_idle();
+}

@@ -1,7 +1,11 @@
 //! PROXY headers that ringway sends to backends.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::harness::network;
 use crate::harness::{Backend, End, Listener, Peer, Ringway};
 
 /// The v2 header of these two, which are IPv4.
@@ -134,4 +138,72 @@ fn a_header_does_not_keep_streams_from_being_spliced() {
         assert_eq!(reader.drain_keyed(key, 0), (16 << 20, End::Fin));
     });
     assert!(ringway.metrics().count("worker_spliced_bytes_total", &[]) > 1 << 20);
+}
+
+/// Nobody can say any more who it was, and to say that nobody knows would be to lend it ringway's own name.
+#[test]
+fn the_bytes_of_a_client_that_has_gone_go_to_no_backend() {
+    for version in ["v1", "v2"] {
+        let backend = Backend::new(|mut peer, _| {
+            let (bytes, _) = peer.drain();
+            assert!(bytes.is_empty(), "{bytes:?}");
+        });
+        let ringway = Ringway::before([backend.address()]).pool(&format!("send_proxy = {version:?}")).start();
+        ringway.signal(libc::SIGSTOP);
+        for _ in 0..10 {
+            let mut client = ringway.connect();
+            client.send(b"for its ears only");
+            client.reset();
+        }
+        ringway.signal(libc::SIGCONT);
+        ringway.expect_code("CC", 10);
+        assert_eq!(ringway.metrics().count("backend_connect_errors_total", &[]), 0, "it is nobody's fault");
+        assert_eq!(ringway.metrics().count("backend_bytes_total", &[]), 0);
+    }
+}
+
+/// A connection that is there just after it was given up, at the end of `connect_timeout`, and was not greeted. What the
+/// client sends would come first there, and that may be a header of its own making.
+#[test]
+fn a_connection_that_comes_too_late_is_not_used_without_its_header() {
+    network::within_own(|| {
+        network::run("nft add table inet t");
+        network::run("nft add chain inet t late { type filter hook input priority 0 ; }");
+        let (bare, greeted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (bare.clone(), greeted.clone());
+        let backend = Backend::at("127.9.9.9:7300", move |mut peer, _| {
+            match peer.read_some(5).unwrap_or_default().as_slice() {
+                b"PROXY" => counts.1.fetch_add(1, Relaxed),
+                b"" => 0,
+                _ => counts.0.fetch_add(1, Relaxed),
+            };
+            let _ = peer.drain();
+        });
+        // Bulk, so that a turn of the worker takes time.
+        let bulk = Backend::new(|mut peer, _| while peer.write_all(&[0; 1 << 20]).is_ok() {});
+        let other = format!("{}:7055", crate::harness::address::own_ip());
+        let plan = Ringway::before([backend.address()]).workers(1).never_ejecting().pool("send_proxy = \"v1\"");
+        // The kernel knocks again a second after the first time.
+        let plan = plan.pool("connect_timeout = \"1003ms\"\nconnect_attempts = 1");
+        let listener = format!("[listeners.other]\nbind = {other:?}\npool = \"bulk\"\n");
+        let pool = format!("[pools.bulk]\ncheck.type = \"off\"\nbackends = [{{ address = {:?} }}]", bulk.address());
+        let ringway = plan.more(&(listener + &pool)).start();
+        let drain = |mut client: Peer| while client.read_some(1 << 20).is_ok_and(|bytes| !bytes.is_empty()) {};
+        let drains = [(); 4].map(|()| Peer::connect(&other)).map(|client| (client.again(), client));
+        let drains = drains.map(|(handle, client)| (handle, std::thread::spawn(move || drain(client))));
+        for _ in 0..4 {
+            network::run("nft add rule inet t late ip daddr 127.9.9.9 tcp dport 7300 drop");
+            let mut clients: Vec<Peer> = (0..500).map(|_| ringway.connect()).collect();
+            clients.iter_mut().for_each(|client| client.send(b"hello"));
+            std::thread::sleep(Duration::from_millis(300));
+            network::run("nft flush chain inet t late");
+            std::thread::sleep(Duration::from_millis(1200));
+        }
+        let (bare, greeted) = (bare.load(Relaxed), greeted.load(Relaxed));
+        assert_eq!(bare, 0, "without a header, and {greeted} with one");
+        for (handle, thread) in drains {
+            handle.abort(std::net::Shutdown::Both);
+            thread.join().unwrap();
+        }
+    });
 }

@@ -280,3 +280,21 @@ fn openssl_is_led_by_name_and_protocol_and_its_session_is_whole() {
     assert_eq!(subject(&["-servername", "x.eu.example.com"]), "main");
     assert_eq!(subject(&["-noservername"]), "main");
 }
+
+/// A header that came in pieces says nothing of how much must come after it.
+#[test]
+fn what_follows_a_header_that_came_in_pieces_is_noticed_at_once() {
+    const REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+    let one = Listener::new();
+    let proxy = "accept_proxy = \"required\"\nproxy_trusted = [\"127.0.0.0/8\"]";
+    let ringway = led(&refusing(), one.address(), &refusing(), proxy).start();
+    let mut client = ringway.connect();
+    for piece in [&b"PROXY TCP4 192.0.2.7 "[..], b"198.51.100.1 40000 5432\r\n", REQUEST] {
+        client.send(piece);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (took, ()) = timed(|| client.expect(b"S"));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    client.send(&hello(Some("db1.example.com"), &[]));
+    one.accept().expect(REQUEST);
+}

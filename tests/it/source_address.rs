@@ -127,3 +127,49 @@ fn the_client_itself_is_who_the_backend_sees() {
         drop((client, ringway, backend));
     });
 }
+
+/// Such a client has no address that one could come from, and that says nothing of a backend.
+#[test]
+fn clients_that_cannot_be_stood_in_for_do_not_get_backends_ejected() {
+    let backends = [telling(), telling_at(&format!("{}:7301", crate::harness::address::own_ip()))];
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("unix:{}", folder.path().join("in.sock").display());
+    let plan = Ringway::before(backends.iter().map(Backend::address)).pool("source = \"client\"");
+    let tcp = plan.address();
+    let ringway = plan.bind(&format!("[{tcp:?}, {path:?}]")).start();
+    ringway.signal(libc::SIGSTOP);
+    (0..20).for_each(|_| ringway.connect().reset());
+    ringway.signal(libc::SIGCONT);
+    ringway.expect_code("CC", 20);
+    let errors = |labels: &[(&str, &str)]| ringway.metrics().count("backend_connect_errors_total", labels);
+    assert_eq!(errors(&[]), 0, "a client that has gone is no error at all");
+    for _ in 0..20 {
+        Peer::connect(&path).end();
+    }
+    ringway.wait_metrics("all have ended", |metrics| metrics.ended("SC") == 20);
+    assert_eq!((errors(&[]), errors(&[("reason", "resource")])), (40, 40));
+    for name in ["a", "b"] {
+        ringway.wait_up("main", name, true);
+    }
+}
+
+#[test]
+fn hundreds_of_addresses_that_are_away_are_tried_once_each() {
+    let backend = telling();
+    let all: Vec<String> = (0..300).map(|number| format!("\"198.18.{}.{}\"", number / 250, number % 250 + 1)).collect();
+    let plan = Ringway::before([backend.address()]).pool(&format!("source = [{}]", all.join(", ")));
+    let ringway = plan.workers(1).start();
+    assert_eq!(ringway.connect().end(), crate::harness::End::Reset);
+    ringway.expect_code("RC", 1);
+}
+
+#[test]
+fn each_backend_is_reached_from_the_addresses_of_its_family() {
+    let backend = telling();
+    let plan = Ringway::before([backend.address()]).workers(1).pool("source = [\"127.77.0.1\", \"::1\"]");
+    let ringway = plan.backend("six", "[::1]:9", "weight = 0").start();
+    let mut held: Vec<Peer> = (0..6).map(|_| ringway.connect()).collect();
+    for client in &mut held {
+        assert_eq!(ip(&told(client)), "127.77.0.1");
+    }
+}
