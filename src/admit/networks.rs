@@ -1,7 +1,7 @@
 //! Sets of networks: `10.0.0.0/8`, `2001:db8::/32`, and clients of unix sockets.
 //!
 //! Level-compressed tries (Nilsson and Karlsson, "IP-Address Lookup Using LC-Tries", 1999), one a family: 100,000
-//! networks take some 60 ns a look (`cargo bench --bench admit`).
+//! networks take some 40 ns a look (`cargo bench --bench admit`).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
