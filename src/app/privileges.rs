@@ -88,7 +88,8 @@ impl Identity {
         let group = self.group.or(self.user.as_ref().map(|user| user.gid));
         for file in files {
             let owner = self.user.as_ref().map(|user| user.uid.as_raw());
-            std::os::unix::fs::chown(file, owner, group.map(Gid::as_raw))
+            // Never what a link leads to: whoever ringway was before could have put one there, to a file of root's.
+            std::os::unix::fs::lchown(file, owner, group.map(Gid::as_raw))
                 .with_context(|| format!("cannot give {} to process.user", file.display()))?;
         }
         if let Some(group) = group {

@@ -128,6 +128,13 @@ impl Worker {
     /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
     pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
+        // It came about while the kernel was still to hear that nobody wants it any more (`look_at_table`).
+        let is_over = |id| self.reader.pin().backend(id).is_some_and(|backend| backend.end_sessions);
+        let result = if result == 0 && slot.session.is_connecting() && slot.backend.is_some_and(is_over) {
+            -errno::ECANCELED
+        } else {
+            result
+        };
         let (id, stats) = (slot.backend?, &self.shared.stats.workers[self.index]);
         let (backend, took_ns) = (stats.backends.get(id.index()), self.now.since_ns(slot.connecting_at));
         if result == 0 {

@@ -64,8 +64,8 @@ impl Worker {
         most.map_or(u32::MAX, |most| most.get())
     }
 
-    /// Has this turn admit who waits, as there may be room. To be called when a session has ended: there are descriptors
-    /// again, too. Not at once, because one that is admitted may end at once, and many wait.
+    /// Has this turn admit who waits, as there may be room. To be called when a session has ended: there are
+    /// descriptors again, too. Not from here, because one that is admitted may end at once, and many wait.
     pub(super) fn admit_waiting(&mut self) {
         for at in [&mut self.acceptors.retry_at, &mut self.acceptors.held_until] {
             if *at != Moment::NEVER {

@@ -1,8 +1,9 @@
 //! A backend that is gone from DNS keeps the sessions it has until `drain_timeout`, and gets no new ones.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::dns::{ips, plan, session, states, wait_serving};
+use crate::harness::network;
 use crate::harness::{Backend, Dns, End, Peer, Ringway, Says, assert_about, timed, wait_until};
 
 const MS: Duration = Duration::from_millis(1);
@@ -62,4 +63,48 @@ fn what_has_lost_its_last_session_is_gone_and_may_return() {
     wait_until("it drains", || states(&ringway).contains(&("db#2".into(), "draining")));
     drop(client);
     wait_until("it is gone", || states(&ringway) == [("db".into(), "up")]);
+}
+
+/// Not even whose connection comes about in the very moment in which its backend is taken away: on an old primary it
+/// would be a second one that writes.
+#[test]
+fn nobody_stays_at_a_backend_whose_sessions_have_ended() {
+    network::within_own(|| {
+        network::run("nft add table inet t");
+        network::run("nft add chain inet t late { type filter hook input priority 0 ; }");
+        let old = Backend::at("127.9.9.9:7300", |mut peer, _| drop(peer.drain()));
+        let new = Backend::new(|mut peer, _| drop(peer.drain()));
+        // Bulk, so that a turn of the worker takes time.
+        let bulk = Backend::new(|mut peer, _| while peer.write_all(&[0; 1 << 20]).is_ok() {});
+        let other = format!("{}:7055", crate::harness::address::own_ip());
+        let plan = Ringway::before([]).backend("old", old.address(), "").backend("new", new.address(), "backup = true");
+        let listener = format!("[listeners.other]\nbind = {other:?}\npool = \"bulk\"\n");
+        let pool = format!("[pools.bulk]\ncheck.type = \"off\"\nbackends = [{{ address = {:?} }}]", bulk.address());
+        let ringway = plan.workers(1).never_ejecting().more(&(listener + &pool)).start();
+        let drain = |mut client: Peer| while client.read_some(1 << 20).is_ok_and(|bytes| !bytes.is_empty()) {};
+        let drains = [(); 4].map(|()| Peer::connect(&other)).map(|client| (client.again(), client));
+        let drains = drains.map(|(handle, client)| (handle, std::thread::spawn(move || drain(client))));
+        let set = |body| ringway.api().patch("/v1/pools/main/backends/old", body).expect(200);
+        let left = || ringway.metrics().count("backend_connections", &[("pool", "main"), ("backend", "old")]);
+        for round in 0..6 {
+            network::run("nft add rule inet t late ip daddr 127.9.9.9 tcp dport 7300 drop");
+            let begun = Instant::now();
+            let clients: Vec<Peer> = (0..500).map(|_| ringway.connect()).collect();
+            let took = begun.elapsed();
+            network::run("nft flush chain inet t late");
+            // The kernel knocks again a second after the first time.
+            let midst = Duration::from_secs(1) + took * (4 + round) / 10;
+            std::thread::sleep(midst.saturating_sub(begun.elapsed()));
+            set("{\"state\":\"drain\",\"deadline_ms\":1}");
+            std::thread::sleep(300 * MS);
+            assert_eq!(left(), 0, "round {round}");
+            drop(clients);
+            wait_until("they have left", || ringway.metrics().count("connections", &[]) == 4);
+            set("{\"state\":\"ready\"}");
+        }
+        for (handle, thread) in drains {
+            handle.abort(std::net::Shutdown::Both);
+            thread.join().unwrap();
+        }
+    });
 }

@@ -194,3 +194,22 @@ fn a_user_that_cannot_be_had_is_a_refusal_with_the_remedy() {
         assert!(refusal("user = \"root\"", Some(65534)).contains("need a start as root, and this is nobody"));
     }
 }
+
+/// Who may write into the folder of the log could have put a link there, and would own what it leads to.
+#[test]
+fn what_a_link_leads_to_is_not_given_away() {
+    if !is_root() {
+        eprintln!("skipped: it needs to start as root");
+        return;
+    }
+    let (backend, folder) = (Backend::named("a"), tempfile::tempdir().unwrap());
+    let (precious, log) = (folder.path().join("precious"), folder.path().join("log"));
+    std::fs::write(&precious, "").unwrap();
+    std::os::unix::fs::symlink(&precious, &log).unwrap();
+    let plan = Ringway::before([backend.address()]).log_file(log.to_str().unwrap());
+    let ringway = plan.process("user = \"nobody\"").start();
+    ringway.connect().expect(b"a");
+    let owner = |path| std::os::unix::fs::MetadataExt::uid(&std::fs::symlink_metadata(path).unwrap());
+    assert_eq!(owner(&precious), 0);
+    assert_eq!(owner(&log), 65534);
+}

@@ -162,8 +162,8 @@ fn the_bytes_of_a_client_that_has_gone_go_to_no_backend() {
     }
 }
 
-/// A connection that is there just after it was given up, at the end of `connect_timeout`, and was not greeted. What the
-/// client sends would come first there, and that may be a header of its own making.
+/// A connection that is there just after it was given up, at the end of `connect_timeout`, and was not greeted. What
+/// the client sends would come first there, and that may be a header of its own making.
 #[test]
 fn a_connection_that_comes_too_late_is_not_used_without_its_header() {
     network::within_own(|| {
