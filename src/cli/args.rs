@@ -66,6 +66,9 @@ pub(super) enum Command {
         /// The server name that its TLS asks for, where the listener has routes.
         #[arg(long, value_name = "NAME")]
         sni: Option<String>,
+        /// A protocol (ALPN) that its TLS offers, likewise.
+        #[arg(long, value_name = "PROTOCOL")]
+        alpn: Option<String>,
         /// Also say what changes without this backend, and how many clients move.
         #[arg(long, value_name = "BACKEND")]
         without: Option<String>,

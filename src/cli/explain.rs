@@ -18,12 +18,12 @@ pub(super) fn explain(
     file: &Path,
     listener: &str,
     client: Client,
-    sni: Option<&str>,
+    (sni, alpn): (Option<&str>, Option<&str>),
     without: Option<&str>,
 ) -> Result<(), Failure> {
     let config = check::load(file)?;
     let Client(client, port) = client;
-    let answer = answer(&config, Question { listener, client, port, sni, without });
+    let answer = answer(&config, Question { listener, client, port, sni, alpn, without });
     let answer = answer.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
     let text = show(&config, &answer, listener, without, Paint::of_stdout());
     super::print(text.as_bytes())

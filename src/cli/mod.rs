@@ -49,8 +49,9 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Demo { span } => demo::demo(span),
         Command::Check { file } => check::check(&file),
         Command::Doctor { config } => doctor::doctor(config.as_deref()),
-        Command::Explain { file, listener, client, sni, without } => {
-            explain::explain(&file, &listener, client, sni.as_deref(), without.as_deref())
+        Command::Explain { file, listener, client, sni, alpn, without } => {
+            let tls = (sni.as_deref(), alpn.as_deref());
+            explain::explain(&file, &listener, client, tls, without.as_deref())
         }
         Command::Ctl(options) => ctl::ctl(&options),
         Command::Top { socket } => top::top(socket.as_ref()),

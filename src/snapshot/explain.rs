@@ -32,6 +32,8 @@ pub struct Question<'a> {
     pub port: Option<u16>,
     /// The server name that its TLS asks for.
     pub sni: Option<&'a str>,
+    /// A protocol that its TLS offers.
+    pub alpn: Option<&'a str>,
     /// Name of a backend that is taken out.
     pub without: Option<&'a str>,
 }
@@ -87,7 +89,8 @@ fn door<'a>(listener: &'a Listener, question: Question<'_>) -> (&'a Arc<str>, Op
     }
     let Some(preread) = &listener.preread else { return (&listener.pool, None) };
     let name = question.sni.map(str::to_ascii_lowercase);
-    match routes::find(&preread.routes, name.as_deref(), &[]) {
+    let offered: Vec<Vec<u8>> = question.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    match routes::find(&preread.routes, name.as_deref(), &offered) {
         Some(pool) => (pool, None),
         None => (&listener.pool, preread.refuses_unmatched.then_some(Refused::Unmatched)),
     }
@@ -242,7 +245,7 @@ mod tests {
     const HASH: Balance = Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None };
 
     fn ask(without: Option<&str>) -> Question<'_> {
-        Question { listener: "p", client: IpAddr::from([10, 1, 2, 3]), port: None, sni: None, without }
+        Question { listener: "p", client: IpAddr::from([10, 1, 2, 3]), port: None, sni: None, alpn: None, without }
     }
 
     fn with(balance: Balance) -> Config {
@@ -304,7 +307,8 @@ mod tests {
     #[test]
     fn rules_and_routes_come_before_backends() {
         let text = "[listeners.p]\nbind = \"127.0.0.1:1\"\npool = \"p\"\ndeny = [\"10.1.0.0/16\"]\n\
-                    unmatched = \"refuse\"\nroutes = [{ sni = [\"*.example\"], pool = \"q\" }]\n\
+                    unmatched = \"refuse\"\nroutes = [{ sni = [\"*.example\"], pool = \"q\" }, \
+                    { alpn = [\"h2\"], pool = \"q\" }]\n\
                     [pools]\np.backends = [{ address = \"10.0.0.1:1\" }]\n\
                     q.backends = [{ address = \"10.0.0.2:1\" }]\n";
         let config = crate::config::load(text, "t", &|_| None).unwrap();
@@ -316,5 +320,7 @@ mod tests {
         assert_eq!(to([10, 1, 2, 3], Some("a.example")), ("p".to_string(), Some(Refused::Deny)));
         assert_eq!(to([10, 2, 2, 3], Some("A.Example")), ("q".to_string(), None));
         assert_eq!(to([10, 2, 2, 3], None), ("p".to_string(), Some(Refused::Unmatched)));
+        let offers = Question { client: IpAddr::from([10, 2, 2, 3]), alpn: Some("h2"), ..ask(None) };
+        assert_eq!(explain(&config, offers).unwrap().refused, None);
     }
 }

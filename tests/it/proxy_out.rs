@@ -149,7 +149,7 @@ fn the_bytes_of_a_client_that_has_gone_go_to_no_backend() {
             assert!(bytes.is_empty(), "{bytes:?}");
         });
         let ringway = Ringway::before([backend.address()]).pool(&format!("send_proxy = {version:?}")).start();
-        ringway.signal(libc::SIGSTOP);
+        ringway.process().freeze();
         for _ in 0..10 {
             let mut client = ringway.connect();
             client.send(b"for its ears only");

@@ -137,7 +137,7 @@ fn clients_that_cannot_be_stood_in_for_do_not_get_backends_ejected() {
     let plan = Ringway::before(backends.iter().map(Backend::address)).pool("source = \"client\"");
     let tcp = plan.address();
     let ringway = plan.bind(&format!("[{tcp:?}, {path:?}]")).start();
-    ringway.signal(libc::SIGSTOP);
+    ringway.process().freeze();
     (0..20).for_each(|_| ringway.connect().reset());
     ringway.signal(libc::SIGCONT);
     ringway.expect_code("CC", 20);

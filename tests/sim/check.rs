@@ -305,6 +305,7 @@ impl World {
                 slot.first_queued_at.is_some_and(|at| timeout_ns > 0 && self.kernel.now >= at.after_ns(timeout_ns))
             }
             (Who::Normal, When::Done) => slot.eof_told == [true, true],
+            (Who::Client, When::Connect) if slot.client_gone => !slot.connected,
             (Who::Client, When::Connect) => {
                 !slot.connected && (client || (slot.eof_told[Side::Client.index()] && client_taken == 0))
             }

@@ -37,6 +37,7 @@ corners! {
     FlushGaveUp
     BothFailed
     ClientLeftEarly
+    ClientGone
     ConnectTimedOut
     NoBackend
     Queued

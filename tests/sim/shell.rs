@@ -352,6 +352,11 @@ impl World {
             self.kernel.corners.reach(Corner::NoDescriptor);
             return Some(Event::DescriptorsExhausted);
         }
+        if self.kernel.link((s, Side::Client)).dead && self.kernel.dice.one_in(4) {
+            self.kernel.corners.reach(Corner::ClientGone);
+            self.slots[s].client_gone = true;
+            return Some(Event::ClientGone);
+        }
         let attempt = self.slots[s].attempts.pop().unwrap_or(Attempt::Silence);
         self.slots[s].backend_fd = true;
         self.slots[s].connect_expired = false;

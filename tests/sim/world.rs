@@ -46,6 +46,8 @@ pub struct Slot {
     /// Sessions counted for a backend because of this one.
     pub counted: i32,
     pub no_backend: bool,
+    /// Nobody could say any more who the client was.
+    pub client_gone: bool,
     pub last_error: Option<ConnectError>,
     /// Last told that a byte moved, or entered a state.
     pub active_at: Moment,
@@ -395,6 +397,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         left_queue: false,
         counted: 0,
         no_backend: false,
+        client_gone: false,
         last_error: None,
         active_at: now,
         ended: [false; 2],

@@ -62,6 +62,17 @@ impl Process {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
+    /// Stops it (SIGSTOP), which takes effect on each thread a moment after the signal.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        let is_stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        let tasks = || std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        super::wait_until("every thread stands still", || tasks().all(is_stopped));
+    }
+
     /// Waits for its end; `None` if it goes on.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let mut status = None;
