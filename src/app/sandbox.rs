@@ -18,7 +18,7 @@ use landlock::{
 };
 
 use crate::base::address::Address;
-use crate::config::model::{CheckKind, Config, Login, Output, Source};
+use crate::config::model::{CheckKind, Config, Output, Source};
 use crate::uring::filter;
 
 /// The newest rights that are asked for (Linux 6.10); an older kernel keeps to those it knows.
@@ -113,7 +113,9 @@ impl Needs {
             needs.read.extend(folders(path));
         }
         let kinds = config.pools.iter().filter_map(|pool| pool.check.as_ref()).map(|check| &check.kind);
-        needs.read.extend(kinds.filter_map(login).filter_map(|login| login.password_file.as_deref()).flat_map(folders));
+        needs.read.extend(
+            kinds.filter_map(CheckKind::login).filter_map(|login| login.password_file.as_deref()).flat_map(folders),
+        );
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
         for output in outputs.into_iter().flatten() {
             if let Output::File(path) = output {
@@ -127,14 +129,6 @@ impl Needs {
         });
         needs.sockets.extend(paths.chain(&config.admin.socket).flat_map(|path| folders(path)));
         needs
-    }
-}
-
-/// The account that a check logs in with.
-pub(super) fn login(kind: &CheckKind) -> Option<&Login> {
-    match kind {
-        CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http { .. } => None,
-        CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => login.as_ref(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::config::model::{Config, Source};
+use crate::config::model::{CheckKind, Config, Source};
 
 /// Permission bits of everybody else.
 const OTHERS_READ: u32 = 0o004;
@@ -13,7 +13,7 @@ const OTHERS_WRITE: u32 = 0o002;
 /// Says which secrets are none, and whether anybody may change the configuration.
 pub(super) fn warn_of_readable(config: &Config, source: &Source) {
     let checks = config.pools.iter().filter_map(|pool| pool.check.as_ref()).map(|check| &check.kind);
-    let logins = checks.filter_map(super::sandbox::login);
+    let logins = checks.filter_map(CheckKind::login);
     let files: BTreeSet<&Path> = logins.filter_map(|login| login.password_file.as_deref()).collect();
     for file in files {
         if others_may(file, OTHERS_READ) {

@@ -74,12 +74,7 @@ impl Counts {
     /// One more session on `backend`, unless it has `most` already; whether it was counted.
     #[inline]
     pub fn try_open(&self, backend: BackendId, most: u32) -> bool {
-        if most == u32::MAX {
-            self.opened(backend);
-            return true;
-        }
-        let connections = &self.backends.get(backend.index()).connections;
-        connections.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).is_ok()
+        add_below(&self.backends.get(backend.index()).connections, most)
     }
 
     /// The connection to `backend` is closed, or never came about. Owed exactly once for each pick.
@@ -99,12 +94,7 @@ impl Counts {
     /// One more client connection of `listener`, unless it has `most` already; whether it was counted.
     #[inline]
     pub fn listener_try_open(&self, listener: ListenerId, most: u32) -> bool {
-        let connections = &self.listeners.get(listener.index()).connections;
-        if most == u32::MAX {
-            connections.fetch_add(1, Relaxed);
-            return true;
-        }
-        connections.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).is_ok()
+        add_below(&self.listeners.get(listener.index()).connections, most)
     }
 
     /// A client connection of `listener` was closed. Owed exactly once for each that was counted.
@@ -156,6 +146,16 @@ impl Counts {
     pub fn turn(&self, pool: PoolId) -> u64 {
         self.pools.get(pool.index()).position.fetch_add(1, Relaxed)
     }
+}
+
+/// Counts one more, unless there are `most` already; `u32::MAX` is no limit, and then nobody tries twice.
+#[inline]
+fn add_below(count: &AtomicU32, most: u32) -> bool {
+    if most == u32::MAX {
+        count.fetch_add(1, Relaxed);
+        return true;
+    }
+    count.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).is_ok()
 }
 
 #[cfg(test)]

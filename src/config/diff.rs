@@ -216,14 +216,11 @@ fn pool(list: &mut List, pool: &Pool) {
     let Pool { close_on_backend_down, drain_timeout, use_all_when_down, slow_start, .. } = pool;
     let path = format!("pools.{name}");
     list.thing("", path.clone(), String::new());
-    let (balance, key, factor) = match balance {
-        Balance::RoundRobin => ("round_robin", None, None),
-        Balance::LeastConn => ("least_conn", None, None),
-        Balance::ConsistentHash { key, balance_factor } => ("consistent_hash", Some(*key), *balance_factor),
-        Balance::Random => ("random", None, None),
-        Balance::Failover => ("failover", None, None),
+    list.key("balance", balance.name());
+    let (key, factor) = match balance {
+        Balance::ConsistentHash { key, balance_factor } => (Some(*key), *balance_factor),
+        Balance::RoundRobin | Balance::LeastConn | Balance::Random | Balance::Failover => (None, None),
     };
-    list.key("balance", balance);
     list.key("hash_key", if key == Some(HashKey::SourceIpPort) { "source_ip_port" } else { "source_ip" });
     list.key("hash_balance_factor", factor.unwrap_or(0));
     let Limits { connect_timeout, connect_attempts, idle_timeout, half_close_timeout, .. } = limits;

@@ -351,6 +351,16 @@ impl CheckKind {
             CheckKind::Redis { .. } => "redis",
         }
     }
+
+    /// The account that it logs in with.
+    pub fn login(&self) -> Option<&Login> {
+        match self {
+            CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http { .. } => None,
+            CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => {
+                login.as_ref()
+            }
+        }
+    }
 }
 
 /// A regular expression over bytes.

@@ -92,6 +92,11 @@ impl Acceptors {
         self.retry_at.min(self.held_until)
     }
 
+    /// Listeners that have as many connections as they may have.
+    pub fn held(&self) -> impl Iterator<Item = ListenerId> {
+        self.list.iter().filter(|acceptor| acceptor.held).map(|acceptor| acceptor.listener)
+    }
+
     pub fn are_closed(&self) -> bool {
         self.list.iter().all(|acceptor| acceptor.fd.is_none() && !acceptor.armed)
     }
@@ -316,8 +321,8 @@ impl Worker {
         self.acceptors.list.iter_mut().filter(of_it).for_each(|acceptor| acceptor.held = true);
     }
 
-    /// Accepts again of listeners that have room.
-    pub(super) fn release_held(&mut self, has_room: impl Fn(ListenerId) -> bool) -> bool {
+    /// Accepts again of these listeners; whether others are still held.
+    pub(super) fn release_held(&mut self, with_room: &[ListenerId]) -> bool {
         let mut still_held = false;
         for index in 0..self.acceptors.list.len() {
             let acceptor = &mut self.acceptors.list[index];
@@ -325,7 +330,7 @@ impl Worker {
                 continue;
             }
             // One that is closed waits for nothing.
-            acceptor.held = !acceptor.closing && !has_room(acceptor.listener);
+            acceptor.held = !acceptor.closing && !with_room.contains(&acceptor.listener);
             still_held |= acceptor.held;
             if !acceptor.held && self.acceptors.retry_at == Moment::NEVER {
                 self.arm_acceptor(index);

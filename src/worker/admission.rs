@@ -281,12 +281,13 @@ impl Worker {
             Ok(count) => &peeked[..count.unwrap_or(0)],
         };
         let is_over = ended || now >= guest.deadline;
-        match postgresql::parse(bytes).filter(|_| !guest.asked_for_tls) {
+        let request = postgresql::parse(bytes);
+        match request.as_ref().filter(|_| !guest.asked_for_tls) {
             Some(postgresql::Request::Ssl) => return answer_request(fd, guest, b'S'),
             Some(postgresql::Request::GssEncryption) if !guest.was_told_no => return answer_request(fd, guest, b'N'),
             _ => {}
         }
-        let could_be_a_request = !guest.asked_for_tls && postgresql::parse(bytes).is_none();
+        let could_be_a_request = !guest.asked_for_tls && request.is_none();
         match client_hello::parse(bytes) {
             Ok(Some(hello)) => self.lead(key, Some(&hello)),
             Ok(None) if !is_over => guest.wait(fd, bytes.len(), 0, now),

@@ -49,7 +49,7 @@ impl Worker {
         if matches!(source, Source::Gone) {
             return Break(Some(Event::ClientGone));
         }
-        slot.greets = sends_proxy || slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
+        slot.greets = sends_proxy || slot.asks_for_tls();
         let fd = match socket::open(to, &options) {
             Ok(fd) => fd,
             Err(error) => {

@@ -22,7 +22,7 @@ impl Worker {
         let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
         let result = self.say_first(key, header.as_deref());
         let slot = self.slots.get(key)?;
-        let awaits = slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
+        let awaits = slot.asks_for_tls();
         match (result, slot.fd(Side::Backend)) {
             (Ok(()), Some(fd)) if awaits => {
                 self.ring.poll_incoming(fd, key.token(Operation::Greet));
@@ -56,7 +56,7 @@ impl Worker {
         let Some(fd) = slot.fd(Side::Backend) else { return Ok(()) };
         // This is the first send; see `count_send`.
         slot.backend_sends = 1;
-        let asks_for_tls = slot.guest.as_ref().is_some_and(|guest| guest.asked_for_tls());
+        let asks_for_tls = slot.asks_for_tls();
         if let Some(header) = header {
             // What follows goes out with it; if nothing is there yet, it goes out alone, as the server may speak first.
             let more = asks_for_tls || slot.session.has_early_bytes();

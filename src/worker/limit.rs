@@ -123,15 +123,13 @@ impl Worker {
 
     /// Accepts of listeners again that have room, and whose clients that came too early have been admitted.
     pub(super) fn look_at_held(&mut self) {
-        let (shared, reader) = (self.shared.clone(), self.shared.cell.reader());
-        let waiting: Vec<ListenerId> = self.acceptors.waiting.iter().map(|&(_, listener)| listener).collect();
-        let still_held = self.release_held(|listener| {
-            let most = reader.pin().listener(listener).and_then(|entry| entry.connections_max);
-            let has_room = most.is_none_or(|most| shared.counts.listener_connections(listener) < most.get());
-            has_room && !waiting.contains(&listener)
-        });
+        let waits = |listener| self.acceptors.waiting.iter().any(|&(_, other)| other == listener);
+        let has_room = |listener| self.shared.counts.listener_connections(listener) < self.most_of(listener);
+        let held = self.acceptors.held();
+        let with_room: Vec<ListenerId> = held.filter(|&listener| has_room(listener) && !waits(listener)).collect();
+        let still_held = self.release_held(&with_room);
         // Some may wait for a listener that is being removed.
-        let look_again = still_held || !waiting.is_empty();
+        let look_again = still_held || !self.acceptors.waiting.is_empty();
         self.acceptors.held_until = if look_again { self.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER };
     }
 }

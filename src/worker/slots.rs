@@ -46,6 +46,11 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether the backend must be asked for TLS before the client's bytes, as the client was told to go on.
+    pub fn asks_for_tls(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.asked_for_tls())
+    }
+
     #[inline]
     pub fn fd(&self, side: Side) -> Option<Fd> {
         self.fds[side.index()]

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::address::Address;
-use crate::config::model::{CheckKind, Login, Version};
+use crate::config::model::{CheckKind, Version};
 use crate::health::Facts;
 use crate::stats::ConnectError;
 
@@ -168,7 +168,7 @@ pub(super) async fn probe(ask: &Ask) -> Checked {
 
 async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble> {
     transcript.doing_now("reading the password");
-    let account = match login(&ask.kind) {
+    let account = match ask.kind.login() {
         Some(login) => Some(password::account(login).await?),
         None => None,
     };
@@ -190,13 +190,6 @@ async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble>
         (CheckKind::Redis { .. }, account) => redis::check(stream, account, wanted, transcript).await,
     };
     Ok(result?)
-}
-
-fn login(kind: &CheckKind) -> Option<&Login> {
-    match kind {
-        CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http { .. } => None,
-        CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => login.as_ref(),
-    }
 }
 
 /// What a connect that failed means.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::testing::{against_asked, ask, mysql_greeting, mysql_packet};
 use super::*;
-use crate::config::model::Pattern;
+use crate::config::model::{Login, Pattern};
 
 /// Kinds that want an answer, with whatever they can ask.
 fn kinds(folder: &tempfile::TempDir) -> Vec<CheckKind> {
