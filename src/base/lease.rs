@@ -38,8 +38,10 @@ pub struct PipeId(pub u16);
 pub enum Moved {
     /// So many bytes, perhaps fewer than were asked for.
     Bytes(u32),
-    /// None can move now.
+    /// None can move before the other end has done something.
     WouldBlock,
-    /// None can move ever: an errno.
+    /// None could move, for want of something of ours, such as memory. The connection is as it was: try again later.
+    Later,
+    /// None can move ever, because the connection is no more: an errno.
     Failed(i32),
 }

@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::splice::Splice;
-use super::{CREDIT, Effect, End, Sink};
+use super::{Armed, CREDIT, Effect, End, PAUSE_MAX_NS, PAUSE_NS, Sink};
 use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
 use crate::base::side::Side;
 
@@ -47,6 +47,14 @@ pub struct Half {
     received: bool,
     pub(super) polling_source: bool,
     pub(super) polling_destination: bool,
+    /// True exactly while the end of the source's connection is waited for, after its FIN.
+    polling_hangup: bool,
+    /// A poll said that the destination has room, and nothing has been sent since.
+    pub(super) room_promised: bool,
+    /// True exactly from [`Effect::Pause`] to its answer: nothing starts meanwhile.
+    paused: bool,
+    /// Times in a row that something should have been possible and was not.
+    pub(super) refusals: u8,
     bulk_streak: u8,
     bulk_after: u8,
     /// Bytes of all leases in the queue.
@@ -73,6 +81,10 @@ impl Half {
             received: false,
             polling_source: false,
             polling_destination: false,
+            polling_hangup: false,
+            room_promised: false,
+            paused: false,
+            refusals: 0,
             bulk_streak: 0,
             bulk_after: BULK_AFTER,
             held: 0,
@@ -96,6 +108,7 @@ impl Half {
         debug_assert!(self.armed && self.splice.is_none());
         self.armed = more;
         self.received = true;
+        self.refusals = 0;
         if self.abandoned {
             out.push(Effect::Release { buffer: lease.buffer });
             self.proceed(out);
@@ -142,7 +155,8 @@ impl Half {
                 self.starved = true;
                 out.push(Effect::Starve { side: self.side });
             }
-            End::Starved | End::Cancelled => {}
+            End::Later if !self.stopped => self.pause(out),
+            End::Starved | End::Later | End::Cancelled => {}
         }
         // A cancelled receive is part of the end of the session: nothing starts again.
         if end != End::Cancelled {
@@ -165,25 +179,75 @@ impl Half {
         }
         match moved {
             Moved::Bytes(len) => {
+                (self.refusals, self.room_promised) = (0, false);
                 self.held -= len;
-                if let Some(buffer) = self.queue.consume(len) {
-                    out.push(Effect::Release { buffer });
+                match self.queue.consume(len) {
+                    Some(buffer) => out.push(Effect::Release { buffer }),
+                    // It took less than it was offered: there is no room for the rest.
+                    None => self.await_room(out),
                 }
                 self.proceed(out);
             }
-            Moved::WouldBlock => self.proceed(out),
+            Moved::WouldBlock => self.await_room(out),
+            Moved::Later => self.pause(out),
             // The relay abandons this half.
             Moved::Failed(_) => {}
         }
     }
 
+    /// The destination has no room: waits for it. A poll that says there is room when there is none (the kernel is
+    /// short of memory for sockets) is not asked again and again.
+    pub(super) fn await_room(&mut self, out: &mut impl Sink) {
+        if std::mem::take(&mut self.room_promised) {
+            self.pause(out);
+        } else {
+            self.polling_destination = true;
+            out.push(Effect::PollWritable { side: self.side.peer() });
+        }
+    }
+
+    /// Tries again after a while.
+    pub(super) fn pause(&mut self, out: &mut impl Sink) {
+        self.refusals = self.refusals.saturating_add(1);
+        if !std::mem::replace(&mut self.paused, true) {
+            let for_ns = PAUSE_MAX_NS.min(PAUSE_NS << self.refusals.min(20));
+            out.push(Effect::Pause { half: self.side, for_ns });
+        }
+    }
+
+    pub(super) fn resumed(&mut self, out: &mut impl Sink) {
+        self.paused = false;
+        match &mut self.splice {
+            Some(splice) => {
+                splice.try_destination();
+                out.push(Effect::Ready { half: self.side });
+            }
+            None => self.proceed(out),
+        }
+    }
+
+    /// Has the end of the source's connection noticed, now that nothing is received from it.
+    pub(super) fn watch(&mut self, out: &mut impl Sink) {
+        self.polling_hangup = true;
+        out.push(Effect::PollHangup { side: self.side });
+    }
+
+    pub(super) fn hangup_polled(&mut self) {
+        self.polling_hangup = false;
+    }
+
+    pub(super) fn has_unwatched_end(&self) -> bool {
+        self.source == Source::Eof && !self.polling_hangup && !self.stopped
+    }
+
     /// Starts whatever can start now.
     #[inline]
     pub(super) fn proceed(&mut self, out: &mut impl Sink) {
-        if self.stopped || self.splice.is_some() {
+        if self.stopped || self.splice.is_some() || self.paused {
             return;
         }
         if !self.sending
+            && !self.polling_destination
             && self.destination_open
             && !self.abandoned
             && let Some(lease) = self.queue.front()
@@ -264,11 +328,21 @@ impl Half {
         self.proceed(out);
     }
 
-    /// The session ends. What is in flight is waited for, and nothing else starts.
+    /// The session ends. What is in flight is cancelled and waited for, and nothing else starts.
     pub(super) fn stop(&mut self, out: &mut impl Sink) {
         self.stopped = true;
         self.starved = false;
         self.abandon(out);
+        let (source, destination) = (self.side, self.side.peer());
+        let in_flight = [
+            (self.armed, source, Armed::Recv),
+            (self.polling_source, source, Armed::Readable),
+            (self.polling_hangup, source, Armed::Hangup),
+            (self.polling_destination, destination, Armed::Writable),
+        ];
+        for (_, side, armed) in in_flight.into_iter().filter(|&(is_in_flight, ..)| is_in_flight) {
+            out.push(Effect::Cancel { side, armed });
+        }
     }
 
     /// Releases every lease but the one in flight.
@@ -305,7 +379,7 @@ impl Half {
 
     #[inline]
     pub(super) fn is_source_in_flight(&self) -> bool {
-        self.armed || self.polling_source
+        self.armed || self.polling_source || self.polling_hangup
     }
 
     #[inline]

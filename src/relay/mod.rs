@@ -12,227 +12,26 @@
 //! - Linux reports ECONNRESET once; the next receive returns 0, which looks like a clean end. So a failure seen by any
 //!   operation on a connection is kept, and its end counts as a failure from then on.
 
+mod effect;
+mod event;
 mod half;
 mod queue;
 mod splice;
 
+pub use effect::{Armed, Effect, Sink};
+pub use event::{End, Event};
 pub use half::Half;
 
-use crate::base::lease::{Lease, Moved, PipeId};
+use crate::base::lease::Moved;
 use crate::base::side::Side;
+
+/// Before something is tried again that the kernel had no memory for, or that it called possible and refused; doubled
+/// each time, up to [`PAUSE_MAX_NS`].
+const PAUSE_NS: u64 = 1_000_000;
+const PAUSE_MAX_NS: u64 = 1_000_000_000;
 
 /// Bytes that a half may hold in copy mode, give or take one buffer.
 pub const CREDIT: u32 = 64 * 1024;
-
-/// What happened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Event {
-    /// Bytes came from `side`.
-    Received {
-        /// Where from.
-        side: Side,
-        /// Where they are.
-        lease: Lease,
-        /// The receive stays armed.
-        more: bool,
-        /// There was still more to read.
-        nonempty: bool,
-    },
-    /// The receive on `side` ended and brought nothing.
-    Ended {
-        /// Which connection.
-        side: Side,
-        /// Why.
-        end: End,
-    },
-    /// A send to `side` is over. [`Moved::WouldBlock`] means that nothing was sent: it was cancelled or interrupted.
-    Sent {
-        /// Where to.
-        side: Side,
-        /// How much of it.
-        moved: Moved,
-    },
-    /// A buffer is free for the receive on `side`, which had found none.
-    Fed {
-        /// Which connection.
-        side: Side,
-    },
-    /// A poll of `side` for reading is over, because it can be read or because the poll was cancelled.
-    Readable {
-        /// Which connection.
-        side: Side,
-    },
-    /// A poll of `side` for writing is over.
-    Writable {
-        /// Which connection.
-        side: Side,
-    },
-    /// The answer to [`Effect::Borrow`]: a pipe and the bytes it takes.
-    Lent {
-        /// Which half.
-        half: Side,
-        /// `None`: there is none.
-        pipe: Option<(PipeId, u32)>,
-    },
-    /// It is the half's turn ([`Effect::Ready`]) to move about `budget` bytes.
-    Turn {
-        /// Which half.
-        half: Side,
-        /// Bytes.
-        budget: u32,
-    },
-    /// The answer to [`Effect::Fill`].
-    Filled {
-        /// Which half.
-        half: Side,
-        /// How much.
-        moved: Moved,
-    },
-    /// The answer to [`Effect::Drain`].
-    Drained {
-        /// Which half.
-        half: Side,
-        /// How much.
-        moved: Moved,
-    },
-    /// Give back a pipe that has not been of use lately. To be said about once a second.
-    Reclaim,
-}
-
-impl Event {
-    /// Whether it says that bytes moved.
-    #[inline]
-    pub fn is_progress(&self) -> bool {
-        match self {
-            Event::Received { .. } => true,
-            Event::Sent { moved, .. } | Event::Filled { moved, .. } | Event::Drained { moved, .. } => {
-                matches!(moved, Moved::Bytes(1..))
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Why a receive ended without bytes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
-    /// The peer will send nothing more.
-    Eof,
-    /// No buffer was free. Not an error of the connection.
-    Starved,
-    /// It was cancelled.
-    Cancelled,
-    /// An errno.
-    Failed(i32),
-}
-
-/// What to do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Effect {
-    /// Receive from `side` until about `credit` bytes have come.
-    Recv {
-        /// Which connection.
-        side: Side,
-        /// Bytes, more than 0.
-        credit: u32,
-        /// Nothing has come yet: most likely nothing is there to be tried for.
-        fresh: bool,
-    },
-    /// Send the lease to `side`, answered by [`Event::Sent`].
-    Send {
-        /// Which connection.
-        side: Side,
-        /// What. It must not be released before the answer.
-        lease: Lease,
-    },
-    /// Copy the bytes of `from` behind those of `to`; there is room.
-    Append {
-        /// What.
-        from: Lease,
-        /// Where.
-        to: Lease,
-    },
-    /// The buffer is free.
-    Release {
-        /// Its number.
-        buffer: u16,
-    },
-    /// Answer with [`Event::Fed`] when a buffer is free; in order of asking.
-    Starve {
-        /// Which connection.
-        side: Side,
-    },
-    /// Send a FIN to `side`.
-    Finish {
-        /// Which connection.
-        side: Side,
-    },
-    /// Lend a pipe, answered by [`Event::Lent`].
-    Borrow {
-        /// Which half.
-        half: Side,
-    },
-    /// Take the empty pipe back.
-    GiveBack {
-        /// Its number.
-        pipe: PipeId,
-    },
-    /// Close the pipe with what is in it.
-    Destroy {
-        /// Its number.
-        pipe: PipeId,
-    },
-    /// Answer with [`Event::Turn`] when it is this half's turn.
-    Ready {
-        /// Which half.
-        half: Side,
-    },
-    /// Splice from the half's source into the pipe, answered by [`Event::Filled`].
-    Fill {
-        /// Which half.
-        half: Side,
-        /// Where to.
-        pipe: PipeId,
-        /// At most so many bytes.
-        len: u32,
-    },
-    /// Splice from the pipe into the half's destination, answered by [`Event::Drained`].
-    Drain {
-        /// Which half.
-        half: Side,
-        /// Where from.
-        pipe: PipeId,
-        /// At most so many bytes.
-        len: u32,
-    },
-    /// Answer with [`Event::Readable`] when `side` can be read, has finished, or has urgent data.
-    PollReadable {
-        /// Which connection.
-        side: Side,
-    },
-    /// Answer with [`Event::Writable`] when `side` can be written.
-    PollWritable {
-        /// Which connection.
-        side: Side,
-    },
-    /// Cancel the poll for reading; it is answered all the same.
-    CancelPoll {
-        /// Which connection.
-        side: Side,
-    },
-}
-
-/// Takes effects in the order they must be carried out.
-pub trait Sink {
-    /// Appends one.
-    fn push(&mut self, effect: Effect);
-}
-
-impl Sink for Vec<Effect> {
-    fn push(&mut self, effect: Effect) {
-        Vec::push(self, effect);
-    }
-}
 
 /// How far a relay has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -266,6 +65,8 @@ impl Relay {
     pub fn open(&mut self, side: Side, out: &mut impl Sink) {
         self.half_mut(side.peer()).destination_opened(out);
         self.half_mut(side).source_opened(out);
+        // The FIN may have come before there was anybody to pass it on to.
+        self.finish(out);
     }
 
     /// Takes an event; pushes at most a handful of effects.
@@ -284,6 +85,11 @@ impl Relay {
             Event::Fed { side } => self.half_mut(side).fed(out),
             Event::Readable { side } => self.half_mut(side).readable(out),
             Event::Writable { side } => self.half_mut(side.peer()).writable(out),
+            // After our own FIN nothing more is to reach it, so that it is gone says nothing.
+            Event::HungUp { side } if self.half(side.peer()).is_finished() => {}
+            Event::HungUp { side } => self.fail(side, out),
+            Event::HangupPolled { side } => self.half_mut(side).hangup_polled(),
+            Event::Resumed { half } => self.half_mut(half).resumed(out),
             Event::Lent { half, pipe } => self.half_mut(half).lent(pipe, out),
             Event::Turn { half, budget } => self.half_mut(half).turn(budget, out),
             Event::Filled { half, moved } => {
@@ -313,6 +119,22 @@ impl Relay {
         for half in &mut self.halves {
             half.stop(out);
         }
+    }
+
+    /// Has the end of each connection noticed whose FIN has come: nothing is received there any more that would tell.
+    /// To be called again now and then while a side has finished ([`Relay::is_unwatched`]).
+    pub fn watch(&mut self, out: &mut impl Sink) {
+        for side in Side::BOTH {
+            if self.is_unwatched(side) {
+                self.half_mut(side).watch(out);
+            }
+        }
+    }
+
+    /// Whether `side` has sent its FIN, may still be sent something, and nothing would tell of its end.
+    pub fn is_unwatched(&self, side: Side) -> bool {
+        let is_open = !self.failed[side.index()] && !self.half(side.peer()).is_finished();
+        is_open && self.half(side).has_unwatched_end()
     }
 
     /// How far it has come.
@@ -385,8 +207,12 @@ impl Relay {
         }
     }
 
-    /// Nothing can be delivered to `side` any more. What it sent before may still be in its receive queue.
+    /// Nothing can be delivered to `side` any more. What it sent before may still be in its receive queue, and is read
+    /// to its end. That there is one does not depend on what made us think that the connection has failed.
     fn fail(&mut self, side: Side, out: &mut impl Sink) {
+        if !self.failed[side.index()] && !self.half(side).has_ended() {
+            out.push(Effect::StopReading { side });
+        }
         self.failed[side.index()] = true;
         self.first_failed.get_or_insert(side);
         self.half_mut(side.peer()).abandon(out);

@@ -6,7 +6,7 @@
 //! are all left to copy mode: the half goes back and receives, which tells the truth about each.
 
 use super::half::Half;
-use super::{Effect, Sink};
+use super::{Armed, Effect, Sink};
 use crate::base::lease::{Moved, PipeId};
 
 /// A turn that moved less is not worth a pipe...
@@ -66,6 +66,11 @@ impl Splice {
         self.pipe
     }
 
+    /// The destination may have room, in spite of what it said.
+    pub(super) fn try_destination(&mut self) {
+        self.destination_ready = true;
+    }
+
     /// Bytes to take in next, 0 for none.
     fn intake(&self) -> u32 {
         // Only into an empty pipe: a destination that is slower than its source shall stop it, not fill the pipe.
@@ -100,7 +105,8 @@ impl Half {
         let Some(splice) = &mut self.splice else { return };
         match moved {
             // A FIN most likely, but 0 without one has been seen: copy mode will find out.
-            Moved::Bytes(0) | Moved::Failed(_) => splice.leaving = true,
+            // What splice cannot do for want of memory, it may be able to.
+            Moved::Bytes(0) | Moved::Later | Moved::Failed(_) => splice.leaving = true,
             Moved::Bytes(len) => {
                 splice.held += len;
                 splice.turn_bytes += len;
@@ -125,8 +131,14 @@ impl Half {
                 splice.destination_ready = len == splice.held;
                 splice.held -= len.min(splice.held);
                 splice.idle = false;
+                (self.refusals, self.room_promised) = (0, false);
             }
             Moved::WouldBlock => splice.destination_ready = false,
+            Moved::Later => {
+                splice.destination_ready = false;
+                self.pause(out);
+                return;
+            }
             // The relay abandons this half.
             Moved::Failed(_) => return,
         }
@@ -144,8 +156,7 @@ impl Half {
             if splice.destination_ready {
                 out.push(Effect::Ready { half });
             } else {
-                self.polling_destination = true;
-                out.push(Effect::PollWritable { side: half.peer() });
+                self.await_room(out);
             }
         } else if splice.leaving {
             self.leave_splice(out);
@@ -174,7 +185,8 @@ impl Half {
 
     pub(super) fn writable(&mut self, out: &mut impl Sink) {
         self.polling_destination = false;
-        let Some(splice) = &mut self.splice else { return };
+        self.room_promised = true;
+        let Some(splice) = &mut self.splice else { return self.proceed(out) };
         splice.destination_ready = true;
         // What the poll of the source said may be long ago.
         splice.woken = false;
@@ -191,7 +203,7 @@ impl Half {
         }
         if splice.idle && !splice.leaving {
             splice.leaving = true;
-            out.push(Effect::CancelPoll { side });
+            out.push(Effect::Cancel { side, armed: Armed::Readable });
         }
         splice.idle = true;
     }

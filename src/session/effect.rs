@@ -23,13 +23,10 @@ pub enum Effect {
     StopWaiting,
     /// Connect to the chosen backend; answered by `Connected`, `DescriptorsExhausted` or `ClientGone`.
     Connect,
+    /// Cancel the wait for the client; answered by `ClientSpoke` all the same.
+    CancelAwait,
     /// Cancel the connect in flight, which is then over for `Connected`.
     CancelConnect,
-    /// Cancel everything in flight on this connection; answered by `Cancelled`, and each operation by its own event.
-    Cancel {
-        /// Which connection.
-        side: Side,
-    },
     /// Close the connection. Nothing is in flight on it.
     Close {
         /// Which connection.

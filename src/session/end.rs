@@ -1,11 +1,11 @@
 //! How a session ends: the last bytes, `terminate → join → close`, and what it is called.
 
-use super::timer::FLUSH_INTERVAL_NS;
+use super::timer::{FLUSH_INTERVAL_MAX_NS, FLUSH_INTERVAL_NS};
 use super::{Effect, Effects, Session, State};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
-use crate::relay::{self, Status};
+use crate::relay::{self, End, Status};
 
 impl Session {
     /// Looks at what a relay event has come to.
@@ -26,10 +26,10 @@ impl Session {
     fn watch(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
         match event {
             relay::Event::Lent { pipe: Some(_), .. } => self.set_timer(self.next_look(now).min(self.timer_at), out),
-            _ if self.is_half_closed() => {
-                let deadline = self.deadline();
-                if deadline < self.timer_at {
-                    self.set_timer(deadline, out);
+            _ if self.is_half_closed() || matches!(event, relay::Event::Ended { end: End::Eof, .. }) => {
+                let look = self.next_look(now);
+                if look < self.timer_at {
+                    self.set_timer(look, out);
                 }
             }
             _ => {}
@@ -72,7 +72,9 @@ impl Session {
             return;
         }
         self.state = State::Flushing { reset, unsent: bytes.min(unsent) };
-        self.set_timer(now.after_ns(FLUSH_INTERVAL_NS), out);
+        // The longer nothing has moved, the longer it takes until the next look: many may be stuck.
+        let pause_ns = (now.since_ns(self.active_at) / 2).clamp(FLUSH_INTERVAL_NS, FLUSH_INTERVAL_MAX_NS);
+        self.set_timer(now.after_ns(pause_ns).min(self.deadline()), out);
     }
 
     /// Ends it in a reset, for a reason that lies outside of it.
@@ -90,7 +92,8 @@ impl Session {
         self.terminate([true, true], out);
     }
 
-    /// First step: nothing starts any more, and what is in flight is cancelled.
+    /// First step: nothing starts any more, and what is in flight is cancelled, one operation at a time. (To cancel
+    /// all operations on a descriptor, the kernel would look at all operations of the ring.)
     pub(super) fn terminate(&mut self, reset: [bool; 2], out: &mut Effects) {
         if self.state == State::Waiting {
             out.push(Effect::StopWaiting);
@@ -98,11 +101,12 @@ impl Session {
         self.state = State::Closing;
         self.reset = reset;
         self.relay.stop(out);
-        for side in Side::BOTH {
-            if self.is_in_flight(side) {
-                self.cancelling[side.index()] = true;
-                out.push(Effect::Cancel { side });
-            }
+        if self.awaiting {
+            out.push(Effect::CancelAwait);
+        }
+        if self.connect_in_flight && !self.connect_expired {
+            self.connect_expired = true;
+            out.push(Effect::CancelConnect);
         }
         self.join(out);
     }
@@ -117,7 +121,6 @@ impl Session {
 
     /// Third step.
     fn close(&mut self, out: &mut Effects) {
-        debug_assert_eq!(self.cancelling, [false, false]);
         self.state = State::Closed;
         out.push(Effect::Close { side: Side::Client, reset: self.reset[Side::Client.index()] });
         if self.backend_open {
@@ -129,7 +132,6 @@ impl Session {
     #[inline]
     fn is_in_flight(&self, side: Side) -> bool {
         self.relay.is_in_flight(side)
-            || self.cancelling[side.index()]
             || (side == Side::Backend && self.connect_in_flight)
             || (side == Side::Client && self.awaiting)
     }

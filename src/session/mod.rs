@@ -103,11 +103,6 @@ pub enum Event {
         /// Bytes that the peer's kernel has not acknowledged.
         bytes: u32,
     },
-    /// The cancel of everything on `side` is over.
-    Cancelled {
-        /// Which connection.
-        side: Side,
-    },
     /// The session must end now, in a reset, for this reason.
     End(Who),
 }
@@ -145,12 +140,10 @@ pub struct Session {
     awaiting: bool,
     /// True exactly when a connect is in flight.
     connect_in_flight: bool,
-    /// The connect in flight was cancelled, because it took too long.
+    /// The connect in flight was cancelled, because it took too long or because the session ends.
     connect_expired: bool,
     /// The kernel probes both connections while they are idle.
     kept_alive: bool,
-    /// True exactly when a cancel is in flight on that side.
-    cancelling: [bool; 2],
     /// What the close of that side shall be: a reset, or a FIN.
     reset: [bool; 2],
     attempts: u32,
@@ -177,7 +170,6 @@ impl Session {
             connect_in_flight: false,
             connect_expired: false,
             kept_alive: false,
-            cancelling: [false; 2],
             reset: [false; 2],
             attempts: 0,
             termination: Termination::NORMAL,
@@ -204,10 +196,6 @@ impl Session {
             Event::ClientGone => self.client_gone(out),
             Event::Timer => self.timer(now, out),
             Event::Unsent { bytes } => self.unsent(bytes, now, out),
-            Event::Cancelled { side } => {
-                self.cancelling[side.index()] = false;
-                self.join(out);
-            }
             Event::End(who) => self.end_by(who, out),
         }
     }
@@ -259,8 +247,8 @@ impl Session {
                 }
                 self.relaying(event, now, out);
             }
-            State::Waiting => self.client_without_backend(When::Queue, out),
-            State::Connecting => self.client_without_backend(When::Connect, out),
+            State::Waiting => self.client_without_backend(event, When::Queue, out),
+            State::Connecting => self.client_without_backend(event, When::Connect, out),
             State::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
             State::Closing => {
                 // A receive may bring something although it was cancelled. It is thrown away, so the end is no FIN.
@@ -370,13 +358,14 @@ impl Session {
         }
     }
 
-    /// A client that leaves before there is a backend takes its session along. One that sent its request and a FIN
-    /// has not left: it waits for the answer.
-    fn client_without_backend(&mut self, when: When, out: &mut Effects) {
-        let left = self.relay.has_ended(Side::Client) && !self.relay.has_received(Side::Client);
-        if left || self.relay.has_failed(Side::Client) {
+    /// A client whose connection fails before there is a backend takes its session along. One that has sent its FIN,
+    /// with a request before it or without, has not left: it waits for what the backend says.
+    fn client_without_backend(&mut self, event: relay::Event, when: When, out: &mut Effects) {
+        if self.relay.has_failed(Side::Client) {
             self.termination = Termination(Who::Client, when);
             self.terminate([true, true], out);
+        } else if matches!(event, relay::Event::Ended { end: End::Eof, .. }) {
+            self.relay.watch(out);
         }
     }
 }

@@ -11,10 +11,13 @@ use crate::relay;
 
 /// Age at which a connection is worth keepalive probes: well before the first one would be due.
 pub(super) const SETTLE_NS: u64 = 5_000_000_000;
-/// Between looks at what a kernel has not sent yet.
+/// Between looks at what a kernel has not sent yet, at the least and at the most.
 pub(super) const FLUSH_INTERVAL_NS: u64 = 10_000_000;
+pub(super) const FLUSH_INTERVAL_MAX_NS: u64 = 1_000_000_000;
 /// Between looks at a pipe that may not be of use any more.
 const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
+/// After a FIN: before it is made sure that a reset which follows it will be noticed. Most sessions are over by then.
+const WATCH_NS: u64 = 50_000_000;
 /// Between attempts to get a descriptor.
 const DESCRIPTOR_INTERVAL_NS: u64 = 50_000_000;
 
@@ -53,10 +56,13 @@ impl Session {
         self.active_at.after_ns(or_never(quiet_ns)).min(self.ends_at)
     }
 
-    /// When it has to look at itself: at its deadline, and sooner while it has a pipe.
+    /// When it has to look at itself: at its deadline, and sooner while it has a pipe, or while nothing would tell of a
+    /// reset.
     pub(super) fn next_look(&self, now: Moment) -> Moment {
-        let deadline = self.deadline();
-        if self.relay.has_pipe() { deadline.min(now.after_ns(PIPE_INTERVAL_NS)) } else { deadline }
+        let pipe = if self.relay.has_pipe() { PIPE_INTERVAL_NS } else { u64::MAX };
+        let unwatched = Side::BOTH.iter().any(|&side| self.relay.is_unwatched(side));
+        let watch = if unwatched { WATCH_NS } else { u64::MAX };
+        self.deadline().min(now.after_ns(pipe.min(watch)))
     }
 
     pub(super) fn timer(&mut self, now: Moment, out: &mut Effects) {
@@ -122,6 +128,7 @@ impl Session {
             out.push(Effect::KeepAlive);
         }
         self.relay.on(relay::Event::Reclaim, out);
+        self.relay.watch(out);
         self.set_timer(self.next_look(now), out);
     }
 

@@ -87,7 +87,7 @@ impl Pipes {
 
     /// Moves up to `len` bytes from a socket into a pipe.
     pub fn fill(&self, id: PipeId, from: Fd, len: u32) -> Moved {
-        self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len))
+        self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len, from))
     }
 
     /// Moves up to `len` bytes from a pipe into a socket.
@@ -97,7 +97,7 @@ impl Pipes {
     /// asked whether the connection is still there.
     pub fn drain(&self, id: PipeId, to: Fd, len: u32) -> Moved {
         let Some(pipe) = self.pipe(id) else { return Moved::Failed(libc::EBADF) };
-        match splice(pipe.read, to, len) {
+        match splice(pipe.read, to, len, to) {
             Moved::Bytes(moved) if moved < len && super::socket::is_closed(to) => Moved::Failed(libc::ECONNRESET),
             moved => moved,
         }
@@ -143,16 +143,13 @@ fn close(fd: Fd) {
 
 /// Never SPLICE_F_MORE: on the last hop it acts like TCP_CORK, 200 ms of it.
 #[inline]
-fn splice(from: Fd, to: Fd, len: u32) -> Moved {
+fn splice(from: Fd, to: Fd, len: u32, socket: Fd) -> Moved {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     // SAFETY: no memory of ours is involved.
     let moved = unsafe { libc::splice(from.0, std::ptr::null_mut(), to.0, std::ptr::null_mut(), len as usize, flags) };
     if moved >= 0 {
         return Moved::Bytes(moved as u32);
     }
-    match io::Error::last_os_error().raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR) => Moved::WouldBlock,
-        Some(errno) => Moved::Failed(errno),
-        None => Moved::WouldBlock,
-    }
+    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
+    super::socket::refusal(errno, socket)
 }

@@ -187,9 +187,24 @@ pub fn send(fd: Fd, bytes: &[u8]) -> Moved {
     if sent >= 0 {
         return Moved::Bytes(sent as u32);
     }
-    match io::Error::last_os_error().raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) | None => Moved::WouldBlock,
-        Some(errno) => Moved::Failed(errno),
+    refusal(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN), fd)
+}
+
+/// What an errno says that an attempt to move bytes through a socket has met. Most are the end of its connection; some
+/// say what this host is short of, and the connection does not know. One that we do not expect means what the
+/// connection says.
+#[inline]
+pub fn refusal(errno: i32, fd: Fd) -> Moved {
+    match errno {
+        libc::EAGAIN | libc::EINTR => Moved::WouldBlock,
+        libc::ENOMEM | libc::ENOBUFS | libc::EMFILE | libc::ENFILE | libc::EBUSY => Moved::Later,
+        libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH => {
+            Moved::Failed(errno)
+        }
+        // Ours: a descriptor that is none, memory that is not there. Nothing to try again.
+        libc::EBADF | libc::ENOTSOCK | libc::ENOTCONN | libc::EFAULT => Moved::Failed(errno),
+        _ if is_closed(fd) => Moved::Failed(errno),
+        _ => Moved::Later,
     }
 }
 
@@ -271,6 +286,12 @@ fn set_int(fd: Fd, level: libc::c_int, name: libc::c_int, value: libc::c_int) ->
 pub fn shutdown_write(fd: Fd) {
     // SAFETY: a plain call; a connection that is gone answers ENOTCONN, which says nothing new.
     unsafe { libc::shutdown(fd.0, libc::SHUT_WR) };
+}
+
+/// Has what was received so far be all there is: a receive that waits ends after it.
+pub fn stop_reading(fd: Fd) {
+    // SAFETY: a plain call; a connection that is gone answers ENOTCONN, and its receive has ended.
+    unsafe { libc::shutdown(fd.0, libc::SHUT_RD) };
 }
 
 /// Makes the close that follows a reset. Whatever was not delivered yet is thrown away.

@@ -32,10 +32,10 @@ pub enum Operation {
     Connect,
     /// The backend has answered what it was told before the client's bytes.
     Greet,
-    /// Cancel of everything on the client's descriptor.
-    CancelClient,
-    /// Cancel of everything on the backend's descriptor.
-    CancelBackend,
+    /// The client's connection is no more, or the poll for that is over.
+    HangupClient,
+    /// The backend's connection is no more, or the poll for that is over.
+    HangupBackend,
     /// Accept; the index is a listening socket.
     Accept,
     /// The wake-up descriptor was written to.
@@ -62,8 +62,8 @@ const OPERATIONS: [Operation; 19] = [
     Operation::Preread,
     Operation::Connect,
     Operation::Greet,
-    Operation::CancelClient,
-    Operation::CancelBackend,
+    Operation::HangupClient,
+    Operation::HangupBackend,
     Operation::Accept,
     Operation::Wake,
     Operation::HandOver,
@@ -97,10 +97,10 @@ impl Operation {
         if side == Side::Client { Operation::WritableClient } else { Operation::WritableBackend }
     }
 
-    /// Cancel of everything on `side`.
+    /// Poll of `side` for the end of its connection.
     #[inline]
-    pub fn cancel(side: Side) -> Operation {
-        if side == Side::Client { Operation::CancelClient } else { Operation::CancelBackend }
+    pub fn hangup(side: Side) -> Operation {
+        if side == Side::Client { Operation::HangupClient } else { Operation::HangupBackend }
     }
 }
 

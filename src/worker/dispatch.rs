@@ -10,7 +10,7 @@ use crate::session::{ConnectError, Event};
 use crate::stats;
 use crate::uring::ring::Completion;
 use crate::uring::token::Operation;
-use crate::uring::{errno, op};
+use crate::uring::{errno, op, socket};
 
 impl Worker {
     #[inline]
@@ -24,13 +24,13 @@ impl Worker {
             Operation::SendBackend => self.sent(key, Side::Backend, completion.result),
             Operation::ReadableClient => self.relay(key, relay::Event::Readable { side: Side::Client }),
             Operation::ReadableBackend => self.relay(key, relay::Event::Readable { side: Side::Backend }),
-            Operation::WritableClient => self.relay(key, relay::Event::Writable { side: Side::Client }),
-            Operation::WritableBackend => self.relay(key, relay::Event::Writable { side: Side::Backend }),
+            Operation::WritableClient => self.writable(key, Side::Client, completion),
+            Operation::WritableBackend => self.writable(key, Side::Backend, completion),
+            Operation::HangupClient => self.hung_up(key, Side::Client, completion),
+            Operation::HangupBackend => self.hung_up(key, Side::Backend, completion),
             Operation::Preread => self.tell(key, Event::ClientSpoke { ended: op::says_ended(completion.result) }),
             Operation::Connect => self.connected(key, completion.result),
             Operation::Greet => self.greeted(key, completion.result),
-            Operation::CancelClient => self.tell(key, Event::Cancelled { side: Side::Client }),
-            Operation::CancelBackend => self.tell(key, Event::Cancelled { side: Side::Backend }),
             Operation::Accept => self.accepted(completion),
             Operation::HandOver => self.taken_over(token.index, completion.result),
             Operation::HandOverFailed => self.hand_over_failed(token),
@@ -74,7 +74,7 @@ impl Worker {
                 if let Some(buffer) = buffer {
                     self.buffers.release(buffer);
                 }
-                let end = match self.end_of(result) {
+                let end = match self.end_of(key, side, result) {
                     // Cancelled by us and not by its session: see `silence`.
                     End::Cancelled if self.slots.get(key).is_some_and(|slot| !slot.session.is_ending()) => End::Starved,
                     end => end,
@@ -84,7 +84,7 @@ impl Worker {
         }
     }
 
-    fn end_of(&mut self, result: i32) -> End {
+    fn end_of(&mut self, key: Key, side: Side, result: i32) -> End {
         match -result {
             0 => End::Eof,
             errno::ENOBUFS => {
@@ -93,16 +93,54 @@ impl Worker {
                 End::Starved
             }
             // Interrupted: armed again like one that starved.
-            errno::EAGAIN | errno::EINTR => End::Starved,
+            errno::EINTR => End::Starved,
             errno::ECANCELED => End::Cancelled,
-            errno => End::Failed(errno),
+            errno => match self.refusal(key, side, errno) {
+                Moved::Failed(errno) => End::Failed(errno),
+                _ => End::Later,
+            },
+        }
+    }
+
+    #[cold]
+    fn refusal(&self, key: Key, side: Side, errno: i32) -> Moved {
+        let fd = self.slots.get(key).and_then(|slot| slot.fd(side));
+        fd.map_or(Moved::Failed(errno), |fd| socket::refusal(errno, fd))
+    }
+
+    /// A poll for writing has something to say. One that is ready because the peer has sent its FIN, and for nothing
+    /// else, would be so again and again; one that waits for an edge is not.
+    fn writable(&mut self, key: Key, side: Side, completion: Completion) {
+        let token = completion.token;
+        match (completion.more(), op::says_writable(completion.result)) {
+            (true, true) => self.ring.cancel(token),
+            (true, false) => {}
+            (false, true) => self.relay(key, relay::Event::Writable { side }),
+            (false, false) => match self.slots.get(key).filter(|slot| !slot.session.is_ending()) {
+                Some(slot) if let Some(fd) = slot.fd(side) => self.ring.poll_writable_edge(fd, token),
+                _ => self.relay(key, relay::Event::Writable { side }),
+            },
+        }
+    }
+
+    /// What happened to a connection whose peer has sent its FIN.
+    fn hung_up(&mut self, key: Key, side: Side, completion: Completion) {
+        let is_over = !completion.more();
+        if op::says_hung_up(completion.result) {
+            if !is_over {
+                self.ring.cancel(completion.token);
+            }
+            self.relay(key, relay::Event::HungUp { side });
+        }
+        if is_over {
+            self.relay(key, relay::Event::HangupPolled { side });
         }
     }
 
     fn sent(&mut self, key: Key, side: Side, result: i32) {
         let moved = match -result {
-            errno::ECANCELED | errno::EINTR | errno::EAGAIN => Moved::WouldBlock,
-            errno if errno > 0 => Moved::Failed(errno),
+            errno::EAGAIN => Moved::WouldBlock,
+            errno if errno > 0 => self.refusal(key, side, errno),
             _ => Moved::Bytes(result as u32),
         };
         self.count_copied(key, side, moved);

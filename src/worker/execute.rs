@@ -8,7 +8,7 @@ use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
-use crate::relay;
+use crate::relay::{self, Armed};
 use crate::session::{Effect, Event};
 use crate::snapshot::cell::Reader;
 use crate::uring::socket::Options;
@@ -50,13 +50,10 @@ impl Worker {
                 self.cancel_connect(key);
                 None
             }
-            Effect::Cancel { side } => match self.fd(key, side) {
-                Some(fd) => {
-                    self.ring.cancel_all(fd, key.token(Operation::cancel(side)));
-                    None
-                }
-                None => Some(Event::Cancelled { side }),
-            },
+            Effect::CancelAwait => {
+                self.ring.cancel(key.token(Operation::Preread));
+                None
+            }
             Effect::Close { side, reset } => {
                 self.close(key, side, reset);
                 None
@@ -116,7 +113,17 @@ impl Worker {
                 let fd = self.fd(key, side)?;
                 self.ring.poll_writable(fd, key.token(Operation::writable(side)));
             }
-            relay::Effect::CancelPoll { side } => self.ring.cancel(key.token(Operation::readable(side))),
+            relay::Effect::PollHangup { side } => {
+                let fd = self.fd(key, side)?;
+                self.ring.poll_hangup(fd, key.token(Operation::hangup(side)));
+            }
+            relay::Effect::Pause { half, for_ns } => self.pauses.add(self.now.after_ns(for_ns), key, half),
+            relay::Effect::Cancel { side, armed } => self.ring.cancel(key.token(operation_of(side, armed))),
+            relay::Effect::StopReading { side } => {
+                if let Some(fd) = self.fd(key, side) {
+                    socket::stop_reading(fd);
+                }
+            }
         }
         None
     }
@@ -240,6 +247,15 @@ impl Worker {
     #[inline]
     fn fd(&self, key: Key, side: Side) -> Option<Fd> {
         self.slots.get(key)?.fd(side)
+    }
+}
+
+fn operation_of(side: Side, armed: Armed) -> Operation {
+    match armed {
+        Armed::Recv => Operation::recv(side),
+        Armed::Readable => Operation::readable(side),
+        Armed::Writable => Operation::writable(side),
+        Armed::Hangup => Operation::hangup(side),
     }
 }
 

@@ -11,6 +11,7 @@ mod dispatch;
 mod execute;
 mod greet;
 mod limit;
+mod pause;
 mod pick;
 mod queue;
 mod record;

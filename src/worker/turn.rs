@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Spec;
 use super::accept::Acceptors;
+use super::pause::Pauses;
 use super::queue::Waiters;
 use super::record::reason_to_end;
 use super::roster::Surveys;
@@ -45,6 +46,8 @@ pub struct Worker {
     pub(super) silence: Silence,
     pub(super) waiters: Waiters,
     pub(super) surveys: Surveys,
+    /// Halves that try something again later.
+    pub(super) pauses: Pauses,
     pub(super) effects: Effects,
     /// Halves in splice mode that wait for their turn.
     pub(super) ready: VecDeque<(Key, Side)>,
@@ -81,6 +84,7 @@ impl Worker {
             silence: Silence::new(),
             waiters: Waiters::new(),
             surveys: Surveys::default(),
+            pauses: Pauses::default(),
             effects: Effects::default(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
@@ -138,8 +142,13 @@ impl Worker {
         if self.shared.busy_poll_ns > 0 && self.spin(now)? {
             return Ok(());
         }
-        let next =
-            self.wheel.next().min(self.acceptors.retry_at()).min(self.silence.look_at()).min(self.waiters.look_at());
+        let next = self
+            .wheel
+            .next()
+            .min(self.acceptors.retry_at())
+            .min(self.silence.look_at())
+            .min(self.waiters.look_at())
+            .min(self.pauses.next());
         let wait = match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -179,6 +188,9 @@ impl Worker {
         }
         if self.reader.generation() != self.generation {
             self.look_at_table();
+        }
+        while let Some((key, half)) = self.pauses.due(self.now) {
+            self.tell(key, Event::Relay(relay::Event::Resumed { half }));
         }
         self.look_after_silence();
         self.retry_accepting();

@@ -174,12 +174,10 @@ fn clients_that_leave_while_connecting_leave_nothing_behind() {
     let mut hole = BlackHole::new();
     let ringway = Ringway::before([hole.listener.address()]).pool("connect_timeout = \"30s\"").start();
     let base = ringway.process().descriptors();
-    for round in 0..4 {
+    for _ in 0..4 {
         let clients: Vec<Peer> = (0..50).map(|_| ringway.connect()).collect();
         ringway.wait_metrics("all are connecting", |metrics| metrics.count("backend_connections", &[]) == 50);
-        for client in clients {
-            if round % 2 == 0 { drop(client) } else { client.reset() }
-        }
+        clients.into_iter().for_each(Peer::reset);
         ringway.wait_idle();
     }
     ringway.expect_code("CC", 200);
@@ -189,6 +187,24 @@ fn clients_that_leave_while_connecting_leave_nothing_behind() {
     assert_eq!(metrics.count("backend_connect_errors_total", &[]), 0, "it was not the backend's fault");
     hole.open();
     assert!(hole.listener.accept_within(1500 * MS).is_none(), "a connect goes on that nobody waits for");
+}
+
+/// Which one it gets does not depend on whether its FIN or the backend comes first.
+#[test]
+fn a_client_that_has_finished_before_there_is_a_backend_gets_its_answer() {
+    let mut hole = BlackHole::new();
+    let ringway = Ringway::before([hole.listener.address()]).pool("connect_timeout = \"30s\"").start();
+    let mut client = ringway.connect();
+    client.finish();
+    ringway.wait_metrics("it is connecting", |metrics| metrics.count("backend_connections", &[]) == 1);
+    assert!(client.is_silent_for(100 * MS));
+    hole.open();
+    let mut server = hole.listener.accept();
+    assert_eq!(server.end(), End::Fin);
+    server.send(b"220 hello");
+    drop(server);
+    assert_eq!(client.drain(), (b"220 hello".to_vec(), End::Fin));
+    ringway.expect_code("--", 1);
 }
 
 /// R21: not even a byte that the first backend may not have read.

@@ -100,6 +100,7 @@ mod sni;
 /// Where connections to backends come from.
 mod source_address;
 /// Starts that are refused.
+mod stalled;
 mod startup;
 /// What systemd is told, and what it hands over.
 mod systemd;

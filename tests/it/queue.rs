@@ -125,11 +125,7 @@ fn a_client_that_leaves_frees_its_place() {
     let mut first = ringway.connect();
     first.expect(b"a");
     for number in 1..6 {
-        let mut waiting = line_up(&ringway, 2);
-        match number % 2 {
-            0 => drop(waiting),
-            _ => waiting.drain(..).for_each(Peer::reset),
-        }
+        line_up(&ringway, 2).into_iter().for_each(Peer::reset);
         ringway.wait_metrics("nobody waits", |metrics| metrics.count("pool_queue_length", &[]) == 0);
         ringway.expect_code("CQ", 2 * number);
     }
@@ -137,6 +133,36 @@ fn a_client_that_leaves_frees_its_place() {
     drop(first);
     last.expect(b"a");
     assert_eq!(backend.accepted(), 2, "who left never came to the backend");
+}
+
+/// It may only have nothing to say, and waits for what the server has.
+#[test]
+fn a_client_that_has_finished_keeps_its_place() {
+    let backend = Backend::named("a");
+    let ringway = one_at_a_time(&backend).start();
+    let mut first = ringway.connect();
+    first.expect(b"a");
+    let mut waiting = line_up(&ringway, 1).remove(0);
+    waiting.finish();
+    assert!(waiting.is_silent_for(Duration::from_millis(100)));
+    drop(first);
+    assert_eq!(waiting.drain(), (b"a".to_vec(), End::Fin));
+    ringway.expect_code("--", 2);
+}
+
+/// Its FIN came long before, so nothing is received any more that would tell.
+#[test]
+fn a_client_that_is_reset_after_its_fin_frees_its_place() {
+    let backend = Backend::named("a");
+    let ringway = one_at_a_time(&backend).start();
+    let mut first = ringway.connect();
+    first.expect(b"a");
+    let mut waiting = line_up(&ringway, 1).remove(0);
+    waiting.send(b"request");
+    waiting.finish();
+    std::thread::sleep(Duration::from_millis(100));
+    waiting.reset();
+    ringway.expect_code("CQ", 1);
 }
 
 #[test]

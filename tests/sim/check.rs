@@ -20,6 +20,9 @@ const LEASES_MAX: usize = 12;
 const LATE_NS: u64 = 2 * TICK_NS;
 /// Between two looks at what a kernel has not sent.
 const FLUSH_NS: u64 = 10 * MS;
+const FLUSH_MAX_NS: u64 = SECOND;
+/// Until a reset after a FIN is noticed, at the most, with what a busy worker adds.
+const WATCH_NS: u64 = 70 * MS;
 /// A session that has lived for so long has its connections probed.
 const SETTLED_NS: u64 = 5 * SECOND + 20 * MS;
 /// A pipe that is of no use goes back after two looks, a second apart, and the first may come just before it rests.
@@ -114,6 +117,8 @@ impl World {
             if slot.over || !slot.accepted || slot.session.is_ending() {
                 continue;
             }
+            self.check_hangups(s);
+            let slot = &self.slots[s];
             let due = if self.is_prereading(s) {
                 slot.preread.map_or(Moment::NEVER, |preread| preread.deadline)
             } else if slot.queued {
@@ -143,13 +148,36 @@ impl World {
 
     /// When a flush must be over.
     fn flush_due(&self, s: usize, since: Moment) -> Moment {
+        let now = self.kernel.now;
         let slot = &self.slots[s];
         let Some(by) = slot.first_error else { return Moment::NEVER };
         let link = &self.kernel.links[s][by.peer().index()];
         let since = since.max(link.moved_at);
         let quiet_ns = if link.tx.is_empty() && !link.dead { 0 } else { slot.quiet_ns() };
         // One look notices the last byte that moved, and another one that it was long ago.
-        since.after_ns(quiet_ns.saturating_add(2 * (FLUSH_NS + TICK_NS)))
+        let look_ns = (now.since_ns(since) / 2).clamp(FLUSH_NS, FLUSH_MAX_NS);
+        since.after_ns(quiet_ns.saturating_add(2 * (look_ns + TICK_NS)))
+    }
+
+    /// A reset that follows a FIN is noticed soon.
+    fn check_hangups(&mut self, s: usize) {
+        let now = self.kernel.now;
+        for side in Side::BOTH {
+            let (slot, link) = (&mut self.slots[s], &self.kernel.links[s][side.index()]);
+            let is_due = slot.session.is_relaying()
+                && link.dead
+                && !link.busy[Kind::Hangup as usize]
+                && slot.eof_told[side.index()]
+                && !slot.error_told[side.index()]
+                && !slot.finished_to[side.index()];
+            if !is_due {
+                slot.unnoticed_since[side.index()] = None;
+                continue;
+            }
+            let since = *slot.unnoticed_since[side.index()].get_or_insert(now);
+            assert!(now.since_ns(since) < WATCH_NS, "the reset of s{s} {side:?} after its FIN is not noticed");
+            self.kernel.corners.reach(Corner::ResetAfterFin);
+        }
     }
 
     /// No operation can go on and no peer wants to do anything: then nothing may be left undone.
@@ -169,13 +197,13 @@ impl World {
             if !slot.connected {
                 let waits = slot.waits_for_descriptor || slot.queued;
                 assert!(self.is_connecting(s) || waits, "s{s} waits for nothing");
-                let left = slot.error_told[0] || (slot.eof_told[0] && self.kernel.links[s][0].taken == 0);
+                let left = slot.error_told[0];
                 assert!(!left || slot.connect_expired, "the client of s{s} has left, and it still connects");
                 let (queued, link) = (slot.queued, &self.kernel.links[s][0]);
                 // Who has sent more than is read before there is a backend is not heard to the end.
                 let reads = link.rx.is_empty() && link.taken <= u64::from(CREDIT / 2);
-                let gone = reads && (link.dead || (link.fin_arrived && link.taken == 0));
-                let told = left || slot.ended[0] || self.starved.contains(&(s, Side::Client));
+                let gone = reads && link.dead;
+                let told = left || self.waits_for_us((s, Side::Client));
                 assert!(!queued || !gone || told, "the client of s{s} has left, and nobody listens to it");
                 continue;
             }
@@ -189,11 +217,16 @@ impl World {
         }
     }
 
+    /// A half that waits for a buffer, or for a moment.
+    fn waits_for_us(&self, half: Half) -> bool {
+        self.starved.contains(&half) || self.pauses.iter().any(|&(_, other)| other == half)
+    }
+
     /// The other side has failed. This one is read all the same, or it might never take in its last bytes.
     fn check_read_on(&mut self, from: Half) {
-        let starved = self.starved.contains(&from);
+        let waits = self.waits_for_us(from);
         let link = self.kernel.link(from);
-        assert!(starved || link.dead || link.rx.is_empty(), "{} bytes of {from:?} are left unread", link.rx.len());
+        assert!(waits || link.dead || link.rx.is_empty(), "{} bytes of {from:?} are left unread", link.rx.len());
     }
 
     fn check_half_at_rest(&mut self, from: Half) {
@@ -201,7 +234,7 @@ impl World {
         let slot = &self.slots[from.0];
         let (to_failed, eof_told) = (slot.error_told[to.1.index()], slot.eof_told[from.1.index()]);
         let finished = slot.finished_to[to.1.index()];
-        if self.starved.contains(&from) || self.kernel.link(to).dead {
+        if self.waits_for_us(from) || self.kernel.link(to).dead {
             return;
         }
         let undelivered = self.undelivered(from);
@@ -287,7 +320,6 @@ impl World {
     pub fn check_termination(&mut self, s: usize) {
         let slot = &self.slots[s];
         let Termination(who, when) = slot.session.termination();
-        let client_taken = self.kernel.links[s][Side::Client.index()].taken;
         let [client, backend] = slot.error_told;
         let last = slot.last_error;
         let fits = match (who, when) {
@@ -299,16 +331,14 @@ impl World {
             (who, When::Request) => slot.picks == 0 && slot.preread.is_some_and(|it| it.refused_by == Some(who)),
             (Who::Resource, When::Queue) => slot.queue_full,
             (_, When::Queue) if !slot.left_queue => false,
-            (Who::Client, When::Queue) => client || (slot.eof_told[Side::Client.index()] && client_taken == 0),
+            (Who::Client, When::Queue) => client,
             (Who::ServerTimeout, When::Queue) => {
                 let timeout_ns = slot.limits.queue_timeout_ns;
                 slot.first_queued_at.is_some_and(|at| timeout_ns > 0 && self.kernel.now >= at.after_ns(timeout_ns))
             }
             (Who::Normal, When::Done) => slot.eof_told == [true, true],
             (Who::Client, When::Connect) if slot.client_gone => !slot.connected,
-            (Who::Client, When::Connect) => {
-                !slot.connected && (client || (slot.eof_told[Side::Client.index()] && client_taken == 0))
-            }
+            (Who::Client, When::Connect) => !slot.connected && client,
             (_, When::Connect) if slot.connected => false,
             (Who::Server, When::Connect) => last.map_or(slot.no_backend, |last| last == ConnectError::Backend),
             (Who::ServerTimeout, When::Connect) => last == Some(ConnectError::Timeout),

@@ -22,14 +22,14 @@ corners! {
     CancelledReceiveBroughtBytes
     SendEndedEmpty
     ConnectedAlthoughCancelled
-    CancelEndedFirst
+    Paused
+    ResetAfterFin
     UrgentStallsSplice
     Spliced
     NoPipe
     PipeGivenBack
     PipeDestroyed
     LeasesPutTogether
-    SendWaited
     SecondAttempt
     NoDescriptor
     HalfClosed

@@ -41,8 +41,8 @@ pub struct Faults {
     pub short_send: Odds,
     /// A send would block though there is room.
     pub send_refused: Odds,
-    /// A send in the ring ends without a byte.
-    pub send_interrupted: Odds,
+    /// The kernel has no memory for an operation just now.
+    pub no_memory: Odds,
     /// Splice moves less than it could.
     pub short_splice: Odds,
     /// Splice would block though it could move something.
@@ -95,7 +95,7 @@ impl Faults {
             wrong_hint: odds(300),
             short_send: odds(400),
             send_refused: odds(200),
-            send_interrupted: odds(100),
+            no_memory: odds(100),
             short_splice: odds(400),
             splice_refused: odds(60),
             splice_zero: odds(30),

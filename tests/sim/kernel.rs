@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ringway::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
+use ringway::base::lease::{BUFFER_LEN, Moved, PipeId};
 use ringway::base::side::Side;
 use ringway::base::time::Moment;
 use ringway::relay::{self, End};
@@ -11,7 +11,7 @@ use ringway::session::{ConnectError, Event};
 use crate::corner::{Corner, Corners};
 use crate::dice::{Dice, Odds};
 use crate::faults::{Attempt, Profile};
-use crate::link::{Got, KINDS, Kind, Link, Op};
+use crate::link::{Got, Kind, Link, Op};
 use crate::pools::{Buffers, Half, Pipes};
 
 /// A completion. The order of those of one operation is kept.
@@ -123,7 +123,7 @@ impl Kernel {
             Kind::Writable => self.run_poll(at, kind, op),
             Kind::Connect => self.run_connect(at, op),
             Kind::Preread => self.run_preread(at, op),
-            Kind::Cancel => self.run_cancel(at),
+            Kind::Hangup => self.run_hangup(at, op),
         }
     }
 
@@ -148,6 +148,10 @@ impl Kernel {
             return true;
         }
         let max = self.perhaps_less(self.profile.odds.short_recv, BUFFER_LEN as u64);
+        if self.spurious(self.profile.odds.no_memory) {
+            self.complete(at, Kind::Recv, end(End::Later), true);
+            return true;
+        }
         match self.link(at).recv(max) {
             Got::Bytes(bytes) => {
                 let len = bytes.len() as u32;
@@ -171,38 +175,45 @@ impl Kernel {
         true
     }
 
+    /// It never waits for room, but what comes of it may be heard later.
     fn run_send(&mut self, at: Half, op: Op) -> bool {
         let half = (at.0, at.1.peer());
-        let ready = self.link(at).dead || self.link(at).is_writable();
-        if !ready && !op.cancelled {
-            return false;
-        }
-        let interrupted = (op.cancelled && self.dice.one_in(2)) || self.spurious(self.profile.odds.send_interrupted);
-        let moved = if !ready || interrupted {
-            self.corners.reach(Corner::SendEndedEmpty);
+        let moved = if self.spurious(self.profile.odds.send_refused) {
             Moved::WouldBlock
+        } else if self.spurious(self.profile.odds.no_memory) {
+            Moved::Later
         } else {
             let mut bytes = self.buffers.read(half, op.lease);
+            assert!(!bytes.is_empty(), "nothing is sent");
             let max = self.perhaps_less(self.profile.odds.short_send, bytes.len());
             self.link(at).send(&mut bytes, max, stream_of(half))
         };
+        if moved == Moved::WouldBlock {
+            self.corners.reach(Corner::SendEndedEmpty);
+        }
         self.buffers.set_sending(half, op.lease.buffer, false);
         self.progress += 1;
         self.complete(at, Kind::Send, Event::Relay(relay::Event::Sent { side: at.1, moved }), true);
         true
     }
 
-    /// Tries to send at once.
-    pub fn send_now(&mut self, at: Half, lease: Lease) -> Moved {
-        let half = (at.0, at.1.peer());
-        let mut bytes = self.buffers.read(half, lease);
-        assert!(!bytes.is_empty(), "nothing is sent");
-        if self.spurious(self.profile.odds.send_refused) {
-            return Moved::WouldBlock;
+    /// It may say that the connection is no more, and goes on until it is cancelled.
+    fn run_hangup(&mut self, at: Half, op: Op) -> bool {
+        let (dead, told) = (self.link(at).dead, self.link(at).hangup_told);
+        if dead && !told {
+            self.link(at).hangup_told = true;
+            self.progress += 1;
+            let event = Event::Relay(relay::Event::HungUp { side: at.1 });
+            self.complete(at, Kind::Hangup, event, false);
+            // As the worker does.
+            self.cancel_one(at, Kind::Hangup);
+            return true;
         }
-        let max = self.perhaps_less(self.profile.odds.short_send, bytes.len());
-        self.progress += 1;
-        self.link(at).send(&mut bytes, max, stream_of(half))
+        if !op.cancelled {
+            return false;
+        }
+        self.complete(at, Kind::Hangup, Event::Relay(relay::Event::HangupPolled { side: at.1 }), true);
+        true
     }
 
     fn run_poll(&mut self, at: Half, kind: Kind, op: Op) -> bool {
@@ -252,26 +263,6 @@ impl Kernel {
         true
     }
 
-    /// Cancels everything else on the connection: each operation ends now, or soon, or completes all the same; and the
-    /// cancel itself completes before them, or after.
-    fn run_cancel(&mut self, at: Half) -> bool {
-        if self.dice.one_in(2) {
-            self.complete(at, Kind::Cancel, Event::Cancelled { side: at.1 }, true);
-        }
-        for kind in KINDS.into_iter().filter(|&kind| kind != Kind::Cancel) {
-            self.cancel_one(at, kind);
-            if self.dice.one_in(2) {
-                self.run(at, kind);
-            }
-        }
-        if self.link(at).ops[Kind::Cancel as usize].is_some() {
-            self.complete(at, Kind::Cancel, Event::Cancelled { side: at.1 }, true);
-        } else {
-            self.corners.reach(Corner::CancelEndedFirst);
-        }
-        true
-    }
-
     /// splice(2) from a half's source into its pipe.
     pub fn fill(&mut self, half: Half, id: PipeId, len: u32) -> Moved {
         let capacity = u64::from(self.pipes.capacity);
@@ -281,6 +272,9 @@ impl Kernel {
         }
         if self.spurious(self.profile.odds.splice_refused) {
             return Moved::WouldBlock;
+        }
+        if self.spurious(self.profile.odds.no_memory) {
+            return Moved::Later;
         }
         let room = (capacity - self.pipes.bytes(half, id).len()).min(u64::from(len));
         let room = if room == 0 { 0 } else { self.perhaps_less(self.profile.odds.short_splice, room) };
@@ -299,6 +293,9 @@ impl Kernel {
         assert!(held > 0 && u64::from(len) <= held, "an empty pipe is drained");
         if self.spurious(self.profile.odds.splice_refused) {
             return Moved::WouldBlock;
+        }
+        if self.spurious(self.profile.odds.no_memory) {
+            return Moved::Later;
         }
         let max = self.perhaps_less(self.profile.odds.short_splice, u64::from(len));
         let link = &mut self.links[half.0][half.1.peer().index()];

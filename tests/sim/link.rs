@@ -46,12 +46,12 @@ pub enum Kind {
     Connect,
     /// More has come than was looked at.
     Preread,
-    /// The cancel of everything else.
-    Cancel,
+    /// The connection is no more, after the peer's FIN.
+    Hangup,
 }
 
 pub const KINDS: [Kind; 7] =
-    [Kind::Recv, Kind::Send, Kind::Readable, Kind::Writable, Kind::Connect, Kind::Preread, Kind::Cancel];
+    [Kind::Recv, Kind::Send, Kind::Readable, Kind::Writable, Kind::Connect, Kind::Preread, Kind::Hangup];
 
 /// What a receive finds.
 #[derive(Debug)]
@@ -74,6 +74,10 @@ pub struct Link {
     pub dead: bool,
     /// Not reported yet.
     error: Option<i32>,
+    /// Nothing more comes from the peer, whatever it sends.
+    pub reading_stopped: bool,
+    /// A poll has said that it is dead.
+    pub hangup_told: bool,
     /// Taken over by our kernel, not by the peer's.
     pub tx: Bytes,
     tx_max: u64,
@@ -109,6 +113,8 @@ impl Link {
             urgent_at: None,
             dead: false,
             error: None,
+            reading_stopped: false,
+            hangup_told: false,
             tx: Bytes::default(),
             tx_max: dice.pick(if huge { &[100_000, 600_000, 3_000_000] } else { &[10_000, 100_000, 600_000] }),
             stale_unsent: 0,
@@ -140,7 +146,7 @@ impl Link {
             self.taken += self.rx.move_to(max, &mut bytes);
             return Got::Bytes(bytes);
         }
-        if self.fin_arrived {
+        if self.fin_arrived || self.reading_stopped {
             return Got::Eof;
         }
         match self.error.take() {
@@ -186,7 +192,7 @@ impl Link {
     }
 
     pub fn is_readable(&self) -> bool {
-        !self.rx.is_empty() || self.fin_arrived || self.dead
+        !self.rx.is_empty() || self.fin_arrived || self.dead || self.reading_stopped
     }
 
     /// As `sk_stream_is_writeable`: a third of the queue is free.

@@ -3,11 +3,11 @@
 use ringway::base::lease::{Moved, PipeId};
 use ringway::base::side::Side;
 use ringway::base::termination::{Termination, Who};
-use ringway::relay::{self, CREDIT, End};
+use ringway::relay::{self, Armed, CREDIT, End};
 use ringway::session::{ConnectError, Effect, Event, Picked};
 
 use crate::corner::Corner;
-use crate::faults::{Attempt, MS};
+use crate::faults::{Attempt, MS, SECOND};
 use crate::kernel::stream_of;
 use crate::link::{Kind, Link, Op};
 use crate::pools::Half;
@@ -95,6 +95,9 @@ impl World {
                         self.slots[s].eof_told[side.index()] = self.kernel.link((s, side)).fin_arrived;
                     }
                     relay::Event::Ended { side, end: End::Failed(_) } => self.note_failure(s, side),
+                    relay::Event::HungUp { side } if !self.slots[s].finished_to[side.index()] => {
+                        self.note_failure(s, side);
+                    }
                     relay::Event::Sent { side, moved: Moved::Failed(_) } => self.note_failure(s, side),
                     relay::Event::Filled { half, moved: Moved::Failed(_) } => self.note_failure(s, half),
                     relay::Event::Drained { half, moved: Moved::Failed(_) } => self.note_failure(s, half.peer()),
@@ -144,17 +147,16 @@ impl World {
             }
             Effect::Connect => self.connect(s),
             Effect::CancelConnect => {
-                self.ensure_connect_is_late(s);
-                self.slots[s].connect_expired = true;
-                self.kernel.corners.reach(Corner::ConnectTimedOut);
-                self.kernel.cancel_one((s, Side::Backend), Kind::Connect);
+                if !self.slots[s].session.is_ending() {
+                    self.ensure_connect_is_late(s);
+                    self.slots[s].connect_expired = true;
+                    self.kernel.corners.reach(Corner::ConnectTimedOut);
+                }
+                self.cancel((s, Side::Backend), Kind::Connect);
                 None
             }
-            Effect::Cancel { side } if side == Side::Backend && !self.slots[s].backend_fd => {
-                Some(Event::Cancelled { side })
-            }
-            Effect::Cancel { side } => {
-                self.kernel.submit((s, side), Kind::Cancel, Op::new());
+            Effect::CancelAwait => {
+                self.cancel((s, Side::Client), Kind::Preread);
                 None
             }
             Effect::Close { side, reset } => {
@@ -185,7 +187,7 @@ impl World {
     fn execute_relay(&mut self, s: usize, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
             relay::Effect::Recv { side, credit, .. } => self.recv((s, side), credit),
-            relay::Effect::Send { side, lease } => return self.send((s, side), lease),
+            relay::Effect::Send { side, lease } => self.send((s, side), lease),
             relay::Effect::Append { from, to } => {
                 self.kernel.corners.reach(Corner::LeasesPutTogether);
                 let half = Side::BOTH.map(|side| (s, side)).into_iter().find(|&half| self.holds(half, from.buffer));
@@ -218,9 +220,41 @@ impl World {
             }
             relay::Effect::PollReadable { side } => self.poll((s, side), Kind::Readable),
             relay::Effect::PollWritable { side } => self.poll((s, side), Kind::Writable),
-            relay::Effect::CancelPoll { side } => self.kernel.cancel_one((s, side), Kind::Readable),
+            relay::Effect::PollHangup { side } => self.poll((s, side), Kind::Hangup),
+            relay::Effect::Pause { half, for_ns } => self.pause((s, half), for_ns),
+            relay::Effect::Cancel { side, armed } => {
+                let kind = match armed {
+                    Armed::Recv => Kind::Recv,
+                    Armed::Readable => Kind::Readable,
+                    Armed::Writable => Kind::Writable,
+                    Armed::Hangup => Kind::Hangup,
+                };
+                self.cancel((s, side), kind);
+            }
+            relay::Effect::StopReading { side } => {
+                self.ensure_usable((s, side));
+                self.kernel.link((s, side)).reading_stopped = true;
+            }
         }
         None
+    }
+
+    /// The operation ends now, or soon, or completes all the same.
+    fn cancel(&mut self, at: Half, kind: Kind) {
+        assert!(self.kernel.link(at).busy[kind as usize], "{kind:?} on {at:?} is cancelled, and is not in flight");
+        self.kernel.cancel_one(at, kind);
+        if self.kernel.dice.one_in(2) {
+            self.kernel.run(at, kind);
+        }
+    }
+
+    fn pause(&mut self, half: Half, for_ns: u64) {
+        assert!((1..=SECOND).contains(&for_ns), "a pause of {for_ns} ns");
+        let now = self.kernel.now;
+        let paused = self.pauses.iter().any(|&(_, other)| other == half);
+        assert!(!paused, "{half:?} pauses twice");
+        self.kernel.corners.reach(Corner::Paused);
+        self.pauses.push((now.after_ns(for_ns), half));
     }
 
     fn holds(&self, half: Half, buffer: u16) -> bool {
@@ -246,21 +280,14 @@ impl World {
         self.kernel.submit(at, Kind::Recv, Op { credit, ..Op::new() });
     }
 
-    /// As `Worker::send`: at once, and through the ring only if there is no room.
-    fn send(&mut self, at: Half, lease: ringway::base::lease::Lease) -> Option<relay::Event> {
+    fn send(&mut self, at: Half, lease: ringway::base::lease::Lease) {
         self.ensure_usable(at);
         assert!(!self.kernel.link(at).busy[Kind::Send as usize], "two sends in flight to {at:?}");
         let half = (at.0, at.1.peer());
         assert!(self.kernel.pipes.lent_to(half).is_none(), "a send to {at:?} beside splice");
-        match self.kernel.send_now(at, lease) {
-            Moved::WouldBlock => {
-                self.kernel.corners.reach(Corner::SendWaited);
-                self.kernel.buffers.set_sending(half, lease.buffer, true);
-                self.kernel.submit(at, Kind::Send, Op { lease, ..Op::new() });
-                None
-            }
-            moved => Some(relay::Event::Sent { side: at.1, moved }),
-        }
+        assert!(!self.kernel.link(at).busy[Kind::Writable as usize], "a send to {at:?} beside the wait for room");
+        self.kernel.buffers.set_sending(half, lease.buffer, true);
+        self.kernel.submit(at, Kind::Send, Op { lease, ..Op::new() });
     }
 
     fn fill(&mut self, half: Half, pipe: PipeId, len: u32) -> relay::Event {

@@ -59,6 +59,8 @@ pub struct Slot {
     /// By side: a FIN was sent there, before the close.
     pub finished_to: [bool; 2],
     pub half_closed_at: Option<Moment>,
+    /// By side: since when its connection is no more, and the session does not know.
+    pub unnoticed_since: [Option<Moment>; 2],
     pub flushing_since: Option<Moment>,
     pub killed_while_flushing: bool,
     /// By half: when its pipe was lent, or something went through.
@@ -86,6 +88,8 @@ pub struct World {
     pub effects: Effects,
     pub ready: VecDeque<(usize, Side)>,
     pub starved: VecDeque<(usize, Side)>,
+    /// Halves that try something again at a moment.
+    pub pauses: Vec<(Moment, (usize, Side))>,
     pub idle_events: u32,
     pub seen_progress: u64,
     /// Bytes that the half whose turn it is may still move.
@@ -101,8 +105,8 @@ pub const NO_ROOM: u32 = u32::MAX;
 const DEEDS: usize = 5;
 const SIDE_ACTIONS: usize = DEEDS + KINDS.len();
 const SESSION_ACTIONS: usize = 2 * SIDE_ACTIONS + 3;
-/// More than the looks of a session, 10 ms apart, in its longest limit.
-const SLEEPS_MAX: u64 = 20_000;
+/// More than the looks of a session in its longest limit: they are up to a second apart.
+const SLEEPS_MAX: u64 = 4_000;
 /// How much likelier a turn of the worker is than anything else.
 const TURN_WEIGHT: usize = 8;
 
@@ -118,6 +122,7 @@ impl World {
             effects: Effects::default(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            pauses: Vec::new(),
             idle_events: 0,
             seen_progress: 0,
             budget: 0,
@@ -160,7 +165,7 @@ impl World {
     /// Lets time pass; timers are not kept waiting.
     fn advance(&mut self, to: Moment) {
         self.kernel.now = to;
-        if self.wheel.next() <= to {
+        if self.next_alarm() <= to {
             self.turn();
         }
         self.check_deadlines();
@@ -171,7 +176,7 @@ impl World {
         let now = self.kernel.now;
         let links = self.kernel.links.iter().flatten();
         let peers = links.map(|link| link.peer.wakes_at(now)).min().unwrap_or(Moment::NEVER);
-        let next = self.wheel.next().min(peers);
+        let next = self.next_alarm().min(peers);
         self.sleeps += 1;
         if next != Moment::NEVER && self.sleeps < SLEEPS_MAX {
             self.kernel.progress += 1;
@@ -317,7 +322,7 @@ impl World {
     fn turn_if_due(&mut self) -> bool {
         let fed = !self.starved.is_empty() && self.kernel.buffers.free() > 0;
         let due = !self.kernel.completions.is_empty() || !self.ready.is_empty() || fed;
-        if due || self.wheel.next() <= self.kernel.now {
+        if due || self.next_alarm() <= self.kernel.now {
             self.turn();
             return true;
         }
@@ -335,6 +340,20 @@ impl World {
         }
         while let Some(s) = self.wheel.expire(self.kernel.now) {
             self.tell(s as usize, Event::Timer);
+        }
+        self.resume_due();
+    }
+
+    fn next_alarm(&self) -> Moment {
+        self.pauses.iter().map(|&(at, _)| at).fold(self.wheel.next(), Moment::min)
+    }
+
+    fn resume_due(&mut self) {
+        let now = self.kernel.now;
+        let due: Vec<_> = self.pauses.extract_if(.., |&mut (at, _)| at <= now).collect();
+        for (_, (s, half)) in due {
+            self.kernel.progress += 1;
+            self.tell(s, Event::Relay(relay::Event::Resumed { half }));
         }
     }
 
@@ -406,6 +425,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         first_error: None,
         finished_to: [false; 2],
         half_closed_at: None,
+        unnoticed_since: [None; 2],
         flushing_since: None,
         killed_while_flushing: false,
         spliced_at: [now; 2],

@@ -1,0 +1,54 @@
+//! Halves that try something again after a while: the kernel had no memory for it, or called it possible and refused.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::slots::Key;
+use crate::base::side::Side;
+use crate::base::time::Moment;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Pauses(BinaryHeap<Reverse<(Moment, u32, u32, bool)>>);
+
+impl Pauses {
+    /// The half goes on at that moment.
+    pub fn add(&mut self, at: Moment, key: Key, half: Side) {
+        self.0.push(Reverse((at, key.index, key.generation, half == Side::Client)));
+    }
+
+    /// When the next one goes on; [`Moment::NEVER`] if none waits.
+    #[inline]
+    pub fn next(&self) -> Moment {
+        self.0.peek().map_or(Moment::NEVER, |&Reverse((at, ..))| at)
+    }
+
+    /// Takes one out that goes on now. Its session may be over by now.
+    #[inline]
+    pub fn due(&mut self, now: Moment) -> Option<(Key, Side)> {
+        if now < self.next() {
+            return None;
+        }
+        let Reverse((_, index, generation, is_client)) = self.0.pop()?;
+        Some((Key { index, generation }, if is_client { Side::Client } else { Side::Backend }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_half_goes_on_at_its_moment_and_once() {
+        let mut pauses = Pauses::default();
+        let key = |index| Key { index, generation: 7 };
+        assert_eq!((pauses.next(), pauses.due(Moment(u64::MAX - 1))), (Moment::NEVER, None));
+        pauses.add(Moment(30), key(1), Side::Client);
+        pauses.add(Moment(10), key(2), Side::Backend);
+        assert_eq!((pauses.next(), pauses.due(Moment(9))), (Moment(10), None));
+        assert_eq!(pauses.due(Moment(10)), Some((key(2), Side::Backend)));
+        assert_eq!(pauses.due(Moment(29)), None);
+        assert_eq!(pauses.due(Moment(31)), Some((key(1), Side::Client)));
+        assert_eq!(pauses.next(), Moment::NEVER);
+    }
+}

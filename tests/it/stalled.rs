@@ -1,0 +1,110 @@
+//! Whoever does not read costs nothing and holds nobody up, and whoever has finished is still listened to.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::bytes::Key;
+use crate::harness::{Backend, End, Listener, Mode, Peer, Ringway, wait_until};
+
+const MIB: u64 = 1 << 20;
+const STALLED: Duration = Duration::from_millis(300);
+
+/// What a second of this ringway costs, now that nothing moves.
+fn cost_of_a_second(ringway: &Ringway) -> Duration {
+    let before = ringway.process().cpu_time();
+    std::thread::sleep(Duration::from_secs(1));
+    ringway.process().cpu_time() - before
+}
+
+/// `reader` has sent its FIN and does not read what `writer` sends.
+fn stall(mode: Mode, ringway: &Ringway, mut reader: Peer, mut writer: Peer) {
+    let key = Key::to_client(1);
+    let at = mode.enter(&mut writer, &mut reader, key);
+    reader.small_receive_buffer();
+    reader.finish();
+    assert_eq!(writer.end(), End::Fin);
+    let chunk = if mode == Mode::Copy { 10_000 } else { MIB };
+    let (mut sent, begun) = (0, Instant::now());
+    // Small messages with a pause between them stay in copy mode.
+    while mode == Mode::Copy && begun.elapsed() < STALLED {
+        writer.send_chunked(key, at + sent, chunk, chunk as usize);
+        sent += chunk;
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    sent += writer.send_again_until_stalled(key, at + sent, STALLED);
+    let used = cost_of_a_second(ringway);
+    assert!(used <= Duration::from_millis(50), "{used:?} in a second, {mode:?}");
+    let rest = std::thread::spawn(move || {
+        writer.send_keyed(key, at + sent, MIB);
+        writer.finish();
+        writer
+    });
+    assert_eq!(reader.drain_keyed(key, at), (at + sent + MIB, End::Fin), "everything flows once somebody reads");
+    drop(rest.join().unwrap());
+    ringway.expect_code("--", 1);
+}
+
+/// A poll for writing is ready at any time once the peer has sent its FIN: io_uring adds RDHUP to each.
+#[test]
+fn whoever_has_finished_and_does_not_read_costs_nothing() {
+    for mode in [Mode::Copy, Mode::Splice] {
+        for is_client in [true, false] {
+            let listener = Listener::new();
+            let ringway = Ringway::before([listener.address()]).workers(1).start();
+            let client = ringway.connect();
+            let server = listener.accept();
+            if is_client { stall(mode, &ringway, client, server) } else { stall(mode, &ringway, server, client) }
+        }
+    }
+}
+
+/// A send that waits for one of them in the kernel would hold up all others that do.
+#[test]
+fn whoever_has_finished_and_does_not_read_holds_up_nobody_else() {
+    const TOTAL: u64 = 6 * MIB;
+    let source = Backend::new(|mut peer, number| {
+        let key = Key::to_client(number as u64);
+        for at in (0..TOTAL).step_by(8192) {
+            if peer.try_send_keyed(key, at, 8192, 8192).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        peer.finish();
+        let _ = peer.end(); // its client may be reset
+    });
+    let ringway = Ringway::before([source.address()]).workers(1).start();
+    let open = |number: usize| {
+        let mut client = ringway.connect();
+        wait_until("the source serves it", || source.accepted() > number);
+        client.small_receive_buffer();
+        client.finish();
+        client
+    };
+    let idle: Vec<Peer> = (0..4).map(open).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    let mut late = open(4);
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    assert_eq!(late.drain_keyed(Key::to_client(4), 0), (TOTAL, End::Fin));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    idle.into_iter().for_each(Peer::reset);
+}
+
+/// Nothing is received there any more that would tell.
+#[test]
+fn a_reset_that_follows_a_fin_is_passed_on() {
+    for is_client in [true, false] {
+        let listener = Listener::new();
+        let ringway = Ringway::before([listener.address()]).start();
+        let client = ringway.connect();
+        let server = listener.accept();
+        let (mut from, mut to) = if is_client { (client, server) } else { (server, client) };
+        from.send(b"request");
+        from.finish();
+        assert_eq!(to.drain(), (b"request".to_vec(), End::Fin));
+        std::thread::sleep(Duration::from_millis(200));
+        from.reset();
+        wait_until("the other side is reset", || to.write_all(b"x").is_err());
+        ringway.expect_code(if is_client { "CL" } else { "SL" }, 1);
+    }
+}
