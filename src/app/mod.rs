@@ -138,7 +138,9 @@ impl Server {
 
         let alarm = control::Alarm::new();
         let journal = access.as_ref().map(|access| access.journal.clone());
-        let shared = worker::Shared::new(parts(&config, workers, &limits, features, alarm.clone(), journal));
+        let mut parts = parts(&config, workers, &limits, features, alarm.clone(), journal);
+        parts.give_up = give_up_after(operational.clone());
+        let shared = worker::Shared::new(parts);
         let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
         listeners.tell(shared.clone());
         let (stopper, stop) = control::stop_channel();
@@ -326,9 +328,20 @@ fn parts(
         connections_max: limits.connections_max,
         pipes_max: limits.pipes_max,
         busy_poll_ns: ns(config.process.busy_poll),
+        give_up: give_up_after(None),
         connect_failed: Box::new(move || alarm.ring()),
         journal,
     }
+}
+
+/// Ends the process when a worker cannot go on, as a panic does: it holds connections that nobody else can serve, and
+/// their peers must be told. Whoever has started the process starts it again.
+fn give_up_after(log: Option<control::log::Outlet>) -> worker::GiveUp {
+    Box::new(move |worker, error| {
+        tracing::error!(worker, %error, "a worker cannot use its io_uring any more; ringway ends, and must be started again");
+        log.iter().for_each(|log| log.flush(LOG_FLUSH_MAX));
+        std::process::abort();
+    })
 }
 
 /// Files that ringway has made and goes on using: whoever it becomes must own them.

@@ -114,6 +114,9 @@ pub enum End {
     Eof,
     /// No buffer was free. Not an error of the connection.
     Starved,
+    /// It was not even armed: buffers are so few that only a half that holds none gets one. It receives again when it
+    /// has got rid of what it holds.
+    Scarce,
     /// It was cancelled.
     Cancelled,
     /// The kernel could not do it, for want of memory. Not an error of the connection.

@@ -156,10 +156,11 @@ impl Half {
                 out.push(Effect::Starve { side: self.side });
             }
             End::Later if !self.stopped => self.pause(out),
+            End::Scarce => debug_assert!(self.held > 0, "it would wait for nothing"),
             End::Starved | End::Later | End::Cancelled => {}
         }
         // A cancelled receive is part of the end of the session: nothing starts again.
-        if end != End::Cancelled {
+        if !matches!(end, End::Cancelled | End::Scarce) {
             self.proceed(out);
         }
     }
@@ -385,6 +386,11 @@ impl Half {
     #[inline]
     pub(super) fn is_destination_in_flight(&self) -> bool {
         self.sending || self.polling_destination
+    }
+
+    /// Whether it holds receive buffers.
+    pub(super) fn holds_buffers(&self) -> bool {
+        self.held > 0
     }
 
     pub(super) fn is_splicing(&self) -> bool {

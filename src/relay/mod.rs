@@ -161,6 +161,11 @@ impl Relay {
         !self.half(side).is_drained()
     }
 
+    /// Whether it holds receive buffers.
+    pub fn holds_buffers(&self) -> bool {
+        self.halves.iter().any(Half::holds_buffers)
+    }
+
     /// Whether nothing more will be delivered of the stream from `side`, because of its end or of a failure.
     pub fn is_over(&self, side: Side) -> bool {
         self.half(side).is_over()

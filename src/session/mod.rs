@@ -210,6 +210,11 @@ impl Session {
         self.active_at
     }
 
+    /// Whether it holds receive buffers.
+    pub fn holds_buffers(&self) -> bool {
+        self.relay.holds_buffers()
+    }
+
     /// Whether bytes are moving or could move.
     pub fn is_relaying(&self) -> bool {
         self.state == State::Relaying

@@ -24,6 +24,9 @@ const ENTRIES: u16 = 1024;
 const POSTED_MIN: u16 = 256;
 /// Buffers that memory is taken for at once.
 const BLOCK: u16 = 64;
+/// Spare buffers whose memory is kept, and buffers whose memory is given back at once.
+const SPARE_KEPT: usize = 256;
+const TRIMMED_AT_ONCE: usize = 512;
 /// Half a GiB of buffers.
 const BUFFERS_MAX: u16 = 32768;
 
@@ -40,6 +43,10 @@ pub struct Buffers {
     posted_target: u16,
     /// Free buffers that are not posted. The last one in is the first one out: it is in the cache.
     spare: Vec<u16>,
+    /// The fewest there were since the last [`Buffers::trim`].
+    spare_min: usize,
+    /// Likewise, and their memory was given back: the next use takes it again.
+    returned: Vec<u16>,
     #[cfg(feature = "paranoid")]
     quarantine: std::collections::VecDeque<u16>,
 }
@@ -58,6 +65,8 @@ impl Buffers {
             posted: 0,
             posted_target: POSTED_MIN,
             spare: Vec::new(),
+            spare_min: 0,
+            returned: Vec::new(),
             #[cfg(feature = "paranoid")]
             quarantine: std::collections::VecDeque::new(),
         };
@@ -89,10 +98,39 @@ impl Buffers {
         self.posted
     }
 
-    /// Whether so much is leased that sessions should hold less each: half of all there can be.
+    /// Whether so much is leased that sessions should hold less each: half of all there can be. The other half is kept
+    /// for those that hold nothing, so that each can be read from, if only to learn that it has left.
     #[inline]
     pub fn scarce(&self) -> bool {
-        self.count > BUFFERS_MAX / 2
+        self.leased() > BUFFERS_MAX / 2
+    }
+
+    /// Whether sessions hold everything there can be.
+    #[inline]
+    pub fn is_exhausted(&self) -> bool {
+        self.posted == 0 && self.spare.is_empty() && self.returned.is_empty() && self.count > BUFFERS_MAX - BLOCK
+    }
+
+    /// Buffers that sessions hold.
+    #[inline]
+    fn leased(&self) -> u16 {
+        let free = self.posted + (self.spare.len() + self.returned.len()) as u16;
+        #[cfg(feature = "paranoid")]
+        let free = free + self.quarantine.len() as u16;
+        self.count - free
+    }
+
+    /// Gives memory back that was not used for a while: since the last call, at least so many buffers were spare. To be
+    /// called about once a second; it does a part of the work each time.
+    pub fn trim(&mut self) {
+        let surplus = self.spare_min.saturating_sub(SPARE_KEPT).min(TRIMMED_AT_ONCE);
+        // From the bottom, where those lie that have not been used for the longest time.
+        for buffer in self.spare.drain(..surplus) {
+            let address = self.memory.wrapping_add(buffer as usize * BUFFER_LEN);
+            release_memory(address, BUFFER_LEN);
+            self.returned.push(buffer);
+        }
+        self.spare_min = self.spare.len();
     }
 
     /// Takes a buffer back. The kernel sees it after [`Buffers::publish`].
@@ -109,13 +147,14 @@ impl Buffers {
     #[inline]
     pub fn publish(&mut self) {
         while self.posted < self.posted_target {
-            match self.spare.pop() {
+            match self.spare.pop().or_else(|| self.returned.pop()) {
                 Some(buffer) => self.post(buffer),
                 // Without memory, sessions wait for a release.
                 None if self.grow().is_err() => break,
                 None => {}
             }
         }
+        self.spare_min = self.spare_min.min(self.spare.len());
         if self.tail != self.published {
             // SAFETY: `entries` is the start of the ring's mapping, where the kernel expects the tail.
             let tail = unsafe { BufRingEntry::tail(self.entries) };
@@ -220,8 +259,55 @@ fn protect(address: *mut u8, len: usize, protection: i32) -> io::Result<()> {
     }
 }
 
+/// Gives the memory back; the next use finds zeros. A refusal costs memory and nothing else.
+fn release_memory(address: *mut u8, len: usize) {
+    // SAFETY: only called on buffers that nobody holds.
+    unsafe { libc::madvise(address.cast(), len, libc::MADV_DONTNEED) };
+}
+
 /// Takes the memory now rather than at the first byte of a session; a refusal is no error.
 fn populate(address: *mut u8, len: usize) {
     // SAFETY: only called on parts of our own mapping, which it leaves as they are.
     unsafe { libc::madvise(address.cast(), len, libc::MADV_POPULATE_WRITE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Leases as many as there can be, and gives them back.
+    #[test]
+    fn after_a_peak_buffers_are_plenty_again_and_their_memory_goes_back() {
+        let ring = match Ring::new() {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return,
+            ring => ring.unwrap(),
+        };
+        let mut buffers = Buffers::new(&ring).unwrap();
+        let mut leased = Vec::new();
+        while !buffers.is_exhausted() {
+            // As the kernel takes the oldest one that is posted.
+            for back in (1..=buffers.posted).rev() {
+                let slot = buffers.tail.wrapping_sub(back) & (ENTRIES - 1);
+                // SAFETY: `slot` is below the number of entries.
+                leased.push(unsafe { &*buffers.entries.add(slot as usize) }.bid());
+            }
+            (0..buffers.posted).collect::<Vec<_>>().iter().for_each(|_| buffers.taken());
+            assert_eq!(buffers.scarce(), leased.len() > BUFFERS_MAX as usize / 2);
+            buffers.publish();
+        }
+        assert_eq!(leased.len(), BUFFERS_MAX as usize);
+        leased.iter().for_each(|&buffer| buffers.release(buffer));
+        assert!(!buffers.scarce() && !buffers.is_exhausted());
+        for _ in 0..2 + BUFFERS_MAX as usize / TRIMMED_AT_ONCE {
+            buffers.publish();
+            buffers.trim();
+        }
+        let kept = buffers.spare.len();
+        assert!(kept <= SPARE_KEPT, "{kept} spare buffers keep their memory");
+        let mut found: Vec<u16> = buffers.spare.iter().chain(&buffers.returned).copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        #[cfg(not(feature = "paranoid"))]
+        assert_eq!(found.len() + buffers.posted as usize, BUFFERS_MAX as usize, "none is lost, none is there twice");
+    }
 }

@@ -28,6 +28,9 @@ const ALLOWED: [u8; 8] = [
     opcode::MsgRingData::CODE,
 ];
 
+/// Attempts to make room in a full submission queue. The kernel takes everything at the first, unless it has no memory.
+const PUSHES_MAX: u32 = 10_000;
+
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 8;
 const ENTER_REGISTERED_RING: u32 = 16;
@@ -81,6 +84,8 @@ pub struct Ring {
     /// What enter is called on: the ring's descriptor, or its index when it is registered.
     enter_fd: i32,
     enter_flags: u32,
+    /// Why the ring cannot be entered any more, if that was found out where nobody could be told.
+    failed: Option<io::Error>,
 }
 
 impl Ring {
@@ -104,7 +109,7 @@ impl Ring {
             enter_fd = index;
             enter_flags |= ENTER_REGISTERED_RING;
         }
-        Ok(Ring { io, enter_fd, enter_flags })
+        Ok(Ring { io, enter_fd, enter_flags, failed: None })
     }
 
     /// Opens the ring for the operations of [`op`](super::op) and for nothing else, for as long as it lives: who takes
@@ -131,21 +136,30 @@ impl Ring {
     /// Queues an operation for the next [`Ring::enter`]; enters the kernel itself when the queue is full.
     #[inline]
     pub(super) fn push(&mut self, entry: &squeue::Entry) {
-        loop {
+        for _ in 0..PUSHES_MAX {
             // SAFETY: entries are made by `op` only, whose builders name memory that outlives the operation.
             if unsafe { self.io.submission().push(entry) }.is_ok() {
                 return;
             }
-            // An error here is a full completion queue or an interruption; both pass.
-            let _ = self.enter(Wait::No);
+            if let Err(error) = self.enter(Wait::No) {
+                self.failed = Some(error);
+                return;
+            }
         }
+        self.failed = Some(io::Error::other("the kernel takes no operation from a full submission queue"));
     }
 
     /// Submits what is queued, lets the kernel run its deferred work and waits as told.
     ///
     /// GETEVENTS is always passed: without it deferred work is not run, and a worker with local work to do would
     /// starve every completion.
+    ///
+    /// # Errors
+    /// The ring is of no use any more. What is short-lived (a signal, a lack of memory) is no error.
     pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let to_submit = self.io.submission().len() as u32;
         let (want, timeout) = match wait {
             Wait::No => (0, None),

@@ -8,7 +8,7 @@ use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
-use crate::relay::{self, Armed};
+use crate::relay::{self, Armed, End};
 use crate::session::{Effect, Event};
 use crate::snapshot::cell::Reader;
 use crate::uring::socket::Options;
@@ -80,7 +80,7 @@ impl Worker {
     #[inline]
     fn execute_relay(&mut self, key: Key, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
-            relay::Effect::Recv { side, credit, fresh } => self.arm(key, side, credit, fresh),
+            relay::Effect::Recv { side, credit, fresh } => return self.arm(key, side, credit, fresh),
             relay::Effect::Send { side, lease } => self.send(key, side, lease),
             relay::Effect::Append { from, to } => self.buffers.append(from, to),
             relay::Effect::Release { buffer } => self.buffers.release(buffer),
@@ -129,16 +129,20 @@ impl Worker {
     }
 
     #[inline]
-    fn arm(&mut self, key: Key, side: Side, credit: u32, fresh: bool) {
-        let Some(fd) = self.fd(key, side) else { return };
+    fn arm(&mut self, key: Key, side: Side, credit: u32, fresh: bool) -> Option<relay::Event> {
+        let fd = self.fd(key, side)?;
         let token = key.token(Operation::recv(side));
+        // Where memory runs short, who holds something waits until that has gone, and the others get one buffer.
+        let scarce = self.buffers.scarce();
+        if scarce && credit < relay::CREDIT {
+            return Some(relay::Event::Ended { side, end: End::Scarce });
+        }
         if self.shared.features.recv_credit {
-            // Where memory runs short, nobody holds more than a buffer or two.
-            let credit = if self.buffers.scarce() { 1 } else { credit };
-            self.ring.recv_multi(fd, credit, fresh, token);
+            self.ring.recv_multi(fd, if scarce { 1 } else { credit }, fresh, token);
         } else {
             self.ring.recv_once(fd, true, token);
         }
+        None
     }
 
     #[inline]

@@ -26,7 +26,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 pub use accept::{Errand, ListenSocket, options_of};
-pub use shared::{Parts, Shared};
+pub use shared::{GiveUp, Parts, Shared};
 
 use crate::uring::buffers::Buffers;
 use crate::uring::ring::Ring;

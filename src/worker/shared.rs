@@ -19,6 +19,9 @@ use crate::uring::Fd;
 use crate::uring::features::Features;
 use crate::uring::system::Event;
 
+/// See [`Parts::give_up`].
+pub type GiveUp = Box<dyn Fn(usize, &io::Error) + Send + Sync>;
+
 /// What a process gives all of its workers.
 pub struct Parts {
     /// The published table.
@@ -39,6 +42,9 @@ pub struct Parts {
     pub pipes_max: u16,
     /// Spin this long before sleeping.
     pub busy_poll_ns: u64,
+    /// Called with its number and the reason when a worker cannot go on. Its connections are open still; this must not
+    /// return while they are.
+    pub give_up: GiveUp,
     /// Called after a connect that failed was counted, unless ringway itself was at fault.
     pub connect_failed: Box<dyn Fn() + Send + Sync>,
     /// Where records of sessions go; `None` if nobody wants them.

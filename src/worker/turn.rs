@@ -32,6 +32,9 @@ use crate::uring::system;
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
 const BUDGET_ALONE: u32 = 4 << 20;
+/// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
+const EXHAUSTED_NS: u64 = 1_000_000_000;
+const ENDED_AT_ONCE: usize = 64;
 /// Between counts of kernel threads.
 const HOUSEKEEPING_NS: u64 = 1_000_000_000;
 
@@ -65,6 +68,8 @@ pub struct Worker {
     pub(super) phase: Phase,
     generation: u64,
     housekeeping_at: Moment,
+    /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
+    exhausted_at: Moment,
     batch: Vec<Completion>,
     /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
     pub(super) peeked: Vec<u8>,
@@ -97,6 +102,7 @@ impl Worker {
             phase: Phase::Serving,
             generation: 0,
             housekeeping_at: now,
+            exhausted_at: Moment::NEVER,
             batch: Vec::with_capacity(4096),
             peeked: Vec::new(),
             shared,
@@ -120,8 +126,9 @@ impl Worker {
             self.buffers.publish();
             let before = self.shared.clock.now();
             self.stats().worker.busy_ns.add(before.since_ns(busy_since));
-            if self.wait(before).is_err() {
-                // Only a bug makes enter fail; what is open cannot be served without it.
+            if let Err(error) = self.wait(before) {
+                // What is open cannot be served without it, and its peers must not wait for ever.
+                (self.shared.give_up)(self.index, &error);
                 break;
             }
             self.now = self.shared.clock.now();
@@ -148,7 +155,8 @@ impl Worker {
             .min(self.acceptors.retry_at())
             .min(self.silence.look_at())
             .min(self.waiters.look_at())
-            .min(self.pauses.next());
+            .min(self.pauses.next())
+            .min(self.exhausted_at.after_ns(EXHAUSTED_NS));
         let wait = match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -199,6 +207,9 @@ impl Worker {
         if self.now >= self.housekeeping_at {
             self.keep_house();
         }
+        if !self.starved.is_empty() || self.exhausted_at != Moment::NEVER {
+            self.end_longest_stalled();
+        }
     }
 
     /// One half in splice mode a turn: what is small goes between.
@@ -229,6 +240,27 @@ impl Worker {
         {
             free -= 1;
             self.tell(key, Event::Relay(relay::Event::Fed { side }));
+        }
+    }
+
+    /// When sessions hold every buffer for long, those go that have held theirs for the longest time without moving a
+    /// byte: else nobody of this worker would be heard any more.
+    fn end_longest_stalled(&mut self) {
+        if self.starved.is_empty() || !self.buffers.is_exhausted() {
+            self.exhausted_at = Moment::NEVER;
+            return;
+        }
+        self.exhausted_at = self.exhausted_at.min(self.now);
+        if self.now.since_ns(self.exhausted_at) < EXHAUSTED_NS {
+            return;
+        }
+        self.exhausted_at = self.now;
+        let holders = self.slots.keys_where(|slot| slot.session.is_relaying() && slot.session.holds_buffers());
+        let since = |key: &Key| self.slots.get(*key).map(|slot| slot.session.active_at());
+        let mut holders: Vec<(Option<Moment>, Key)> = holders.iter().map(|key| (since(key), *key)).collect();
+        holders.sort_unstable_by_key(|&(active_at, _)| active_at);
+        for (_, key) in holders.into_iter().take(ENDED_AT_ONCE) {
+            self.end_for(key, Who::Resource, Reason::Memory);
         }
     }
 
@@ -300,6 +332,7 @@ impl Worker {
     fn keep_house(&mut self) {
         self.housekeeping_at = self.now.after_ns(HOUSEKEEPING_NS);
         self.stats().worker.iou_wrk_threads.set(system::kernel_worker_threads());
+        self.buffers.trim();
     }
 
     fn is_done(&self) -> bool {
