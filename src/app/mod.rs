@@ -338,7 +338,7 @@ fn parts(
 /// their peers must be told. Whoever has started the process starts it again.
 fn give_up_after(log: Option<control::log::Outlet>) -> worker::GiveUp {
     Box::new(move |worker, error| {
-        tracing::error!(worker, %error, "a worker cannot use its io_uring any more; ringway ends, and must be started again");
+        tracing::error!(worker, %error, "a worker cannot go on; ringway ends and must be started again");
         log.iter().for_each(|log| log.flush(LOG_FLUSH_MAX));
         std::process::abort();
     })
