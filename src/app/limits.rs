@@ -9,6 +9,8 @@ const OWN: u64 = 64;
 const PER_WORKER: u64 = 8;
 /// Pipes of a worker, at the most; each takes two descriptors.
 const PIPES_MAX: u64 = 256;
+/// Connections of a worker that may wait although they were accepted, at the most.
+const EARLY_MAX: u64 = 64;
 
 /// What follows from the descriptor limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,6 +19,8 @@ pub(super) struct Limits {
     pub descriptors: u64,
     /// Sessions of the process; each takes two descriptors.
     pub connections_max: u64,
+    /// Connections of each worker that may wait although they were accepted; each takes a descriptor.
+    pub early_max: usize,
     /// Pipes of each worker.
     pub pipes_max: u16,
 }
@@ -35,9 +39,10 @@ impl Limits {
 fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyhow::Result<Limits> {
     let free = descriptors.saturating_sub(own);
     let pipes_max = (free / 16 / workers.max(1)).min(PIPES_MAX);
-    let possible = (free - 2 * pipes_max * workers) / 2;
+    let early_max = (free / 32 / workers.max(1)).min(EARLY_MAX);
+    let possible = (free - (2 * pipes_max + early_max) * workers) / 2;
     let connections_max = wanted.unwrap_or(possible);
-    // Pipes can be done without, sessions cannot.
+    // Pipes can be done without, and near the limit nobody is accepted early; sessions take what they take.
     let needed = own + 2 * connections_max;
     if needed > descriptors || connections_max == 0 {
         let needed = needed.max(own + 2);
@@ -46,8 +51,10 @@ fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyho
              the hard limit to {needed} or more (`ulimit -Hn`, LimitNOFILE= in systemd), or lower connections_max"
         );
     }
-    let pipes_max = pipes_max.min((descriptors - needed) / 2 / workers.max(1));
-    Ok(Limits { descriptors, connections_max, pipes_max: pipes_max as u16 })
+    let left = (descriptors - needed) / workers.max(1);
+    let early_max = early_max.min(left);
+    let pipes_max = pipes_max.min((left - early_max) / 2);
+    Ok(Limits { descriptors, connections_max, early_max: early_max as usize, pipes_max: pipes_max as u16 })
 }
 
 #[cfg(test)]
@@ -60,7 +67,8 @@ mod tests {
             for workers in [1, 2, 64] {
                 let own = 64 + 4;
                 let limits = share(descriptors, own, workers, None).unwrap();
-                let used = own + 2 * limits.connections_max + 2 * u64::from(limits.pipes_max) * workers;
+                let of_worker = 2 * u64::from(limits.pipes_max) + limits.early_max as u64;
+                let used = own + 2 * limits.connections_max + of_worker * workers;
                 assert!(used <= descriptors && descriptors - used <= 16 * workers.max(2), "{used} of {descriptors}");
             }
         }

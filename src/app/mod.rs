@@ -324,6 +324,8 @@ fn parts(
         clock: Clock::new(),
         features,
         connections_max: limits.connections_max,
+        early_max: limits.early_max,
+        backlog_max: system::backlog_max(),
         pipes_max: limits.pipes_max,
         busy_poll_ns: ns(config.process.busy_poll),
         connect_failed: Box::new(move || alarm.ring()),

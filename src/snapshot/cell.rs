@@ -124,6 +124,8 @@ mod tests {
                 pool: crate::base::id::PoolId(generation as u32),
                 route: crate::base::id::RouteId(0),
                 connections_max: None,
+                backlog: 0,
+                addresses: 0,
                 admission: None,
                 retired: false,
             })

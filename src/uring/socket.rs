@@ -178,6 +178,14 @@ pub fn connect_unix(fd: Fd, to: &Destination) -> io::Result<()> {
     SockRef::from(&borrow(fd)).connect(&to.address)
 }
 
+/// Accepts a connection, without waiting; fails with EAGAIN if there is none.
+pub fn accept(listener: Fd) -> io::Result<Fd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel is asked for no address, so it writes nothing.
+    let fd = unsafe { libc::accept4(listener.0, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Fd(fd)) }
+}
+
 /// Sends what there is room for, without waiting.
 #[inline]
 pub fn send(fd: Fd, bytes: &[u8]) -> Moved {

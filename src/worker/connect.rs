@@ -53,13 +53,14 @@ impl Worker {
         let fd = match socket::open(to, &options) {
             Ok(fd) => fd,
             Err(error) => {
-                return Break(match error.raw_os_error() {
+                return match error.raw_os_error() {
                     Some(errno::EMFILE | errno::ENFILE) => {
                         self.pipes.shrink();
-                        Some(Event::DescriptorsExhausted)
+                        // Whoever was not admitted yet goes without.
+                        if self.give_up_youngest() { Continue(()) } else { Break(Some(Event::DescriptorsExhausted)) }
                     }
-                    code => self.connect_ended(key, -code.unwrap_or(errno::EINVAL)),
-                });
+                    code => Break(self.connect_ended(key, -code.unwrap_or(errno::EINVAL))),
+                };
             }
         };
         slot.fds[Side::Backend.index()] = Some(fd);

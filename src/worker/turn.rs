@@ -230,6 +230,7 @@ impl Worker {
         let down: Vec<_> = down.map(|backend| (backend.id, reason_to_end(backend))).collect();
         let phase = reader.phase;
         drop(reader);
+        self.learn_bounds();
         let reason = |slot: &Slot| down.iter().find(|&&(id, _)| slot.backend == Some(id)).map(|&(_, reason)| reason);
         let ended = match down.is_empty() {
             true => Vec::new(),
