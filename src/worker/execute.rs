@@ -195,8 +195,10 @@ impl Worker {
     fn close(&mut self, key: Key, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.fds[side.index()].take() {
-            if reset {
-                socket::reset_on_close(fd);
+            match reset {
+                true => socket::reset_on_close(fd),
+                // Until now, the end of the process would have been a reset.
+                false => socket::finish_on_close(fd),
             }
             self.ring.close(fd);
         }
