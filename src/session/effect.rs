@@ -21,9 +21,10 @@ pub enum Effect {
     Pick,
     /// Leave the queue, without a backend.
     StopWaiting,
-    /// Connect to the chosen backend; answered by `Connected`, `DescriptorsExhausted` or `ClientGone`.
+    /// Connect to the chosen backend; answered by `Connected`, `ConnectLater` or `ClientGone`.
     Connect,
-    /// Cancel the connect in flight, which is then over for `Connected`.
+    /// Cancel the connect in flight, which is then over for `Connected`; said after `ConnectLater`, that is the answer:
+    /// there was no time left to try again.
     CancelConnect,
     /// Cancel everything in flight on this connection; answered by `Cancelled`, and each operation by its own event.
     Cancel {

@@ -382,6 +382,7 @@ impl Worker {
             backend_sends: 0,
             greets: false,
             sources_tried: 0,
+            hindered_by: 0,
             bytes: [0; 2],
             draft,
             guest: None,

@@ -46,10 +46,7 @@ impl Worker {
                 None
             }
             Effect::Connect => self.connect(key),
-            Effect::CancelConnect => {
-                self.cancel_connect(key);
-                None
-            }
+            Effect::CancelConnect => self.give_up_connect(key),
             Effect::Cancel { side } => match self.fd(key, side) {
                 Some(fd) => {
                     self.ring.cancel_all(fd, key.token(Operation::cancel(side)));

@@ -37,6 +37,8 @@ pub struct Slot {
     pub greets: bool,
     /// Addresses to connect from that had no port left, in this attempt.
     pub sources_tried: u16,
+    /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
+    pub hindered_by: i32,
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
     /// For the access log; exactly while there is one.
@@ -153,6 +155,7 @@ mod tests {
             backend_sends: 0,
             greets: false,
             sources_tried: 0,
+            hindered_by: 0,
             bytes: [0; 2],
             draft: None,
             guest: None,

@@ -76,7 +76,8 @@ fn a_burst_beyond_the_limit_harms_nobody_who_was_admitted() {
         ringway.process().freeze();
         let mut waiting: Vec<Peer> = (0..CLIENTS).map(|_| ringway.connect()).collect();
         ringway.signal(libc::SIGCONT);
-        ringway.wait_metrics("as many as may be are served", |metrics| metrics.count("backend_connections", &[]) == most);
+        ringway
+            .wait_metrics("as many as may be are served", |metrics| metrics.count("backend_connections", &[]) == most);
         assert_eq!(ringway.metrics().count("listener_connections_total", &[]), most, "the others wait in the backlog");
         while !waiting.is_empty() {
             let mut served: Vec<Peer> = waiting.extract_if(.., |client| client.has_bytes()).collect();
