@@ -39,6 +39,16 @@ impl Worker {
         }
     }
 
+    /// No connect is in flight, and the backend is not to be tried again.
+    pub(super) fn stop_trying(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.hindered_by = 0;
+        }
+        if let Some(event) = self.connect_ended(key, -errno::EPROTO) {
+            self.tell(key, event);
+        }
+    }
+
     /// Nothing was begun, and nothing but time helps. Nothing is in flight on the socket, if there is one.
     fn connect_later(&mut self, key: Key, errno: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;

@@ -233,9 +233,7 @@ fn a_unix_backend_with_a_full_backlog_is_waited_for() {
     let listener = Listener::unix_with_backlog(&folder.path().join("s"), 2);
     let ringway = Ringway::before([listener.address()]).pool("connect_timeout = \"20s\"").start();
     let mut clients: Vec<Peer> = (0..CLIENTS).map(|_| ringway.connect()).collect();
-    ringway.wait_metrics("all of them want it", |metrics| {
-        metrics.count("backend_connections", &[]) == CLIENTS as u64
-    });
+    ringway.wait_metrics("all of them want it", |metrics| metrics.count("backend_connections", &[]) == CLIENTS as u64);
     for client in &clients {
         assert!(client.is_silent_for(MS), "nobody is turned away");
     }
