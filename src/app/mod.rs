@@ -1,5 +1,6 @@
 //! The composition root: the only place where workers and control meet.
 
+mod cgroup;
 mod inherited;
 mod limits;
 mod listeners;
@@ -121,8 +122,9 @@ impl Server {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
-        let workers = config.process.workers.map_or(cpus.len(), |count| count.get());
-        let limits = limits::Limits::of(&config, workers, before.len())?;
+        let group = cgroup::Group::of_this_process();
+        let workers = config.process.workers.map_or_else(|| group.workers_for(cpus.len()), |count| count.get());
+        let limits = limits::Limits::of(&config, workers, before.len(), &group)?;
         system::presize_descriptors(limits.descriptors);
 
         let config = Arc::new(config);
@@ -160,6 +162,10 @@ impl Server {
             keep_one_everywhere(&shared)?;
         }
         permitted.iter().for_each(Permitted::confine);
+        limits.report();
+        if config.process.workers.is_none() && workers < cpus.len() {
+            tracing::info!(workers, cpus = cpus.len(), "workers are limited by the CPU quota of the control group");
+        }
         let spec = control::Spec {
             config,
             source,

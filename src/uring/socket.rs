@@ -51,6 +51,10 @@ pub struct Options {
     pub keepalive: Duration,
     /// TCP_USER_TIMEOUT; zero: the kernel's own.
     pub user_timeout: Duration,
+    /// SO_RCVBUF, in bytes; zero: the kernel's own, which grows.
+    pub receive_buffer: u32,
+    /// TCP_NOTSENT_LOWAT, in bytes; zero: the kernel's own.
+    pub unsent_max: u32,
 }
 
 /// Time between keepalive probes, and how many may be lost.
@@ -95,6 +99,7 @@ pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
         socket.set_out_of_band_inline(true)?;
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
         end_in_reset(&socket)?;
+        set_buffers(&socket, options)?;
     }
     socket.set_nonblocking(true)?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
@@ -342,7 +347,21 @@ fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
     if !options.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
     }
+    if (options.receive_buffer, options.unsent_max) != (0, 0) {
+        set_buffers(socket, options)?;
+    }
     Ok(())
+}
+
+/// For later connections: windows are agreed upon when one begins. A listener keeps the buffer that it was given, by us
+/// or by whoever made it.
+fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
+    let fd = Fd(socket.as_raw_fd());
+    if options.receive_buffer > 0 {
+        socket.set_recv_buffer_size(options.receive_buffer as usize)?;
+    }
+    // 0 is the kernel's own (`net.ipv4.tcp_notsent_lowat`).
+    set_int(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, options.unsent_max.min(i32::MAX as u32) as i32)
 }
 
 /// Turns the Nagle algorithm off. A unix socket refuses, and has none.

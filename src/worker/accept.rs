@@ -478,5 +478,6 @@ pub(super) fn limits_of(pool: &PoolEntry) -> Limits {
 
 /// What the sockets of a pool's sessions are set to.
 pub fn options_of(limits: &crate::snapshot::table::Limits) -> Options {
-    Options { keepalive: limits.keepalive, user_timeout: limits.user_timeout }
+    let crate::snapshot::table::Limits { keepalive, user_timeout, receive_buffer, unsent_max, .. } = *limits;
+    Options { keepalive, user_timeout, receive_buffer, unsent_max }
 }
