@@ -44,6 +44,8 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         lifetime_max: second,
         keepalive: second,
         user_timeout: second,
+        receive_buffer: 0,
+        unsent_max: 0,
     };
     let pool = Pool {
         name: "p".into(),

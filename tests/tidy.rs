@@ -49,7 +49,6 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["config", "control", "cli/ctl"]),
     ("serde_json", &["control", "cli/ctl", "cli/top"]),
     ("serde_spanned", &["config"]),
-    ("slab", &["worker"]),
     ("socket2", &["uring", "app"]),
     ("strsim", &["config"]),
     ("thiserror", &[""]),

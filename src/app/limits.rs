@@ -1,5 +1,6 @@
-//! How many sessions the descriptors are enough for.
+//! How many sessions the descriptors and the memory are enough for.
 
+use super::cgroup;
 use crate::config::model::Config;
 use crate::uring::system;
 
@@ -9,35 +10,96 @@ const OWN: u64 = 64;
 const PER_WORKER: u64 = 8;
 /// Pipes of a worker, at the most; each takes two descriptors.
 const PIPES_MAX: u64 = 256;
+/// Connections of a worker that may wait although they were accepted, at the most.
+const EARLY_MAX: u64 = 64;
 
-/// What follows from the descriptor limit.
+/// Memory that ringway and its rings take without a session: of the process, and of each worker.
+const OWN_MEMORY: u64 = 24 << 20;
+const MEMORY_PER_WORKER: u64 = 8 << 20;
+/// Memory of a session that does nothing, its two sockets in the kernel included. 6.2 KiB were measured on Linux 6.18;
+/// the rest is for the bytes of those that do something.
+const MEMORY_PER_SESSION: u64 = 8 << 10;
+/// However little memory there is.
+const CONNECTIONS_MIN: u64 = 64;
+
+/// What follows from the limits of the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Limits {
     /// The limit itself.
     pub descriptors: u64,
     /// Sessions of the process; each takes two descriptors.
     pub connections_max: u64,
+    /// What does not let it have more.
+    pub limited_by: LimitedBy,
+    /// Connections of each worker that may wait although they were accepted; each takes a descriptor.
+    pub early_max: usize,
     /// Pipes of each worker.
     pub pipes_max: u16,
 }
 
+/// What the number of sessions follows from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LimitedBy {
+    /// `process.connections_max`
+    Configuration,
+    Descriptors,
+    /// So many bytes.
+    Memory(u64),
+}
+
 impl Limits {
     /// Raises the soft limit to the hard one first. So many listening sockets are there already.
-    pub fn of(config: &Config, workers: usize, before: usize) -> anyhow::Result<Limits> {
+    pub fn of(config: &Config, workers: usize, before: usize, group: &cgroup::Group) -> anyhow::Result<Limits> {
         let sockets: usize = config.listeners.iter().map(|listener| listener.binds.len()).sum();
         let checks: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
         let own = OWN + workers as u64 * (PER_WORKER + sockets as u64) + checks as u64 + before as u64;
-        share(system::raise_descriptor_limit(), own, workers as u64, config.process.connections_max)
+        let descriptors = system::raise_descriptor_limit();
+        let wanted = config.process.connections_max;
+        let limits = share(descriptors, own, workers as u64, wanted)?;
+        let memory = [group.memory, cgroup::memory_of_machine()].into_iter().flatten().min();
+        match (wanted, memory) {
+            (Some(_), _) => Ok(Limits { limited_by: LimitedBy::Configuration, ..limits }),
+            // Fewer than there are descriptors for, so pipes can only be more.
+            (None, Some(memory)) if enough_for(memory, workers as u64) < limits.connections_max => {
+                let limits = share(descriptors, own, workers as u64, Some(enough_for(memory, workers as u64)))?;
+                Ok(Limits { limited_by: LimitedBy::Memory(memory), ..limits })
+            }
+            (None, _) => Ok(limits),
+        }
     }
+
+    /// Says what follows, and from what.
+    pub fn report(&self) {
+        let Limits { connections_max, descriptors, .. } = *self;
+        match self.limited_by {
+            LimitedBy::Configuration => {
+                tracing::debug!(connections_max, "client connections are limited as configured")
+            }
+            LimitedBy::Descriptors => {
+                tracing::info!(connections_max, descriptors, "client connections are limited by the descriptor limit");
+            }
+            LimitedBy::Memory(bytes) => {
+                let memory = format!("{} MiB", bytes >> 20);
+                tracing::info!(connections_max, memory, "client connections are limited by the memory there may be");
+            }
+        }
+    }
+}
+
+/// Sessions that so many bytes of memory are enough for, if none of them does much.
+fn enough_for(memory: u64, workers: u64) -> u64 {
+    let own = OWN_MEMORY + workers * MEMORY_PER_WORKER;
+    (memory.saturating_sub(own) / MEMORY_PER_SESSION).max(CONNECTIONS_MIN)
 }
 
 /// Divides `descriptors` between sessions and pipes after `own` are taken off.
 fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyhow::Result<Limits> {
     let free = descriptors.saturating_sub(own);
     let pipes_max = (free / 16 / workers.max(1)).min(PIPES_MAX);
-    let possible = (free - 2 * pipes_max * workers) / 2;
+    let early_max = (free / 32 / workers.max(1)).min(EARLY_MAX);
+    let possible = (free - (2 * pipes_max + early_max) * workers) / 2;
     let connections_max = wanted.unwrap_or(possible);
-    // Pipes can be done without, sessions cannot.
+    // Pipes can be done without, and near the limit nobody is accepted early; sessions take what they take.
     let needed = own + 2 * connections_max;
     if needed > descriptors || connections_max == 0 {
         let needed = needed.max(own + 2);
@@ -46,8 +108,11 @@ fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyho
              the hard limit to {needed} or more (`ulimit -Hn`, LimitNOFILE= in systemd), or lower connections_max"
         );
     }
-    let pipes_max = pipes_max.min((descriptors - needed) / 2 / workers.max(1));
-    Ok(Limits { descriptors, connections_max, pipes_max: pipes_max as u16 })
+    let left = (descriptors - needed) / workers.max(1);
+    let early_max = early_max.min(left);
+    let pipes_max = pipes_max.min((left - early_max) / 2);
+    let (early_max, pipes_max) = (early_max as usize, pipes_max as u16);
+    Ok(Limits { descriptors, connections_max, limited_by: LimitedBy::Descriptors, early_max, pipes_max })
 }
 
 #[cfg(test)]
@@ -60,11 +125,35 @@ mod tests {
             for workers in [1, 2, 64] {
                 let own = 64 + 4;
                 let limits = share(descriptors, own, workers, None).unwrap();
-                let used = own + 2 * limits.connections_max + 2 * u64::from(limits.pipes_max) * workers;
+                let of_worker = 2 * u64::from(limits.pipes_max) + limits.early_max as u64;
+                let used = own + 2 * limits.connections_max + of_worker * workers;
                 assert!(used <= descriptors && descriptors - used <= 16 * workers.max(2), "{used} of {descriptors}");
             }
         }
         assert!(share(20_000, 70, 2, None).unwrap().connections_max > 9_000);
+    }
+
+    /// 9,700 clients that did nothing were the end of a ringway that may have 48 MiB.
+    #[test]
+    fn sessions_fit_into_the_memory() {
+        let measured = |sessions: u64| (29 << 20) + sessions * 6200;
+        assert!((1000..3000).contains(&enough_for(48 << 20, 1)), "{}", enough_for(48 << 20, 1));
+        for memory in [48 << 20, 64 << 20, 1 << 30] {
+            assert!(measured(enough_for(memory, 1)) < memory, "{memory}");
+        }
+        assert_eq!(enough_for(10 << 20, 64), CONNECTIONS_MIN);
+        let config = crate::config::load(
+            "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n[pools.p]\nbackends = [{ address = \"127.0.0.1:2\" }]",
+            "t",
+            &|_| None,
+        );
+        let mut config = config.unwrap();
+        let group = cgroup::Group { memory: Some(40 << 20), cpus: None };
+        let limits = Limits::of(&config, 1, 0, &group).unwrap();
+        assert_eq!((limits.connections_max, limits.limited_by), (1024, LimitedBy::Memory(40 << 20)));
+        config.process.connections_max = Some(200);
+        let limits = Limits::of(&config, 1, 0, &group).unwrap();
+        assert_eq!((limits.connections_max, limits.limited_by), (200, LimitedBy::Configuration));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The composition root: the only place where workers and control meet.
 
+mod cgroup;
 mod inherited;
 mod limits;
 mod listeners;
@@ -121,8 +122,9 @@ impl Server {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
-        let workers = config.process.workers.map_or(cpus.len(), |count| count.get());
-        let limits = limits::Limits::of(&config, workers, before.len())?;
+        let group = cgroup::Group::of_this_process();
+        let workers = config.process.workers.map_or_else(|| group.workers_for(cpus.len()), |count| count.get());
+        let limits = limits::Limits::of(&config, workers, before.len(), &group)?;
         system::presize_descriptors(limits.descriptors);
 
         let config = Arc::new(config);
@@ -162,6 +164,10 @@ impl Server {
             keep_one_everywhere(&shared)?;
         }
         permitted.iter().for_each(Permitted::confine);
+        limits.report();
+        if config.process.workers.is_none() && workers < cpus.len() {
+            tracing::info!(workers, cpus = cpus.len(), "workers are limited by the CPU quota of the control group");
+        }
         let spec = control::Spec {
             config,
             source,
@@ -326,6 +332,8 @@ fn parts(
         clock: Clock::new(),
         features,
         connections_max: limits.connections_max,
+        early_max: limits.early_max,
+        backlog_max: system::backlog_max(),
         pipes_max: limits.pipes_max,
         busy_poll_ns: ns(config.process.busy_poll),
         give_up: give_up_after(None),

@@ -25,7 +25,7 @@ use crate::uring::filter;
 const RIGHTS: ABI = ABI::V5;
 
 /// What the resolver, the C library and ringway's own figures are read from.
-const READ_ALWAYS: [&str; 7] = [
+const READ_ALWAYS: [&str; 8] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/nsswitch.conf",
@@ -33,6 +33,7 @@ const READ_ALWAYS: [&str; 7] = [
     "/etc/gai.conf",
     "/proc",
     "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
 ];
 
 /// What a configuration needs of the file system, as folders.

@@ -6,7 +6,7 @@
 //! order.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use super::queue::Queue;
 use crate::base::id::{BackendId, ListenerId, PoolId};
@@ -49,6 +49,28 @@ pub struct PoolPosition {
 pub struct ListenerCount {
     /// Client connections that are open.
     pub connections: AtomicU32,
+    /// How near that is to the listener's limit.
+    pub nearness: Nearness,
+}
+
+/// Whether more connections could come at once than there is room for.
+#[derive(Debug, Default)]
+pub struct Nearness(AtomicBool);
+
+impl Nearness {
+    /// There is `room` for so many, and as many as `burst` could come; whether that has just become too few. It takes a
+    /// little more room to be far again than to be near, so that not every connection changes it.
+    #[inline]
+    pub fn update(&self, room: u64, burst: u64) -> bool {
+        let is_near = self.0.load(Relaxed);
+        if !is_near && room < burst {
+            return !self.0.swap(true, Relaxed);
+        }
+        if is_near && room >= burst + burst / 8 {
+            self.0.store(false, Relaxed);
+        }
+        false
+    }
 }
 
 /// Of the process.
@@ -57,6 +79,8 @@ pub struct ListenerCount {
 pub struct ProcessCount {
     /// Client connections that are open.
     pub connections: AtomicU64,
+    /// How near that is to the limit of the process.
+    pub nearness: Nearness,
 }
 
 impl Counts {
@@ -108,6 +132,12 @@ impl Counts {
     #[inline]
     pub fn listener_connections(&self, listener: ListenerId) -> u32 {
         self.listeners.get(listener.index()).connections.load(Relaxed)
+    }
+
+    /// Whether connections of `listener` are to be accepted one by one.
+    #[inline]
+    pub fn is_near_limit(&self, listener: ListenerId) -> bool {
+        self.process.nearness.0.load(Relaxed) || self.listeners.get(listener.index()).nearness.0.load(Relaxed)
     }
 
     /// One more client connection; returns how many are open with it.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A session of the process: `generation (24) | worker (12) | place (28)`. The generation is that of its place, so an
-/// id is given out anew after 16 million sessions at the same place.
+/// id is given out anew after 16 million sessions at the same place, and places take turns: 4 billion of a worker.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionId(u64);
 

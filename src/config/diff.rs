@@ -224,7 +224,7 @@ fn pool(list: &mut List, pool: &Pool) {
     list.key("hash_key", if key == Some(HashKey::SourceIpPort) { "source_ip_port" } else { "source_ip" });
     list.key("hash_balance_factor", factor.unwrap_or(0));
     let Limits { connect_timeout, connect_attempts, idle_timeout, half_close_timeout, .. } = limits;
-    let Limits { lifetime_max, keepalive, user_timeout, .. } = limits;
+    let Limits { lifetime_max, keepalive, user_timeout, receive_buffer, unsent_max, .. } = limits;
     list.time("connect_timeout", *connect_timeout);
     list.key("connect_attempts", connect_attempts);
     list.key("queue_max", queue.max);
@@ -247,6 +247,8 @@ fn pool(list: &mut List, pool: &Pool) {
     list.key("source", format_args!("\"{source}\""));
     list.time("keepalive", *keepalive);
     list.time("user_timeout", *user_timeout);
+    list.key("receive_buffer", keys::shown_size(*receive_buffer));
+    list.key("unsent_max", keys::shown_size(*unsent_max));
     list.table(format!("{path}.check"));
     self::check(list, check.as_ref());
     let off = Ejection { failures: 0, window: Duration::ZERO, duration: Duration::ZERO, percent_max: 0 };

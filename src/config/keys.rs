@@ -48,6 +48,8 @@ pub enum Kind {
     AutoOr(u64, u64),
     /// A span of time.
     Duration(Span),
+    /// Bytes, from the first to the second number of them, or `"auto"`.
+    AutoOrSize(u32, u32),
     /// Octal permission bits.
     Mode,
     /// One of these words.
@@ -111,6 +113,20 @@ pub(super) fn shown(us: u128) -> String {
     }
 }
 
+/// A number of bytes as the file has it.
+pub(super) fn shown_size(bytes: u32) -> String {
+    match bytes {
+        0 => "auto".to_string(),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ => format!("{}KiB", bytes >> 10),
+    }
+}
+
+/// Which sizes a key takes, as `conf/reference.toml` and the messages write it.
+pub fn range_of_sizes(min: u32, max: u32) -> String {
+    format!("from {} to {}", shown_size(min), shown_size(max))
+}
+
 /// What stands for a key that is not written.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
@@ -149,6 +165,8 @@ const SPIN: Kind = Kind::Duration(Span { zero: true, min_us: 1, max_us: S, step_
 const KEEPALIVE: Kind = Kind::Duration(Span { zero: true, min_us: S, max_us: 32767 * S, step_us: S });
 /// TCP_USER_TIMEOUT: milliseconds in an int, here up to 24 days.
 const USER_TIMEOUT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: 24 * 24 * 3600 * S, step_us: MS });
+/// Below it a window would be a few segments; above it nobody means it.
+const BUFFER: Kind = Kind::AutoOrSize(16 << 10, 1 << 30);
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 
 /// A key with its default.
@@ -217,6 +235,8 @@ pub const KEYS: &[Key] = {
         key(Pool, "source", Source, "\"\""),
         key(Pool, "keepalive", KEEPALIVE, "\"60s\""),
         key(Pool, "user_timeout", USER_TIMEOUT, "\"0s\""),
+        key(Pool, "receive_buffer", BUFFER, "\"auto\""),
+        key(Pool, "unsent_max", BUFFER, "\"auto\""),
         key(Check, "type", Word(&CHECKS), "\"tcp\""),
         key(Check, "interval", PACE, "\"2s\""),
         key(Check, "fast_interval", PACE, "\"500ms\""),

@@ -35,11 +35,11 @@ pub struct Config {
 /// `[process]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Process {
-    /// `None`: one a CPU of the affinity mask.
+    /// `None`: one a CPU of the affinity mask, but no more than the CPU quota of the control group.
     pub workers: Option<NonZeroUsize>,
     /// Pin each worker to its CPU.
     pub pin_workers: bool,
-    /// `None`: from the descriptor limit.
+    /// `None`: from the descriptor limit and the memory.
     pub connections_max: Option<u64>,
     /// How long TERM waits for sessions; zero: not at all.
     pub shutdown_grace: Duration,
@@ -216,6 +216,10 @@ pub struct Limits {
     pub keepalive: Duration,
     /// TCP_USER_TIMEOUT.
     pub user_timeout: Duration,
+    /// SO_RCVBUF of both sides, in bytes; zero: the kernel's own.
+    pub receive_buffer: u32,
+    /// TCP_NOTSENT_LOWAT of both sides, in bytes; zero: the kernel's own.
+    pub unsent_max: u32,
 }
 
 /// What a connection to a backend begins with, and where it comes from.

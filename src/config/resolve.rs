@@ -134,6 +134,16 @@ fn limits(table: &Table) -> Limits {
         lifetime_max: duration(table, "lifetime_max"),
         keepalive: duration(table, "keepalive"),
         user_timeout: duration(table, "user_timeout"),
+        receive_buffer: size(table, "receive_buffer"),
+        unsent_max: size(table, "unsent_max"),
+    }
+}
+
+/// Bytes; zero for the kernel's own.
+fn size(table: &Table, key: &str) -> u32 {
+    match table.get(key) {
+        Some(Value::Size(bytes)) => *bytes,
+        _ => 0,
     }
 }
 

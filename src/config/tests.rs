@@ -114,6 +114,8 @@ fn defaults_are_those_of_the_contract() {
             lifetime_max: Duration::ZERO,
             keepalive: Duration::from_secs(60),
             user_timeout: Duration::ZERO,
+            receive_buffer: 0,
+            unsent_max: 0,
         }
     );
     assert_eq!(

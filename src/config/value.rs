@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::address;
-use super::keys::{Kind, Span};
+use super::keys::{self, Kind, Span};
 use super::model::{LocalAddress, Target};
 use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
@@ -21,6 +21,8 @@ pub(super) enum Value {
     Integer(u64),
     Auto,
     Duration(Duration),
+    /// Bytes; zero is "auto".
+    Size(u32),
     Mode(u32),
     Word(&'static str),
     Text(String),
@@ -177,6 +179,7 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Integer(min, max) => format!("a number from {min} to {max}"),
         Kind::AutoOr(min, max) => format!("\"auto\" or a number from {min} to {max}"),
         Kind::Duration(_) => "a duration in quotes, as in \"250ms\", \"5s\", \"10m\" or \"1h\"".to_string(),
+        Kind::AutoOrSize(..) => "\"auto\" or a size in quotes, as in \"256KiB\" or \"4MiB\"".to_string(),
         Kind::Mode => "an octal mode in quotes, as in \"0600\"".to_string(),
         Kind::Word(words) => words_of(words),
         Kind::WordOrPath(words) => format!("{} or a path, in quotes", words_of(words)),
@@ -201,6 +204,7 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
     match kind {
         Kind::AutoOr(..) if text == "auto" => Ok(Value::Auto),
         Kind::Duration(limits) => duration(text, limits).map(Value::Duration),
+        Kind::AutoOrSize(min, max) => size(text, min, max).map(Value::Size),
         Kind::Mode => {
             mode(text).map(Value::Mode).ok_or_else(|| wrong(text, "write up to 0777 in octal, as in \"0600\""))
         }
@@ -281,6 +285,23 @@ fn duration(text: &str, limits: Span) -> Result<Duration, Fault> {
         Some(us) => Ok(Duration::from_micros(us)),
         None => Err(Fault::Value(quoted(text), format!("it goes {}", limits.range()))),
     }
+}
+
+/// A size is a whole number and a unit; 0 is "auto".
+fn size(text: &str, min: u32, max: u32) -> Result<u32, Fault> {
+    if matches!(text, "auto" | "0") {
+        return Ok(0);
+    }
+    let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match &text[split..] {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong(text, "write a whole number with its unit: \"256KiB\" or \"4MiB\", or \"auto\"")),
+    };
+    let bytes = text[..split].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let fits = bytes.and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| (min..=max).contains(bytes));
+    fits.ok_or_else(|| Fault::Value(quoted(text), format!("it goes {}", keys::range_of_sizes(min, max))))
 }
 
 fn mode(text: &str) -> Option<u32> {
@@ -420,6 +441,19 @@ mod tests {
         assert!(decoder.substitute("${HOST").is_err());
         assert!(decoder.substitute("${HO ST}").is_err());
         assert!(decoder.substitute("${}").is_err());
+    }
+
+    #[test]
+    fn sizes_are_a_whole_number_and_a_unit() {
+        let bytes = |text: &str| size(text, 16 << 10, 1 << 30).ok();
+        assert_eq!(bytes("auto"), Some(0));
+        assert_eq!(bytes("0"), Some(0));
+        assert_eq!(bytes("256KiB"), Some(256 << 10));
+        assert_eq!(bytes("4MiB"), Some(4 << 20));
+        assert_eq!(bytes("1GiB"), Some(1 << 30));
+        for text in ["", "4", "4MB", "4 MiB", "-4MiB", "1.5MiB", "15KiB", "2GiB", "99999999999999999999MiB", "MiB"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ use crate::snapshot::table::Phase;
 const TICK: Duration = Duration::from_millis(10);
 /// Changes seldom come alone: this long they are gathered before they are published.
 const GATHER: Duration = Duration::from_millis(1);
+/// Until old tables are freed, when every worker has long seen the new one.
+const SWEEP_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs control on the calling thread, until shutdown was asked for and every worker's `running` gauge is 0. Start the
 /// workers first, or at least at the same time.
@@ -58,7 +60,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     }
     control.begin(alarm);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
-    let publisher = Publisher { reader: cell.reader(), cell, wake, names };
+    let publisher = Publisher { reader: cell.reader(), cell, wake, names, sweeps: Rc::default() };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
     let succession = Succession::new(predecessor, servers, answers, clock.now());
     let ready = Some(ready);
@@ -86,6 +88,8 @@ pub(super) struct Publisher {
     reader: Reader,
     wake: Box<dyn Fn() + Send>,
     names: Rc<RefCell<Names>>,
+    /// The tables before are about to be freed.
+    sweeps: Rc<std::cell::Cell<bool>>,
 }
 
 impl Publisher {
@@ -95,6 +99,14 @@ impl Publisher {
         self.names.borrow_mut().learn(&table);
         self.cell.publish(table);
         (self.wake)();
+        if !self.sweeps.replace(true) {
+            let (cell, sweeps) = (self.cell.clone(), self.sweeps.clone());
+            tokio::task::spawn_local(async move {
+                sleep(SWEEP_AFTER).await;
+                sweeps.set(false);
+                cell.sweep();
+            });
+        }
     }
 }
 

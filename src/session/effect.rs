@@ -21,11 +21,12 @@ pub enum Effect {
     Pick,
     /// Leave the queue, without a backend.
     StopWaiting,
-    /// Connect to the chosen backend; answered by `Connected`, `DescriptorsExhausted` or `ClientGone`.
+    /// Connect to the chosen backend; answered by `Connected`, `ConnectLater` or `ClientGone`.
     Connect,
     /// Cancel the wait for the client; answered by `ClientSpoke` all the same.
     CancelAwait,
-    /// Cancel the connect in flight, which is then over for `Connected`.
+    /// Cancel the connect in flight, which is then over for `Connected`; said after `ConnectLater`, that is the answer:
+    /// there was no time left to try again.
     CancelConnect,
     /// Close the connection. Nothing is in flight on it.
     Close {

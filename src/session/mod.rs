@@ -90,8 +90,9 @@ pub enum Event {
     Called,
     /// The attempt to connect is over.
     Connected(Result<(), ConnectError>),
-    /// There was no descriptor for the connection to the backend: others will be closed.
-    DescriptorsExhausted,
+    /// Nothing could be begun now, through no fault that another backend would help against: there is no descriptor or
+    /// no memory, or so many wait for this backend to accept them that the kernel takes no more. Later there may be.
+    ConnectLater,
     /// The attempt to connect is over, because the client has gone: nobody can say any more for whom it was.
     ClientGone,
     /// Something happened to the bytes.
@@ -192,7 +193,7 @@ impl Session {
             Event::Picked(picked) => self.picked(picked, now, out),
             Event::Called => self.called(out),
             Event::Connected(result) => self.connect_ended(result, now, out),
-            Event::DescriptorsExhausted => self.wait_for_descriptor(now, out),
+            Event::ConnectLater => self.connect_later(now, out),
             Event::ClientGone => self.client_gone(out),
             Event::Timer => self.timer(now, out),
             Event::Unsent { bytes } => self.unsent(bytes, now, out),

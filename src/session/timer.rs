@@ -3,7 +3,7 @@
 //! A session has one timer, and moving bytes does not touch it: when it fires, the session looks how long ago the last
 //! byte was, and sets it anew if that is not long enough.
 
-use super::{ConnectError, Effect, Effects, Event, Session, State};
+use super::{Effect, Effects, Session, State};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -18,8 +18,9 @@ pub(super) const FLUSH_INTERVAL_MAX_NS: u64 = 1_000_000_000;
 const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// After a FIN: before it is made sure that a reset which follows it will be noticed. Most sessions are over by then.
 const WATCH_NS: u64 = 50_000_000;
-/// Between attempts to get a descriptor.
-const DESCRIPTOR_INTERVAL_NS: u64 = 50_000_000;
+/// Before a connect that could not be begun is tried again: a part of the time since the first attempt, in these bounds.
+const AGAIN_MIN_NS: u64 = 1_000_000;
+const AGAIN_MAX_NS: u64 = 50_000_000;
 
 /// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this
 /// counts as delivered when it pauses, and ends in a FIN.
@@ -97,22 +98,24 @@ impl Session {
         let deadline = self.connect_deadline();
         match (now < deadline, self.connect_in_flight) {
             (true, true) => self.set_timer(deadline, out),
-            // There may be a descriptor now.
+            // It may go now.
             (true, false) => self.connect(deadline, out),
             (false, true) => {
                 self.connect_expired = true;
                 out.push(Effect::CancelConnect);
             }
-            (false, false) => self.on(Event::Connected(Err(ConnectError::Resource)), now, out),
+            // The worker knows what was in the way.
+            (false, false) => out.push(Effect::CancelConnect),
         }
     }
 
-    /// Descriptors come back when other sessions end: better late than not at all.
-    pub(super) fn wait_for_descriptor(&mut self, now: Moment, out: &mut Effects) {
+    /// Better late than not at all: descriptors come back when other sessions end, and a backend accepts.
+    pub(super) fn connect_later(&mut self, now: Moment, out: &mut Effects) {
         self.connect_in_flight = false;
         match self.state {
             State::Connecting => {
-                self.set_timer(now.after_ns(DESCRIPTOR_INTERVAL_NS).min(self.connect_deadline()), out);
+                let pause_ns = (now.since_ns(self.active_at) / 4).clamp(AGAIN_MIN_NS, AGAIN_MAX_NS);
+                self.set_timer(now.after_ns(pause_ns).min(self.connect_deadline()), out);
             }
             _ => self.join(out),
         }

@@ -121,6 +121,8 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
         pool,
         route,
         connections_max: listener.connections_max,
+        backlog: listener.backlog,
+        addresses: listener.binds.len() as u32,
         admission: asks.then(|| Arc::new(admission)),
         // Only one that is gone accepts nowhere.
         retired: listener.binds.is_empty(),

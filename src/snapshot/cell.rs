@@ -12,8 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::epoch::{self, Atomic, Collector, LocalHandle, Owned};
+use crossbeam::queue::SegQueue;
 
 use super::table::Table;
+
+/// A table is unseen when the epoch has moved on twice since; once more, for a reader in between.
+const EPOCHS: usize = 3;
 
 /// Holds the current table.
 pub struct Cell {
@@ -22,13 +26,17 @@ pub struct Cell {
     generation: AtomicU64,
     /// Of this cell alone, so that nobody else's pins keep old tables.
     collector: Collector,
+    /// Tables that nobody can see any more. Whoever finds that out puts them here, mostly a worker; who publishes frees
+    /// them, as the last table with a long list of networks takes longer to free than a turn may.
+    unseen: Arc<SegQueue<Box<Table>>>,
 }
 
 impl Cell {
     /// A cell that holds `table`.
     pub fn new(table: Table) -> Cell {
         let generation = AtomicU64::new(table.generation);
-        Cell { current: Atomic::new(table), generation, collector: Collector::new() }
+        let unseen = Arc::new(SegQueue::new());
+        Cell { current: Atomic::new(table), generation, collector: Collector::new(), unseen }
     }
 
     /// Makes `table` the current one. Its generation must be greater than that of every one before, and one thread
@@ -39,11 +47,30 @@ impl Cell {
         let handle = self.collector.register();
         let guard = handle.pin();
         let old = self.current.swap(Owned::new(table), Ordering::AcqRel, &guard);
+        let unseen = self.unseen.clone();
         // SAFETY: `old` was reachable through `current` alone, which no longer holds it, and the swap gave it to us
-        // only; readers that still see it are pinned, and it is freed after their pins.
-        unsafe { guard.defer_destroy(old) };
+        // only; readers that still see it are pinned, and it is taken after their pins, once. A table may be sent to
+        // another thread, and so may the queue.
+        unsafe { guard.defer_unchecked(move || unseen.push(old.into_owned().into_box())) };
         guard.flush();
         self.generation.store(generation, Ordering::Release);
+        self.free_unseen();
+    }
+
+    /// Frees tables that nobody can see any more. To be called now and then after a publication, by whoever publishes.
+    pub fn sweep(&self) {
+        let handle = self.collector.register();
+        // As often as the epoch must move on before what was replaced last is unseen.
+        for _ in 0..EPOCHS {
+            handle.pin().flush();
+        }
+        self.free_unseen();
+    }
+
+    fn free_unseen(&self) {
+        while let Some(table) = self.unseen.pop() {
+            drop(table);
+        }
     }
 
     /// Generation of the current table, or of the one before for a moment during a publication.
@@ -124,6 +151,8 @@ mod tests {
                 pool: crate::base::id::PoolId(generation as u32),
                 route: crate::base::id::RouteId(0),
                 connections_max: None,
+                backlog: 0,
+                addresses: 0,
                 admission: None,
                 retired: false,
             })
@@ -143,6 +172,19 @@ mod tests {
         assert_eq!(cell.reader().pin().generation, 2);
         drop(pinned);
         assert_eq!(reader.pin().generation, 2);
+    }
+
+    /// That may take long, and a worker's clients would wait for it.
+    #[test]
+    fn a_reader_frees_no_table() {
+        let name: Arc<str> = "x".into();
+        let cell = Arc::new(Cell::new(table(1, &name)));
+        let reader = cell.reader();
+        cell.publish(table(2, &"y".into()));
+        (0..10_000).for_each(|_| drop(reader.pin()));
+        assert_eq!(Arc::strong_count(&name), 9, "eight listeners of the first table are called so");
+        cell.sweep();
+        assert_eq!(Arc::strong_count(&name), 1);
     }
 
     #[test]

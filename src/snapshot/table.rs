@@ -56,6 +56,10 @@ pub struct ListenerEntry {
     pub route: RouteId,
     /// Client connections at once.
     pub connections_max: Option<NonZeroU32>,
+    /// Connections that may wait to be accepted, of each address and worker.
+    pub backlog: u32,
+    /// Addresses that it binds.
+    pub addresses: u32,
     /// What is asked of a client before it is served; `None`: nothing.
     pub admission: Option<Arc<Admission>>,
     /// No longer configured: it accepts nobody, and has the clients that it accepted before.

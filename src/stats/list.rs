@@ -86,7 +86,7 @@ metrics! {
         "Accepted client connections given to a less loaded worker.";
     WORKER_STARVED Counter "worker_buffers_starved_total" ["worker"] "Times a receive found no free buffer.";
     WORKER_KERNEL_THREADS Gauge "worker_kernel_threads" ["worker"]
-        "Kernel threads (iou-wrk) of the process as the worker saw last, not to be added up; 0 in normal traffic.";
+        "Kernel threads (iou-wrk) of the process, the same for each worker, not to be added up; 0 in normal traffic.";
 }
 
 #[cfg(test)]

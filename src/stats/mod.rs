@@ -58,9 +58,6 @@ pub struct WorkerCells {
     pub accepted: Counter,
     /// Of those, given to a less loaded worker.
     pub handed_over: Counter,
-    /// Kernel threads (`iou-wrk`) of the process, as this worker saw last; 0 in normal traffic. Which ring one belongs
-    /// to cannot be told in a container, so the figures of workers are to be compared, not added.
-    pub iou_wrk_threads: Gauge,
     /// Times a receive found no buffer.
     pub buffers_starved: Counter,
     /// Sessions whose record found no room on its way to the access log.

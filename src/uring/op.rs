@@ -99,13 +99,9 @@ impl Ring {
         self.push(&opcode::AcceptMulti::new(types::Fd(fd.0)).flags(SOCKET_FLAGS).build().user_data(token.pack()));
     }
 
-    /// Accepts one connection.
-    pub fn accept_once(&mut self, fd: Fd, token: Token) {
-        let entry = opcode::Accept::new(types::Fd(fd.0), std::ptr::null_mut(), std::ptr::null_mut())
-            .flags(SOCKET_FLAGS)
-            .build()
-            .user_data(token.pack());
-        self.push(&entry);
+    /// Completes once when a connection can be accepted. Of the workers that share the socket, one is woken.
+    pub fn poll_acceptable(&mut self, fd: Fd, token: Token) {
+        self.poll(fd, libc::POLLIN as u32 | libc::EPOLLEXCLUSIVE as u32, token);
     }
 
     /// Closes; completes only if that failed. Nothing may be in flight on the descriptor.

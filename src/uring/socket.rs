@@ -51,6 +51,10 @@ pub struct Options {
     pub keepalive: Duration,
     /// TCP_USER_TIMEOUT; zero: the kernel's own.
     pub user_timeout: Duration,
+    /// SO_RCVBUF, in bytes; zero: the kernel's own, which grows.
+    pub receive_buffer: u32,
+    /// TCP_NOTSENT_LOWAT, in bytes; zero: the kernel's own.
+    pub unsent_max: u32,
 }
 
 /// Time between keepalive probes, and how many may be lost.
@@ -59,7 +63,8 @@ const KEEPALIVE_PROBES: u32 = 6;
 
 /// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
 ///
-/// What is set on it, its connections inherit: no delay, urgent data in line, user timeout.
+/// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, and that they end in a reset
+/// ([`end_in_reset`]).
 pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
     let socket = Socket::from(bind(address, unix_mode, options)?);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -93,6 +98,8 @@ pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
         socket.set_out_of_band_inline(true)?;
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
+        end_in_reset(&socket)?;
+        set_buffers(&socket, options)?;
     }
     socket.set_nonblocking(true)?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
@@ -176,6 +183,14 @@ pub fn open(to: &Destination, options: &Options) -> io::Result<Fd> {
 /// Connects a unix socket: done, or refused with an error.
 pub fn connect_unix(fd: Fd, to: &Destination) -> io::Result<()> {
     SockRef::from(&borrow(fd)).connect(&to.address)
+}
+
+/// Accepts a connection, without waiting; fails with EAGAIN if there is none.
+pub fn accept(listener: Fd) -> io::Result<Fd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel is asked for no address, so it writes nothing.
+    let fd = unsafe { libc::accept4(listener.0, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Fd(fd)) }
 }
 
 /// Sends what there is room for, without waiting.
@@ -294,9 +309,21 @@ pub fn stop_reading(fd: Fd) {
     unsafe { libc::shutdown(fd.0, libc::SHUT_RD) };
 }
 
-/// Makes the close that follows a reset. Whatever was not delivered yet is thrown away.
+/// Makes the close that follows a reset. Whatever was not delivered yet is thrown away. Connections that waited on a
+/// listener before it was ours did not inherit that.
 pub fn reset_on_close(fd: Fd) {
-    let _ = SockRef::from(&borrow(fd)).set_linger(Some(Duration::ZERO));
+    let _ = end_in_reset(&SockRef::from(&borrow(fd)));
+}
+
+/// Makes the close that follows a proper one: everything is delivered, with a FIN at its end.
+pub fn finish_on_close(fd: Fd) {
+    let _ = SockRef::from(&borrow(fd)).set_linger(None);
+}
+
+/// A process that is killed closes nothing properly; the kernel closes what it had. Without this, what it has sent of a
+/// stream so far would look like all there is.
+fn end_in_reset(socket: &Socket) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))
 }
 
 /// Whether a TCP connection is no more. Before our FIN was sent, only a reset or a time-out makes it so.
@@ -336,11 +363,26 @@ pub fn close(fd: Fd) {
 }
 
 fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
+    end_in_reset(socket)?;
     socket.set_out_of_band_inline(true)?;
     if !options.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
     }
+    if (options.receive_buffer, options.unsent_max) != (0, 0) {
+        set_buffers(socket, options)?;
+    }
     Ok(())
+}
+
+/// For later connections: windows are agreed upon when one begins. A listener keeps the buffer that it was given, by us
+/// or by whoever made it.
+fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
+    let fd = Fd(socket.as_raw_fd());
+    if options.receive_buffer > 0 {
+        socket.set_recv_buffer_size(options.receive_buffer as usize)?;
+    }
+    // 0 is the kernel's own (`net.ipv4.tcp_notsent_lowat`).
+    set_int(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, options.unsent_max.min(i32::MAX as u32) as i32)
 }
 
 /// Turns the Nagle algorithm off. A unix socket refuses, and has none.
@@ -394,6 +436,36 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (client, listener.accept().unwrap().0)
+    }
+
+    /// Whoever made the listener.
+    #[test]
+    fn connections_end_in_a_reset_unless_they_are_closed_properly() {
+        let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
+        let ours = listen(&any, 10, 0, &Options::default()).unwrap();
+        let others: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        adjust(&others, 10, &Options::default()).unwrap();
+        for listener in [ours, others] {
+            let Address::Tcp(address) = local_address(&listener).unwrap() else { panic!("not TCP") };
+            let end = |properly| {
+                let mut client = TcpStream::connect(address).unwrap();
+                let fd = loop {
+                    if let Ok(fd) = accept(number(&listener)) {
+                        break fd;
+                    }
+                };
+                if properly {
+                    finish_on_close(fd);
+                }
+                close(fd);
+                client.read(&mut [0]).map_err(|error| error.kind())
+            };
+            assert_eq!(end(false), Err(io::ErrorKind::ConnectionReset));
+            assert_eq!(end(true), Ok(0));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = Address::Unix(folder.path().join("s"));
+        adjust(&listen(&path, 10, 0o600, &Options::default()).unwrap(), 10, &Options::default()).unwrap();
     }
 
     #[test]

@@ -44,6 +44,12 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
+/// The longest backlog that a socket can have (`net.core.somaxconn`).
+pub fn backlog_max() -> u32 {
+    let known = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    known.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX)
+}
+
 /// Grows the descriptor table to `count` while there is one thread: later, each doubling would wait for an RCU grace
 /// period (tens of milliseconds) in the middle of an accept.
 pub fn presize_descriptors(count: u64) {

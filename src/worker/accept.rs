@@ -1,16 +1,16 @@
 //! New connections: accepting them, handing them to a less loaded worker, and not accepting them.
 
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::early::Early;
 use super::queue::Waiting;
 use super::slots::Slot;
 use super::turn::Worker;
 use crate::base::id::ListenerId;
 use crate::base::time::{Moment, ns};
 use crate::session::{Event, Limits, Session};
-use crate::snapshot::table::{Phase, PoolEntry};
+use crate::snapshot::table::{ListenerEntry, Phase, PoolEntry, Table};
 use crate::uring::ring::Completion;
 use crate::uring::socket::{self, Options};
 use crate::uring::token::{Operation, Token};
@@ -18,6 +18,8 @@ use crate::uring::{Fd, errno};
 
 /// After a descriptor or memory could not be had.
 const EXHAUSTED_RETRY_NS: u64 = 100_000_000;
+/// Connections that are taken one by one before others are looked at.
+const ACCEPTS_MAX: usize = 16;
 
 /// A listening socket of a worker.
 pub struct ListenSocket {
@@ -56,17 +58,32 @@ struct Acceptor {
     closing: bool,
     /// `None` once it is closed.
     fd: Option<Arc<OwnedFd>>,
-    /// True exactly when an accept is in flight.
-    armed: bool,
+    /// `Some` exactly when something is in flight.
+    armed: Option<Armed>,
     /// Its listener has as many connections as it may have.
     held: bool,
+}
+
+/// What is in flight on a listening socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Armed {
+    /// An accept that brings every connection there is.
+    All,
+    /// Likewise, and it was cancelled.
+    Ending,
+    /// A poll that says that somebody is there: near a limit, no connection is taken before there is room for it.
+    Ask,
 }
 
 /// All listening sockets of a worker.
 pub(super) struct Acceptors {
     list: Vec<Acceptor>,
-    /// Accepted beyond a limit: they wait as if they still were in the backlog.
-    pub(super) waiting: VecDeque<(Fd, ListenerId)>,
+    /// Accepted beyond a limit all the same.
+    pub(super) early: Early,
+    /// By listener, as of the table that was seen last.
+    bounds: Vec<Bound>,
+    /// Connections that can come at once, over all listeners and workers.
+    burst: u64,
     /// No connection is wanted any more.
     closing: bool,
     /// Nothing is accepted before this moment; [`Moment::NEVER`] if nothing is in the way.
@@ -75,30 +92,52 @@ pub(super) struct Acceptors {
     pub(super) held_until: Moment,
 }
 
+/// What a listener may have, and what may come at once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bound {
+    /// Client connections; `u32::MAX` is no limit.
+    most: u32,
+    /// Connections that its backlogs can hold, over all workers.
+    burst: u64,
+}
+
 impl Acceptor {
     fn new(socket: ListenSocket) -> Acceptor {
         let ListenSocket { listener, address, fd } = socket;
-        Acceptor { listener, address, closing: false, fd: Some(fd), armed: false, held: false }
+        Acceptor { listener, address, closing: false, fd: Some(fd), armed: None, held: false }
     }
 }
 
 impl Acceptors {
     pub fn new(sockets: Vec<ListenSocket>) -> Acceptors {
         let list = sockets.into_iter().map(Acceptor::new).collect();
-        Acceptors { list, waiting: VecDeque::new(), closing: false, retry_at: Moment::NEVER, held_until: Moment::NEVER }
+        let (retry_at, held_until) = (Moment::NEVER, Moment::NEVER);
+        let (early, bounds) = (Early::default(), Vec::new());
+        Acceptors { list, early, bounds, burst: 0, closing: false, retry_at, held_until }
+    }
+
+    /// The kernel lets no backlog be longer than `backlog_max`.
+    fn learn(&mut self, table: &Table, workers: usize, backlog_max: u32) {
+        let bound = |entry: &Option<ListenerEntry>| {
+            let Some(entry) = entry else { return Bound::default() };
+            let most = entry.connections_max.map_or(u32::MAX, |most| most.get());
+            let addresses = u64::from(entry.addresses) * workers as u64;
+            Bound { most, burst: u64::from(entry.backlog.min(backlog_max)) * addresses }
+        };
+        self.bounds = table.listeners.iter().map(bound).collect();
+        self.burst = self.bounds.iter().map(|bound| bound.burst).sum();
+    }
+
+    fn bound(&self, listener: ListenerId) -> Bound {
+        self.bounds.get(listener.index()).copied().unwrap_or_default()
     }
 
     pub fn retry_at(&self) -> Moment {
         self.retry_at.min(self.held_until)
     }
 
-    /// Listeners that have as many connections as they may have.
-    pub fn held(&self) -> impl Iterator<Item = ListenerId> {
-        self.list.iter().filter(|acceptor| acceptor.held).map(|acceptor| acceptor.listener)
-    }
-
     pub fn are_closed(&self) -> bool {
-        self.list.iter().all(|acceptor| acceptor.fd.is_none() && !acceptor.armed)
+        self.list.iter().all(|acceptor| acceptor.fd.is_none() && acceptor.armed.is_none())
     }
 }
 
@@ -110,40 +149,128 @@ impl Worker {
     }
 
     fn arm_acceptor(&mut self, index: usize) {
-        let acceptor = &mut self.acceptors.list[index];
-        if let Some(fd) = acceptor.fd.as_ref().filter(|_| !acceptor.armed && !acceptor.closing && !acceptor.held) {
-            self.ring.accept_multi(socket::number(fd), Token::plain(Operation::Accept, index as u32));
-            acceptor.armed = true;
+        let acceptor = &self.acceptors.list[index];
+        if acceptor.armed.is_some() || acceptor.closing || acceptor.held {
+            return;
+        }
+        let Some(fd) = acceptor.fd.as_ref().map(|fd| socket::number(fd)) else { return };
+        let token = Token::plain(Operation::Accept, index as u32);
+        let listener = acceptor.listener;
+        self.watch_room(listener);
+        let armed = if self.shared.counts.is_near_limit(listener) { Armed::Ask } else { Armed::All };
+        match armed {
+            Armed::Ask => self.ring.poll_acceptable(fd, token),
+            Armed::All | Armed::Ending => self.ring.accept_multi(fd, token),
+        }
+        self.acceptors.list[index].armed = Some(armed);
+    }
+
+    /// Finds out whether more connections could come at once than there is room for. If so, every worker is told, as
+    /// the next ones may all come to another one. It takes a little more room to leave a limit than to come near it.
+    fn watch_room(&self, listener: ListenerId) {
+        let (shared, bound) = (&self.shared, self.acceptors.bound(listener));
+        let (of_process, of_listener) = (&shared.counts.process, shared.counts.listeners.get(listener.index()));
+        let room = shared.connections_max.saturating_sub(shared.counts.process_connections());
+        let is_new = of_process.nearness.update(room, self.acceptors.burst);
+        let room = bound.most.saturating_sub(shared.counts.listener_connections(listener));
+        let room = if bound.most == u32::MAX { u64::MAX } else { u64::from(room) };
+        if of_listener.nearness.update(room, bound.burst) || is_new {
+            shared.wake();
         }
     }
 
-    /// An accept brought a connection, or failed.
+    /// Has listeners that have come near a limit bring one connection at a time. To be called when this worker was
+    /// woken, as another one may have seen it.
+    fn leave_room(&mut self) {
+        for (index, acceptor) in self.acceptors.list.iter_mut().enumerate() {
+            if acceptor.armed == Some(Armed::All) && self.shared.counts.is_near_limit(acceptor.listener) {
+                self.ring.cancel(Token::plain(Operation::Accept, index as u32));
+                acceptor.armed = Some(Armed::Ending);
+            }
+        }
+    }
+
+    /// Takes over what a table says of limits and backlogs.
+    pub(super) fn learn_bounds(&mut self) {
+        self.acceptors.learn(&self.reader.pin(), self.shared.workers(), self.shared.backlog_max);
+        (0..self.acceptors.bounds.len()).for_each(|index| self.watch_room(ListenerId(index as u32)));
+        self.leave_room();
+    }
+
+    /// An accept brought a connection, or failed; or somebody is there.
     pub(super) fn accepted(&mut self, completion: Completion) {
         let index = completion.token.index as usize;
         let Some(acceptor) = self.acceptors.list.get_mut(index) else { return };
-        acceptor.armed = completion.more();
         let (listener, armed) = (acceptor.listener, acceptor.armed);
-        if completion.result >= 0 {
-            self.stats().worker.accepted.add(1);
-            self.stats().listeners.get(listener.index()).connections_total.add(1);
-            self.arrived(Fd(completion.result), listener);
-        } else if completion.result != -errno::ECANCELED {
-            self.stats().listeners.get(listener.index()).accept_errors.add(1);
-            // A connection that was reset in the backlog is no reason to stop.
-            if completion.result != -errno::ECONNABORTED && completion.result != -errno::EINTR {
-                self.pipes.shrink();
-                self.pause(EXHAUSTED_RETRY_NS);
-            }
+        if !completion.more() {
+            acceptor.armed = None;
         }
-        if !armed && self.acceptors.list[index].closing {
-            self.close_acceptor(index);
-        } else if !armed && self.acceptors.retry_at == Moment::NEVER {
-            self.arm_acceptor(index);
+        match (completion.result, armed) {
+            (0.., Some(Armed::Ask)) => self.knocked(index),
+            (fd @ 0.., _) => {
+                self.count_accepted(listener);
+                self.arrived(Fd(fd), listener);
+            }
+            (error, _) => self.accept_failed(listener, -error),
+        }
+        let acceptor = &self.acceptors.list[index];
+        match acceptor.armed {
+            Some(_) => self.watch_room(listener),
+            None if acceptor.closing => self.close_acceptor(index),
+            None if self.acceptors.retry_at == Moment::NEVER => self.arm_acceptor(index),
+            None => {}
+        }
+    }
+
+    fn count_accepted(&self, listener: ListenerId) {
+        self.stats().worker.accepted.add(1);
+        self.stats().listeners.get(listener.index()).connections_total.add(1);
+    }
+
+    fn accept_failed(&mut self, listener: ListenerId, error: i32) {
+        if error == errno::ECANCELED {
+            return;
+        }
+        self.stats().listeners.get(listener.index()).accept_errors.add(1);
+        // A connection that was reset in the backlog is no reason to stop.
+        if error != errno::ECONNABORTED && error != errno::EINTR {
+            self.pipes.shrink();
+            self.pause(EXHAUSTED_RETRY_NS);
+        }
+    }
+
+    /// Somebody is there, near a limit: takes connections one by one, each after its place.
+    fn knocked(&mut self, index: usize) {
+        for _ in 0..ACCEPTS_MAX {
+            let acceptor = &self.acceptors.list[index];
+            if acceptor.closing || acceptor.held {
+                return;
+            }
+            let Some(fd) = acceptor.fd.as_ref().map(|fd| socket::number(fd)) else { return };
+            let listener = acceptor.listener;
+            if let Err(full) = self.reserve(listener) {
+                return self.look_again(full, listener);
+            }
+            match socket::accept(fd) {
+                Ok(fd) => {
+                    self.count_accepted(listener);
+                    self.place(fd, listener);
+                }
+                Err(error) => {
+                    self.give_back(listener);
+                    // Another worker may have been faster, or the client has gone.
+                    return match error.raw_os_error() {
+                        Some(errno::EAGAIN) => {}
+                        error => self.accept_failed(listener, error.unwrap_or(errno::EINVAL)),
+                    };
+                }
+            }
         }
     }
 
     /// Does what control wants of the listening sockets. To be called when it has woken this worker.
     pub(super) fn run_errands(&mut self) {
+        self.leave_room();
         while let Some(errand) = self.shared.next_errand(self.index) {
             match errand {
                 // A worker that ends opens nothing.
@@ -168,7 +295,8 @@ impl Worker {
 
     fn open_listener(&mut self, socket: ListenSocket) {
         // The place of one that is closed, with nothing in flight, is free: reloads do not make the list longer.
-        let free = self.acceptors.list.iter().position(|acceptor| acceptor.fd.is_none() && !acceptor.armed);
+        let is_free = |acceptor: &Acceptor| acceptor.fd.is_none() && acceptor.armed.is_none();
+        let free = self.acceptors.list.iter().position(is_free);
         let index = free.unwrap_or(self.acceptors.list.len());
         match free {
             Some(index) => self.acceptors.list[index] = Acceptor::new(socket),
@@ -185,7 +313,7 @@ impl Worker {
         if std::mem::replace(&mut acceptor.closing, true) {
             return;
         }
-        if acceptor.armed {
+        if acceptor.armed.is_some() {
             self.ring.cancel(Token::plain(Operation::Accept, index as u32));
         } else {
             self.close_acceptor(index);
@@ -193,7 +321,7 @@ impl Worker {
     }
 
     fn close_acceptor(&mut self, index: usize) {
-        debug_assert!(!self.acceptors.list[index].armed, "closed with an accept in flight");
+        debug_assert!(self.acceptors.list[index].armed.is_none(), "closed with an accept in flight");
         self.acceptors.list[index].fd = None;
     }
 
@@ -204,44 +332,13 @@ impl Worker {
             self.ring.close(fd);
             return;
         }
-        let Some(other) = self.less_loaded(listener) else {
-            self.shared.add_load(self.index);
-            self.admit(fd, listener);
-            return;
-        };
-        self.stats().worker.handed_over.add(1);
-        let there = Token::plain(Operation::HandOver, listener.0);
-        self.ring.message(other.ring, fd.0, there, undelivered(fd, listener, other.worker));
-    }
-
-    /// The less loaded of two other workers, if this one has clearly more to do. The kernel spreads connections evenly
-    /// only on average; a few long ones could all land on one worker. The connection is counted there already.
-    fn less_loaded(&mut self, listener: ListenerId) -> Option<Other> {
-        let workers = self.shared.workers();
-        if workers < 2 || listener.0 >> LISTENER_BITS != 0 {
-            return None;
-        }
-        let own = self.shared.load(self.index) + 1;
-        let (first, second) = (self.another(workers), self.another(workers));
-        let worker = if self.shared.load(second) < self.shared.load(first) { second } else { first };
-        let load = self.shared.load(worker);
-        if own <= load + 2 + load / 16 {
-            return None;
-        }
-        Some(Other { worker, ring: self.shared.send_to(worker)? })
-    }
-
-    /// A random worker that is not this one.
-    fn another(&mut self, workers: usize) -> usize {
-        let pick = self.random.usize(..workers - 1);
-        if pick >= self.index { pick + 1 } else { pick }
-    }
-
-    /// Another worker hands a connection over; it is counted here already.
-    pub(super) fn taken_over(&mut self, listener: u32, fd: i32) {
-        match self.phase {
-            Phase::Serving | Phase::Draining { .. } => self.admit(Fd(fd), ListenerId(listener)),
-            Phase::Stopping => self.turn_away(Fd(fd)),
+        match self.reserve(listener) {
+            Ok(()) => self.place(fd, listener),
+            Err(full) => {
+                self.shared.add_load(self.index);
+                self.came_early(fd, listener);
+                self.look_again(full, listener);
+            }
         }
     }
 
@@ -252,14 +349,7 @@ impl Worker {
         self.ring.close(fd);
     }
 
-    /// The other worker is gone, or its ring is full: serve it here.
-    pub(super) fn hand_over_failed(&mut self, token: Token) {
-        let (fd, listener, worker) = returned(token);
-        self.shared.not_sent(worker);
-        self.shared.add_load(self.index);
-        self.taken_over(listener.0, fd.0);
-    }
-
+    /// Makes a session of a connection that has its place.
     pub(super) fn begin(&mut self, fd: Fd, listener: ListenerId) {
         let now = self.now;
         let table = self.reader.pin();
@@ -270,8 +360,7 @@ impl Worker {
         drop(table);
         let Some((pool, route, limits, admission)) = found else {
             // It came while its listener was being removed.
-            self.shared.counts.process_closed();
-            self.shared.counts.listener_closed(listener);
+            self.give_back(listener);
             self.turn_away(fd);
             return;
         };
@@ -293,6 +382,7 @@ impl Worker {
             backend_sends: 0,
             greets: false,
             sources_tried: 0,
+            hindered_by: 0,
             bytes: [0; 2],
             draft,
             guest: None,
@@ -321,18 +411,22 @@ impl Worker {
         self.acceptors.list.iter_mut().filter(of_it).for_each(|acceptor| acceptor.held = true);
     }
 
-    /// Accepts again of these listeners; whether others are still held.
-    pub(super) fn release_held(&mut self, with_room: &[ListenerId]) -> bool {
+    /// Accepts of listeners again that have room, and none of whose clients came too early; whether others are still
+    /// held.
+    pub(super) fn release_held(&mut self) -> bool {
         let mut still_held = false;
         for index in 0..self.acceptors.list.len() {
-            let acceptor = &mut self.acceptors.list[index];
+            let acceptor = &self.acceptors.list[index];
             if !acceptor.held {
                 continue;
             }
+            let (listener, most) = (acceptor.listener, self.acceptors.bound(acceptor.listener).most);
+            let is_full = || self.shared.counts.listener_connections(listener) >= most;
             // One that is closed waits for nothing.
-            acceptor.held = !acceptor.closing && !with_room.contains(&acceptor.listener);
-            still_held |= acceptor.held;
-            if !acceptor.held && self.acceptors.retry_at == Moment::NEVER {
+            let held = !acceptor.closing && (self.acceptors.early.has(listener) || is_full());
+            self.acceptors.list[index].held = held;
+            still_held |= held;
+            if !held && self.acceptors.retry_at == Moment::NEVER {
                 self.arm_acceptor(index);
             }
         }
@@ -341,7 +435,7 @@ impl Worker {
 
     fn cancel_accepts(&mut self, which: impl Fn(&Acceptor) -> bool) {
         for (index, acceptor) in self.acceptors.list.iter().enumerate() {
-            if acceptor.armed && which(acceptor) {
+            if acceptor.armed.is_some() && which(acceptor) {
                 self.ring.cancel(Token::plain(Operation::Accept, index as u32));
             }
         }
@@ -355,41 +449,18 @@ impl Worker {
         }
         self.acceptors.closing = true;
         (0..self.acceptors.list.len()).for_each(|index| self.terminate_acceptor(index));
-        if self.acceptors.waiting.is_empty() {
+        if self.acceptors.early.is_empty() {
             (self.acceptors.retry_at, self.acceptors.held_until) = (Moment::NEVER, Moment::NEVER);
         }
     }
 
     /// Resets who was accepted and waits.
     pub(super) fn turn_away_waiting(&mut self) {
-        while let Some((fd, _)) = self.acceptors.waiting.pop_front() {
+        while let Some(fd) = self.acceptors.early.pop_youngest() {
             self.turn_away(fd);
         }
         (self.acceptors.retry_at, self.acceptors.held_until) = (Moment::NEVER, Moment::NEVER);
     }
-}
-
-/// A worker to hand a connection to.
-struct Other {
-    worker: usize,
-    ring: Fd,
-}
-
-/// Bits of a token for the listener of a connection that comes back; the rest of the generation is for the worker.
-/// Connections of listeners beyond are not handed over.
-const LISTENER_BITS: u32 = 14;
-
-/// Says where a connection comes from, if the other worker could not be told of it: all that is needed to serve it
-/// here after all.
-fn undelivered(fd: Fd, listener: ListenerId, worker: usize) -> Token {
-    let generation = (worker as u32) << LISTENER_BITS | listener.0;
-    Token { operation: Operation::HandOverFailed, generation, index: fd.0 as u32 }
-}
-
-/// The inverse of [`undelivered`].
-fn returned(token: Token) -> (Fd, ListenerId, usize) {
-    let listener = ListenerId(token.generation & ((1 << LISTENER_BITS) - 1));
-    (Fd(token.index as i32), listener, (token.generation >> LISTENER_BITS) as usize)
 }
 
 pub(super) fn limits_of(pool: &PoolEntry) -> Limits {
@@ -407,17 +478,6 @@ pub(super) fn limits_of(pool: &PoolEntry) -> Limits {
 
 /// What the sockets of a pool's sessions are set to.
 pub fn options_of(limits: &crate::snapshot::table::Limits) -> Options {
-    Options { keepalive: limits.keepalive, user_timeout: limits.user_timeout }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_that_comes_back_is_known() {
-        let token = undelivered(Fd(19_999), ListenerId(16_383), 1023);
-        let token = Token::unpack(token.pack()).unwrap();
-        assert_eq!(returned(token), (Fd(19_999), ListenerId(16_383), 1023));
-    }
+    let crate::snapshot::table::Limits { keepalive, user_timeout, receive_buffer, unsent_max, .. } = *limits;
+    Options { keepalive, user_timeout, receive_buffer, unsent_max }
 }

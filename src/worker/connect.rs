@@ -18,9 +18,57 @@ impl Worker {
     /// Begins to connect a session to the backend that was picked.
     pub(super) fn connect(&mut self, key: Key) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
-        slot.connecting_at = self.now;
+        if std::mem::take(&mut slot.hindered_by) == 0 {
+            slot.connecting_at = self.now;
+        }
         slot.sources_tried = 0;
         self.try_to_connect(key)
+    }
+
+    /// There is no time left: cancels the connect in flight, or says what was in the way of one.
+    pub(super) fn give_up_connect(&mut self, key: Key) -> Option<Event> {
+        let slot = self.slots.get_mut(key)?;
+        match std::mem::take(&mut slot.hindered_by) {
+            0 => {
+                self.cancel_connect(key);
+                None
+            }
+            // For as long as it had, the backend did not accept.
+            errno::EAGAIN => self.connect_ended(key, -errno::ETIMEDOUT),
+            errno => self.connect_ended(key, -errno),
+        }
+    }
+
+    /// No connect is in flight, and the backend is not to be tried again.
+    pub(super) fn stop_trying(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.hindered_by = 0;
+        }
+        if let Some(event) = self.connect_ended(key, -errno::EPROTO) {
+            self.tell(key, event);
+        }
+    }
+
+    /// Nothing was begun, and nothing but time helps. Nothing is in flight on the socket, if there is one.
+    fn connect_later(&mut self, key: Key, errno: i32) -> Option<Event> {
+        let slot = self.slots.get_mut(key)?;
+        slot.hindered_by = errno;
+        if let Some(fd) = slot.fds[Side::Backend.index()].take() {
+            socket::close(fd);
+        }
+        Some(Event::ConnectLater)
+    }
+
+    /// A connect ended for want of memory, and the session goes on to want it; whether that was all there is to say.
+    pub(super) fn connect_again(&mut self, key: Key, result: i32) -> bool {
+        let is_wanted = self.slots.get(key).is_some_and(|slot| slot.session.is_connecting());
+        if !is_wanted || !matches!(-result, errno::ENOMEM | errno::ENOBUFS) {
+            return false;
+        }
+        if let Some(event) = self.connect_later(key, -result) {
+            self.tell(key, event);
+        }
+        true
     }
 
     fn try_to_connect(&mut self, key: Key) -> Option<Event> {
@@ -53,13 +101,18 @@ impl Worker {
         let fd = match socket::open(to, &options) {
             Ok(fd) => fd,
             Err(error) => {
-                return Break(match error.raw_os_error() {
+                return match error.raw_os_error() {
                     Some(errno::EMFILE | errno::ENFILE) => {
                         self.pipes.shrink();
-                        Some(Event::DescriptorsExhausted)
+                        // Whoever was not admitted yet goes without.
+                        match self.give_up_youngest() {
+                            true => Continue(()),
+                            false => Break(self.connect_later(key, error.raw_os_error().unwrap_or(errno::EMFILE))),
+                        }
                     }
-                    code => self.connect_ended(key, -code.unwrap_or(errno::EINVAL)),
-                });
+                    Some(code @ (errno::ENOMEM | errno::ENOBUFS)) => Break(self.connect_later(key, code)),
+                    code => Break(self.connect_ended(key, -code.unwrap_or(errno::EINVAL))),
+                };
             }
         };
         slot.fds[Side::Backend.index()] = Some(fd);
@@ -76,7 +129,11 @@ impl Worker {
         Break(match socket::connect_unix(fd, to) {
             Ok(()) if slot.greets => self.greet(key),
             Ok(()) => self.connect_ended(key, 0),
-            Err(error) => self.connect_ended(key, -error.raw_os_error().unwrap_or(errno::EINVAL)),
+            Err(error) => match error.raw_os_error().unwrap_or(errno::EINVAL) {
+                // Its backlog is full. The kernel does not wait for room, as it does for TCP.
+                code @ (errno::EAGAIN | errno::ENOMEM | errno::ENOBUFS) => self.connect_later(key, code),
+                code => self.connect_ended(key, -code),
+            },
         })
     }
 

@@ -148,7 +148,7 @@ impl Worker {
     }
 
     fn connected(&mut self, key: Key, result: i32) {
-        if result == -errno::EADDRNOTAVAIL && self.connect_from_another(key) {
+        if result == -errno::EADDRNOTAVAIL && self.connect_from_another(key) || self.connect_again(key, result) {
             return;
         }
         let greets = |slot: &&Slot| result == 0 && slot.greets && !slot.session.is_ending();

@@ -46,10 +46,7 @@ impl Worker {
                 None
             }
             Effect::Connect => self.connect(key),
-            Effect::CancelConnect => {
-                self.cancel_connect(key);
-                None
-            }
+            Effect::CancelConnect => self.give_up_connect(key),
             Effect::CancelAwait => {
                 self.ring.cancel(key.token(Operation::Preread));
                 None
@@ -206,8 +203,10 @@ impl Worker {
     fn close(&mut self, key: Key, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.fds[side.index()].take() {
-            if reset {
-                socket::reset_on_close(fd);
+            match reset {
+                true => socket::reset_on_close(fd),
+                // Until now, the end of the process would have been a reset.
+                false => socket::finish_on_close(fd),
             }
             self.ring.close(fd);
         }

@@ -1,40 +1,47 @@
 //! As many client connections as there may be, of the process and of each listener. Who comes when there are as many
-//! waits: most of them in the backlog, and those that were accepted before it was noticed here.
+//! waits in the backlog; those few that were accepted all the same wait here (`early`).
 
 use super::turn::Worker;
 use crate::base::id::ListenerId;
 use crate::base::time::Moment;
-use crate::uring::Fd;
+use crate::uring::{Fd, socket};
 
 /// Between looks while as many connections are open as may be; another worker may close one.
 const FULL_RETRY_NS: u64 = 10_000_000;
 
 /// What has no room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Full {
+pub(super) enum Full {
     Process,
     Listener,
 }
 
 impl Worker {
-    /// Makes a session of a connection, or lets it wait if there are as many as may be.
-    pub(super) fn admit(&mut self, fd: Fd, listener: ListenerId) {
-        let goes_before = |&(_, other): &(Fd, ListenerId)| other == listener;
-        let must_wait = match self.acceptors.waiting.iter().any(goes_before) {
-            true => Err(Full::Listener),
-            false => self.reserve(listener),
-        };
-        match must_wait {
-            Ok(()) => self.begin(fd, listener),
-            Err(full) => {
-                self.acceptors.waiting.push_back((fd, listener));
-                self.look_again(full, listener);
-            }
+    /// Keeps a connection that there is no room for. If too many wait already, it is the youngest, and is reset.
+    pub(super) fn came_early(&mut self, fd: Fd, listener: ListenerId) {
+        if self.acceptors.early.len() >= self.shared.early_max {
+            self.turn_away(fd);
+            return;
         }
+        self.acceptors.early.push(fd, listener);
+    }
+
+    /// Frees a descriptor for a session that was admitted, at the cost of the youngest client that was not: it is
+    /// reset. Where none waits here, another worker is asked to give up one of its own; whether there is one now.
+    pub(super) fn give_up_youngest(&mut self) -> bool {
+        let Some(fd) = self.acceptors.early.pop_youngest() else {
+            self.shared.want_descriptor();
+            return false;
+        };
+        self.shared.sub_load(self.index);
+        socket::reset_on_close(fd);
+        // At once: the descriptor is needed now.
+        socket::close(fd);
+        true
     }
 
     /// Whoever waits is looked after, even if nothing happens on this worker: it may wait for another one's session.
-    fn look_again(&mut self, full: Full, listener: ListenerId) {
+    pub(super) fn look_again(&mut self, full: Full, listener: ListenerId) {
         match full {
             Full::Process => self.pause(FULL_RETRY_NS),
             Full::Listener => {
@@ -44,8 +51,14 @@ impl Worker {
         }
     }
 
-    /// Counts a session of the process and of its listener, if there is room for one.
-    fn reserve(&self, listener: ListenerId) -> Result<(), Full> {
+    /// Counts a session of the process and of its listener, if there is room for one, and nobody of that listener waits
+    /// who came before.
+    pub(super) fn reserve(&self, listener: ListenerId) -> Result<(), Full> {
+        if self.acceptors.early.has(listener) { Err(Full::Listener) } else { self.reserve_next(listener) }
+    }
+
+    /// Likewise, for whoever is the next one.
+    fn reserve_next(&self, listener: ListenerId) -> Result<(), Full> {
         let counts = &self.shared.counts;
         if counts.process_opened() > self.shared.connections_max {
             counts.process_closed();
@@ -56,6 +69,12 @@ impl Worker {
             return Err(Full::Listener);
         }
         Ok(())
+    }
+
+    /// The inverse of [`Worker::reserve`].
+    pub(super) fn give_back(&self, listener: ListenerId) {
+        self.shared.counts.process_closed();
+        self.shared.counts.listener_closed(listener);
     }
 
     /// Connections a listener may have.
@@ -77,14 +96,14 @@ impl Worker {
     /// Whether it was the process that had no room.
     fn admit_those_with_room(&mut self) -> bool {
         let (mut next, mut full) = (0, Vec::new());
-        while let Some(&(fd, listener)) = self.acceptors.waiting.get(next) {
+        while let Some((fd, listener)) = self.acceptors.early.get(next) {
             if full.contains(&listener) {
                 next += 1;
                 continue;
             }
-            match self.reserve(listener) {
+            match self.reserve_next(listener) {
                 Ok(()) => {
-                    self.acceptors.waiting.remove(next);
+                    self.acceptors.early.remove(next);
                     self.begin(fd, listener);
                 }
                 Err(Full::Process) => return true,
@@ -108,8 +127,12 @@ impl Worker {
 
     #[cold]
     fn retry_accepting_now(&mut self) {
+        if !self.acceptors.early.is_empty() && self.shared.takes_wanted_descriptor() {
+            self.give_up_youngest();
+        }
         // Those that wait only for their own listener do not keep the others from being accepted.
-        let is_full = self.admit_those_with_room();
+        let is_full =
+            self.admit_those_with_room() || self.shared.counts.process_connections() >= self.shared.connections_max;
         if self.now >= self.acceptors.retry_at {
             self.acceptors.retry_at = if is_full { self.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER };
             if !is_full {
@@ -121,15 +144,11 @@ impl Worker {
         }
     }
 
-    /// Accepts of listeners again that have room, and whose clients that came too early have been admitted.
+    /// Accepts of listeners again that have room now.
     pub(super) fn look_at_held(&mut self) {
-        let waits = |listener| self.acceptors.waiting.iter().any(|&(_, other)| other == listener);
-        let has_room = |listener| self.shared.counts.listener_connections(listener) < self.most_of(listener);
-        let held = self.acceptors.held();
-        let with_room: Vec<ListenerId> = held.filter(|&listener| has_room(listener) && !waits(listener)).collect();
-        let still_held = self.release_held(&with_room);
+        let still_held = self.release_held();
         // Some may wait for a listener that is being removed.
-        let look_again = still_held || !self.acceptors.waiting.is_empty();
+        let look_again = still_held || !self.acceptors.early.is_empty();
         self.acceptors.held_until = if look_again { self.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER };
     }
 }

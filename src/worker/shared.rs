@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use crossbeam::queue::SegQueue;
 
@@ -38,6 +38,10 @@ pub struct Parts {
     pub features: Features,
     /// Sessions of the process beyond which clients wait.
     pub connections_max: u64,
+    /// Connections of each worker that may wait although they were accepted.
+    pub early_max: usize,
+    /// No backlog is longer, whatever a listener says.
+    pub backlog_max: u32,
     /// Pipes of each worker.
     pub pipes_max: u16,
     /// Spin this long before sleeping.
@@ -55,6 +59,8 @@ pub struct Parts {
 pub struct Shared {
     parts: Parts,
     peers: Box<[Peer]>,
+    /// A session found no descriptor.
+    wants_descriptor: AtomicBool,
 }
 
 impl Deref for Shared {
@@ -89,7 +95,17 @@ impl Shared {
             Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, errands, requests })
         };
         let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
-        Ok(Shared { parts, peers })
+        Ok(Shared { parts, peers, wants_descriptor: AtomicBool::new(false) })
+    }
+
+    /// A session of a worker, none of whose clients waits, needs a descriptor.
+    pub(super) fn want_descriptor(&self) {
+        self.wants_descriptor.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the caller, one of whose clients waits, is to give up its descriptor.
+    pub(super) fn takes_wanted_descriptor(&self) -> bool {
+        self.wants_descriptor.load(Ordering::Relaxed) && self.wants_descriptor.swap(false, Ordering::Relaxed)
     }
 
     /// Wakes every worker, so that it looks at the table.

@@ -1,6 +1,6 @@
 //! Where a worker keeps its sessions.
 
-use slab::Slab;
+use std::collections::VecDeque;
 
 use super::admission::Guest;
 use super::queue::Waiting;
@@ -37,6 +37,8 @@ pub struct Slot {
     pub greets: bool,
     /// Addresses to connect from that had no port left, in this attempt.
     pub sources_tried: u16,
+    /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
+    pub hindered_by: i32,
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
     /// For the access log; exactly while there is one.
@@ -71,54 +73,63 @@ impl Key {
     }
 }
 
+/// Places that are left free before one is used again: so many more sessions it takes until an id is given out anew,
+/// and so few that they stay in the cache.
+const REST: usize = 256;
+
 /// All sessions of a worker.
 #[derive(Default)]
 pub struct Slots {
-    slab: Slab<Slot>,
+    places: Vec<Option<Slot>>,
     /// By place: the generation of its next tenant.
     generations: Vec<u32>,
+    /// Places without a tenant, that which became free first before the others.
+    free: VecDeque<u32>,
 }
 
 impl Slots {
     /// Puts a session somewhere; `make` is told its generation.
     pub fn insert(&mut self, make: impl FnOnce(u32) -> Slot) -> Key {
-        let entry = self.slab.vacant_entry();
-        let index = entry.key();
-        if index == self.generations.len() {
+        let rested = if self.free.len() >= REST { self.free.pop_front() } else { None };
+        let index = rested.unwrap_or_else(|| {
+            self.places.push(None);
             self.generations.push(0);
-        }
-        let generation = self.generations[index];
-        entry.insert(make(generation));
-        Key { index: index as u32, generation }
+            self.places.len() as u32 - 1
+        });
+        let generation = self.generations[index as usize];
+        self.places[index as usize] = Some(make(generation));
+        Key { index, generation }
     }
 
     pub fn remove(&mut self, key: Key) -> Option<Slot> {
         self.get(key)?;
         let index = key.index as usize;
         self.generations[index] = (key.generation + 1) % Token::GENERATIONS;
-        self.slab.try_remove(index)
+        self.free.push_back(key.index);
+        self.places[index].take()
     }
 
     /// `None` if that tenant is gone.
     #[inline]
     pub fn get(&self, key: Key) -> Option<&Slot> {
-        self.slab.get(key.index as usize).filter(|slot| slot.generation == key.generation)
+        self.places.get(key.index as usize)?.as_ref().filter(|slot| slot.generation == key.generation)
     }
 
     /// `None` if that tenant is gone.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Slot> {
-        self.slab.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)
+        self.places.get_mut(key.index as usize)?.as_mut().filter(|slot| slot.generation == key.generation)
     }
 
     /// Whoever is at that place now.
     pub fn tenant(&self, index: u32) -> Option<Key> {
-        self.slab.get(index as usize).map(|slot| Key { index, generation: slot.generation })
+        self.places.get(index as usize)?.as_ref().map(|slot| Key { index, generation: slot.generation })
     }
 
     pub fn keys_where(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<Key> {
-        let matching = self.slab.iter().filter(|(_, slot)| wanted(slot));
-        matching.map(|(index, slot)| Key { index: index as u32, generation: slot.generation }).collect()
+        let tenants = (0u32..).zip(&self.places).filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
+        let matching = tenants.filter(|(_, slot)| wanted(slot));
+        matching.map(|(index, slot)| Key { index, generation: slot.generation }).collect()
     }
 
     /// Places so far; every session is at one below.
@@ -127,7 +138,7 @@ impl Slots {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+        self.places.len() == self.free.len()
     }
 }
 
@@ -153,6 +164,7 @@ mod tests {
             backend_sends: 0,
             greets: false,
             sources_tried: 0,
+            hindered_by: 0,
             bytes: [0; 2],
             draft: None,
             guest: None,
@@ -164,11 +176,34 @@ mod tests {
         let mut slots = Slots::default();
         let first = slots.insert(slot);
         assert!(slots.remove(first).is_some());
-        let second = slots.insert(slot);
-        assert_eq!(second.index, first.index);
+        let second = loop {
+            let next = slots.insert(slot);
+            if next.index == first.index {
+                break next;
+            }
+            assert!(slots.remove(next).is_some());
+        };
         assert_ne!(second.generation, first.generation);
         assert!(slots.get(first).is_none() && slots.get_mut(first).is_none() && slots.remove(first).is_none());
         assert!(slots.get(second).is_some());
+    }
+
+    /// A kill by the id of a session that has long ended must not hit another one.
+    #[test]
+    fn an_id_is_not_given_out_again_for_long() {
+        let mut slots = Slots::default();
+        let mut keys = Vec::new();
+        for _ in 0..10 * REST {
+            let key = slots.insert(slot);
+            slots.remove(key);
+            keys.push(key);
+        }
+        assert_eq!(slots.places(), REST as u32);
+        assert!(keys.iter().all(|key| key.generation < 11), "each place has its turn");
+        assert!(slots.is_empty());
+        let kept = slots.insert(slot);
+        assert!(!slots.is_empty());
+        assert_eq!(slots.keys_where(|_| true), [kept]);
     }
 
     #[test]

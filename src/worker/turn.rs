@@ -27,7 +27,6 @@ use crate::uring::buffers::Buffers;
 use crate::uring::pipes::Pipes;
 use crate::uring::ring::{Completion, Ring, Wait};
 use crate::uring::socket::Destination;
-use crate::uring::system;
 
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
@@ -35,7 +34,7 @@ const BUDGET_ALONE: u32 = 4 << 20;
 /// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
 const EXHAUSTED_NS: u64 = 1_000_000_000;
 const ENDED_AT_ONCE: usize = 64;
-/// Between counts of kernel threads.
+/// Between looks at memory that is not used any more.
 const HOUSEKEEPING_NS: u64 = 1_000_000_000;
 
 /// One worker. The ring is dropped before the memory it refers to.
@@ -60,6 +59,8 @@ pub struct Worker {
     pub(super) destinations: Vec<Option<Box<Destination>>>,
     /// As of the table before: connects of this turn, which the kernel has not seen yet, refer to them.
     retired_destinations: Vec<Option<Box<Destination>>>,
+    /// By backend id: its sessions are to end, as of the table that was seen last, and have been ended.
+    ended: Vec<bool>,
     pub(super) reader: Reader,
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,
@@ -95,6 +96,7 @@ impl Worker {
             starved: VecDeque::new(),
             destinations: Vec::new(),
             retired_destinations: Vec::new(),
+            ended: Vec::new(),
             reader: shared.cell.reader(),
             index: spec.index,
             now,
@@ -270,27 +272,37 @@ impl Worker {
         self.generation = reader.generation;
         let destinations = reader.backends.iter().map(|backend| destination_of(backend.as_ref())).collect();
         self.retired_destinations = std::mem::replace(&mut self.destinations, destinations);
-        let down = reader.backends.iter().flatten().filter(|backend| backend.end_sessions);
-        let down: Vec<_> = down.map(|backend| (backend.id, reason_to_end(backend))).collect();
+        let (ended, leave) = newly_ended(&reader.backends, &self.ended);
+        self.ended = ended;
         let phase = reader.phase;
         drop(reader);
-        let reason = |slot: &Slot| down.iter().find(|&&(id, _)| slot.backend == Some(id)).map(|&(_, reason)| reason);
-        let ended = match down.is_empty() {
-            true => Vec::new(),
-            false => self.slots.keys_where(|slot| reason(slot).is_some()),
-        };
-        for key in ended {
-            let Some(reason) = self.slots.get(key).and_then(reason) else { continue };
-            if self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) {
+        self.learn_bounds();
+        self.end_sessions_of(&leave);
+        self.waiters.serve_all();
+        self.enter_phase(phase);
+        self.stats().worker.generation.set(self.generation);
+    }
+
+    /// Ends the sessions of some backends, or has them try another one. To be called once a change: those that come to
+    /// such a backend later find out themselves (`connect_ended`).
+    fn end_sessions_of(&mut self, backends: &[Option<Reason>]) {
+        if backends.is_empty() {
+            return;
+        }
+        let reason = |slot: &Slot| *backends.get(slot.backend?.index())?;
+        for key in self.slots.keys_where(|slot| reason(slot).is_some()) {
+            let Some((reason, slot)) = self.slots.get(key).and_then(|slot| Some((reason(slot)?, slot))) else {
+                continue;
+            };
+            if slot.session.is_connecting() {
                 // No byte has moved: another backend may have it.
                 self.cancel_connect(key);
+            } else if slot.hindered_by != 0 {
+                self.stop_trying(key);
             } else {
                 self.cut(key, reason);
             }
         }
-        self.waiters.serve_all();
-        self.enter_phase(phase);
-        self.stats().worker.generation.set(self.generation);
     }
 
     /// Ends a session whose backend is no longer to have it.
@@ -331,7 +343,6 @@ impl Worker {
 
     fn keep_house(&mut self) {
         self.housekeeping_at = self.now.after_ns(HOUSEKEEPING_NS);
-        self.stats().worker.iou_wrk_threads.set(system::kernel_worker_threads());
         self.buffers.trim();
     }
 
@@ -347,6 +358,60 @@ impl Worker {
     }
 }
 
+/// Which backends are to have no sessions now, by id; and if that is new of some, why they are to end, for those only.
+fn newly_ended(backends: &[Option<BackendEntry>], before: &[bool]) -> (Vec<bool>, Vec<Option<Reason>>) {
+    let reason = |backend: &BackendEntry| backend.end_sessions.then(|| reason_to_end(backend));
+    let mut reasons: Vec<_> = backends.iter().map(|backend| backend.as_ref().and_then(reason)).collect();
+    let ended = reasons.iter().map(Option::is_some).collect();
+    for (reason, _) in reasons.iter_mut().zip(before).filter(|(_, was_ended)| **was_ended) {
+        *reason = None;
+    }
+    if reasons.iter().all(Option::is_none) {
+        reasons.clear();
+    }
+    (ended, reasons)
+}
+
 fn destination_of(backend: Option<&BackendEntry>) -> Option<Box<Destination>> {
     Some(Box::new(Destination::new(backend?.address.as_ref()?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::PoolId;
+    use crate::health::State;
+
+    fn backend(id: u32, end_sessions: bool) -> Option<BackendEntry> {
+        Some(BackendEntry {
+            id: BackendId(id),
+            pool: PoolId(0),
+            name: "b".into(),
+            address: None,
+            weight: 1,
+            backup: false,
+            connections_max: None,
+            state: State::Down,
+            end_sessions,
+            retired: false,
+        })
+    }
+
+    /// A backend that is down stays so for many tables, and all sessions are looked at once only.
+    #[test]
+    fn sessions_are_looked_at_when_a_backend_goes_and_not_while_it_is_gone() {
+        let table = |down: [bool; 3]| vec![backend(0, down[0]), backend(1, down[1]), None, backend(3, down[2])];
+        let ended = |down, before: &[bool]| {
+            let (ended, reasons) = newly_ended(&table(down), before);
+            (ended, (0..).zip(reasons).filter_map(|(id, reason)| reason.map(|_| id)).collect::<Vec<u32>>())
+        };
+        let (gone, new) = ended([false, true, true], &[]);
+        assert_eq!(new, [1, 3]);
+        let (gone, new) = ended([true, true, true], &gone);
+        assert_eq!(new, [0]);
+        assert!(newly_ended(&table([true, true, true]), &gone).1.is_empty(), "nobody is to be looked for");
+        let (gone, new) = ended([true, false, true], &gone);
+        assert!(new.is_empty());
+        assert_eq!(ended([true, true, true], &gone).1, [1], "it came back, and has gone again");
+    }
 }

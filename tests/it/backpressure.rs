@@ -55,6 +55,33 @@ fn a_backend_that_does_not_read_stops_its_client() {
     blocked(false);
 }
 
+/// Bytes that ringway and its kernel take in of a stream that nobody reads, by `receive_buffer` and `unsent_max`.
+fn held(is_to_client: bool, buffers: &str) -> u64 {
+    let listener = Listener::new();
+    let keys = format!("receive_buffer = {buffers:?}\nunsent_max = {buffers:?}");
+    let ringway = Ringway::before([listener.address()]).workers(1).pool(&keys).start();
+    let (client, server) = (ringway.connect(), listener.accept());
+    let (mut from, mut to) = if is_to_client { (server, client) } else { (client, server) };
+    to.small_receive_buffer();
+    let key = Key::to_client(1);
+    let sent = from.send_until_stalled(key, STALLED);
+    let held = sent - from.unacknowledged() as u64;
+    let reader = std::thread::spawn(move || to.drain_keyed(key, 0));
+    from.send_keyed(key, sent, 10 * MIB);
+    from.finish();
+    assert_eq!(reader.join().unwrap(), (sent + 10 * MIB, End::Fin), "everything flows once somebody reads");
+    held
+}
+
+#[test]
+fn what_a_stalled_stream_holds_in_the_kernel_can_be_bounded() {
+    for is_to_client in [true, false] {
+        let (bounded, free) = (held(is_to_client, "64KiB"), held(is_to_client, "auto"));
+        eprintln!("{bounded} bytes, and {free} without a bound");
+        assert!(bounded < 2 * MIB, "{bounded} bytes, and {free} without a bound");
+    }
+}
+
 /// R8, many small writes: what is held is bytes, not a buffer for each of them.
 #[test]
 fn small_messages_to_a_stopped_reader_take_little_memory() {

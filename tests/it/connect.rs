@@ -240,3 +240,41 @@ fn a_backend_that_resets_a_fresh_session_ends_it() {
     let codes = ringway.metrics().codes();
     assert!(codes.iter().all(|(code, _)| code == "SD" || code == "SC"), "{codes:?}");
 }
+
+/// A unix socket takes nobody while as many wait as may, where TCP would knock again: ringway does.
+#[test]
+fn a_unix_backend_with_a_full_backlog_is_waited_for() {
+    const CLIENTS: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let listener = Listener::unix_with_backlog(&folder.path().join("s"), 2);
+    let ringway = Ringway::before([listener.address()]).pool("connect_timeout = \"20s\"").start();
+    let mut clients: Vec<Peer> = (0..CLIENTS).map(|_| ringway.connect()).collect();
+    ringway.wait_metrics("all of them want it", |metrics| metrics.count("backend_connections", &[]) == CLIENTS as u64);
+    for client in &clients {
+        assert!(client.is_silent_for(MS), "nobody is turned away");
+    }
+    let mut servers = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut server = listener.accept();
+        server.send(b"hi");
+        servers.push(server);
+    }
+    clients.iter_mut().for_each(|client| client.expect(b"hi"));
+    assert_eq!(ringway.metrics().count("backend_connect_errors_total", &[]), 0);
+}
+
+/// Whoever it does not accept in time has been let down by the backend, and not by ringway.
+#[test]
+fn a_unix_backend_that_never_accepts_is_too_slow() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = Listener::unix_with_backlog(&folder.path().join("s"), 0);
+    let full = Peer::connect(listener.address());
+    let ringway = Ringway::before([listener.address()]).pool("connect_timeout = \"300ms\"").start();
+    let (took, end) = timed(|| ringway.turned_away());
+    assert_about(took, 300 * MS);
+    assert_eq!(end, End::Reset);
+    ringway.expect_code("sC", 1);
+    let timeouts = ringway.metrics().count("backend_connect_errors_total", &[("reason", "timeout")]);
+    assert_eq!(timeouts, 1);
+    drop(full);
+}

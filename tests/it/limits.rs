@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::bytes::Key;
+use crate::harness::process::raise_descriptors;
 use crate::harness::{Backend, End, Peer, Ringway, median, timed, wait_until};
 
 const MS: Duration = Duration::from_millis(1);
@@ -58,6 +59,52 @@ fn next_served(waiting: &mut Vec<Peer>) -> Peer {
     let mut client = waiting.remove(found.unwrap());
     client.expect(b"hi");
     client
+}
+
+/// More clients at once than there may be, while nobody accepts: those who are admitted keep their descriptors, and so
+/// does the admin server.
+#[test]
+fn a_burst_beyond_the_limit_harms_nobody_who_was_admitted() {
+    const CLIENTS: u64 = 300;
+    raise_descriptors(2000);
+    for workers in [1, 2] {
+        let backend = Backend::named("hi");
+        let plan = Ringway::before([backend.address()]).workers(workers).descriptors(200);
+        let ringway = plan.pool("connect_timeout = \"1s\"").start();
+        let most = ringway.metrics().count("connections_max", &[]);
+        assert!((20..CLIENTS / 2).contains(&most), "{most}");
+        ringway.process().freeze();
+        let mut waiting: Vec<Peer> = (0..CLIENTS).map(|_| ringway.connect()).collect();
+        ringway.signal(libc::SIGCONT);
+        ringway
+            .wait_metrics("as many as may be are served", |metrics| metrics.count("backend_connections", &[]) == most);
+        assert_eq!(ringway.metrics().count("listener_connections_total", &[]), most, "the others wait in the backlog");
+        while !waiting.is_empty() {
+            let mut served: Vec<Peer> = waiting.extract_if(.., |client| client.has_bytes()).collect();
+            for client in &mut served {
+                client.expect(b"hi");
+                client.finish();
+                assert_eq!(client.end(), End::Fin);
+            }
+        }
+        ringway.expect_code("--", CLIENTS);
+        assert_eq!(backend.accepted() as u64, CLIENTS, "each at the first attempt");
+    }
+}
+
+/// A listener near its own limit takes nothing from the others: its clients wait in its backlog.
+#[test]
+fn a_burst_beyond_the_limit_of_a_listener_waits_in_its_backlog() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).workers(2).listener("connections_max = 10").start();
+    ringway.process().freeze();
+    let mut waiting: Vec<Peer> = (0..100).map(|_| ringway.connect()).collect();
+    ringway.signal(libc::SIGCONT);
+    ringway.wait_metrics("as many as may be are served", |metrics| metrics.count("backend_connections", &[]) == 10);
+    let accepted = ringway.metrics().count("listener_connections_total", &[]);
+    assert_eq!(accepted, 10, "the others wait in the backlog");
+    let served = (0..100).map(|_| next_served(&mut waiting)).count();
+    assert_eq!((served, backend.accepted()), (100, 100));
 }
 
 /// R27: the limit is lowered under the hands of a running ringway, below what it has open.

@@ -160,3 +160,44 @@ fn after_a_kill_it_starts_again_at_once() {
         assert_eq!(ringway.wait(PATIENCE).code(), None);
     }
 }
+
+/// What a ringway that was killed has passed on of a stream must not look like all there is, neither to its reader nor
+/// to its sender: not while bytes flow, and not in a pause of theirs.
+#[test]
+fn a_kill_resets_every_stream() {
+    const LEN: u64 = 5_000_000_000; // more than anybody gets
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).workers(2).start();
+    let (mut quiet, mut flowing) = (Vec::new(), Vec::new());
+    for number in 0..20 {
+        let mut client = ringway.connect();
+        let mut server = listener.accept();
+        let key = Key::to_client(number);
+        server.send_keyed(key, 0, 1000);
+        client.expect_keyed(key, 0, 1000);
+        client.send_keyed(key, 0, 1000);
+        server.expect_keyed(key, 0, 1000);
+        match number % 4 {
+            // A download, an upload, and two that pause.
+            0 => flowing.push((key, server, client)),
+            1 => flowing.push((key, client, server)),
+            _ => quiet.extend([client, server]),
+        }
+    }
+    std::thread::scope(|scope| {
+        let mut ends = Vec::new();
+        for (key, mut sender, mut reader) in flowing {
+            ends.push(scope.spawn(move || sender.send_until_cut(key, 1000, LEN)));
+            ends.push(scope.spawn(move || reader.drain_keyed(key, 1000).1));
+        }
+        ringway.wait_metrics("they flow", |metrics| metrics.count("backend_bytes_total", &[]) > 50_000_000);
+        ringway.signal(libc::SIGKILL);
+        assert_eq!(ringway.wait(PATIENCE).code(), None);
+        for end in ends {
+            assert_eq!(end.join().unwrap(), End::Reset);
+        }
+    });
+    for peer in &mut quiet {
+        assert_eq!(peer.end(), End::Reset);
+    }
+}

@@ -77,6 +77,25 @@ fn no_kind_of_traffic_makes_the_kernel_start_threads() {
     assert_eq!(ringway.metrics().count("worker_kernel_threads", &[]), 0);
 }
 
+/// What is said of the process in figures is read when somebody asks, not by each worker every second: many workers
+/// would read of each other all the time.
+#[test]
+fn workers_read_nothing_of_the_process_while_they_serve() {
+    let echo = Backend::echo();
+    let ringway = Ringway::before([echo.address()]).workers(1).start();
+    let (mut client, key) = (ringway.connect(), Key::to_backend(1));
+    let (before, begun) = (ringway.process().reads("ringway-0"), Instant::now());
+    for round in 0.. {
+        client.send_keyed(key, round * 100, 100);
+        client.expect_keyed(key, round * 100, 100);
+        if begun.elapsed() > Duration::from_millis(2200) {
+            break;
+        }
+    }
+    let reads = ringway.process().reads("ringway-0") - before;
+    assert!(reads < 5, "{reads} reads, and only wake-ups are to be read");
+}
+
 /// `busy_poll` spins for a moment before a worker sleeps; it changes nothing else.
 #[test]
 fn workers_that_spin_serve_as_well() {

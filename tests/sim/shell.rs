@@ -147,8 +147,17 @@ impl World {
             }
             Effect::Connect => self.connect(s),
             Effect::CancelConnect => {
-                if !self.slots[s].session.is_ending() {
+                let is_ending = self.slots[s].session.is_ending();
+                if !is_ending {
                     self.ensure_connect_is_late(s);
+                }
+                if !self.slots[s].backend_fd {
+                    // It has tried again for long enough.
+                    let error = self.kernel.dice.pick(&[ConnectError::Resource, ConnectError::Timeout]);
+                    self.slots[s].last_error = Some(error);
+                    return Some(Event::Connected(Err(error)));
+                }
+                if !is_ending {
                     self.slots[s].connect_expired = true;
                     self.kernel.corners.reach(Corner::ConnectTimedOut);
                 }
@@ -377,7 +386,7 @@ impl World {
         self.slots[s].waits_for_descriptor = self.kernel.spurious(self.kernel.profile.odds.no_descriptor);
         if self.slots[s].waits_for_descriptor {
             self.kernel.corners.reach(Corner::NoDescriptor);
-            return Some(Event::DescriptorsExhausted);
+            return Some(Event::ConnectLater);
         }
         if self.kernel.link((s, Side::Client)).dead && self.kernel.dice.one_in(4) {
             self.kernel.corners.reach(Corner::ClientGone);
@@ -421,10 +430,6 @@ impl World {
             assert_eq!(self.slots[s].counted, 0, "the backend's count is off");
         }
         if side == Side::Backend && !self.slots[s].backend_fd {
-            if !self.slots[s].session.is_ending() {
-                // It gave up waiting for a descriptor.
-                self.slots[s].last_error = Some(ConnectError::Resource);
-            }
             return;
         }
         let link = self.kernel.link(at);

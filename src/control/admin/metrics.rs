@@ -21,6 +21,7 @@ use crate::snapshot::table::{BackendEntry, PoolEntry, Table};
 use crate::stats::cell::BOUNDS_NS;
 use crate::stats::list::{self, Kind, Metric};
 use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
+use crate::uring::system;
 
 const METADATA: Metadata<'static> = Metadata::new("ringway", Level::INFO, None);
 const NS_PER_SECOND: f64 = 1e9;
@@ -49,8 +50,9 @@ pub(super) fn render(admin: &Admin) -> String {
             self::backend(&mut scrape, admin, &pool.name, backend);
         }
     }
+    let kernel_threads = system::kernel_worker_threads();
     for (number, worker) in admin.stats.workers.iter().enumerate() {
-        self::worker(&mut scrape, &number.to_string(), worker);
+        self::worker(&mut scrape, &number.to_string(), worker, kernel_threads);
     }
     scrape.finish()
 }
@@ -163,7 +165,7 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
     scrape.put_distribution(&list::CHECK_SECONDS, labels, &took);
 }
 
-fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats) {
+fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats, kernel_threads: u64) {
     let cells = &worker.worker;
     let labels = [number];
     scrape.put(&list::WORKER_CONNECTIONS, &labels, cells.connections.get());
@@ -173,7 +175,7 @@ fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats) {
     scrape.put(&list::WORKER_ACCEPTED, &labels, cells.accepted.get());
     scrape.put(&list::WORKER_HANDED_OVER, &labels, cells.handed_over.get());
     scrape.put(&list::WORKER_STARVED, &labels, cells.buffers_starved.get());
-    scrape.put(&list::WORKER_KERNEL_THREADS, &labels, cells.iou_wrk_threads.get());
+    scrape.put(&list::WORKER_KERNEL_THREADS, &labels, kernel_threads);
 }
 
 /// The cells of every worker that has any.

@@ -26,6 +26,8 @@ pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
             lifetime_max: Duration::ZERO,
             keepalive: Duration::from_secs(60),
             user_timeout: Duration::ZERO,
+            receive_buffer: 0,
+            unsent_max: 0,
         },
         queue: Queue { max: 1024, timeout: Duration::from_secs(5) },
         close_on_backend_down: true,

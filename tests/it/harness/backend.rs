@@ -32,6 +32,11 @@ impl Listener {
         Listener::at(&format!("unix:{}", path.display()))
     }
 
+    /// So many, and one, may wait to be accepted.
+    pub fn unix_with_backlog(path: &Path, backlog: i32) -> Listener {
+        Listener::with_backlog(&format!("unix:{}", path.display()), backlog)
+    }
+
     fn with_backlog(address: &str, backlog: i32) -> Listener {
         let at = sockaddr(address);
         let socket = Socket::new(at.domain(), Type::STREAM, None).unwrap();

@@ -157,6 +157,15 @@ impl Process {
         field(&named.next().expect("a thread of that name"), "voluntary_ctxt_switches:").parse().unwrap()
     }
 
+    /// System calls of the thread of that name that have read something so far; those through a ring are none.
+    pub fn reads(&self, thread: &str) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let task = tasks.into_iter().find(|task| name(task).trim() == thread).expect("a thread of that name");
+        let io = std::fs::read_to_string(task.path().join("io")).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
+    }
+
     /// Sets the number of descriptors it may have, and returns the one before.
     pub fn limit_descriptors(&self, soft: u64) -> u64 {
         let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

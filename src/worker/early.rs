@@ -1,0 +1,80 @@
+//! Connections that were accepted although there is no room for them: they wait as if they still were in the backlog.
+//!
+//! There are few: near a limit nobody is accepted before there is room, so it takes a limit that was lowered, or more
+//! clients at once than all backlogs hold. Each has a descriptor, and those are counted (`app::limits`).
+
+use std::collections::VecDeque;
+
+use crate::base::id::ListenerId;
+use crate::uring::Fd;
+
+/// Oldest first.
+#[derive(Default)]
+pub(super) struct Early {
+    queue: VecDeque<(Fd, ListenerId)>,
+    /// By listener: how many are its clients.
+    counts: Vec<u32>,
+}
+
+impl Early {
+    pub fn push(&mut self, fd: Fd, listener: ListenerId) {
+        if self.counts.len() <= listener.index() {
+            self.counts.resize(listener.index() + 1, 0);
+        }
+        self.counts[listener.index()] += 1;
+        self.queue.push_back((fd, listener));
+    }
+
+    /// The one at that place in the order of their coming.
+    pub fn get(&self, place: usize) -> Option<(Fd, ListenerId)> {
+        self.queue.get(place).copied()
+    }
+
+    /// That one waits no longer.
+    pub fn remove(&mut self, place: usize) {
+        if let Some((_, listener)) = self.queue.remove(place) {
+            self.counts[listener.index()] -= 1;
+        }
+    }
+
+    pub fn pop_youngest(&mut self) -> Option<Fd> {
+        let (fd, listener) = self.queue.pop_back()?;
+        self.counts[listener.index()] -= 1;
+        Some(fd)
+    }
+
+    /// Whether a client of that listener waits.
+    pub fn has(&self, listener: ListenerId) -> bool {
+        self.counts.get(listener.index()).is_some_and(|&count| count > 0)
+    }
+
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_knows_whose_clients_wait() {
+        let mut early = Early::default();
+        let (one, other) = (ListenerId(0), ListenerId(70));
+        early.push(Fd(1), one);
+        early.push(Fd(2), other);
+        early.push(Fd(3), one);
+        assert!(early.has(one) && early.has(other) && !early.has(ListenerId(5)) && !early.has(ListenerId(500)));
+        early.remove(1);
+        assert!(!early.has(other) && early.has(one));
+        assert_eq!(early.get(1), Some((Fd(3), one)), "in the order of their coming");
+        assert_eq!(early.pop_youngest(), Some(Fd(3)));
+        assert!(early.has(one), "the first one still waits");
+        assert_eq!(early.pop_youngest(), Some(Fd(1)));
+        assert!(!early.has(one) && early.is_empty() && early.pop_youngest().is_none());
+    }
+}
