@@ -135,11 +135,11 @@ impl Worker {
         if !self.ready.is_empty() || self.surveys.are_under_way() {
             return self.ring.enter(Wait::No);
         }
-        if self.shared.busy_poll_ns > 0 && self.spin(now)? {
-            return Ok(());
-        }
         let next =
             self.wheel.next().min(self.acceptors.retry_at()).min(self.silence.look_at()).min(self.waiters.look_at());
+        if self.shared.busy_poll_ns > 0 && self.spin(now, next)? {
+            return Ok(());
+        }
         let wait = match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -148,16 +148,17 @@ impl Worker {
         self.ring.enter(wait)
     }
 
-    /// Looks for completions without sleeping; true if there is one.
-    fn spin(&mut self, now: Moment) -> std::io::Result<bool> {
-        let until = now.after_ns(self.shared.busy_poll_ns);
+    /// Looks for completions without sleeping, and no longer than until there is something else to do; true if there
+    /// is one, or something to do.
+    fn spin(&mut self, now: Moment, next: Moment) -> std::io::Result<bool> {
+        let until = now.after_ns(self.shared.busy_poll_ns).min(next);
         loop {
             self.ring.enter(Wait::No)?;
             if self.ring.is_ready() {
                 return Ok(true);
             }
             if self.shared.clock.now() >= until {
-                return Ok(false);
+                return Ok(until == next);
             }
             std::hint::spin_loop();
         }
