@@ -132,7 +132,10 @@ impl Worker {
 
     #[inline]
     fn wait(&mut self, now: Moment) -> std::io::Result<()> {
-        if !self.ready.is_empty() || self.surveys.are_under_way() {
+        // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
+        // fed need not take any.
+        let can_feed = !self.starved.is_empty() && self.buffers.available() > 0;
+        if !self.ready.is_empty() || self.surveys.are_under_way() || can_feed {
             return self.ring.enter(Wait::No);
         }
         let next =
@@ -171,7 +174,6 @@ impl Worker {
             self.dispatch(completion);
         }
         self.batch = batch;
-        self.feed_starved();
         self.run_one_bulk();
         while let Some(index) = self.wheel.expire(self.now) {
             if let Some(key) = self.slots.tenant(index) {
@@ -188,6 +190,7 @@ impl Worker {
         if self.now >= self.housekeeping_at {
             self.keep_house();
         }
+        self.feed_starved();
     }
 
     /// One half in splice mode a turn: what is small goes between.
@@ -206,7 +209,9 @@ impl Worker {
         self.tell(key, Event::Relay(relay::Event::Turn { half, budget }));
     }
 
-    /// Receives that found no buffer are armed again: oldest first, and no more than there are buffers.
+    /// Receives that found no buffer are armed again: oldest first, and no more than there are buffers. Last in a turn,
+    /// because everything else in it may release buffers (a timer or a kill ends a session that holds some), and if
+    /// nothing is in flight, no completion follows by which those could be noticed.
     fn feed_starved(&mut self) {
         if self.starved.is_empty() {
             return;
