@@ -3,8 +3,8 @@
 use slab::Slab;
 
 use super::admission::Guest;
-use super::queue::Waiting;
 use super::record::Draft;
+use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;
 use crate::base::time::Moment;

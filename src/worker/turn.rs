@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::Spec;
 use super::accept::Acceptors;
-use super::queue::Waiters;
 use super::record::reason_to_end;
 use super::roster::Surveys;
 use super::shared::Shared;
 use super::silence::Silence;
 use super::slots::{Key, Slot, Slots};
+use crate::balance::line::Waiters;
 use crate::base::id::BackendId;
 use crate::base::side::Side;
 use crate::base::termination::Who;
@@ -43,7 +43,7 @@ pub struct Worker {
     pub(super) wheel: Wheel,
     pub(super) acceptors: Acceptors,
     pub(super) silence: Silence,
-    pub(super) waiters: Waiters,
+    pub(super) waiters: Waiters<Key>,
     pub(super) surveys: Surveys,
     pub(super) effects: Effects,
     /// Halves in splice mode that wait for their turn.
@@ -79,7 +79,7 @@ impl Worker {
             wheel: Wheel::new(now),
             acceptors: Acceptors::new(spec.sockets),
             silence: Silence::new(),
-            waiters: Waiters::new(),
+            waiters: Waiters::default(),
             surveys: Surveys::default(),
             effects: Effects::default(),
             ready: VecDeque::new(),
