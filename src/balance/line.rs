@@ -2,8 +2,8 @@
 //! says whom to call. How the order over all workers comes about is in [`queue`](super::queue).
 //!
 //! Most clients stand in the *line* of their pool: any backend will do, so when there is no place for the first one,
-//! there is none for those behind it. Others stand *aside*, because they have tried some of the backends, and the places
-//! of those are not for them. They do not hold up the line, and are of one *kind* if they have tried the same backends:
+//! there is none for those behind it. Others stand *aside*: they have tried some of the backends, and the places of
+//! those are not for them. They do not hold up the line, and are of one *kind* if they have tried the same backends:
 //! when there is no place for the oldest one of a kind, there is none for the others of its kind. So a look costs one
 //! call in vain for each kind, however many wait.
 //!

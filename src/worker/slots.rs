@@ -2,8 +2,8 @@
 
 use slab::Slab;
 
-use super::admission::Guest;
 use super::record::Draft;
+use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;

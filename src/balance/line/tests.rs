@@ -101,17 +101,18 @@ fn of_many_kinds_each_has_its_turn() {
 /// A server that is coming up is tried by one of a thousand, and by all of them once it has taken one.
 #[test]
 fn after_failed_attempts_one_at_a_time_tries_again_and_all_do_once_there_is_a_reason() {
+    const NOBODY: [u32; 0] = [];
     let mut alone = Alone::default();
     (0..3).for_each(|key| alone.enter(key, A));
     let after = |span_ns| NOW.after_ns(span_ns);
-    assert_eq!(alone.look(true, after(SCOUT_NS - 1), |_| true), []);
+    assert_eq!(alone.look(true, after(SCOUT_NS - 1), |_| true), NOBODY);
     assert_eq!(alone.look(true, after(SCOUT_NS), |_| true), [0], "one, although it has found a backend");
     alone.enter(0, A);
-    assert_eq!(alone.look(true, after(2 * SCOUT_NS - 1), |_| true), [], "the others wait for what comes of it");
+    assert_eq!(alone.look(true, after(2 * SCOUT_NS - 1), |_| true), NOBODY, "the others wait for what comes of it");
     assert_eq!(alone.look(true, after(2 * SCOUT_NS), |_| false), [1]);
     alone.waiters.connected(POOL);
     assert_eq!(alone.look(true, after(2 * SCOUT_NS), |key| key == 1), [1, 2], "the reason was none for the second one");
-    assert_eq!(alone.look(true, after(3 * SCOUT_NS - 1), |_| true), []);
+    assert_eq!(alone.look(true, after(3 * SCOUT_NS - 1), |_| true), NOBODY);
     alone.waiters.serve_all();
     assert_eq!(alone.look(true, after(3 * SCOUT_NS - 1), |_| true), [2, 0]);
 }
@@ -157,7 +158,8 @@ proptest! {
             let [line, aside] = alone.waiters.heads(POOL);
             prop_assert_eq!(line.is_some(), first(|kind| kind == 1).is_some());
             prop_assert_eq!(aside.is_some(), first(|kind| kind > 1).is_some());
-            let mut expected: Vec<u32> = [first(|kind| kind == 2), first(|kind| kind == 3)].into_iter().flatten().collect();
+            let firsts = [first(|kind| kind == 2), first(|kind| kind == 3)];
+            let mut expected: Vec<u32> = firsts.into_iter().flatten().collect();
             expected.sort_by_key(|&key| list.iter().position(|&(other, _)| other == key));
             expected.extend(first(|kind| kind == 1));
             prop_assert_eq!(alone.look(false, NOW, |_| false), expected);
