@@ -11,11 +11,12 @@
 //!
 //! | floor | modules | |
 //! |---|---|---|
-//! | 5 | [`app`], [`cli`] | the only place where worker and control meet |
-//! | 4 | [`worker`], [`control`] | the threads |
+//! | 6 | [`app`], [`cli`] | the only place where worker and control meet |
+//! | 5 | [`worker`], [`control`] | the threads |
+//! | 4 | [`admission`] | pure |
 //! | 3 | [`snapshot`] | the one published pointer |
 //! | 2 | [`session`], [`config`] | pure |
-//! | 1 | [`balance`], [`health`], [`relay`], [`stats`], [`roster`], [`wire`] | pure |
+//! | 1 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`], [`wire`] | pure |
 //! | 1 | [`uring`] | system calls, and the unsafe code |
 //! | 0 | [`base`] | names nothing of ours |
 //!
@@ -23,6 +24,7 @@
 //! [`app::Server::start`]; it is a binary first, and this interface may change with any version.
 #![warn(missing_docs)]
 
+pub mod admission;
 pub mod admit;
 pub mod app;
 pub mod balance;

@@ -85,6 +85,13 @@ impl Bounds {
         self.most.is_empty() || counts.connections(self.ids[place]) < self.most[place]
     }
 
+    /// Whether anybody who was not tried has room just now. To be asked before a walk over slots, of which there are
+    /// many for each backend: while all are full, a walk would see every slot.
+    #[inline]
+    pub fn have_room(&self, counts: &Counts, tried: &[BackendId]) -> bool {
+        (0..self.ids.len()).any(|place| self.has_room(place, counts) && !tried.contains(&self.ids[place]))
+    }
+
     /// Counts one more session there, unless it is full.
     #[inline]
     pub fn take(&self, place: usize, counts: &Counts) -> bool {

@@ -69,6 +69,9 @@ impl ConsistentHash {
         if exhausted(ids, ask.tried) {
             return Pick::Nobody;
         }
+        if !self.bounds.have_room(counts, ask.tried) {
+            return Pick::Full;
+        }
         let usable = |place: usize| !ask.tried.contains(&ids[place]) && self.bounds.has_room(place, counts);
         if self.bounds.are_ramping(ask.now) {
             let greatest = self.bounds.greatest_share(ask.now);
@@ -89,11 +92,11 @@ impl ConsistentHash {
         }
         // Those within their bounds were tried or are full: the bound is for balance, not to turn anybody away.
         loop {
-            if !(0..ids.len()).any(usable) {
-                return Pick::Full;
-            }
             if let Some(picked) = self.walk(at, counts, usable, &Limits::NONE) {
                 return picked;
+            }
+            if !self.bounds.have_room(counts, ask.tried) {
+                return Pick::Full;
             }
         }
     }
@@ -104,8 +107,13 @@ impl ConsistentHash {
         Limits { product: (self.bounds.open(counts) + 1) * u64::from(factor), divisor: self.weights_sum * 100 }
     }
 
-    /// From that slot on to the first that is usable and within its limit. `None` if there is nobody.
+    /// From that slot on to the first that is usable and within its limit. `None` if there is nobody; that is asked of
+    /// the backends first, who are fewer than the slots.
     fn walk(&self, at: usize, counts: &Counts, usable: impl Fn(usize) -> bool, limits: &Limits) -> Option<Pick> {
+        let is_below = |place: usize| counts.connections(self.bounds.ids[place]) < limits.of(self.weights[place]);
+        if !(0..self.weights.len()).any(|place| usable(place) && is_below(place)) {
+            return None;
+        }
         for &place in self.slots[at..].iter().chain(&self.slots[..at]) {
             let place = usize::from(place);
             if usable(place) {

@@ -4,6 +4,11 @@
 //! outlive every table, so a published change neither loses nor doubles a session. Accesses are relaxed but where a
 //! queue depends on them: each number stands alone, and read-modify-write operations on one atomic are exact in any
 //! order.
+//!
+//! A queue depends on the open sessions of a backend that has a limit. Who gives a place back takes one from the count
+//! and then looks whether anybody waits; who begins to wait counts itself and then looks for room. One of the two sees
+//! the other only if all four accesses have one order, so all four are sequentially consistent: a relaxed look for room
+//! could be made (on ARM) before the look's own count is seen by others. On x86 both cost the same.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -98,6 +103,8 @@ impl Counts {
     /// One more session on `backend`, unless it has `most` already; whether it was counted.
     #[inline]
     pub fn try_open(&self, backend: BackendId, most: u32) -> bool {
+        #[cfg(test)]
+        tests::LOOKS.set(tests::LOOKS.get() + 1);
         add_below(&self.backends.get(backend.index()).connections, most)
     }
 
@@ -112,7 +119,10 @@ impl Counts {
     /// Open sessions of `backend` over all workers.
     #[inline]
     pub fn connections(&self, backend: BackendId) -> u32 {
-        self.backends.get(backend.index()).connections.load(Relaxed)
+        #[cfg(test)]
+        tests::LOOKS.set(tests::LOOKS.get() + 1);
+        // See the module: whether there is room may be asked by one that has just begun to wait.
+        self.backends.get(backend.index()).connections.load(SeqCst)
     }
 
     /// One more client connection of `listener`, unless it has `most` already; whether it was counted.
@@ -185,12 +195,49 @@ fn add_below(count: &AtomicU32, most: u32) -> bool {
         count.fetch_add(1, Relaxed);
         return true;
     }
-    count.fetch_update(Relaxed, Relaxed, |open| (open < most).then_some(open + 1)).is_ok()
+    // See the module: that there is no room is what makes a client wait.
+    count.fetch_update(SeqCst, SeqCst, |open| (open < most).then_some(open + 1)).is_ok()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+
+    thread_local! {
+        /// Looks at the open sessions of a backend, by this thread.
+        pub(in crate::balance) static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Who gives a place back and who begins to wait for it at the same time: one sees the other, else a client waits
+    /// beside a free place. This machine may keep the order by itself; the accesses must keep it on every machine.
+    #[test]
+    fn a_place_that_is_given_back_is_seen_by_who_begins_to_wait_or_sees_who_waits() {
+        let (counts, backend, pool) = (Counts::new(), BackendId(0), PoolId(0));
+        for round in 0..2_000 {
+            assert!(counts.try_open(backend, 1), "round {round}");
+            let go = AtomicBool::new(false);
+            let (saw_waiting, saw_room) = std::thread::scope(|scope| {
+                let gives_back = scope.spawn(|| {
+                    while !go.load(SeqCst) {}
+                    counts.closed(backend);
+                    counts.queue(pool).waiting() > 0
+                });
+                go.store(true, SeqCst);
+                let ticket = counts.queue(pool).enter(u32::MAX);
+                let saw_room = counts.try_open(backend, 1);
+                assert!(ticket.is_some());
+                (gives_back.join().unwrap(), saw_room)
+            });
+            assert!(saw_waiting || saw_room, "round {round}: each missed the other");
+            counts.queue(pool).leave();
+            if saw_room {
+                counts.closed(backend);
+            }
+        }
+    }
 
     #[test]
     fn counts_are_exact_over_threads() {

@@ -10,6 +10,7 @@ pub mod consistent_hash;
 pub mod counts;
 pub mod failover;
 pub mod least_conn;
+pub mod line;
 pub mod queue;
 pub mod random;
 pub mod round_robin;

@@ -2,7 +2,8 @@
 //!
 //! Each client that begins to wait draws a ticket of its pool. Its own worker keeps it, and makes known the ticket of
 //! the oldest one it has. So everybody can see which worker has the oldest of all, and nobody but that worker ever
-//! touches it: a client that leaves, or is called and finds no place, needs no agreement.
+//! touches it: a client that leaves, or is called and finds no place, needs no agreement. In which order a worker calls
+//! its own clients, and who stands aside, is in [`line`](super::line).
 //!
 //! What keeps the queue moving is one rule: after each event that may have made room for the oldest, its worker is told
 //! to look. Such events are a place that became free, a client that began to wait or ceased to, and a new table. Who
@@ -24,8 +25,10 @@ pub struct Ticket(u64);
 pub struct Queue {
     waiting: AtomicU32,
     drawn: AtomicU64,
-    /// By worker: the ticket of its oldest client, 0 if it has none.
+    /// By worker: the ticket of the oldest client in its line, 0 if it has none.
     heads: Slots<AtomicU64>,
+    /// The same of those that stand aside, see [`line`](super::line).
+    aside: Slots<AtomicU64>,
 }
 
 impl Queue {
@@ -49,15 +52,28 @@ impl Queue {
         self.waiting.load(SeqCst)
     }
 
-    /// Makes known which client of `worker` is its oldest.
-    pub fn set_head(&self, worker: usize, oldest: Option<Ticket>) {
-        self.heads.get(worker).store(oldest.map_or(0, |Ticket(number)| number), SeqCst);
+    /// Makes known which clients of `worker` are its oldest: in the line, and aside.
+    pub fn set_heads(&self, worker: usize, [line, aside]: [Option<Ticket>; 2]) {
+        let number = |oldest: Option<Ticket>| oldest.map_or(0, |Ticket(number)| number);
+        self.heads.get(worker).store(number(line), SeqCst);
+        self.aside.get(worker).store(number(aside), SeqCst);
     }
 
-    /// The worker that has the oldest client of all.
-    pub fn oldest(&self, workers: usize) -> Option<usize> {
+    /// The oldest client of all that stand in the line, and the worker that has it.
+    pub fn oldest(&self, workers: usize) -> Option<(Ticket, usize)> {
         let head = |worker: usize| Some((self.heads.existing(worker)?.load(SeqCst), worker));
-        (0..workers).filter_map(head).filter(|&(number, _)| number > 0).min().map(|(_, worker)| worker)
+        let first = (0..workers).filter_map(head).filter(|&(number, _)| number > 0).min();
+        first.map(|(number, worker)| (Ticket(number), worker))
+    }
+
+    /// The workers, without `me`, where somebody stands aside who came before the first one in the line.
+    pub fn before_the_line(&self, workers: usize, me: usize) -> Vec<usize> {
+        let first = self.oldest(workers).map_or(u64::MAX, |(Ticket(number), _)| number);
+        let is_before = |worker: &usize| {
+            let oldest = self.aside.existing(*worker).map_or(0, |number| number.load(SeqCst));
+            oldest > 0 && oldest < first
+        };
+        (0..workers).filter(|&worker| worker != me).filter(is_before).collect()
     }
 }
 
@@ -70,14 +86,18 @@ mod tests {
         let queue = Queue::default();
         assert_eq!((queue.oldest(4), queue.waiting()), (None, 0));
         let tickets: Vec<Ticket> = (0..3).map(|_| queue.enter(10).unwrap()).collect();
-        queue.set_head(3, Some(tickets[0]));
-        queue.set_head(1, Some(tickets[1]));
-        queue.set_head(0, Some(tickets[2]));
-        assert_eq!(queue.oldest(4), Some(3));
-        queue.set_head(3, None);
+        queue.set_heads(3, [Some(tickets[0]), None]);
+        queue.set_heads(1, [Some(tickets[1]), None]);
+        queue.set_heads(0, [None, Some(tickets[2])]);
+        assert_eq!(queue.oldest(4), Some((tickets[0], 3)));
+        queue.set_heads(3, [None; 2]);
         queue.leave();
-        assert_eq!((queue.oldest(4), queue.waiting()), (Some(1), 2));
-        assert_eq!(queue.oldest(1), Some(0));
+        assert_eq!((queue.oldest(4), queue.waiting()), (Some((tickets[1], 1)), 2));
+        assert_eq!(queue.oldest(1), None);
+        assert!(queue.before_the_line(4, 2).is_empty(), "it came after the first one in the line");
+        queue.set_heads(1, [None; 2]);
+        assert_eq!(queue.before_the_line(4, 2), [0]);
+        assert!(queue.before_the_line(4, 0).is_empty());
     }
 
     #[test]

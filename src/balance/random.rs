@@ -48,6 +48,9 @@ impl Random {
             if self.bounds.are_ramping(ask.now) { self.bounds.greatest_share(ask.now) } else { bounds::WHOLE };
         let mut chance = Chance(ask.random);
         loop {
+            if !self.bounds.have_room(counts, ask.tried) {
+                return Pick::Full;
+            }
             let first = self.draw(counts, ask, greatest, &mut chance, usize::MAX);
             let Some(first) = first.or_else(|| self.next_usable(counts, ask, &mut chance)) else { return Pick::Full };
             let second = self.draw(counts, ask, greatest, &mut chance, first).unwrap_or(first);

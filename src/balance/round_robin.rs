@@ -51,6 +51,9 @@ impl RoundRobin {
         if exhausted(&self.bounds.ids, ask.tried) {
             return Pick::Nobody;
         }
+        if !self.bounds.have_room(counts, ask.tried) {
+            return Pick::Full;
+        }
         if self.bounds.are_ramping(ask.now)
             && let Some(picked) = self.pick_ramping(turn, turns, counts, ask)
         {

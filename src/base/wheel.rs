@@ -4,12 +4,18 @@
 //! the wheel's horizon goes into its farthest slot and fires early. Whoever set it looks at the clock and sets it
 //! again, so long time-outs cost one visit every 40 seconds. A timer never fires before its moment otherwise, and at
 //! most one tick after it.
+//!
+//! A wheel that nobody looked at for long (no timer was set, or the process was stopped) catches up in one step: it
+//! jumps to the next slot that has a timer, and a wheel without timers follows the clock when the next one is set.
 
 use super::time::Moment;
 
 /// Length of a tick.
 pub const TICK_NS: u64 = 5_000_000;
 const SLOTS: usize = 8192;
+/// Words of 64 slots; the summary has a bit for each.
+const WORDS: usize = SLOTS / 64;
+const _: () = assert!(WORDS == u128::BITS as usize);
 const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +32,8 @@ pub struct Wheel {
     heads: Vec<u32>,
     /// A bit for each slot that is not empty.
     occupied: Vec<u64>,
+    /// A bit for each word of `occupied` that is not 0.
+    summary: u128,
     entries: Vec<Entry>,
     /// Every tick before this one has been visited.
     tick: u64,
@@ -37,18 +45,24 @@ impl Wheel {
     pub fn new(now: Moment) -> Wheel {
         Wheel {
             heads: vec![NONE; SLOTS],
-            occupied: vec![0; SLOTS / 64],
+            occupied: vec![0; WORDS],
+            summary: 0,
             entries: Vec::new(),
             tick: now.0 / TICK_NS,
             len: 0,
         }
     }
 
-    /// Sets the timer of `key`, in place of what it was set to. [`Moment::NEVER`] clears it.
-    pub fn set(&mut self, key: u32, at: Moment) {
+    /// Sets the timer of `key`, in place of what it was set to. [`Moment::NEVER`] clears it. `now` is the moment it is:
+    /// a timer counts from there, and not from when the wheel was looked at last.
+    pub fn set(&mut self, key: u32, at: Moment, now: Moment) {
         self.clear(key);
         if at == Moment::NEVER {
             return;
+        }
+        if self.len == 0 {
+            // No slot has to be visited any more.
+            self.tick = self.tick.max(now.0 / TICK_NS);
         }
         let index = key as usize;
         if index >= self.entries.len() {
@@ -63,6 +77,7 @@ impl Wheel {
         }
         self.heads[slot] = key;
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.summary |= 1 << (slot / 64);
         self.len += 1;
     }
 
@@ -81,53 +96,63 @@ impl Wheel {
             self.entries[entry.next as usize].previous = entry.previous;
         }
         if self.heads[entry.slot as usize] == NONE {
-            self.occupied[entry.slot as usize / 64] &= !(1 << (entry.slot % 64));
+            let word = entry.slot as usize / 64;
+            self.occupied[word] &= !(1 << (entry.slot % 64));
+            if self.occupied[word] == 0 {
+                self.summary &= !(1 << word);
+            }
         }
         self.entries[key as usize].slot = NONE;
         self.len -= 1;
     }
 
     /// Clears and returns a key whose moment has come, `None` if there is none (any more).
+    #[inline]
     pub fn expire(&mut self, now: Moment) -> Option<u32> {
         let now_tick = now.0 / TICK_NS;
-        while self.tick <= now_tick {
-            if self.len == 0 {
+        if self.tick > now_tick { None } else { self.expire_until(now_tick) }
+    }
+
+    fn expire_until(&mut self, now_tick: u64) -> Option<u32> {
+        // Beyond one turn of the wheel every timer is due. Who sets one again now gets a slot that lies ahead of now,
+        // and not ahead of a moment that is long past.
+        self.tick = self.tick.max((now_tick + 1).saturating_sub(SLOTS as u64));
+        match self.next_tick().filter(|&tick| tick <= now_tick) {
+            None => {
                 self.tick = now_tick + 1;
-                break;
+                None
             }
-            let key = self.heads[(self.tick % SLOTS as u64) as usize];
-            if key != NONE {
+            Some(tick) => {
+                self.tick = tick;
+                let key = self.heads[(tick % SLOTS as u64) as usize];
                 self.clear(key);
-                return Some(key);
+                Some(key)
             }
-            self.tick += 1;
         }
-        None
     }
 
     /// The next moment at which [`Wheel::expire`] may return something.
     pub fn next(&self) -> Moment {
-        if self.len == 0 {
-            return Moment::NEVER;
-        }
+        self.next_tick().map_or(Moment::NEVER, |tick| Moment(tick * TICK_NS))
+    }
+
+    /// The first tick whose slot is not empty: in the rest of this word, or in the next word that has one, by the
+    /// summary, or in the beginning of this word, which comes round again.
+    fn next_tick(&self) -> Option<u64> {
         let start = (self.tick % SLOTS as u64) as usize;
-        let words = self.occupied.len();
-        for step in 0..=words {
-            let word = (start / 64 + step) % words;
-            let mut bits = self.occupied[word];
-            // In the first word only what lies ahead, when it comes round again only what lies behind.
-            if step == 0 {
-                bits &= u64::MAX << (start % 64);
-            } else if step == words {
-                bits &= !(u64::MAX << (start % 64));
-            }
-            if bits != 0 {
-                let slot = word * 64 + bits.trailing_zeros() as usize;
-                let ahead = (slot + SLOTS - start) % SLOTS;
-                return Moment((self.tick + ahead as u64) * TICK_NS);
-            }
+        let (word, bit) = (start / 64, start % 64);
+        let ahead = self.occupied[word] & (u64::MAX << bit);
+        if ahead != 0 {
+            return Some(self.tick + u64::from(ahead.trailing_zeros()) - bit as u64);
         }
-        Moment::NEVER
+        if self.summary == 0 {
+            return None;
+        }
+        // The word itself comes last: rotated right by one more, it is the highest bit.
+        let after = self.summary.rotate_right(word as u32).rotate_right(1).trailing_zeros() as usize + 1;
+        let found = (word + after) % WORDS;
+        let slots = after * 64 + self.occupied[found].trailing_zeros() as usize;
+        Some(self.tick + (slots - bit) as u64)
     }
 }
 
@@ -156,6 +181,7 @@ mod tests {
             (0u32..40).prop_map(Step::Clear),
             (0..30 * TICK_NS).prop_map(Step::Advance),
             (0..HORIZON_NS).prop_map(Step::Advance),
+            (0..100 * HORIZON_NS).prop_map(Step::Advance),
         ]
     }
 
@@ -169,7 +195,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Set(key, after) => {
-                        wheel.set(key, now.after_ns(after));
+                        wheel.set(key, now.after_ns(after), now);
                         model.insert(key, (now, now.after_ns(after)));
                     }
                     Step::Clear(key) => {
@@ -200,9 +226,41 @@ mod tests {
             for start in [0u64, 5, 63, 64, 8191] {
                 let now = Moment((SLOTS as u64 * 3 + start) * TICK_NS);
                 let mut wheel = Wheel::new(now);
-                wheel.set(7, now.after_ns(offset * TICK_NS));
+                wheel.set(7, now.after_ns(offset * TICK_NS), now);
                 assert_eq!(wheel.next(), now.after_ns(offset * TICK_NS));
             }
         }
+    }
+
+    /// Every timer is set again when it fires, as those of sessions are: how often in all, and the moment it is then.
+    fn fired_while_set_again(wheel: &mut Wheel, now: Moment, span_ns: u64) -> usize {
+        let mut fired = 0;
+        while let Some(key) = wheel.expire(now) {
+            fired += 1;
+            assert!(fired < 10_000, "timers fire without end");
+            wheel.set(key, now.after_ns(span_ns), now);
+        }
+        fired
+    }
+
+    const HOUR_NS: u64 = 3_600_000_000_000;
+
+    #[test]
+    fn the_first_timer_after_a_month_of_quiet_counts_from_the_moment_it_is_set() {
+        let mut wheel = Wheel::new(START);
+        let now = START.after_ns(30 * 24 * HOUR_NS);
+        wheel.set(1, now.after_ns(HOUR_NS), now);
+        assert_eq!(fired_while_set_again(&mut wheel, now, HOUR_NS), 0);
+        assert!(wheel.next() > now.after_ns(HORIZON_NS) && wheel.next() <= now.after_ns(HORIZON_NS + 2 * TICK_NS));
+    }
+
+    /// A process that was stopped for a month.
+    #[test]
+    fn timers_that_were_looked_at_much_too_late_fire_once_and_not_once_a_turn_of_the_wheel() {
+        let mut wheel = Wheel::new(START);
+        (0..100).for_each(|key| wheel.set(key, START.after_ns(u64::from(key) * 300_000_000), START));
+        let now = START.after_ns(30 * 24 * HOUR_NS);
+        let fired = fired_while_set_again(&mut wheel, now, HOUR_NS);
+        assert!((100..=101).contains(&fired), "{fired}");
     }
 }

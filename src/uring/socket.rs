@@ -344,6 +344,14 @@ pub fn has_ended(fd: Fd) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
 }
 
+/// Bytes that have come and were not read (SIOCINQ), a FIN not counted. 0 if it cannot be known.
+pub fn available(fd: Fd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int.
+    let result = unsafe { libc::ioctl(fd.0, libc::FIONREAD, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
 /// Bytes that the peer's kernel has not acknowledged (SIOCOUTQ), the FIN not counted. 0 if it cannot be known, or will
 /// never be acknowledged: of a connection that was reset the kernel goes on to count them.
 pub fn unsent(fd: Fd) -> u32 {

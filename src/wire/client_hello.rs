@@ -69,6 +69,41 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, Malformed> {
     }
 }
 
+/// How many bytes there must be at least, counted from the first, before [`parse`] can read a ClientHello: what to wait
+/// for with `SO_RCVLOWAT`. Exact where the rest of the message is in one record. `bytes` are not all of it.
+pub fn need(bytes: &[u8]) -> usize {
+    if bytes.is_empty() {
+        // The first byte tells whether it is TLS.
+        return 1;
+    }
+    let (mut rest, mut message, mut have) = (bytes, [0; MESSAGE_HEADER], 0);
+    // What is missing of the header of a record, and what its record has to come.
+    let (header_left, record_left) = loop {
+        let Some((header, behind)) = rest.split_at_checked(RECORD_HEADER) else {
+            break (RECORD_HEADER - rest.len(), FRAGMENT_MAX);
+        };
+        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        let fragment = &behind[..len.min(behind.len())];
+        for (at, byte) in (have..MESSAGE_HEADER).zip(fragment) {
+            message[at] = *byte;
+        }
+        have += fragment.len();
+        if fragment.len() < len {
+            break (0, len - fragment.len());
+        }
+        rest = &behind[len..];
+    };
+    let whole = if have < MESSAGE_HEADER { MESSAGE_HEADER } else { message_len(message) };
+    let missing = whole.saturating_sub(have).max(1);
+    let more_headers = missing.saturating_sub(record_left).div_ceil(FRAGMENT_MAX) * RECORD_HEADER;
+    bytes.len() + header_left + missing + more_headers
+}
+
+/// Bytes of the whole message, by its header.
+fn message_len(header: [u8; MESSAGE_HEADER]) -> usize {
+    MESSAGE_HEADER + usize::from(header[1]) * 65536 + usize::from(header[2]) * 256 + usize::from(header[3])
+}
+
 /// Walks the records up to the end of the message: how long the message is. `None`: it is not all there. Copies
 /// nothing, so that a message that comes in many pieces stays cheap until it is whole.
 fn message_end(view: &[u8]) -> Result<Option<usize>, Malformed> {
@@ -82,8 +117,7 @@ fn message_end(view: &[u8]) -> Result<Option<usize>, Malformed> {
             return Err(Malformed::NotClientHello);
         }
         if have >= MESSAGE_HEADER {
-            let len =
-                MESSAGE_HEADER + usize::from(header[1]) * 65536 + usize::from(header[2]) * 256 + usize::from(header[3]);
+            let len = message_len(header);
             if len > HELLO_MAX {
                 return Err(Malformed::TooLong);
             }

@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::early::Early;
-use super::queue::Waiting;
 use super::slots::Slot;
 use super::turn::Worker;
+use crate::balance::line::Waiting;
 use crate::base::id::ListenerId;
 use crate::base::time::{Moment, ns};
 use crate::session::{Event, Limits, Session};

@@ -40,7 +40,7 @@ impl Worker {
                 self.ring.watch(self.shared.event(self.index));
                 self.run_errands();
             }
-            Operation::Queue => self.waiters.serve(PoolId(token.index)),
+            Operation::Queue => self.waiters.told(PoolId(token.index)),
             Operation::Forget => {}
         }
     }

@@ -64,7 +64,7 @@ impl Worker {
                 None
             }
             Effect::Timer(at) => {
-                self.wheel.set(key.index, at);
+                self.wheel.set(key.index, at, self.now);
                 None
             }
             Effect::Over => {

@@ -54,8 +54,10 @@ impl Worker {
     fn say_first(&mut self, key: Key, header: Option<&[u8]>) -> std::io::Result<()> {
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(fd) = slot.fd(Side::Backend) else { return Ok(()) };
-        // This is the first send; see `count_send`.
-        slot.backend_sends = 1;
+        // Here and not before the second send (`count_send`), because it pushes out what waits for company: a header
+        // that is to go out with the client's first bytes would go out alone.
+        socket::no_delay(fd);
+        slot.backend_sends = 2;
         let asks_for_tls = slot.asks_for_tls();
         if let Some(header) = header {
             // What follows goes out with it; if nothing is there yet, it goes out alone, as the server may speak first.

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::admission::Guest;
-use super::queue::Waiting;
 use super::record::Draft;
+use crate::admission::Guest;
+use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;
 use crate::base::time::Moment;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::Spec;
 use super::accept::Acceptors;
 use super::pause::Pauses;
-use super::queue::Waiters;
 use super::record::reason_to_end;
 use super::roster::Surveys;
 use super::shared::Shared;
 use super::silence::Silence;
 use super::slots::{Key, Slot, Slots};
+use crate::balance::line::Waiters;
 use crate::base::id::BackendId;
 use crate::base::side::Side;
 use crate::base::termination::Who;
@@ -46,7 +46,7 @@ pub struct Worker {
     pub(super) wheel: Wheel,
     pub(super) acceptors: Acceptors,
     pub(super) silence: Silence,
-    pub(super) waiters: Waiters,
+    pub(super) waiters: Waiters<Key>,
     pub(super) surveys: Surveys,
     /// Halves that try something again later.
     pub(super) pauses: Pauses,
@@ -88,7 +88,7 @@ impl Worker {
             wheel: Wheel::new(now),
             acceptors: Acceptors::new(spec.sockets),
             silence: Silence::new(),
-            waiters: Waiters::new(),
+            waiters: Waiters::default(),
             surveys: Surveys::default(),
             pauses: Pauses::default(),
             effects: Effects::default(),
@@ -145,11 +145,11 @@ impl Worker {
 
     #[inline]
     fn wait(&mut self, now: Moment) -> std::io::Result<()> {
-        if !self.ready.is_empty() || self.surveys.are_under_way() {
+        // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
+        // fed need not take any.
+        let can_feed = !self.starved.is_empty() && self.buffers.available() > 0;
+        if !self.ready.is_empty() || self.surveys.are_under_way() || can_feed {
             return self.ring.enter(Wait::No);
-        }
-        if self.shared.busy_poll_ns > 0 && self.spin(now)? {
-            return Ok(());
         }
         let next = self
             .wheel
@@ -159,6 +159,9 @@ impl Worker {
             .min(self.waiters.look_at())
             .min(self.pauses.next())
             .min(self.exhausted_at.after_ns(EXHAUSTED_NS));
+        if self.shared.busy_poll_ns > 0 && self.spin(now, next)? {
+            return Ok(());
+        }
         let wait = match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -167,16 +170,17 @@ impl Worker {
         self.ring.enter(wait)
     }
 
-    /// Looks for completions without sleeping; true if there is one.
-    fn spin(&mut self, now: Moment) -> std::io::Result<bool> {
-        let until = now.after_ns(self.shared.busy_poll_ns);
+    /// Looks for completions without sleeping, and no longer than until there is something else to do; true if there
+    /// is one, or something to do.
+    fn spin(&mut self, now: Moment, next: Moment) -> std::io::Result<bool> {
+        let until = now.after_ns(self.shared.busy_poll_ns).min(next);
         loop {
             self.ring.enter(Wait::No)?;
             if self.ring.is_ready() {
                 return Ok(true);
             }
             if self.shared.clock.now() >= until {
-                return Ok(false);
+                return Ok(until == next);
             }
             std::hint::spin_loop();
         }
@@ -189,7 +193,6 @@ impl Worker {
             self.dispatch(completion);
         }
         self.batch = batch;
-        self.feed_starved();
         self.run_one_bulk();
         while let Some(index) = self.wheel.expire(self.now) {
             if let Some(key) = self.slots.tenant(index) {
@@ -212,6 +215,7 @@ impl Worker {
         if !self.starved.is_empty() || self.exhausted_at != Moment::NEVER {
             self.end_longest_stalled();
         }
+        self.feed_starved();
     }
 
     /// One half in splice mode a turn: what is small goes between.
@@ -230,7 +234,9 @@ impl Worker {
         self.tell(key, Event::Relay(relay::Event::Turn { half, budget }));
     }
 
-    /// Receives that found no buffer are armed again: oldest first, and no more than there are buffers.
+    /// Receives that found no buffer are armed again: oldest first, and no more than there are buffers. Last in a turn,
+    /// because everything else in it may release buffers (a timer or a kill ends a session that holds some), and if
+    /// nothing is in flight, no completion follows by which those could be noticed.
     fn feed_starved(&mut self) {
         if self.starved.is_empty() {
             return;

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::harness::backend::BlackHole;
 use crate::harness::network;
 use crate::harness::{Backend, End, Listener, Peer, Ringway};
 
@@ -41,6 +42,34 @@ fn a_backend_is_told_who_the_client_is_before_its_first_byte() {
         ringway.expect_code("--", 1);
         let bytes = |to| ringway.metrics().count("backend_bytes_total", &[("direction", to)]);
         assert_eq!((bytes("to_backend"), bytes("to_client")), (5, 3), "the header is none of them");
+    }
+}
+
+/// What the client said while its backend was still being connected to goes out with the header: one segment.
+#[test]
+fn the_header_and_what_was_there_already_are_one_segment() {
+    for version in ["v1", "v2"] {
+        let mut backend = BlackHole::new();
+        let plan = Ringway::before([backend.listener.address()]).pool(&format!("send_proxy = {version:?}"));
+        let ringway = plan.start();
+        let mut client = ringway.connect();
+        client.send(b"hello");
+        // The kernel knocks again after a second, and the bytes are there long before.
+        ringway.wait_metrics("it connects", |metrics| metrics.count("backend_connections", &[]) == 1);
+        let (local, own) = (client.local_address(), ringway.address());
+        let header = if version == "v1" { v1(&local, own) } else { v2(&local, own) };
+        backend.open();
+        let mut server = backend.listener.accept();
+        server.expect(&[&header[..], b"hello"].concat());
+        assert_eq!(server.data_segments(), 1, "{version}");
+        // Nagle's algorithm is off all the same.
+        let (took, ()) = crate::harness::timed(|| {
+            for _ in 0..3 {
+                client.send(b"more");
+                server.expect(b"more");
+            }
+        });
+        assert!(took < Duration::from_millis(30), "{took:?}");
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::harness::backend::BlackHole;
 use crate::harness::bytes::Key;
-use crate::harness::{Backend, Peer, Ringway};
+use crate::harness::{Backend, End, Peer, Ringway, assert_about, timed};
 
 fn loads(ringway: &Ringway) -> Vec<u64> {
     ringway.metrics().by("worker_connections", "worker").into_iter().map(|(_, count)| count).collect()
@@ -112,6 +113,18 @@ fn workers_that_spin_serve_as_well() {
     assert!(ringway.process().cpu_time() - before <= Duration::from_millis(50), "it sleeps in the end");
     client.send_keyed(key, 10_000, 100);
     client.expect_keyed(key, 10_000, 100);
+}
+
+/// A worker that spins looks at its timers: nothing that ends by itself ends later for it.
+#[test]
+fn workers_that_spin_keep_their_time() {
+    let hole = BlackHole::new();
+    let plan = Ringway::before([hole.listener.address()]).workers(1).process("busy_poll = \"1s\"");
+    let ringway = plan.pool("connect_timeout = \"100ms\"\nconnect_attempts = 1").start();
+    let (took, end) = timed(|| ringway.turned_away());
+    assert_eq!(end, End::Reset);
+    assert_about(took, Duration::from_millis(100));
+    ringway.expect_code("sC", 1);
 }
 
 /// Nothing to do costs nothing: no worker spins, whatever its sessions have done before.

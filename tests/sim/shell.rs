@@ -183,7 +183,7 @@ impl World {
                 None
             }
             Effect::Timer(at) => {
-                self.wheel.set(s as u32, at);
+                self.wheel.set(s as u32, at, self.kernel.now);
                 None
             }
             Effect::Over => {

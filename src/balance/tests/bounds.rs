@@ -1,6 +1,7 @@
 //! Limits, backups, slow starts, bounded loads.
 
 use super::*;
+use crate::balance::counts::tests::LOOKS;
 
 /// Like [`picker`], with `change` to each candidate by its place.
 fn with(kind: Kind, weights: &[u16], slow_start_ns: u64, change: impl Fn(usize, &mut Candidate<'_>)) -> Picker {
@@ -52,6 +53,45 @@ fn no_backend_gets_more_sessions_than_it_may_over_workers() {
         counts.closed(BackendId(100));
         assert_eq!(answer(&picker, 5, &counts, &[]), Pick::Backend(BackendId(100)), "{kind:?}");
     }
+}
+
+/// A policy may have a table of 65,537 slots, and a thousand clients may ask while everybody is full.
+#[test]
+fn that_everybody_is_full_is_seen_by_a_look_or_two_at_each_backend() {
+    for kind in KINDS {
+        for slow_start_ns in [0, 60_000_000_000] {
+            let picker = with(kind, &[256, 255, 1], slow_start_ns, |_, candidate| {
+                candidate.connections_max = NonZeroU32::new(1);
+                candidate.ramp_from = Some(Moment(0));
+            });
+            let counts = Counts::new();
+            (100..103).for_each(|id| counts.opened(BackendId(id)));
+            let looks = || {
+                let before = LOOKS.get();
+                assert_eq!(answer(&picker, 5, &counts, &[]), Pick::Full, "{kind:?}");
+                LOOKS.get() - before
+            };
+            assert!(looks() <= 6, "{kind:?}, slow start {slow_start_ns}: {} looks", looks());
+            // The one that has room was tried.
+            counts.closed(BackendId(101));
+            let before = LOOKS.get();
+            let picked = answer(&picker, 5, &counts, &[BackendId(101)]);
+            assert_eq!(picked, Pick::Full, "{kind:?}");
+            assert!(LOOKS.get() - before <= 6, "{kind:?}: {} looks", LOOKS.get() - before);
+        }
+    }
+}
+
+/// With a balance factor, those that have room may all be above their share.
+#[test]
+fn that_nobody_is_within_its_share_is_seen_without_a_walk_over_the_slots() {
+    let picker = with(BOUNDED, &[1, 1, 1], 0, |_, _| {});
+    let counts = Counts::new();
+    // The only one below its share was tried.
+    (0..50).for_each(|_| [101, 102].into_iter().for_each(|id| counts.opened(BackendId(id))));
+    let before = LOOKS.get();
+    assert!(matches!(answer(&picker, 5, &counts, &[BackendId(100)]), Pick::Backend(_)));
+    assert!(LOOKS.get() - before <= 20, "{} looks", LOOKS.get() - before);
 }
 
 #[test]

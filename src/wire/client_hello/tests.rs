@@ -233,3 +233,28 @@ proptest! {
         };
     }
 }
+
+proptest! {
+    /// What is waited for never lies beyond the end, or a client would wait with all it had to say.
+    #[test]
+    fn more_is_needed_until_the_hello_is_whole_and_never_more_than_it_has(
+        lens in prop::collection::vec(1usize..600, 1..8), version in 0usize..3
+    ) {
+        let whole = in_records(&message(&real_hello("db1.example.com", &[b"h2"], VERSIONS[version])), &lens);
+        for end in 0..whole.len() {
+            prop_assert_eq!(parse(&whole[..end]), Ok(None));
+            let needed = need(&whole[..end]);
+            prop_assert!(needed > end && needed <= whole.len(), "{} needed of {} at {}", needed, whole.len(), end);
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_hello_in_one_record_is_needed_exactly() {
+    let whole = real_hello("db1.example.com", &[], VERSIONS[0]);
+    assert_eq!((need(&[]), need(&whole[..1])), (1, RECORD_HEADER + MESSAGE_HEADER));
+    assert!((9..whole.len()).all(|end| need(&whole[..end]) == whole.len()));
+    // The longest one has more than a record holds.
+    let longest = in_records(&of_body(&vec![0; HELLO_MAX - MESSAGE_HEADER]), &[FRAGMENT_MAX - 1]);
+    assert!((9..longest.len()).all(|end| need(&longest[..end]) == longest.len()), "two records");
+}

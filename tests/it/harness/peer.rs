@@ -241,6 +241,19 @@ impl Peer {
         self.socket.peek(&mut buffer).unwrap()
     }
 
+    /// Segments with data that have come (`tcpi_data_segs_in`).
+    pub fn data_segments(&self) -> u32 {
+        /// Where it stands in `struct tcp_info`, of which only what is new comes at the end.
+        const AT: usize = 152;
+        let (mut info, mut len) = ([0u8; AT + 4], (AT + 4) as libc::socklen_t);
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: the kernel writes at most `len` bytes to `info`, and the length.
+        let result =
+            unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len) };
+        assert_eq!((result, len as usize), (0, AT + 4));
+        u32::from_ne_bytes(info[AT..].try_into().unwrap())
+    }
+
     /// Bytes that the other end's kernel has not acknowledged.
     pub fn unacknowledged(&self) -> i32 {
         let mut bytes: libc::c_int = 0;
