@@ -162,10 +162,7 @@ impl Server {
             keep_one_everywhere(&shared)?;
         }
         permitted.iter().for_each(Permitted::confine);
-        limits.report();
-        if config.process.workers.is_none() && workers < cpus.len() {
-            tracing::info!(workers, cpus = cpus.len(), "workers are limited by the CPU quota of the control group");
-        }
+        limits.report(&config, workers, cpus.len());
         let spec = control::Spec {
             config,
             source,

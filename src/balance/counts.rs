@@ -31,6 +31,8 @@ pub struct Counts {
 pub struct BackendCount {
     /// Sessions that took this backend and have not closed their connection to it.
     pub connections: AtomicU32,
+    /// Attempts that failed, of sessions whose line in the access log will say so.
+    pub mentions: AtomicU32,
 }
 
 /// Of one pool.
@@ -107,6 +109,25 @@ impl Counts {
         // Before anybody looks whether somebody waits for the place: see `queue`.
         let before = self.backends.get(backend.index()).connections.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "{backend:?} closed more often than opened");
+    }
+
+    /// The record of a session that lives will name `backend`.
+    #[inline]
+    pub fn mentioned(&self, backend: BackendId) {
+        self.backends.get(backend.index()).mentions.fetch_add(1, Relaxed);
+    }
+
+    /// That record was made. Owed exactly once for each [`Counts::mentioned`].
+    #[inline]
+    pub fn recorded(&self, backend: BackendId) {
+        let before = self.backends.get(backend.index()).mentions.fetch_sub(1, SeqCst);
+        debug_assert!(before > 0, "{backend:?} recorded more often than mentioned");
+    }
+
+    /// Whether no session has `backend`, or will name it.
+    pub fn is_unused(&self, backend: BackendId) -> bool {
+        let count = self.backends.get(backend.index());
+        count.connections.load(SeqCst) == 0 && count.mentions.load(SeqCst) == 0
     }
 
     /// Open sessions of `backend` over all workers.

@@ -15,7 +15,7 @@ pub(super) const SETTLE_NS: u64 = 5_000_000_000;
 pub(super) const FLUSH_INTERVAL_NS: u64 = 10_000_000;
 /// Between looks at a pipe that may not be of use any more.
 const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
-/// Before a connect that could not be begun is tried again: a part of the time since the first attempt, in these bounds.
+/// Before a connect that could not be begun is tried again: a part of the time since the first attempt, within these.
 const AGAIN_MIN_NS: u64 = 1_000_000;
 const AGAIN_MAX_NS: u64 = 50_000_000;
 

@@ -22,6 +22,11 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
+
+    /// Begins anew. Anybody may, once the writer adds no more.
+    pub fn restart(&self) {
+        self.0.store(0, Relaxed);
+    }
 }
 
 /// Goes up and down. One writer.
@@ -95,6 +100,11 @@ impl Histogram {
         let bucket = BOUNDS_NS.partition_point(|&bound_ns| bound_ns < value_ns);
         self.buckets[bucket].add(1);
         self.sum_ns.add(value_ns);
+    }
+
+    /// Begins anew. Anybody may, once the writer records no more.
+    pub fn restart(&self) {
+        self.buckets.iter().chain([&self.sum_ns]).for_each(Counter::restart);
     }
 
     /// Adds what was recorded so far to `into`.

@@ -63,8 +63,8 @@ const KEEPALIVE_PROBES: u32 = 6;
 
 /// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
 ///
-/// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, and that they end in a reset
-/// ([`end_in_reset`]).
+/// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, buffers, and that they end
+/// in a reset ([`end_in_reset`]).
 pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
     let socket = Socket::from(bind(address, unix_mode, options)?);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;

@@ -157,6 +157,7 @@ impl Worker {
             backend.connect_failed(reason);
             if let Some(draft) = &mut slot.draft {
                 draft.attempt_ended(id, took_ns, Some((reason, -result)));
+                self.shared.counts.mentioned(id);
             }
             if reason != stats::ConnectError::Resource {
                 (self.shared.connect_failed)();

@@ -128,9 +128,11 @@ impl Worker {
     pub(super) fn leave_record(&self, key: Key, slot: &mut Slot) {
         let (Some(journal), Some(draft)) = (&self.shared.journal, slot.draft.take()) else { return };
         let id = SessionId::new(self.index, key.index, key.generation);
+        let mentioned: Vec<BackendId> = draft.failed.iter().map(|attempt| attempt.backend).collect();
         if !journal.push(self.index, record(id, *draft, slot, self.now, self.index)) {
             self.stats().worker.access_log_dropped.add(1);
         }
+        mentioned.into_iter().for_each(|backend| self.shared.counts.recorded(backend));
     }
 }
 
