@@ -122,7 +122,8 @@ impl Acceptors {
             let Some(entry) = entry else { return Bound::default() };
             let most = entry.connections_max.map_or(u32::MAX, |most| most.get());
             let addresses = u64::from(entry.addresses) * workers as u64;
-            Bound { most, burst: u64::from(entry.backlog.min(backlog_max)) * addresses }
+            // The kernel takes one more than it was told.
+            Bound { most, burst: (u64::from(entry.backlog.min(backlog_max)) + 1) * addresses }
         };
         self.bounds = table.listeners.iter().map(bound).collect();
         self.burst = self.bounds.iter().map(|bound| bound.burst).sum();
