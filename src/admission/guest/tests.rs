@@ -31,8 +31,8 @@ fn hello(len: usize, record: usize) -> Vec<u8> {
     message.chunks(record).flat_map(in_record).collect()
 }
 
-/// Bytes come one by one, and each wakes the worker: how many looks that takes, how many bytes they copy, and what comes
-/// of it.
+/// Bytes come one by one, and each wakes the worker: how many looks that takes, how many bytes they copy, and what it
+/// comes to.
 fn byte_by_byte(guest: &mut Guest, bytes: &[u8]) -> (usize, usize, Option<Verdict>) {
     let (mut looks, mut copied) = (0, 0);
     for count in 0..=bytes.len() {
