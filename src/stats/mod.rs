@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cell;
+pub mod draft;
 pub mod list;
 pub mod record;
 

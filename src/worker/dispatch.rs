@@ -1,5 +1,6 @@
 //! From a completion to the event it means.
 
+use super::record::resource;
 use super::slots::{Key, Slot};
 use super::turn::Worker;
 use crate::base::id::PoolId;
@@ -156,7 +157,7 @@ impl Worker {
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
             if let Some(draft) = &mut slot.draft {
-                draft.attempt_ended(id, took_ns, Some((reason, -result)));
+                draft.attempt_ended(id, took_ns, Some((reason, resource(-result))));
             }
             if reason != stats::ConnectError::Resource {
                 (self.shared.connect_failed)();

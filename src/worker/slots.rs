@@ -2,13 +2,13 @@
 
 use slab::Slab;
 
-use super::record::Draft;
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
 use crate::session::Session;
+use crate::stats::draft::Draft;
 use crate::uring::Fd;
 use crate::uring::token::{Operation, Token};
 
