@@ -8,9 +8,9 @@ use super::slots::Slot;
 use super::turn::Worker;
 use crate::balance::line::Waiting;
 use crate::base::id::ListenerId;
-use crate::base::time::{Moment, ns};
-use crate::session::{Event, Limits, Session};
-use crate::snapshot::table::{Phase, PoolEntry};
+use crate::base::time::Moment;
+use crate::session::{Event, Session};
+use crate::snapshot::table::Phase;
 use crate::uring::ring::Completion;
 use crate::uring::socket::{self, Options};
 use crate::uring::token::{Operation, Token};
@@ -265,7 +265,7 @@ impl Worker {
         let table = self.reader.pin();
         let found = table.listener(listener).and_then(|entry| {
             let pool = table.pool(entry.pool)?;
-            Some((pool.id, entry.route, limits_of(pool), entry.admission.clone()))
+            Some((pool.id, entry.route, pool.session, entry.admission.clone()))
         });
         drop(table);
         let Some((pool, route, limits, admission)) = found else {
@@ -390,19 +390,6 @@ fn undelivered(fd: Fd, listener: ListenerId, worker: usize) -> Token {
 fn returned(token: Token) -> (Fd, ListenerId, usize) {
     let listener = ListenerId(token.generation & ((1 << LISTENER_BITS) - 1));
     (Fd(token.index as i32), listener, (token.generation >> LISTENER_BITS) as usize)
-}
-
-pub(super) fn limits_of(pool: &PoolEntry) -> Limits {
-    let limits = &pool.limits;
-    Limits {
-        connect_timeout_ns: ns(limits.connect_timeout),
-        connect_attempts_max: limits.connect_attempts,
-        queue_timeout_ns: ns(pool.queue.timeout),
-        waits_for_primary: pool.waits_for_primary,
-        idle_timeout_ns: ns(limits.idle_timeout),
-        half_close_timeout_ns: ns(limits.half_close_timeout),
-        lifetime_max_ns: ns(limits.lifetime_max),
-    }
 }
 
 /// What the sockets of a pool's sessions are set to.

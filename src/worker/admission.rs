@@ -184,7 +184,7 @@ impl Worker {
             Some((pool, route)) => {
                 // A pool that a reload has taken away meanwhile serves nobody: the pick will say so.
                 if let Some(entry) = table.pool(pool) {
-                    slot.session.adopt(super::accept::limits_of(entry), jitter, now);
+                    slot.session.adopt(entry.session, jitter, now);
                 }
                 (slot.pool, slot.route) = (pool, route);
                 Step::Next
