@@ -172,7 +172,7 @@ fn add_below(count: &AtomicU32, most: u32) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use std::cell::Cell;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::Barrier;
 
     use super::*;
 
@@ -188,14 +188,14 @@ pub(super) mod tests {
         let (counts, backend, pool) = (Counts::new(), BackendId(0), PoolId(0));
         for round in 0..2_000 {
             assert!(counts.try_open(backend, 1), "round {round}");
-            let go = AtomicBool::new(false);
+            let go = Barrier::new(2);
             let (saw_waiting, saw_room) = std::thread::scope(|scope| {
                 let gives_back = scope.spawn(|| {
-                    while !go.load(SeqCst) {}
+                    go.wait();
                     counts.closed(backend);
                     counts.queue(pool).waiting() > 0
                 });
-                go.store(true, SeqCst);
+                go.wait();
                 let ticket = counts.queue(pool).enter(u32::MAX);
                 let saw_room = counts.try_open(backend, 1);
                 assert!(ticket.is_some());

@@ -125,7 +125,7 @@ impl Slice {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::mpsc;
 
     use super::*;
     use crate::base::id::{ListenerId, PoolId};
@@ -136,9 +136,8 @@ mod tests {
     /// Answers a question to a worker that has a session at every place, each on the backend `place % 2`: places that
     /// were looked at by slice, and the answer.
     fn asked(what: What, filter: Filter) -> (Vec<usize>, Answer) {
-        let answer = Arc::new(Mutex::new(None));
-        let told = answer.clone();
-        let reply = Box::new(move |answer| *told.lock().unwrap() = Some(answer));
+        let (told, answer) = mpsc::channel();
+        let reply = Box::new(move |answer| told.send(answer).unwrap());
         let (mut surveys, mut slices, mut ended) = (Surveys::default(), Vec::new(), [false; PLACES as usize]);
         surveys.begin(Request { filter, what, reply }, PLACES);
         while let Some(mut slice) = surveys.begin_slice() {
@@ -157,7 +156,7 @@ mod tests {
             surveys.end_slice(slice);
         }
         assert!(!surveys.are_under_way());
-        (slices, answer.lock().unwrap().take().expect("an answer"))
+        (slices, answer.try_recv().expect("an answer"))
     }
 
     fn record(id: SessionId) -> Record {
