@@ -311,3 +311,6 @@ impl Worker {
 fn destination_of(backend: Option<&BackendEntry>) -> Option<Box<Destination>> {
     Some(Box::new(Destination::new(backend?.address.as_ref()?).ok()?))
 }
+
+#[cfg(test)]
+mod tests;
