@@ -5,10 +5,11 @@
 //! queue depends on them: each number stands alone, and read-modify-write operations on one atomic are exact in any
 //! order.
 //!
-//! A queue depends on the open sessions of a backend that has a limit. Who gives a place back takes one from the count
-//! and then looks whether anybody waits; who begins to wait counts itself and then looks for room. One of the two sees
-//! the other only if all four accesses have one order, so all four are sequentially consistent: a relaxed look for room
-//! could be made (on ARM) before the look's own count is seen by others. On x86 both cost the same.
+//! A queue depends on the open sessions of a backend that has a limit. A session that gives its place back takes one
+//! from the count and then looks whether a client waits; a client that begins to wait counts itself and then looks for
+//! room. One of the two sees the other only if all four accesses have one order, so all four are sequentially
+//! consistent: a relaxed look for room could be made (on ARM) before others see that the client waits. On x86 both cost
+//! the same.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -181,10 +182,10 @@ pub(super) mod tests {
         pub(in crate::balance) static LOOKS: Cell<u64> = const { Cell::new(0) };
     }
 
-    /// Who gives a place back and who begins to wait for it at the same time: one sees the other, else a client waits
-    /// beside a free place. This machine may keep the order by itself; the accesses must keep it on every machine.
+    /// A place is given back while a client begins to wait: one sees the other, else the client waits beside a free
+    /// place. This machine may keep the order by itself; the accesses must keep it on every machine.
     #[test]
-    fn a_place_that_is_given_back_is_seen_by_who_begins_to_wait_or_sees_who_waits() {
+    fn a_place_that_is_given_back_sees_the_client_that_begins_to_wait_or_is_seen_by_it() {
         let (counts, backend, pool) = (Counts::new(), BackendId(0), PoolId(0));
         for round in 0..2_000 {
             assert!(counts.try_open(backend, 1), "round {round}");

@@ -126,7 +126,7 @@ fn at_the_end_of_its_time_what_is_there_must_do() {
 
 /// Woken, and nothing has come: the kernel may have no more to say.
 #[test]
-fn who_says_no_more_is_not_waited_for() {
+fn a_client_that_says_no_more_is_not_waited_for() {
     for (proxy, bytes, half_closed) in
         [(true, V1, Verdict::Refused(Refused::ProxyMalformed)), (false, &hello(100, 100)[..], Verdict::Hello(None))]
     {
