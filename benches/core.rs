@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringway::base::time::Moment;
 use ringway::base::wheel::{TICK_NS, Wheel};
-use ringway::uring::token::{Operation, Token};
+use ringway::kernel::token::{Operation, Token};
 
 /// Sessions whose timers the wheel holds meanwhile.
 const SESSIONS: u32 = 10_000;
@@ -21,11 +21,11 @@ fn wheel(criterion: &mut Criterion) {
     let start = Moment(1_000_000_000);
     let mut wheel = Wheel::new(start);
     for key in 0..SESSIONS {
-        wheel.set(key, start.after_ns(3_000_000_000 + u64::from(key) * 1_000));
+        wheel.set(key, start.after_ns(3_000_000_000 + u64::from(key) * 1_000), start);
     }
     criterion.bench_function("wheel, a timer set and cleared among 10,000", |bencher| {
         bencher.iter(|| {
-            wheel.set(black_box(SESSIONS), start.after_ns(500_000_000));
+            wheel.set(black_box(SESSIONS), start.after_ns(500_000_000), start);
             wheel.clear(black_box(SESSIONS));
         });
     });
@@ -35,11 +35,11 @@ fn wheel(criterion: &mut Criterion) {
     let mut now = start;
     criterion.bench_function("wheel, a timer that fires and is set again", |bencher| {
         bencher.iter(|| {
-            wheel.set(SESSIONS, now.after_ns(TICK_NS));
+            wheel.set(SESSIONS, now.after_ns(TICK_NS), now);
             now = now.after_ns(2 * TICK_NS);
             while let Some(key) = wheel.expire(now) {
                 if key != SESSIONS {
-                    wheel.set(key, now.after_ns(40_000_000_000));
+                    wheel.set(key, now.after_ns(40_000_000_000), now);
                 }
             }
         });

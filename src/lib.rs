@@ -11,13 +11,15 @@
 //!
 //! | floor | modules | |
 //! |---|---|---|
-//! | 6 | [`app`], [`cli`] | the only place where worker and control meet |
-//! | 5 | [`worker`], [`control`] | the threads |
-//! | 4 | [`admission`] | pure |
-//! | 3 | [`snapshot`] | the one published pointer |
-//! | 2 | [`session`], [`config`] | pure |
-//! | 1 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`], [`wire`] | pure |
-//! | 1 | [`uring`] | system calls, and the unsafe code |
+//! | 7 | [`app`], [`cli`] | the only place where worker and control meet |
+//! | 6 | [`worker`], [`control`] | the threads |
+//! | 5 | [`admission`] | pure |
+//! | 4 | [`snapshot`] | the one published pointer |
+//! | 3 | [`session`], [`config`] | pure |
+//! | 3 | [`uring`] | a worker's kernel, by io_uring |
+//! | 2 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
+//! | 2 | [`sys`] | system calls |
+//! | 1 | [`wire`]; [`kernel`] | pure; what a worker needs of its kernel |
 //! | 0 | [`base`] | names nothing of ours |
 //!
 //! `ARCHITECTURE.md` follows a byte through it. A program that embeds ringway starts at [`config::load`] and
@@ -33,11 +35,13 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod health;
+pub mod kernel;
 pub mod relay;
 pub mod roster;
 pub mod session;
 pub mod snapshot;
 pub mod stats;
+pub mod sys;
 pub mod uring;
 pub mod wire;
 pub mod worker;

@@ -1,7 +1,7 @@
 //! ClientHellos, as they come and again in small records; in pieces they are judged as at once.
 #![no_main]
 
-use ringway::wire::client_hello::{INPUT_MAX, Malformed, parse};
+use ringway::wire::client_hello::{INPUT_MAX, Malformed, need, parse};
 
 /// The bytes behind the first record header, in records of `len`.
 fn in_records(message: &[u8], len: usize) -> Vec<u8> {
@@ -18,6 +18,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     if bytes.len() >= INPUT_MAX {
         assert_ne!(whole, Ok(None));
+    }
+    if whole == Ok(None) {
+        assert!((bytes.len() + 1..=INPUT_MAX).contains(&need(bytes)));
     }
     ringway_fuzz::check_split(&bytes[..bytes.len().min(600)], |bytes| parse(bytes).transpose());
     // A message in one record is the same message in many, unless the records make it too long.

@@ -3,8 +3,8 @@
 //! A look copies all of it, and the kernel goes through every segment that it came in. A client that sends byte by byte
 //! would cost a look for each byte, so the whole the square of its length. So how many bytes there are is asked first,
 //! which costs the same for any number; they are looked at only when there are as many as what was seen says there must
-//! be at least; and who needs many looks all the same, because it cuts what it says into tiny records, has a budget of
-//! bytes.
+//! be at least; and a client that takes many looks all the same, because it cuts what it says into tiny records, has a
+//! budget of bytes.
 
 use crate::base::time::Moment;
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_woken_for_nothing_looks_ever_less_often() {
+    fn a_client_that_wakes_us_for_nothing_is_looked_at_ever_less_often() {
         let mut look = Look::new(0, 1000, NOW);
         assert_eq!(look.wait(1, 9, NOW), Wait::More { need: 9, until: Moment::NEVER });
         assert_eq!(look.wait_on(1, NOW), Wait::Again { at: NOW.after_ns(AGAIN_NS) });

@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use crate::base::address::Address;
-use crate::uring::{Fd, socket, system};
+use crate::kernel::Fd;
+use crate::sys::{socket, system};
 
 /// Every listening socket that was handed to this process, with its address.
 ///

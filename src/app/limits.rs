@@ -2,7 +2,7 @@
 
 use super::cgroup;
 use crate::config::model::Config;
-use crate::uring::system;
+use crate::sys::system;
 
 /// Descriptors of the process itself: standard streams, control's runtime, the admin server's clients.
 const OWN: u64 = 64;
@@ -69,7 +69,10 @@ impl Limits {
     }
 
     /// Says what follows, and from what.
-    pub fn report(&self) {
+    pub fn report(&self, config: &Config, workers: usize, cpus: usize) {
+        if config.process.workers.is_none() && workers < cpus {
+            tracing::info!(workers, cpus, "workers are limited by the CPU quota of the control group");
+        }
         let Limits { connections_max, descriptors, .. } = *self;
         match self.limited_by {
             LimitedBy::Configuration => {
@@ -143,7 +146,8 @@ mod tests {
         }
         assert_eq!(enough_for(10 << 20, 64), CONNECTIONS_MIN);
         let config = crate::config::load(
-            "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n[pools.p]\nbackends = [{ address = \"127.0.0.1:2\" }]",
+            "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n\
+             [pools.p]\nbackends = [{ address = \"127.0.0.1:2\" }]",
             "t",
             &|_| None,
         );

@@ -11,9 +11,10 @@ use crate::base::address::Address;
 use crate::base::id::ListenerId;
 use crate::config::model::Config;
 use crate::control::sockets::{Refused, Sockets};
+use crate::kernel::Options;
+use crate::kernel::errno;
 use crate::snapshot::ids::Ids;
-use crate::uring::errno;
-use crate::uring::socket::{self, Options};
+use crate::sys::socket;
 use crate::worker::{Errand, ListenSocket, Shared, options_of};
 
 /// After a ringway was killed, the kernel needs a moment to take its ring down, and the ring holds the listeners.
@@ -205,7 +206,8 @@ impl Listeners {
                     }
                     let address = place.number;
                     errands.extend(deal(sockets.len(), self.workers).map(|(worker, index)| {
-                        (worker, Errand::Open(ListenSocket { listener, address, fd: sockets[index].clone() }))
+                        let (fd, owner) = (socket::number(&sockets[index]), sockets[index].clone());
+                        (worker, Errand::Open(ListenSocket { listener, address, fd, owner }))
                     }));
                     self.places.push(place);
                 }

@@ -28,12 +28,14 @@ use crate::base::time::{Clock, ns};
 use crate::config::model::{Config, Output, Source};
 use crate::control::take_over::Predecessor;
 use crate::control::{self, Stopper};
+use crate::kernel::Bell;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
 use crate::stats::record::Journal;
-use crate::uring::features::Features;
-use crate::uring::{probe, system};
+use crate::sys::features::Features;
+use crate::sys::system;
+use crate::uring::{Uring, probe};
 use crate::worker;
 use listeners::{Before, Listeners};
 use logging::Operational;
@@ -140,10 +142,8 @@ impl Server {
 
         let alarm = control::Alarm::new();
         let journal = access.as_ref().map(|access| access.journal.clone());
-        let mut parts = parts(&config, workers, &limits, features, alarm.clone(), journal);
-        parts.give_up = give_up_after(operational.clone());
-        let shared = worker::Shared::new(parts);
-        let shared = Arc::new(shared.context("cannot make the workers' wake-up descriptors")?);
+        let parts = parts(&config, workers, &limits, (alarm.clone(), operational.clone()), journal);
+        let shared = Arc::new(worker::Shared::new(parts, bells(workers)?));
         listeners.tell(shared.clone());
         let (stopper, stop) = control::stop_channel();
         let mut server = Server {
@@ -156,7 +156,7 @@ impl Server {
             workers: Vec::new(),
         };
         identity.as_ref().map_or(Ok(()), Identity::prepare)?;
-        server.workers = start_workers(&config, &cpus, sockets, &shared)?;
+        server.workers = start_workers(&config, &cpus, sockets, &shared, (features, limits.pipes_max))?;
         // The workers have their rings and sockets. What control opens from now on, it opens as that user.
         if let Some(identity) = identity
             && identity.assume(&files_of(&config))?
@@ -164,10 +164,7 @@ impl Server {
             keep_one_everywhere(&shared)?;
         }
         permitted.iter().for_each(Permitted::confine);
-        limits.report();
-        if config.process.workers.is_none() && workers < cpus.len() {
-            tracing::info!(workers, cpus = cpus.len(), "workers are limited by the CPU quota of the control group");
-        }
+        limits.report(&config, workers, cpus.len());
         let spec = control::Spec {
             config,
             source,
@@ -262,13 +259,23 @@ fn start_workers(
     cpus: &[usize],
     sockets: Vec<Vec<worker::ListenSocket>>,
     shared: &Arc<worker::Shared>,
+    (features, pipes_max): (Features, u16),
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, sockets)| {
         let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
-        let spec = worker::Spec { index, cpu, sockets, shared: shared.clone() };
-        worker::spawn(spec).map_err(|error| anyhow::anyhow!(probe::explain(&error)))
+        let spec = worker::Spec { index, cpu, seed: fastrand::u64(..), sockets, shared: shared.clone() };
+        let clock = shared.clock;
+        worker::spawn(spec, move || Uring::new(features, pipes_max, clock))
+            .map_err(|error| anyhow::anyhow!(probe::explain(&error)))
     };
     sockets.into_iter().enumerate().map(start).collect()
+}
+
+/// What wakes each worker.
+fn bells(workers: usize) -> anyhow::Result<Vec<Box<dyn Bell>>> {
+    let bell = |_| Ok(Box::new(system::Event::new()?) as Box<dyn Bell>);
+    let bells: std::io::Result<_> = (0..workers).map(bell).collect();
+    bells.context("cannot make the workers' wake-up descriptors")
 }
 
 /// Has this thread and every worker keep one capability and give up the others.
@@ -320,8 +327,7 @@ fn parts(
     config: &Arc<Config>,
     workers: usize,
     limits: &limits::Limits,
-    features: Features,
-    alarm: control::Alarm,
+    (alarm, log): (control::Alarm, Option<control::log::Outlet>),
     journal: Option<Arc<Journal>>,
 ) -> worker::Parts {
     worker::Parts {
@@ -330,13 +336,11 @@ fn parts(
         counts: Arc::new(Counts::new()),
         sources: Sources::new(RandomState::new()),
         clock: Clock::new(),
-        features,
         connections_max: limits.connections_max,
         early_max: limits.early_max,
         backlog_max: system::backlog_max(),
-        pipes_max: limits.pipes_max,
         busy_poll_ns: ns(config.process.busy_poll),
-        give_up: give_up_after(None),
+        give_up: give_up_after(log),
         connect_failed: Box::new(move || alarm.ring()),
         journal,
     }

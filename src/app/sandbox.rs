@@ -19,7 +19,7 @@ use landlock::{
 
 use crate::base::address::Address;
 use crate::config::model::{CheckKind, Config, Output, Source};
-use crate::uring::filter;
+use crate::sys::filter;
 
 /// The newest rights that are asked for (Linux 6.10); an older kernel keeps to those it knows.
 const RIGHTS: ABI = ABI::V5;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use crate::config::model::{Config, LocalAddress};
 use crate::control::sockets::Refused;
-use crate::uring::{errno, socket};
+use crate::kernel::errno;
+use crate::sys::socket;
 
 /// Refuses what can never be. An address that this host does not have may come yet, as one that moves between hosts
 /// does: it is warned of.

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::base::address::Address;
 use crate::control::take_over::{self, Predecessor, Taken};
-use crate::uring::socket;
+use crate::sys::socket;
 
 /// Its listening sockets by their addresses, and the ringway itself, which goes on until it is relieved.
 pub(super) fn from(admin_socket: &Path) -> anyhow::Result<(Vec<(Address, OwnedFd)>, Predecessor)> {

@@ -85,7 +85,7 @@ impl Bounds {
         self.most.is_empty() || counts.connections(self.ids[place]) < self.most[place]
     }
 
-    /// Whether anybody who was not tried has room just now. To be asked before a walk over slots, of which there are
+    /// Whether a backend that was not tried has room just now. To be asked before a walk over slots, of which there are
     /// many for each backend: while all are full, a walk would see every slot.
     #[inline]
     pub fn have_room(&self, counts: &Counts, tried: &[BackendId]) -> bool {

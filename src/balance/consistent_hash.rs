@@ -107,8 +107,8 @@ impl ConsistentHash {
         Limits { product: (self.bounds.open(counts) + 1) * u64::from(factor), divisor: self.weights_sum * 100 }
     }
 
-    /// From that slot on to the first that is usable and within its limit. `None` if there is nobody; that is asked of
-    /// the backends first, who are fewer than the slots.
+    /// From that slot on to the first that is usable and within its limit. `None` if there is none. That is asked of
+    /// the backends first, which are fewer than the slots.
     fn walk(&self, at: usize, counts: &Counts, usable: impl Fn(usize) -> bool, limits: &Limits) -> Option<Pick> {
         let is_below = |place: usize| counts.connections(self.bounds.ids[place]) < limits.of(self.weights[place]);
         if !(0..self.weights.len()).any(|place| usable(place) && is_below(place)) {

@@ -5,10 +5,11 @@
 //! queue depends on them: each number stands alone, and read-modify-write operations on one atomic are exact in any
 //! order.
 //!
-//! A queue depends on the open sessions of a backend that has a limit. Who gives a place back takes one from the count
-//! and then looks whether anybody waits; who begins to wait counts itself and then looks for room. One of the two sees
-//! the other only if all four accesses have one order, so all four are sequentially consistent: a relaxed look for room
-//! could be made (on ARM) before the look's own count is seen by others. On x86 both cost the same.
+//! A queue depends on the open sessions of a backend that has a limit. A session that gives its place back takes one
+//! from the count and then looks whether a client waits; a client that begins to wait counts itself and then looks for
+//! room. One of the two sees the other only if all four accesses have one order, so all four are sequentially
+//! consistent: a relaxed look for room could be made (on ARM) before others see that the client waits. On x86 both cost
+//! the same.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -36,6 +37,8 @@ pub struct Counts {
 pub struct BackendCount {
     /// Sessions that took this backend and have not closed their connection to it.
     pub connections: AtomicU32,
+    /// Attempts that failed, of sessions whose line in the access log will say so.
+    pub mentions: AtomicU32,
 }
 
 /// Of one pool.
@@ -114,6 +117,25 @@ impl Counts {
         // Before anybody looks whether somebody waits for the place: see `queue`.
         let before = self.backends.get(backend.index()).connections.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "{backend:?} closed more often than opened");
+    }
+
+    /// The record of a session that lives will name `backend`.
+    #[inline]
+    pub fn mentioned(&self, backend: BackendId) {
+        self.backends.get(backend.index()).mentions.fetch_add(1, Relaxed);
+    }
+
+    /// That record was made. Owed exactly once for each [`Counts::mentioned`].
+    #[inline]
+    pub fn recorded(&self, backend: BackendId) {
+        let before = self.backends.get(backend.index()).mentions.fetch_sub(1, SeqCst);
+        debug_assert!(before > 0, "{backend:?} recorded more often than mentioned");
+    }
+
+    /// Whether no session has `backend`, or will name it.
+    pub fn is_unused(&self, backend: BackendId) -> bool {
+        let count = self.backends.get(backend.index());
+        count.connections.load(SeqCst) == 0 && count.mentions.load(SeqCst) == 0
     }
 
     /// Open sessions of `backend` over all workers.
@@ -202,7 +224,7 @@ fn add_below(count: &AtomicU32, most: u32) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use std::cell::Cell;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::Barrier;
 
     use super::*;
 
@@ -211,21 +233,21 @@ pub(super) mod tests {
         pub(in crate::balance) static LOOKS: Cell<u64> = const { Cell::new(0) };
     }
 
-    /// Who gives a place back and who begins to wait for it at the same time: one sees the other, else a client waits
-    /// beside a free place. This machine may keep the order by itself; the accesses must keep it on every machine.
+    /// A place is given back while a client begins to wait: one sees the other, else the client waits beside a free
+    /// place. This machine may keep the order by itself; the accesses must keep it on every machine.
     #[test]
-    fn a_place_that_is_given_back_is_seen_by_who_begins_to_wait_or_sees_who_waits() {
+    fn a_place_that_is_given_back_sees_the_client_that_begins_to_wait_or_is_seen_by_it() {
         let (counts, backend, pool) = (Counts::new(), BackendId(0), PoolId(0));
         for round in 0..2_000 {
             assert!(counts.try_open(backend, 1), "round {round}");
-            let go = AtomicBool::new(false);
+            let go = Barrier::new(2);
             let (saw_waiting, saw_room) = std::thread::scope(|scope| {
                 let gives_back = scope.spawn(|| {
-                    while !go.load(SeqCst) {}
+                    go.wait();
                     counts.closed(backend);
                     counts.queue(pool).waiting() > 0
                 });
-                go.store(true, SeqCst);
+                go.wait();
                 let ticket = counts.queue(pool).enter(u32::MAX);
                 let saw_room = counts.try_open(backend, 1);
                 assert!(ticket.is_some());

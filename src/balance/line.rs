@@ -7,10 +7,10 @@
 //! when there is no place for the oldest one of a kind, there is none for the others of its kind. So a look costs one
 //! call in vain for each kind, however many wait.
 //!
-//! Who stands aside on one worker must not starve beside the line of another one, whose worker may have made the room
-//! and is the first to know. So a worker that has news gives way: while somebody stands aside elsewhere who came before
-//! the first one in the line, it tells those workers and calls nobody of the line. They look, and then tell the worker
-//! that has the first one in the line, which gives way to nobody, as it was told.
+//! Clients aside on one worker must not starve beside the line of another one, whose worker may have made the room and
+//! is the first to know. So a worker that has news gives way: while a client stands aside elsewhere that came before
+//! the first one in the line, it tells the worker of that client and does not call the line. The told worker looks, and
+//! then tells the worker that has the first one in the line. That one was told, so it does not give way again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -70,7 +70,7 @@ struct Line<K> {
 pub struct Reason {
     /// Something happened on this worker. Others may have to know first.
     pub is_news: bool,
-    /// Another worker said so, or the time has come: those who had to know have looked.
+    /// Another worker said so, or the time has come: those that had to know have looked.
     pub is_told: bool,
 }
 
@@ -89,14 +89,14 @@ pub struct Look {
     pool: PoolId,
     reason: Reason,
     afresh: bool,
-    /// Those that are called one after another; `None` is everybody aside, whatever they have tried.
+    /// Those that are called one after another; `None` is all that stand aside, whatever they have tried.
     kinds: std::vec::IntoIter<Option<Tried>>,
     kind: Option<Option<Tried>>,
-    /// Who comes aside while this look goes on waits for the next one.
+    /// A client that comes aside while this look goes on waits for the next one.
     until: Option<Ticket>,
     /// One call is enough.
     is_scout: bool,
-    /// Who was called last, of this kind or in the line.
+    /// The client that was called last, of this kind or in the line.
     called: Option<Ticket>,
     stage: Stage,
 }
@@ -365,7 +365,7 @@ impl<K: Copy> Waiters<K> {
             look.stage = Stage::Over;
             return Step::Tell(worker);
         }
-        // Nobody has room for it, and so not for anybody behind it.
+        // No backend has room for it, and so none for those behind it.
         if look.called.replace(first) == Some(first) {
             return Step::Done;
         }

@@ -3,7 +3,7 @@
 //! Each client that begins to wait draws a ticket of its pool. Its own worker keeps it, and makes known the ticket of
 //! the oldest one it has. So everybody can see which worker has the oldest of all, and nobody but that worker ever
 //! touches it: a client that leaves, or is called and finds no place, needs no agreement. In which order a worker calls
-//! its own clients, and who stands aside, is in [`line`](super::line).
+//! its own clients, and which of them stand aside, is in [`line`](super::line).
 //!
 //! What keeps the queue moving is one rule: after each event that may have made room for the oldest, its worker is told
 //! to look. Such events are a place that became free, a client that began to wait or ceased to, and a new table. Who
@@ -66,7 +66,7 @@ impl Queue {
         first.map(|(number, worker)| (Ticket(number), worker))
     }
 
-    /// The workers, without `me`, where somebody stands aside who came before the first one in the line.
+    /// The workers, without `me`, where a client stands aside that came before the first one in the line.
     pub fn before_the_line(&self, workers: usize, me: usize) -> Vec<usize> {
         let first = self.oldest(workers).map_or(u64::MAX, |(Ticket(number), _)| number);
         let is_before = |worker: &usize| {

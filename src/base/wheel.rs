@@ -5,7 +5,7 @@
 //! again, so long time-outs cost one visit every 40 seconds. A timer never fires before its moment otherwise, and at
 //! most one tick after it.
 //!
-//! A wheel that nobody looked at for long (no timer was set, or the process was stopped) catches up in one step: it
+//! A wheel that was not looked at for long (no timer was set, or the process was stopped) catches up in one step: it
 //! jumps to the next slot that has a timer, and a wheel without timers follows the clock when the next one is set.
 
 use super::time::Moment;
@@ -114,8 +114,8 @@ impl Wheel {
     }
 
     fn expire_until(&mut self, now_tick: u64) -> Option<u32> {
-        // Beyond one turn of the wheel every timer is due. Who sets one again now gets a slot that lies ahead of now,
-        // and not ahead of a moment that is long past.
+        // Beyond one turn of the wheel every timer is due. One that is set again now gets a slot that lies ahead of
+        // now, and not ahead of a moment that is long past.
         self.tick = self.tick.max((now_tick + 1).saturating_sub(SLOTS as u64));
         match self.next_tick().filter(|&tick| tick <= now_tick) {
             None => {

@@ -117,6 +117,7 @@ pub(super) fn shown(us: u128) -> String {
 pub(super) fn shown_size(bytes: u32) -> String {
     match bytes {
         0 => "auto".to_string(),
+        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
         _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
         _ => format!("{}KiB", bytes >> 10),
     }

@@ -6,7 +6,7 @@
 //! 1. `POST /v1/take-over` with `Upgrade: ringway-take-over/1`; 101, or a refusal as everywhere in the API.
 //! 2. The new one says [`LISTENING`]: from here on it reads no HTTP, which could lose descriptors. The old one sends
 //!    the number of its sockets (32 bits, big endian) and then the sockets (SCM_RIGHTS), with one byte for each
-//!    [`DESCRIPTORS_MAX`](crate::uring::pass::DESCRIPTORS_MAX) of them.
+//!    [`DESCRIPTORS_MAX`](crate::sys::pass::DESCRIPTORS_MAX) of them.
 //! 3. The new one says [`ACCEPTING`] once every listener of its own configuration accepts. If it leaves without a word,
 //!    nothing has happened.
 //! 4. The old one accepts no more, says [`DRAINING`], and drains as after SIGTERM.

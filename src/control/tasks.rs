@@ -257,23 +257,25 @@ async fn keep_time(control: Rc<Control>) {
     let mut sweep_at = Moment::default();
     loop {
         let now = control.clock.now();
-        let (deadline, has_retired) = {
+        let (deadline, has_gone) = {
             let fleet = control.fleet.borrow();
-            (fleet.deadline(), fleet.has_retired())
+            (fleet.deadline(), fleet.has_retired() || fleet.has_leaving())
         };
         if now >= deadline {
             let changes = control.fleet.borrow_mut().on_time(now);
             control.apply(changes);
             continue;
         }
-        if has_retired && now >= sweep_at {
+        if has_gone && now >= sweep_at {
             let seen = control.seen_generation();
             let changes = control.fleet.borrow_mut().sweep(seen, |id| control.counts.connections(id));
+            let free = control.fleet.borrow_mut().free_slots(seen, |id| control.counts.is_unused(id), now);
+            free.into_iter().for_each(|id| control.stats.forget_backend(id));
             control.apply(changes);
             sweep_at = now.after_ns(SWEEP_NS);
             continue;
         }
-        let next = if has_retired { deadline.min(sweep_at) } else { deadline };
+        let next = if has_gone { deadline.min(sweep_at) } else { deadline };
         tokio::select! {
             () = sleep(Duration::from_nanos(next.since_ns(now))), if next < Moment::NEVER => {}
             () = control.rescheduled.notified() => {}

@@ -34,7 +34,11 @@ pub enum Effect {
         side: Side,
         /// What. It must not be released before the answer.
         lease: Lease,
+        /// Nothing follows from its success: that answer may wait until something else happens.
+        quiet: bool,
     },
+    /// A quiet send that was not answered yet has to be answered soon.
+    Hurry,
     /// Copy the bytes of `from` behind those of `to`; there is room.
     Append {
         /// What.

@@ -40,6 +40,8 @@ pub struct Half {
     starved: bool,
     /// True exactly when the front of the queue is being sent.
     sending: bool,
+    /// That it was sent need not be heard before something else happens.
+    quiet: bool,
     /// True exactly when a pipe was asked for and the answer has not come.
     borrowing: bool,
     /// A FIN was passed on, or will be by the close.
@@ -76,6 +78,7 @@ impl Half {
             armed: false,
             starved: false,
             sending: false,
+            quiet: false,
             borrowing: false,
             finished: false,
             received: false,
@@ -160,6 +163,7 @@ impl Half {
             End::Starved | End::Later | End::Cancelled => {}
         }
         // A cancelled receive is part of the end of the session: nothing starts again.
+        self.be_heard(out);
         if !matches!(end, End::Cancelled | End::Scarce) {
             self.proceed(out);
         }
@@ -241,9 +245,25 @@ impl Half {
         self.source == Source::Eof && !self.polling_hangup && !self.stopped
     }
 
+    /// Nothing is behind what is sent, and the receive that would bring more is armed: nothing follows from the send.
+    #[inline]
+    fn may_be_quiet(&self) -> bool {
+        self.armed && self.source == Source::Open && self.queue.len() == 1 && !self.stopped
+    }
+
+    /// A send in flight that was quiet has to be heard, if something follows from it now.
+    #[inline]
+    fn be_heard(&mut self, out: &mut impl Sink) {
+        if self.quiet && self.sending && !self.may_be_quiet() {
+            self.quiet = false;
+            out.push(Effect::Hurry);
+        }
+    }
+
     /// Starts whatever can start now.
     #[inline]
     pub(super) fn proceed(&mut self, out: &mut impl Sink) {
+        self.be_heard(out);
         if self.stopped || self.splice.is_some() || self.paused {
             return;
         }
@@ -254,7 +274,8 @@ impl Half {
             && let Some(lease) = self.queue.front()
         {
             self.sending = true;
-            out.push(Effect::Send { side: self.side.peer(), lease });
+            self.quiet = self.may_be_quiet();
+            out.push(Effect::Send { side: self.side.peer(), lease, quiet: self.quiet });
         }
         if self.armed
             || self.starved
@@ -334,6 +355,7 @@ impl Half {
         self.stopped = true;
         self.starved = false;
         self.abandon(out);
+        self.be_heard(out);
         let (source, destination) = (self.side, self.side.peer());
         let in_flight = [
             (self.armed, source, Armed::Recv),

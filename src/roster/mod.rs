@@ -5,6 +5,8 @@
 //! session that is there from the question to the answer is seen exactly once.
 #![forbid(unsafe_code)]
 
+pub mod survey;
+
 use ipnet::IpNet;
 
 use crate::base::address::Address;

@@ -18,7 +18,7 @@ pub(super) const FLUSH_INTERVAL_MAX_NS: u64 = 1_000_000_000;
 const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// After a FIN: before it is made sure that a reset which follows it will be noticed. Most sessions are over by then.
 const WATCH_NS: u64 = 50_000_000;
-/// Before a connect that could not be begun is tried again: a part of the time since the first attempt, in these bounds.
+/// Before a connect that could not be begun is tried again: a part of the time since the first attempt, within these.
 const AGAIN_MIN_NS: u64 = 1_000_000;
 const AGAIN_MAX_NS: u64 = 50_000_000;
 

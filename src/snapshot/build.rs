@@ -10,6 +10,7 @@ use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Balance, Config, Listener, Pool};
 use crate::health::State;
+use crate::session;
 
 use super::ids::Ids;
 use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, Preread, Table};
@@ -161,10 +162,25 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         picker: kept.map_or_else(|| Picker::new(kind, &candidates, slow_start_ns), |kept| kept.picker.clone()),
         chosen,
         hash_key,
+        session: limits_of(pool),
         limits: pool.limits,
         dial: pool.dial.clone(),
         queue: pool.queue,
         waits_for_primary: pool.wants_primary(),
+    }
+}
+
+/// What a session of that pool is held to.
+fn limits_of(pool: &Pool) -> session::Limits {
+    let limits = &pool.limits;
+    session::Limits {
+        connect_timeout_ns: ns(limits.connect_timeout),
+        connect_attempts_max: limits.connect_attempts,
+        queue_timeout_ns: ns(pool.queue.timeout),
+        waits_for_primary: pool.wants_primary(),
+        idle_timeout_ns: ns(limits.idle_timeout),
+        half_close_timeout_ns: ns(limits.half_close_timeout),
+        lifetime_max_ns: ns(limits.lifetime_max),
     }
 }
 

@@ -48,10 +48,14 @@ impl Cell {
         let guard = handle.pin();
         let old = self.current.swap(Owned::new(table), Ordering::AcqRel, &guard);
         let unseen = self.unseen.clone();
-        // SAFETY: `old` was reachable through `current` alone, which no longer holds it, and the swap gave it to us
-        // only; readers that still see it are pinned, and it is taken after their pins, once. A table may be sent to
-        // another thread, and so may the queue.
-        unsafe { guard.defer_unchecked(move || unseen.push(old.into_owned().into_box())) };
+        let take = move || {
+            // SAFETY: `old` was reachable through `current` alone, which no longer holds it, and the swap gave it to us
+            // only; this runs once, after the pins of readers that still see it.
+            let table = unsafe { old.into_owned() };
+            unseen.push(table.into_box());
+        };
+        // SAFETY: a table may be sent to another thread, and so may the queue; neither borrows anything.
+        unsafe { guard.defer_unchecked(take) };
         guard.flush();
         self.generation.store(generation, Ordering::Release);
         self.free_unseen();

@@ -1,6 +1,6 @@
 //! Slot numbers by name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::address::Address;
@@ -8,13 +8,17 @@ use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::config::model::Config;
 
 /// Who has which slot. A name keeps its slot for as long as it is here, whatever else comes and goes. A backend has one
-/// for each address it was at: sessions stay where they are, and what is at the new address is another server.
+/// for each address it was at: sessions stay where they are, and what is at the new address is another server. Slots of
+/// backends become free ([`Ids::free_backends`]); those of what only a file names do not, as nothing but another file
+/// makes new ones.
 #[derive(Clone, Debug, Default)]
 pub struct Ids {
     listeners: HashMap<Arc<str>, ListenerId>,
     pools: HashMap<Arc<str>, PoolId>,
     routes: HashMap<(ListenerId, PoolId), RouteId>,
     backends: HashMap<(PoolId, Arc<str>, Option<Address>), BackendId>,
+    /// Slots without a backend, that which became free first before the others.
+    free: VecDeque<BackendId>,
 }
 
 impl Ids {
@@ -51,8 +55,25 @@ impl Ids {
     /// The slot of a backend of that pool at that address; a new one if it has none yet. `None` stands for a name that
     /// has no address.
     pub fn number_backend(&mut self, pool: PoolId, name: &Arc<str>, address: Option<&Address>) -> BackendId {
-        let next = BackendId(self.backends.len() as u32);
-        *self.backends.entry((pool, name.clone(), address.cloned())).or_insert(next)
+        let next = BackendId((self.backends.len() + self.free.len()) as u32);
+        let free = &mut self.free;
+        let id = self.backends.entry((pool, name.clone(), address.cloned()));
+        *id.or_insert_with(|| free.pop_front().unwrap_or(next))
+    }
+
+    /// Slots of every backend at an address.
+    pub fn backends(&self) -> impl Iterator<Item = BackendId> {
+        self.backends.iter().filter(|((_, _, address), _)| address.is_some()).map(|(_, &id)| id)
+    }
+
+    /// Others may have these slots from now on: nothing refers to them any more.
+    pub fn free_backends(&mut self, gone: &HashSet<BackendId>) {
+        let free = &mut self.free;
+        self.backends.retain(|_, id| {
+            let is_gone = gone.contains(id);
+            free.extend(is_gone.then_some(*id));
+            !is_gone
+        });
     }
 
     /// The slot of a listener.
@@ -77,7 +98,7 @@ impl Ids {
 
     /// How many slots listeners, pools and backends need.
     pub fn lengths(&self) -> (usize, usize, usize) {
-        (self.listeners.len(), self.pools.len(), self.backends.len())
+        (self.listeners.len(), self.pools.len(), self.backends.len() + self.free.len())
     }
 }
 
@@ -116,5 +137,11 @@ mod tests {
         assert_eq!(numbers(&mut ids, p, &[("a", 1000), ("b", 1001), ("c", 1001), ("b", 1002)]), [0, 1, 3, 4]);
         assert_eq!(numbers(&mut ids, p, &[("a", 7)]), [5], "elsewhere it is another server");
         assert_eq!(numbers(&mut ids, p, &[("a", 1000)]), [0], "and back it is the old one");
+        let before = ids.lengths();
+        ids.free_backends(&HashSet::from([BackendId(1), BackendId(5)]));
+        assert_eq!(ids.lengths(), before);
+        let again = numbers(&mut ids, p, &[("x", 1), ("x", 2), ("x", 3), ("a", 1000)]);
+        assert!(again[..2] == [1, 5] || again[..2] == [5, 1], "{again:?}");
+        assert_eq!(again[2..], [6, 0]);
     }
 }

@@ -11,6 +11,7 @@ use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::time::Moment;
 pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue};
 use crate::health::State;
+use crate::session;
 
 /// What workers may know. Immutable; a change is a new table with a greater generation.
 #[derive(Clone, Debug)]
@@ -104,6 +105,8 @@ pub struct PoolEntry {
     /// What of the client the picker's key is made of; `None` if it needs no key.
     pub hash_key: Option<HashKey>,
     /// What a session captures when it is admitted.
+    pub session: session::Limits,
+    /// What its sockets are set to is among these.
     pub limits: Limits,
     /// How its backends are connected to.
     pub dial: Dial,

@@ -17,10 +17,21 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
+    /// Counts `amount` more, or takes back what was counted too early.
+    #[inline]
+    pub fn correct(&self, amount: i64) {
+        self.0.store(self.0.load(Relaxed).saturating_add_signed(amount), Relaxed);
+    }
+
     /// The sum so far.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+
+    /// Begins anew. Anybody may, once the writer adds no more.
+    pub fn restart(&self) {
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -95,6 +106,11 @@ impl Histogram {
         let bucket = BOUNDS_NS.partition_point(|&bound_ns| bound_ns < value_ns);
         self.buckets[bucket].add(1);
         self.sum_ns.add(value_ns);
+    }
+
+    /// Begins anew. Anybody may, once the writer records no more.
+    pub fn restart(&self) {
+        self.buckets.iter().chain([&self.sum_ns]).for_each(Counter::restart);
     }
 
     /// Adds what was recorded so far to `into`.

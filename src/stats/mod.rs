@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod cell;
+pub mod draft;
 pub mod list;
 pub mod record;
 
+use crate::base::id::BackendId;
 use crate::base::refused::Refused;
 use crate::base::slots::Slots;
 use crate::base::termination::Termination;
@@ -24,6 +26,22 @@ impl Stats {
     /// Cells for that many workers, all 0.
     pub fn new(workers: usize) -> Stats {
         Stats { workers: (0..workers).map(|_| WorkerStats::default()).collect(), control: ControlStats::default() }
+    }
+
+    /// Forgets what was counted of a backend, as another one is to have its slot. Nobody may count anything of it now.
+    pub fn forget_backend(&self, id: BackendId) {
+        for cells in self.workers.iter().filter_map(|worker| worker.backends.existing(id.index())) {
+            let BackendCells { connections_total, connect_errors, bytes_to_backend, bytes_to_client, .. } = cells;
+            let counters = [connections_total, bytes_to_backend, bytes_to_client, &cells.sessions_cut_total];
+            counters.into_iter().chain(connect_errors).for_each(Counter::restart);
+        }
+        if let Some(cells) = self.control.backends.existing(id.index()) {
+            let CheckCells { success, failure, went_up, went_down, went_ejected, .. } = cells;
+            let CheckCells { went_draining, went_maintenance, check_ns, .. } = cells;
+            let counters = [success, failure, went_up, went_down, went_ejected, went_draining, went_maintenance];
+            counters.into_iter().for_each(Counter::restart);
+            check_ns.restart();
+        }
     }
 }
 
@@ -275,6 +293,25 @@ mod tests {
         assert_eq!(of(104), ConnectError::Reset);
         assert_eq!([24, 23, 105, 12, 99].map(of), [ConnectError::Resource; 5]);
         assert_eq!(of(13), ConnectError::Other, "EACCES");
+    }
+
+    #[test]
+    fn whoever_has_a_slot_anew_begins_at_zero() {
+        let stats = Stats::new(2);
+        let cells = stats.workers[1].backends.get(3);
+        cells.connections_total.add(1);
+        cells.bytes_to_client.add(1);
+        cells.bytes_to_backend.add(1);
+        cells.sessions_cut_total.add(1);
+        ConnectError::ALL.into_iter().for_each(|error| cells.connect_failed(error));
+        stats.control.backends.get(3).went_up.add(1);
+        stats.control.backends.get(3).check_ns.record_ns(5);
+        stats.workers[1].backends.get(4).bytes_to_client.add(7);
+        stats.forget_backend(BackendId(3));
+        let none = format!("{:?}", BackendCells::default());
+        assert_eq!(format!("{cells:?}"), none);
+        assert_eq!(format!("{:?}", stats.control.backends.get(3)), format!("{:?}", CheckCells::default()));
+        assert_eq!(stats.workers[1].backends.get(4).bytes_to_client.get(), 7);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use io_uring::types::BufRingEntry;
 
 use super::ring::Ring;
 use crate::base::lease::{BUFFER_LEN, Lease};
+use crate::kernel;
 
 /// Number of the one buffer group.
 pub const GROUP: u16 = 1;
@@ -76,7 +77,7 @@ impl Buffers {
         while buffers.count < POSTED_MIN {
             buffers.grow()?;
         }
-        buffers.publish();
+        kernel::Buffers::publish(&mut buffers);
         Ok(buffers)
     }
 
@@ -87,30 +88,6 @@ impl Buffers {
         self.posted -= 1;
     }
 
-    /// The kernel ran dry: more buffers are posted from now on.
-    pub fn ran_dry(&mut self) {
-        self.posted_target = (self.posted_target * 2).min(ENTRIES);
-    }
-
-    /// Buffers the kernel may fill before it runs dry.
-    #[inline]
-    pub fn available(&self) -> u16 {
-        self.posted
-    }
-
-    /// Whether so much is leased that sessions should hold less each: half of all there can be. The other half is kept
-    /// for those that hold nothing, so that each can be read from, if only to learn that it has left.
-    #[inline]
-    pub fn scarce(&self) -> bool {
-        self.leased() > BUFFERS_MAX / 2
-    }
-
-    /// Whether sessions hold everything there can be.
-    #[inline]
-    pub fn is_exhausted(&self) -> bool {
-        self.posted == 0 && self.spare.is_empty() && self.returned.is_empty() && self.count > BUFFERS_MAX - BLOCK
-    }
-
     /// Buffers that sessions hold.
     #[inline]
     fn leased(&self) -> u16 {
@@ -118,51 +95,6 @@ impl Buffers {
         #[cfg(feature = "paranoid")]
         let free = free + self.quarantine.len() as u16;
         self.count - free
-    }
-
-    /// Gives memory back that was not used for a while: since the last call, at least so many buffers were spare. To be
-    /// called about once a second; it does a part of the work each time.
-    pub fn trim(&mut self) {
-        let surplus = self.spare_min.saturating_sub(SPARE_KEPT).min(TRIMMED_AT_ONCE);
-        // From the bottom, where those lie that have not been used for the longest time.
-        for buffer in self.spare.drain(..surplus) {
-            let address = self.memory.wrapping_add(buffer as usize * BUFFER_LEN);
-            release_memory(address, BUFFER_LEN);
-            self.returned.push(buffer);
-        }
-        self.spare_min = self.spare.len();
-    }
-
-    /// Takes a buffer back. The kernel sees it after [`Buffers::publish`].
-    #[inline]
-    pub fn release(&mut self, buffer: u16) {
-        debug_assert!(buffer < self.count);
-        #[cfg(feature = "paranoid")]
-        let Some(buffer) = self.exchange(buffer) else { return };
-        self.spare.push(buffer);
-    }
-
-    /// Posts free buffers up to the target, taking memory for more where none is free. To be called before entering
-    /// the kernel.
-    #[inline]
-    pub fn publish(&mut self) {
-        while self.posted < self.posted_target {
-            match self.spare.pop().or_else(|| self.returned.pop()) {
-                Some(buffer) => self.post(buffer),
-                // Without memory, sessions wait for a release.
-                None if self.grow().is_err() => break,
-                None => {}
-            }
-        }
-        self.spare_min = self.spare_min.min(self.spare.len());
-        if self.tail != self.published {
-            // SAFETY: `entries` is the start of the ring's mapping, where the kernel expects the tail.
-            let tail = unsafe { BufRingEntry::tail(self.entries) };
-            // SAFETY: the tail is an aligned u16 that the kernel only reads.
-            let tail = unsafe { &*tail.cast::<std::sync::atomic::AtomicU16>() };
-            tail.store(self.tail, std::sync::atomic::Ordering::Release);
-            self.published = self.tail;
-        }
     }
 
     /// Takes memory for another block. An error is the kernel's refusal of memory, or that the limit is reached.
@@ -186,18 +118,6 @@ impl Buffers {
         let first = self.address(lease.buffer).wrapping_add(lease.start as usize);
         // SAFETY: in bounds by the assertion; the kernel does not write to a buffer that is leased.
         unsafe { std::slice::from_raw_parts(first, lease.len as usize) }
-    }
-
-    /// Copies the bytes of `from` behind those of `to`, which must have room, in another buffer.
-    #[inline]
-    pub fn append(&mut self, from: Lease, to: Lease) {
-        assert!(from.buffer < self.count && from.end() <= BUFFER_LEN);
-        assert!(to.buffer < self.count && to.end() + from.len as usize <= BUFFER_LEN);
-        assert_ne!(from.buffer, to.buffer);
-        let source = self.address(from.buffer).wrapping_add(from.start as usize);
-        let target = self.address(to.buffer).wrapping_add(to.end());
-        // SAFETY: both ranges are in bounds by the assertions, and in different buffers.
-        unsafe { std::ptr::copy_nonoverlapping(source, target, from.len as usize) };
     }
 
     #[inline]
@@ -231,6 +151,89 @@ impl Buffers {
         let shown = protect(self.address(oldest), BUFFER_LEN, libc::PROT_READ | libc::PROT_WRITE);
         debug_assert!(shown.is_ok());
         Some(oldest)
+    }
+}
+
+impl kernel::Buffers for Buffers {
+    /// Posts free buffers up to the target, taking memory for more where none is free. To be called before entering
+    /// the kernel.
+    #[inline]
+    fn publish(&mut self) {
+        while self.posted < self.posted_target {
+            match self.spare.pop().or_else(|| self.returned.pop()) {
+                Some(buffer) => self.post(buffer),
+                // Without memory, sessions wait for a release.
+                None if self.grow().is_err() => break,
+                None => {}
+            }
+        }
+        self.spare_min = self.spare_min.min(self.spare.len());
+        if self.tail != self.published {
+            // SAFETY: `entries` is the start of the ring's mapping, where the kernel expects the tail.
+            let tail = unsafe { BufRingEntry::tail(self.entries) };
+            // SAFETY: the tail is an aligned u16 that the kernel only reads.
+            let tail = unsafe { &*tail.cast::<std::sync::atomic::AtomicU16>() };
+            tail.store(self.tail, std::sync::atomic::Ordering::Release);
+            self.published = self.tail;
+        }
+    }
+
+    /// The kernel ran dry: more buffers are posted from now on.
+    fn ran_dry(&mut self) {
+        self.posted_target = (self.posted_target * 2).min(ENTRIES);
+    }
+
+    /// Buffers the kernel may fill before it runs dry.
+    #[inline]
+    fn available(&self) -> u16 {
+        self.posted
+    }
+
+    /// Whether so much is leased that sessions should hold less each: half of all there can be. The other half is kept
+    /// for those that hold nothing, so that each can be read from, if only to learn that it has left.
+    #[inline]
+    fn is_scarce(&self) -> bool {
+        self.leased() > BUFFERS_MAX / 2
+    }
+
+    /// Whether sessions hold everything there can be.
+    #[inline]
+    fn is_exhausted(&self) -> bool {
+        self.posted == 0 && self.spare.is_empty() && self.returned.is_empty() && self.count > BUFFERS_MAX - BLOCK
+    }
+
+    /// Gives memory back that was not used for a while: since the last call, at least so many buffers were spare. To be
+    /// called about once a second; it does a part of the work each time.
+    fn trim(&mut self) {
+        let surplus = self.spare_min.saturating_sub(SPARE_KEPT).min(TRIMMED_AT_ONCE);
+        // From the bottom, where those lie that have not been used for the longest time.
+        for buffer in self.spare.drain(..surplus) {
+            let address = self.memory.wrapping_add(buffer as usize * BUFFER_LEN);
+            release_memory(address, BUFFER_LEN);
+            self.returned.push(buffer);
+        }
+        self.spare_min = self.spare.len();
+    }
+
+    /// Takes a buffer back. The kernel sees it after [`Buffers::publish`].
+    #[inline]
+    fn release(&mut self, buffer: u16) {
+        debug_assert!(buffer < self.count);
+        #[cfg(feature = "paranoid")]
+        let Some(buffer) = self.exchange(buffer) else { return };
+        self.spare.push(buffer);
+    }
+
+    /// Copies the bytes of `from` behind those of `to`, which must have room, in another buffer.
+    #[inline]
+    fn append(&mut self, from: Lease, to: Lease) {
+        assert!(from.buffer < self.count && from.end() <= BUFFER_LEN);
+        assert!(to.buffer < self.count && to.end() + from.len as usize <= BUFFER_LEN);
+        assert_ne!(from.buffer, to.buffer);
+        let source = self.address(from.buffer).wrapping_add(from.start as usize);
+        let target = self.address(to.buffer).wrapping_add(to.end());
+        // SAFETY: both ranges are in bounds by the assertions, and in different buffers.
+        unsafe { std::ptr::copy_nonoverlapping(source, target, from.len as usize) };
     }
 }
 
@@ -274,6 +277,7 @@ fn populate(address: *mut u8, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Buffers as _;
 
     /// Leases as many as there can be, and gives them back.
     #[test]
@@ -289,15 +293,17 @@ mod tests {
             for back in (1..=buffers.posted).rev() {
                 let slot = buffers.tail.wrapping_sub(back) & (ENTRIES - 1);
                 // SAFETY: `slot` is below the number of entries.
-                leased.push(unsafe { &*buffers.entries.add(slot as usize) }.bid());
+                let entry = unsafe { buffers.entries.add(slot as usize) };
+                // SAFETY: the entry is initialised, and no kernel writes to entries.
+                leased.push(unsafe { &*entry }.bid());
             }
             (0..buffers.posted).collect::<Vec<_>>().iter().for_each(|_| buffers.taken());
-            assert_eq!(buffers.scarce(), leased.len() > BUFFERS_MAX as usize / 2);
+            assert_eq!(buffers.is_scarce(), leased.len() > BUFFERS_MAX as usize / 2);
             buffers.publish();
         }
         assert_eq!(leased.len(), BUFFERS_MAX as usize);
         leased.iter().for_each(|&buffer| buffers.release(buffer));
-        assert!(!buffers.scarce() && !buffers.is_exhausted());
+        assert!(!buffers.is_scarce() && !buffers.is_exhausted());
         for _ in 0..2 + BUFFERS_MAX as usize / TRIMMED_AT_ONCE {
             buffers.publish();
             buffers.trim();

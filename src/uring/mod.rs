@@ -1,26 +1,113 @@
-//! Floor 1: the data plane's system calls, and all of its unsafe code.
+//! The kernel of a worker, by io_uring.
 //!
-//! Everything here is a thin, typed wrapper: it decides nothing. Rules that hold throughout:
-//!
-//! - Memory that the kernel may write to or read from belongs to [`buffers::Buffers`] or [`pipes::Pipes`], which live
-//!   as long as the ring and are dropped after it.
-//! - Descriptors are plain numbers ([`Fd`]) owned by the worker's slots; closing one is an operation like any other.
-//! - Nothing here may start a kernel worker thread: splice and shutdown are called directly, never through the ring,
-//!   because the kernel always hands those to one (`REQ_F_FORCE_ASYNC` in io_uring/splice.c and io_uring/net.c).
+//! Memory that the kernel may write to or read from belongs to [`buffers::Buffers`] or to the ring itself, which is
+//! dropped first. Nothing here may start a kernel worker thread.
 
 pub mod buffers;
-pub mod errno;
-pub mod features;
-pub mod filter;
 pub mod op;
-pub mod pass;
-pub mod pipes;
 pub mod probe;
 pub mod ring;
-pub mod socket;
-pub mod system;
-pub mod token;
 
-/// An open descriptor, by number.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Fd(pub i32);
+use std::io;
+
+use crate::base::time::{Clock, Moment};
+use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Wait};
+use crate::sys::direct::Direct;
+use crate::sys::features::Features;
+use crate::sys::pipes::Pipes;
+use buffers::Buffers;
+use ring::Ring;
+
+/// One worker's kernel. The ring is dropped before the memory it refers to.
+pub struct Uring {
+    ring: Ring,
+    buffers: Buffers,
+    pipes: Pipes,
+    features: Features,
+    clock: Clock,
+}
+
+impl Uring {
+    /// Must be called on the thread that will use it.
+    ///
+    /// # Errors
+    /// There is no io_uring here, or no memory for it.
+    pub fn new(features: Features, pipes_max: u16, clock: Clock) -> io::Result<Uring> {
+        let ring = Ring::new()?;
+        let buffers = Buffers::new(&ring)?;
+        ring.enable()?;
+        Ok(Uring { ring, buffers, pipes: Pipes::new(pipes_max), features, clock })
+    }
+}
+
+impl Kernel for Uring {
+    type Buffers = Buffers;
+    type Pipes = Pipes;
+    type Sockets = Direct;
+
+    #[inline]
+    fn push(&mut self, token: Token, op: Op<'_>) {
+        let ring = &mut self.ring;
+        match op {
+            Op::Recv { fd, credit, fresh } if self.features.recv_credit => ring.recv_multi(fd, credit, fresh, token),
+            Op::Recv { fd, .. } => ring.recv_once(fd, true, token),
+            Op::Send { fd, lease, quiet } => ring.send(fd, self.buffers.bytes(lease), quiet, token),
+            Op::Poll { fd, interest } => ring.poll(fd, interest, token),
+            Op::Connect { fd, to } => ring.connect(fd, to, token),
+            Op::Accept { fd } => ring.accept_multi(fd, token),
+            Op::Close { fd } => ring.close(fd),
+            Op::Cancel { token } => ring.cancel(token),
+            Op::Message { port, result, there } => ring.message(port, result, there, token),
+        }
+    }
+
+    #[inline]
+    fn has_queued(&mut self) -> bool {
+        self.ring.has_queued()
+    }
+
+    #[inline]
+    fn enter(&mut self, wait: Wait, into: &mut Vec<Completion>) -> io::Result<()> {
+        self.buffers.publish();
+        self.ring.enter(wait)?;
+        let first = into.len();
+        self.ring.completions(into);
+        for _ in into[first..].iter().filter(|completion| completion.buffer.is_some()) {
+            self.buffers.taken();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn port(&self) -> Fd {
+        self.ring.fd()
+    }
+
+    fn await_bell(&mut self, bell: &dyn Bell) {
+        self.ring.watch(bell.fd(), Token::plain(Operation::Wake, 0));
+    }
+
+    fn has_credit(&self) -> bool {
+        self.features.recv_credit
+    }
+
+    #[inline]
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    #[inline]
+    fn pipes(&mut self) -> &mut Pipes {
+        &mut self.pipes
+    }
+
+    #[inline]
+    fn sockets(&self) -> &Direct {
+        &Direct
+    }
+}

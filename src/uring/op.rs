@@ -2,12 +2,11 @@
 
 use io_uring::{opcode, squeue, types};
 
-use super::Fd;
-use super::buffers::{Buffers, GROUP};
+use super::buffers::GROUP;
 use super::ring::Ring;
-use super::socket::Destination;
-use super::token::{Operation, Token};
-use crate::base::lease::Lease;
+use crate::base::address::Address;
+use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Fd, Interest, poll};
 
 const SOCKET_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 
@@ -34,74 +33,56 @@ impl Ring {
         self.push(&entry);
     }
 
-    /// Sends what there is room for of the bytes of `lease`, without waiting (EAGAIN if there is none). The lease must
-    /// not be released before this completes, which it does when it is submitted.
+    /// Sends what there is room for of `bytes`, without waiting (EAGAIN if there is none). They must not go away before
+    /// this completes, which it does when it is submitted.
     ///
     /// Never with the kernel's own wait for room: once the peer has sent its FIN, that poll is always ready
     /// (`IO_POLL_UNMASK` adds RDHUP to it), so that after 128 tries the kernel hands the send to a thread that blocks
     /// in it (`APOLL_MAX_RETRY` in io_uring/poll.c, 6.18). MSG_DONTWAIT makes it REQ_F_NOWAIT.
+    ///
+    /// A `quiet` one wakes nobody if all of it goes: with MSG_WAITALL less than all is a failure, and only those post a
+    /// completion (CQE_SKIP_SUCCESS). So once it was submitted, no completion means success.
     #[inline]
-    pub fn send(&mut self, fd: Fd, buffers: &Buffers, lease: Lease, token: Token) {
-        let bytes = buffers.bytes(lease);
-        let entry = opcode::Send::new(types::Fd(fd.0), bytes.as_ptr(), bytes.len() as u32)
-            .flags(libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
-            .build()
-            .user_data(token.pack());
-        self.push(&entry);
+    pub fn send(&mut self, fd: Fd, bytes: &[u8], quiet: bool, token: Token) {
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if quiet { libc::MSG_WAITALL } else { 0 };
+        let entry = opcode::Send::new(types::Fd(fd.0), bytes.as_ptr(), bytes.len() as u32).flags(flags).build();
+        let entry = entry.user_data(token.pack());
+        if quiet {
+            self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS));
+            self.quiet.push((token, bytes.len() as u32));
+        } else {
+            self.push(&entry);
+        }
     }
 
-    /// Completes once when the socket can be read, or its peer has finished, or urgent data is there.
-    pub fn poll_readable(&mut self, fd: Fd, token: Token) {
-        self.poll(fd, (libc::POLLIN | libc::POLLRDHUP | libc::POLLPRI) as u32, token);
+    /// The kernel adds RDHUP, HUP and ERR to every poll. The two that wait for an edge say once how it is, and from
+    /// then on what has happened; the others complete once.
+    #[inline]
+    pub fn poll(&mut self, fd: Fd, interest: Interest, token: Token) {
+        let (events, edge) = match interest {
+            Interest::Readable => (poll::IN | poll::RDHUP | poll::PRI, false),
+            Interest::Incoming => (poll::IN | poll::RDHUP, false),
+            Interest::Acceptable => (poll::IN | libc::EPOLLEXCLUSIVE, false),
+            Interest::Writable => (poll::OUT, false),
+            Interest::WritableEdge => (poll::OUT, true),
+            Interest::Hangup => (0, true),
+        };
+        let entry = opcode::PollAdd::new(types::Fd(fd.0), events as u32).multi(edge).build();
+        self.push(&entry.user_data(token.pack()));
     }
 
-    /// Completes once when the socket has as many bytes as SO_RCVLOWAT says, or its peer has finished. The result is a
-    /// mask of `poll(2)`; see [`says_ended`].
-    pub fn poll_incoming(&mut self, fd: Fd, token: Token) {
-        self.poll(fd, (libc::POLLIN | libc::POLLRDHUP) as u32, token);
-    }
-
-    /// Completes once when the socket can be written, or its peer has finished: the result is a mask of `poll(2)`; see
-    /// [`says_writable`]. The kernel adds RDHUP to every poll.
-    pub fn poll_writable(&mut self, fd: Fd, token: Token) {
-        self.poll(fd, libc::POLLOUT as u32, token);
-    }
-
-    /// Completes each time something happens to the socket that may have made it writable, and not because of how it
-    /// is: the way to wait for room on a connection whose peer has finished. Goes on until it is cancelled.
-    pub fn poll_writable_edge(&mut self, fd: Fd, token: Token) {
-        self.poll_edge(fd, libc::POLLOUT as u32, token);
-    }
-
-    /// Completes each time something happens to the socket that may be its end; see [`says_hung_up`]. Goes on until it
-    /// is cancelled.
-    pub fn poll_hangup(&mut self, fd: Fd, token: Token) {
-        self.poll_edge(fd, 0, token);
-    }
-
-    fn poll_edge(&mut self, fd: Fd, events: u32, token: Token) {
-        self.push(&opcode::PollAdd::new(types::Fd(fd.0), events).multi(true).build().user_data(token.pack()));
-    }
-
-    fn poll(&mut self, fd: Fd, events: u32, token: Token) {
-        self.push(&opcode::PollAdd::new(types::Fd(fd.0), events).build().user_data(token.pack()));
-    }
-
-    /// Connects. The kernel copies the address when the operation is submitted, so `to` must live until the next
-    /// [`Ring::enter`]; see `Worker::retired_destinations`.
-    pub fn connect(&mut self, fd: Fd, to: &Destination, token: Token) {
-        let entry = opcode::Connect::new(types::Fd(fd.0), to.as_ptr().cast(), to.len()).build().user_data(token.pack());
-        self.push(&entry);
+    /// Connects. An address that no kernel would take leads to a completion that says so, like one that it refuses.
+    pub fn connect(&mut self, fd: Fd, to: &Address, token: Token) {
+        let entry = match self.keep(to) {
+            Ok(to) => opcode::Connect::new(types::Fd(fd.0), to.as_ptr().cast(), to.len()).build(),
+            Err(_) => opcode::Connect::new(types::Fd(fd.0), std::ptr::null(), 0).build(),
+        };
+        self.push(&entry.user_data(token.pack()));
     }
 
     /// Accepts until it fails; accepted sockets are non-blocking (for splice) and close on exec.
     pub fn accept_multi(&mut self, fd: Fd, token: Token) {
         self.push(&opcode::AcceptMulti::new(types::Fd(fd.0)).flags(SOCKET_FLAGS).build().user_data(token.pack()));
-    }
-
-    /// Completes once when a connection can be accepted. Of the workers that share the socket, one is woken.
-    pub fn poll_acceptable(&mut self, fd: Fd, token: Token) {
-        self.poll(fd, libc::POLLIN as u32 | libc::EPOLLEXCLUSIVE as u32, token);
     }
 
     /// Closes; completes only if that failed. Nothing may be in flight on the descriptor.
@@ -124,10 +105,9 @@ impl Ring {
         self.push(&entry);
     }
 
-    /// Completes with [`Operation::Wake`] when the event descriptor is signalled.
-    pub fn watch(&mut self, event: &super::system::Event) {
-        let token = Token::plain(Operation::Wake, 0);
-        self.push(&opcode::PollAdd::new(types::Fd(event.fd().0), libc::POLLIN as u32).build().user_data(token.pack()));
+    /// Completes when an event descriptor is signalled.
+    pub fn watch(&mut self, fd: Fd, token: Token) {
+        self.push(&opcode::PollAdd::new(types::Fd(fd.0), poll::IN as u32).build().user_data(token.pack()));
     }
 
     /// Posts a completion to another ring: `result` with the token `there`. Fails here, with `failed`, if it cannot.
@@ -138,22 +118,6 @@ impl Ring {
             .user_data(failed.pack());
         self.push(&entry);
     }
-}
-
-/// Whether the result of [`Ring::poll_incoming`] says that nothing follows what is there.
-pub fn says_ended(result: i32) -> bool {
-    result < 0 || result & i32::from(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
-}
-
-/// Whether the result of a poll for writing says that a send will do something, if only fail.
-pub fn says_writable(result: i32) -> bool {
-    result < 0 || result & i32::from(libc::POLLOUT | libc::POLLHUP | libc::POLLERR) != 0
-}
-
-/// Whether the result of [`Ring::poll_hangup`] says that the connection is no more: it failed, or both sides have sent
-/// their FIN.
-pub fn says_hung_up(result: i32) -> bool {
-    result > 0 && result & i32::from(libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
 }
 
 /// `IORING_RECVSEND_POLL_FIRST`.

@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::buffers::Buffers;
-use super::features::{Features, kernel_version};
-use super::ring::{Completion, Ring, Wait};
-use super::socket;
-use super::token::{Operation, Token};
+use super::ring::Ring;
+use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Buffers as _, Completion, Wait};
+use crate::sys::features::{Features, kernel_version};
+use crate::sys::socket;
 
 /// What `ringway doctor` prints.
 pub struct Report {
@@ -42,11 +43,11 @@ pub fn try_out() -> io::Result<Features> {
     for _ in 0..4 {
         ring.enter(Wait::For(50_000_000))?;
         ring.completions(&mut completed);
-        if completed.iter().any(|completion| !completion.more()) {
+        if completed.iter().any(|completion| !completion.more) {
             break;
         }
     }
-    for completion in completed.iter().filter_map(Completion::buffer) {
+    for completion in completed.iter().filter_map(|completion| completion.buffer) {
         buffers.taken();
         buffers.release(completion);
     }
@@ -54,7 +55,7 @@ pub fn try_out() -> io::Result<Features> {
         None => return Err(io::Error::from(io::ErrorKind::TimedOut)),
         Some(first) if first.result == -libc::EINVAL => false,
         Some(first) if first.result < 0 => return Err(io::Error::from_raw_os_error(-first.result)),
-        Some(first) => !first.more(),
+        Some(first) => !first.more,
     };
     drop(ring);
     // To see how an older kernel would be served.

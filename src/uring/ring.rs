@@ -6,8 +6,12 @@ use std::time::Duration;
 use io_uring::register::Restriction;
 use io_uring::types::Timespec;
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use socket2::SockAddr;
 
-use super::token::Token;
+use crate::base::address::Address;
+use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Completion, Fd, Wait};
+use crate::sys::socket;
 
 const SQ_ENTRIES: u32 = 4096;
 const CQ_ENTRIES: u32 = 65536;
@@ -37,47 +41,6 @@ const ENTER_REGISTERED_RING: u32 = 16;
 const ENTER_NO_IOWAIT: u32 = 128;
 const REGISTER_RING_FDS: libc::c_uint = 20;
 
-/// A completion, decoded.
-#[derive(Clone, Copy, Debug)]
-pub struct Completion {
-    /// What it belongs to.
-    pub token: Token,
-    /// Bytes, a descriptor, or a negative errno.
-    pub result: i32,
-    flags: u32,
-}
-
-impl Completion {
-    /// The operation stays armed: more completions of this token follow.
-    #[inline]
-    pub fn more(&self) -> bool {
-        cqueue::more(self.flags)
-    }
-
-    /// The socket had still more to read.
-    #[inline]
-    pub fn nonempty(&self) -> bool {
-        cqueue::sock_nonempty(self.flags)
-    }
-
-    /// The buffer that was filled.
-    #[inline]
-    pub fn buffer(&self) -> Option<u16> {
-        cqueue::buffer_select(self.flags)
-    }
-}
-
-/// How long [`Ring::enter`] may sleep.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wait {
-    /// Submit, run what is due, come back.
-    No,
-    /// Until one completion is there.
-    Forever,
-    /// Until one completion is there or so many nanoseconds have passed.
-    For(u64),
-}
-
 /// One io_uring, entered only by the thread that made it.
 pub struct Ring {
     io: IoUring,
@@ -86,6 +49,11 @@ pub struct Ring {
     enter_flags: u32,
     /// Why the ring cannot be entered any more, if that was found out where nobody could be told.
     failed: Option<io::Error>,
+    /// Where connects go that the kernel may not have seen yet: it copies an address when it takes the operation.
+    #[expect(clippy::vec_box, reason = "the kernel has been told where each one is")]
+    addresses: Vec<Box<SockAddr>>,
+    /// Sends whose success is not answered: see [`Ring::send`](super::op).
+    pub(super) quiet: Vec<(Token, u32)>,
 }
 
 impl Ring {
@@ -109,7 +77,7 @@ impl Ring {
             enter_fd = index;
             enter_flags |= ENTER_REGISTERED_RING;
         }
-        Ok(Ring { io, enter_fd, enter_flags, failed: None })
+        Ok(Ring { io, enter_fd, enter_flags, failed: None, addresses: Vec::new(), quiet: Vec::new() })
     }
 
     /// Opens the ring for the operations of [`op`](super::op) and for nothing else, for as long as it lives: who takes
@@ -125,8 +93,8 @@ impl Ring {
     }
 
     /// The ring's descriptor, for messages from other rings.
-    pub fn fd(&self) -> super::Fd {
-        super::Fd(fd_of(&self.io))
+    pub fn fd(&self) -> Fd {
+        Fd(fd_of(&self.io))
     }
 
     pub(super) fn io(&self) -> &IoUring {
@@ -197,20 +165,41 @@ impl Ring {
         !self.io.submission().is_empty()
     }
 
-    /// Moves everything completed to `out`, in order.
+    /// Moves everything completed to `out`, in order; sends that were quiet come first.
     #[inline]
     pub fn completions(&mut self, out: &mut Vec<Completion>) {
+        let first = out.len();
+        // While the kernel has not taken everything, nothing is known of those that are silent.
+        if !self.quiet.is_empty() && self.io.submission().is_empty() {
+            let done =
+                |(token, len)| Completion { token, result: len as i32, more: false, nonempty: false, buffer: None };
+            out.extend(self.quiet.drain(..).map(done));
+        }
+        let quiet = first..out.len();
         for entry in self.io.completion() {
-            if let Some(token) = Token::unpack(entry.user_data()) {
-                out.push(Completion { token, result: entry.result(), flags: entry.flags() });
+            let Some(token) = Token::unpack(entry.user_data()) else { continue };
+            let (result, flags) = (entry.result(), entry.flags());
+            let is_send = matches!(token.operation, Operation::SendClient | Operation::SendBackend);
+            if is_send && let Some(loud) = out[quiet.clone()].iter_mut().find(|done| done.token == token) {
+                // Not all of it went, or nothing.
+                loud.result = result;
+                continue;
             }
+            if is_send {
+                self.quiet.retain(|&(other, _)| other != token);
+            }
+            let (more, nonempty) = (cqueue::more(flags), cqueue::sock_nonempty(flags));
+            out.push(Completion { token, result, more, nonempty, buffer: cqueue::buffer_select(flags) });
         }
     }
 
-    /// Whether something has completed.
-    #[inline]
-    pub fn is_ready(&mut self) -> bool {
-        !self.io.completion().is_empty()
+    /// Keeps an address for the kernel until it has taken every operation that was queued.
+    pub(super) fn keep(&mut self, address: &Address) -> io::Result<&SockAddr> {
+        if self.io.submission().is_empty() {
+            self.addresses.clear();
+        }
+        self.addresses.push(Box::new(socket::sockaddr(address)?));
+        Ok(&self.addresses[self.addresses.len() - 1])
     }
 }
 
@@ -271,8 +260,7 @@ fn register_ring_fd(fd: i32) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uring::Fd;
-    use crate::uring::token::Operation;
+    use crate::kernel::Interest;
 
     /// S5.
     #[test]
@@ -287,7 +275,7 @@ mod tests {
         let token = |index| Token::plain(Operation::Wake, index);
         ring.push(&opcode::OpenAt::new(here, path.as_ptr()).build().user_data(token(0).pack()));
         ring.push(&opcode::Nop::new().build().flags(squeue::Flags::ASYNC).user_data(token(1).pack()));
-        ring.poll_readable(Fd(-1), token(2));
+        ring.poll(Fd(-1), Interest::Readable, token(2));
         let mut completions = Vec::new();
         ring.enter(Wait::Forever).unwrap();
         ring.completions(&mut completions);

@@ -70,7 +70,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, Malformed> {
 }
 
 /// How many bytes there must be at least, counted from the first, before [`parse`] can read a ClientHello: what to wait
-/// for with `SO_RCVLOWAT`. Exact where the rest of the message is in one record. `bytes` are not all of it.
+/// for with `SO_RCVLOWAT`. Exact where the rest of the message is in one record; never more than [`INPUT_MAX`], where
+/// every ClientHello ends. `bytes` are not all of it.
 pub fn need(bytes: &[u8]) -> usize {
     if bytes.is_empty() {
         // The first byte tells whether it is TLS.
@@ -96,7 +97,7 @@ pub fn need(bytes: &[u8]) -> usize {
     let whole = if have < MESSAGE_HEADER { MESSAGE_HEADER } else { message_len(message) };
     let missing = whole.saturating_sub(have).max(1);
     let more_headers = missing.saturating_sub(record_left).div_ceil(FRAGMENT_MAX) * RECORD_HEADER;
-    bytes.len() + header_left + missing + more_headers
+    (bytes.len() + header_left + missing + more_headers).min(INPUT_MAX)
 }
 
 /// Bytes of the whole message, by its header.

@@ -1,20 +1,17 @@
 //! New connections: accepting them, handing them to a less loaded worker, and not accepting them.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::Worker;
 use super::early::Early;
 use super::slots::Slot;
-use super::turn::Worker;
 use crate::balance::line::Waiting;
 use crate::base::id::ListenerId;
-use crate::base::time::{Moment, ns};
-use crate::session::{Event, Limits, Session};
-use crate::snapshot::table::{ListenerEntry, Phase, PoolEntry, Table};
-use crate::uring::ring::Completion;
-use crate::uring::socket::{self, Options};
-use crate::uring::token::{Operation, Token};
-use crate::uring::{Fd, errno};
+use crate::base::time::Moment;
+use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Completion, Fd, Interest, Kernel, Op, Options, Pipes, Sockets, errno};
+use crate::session::{Event, Session};
+use crate::snapshot::table::{ListenerEntry, Phase, Table};
 
 /// After a descriptor or memory could not be had.
 const EXHAUSTED_RETRY_NS: u64 = 100_000_000;
@@ -28,7 +25,9 @@ pub struct ListenSocket {
     /// Number of the address it is bound to; each worker has one socket of it.
     pub address: u32,
     /// The socket. Unix sockets are shared by all workers.
-    pub fd: Arc<OwnedFd>,
+    pub fd: Fd,
+    /// Who closes it, when nobody has it any more.
+    pub owner: Arc<dyn Send + Sync>,
 }
 
 /// What a worker is to do, mostly with its listening sockets.
@@ -57,7 +56,7 @@ struct Acceptor {
     /// No connection is wanted any more; it is closed once nothing is in flight.
     closing: bool,
     /// `None` once it is closed.
-    fd: Option<Arc<OwnedFd>>,
+    fd: Option<(Fd, Arc<dyn Send + Sync>)>,
     /// `Some` exactly when something is in flight.
     armed: Option<Armed>,
     /// Its listener has as many connections as it may have.
@@ -103,8 +102,8 @@ struct Bound {
 
 impl Acceptor {
     fn new(socket: ListenSocket) -> Acceptor {
-        let ListenSocket { listener, address, fd } = socket;
-        Acceptor { listener, address, closing: false, fd: Some(fd), armed: None, held: false }
+        let ListenSocket { listener, address, fd, owner } = socket;
+        Acceptor { listener, address, closing: false, fd: Some((fd, owner)), armed: None, held: false }
     }
 }
 
@@ -122,7 +121,8 @@ impl Acceptors {
             let Some(entry) = entry else { return Bound::default() };
             let most = entry.connections_max.map_or(u32::MAX, |most| most.get());
             let addresses = u64::from(entry.addresses) * workers as u64;
-            Bound { most, burst: u64::from(entry.backlog.min(backlog_max)) * addresses }
+            // The kernel takes one more than it was told.
+            Bound { most, burst: (u64::from(entry.backlog.min(backlog_max)) + 1) * addresses }
         };
         self.bounds = table.listeners.iter().map(bound).collect();
         self.burst = self.bounds.iter().map(|bound| bound.burst).sum();
@@ -141,7 +141,7 @@ impl Acceptors {
     }
 }
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     pub(super) fn open_listeners(&mut self) {
         for index in 0..self.acceptors.list.len() {
             self.arm_acceptor(index);
@@ -153,14 +153,14 @@ impl Worker {
         if acceptor.armed.is_some() || acceptor.closing || acceptor.held {
             return;
         }
-        let Some(fd) = acceptor.fd.as_ref().map(|fd| socket::number(fd)) else { return };
+        let Some(fd) = acceptor.fd.as_ref().map(|(fd, _)| *fd) else { return };
         let token = Token::plain(Operation::Accept, index as u32);
         let listener = acceptor.listener;
         self.watch_room(listener);
         let armed = if self.shared.counts.is_near_limit(listener) { Armed::Ask } else { Armed::All };
         match armed {
-            Armed::Ask => self.ring.poll_acceptable(fd, token),
-            Armed::All | Armed::Ending => self.ring.accept_multi(fd, token),
+            Armed::Ask => self.kernel.poll(fd, Interest::Acceptable, token),
+            Armed::All | Armed::Ending => self.kernel.push(token, Op::Accept { fd }),
         }
         self.acceptors.list[index].armed = Some(armed);
     }
@@ -184,7 +184,7 @@ impl Worker {
     fn leave_room(&mut self) {
         for (index, acceptor) in self.acceptors.list.iter_mut().enumerate() {
             if acceptor.armed == Some(Armed::All) && self.shared.counts.is_near_limit(acceptor.listener) {
-                self.ring.cancel(Token::plain(Operation::Accept, index as u32));
+                self.kernel.cancel(Token::plain(Operation::Accept, index as u32));
                 acceptor.armed = Some(Armed::Ending);
             }
         }
@@ -202,7 +202,7 @@ impl Worker {
         let index = completion.token.index as usize;
         let Some(acceptor) = self.acceptors.list.get_mut(index) else { return };
         let (listener, armed) = (acceptor.listener, acceptor.armed);
-        if !completion.more() {
+        if !completion.more {
             acceptor.armed = None;
         }
         match (completion.result, armed) {
@@ -234,7 +234,7 @@ impl Worker {
         self.stats().listeners.get(listener.index()).accept_errors.add(1);
         // A connection that was reset in the backlog is no reason to stop.
         if error != errno::ECONNABORTED && error != errno::EINTR {
-            self.pipes.shrink();
+            self.kernel.pipes().shrink();
             self.pause(EXHAUSTED_RETRY_NS);
         }
     }
@@ -246,12 +246,12 @@ impl Worker {
             if acceptor.closing || acceptor.held {
                 return;
             }
-            let Some(fd) = acceptor.fd.as_ref().map(|fd| socket::number(fd)) else { return };
+            let Some(fd) = acceptor.fd.as_ref().map(|(fd, _)| *fd) else { return };
             let listener = acceptor.listener;
             if let Err(full) = self.reserve(listener) {
                 return self.look_again(full, listener);
             }
-            match socket::accept(fd) {
+            match self.kernel.sockets().accept(fd) {
                 Ok(fd) => {
                     self.count_accepted(listener);
                     self.place(fd, listener);
@@ -314,7 +314,7 @@ impl Worker {
             return;
         }
         if acceptor.armed.is_some() {
-            self.ring.cancel(Token::plain(Operation::Accept, index as u32));
+            self.kernel.cancel(Token::plain(Operation::Accept, index as u32));
         } else {
             self.close_acceptor(index);
         }
@@ -328,8 +328,8 @@ impl Worker {
     /// While it drains, too: what the kernel had accepted before the accept was cancelled is nobody else's to serve.
     fn arrived(&mut self, fd: Fd, listener: ListenerId) {
         if self.phase == Phase::Stopping {
-            socket::reset_on_close(fd);
-            self.ring.close(fd);
+            self.kernel.sockets().end_on_close(fd, true);
+            self.kernel.close(fd);
             return;
         }
         match self.reserve(listener) {
@@ -345,8 +345,8 @@ impl Worker {
     /// Resets a connection that is counted here and never becomes a session.
     pub(super) fn turn_away(&mut self, fd: Fd) {
         self.shared.sub_load(self.index);
-        socket::reset_on_close(fd);
-        self.ring.close(fd);
+        self.kernel.sockets().end_on_close(fd, true);
+        self.kernel.close(fd);
     }
 
     /// Makes a session of a connection that has its place.
@@ -355,7 +355,7 @@ impl Worker {
         let table = self.reader.pin();
         let found = table.listener(listener).and_then(|entry| {
             let pool = table.pool(entry.pool)?;
-            Some((pool.id, entry.route, limits_of(pool), entry.admission.clone()))
+            Some((pool.id, entry.route, pool.session, entry.admission.clone()))
         });
         drop(table);
         let Some((pool, route, limits, admission)) = found else {
@@ -382,6 +382,7 @@ impl Worker {
             backend_sends: 0,
             greets: false,
             sources_tried: 0,
+            foreseen: [0; 2],
             hindered_by: 0,
             bytes: [0; 2],
             draft,
@@ -436,7 +437,7 @@ impl Worker {
     fn cancel_accepts(&mut self, which: impl Fn(&Acceptor) -> bool) {
         for (index, acceptor) in self.acceptors.list.iter().enumerate() {
             if acceptor.armed.is_some() && which(acceptor) {
-                self.ring.cancel(Token::plain(Operation::Accept, index as u32));
+                self.kernel.cancel(Token::plain(Operation::Accept, index as u32));
             }
         }
     }
@@ -460,19 +461,6 @@ impl Worker {
             self.turn_away(fd);
         }
         (self.acceptors.retry_at, self.acceptors.held_until) = (Moment::NEVER, Moment::NEVER);
-    }
-}
-
-pub(super) fn limits_of(pool: &PoolEntry) -> Limits {
-    let limits = &pool.limits;
-    Limits {
-        connect_timeout_ns: ns(limits.connect_timeout),
-        connect_attempts_max: limits.connect_attempts,
-        queue_timeout_ns: ns(pool.queue.timeout),
-        waits_for_primary: pool.waits_for_primary,
-        idle_timeout_ns: ns(limits.idle_timeout),
-        half_close_timeout_ns: ns(limits.half_close_timeout),
-        lifetime_max_ns: ns(limits.lifetime_max),
     }
 }
 

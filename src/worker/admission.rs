@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
+use super::Worker;
 use super::slots::{Key, Slot};
-use super::turn::Worker;
 use crate::admission::guest::Attention;
 use crate::admission::{Guest, Verdict, Wait};
 use crate::admit::routes;
@@ -18,10 +18,10 @@ use crate::base::address::Address;
 use crate::base::refused::Refused;
 use crate::base::side::Side;
 use crate::base::termination::Who;
+use crate::kernel::{Fd, Kernel, Sockets};
 use crate::session::{Event, Looked};
 use crate::snapshot::table::{Admission, Preread};
 use crate::stats::record::{Client, Reason};
-use crate::uring::{Fd, socket};
 use crate::wire::{client_hello, postgresql, proxy};
 
 /// How a look at one stage ends.
@@ -33,19 +33,19 @@ enum Step {
 }
 
 /// Who the client of a session is: by its PROXY header, or by its connection.
-pub(super) fn client_of(slot: &Slot) -> Option<Address> {
+pub(super) fn client_of(slot: &Slot, sockets: &impl Sockets) -> Option<Address> {
     match slot.guest.as_ref().and_then(|guest| guest.claimed()) {
         Some((source, _)) => Some(Address::Tcp(source)),
-        None => slot.fd(Side::Client).and_then(socket::peer_address),
+        None => slot.fd(Side::Client).and_then(|fd| sockets.peer_address(fd)),
     }
 }
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Asks a new client what its listener wants to know.
     pub(super) fn receive(&mut self, key: Key, admission: Arc<Admission>) {
         let now = self.now;
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let peer = slot.fd(Side::Client).and_then(socket::peer_address);
+        let peer = slot.fd(Side::Client).and_then(|fd| self.kernel.sockets().peer_address(fd));
         let guest = Guest::new(admission.clone(), now);
         let is_awaited = guest.is_awaited();
         slot.guest = Some(Box::new(guest));
@@ -118,7 +118,7 @@ impl Worker {
             // The relay reads from now on.
             guest.is_asked_no_more();
             if let (Some(bytes), Some(fd)) = (guest.low_water(1), slot.fds[Side::Client.index()]) {
-                socket::set_low_water(fd, bytes);
+                self.kernel.sockets().set_low_water(fd, bytes);
             }
         }
         looked
@@ -130,19 +130,20 @@ impl Worker {
         let (Some(fd), Some(guest)) = (slot.fd(Side::Client), &mut slot.guest) else {
             return Step::Answer(Looked::Done);
         };
-        let (most, ended) = match guest.told(socket::available(fd), ended, || socket::has_ended(fd), now) {
-            Attention::Done => return Step::Answer(Looked::Done),
-            Attention::Wait(wait) => return Step::Answer(wait_for(fd, wait, guest)),
-            Attention::Look { most, ended } => (most, ended),
-        };
-        let bytes = match socket::peek(fd, &mut peeked[..most]) {
+        let (most, ended) =
+            match guest.told(self.kernel.sockets().available(fd), ended, || self.kernel.sockets().has_ended(fd), now) {
+                Attention::Done => return Step::Answer(Looked::Done),
+                Attention::Wait(wait) => return Step::Answer(wait_for(self.kernel.sockets(), fd, wait, guest)),
+                Attention::Look { most, ended } => (most, ended),
+            };
+        let bytes = match self.kernel.sockets().peek(fd, &mut peeked[..most]) {
             Ok(Some(0)) | Err(_) => None,
             Ok(count) => Some(&peeked[..count.unwrap_or(0)]),
         };
-        match guest.read(bytes, ended, || socket::is_closed(fd), now) {
-            Verdict::Wait(wait) => Step::Answer(wait_for(fd, wait, guest)),
+        match guest.read(bytes, ended, || self.kernel.sockets().is_closed(fd), now) {
+            Verdict::Wait(wait) => Step::Answer(wait_for(self.kernel.sockets(), fd, wait, guest)),
             Verdict::Header(header) => self.take_header(key, header, peeked),
-            Verdict::Answer(answer) => answer_request(fd, guest, answer),
+            Verdict::Answer(answer) => answer_request(self.kernel.sockets(), fd, guest, answer),
             Verdict::Hello(hello) => self.lead(key, hello.as_ref()),
             Verdict::Left => Step::Answer(Looked::Refused(Who::Client)),
             Verdict::Refused(refused) => self.refuse(key, refused),
@@ -156,7 +157,8 @@ impl Worker {
         let (Some(fd), Some(guest)) = (slot.fd(Side::Client), &mut slot.guest) else {
             return Step::Answer(Looked::Done);
         };
-        if !matches!(socket::take(fd, &mut peeked[..header.len]), Ok(Some(taken)) if taken == header.len) {
+        if !matches!(self.kernel.sockets().take(fd, &mut peeked[..header.len]), Ok(Some(taken)) if taken == header.len)
+        {
             // It was there a moment ago, and nobody else reads.
             return Step::Answer(Looked::Refused(Who::Client));
         }
@@ -164,7 +166,9 @@ impl Worker {
         if let (Some((source, _)), Some(draft)) = (guest.claimed(), &mut slot.draft) {
             draft.is_of(Client::Tcp(source));
         }
-        let Some(client) = client_of(slot) else { return Step::Answer(Looked::Refused(Who::Client)) };
+        let Some(client) = client_of(slot, self.kernel.sockets()) else {
+            return Step::Answer(Looked::Refused(Who::Client));
+        };
         match self.judge(key, &client) {
             Ok(()) => Step::Next,
             Err(refused) => self.refuse(key, refused),
@@ -184,7 +188,7 @@ impl Worker {
             Some((pool, route)) => {
                 // A pool that a reload has taken away meanwhile serves nobody: the pick will say so.
                 if let Some(entry) = table.pool(pool) {
-                    slot.session.adopt(super::accept::limits_of(entry), jitter, now);
+                    slot.session.adopt(entry.session, jitter, now);
                 }
                 (slot.pool, slot.route) = (pool, route);
                 Step::Next
@@ -199,10 +203,10 @@ impl Worker {
 }
 
 /// Takes PostgreSQL's request out and answers it with one byte.
-fn answer_request(fd: Fd, guest: &mut Guest, answer: u8) -> Step {
+fn answer_request(sockets: &impl Sockets, fd: Fd, guest: &mut Guest, answer: u8) -> Step {
     let mut request = [0; postgresql::REQUEST_LEN];
-    let taken = matches!(socket::take(fd, &mut request), Ok(Some(postgresql::REQUEST_LEN)));
-    if !taken || socket::send_first(fd, &[answer], false).is_err() {
+    let taken = matches!(sockets.take(fd, &mut request), Ok(Some(postgresql::REQUEST_LEN)));
+    if !taken || sockets.send_first(fd, &[answer], false).is_err() {
         return Step::Answer(Looked::Refused(Who::Client));
     }
     guest.answered(answer);
@@ -210,11 +214,11 @@ fn answer_request(fd: Fd, guest: &mut Guest, answer: u8) -> Step {
 }
 
 /// Has the kernel wake us when what is waited for may be there.
-fn wait_for(fd: Fd, wait: Wait, guest: &mut Guest) -> Looked {
+fn wait_for(sockets: &impl Sockets, fd: Fd, wait: Wait, guest: &mut Guest) -> Looked {
     match wait {
         Wait::More { need, until } => {
             if let Some(bytes) = guest.low_water(need) {
-                socket::set_low_water(fd, bytes);
+                sockets.set_low_water(fd, bytes);
             }
             Looked::More { until }
         }

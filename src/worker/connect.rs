@@ -3,18 +3,17 @@
 use std::net::IpAddr;
 use std::ops::ControlFlow::{self, Break, Continue};
 
+use super::Worker;
 use super::admission::client_of;
 use super::slots::{Key, Slot};
-use super::turn::Worker;
 use crate::base::address::Address;
 use crate::base::side::Side;
+use crate::kernel::token::Operation;
+use crate::kernel::{Fd, Kernel, Op, Pipes, Sockets, errno};
 use crate::session::Event;
 use crate::snapshot::table::LocalAddress;
-use crate::uring::socket::Destination;
-use crate::uring::token::Operation;
-use crate::uring::{Fd, errno, socket};
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Begins to connect a session to the backend that was picked.
     pub(super) fn connect(&mut self, key: Key) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
@@ -54,7 +53,7 @@ impl Worker {
         let slot = self.slots.get_mut(key)?;
         slot.hindered_by = errno;
         if let Some(fd) = slot.fds[Side::Backend.index()].take() {
-            socket::close(fd);
+            self.kernel.sockets().close(fd);
         }
         Some(Event::ConnectLater)
     }
@@ -81,29 +80,27 @@ impl Worker {
 
     /// From one address; `Continue` if it has gone from this host, and another one is to be tried.
     fn try_once(&mut self, key: Key) -> ControlFlow<Option<Event>> {
-        if let Some(backend) = self.slots.get(key).and_then(|slot| slot.backend) {
-            self.learn_destination(backend);
-        }
         let Some(slot) = self.slots.get_mut(key) else { return Break(None) };
-        let to = slot.backend.and_then(|backend| self.destinations.get(backend.index())?.as_deref());
         let table = self.reader.pin();
-        let (Some(to), Some(pool)) = (to, table.pool(slot.pool)) else {
+        let backend = slot.backend.and_then(|backend| table.backend(backend));
+        let (Some(to), Some(pool)) = (backend.and_then(|backend| backend.address.clone()), table.pool(slot.pool))
+        else {
             drop(table);
             return Break(self.connect_ended(key, -errno::EINVAL));
         };
         let (options, sends_proxy) = (super::options_of(&pool.limits), pool.dial.send_proxy.is_some());
-        let source = source_of(&pool.dial.source, to, slot, key);
+        let source = source_of(&pool.dial.source, &to, slot, self.kernel.sockets(), key);
         drop(table);
         if matches!(source, Source::Gone) {
             return Break(Some(Event::ClientGone));
         }
         slot.greets = sends_proxy || slot.asks_for_tls();
-        let fd = match socket::open(to, &options) {
+        let fd = match self.kernel.sockets().open(&to, &options) {
             Ok(fd) => fd,
             Err(error) => {
                 return match error.raw_os_error() {
                     Some(errno::EMFILE | errno::ENFILE) => {
-                        self.pipes.shrink();
+                        self.kernel.pipes().shrink();
                         // Whoever was not admitted yet goes without.
                         match self.give_up_youngest() {
                             true => Continue(()),
@@ -116,17 +113,17 @@ impl Worker {
             }
         };
         slot.fds[Side::Backend.index()] = Some(fd);
-        if let Err(error) = bind(fd, to, source) {
+        if let Err(error) = bind(self.kernel.sockets(), fd, &to, source) {
             let errno = error.raw_os_error().unwrap_or(errno::EINVAL);
             // This host does not have the address now; it may have another one of the list.
             let has_another = errno == errno::EADDRNOTAVAIL && self.takes_another(key);
             return if has_another { Continue(()) } else { Break(self.connect_ended(key, -errno)) };
         }
-        if !to.is_unix() {
-            self.ring.connect(fd, to, key.token(Operation::Connect));
+        if let Address::Tcp(_) = to {
+            self.kernel.push(key.token(Operation::Connect), Op::Connect { fd, to: &to });
             return Break(None);
         }
-        Break(match socket::connect_unix(fd, to) {
+        Break(match self.kernel.sockets().connect_unix(fd, &to) {
             Ok(()) if slot.greets => self.greet(key),
             Ok(()) => self.connect_ended(key, 0),
             Err(error) => match error.raw_os_error().unwrap_or(errno::EINVAL) {
@@ -139,9 +136,9 @@ impl Worker {
 
     /// The connect in flight, or the wait for what the backend says to its greeting, is over.
     pub(super) fn cancel_connect(&mut self, key: Key) {
-        self.ring.cancel(key.token(Operation::Connect));
+        self.kernel.cancel(key.token(Operation::Connect));
         if self.slots.get(key).is_some_and(|slot| slot.greets) {
-            self.ring.cancel(key.token(Operation::Greet));
+            self.kernel.cancel(key.token(Operation::Greet));
         }
     }
 
@@ -159,20 +156,20 @@ impl Worker {
     /// Gives up the connection from one address if there is another one that was not tried.
     fn takes_another(&mut self, key: Key) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
-        let Some(to) = slot.backend.and_then(|backend| self.destinations.get(backend.index())?.as_deref()) else {
-            return false;
-        };
-        let sources = match self.reader.pin().pool(slot.pool).map(|pool| &pool.dial.source) {
-            Some(LocalAddress::Addresses(all)) => fitting(all, to).count(),
+        let table = self.reader.pin();
+        let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
+        let sources = match (to, table.pool(slot.pool).map(|pool| &pool.dial.source)) {
+            (Some(to), Some(LocalAddress::Addresses(all))) => fitting(all, to).count(),
             _ => return false,
         };
+        drop(table);
         slot.sources_tried = slot.sources_tried.saturating_add(1);
         if usize::from(slot.sources_tried) >= sources || slot.sources_tried == u16::MAX {
             return false;
         }
         if let Some(fd) = slot.fds[Side::Backend.index()].take() {
             // Nothing is in flight on it. At once, as there may be hundreds before the ring is entered.
-            socket::close(fd);
+            self.kernel.sockets().close(fd);
         }
         true
     }
@@ -193,13 +190,17 @@ enum Source {
     Gone,
 }
 
+fn is_ipv6(address: &Address) -> bool {
+    matches!(address, Address::Tcp(tcp) if tcp.is_ipv6())
+}
+
 /// Those of the backend's family.
-fn fitting(all: &[IpAddr], to: &Destination) -> impl Iterator<Item = IpAddr> {
-    all.iter().copied().filter(|address| address.is_ipv6() == to.is_ipv6())
+fn fitting(all: &[IpAddr], to: &Address) -> impl Iterator<Item = IpAddr> {
+    all.iter().copied().filter(|address| address.is_ipv6() == is_ipv6(to))
 }
 
 /// Each session takes another address, and another one after each that had no port left.
-fn source_of(source: &LocalAddress, to: &Destination, slot: &Slot, key: Key) -> Source {
+fn source_of(source: &LocalAddress, to: &Address, slot: &Slot, sockets: &impl Sockets, key: Key) -> Source {
     match source {
         LocalAddress::Any => Source::Any,
         LocalAddress::Addresses(all) => {
@@ -207,7 +208,7 @@ fn source_of(source: &LocalAddress, to: &Destination, slot: &Slot, key: Key) -> 
             let place = turn % fitting(all, to).count().max(1);
             fitting(all, to).nth(place).map_or(Source::Any, Source::Own)
         }
-        LocalAddress::Client => match client_of(slot) {
+        LocalAddress::Client => match client_of(slot, sockets) {
             Some(Address::Tcp(client)) => Source::Client(client.ip()),
             Some(Address::Unix(_)) => Source::Missing,
             None => Source::Gone,
@@ -216,12 +217,12 @@ fn source_of(source: &LocalAddress, to: &Destination, slot: &Slot, key: Key) -> 
 }
 
 /// A unix socket comes from nowhere. Only a client's address stands for the client.
-fn bind(fd: Fd, to: &Destination, source: Source) -> std::io::Result<()> {
+fn bind(sockets: &impl Sockets, fd: Fd, to: &Address, source: Source) -> std::io::Result<()> {
     match source {
         Source::Any => Ok(()),
-        _ if to.is_unix() => Ok(()),
-        Source::Own(address) => socket::bind_source(fd, address, false),
-        Source::Client(address) if address.is_ipv6() == to.is_ipv6() => socket::bind_source(fd, address, true),
+        _ if matches!(to, Address::Unix(_)) => Ok(()),
+        Source::Own(address) => sockets.bind_source(fd, address, false),
+        Source::Client(address) if address.is_ipv6() == is_ipv6(to) => sockets.bind_source(fd, address, true),
         // That is no fault of the backend.
         Source::Client(_) | Source::Missing | Source::Gone => {
             Err(std::io::Error::from_raw_os_error(errno::EAFNOSUPPORT))

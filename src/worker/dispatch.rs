@@ -1,18 +1,18 @@
 //! From a completion to the event it means.
 
+use super::Worker;
+use super::record::resource;
 use super::slots::{Key, Slot};
-use super::turn::Worker;
 use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
+use crate::kernel::token::Operation;
+use crate::kernel::{Buffers, Completion, Interest, Kernel, Sockets, errno, poll};
 use crate::relay::{self, End};
 use crate::session::{ConnectError, Event};
 use crate::stats;
-use crate::uring::ring::Completion;
-use crate::uring::token::Operation;
-use crate::uring::{errno, op, socket};
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     #[inline]
     pub(super) fn dispatch(&mut self, completion: Completion) {
         let token = completion.token;
@@ -28,16 +28,16 @@ impl Worker {
             Operation::WritableBackend => self.writable(key, Side::Backend, completion),
             Operation::HangupClient => self.hung_up(key, Side::Client, completion),
             Operation::HangupBackend => self.hung_up(key, Side::Backend, completion),
-            Operation::Preread => self.tell(key, Event::ClientSpoke { ended: op::says_ended(completion.result) }),
+            Operation::Preread => self.tell(key, Event::ClientSpoke { ended: poll::says_ended(completion.result) }),
             Operation::Connect => self.connected(key, completion.result),
             Operation::Greet => self.greeted(key, completion.result),
             Operation::Accept => self.accepted(completion),
             Operation::HandOver => self.taken_over(token.index, completion.result),
             Operation::HandOverFailed => self.hand_over_failed(token),
             Operation::Wake => {
-                self.shared.event(self.index).clear();
+                self.shared.bell(self.index).clear();
                 self.take_requests();
-                self.ring.watch(self.shared.event(self.index));
+                self.kernel.await_bell(self.shared.bell(self.index));
                 self.run_errands();
             }
             Operation::Queue => self.waiters.told(PoolId(token.index)),
@@ -52,19 +52,16 @@ impl Worker {
 
     #[inline]
     fn received(&mut self, key: Key, side: Side, completion: Completion) {
-        let buffer = completion.buffer();
-        if buffer.is_some() {
-            self.buffers.taken();
-        }
+        let buffer = completion.buffer;
         match (completion.result, buffer) {
             (1.., Some(buffer)) => {
                 let lease = Lease { buffer, start: 0, len: completion.result as u16 };
                 if self.slots.get(key).is_none() {
                     debug_assert!(false, "a receive outlived its session");
-                    self.buffers.release(buffer);
+                    self.kernel.buffers().release(buffer);
                     return;
                 }
-                let (more, nonempty) = (completion.more(), completion.nonempty());
+                let (more, nonempty) = (completion.more, completion.nonempty);
                 if more && !nonempty {
                     self.silence.heard(&mut self.slots, key, side, self.now);
                 }
@@ -72,7 +69,7 @@ impl Worker {
             }
             (result, buffer) => {
                 if let Some(buffer) = buffer {
-                    self.buffers.release(buffer);
+                    self.kernel.buffers().release(buffer);
                 }
                 let end = match self.end_of(key, side, result) {
                     // Cancelled by us and not by its session: see `silence`.
@@ -88,7 +85,7 @@ impl Worker {
         match -result {
             0 => End::Eof,
             errno::ENOBUFS => {
-                self.buffers.ran_dry();
+                self.kernel.buffers().ran_dry();
                 self.stats().worker.buffers_starved.add(1);
                 End::Starved
             }
@@ -105,19 +102,19 @@ impl Worker {
     #[cold]
     fn refusal(&self, key: Key, side: Side, errno: i32) -> Moved {
         let fd = self.slots.get(key).and_then(|slot| slot.fd(side));
-        fd.map_or(Moved::Failed(errno), |fd| socket::refusal(errno, fd))
+        fd.map_or(Moved::Failed(errno), |fd| self.kernel.sockets().refusal(errno, fd))
     }
 
     /// A poll for writing has something to say. One that is ready because the peer has sent its FIN, and for nothing
     /// else, would be so again and again; one that waits for an edge is not.
     fn writable(&mut self, key: Key, side: Side, completion: Completion) {
         let token = completion.token;
-        match (completion.more(), op::says_writable(completion.result)) {
-            (true, true) => self.ring.cancel(token),
+        match (completion.more, poll::says_writable(completion.result)) {
+            (true, true) => self.kernel.cancel(token),
             (true, false) => {}
             (false, true) => self.relay(key, relay::Event::Writable { side }),
             (false, false) => match self.slots.get(key).filter(|slot| !slot.session.is_ending()) {
-                Some(slot) if let Some(fd) = slot.fd(side) => self.ring.poll_writable_edge(fd, token),
+                Some(slot) if let Some(fd) = slot.fd(side) => self.kernel.poll(fd, Interest::WritableEdge, token),
                 _ => self.relay(key, relay::Event::Writable { side }),
             },
         }
@@ -125,10 +122,10 @@ impl Worker {
 
     /// What happened to a connection whose peer has sent its FIN.
     fn hung_up(&mut self, key: Key, side: Side, completion: Completion) {
-        let is_over = !completion.more();
-        if op::says_hung_up(completion.result) {
+        let is_over = !completion.more;
+        if poll::says_hung_up(completion.result) {
             if !is_over {
-                self.ring.cancel(completion.token);
+                self.kernel.cancel(completion.token);
             }
             self.relay(key, relay::Event::HungUp { side });
         }
@@ -143,7 +140,7 @@ impl Worker {
             errno if errno > 0 => self.refusal(key, side, errno),
             _ => Moved::Bytes(result as u32),
         };
-        self.count_copied(key, side, moved);
+        self.count_sent(key, side, moved);
         self.relay(key, relay::Event::Sent { side, moved });
     }
 
@@ -194,7 +191,8 @@ impl Worker {
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
             if let Some(draft) = &mut slot.draft {
-                draft.attempt_ended(id, took_ns, Some((reason, -result)));
+                draft.attempt_ended(id, took_ns, Some((reason, resource(-result))));
+                self.shared.counts.mentioned(id);
             }
             if reason != stats::ConnectError::Resource {
                 (self.shared.connect_failed)();
@@ -205,18 +203,20 @@ impl Worker {
 }
 
 /// What an errno of connect means for the session, and what it is called.
-fn classify(errno: i32) -> (ConnectError, stats::ConnectError) {
-    use crate::uring::errno as e;
-    match errno {
-        e::ECONNREFUSED | e::ENOENT => (ConnectError::Backend, stats::ConnectError::Refused),
-        e::ETIMEDOUT | e::ECANCELED => (ConnectError::Timeout, stats::ConnectError::Timeout),
-        e::EHOSTUNREACH | e::ENETUNREACH | e::EACCES | e::EINVAL | e::ENETDOWN | e::EHOSTDOWN => {
-            (ConnectError::Backend, stats::ConnectError::Unreachable)
-        }
+fn classify(code: i32) -> (ConnectError, stats::ConnectError) {
+    match code {
+        errno::ECONNREFUSED | errno::ENOENT => (ConnectError::Backend, stats::ConnectError::Refused),
+        errno::ETIMEDOUT | errno::ECANCELED => (ConnectError::Timeout, stats::ConnectError::Timeout),
+        errno::EHOSTUNREACH
+        | errno::ENETUNREACH
+        | errno::EACCES
+        | errno::EINVAL
+        | errno::ENETDOWN
+        | errno::EHOSTDOWN => (ConnectError::Backend, stats::ConnectError::Unreachable),
         // It cannot be reached from the client's address; another one may.
-        e::EAFNOSUPPORT => (ConnectError::Backend, stats::ConnectError::Resource),
-        e::ECONNRESET | e::ECONNABORTED | e::EPIPE => (ConnectError::Backend, stats::ConnectError::Reset),
-        e::EADDRNOTAVAIL | e::ENOBUFS | e::ENOMEM | e::EMFILE | e::ENFILE | e::EAGAIN => {
+        errno::EAFNOSUPPORT => (ConnectError::Backend, stats::ConnectError::Resource),
+        errno::ECONNRESET | errno::ECONNABORTED | errno::EPIPE => (ConnectError::Backend, stats::ConnectError::Reset),
+        errno::EADDRNOTAVAIL | errno::ENOBUFS | errno::ENOMEM | errno::EMFILE | errno::ENFILE | errno::EAGAIN => {
             (ConnectError::Resource, stats::ConnectError::Resource)
         }
         _ => (ConnectError::Backend, stats::ConnectError::Other),

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::base::id::ListenerId;
-use crate::uring::Fd;
+use crate::kernel::Fd;
 
 /// Oldest first.
 #[derive(Default)]

@@ -1,21 +1,20 @@
 //! From an effect to the operation it takes.
 
+use super::Worker;
 use super::accept::options_of;
 use super::admission;
 use super::slots::Key;
-use super::turn::Worker;
 use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
+use crate::kernel::token::Operation;
+use crate::kernel::{Buffers, Fd, Interest, Kernel, Op, Options, Pipes, Sockets};
 use crate::relay::{self, Armed, End};
 use crate::session::{Effect, Event};
 use crate::snapshot::cell::Reader;
-use crate::uring::socket::Options;
-use crate::uring::token::Operation;
-use crate::uring::{Fd, socket};
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Tells a session what happened and does what it says. Says nothing to a session that is gone.
     #[inline]
     pub(super) fn tell(&mut self, key: Key, event: Event) {
@@ -36,7 +35,7 @@ impl Worker {
             Effect::Look { ended } => Some(Event::Looked(self.look_at_client(key, ended))),
             Effect::AwaitClient => {
                 if let Some(fd) = self.fd(key, Side::Client) {
-                    self.ring.poll_incoming(fd, key.token(Operation::Preread));
+                    self.kernel.poll(fd, Interest::Incoming, key.token(Operation::Preread));
                 }
                 None
             }
@@ -48,7 +47,7 @@ impl Worker {
             Effect::Connect => self.connect(key),
             Effect::CancelConnect => self.give_up_connect(key),
             Effect::CancelAwait => {
-                self.ring.cancel(key.token(Operation::Preread));
+                self.kernel.cancel(key.token(Operation::Preread));
                 None
             }
             Effect::Close { side, reset } => {
@@ -56,7 +55,7 @@ impl Worker {
                 None
             }
             Effect::QueryUnsent { side } => {
-                let bytes = self.fd(key, side).map_or(0, socket::unsent);
+                let bytes = self.fd(key, side).map_or(0, |fd| self.kernel.sockets().unsent(fd));
                 Some(Event::Unsent { bytes })
             }
             Effect::KeepAlive => {
@@ -78,47 +77,50 @@ impl Worker {
     fn execute_relay(&mut self, key: Key, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
             relay::Effect::Recv { side, credit, fresh } => return self.arm(key, side, credit, fresh),
-            relay::Effect::Send { side, lease } => self.send(key, side, lease),
-            relay::Effect::Append { from, to } => self.buffers.append(from, to),
-            relay::Effect::Release { buffer } => self.buffers.release(buffer),
+            relay::Effect::Send { side, lease, quiet } => self.send(key, side, lease, quiet),
+            relay::Effect::Hurry => self.hurried = true,
+            relay::Effect::Append { from, to } => self.kernel.buffers().append(from, to),
+            relay::Effect::Release { buffer } => self.kernel.buffers().release(buffer),
             relay::Effect::Starve { side } => self.starved.push_back((key, side)),
             relay::Effect::Ready { half } => self.ready.push_back((key, half)),
             relay::Effect::Finish { side } => {
                 if let Some(fd) = self.fd(key, side) {
-                    socket::shutdown_write(fd);
+                    self.kernel.sockets().shutdown_write(fd);
                 }
             }
-            relay::Effect::Borrow { half } => return Some(relay::Event::Lent { half, pipe: self.pipes.borrow() }),
-            relay::Effect::GiveBack { pipe } => self.pipes.give_back(pipe),
-            relay::Effect::Destroy { pipe } => self.pipes.destroy(pipe),
+            relay::Effect::Borrow { half } => {
+                return Some(relay::Event::Lent { half, pipe: self.kernel.pipes().borrow() });
+            }
+            relay::Effect::GiveBack { pipe } => self.kernel.pipes().give_back(pipe),
+            relay::Effect::Destroy { pipe } => self.kernel.pipes().destroy(pipe),
             relay::Effect::Fill { half, pipe, len } => {
                 let fd = self.fd(key, half)?;
-                return Some(relay::Event::Filled { half, moved: self.pipes.fill(pipe, fd, len) });
+                return Some(relay::Event::Filled { half, moved: self.kernel.pipes().fill(pipe, fd, len) });
             }
             relay::Effect::Drain { half, pipe, len } => {
                 let fd = self.fd(key, half.peer())?;
                 self.count_send(key, half.peer());
-                let moved = self.pipes.drain(pipe, fd, len);
+                let moved = self.kernel.pipes().drain(pipe, fd, len);
                 self.count_spliced(key, half.peer(), moved);
                 return Some(relay::Event::Drained { half, moved });
             }
             relay::Effect::PollReadable { side } => {
                 let fd = self.fd(key, side)?;
-                self.ring.poll_readable(fd, key.token(Operation::readable(side)));
+                self.kernel.poll(fd, Interest::Readable, key.token(Operation::readable(side)));
             }
             relay::Effect::PollWritable { side } => {
                 let fd = self.fd(key, side)?;
-                self.ring.poll_writable(fd, key.token(Operation::writable(side)));
+                self.kernel.poll(fd, Interest::Writable, key.token(Operation::writable(side)));
             }
             relay::Effect::PollHangup { side } => {
                 let fd = self.fd(key, side)?;
-                self.ring.poll_hangup(fd, key.token(Operation::hangup(side)));
+                self.kernel.poll(fd, Interest::Hangup, key.token(Operation::hangup(side)));
             }
             relay::Effect::Pause { half, for_ns } => self.pauses.add(self.now.after_ns(for_ns), key, half),
-            relay::Effect::Cancel { side, armed } => self.ring.cancel(key.token(operation_of(side, armed))),
+            relay::Effect::Cancel { side, armed } => self.kernel.cancel(key.token(operation_of(side, armed))),
             relay::Effect::StopReading { side } => {
                 if let Some(fd) = self.fd(key, side) {
-                    socket::stop_reading(fd);
+                    self.kernel.sockets().stop_reading(fd);
                 }
             }
         }
@@ -130,23 +132,24 @@ impl Worker {
         let fd = self.fd(key, side)?;
         let token = key.token(Operation::recv(side));
         // Where memory runs short, who holds something waits until that has gone, and the others get one buffer.
-        let scarce = self.buffers.scarce();
+        let scarce = self.kernel.buffers().is_scarce();
         if scarce && credit < relay::CREDIT {
             return Some(relay::Event::Ended { side, end: End::Scarce });
         }
-        if self.shared.features.recv_credit {
-            self.ring.recv_multi(fd, if scarce { 1 } else { credit }, fresh, token);
-        } else {
-            self.ring.recv_once(fd, true, token);
-        }
+        self.kernel.push(token, Op::Recv { fd, credit: if scarce { 1 } else { credit }, fresh });
         None
     }
 
     #[inline]
-    fn send(&mut self, key: Key, side: Side, lease: Lease) {
+    fn send(&mut self, key: Key, side: Side, lease: Lease, quiet: bool) {
         if let Some(fd) = self.fd(key, side) {
             self.count_send(key, side);
-            self.ring.send(fd, &self.buffers, lease, key.token(Operation::send(side)));
+            if quiet && let Some(slot) = self.slots.get_mut(key) {
+                // It may be heard of much later, and the counters are to be right now.
+                slot.foreseen[side.index()] = lease.len;
+                self.count_copied(key, side, i64::from(lease.len));
+            }
+            self.kernel.push(key.token(Operation::send(side)), Op::Send { fd, lease, quiet });
         }
     }
 
@@ -163,52 +166,60 @@ impl Worker {
         if slot.backend_sends == 2
             && let Some(fd) = slot.fd(Side::Backend)
         {
-            socket::no_delay(fd);
+            self.kernel.sockets().no_delay(fd);
         }
     }
 
     #[inline]
-    pub(super) fn count_copied(&mut self, key: Key, to: Side, moved: Moved) {
-        if let Moved::Bytes(len) = moved {
-            self.stats().worker.copied_bytes.add(u64::from(len));
-            self.count_bytes(key, to, len);
+    pub(super) fn count_sent(&mut self, key: Key, to: Side, moved: Moved) {
+        let foreseen = self.slots.get_mut(key).map_or(0, |slot| std::mem::take(&mut slot.foreseen[to.index()]));
+        let len = if let Moved::Bytes(len) = moved { len } else { 0 };
+        let more = i64::from(len) - i64::from(foreseen);
+        if more != 0 {
+            self.count_copied(key, to, more);
         }
+    }
+
+    #[inline]
+    fn count_copied(&mut self, key: Key, to: Side, len: i64) {
+        self.stats().worker.copied_bytes.correct(len);
+        self.count_bytes(key, to, len);
     }
 
     fn count_spliced(&mut self, key: Key, to: Side, moved: Moved) {
         if let Moved::Bytes(len) = moved {
             self.stats().worker.spliced_bytes.add(u64::from(len));
-            self.count_bytes(key, to, len);
+            self.count_bytes(key, to, i64::from(len));
         }
     }
 
     #[inline]
-    fn count_bytes(&mut self, key: Key, to: Side, len: u32) {
+    fn count_bytes(&mut self, key: Key, to: Side, len: i64) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.bytes[to.index()] += u64::from(len);
+        slot.bytes[to.index()] = slot.bytes[to.index()].saturating_add_signed(len);
         let Some(backend) = slot.backend else { return };
         let cells = self.stats().backends.get(backend.index());
         match to {
-            Side::Backend => cells.bytes_to_backend.add(u64::from(len)),
-            Side::Client => cells.bytes_to_client.add(u64::from(len)),
+            Side::Backend => cells.bytes_to_backend.correct(len),
+            Side::Client => cells.bytes_to_client.correct(len),
         }
     }
 
     fn keep_alive(&self, key: Key) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(options) = options_in(&self.reader, slot.pool) else { return };
-        slot.fds.iter().flatten().for_each(|&fd| socket::keep_alive(fd, &options));
+        slot.fds.iter().flatten().for_each(|&fd| self.kernel.sockets().keep_alive(fd, &options));
     }
 
     fn close(&mut self, key: Key, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.fds[side.index()].take() {
             match reset {
-                true => socket::reset_on_close(fd),
+                true => self.kernel.sockets().end_on_close(fd, true),
                 // Until now, the end of the process would have been a reset.
-                false => socket::finish_on_close(fd),
+                false => self.kernel.sockets().end_on_close(fd, false),
             }
-            self.ring.close(fd);
+            self.kernel.close(fd);
         }
         if side == Side::Backend
             && let Some(backend) = slot.backend

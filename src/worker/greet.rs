@@ -1,13 +1,13 @@
 //! What a backend is told before the client's bytes: a PROXY header, and that the client wants TLS.
 
+use super::Worker;
 use super::admission::client_of;
 use super::slots::Key;
-use super::turn::Worker;
 use crate::base::address::Address;
 use crate::base::side::Side;
+use crate::kernel::token::Operation;
+use crate::kernel::{Interest, Kernel, Sockets, errno};
 use crate::session::Event;
-use crate::uring::token::Operation;
-use crate::uring::{errno, socket};
 use crate::wire::{postgresql, proxy};
 
 /// What PostgreSQL says when it goes on with TLS.
@@ -16,7 +16,7 @@ const GO_ON: u8 = b'S';
 /// Nobody can say any more who the client is.
 struct Gone;
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// The connection to the backend is there: says what must come first. `None` while its answer is awaited.
     pub(super) fn greet(&mut self, key: Key) -> Option<Event> {
         let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
@@ -25,7 +25,7 @@ impl Worker {
         let awaits = slot.asks_for_tls();
         match (result, slot.fd(Side::Backend)) {
             (Ok(()), Some(fd)) if awaits => {
-                self.ring.poll_incoming(fd, key.token(Operation::Greet));
+                self.kernel.poll(fd, Interest::Incoming, key.token(Operation::Greet));
                 None
             }
             (Ok(()), _) => self.connect_ended(key, 0),
@@ -42,7 +42,10 @@ impl Worker {
         if let Some(claimed) = slot.guest.as_ref().and_then(|guest| guest.claimed()) {
             return Ok(Some(proxy::encode(version, Some(claimed))));
         }
-        match (client_of(slot), slot.fd(Side::Client).and_then(socket::own_address)) {
+        match (
+            client_of(slot, self.kernel.sockets()),
+            slot.fd(Side::Client).and_then(|fd| self.kernel.sockets().own_address(fd)),
+        ) {
             (Some(Address::Tcp(client)), Some(Address::Tcp(own))) => {
                 Ok(Some(proxy::encode(version, Some((client, own)))))
             }
@@ -56,16 +59,16 @@ impl Worker {
         let Some(fd) = slot.fd(Side::Backend) else { return Ok(()) };
         // Here and not before the second send (`count_send`), because it pushes out what waits for company: a header
         // that is to go out with the client's first bytes would go out alone.
-        socket::no_delay(fd);
+        self.kernel.sockets().no_delay(fd);
         slot.backend_sends = 2;
         let asks_for_tls = slot.asks_for_tls();
         if let Some(header) = header {
             // What follows goes out with it; if nothing is there yet, it goes out alone, as the server may speak first.
             let more = asks_for_tls || slot.session.has_early_bytes();
-            socket::send_first(fd, header, more)?;
+            self.kernel.sockets().send_first(fd, header, more)?;
         }
         if asks_for_tls {
-            socket::send_first(fd, &postgresql::SSL_REQUEST, false)?;
+            self.kernel.sockets().send_first(fd, &postgresql::SSL_REQUEST, false)?;
         }
         Ok(())
     }
@@ -74,12 +77,12 @@ impl Worker {
     pub(super) fn greeted(&mut self, key: Key, result: i32) {
         let Some(fd) = self.slots.get(key).and_then(|slot| slot.fd(Side::Backend)) else { return };
         let mut answer = [0];
-        let result = match socket::take(fd, &mut answer) {
+        let result = match self.kernel.sockets().take(fd, &mut answer) {
             _ if result < 0 => result,
             // Given up at the same moment, it would be waited for without end.
             Ok(None) if !self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) => -errno::ECANCELED,
             Ok(None) => {
-                self.ring.poll_incoming(fd, key.token(Operation::Greet));
+                self.kernel.poll(fd, Interest::Incoming, key.token(Operation::Greet));
                 return;
             }
             Ok(Some(1)) if answer == [GO_ON] => 0,

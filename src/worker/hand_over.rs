@@ -1,12 +1,12 @@
 //! Connections that another worker has clearly less to do than this one for.
 
-use super::turn::Worker;
+use super::Worker;
 use crate::base::id::ListenerId;
+use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Fd, Kernel, Op};
 use crate::snapshot::table::Phase;
-use crate::uring::Fd;
-use crate::uring::token::{Operation, Token};
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Gives a connection that there is room for to a worker.
     pub(super) fn place(&mut self, fd: Fd, listener: ListenerId) {
         let Some(other) = self.less_loaded(listener) else {
@@ -16,7 +16,8 @@ impl Worker {
         };
         self.stats().worker.handed_over.add(1);
         let there = Token::plain(Operation::HandOver, listener.0);
-        self.ring.message(other.ring, fd.0, there, undelivered(fd, listener, other.worker));
+        let op = Op::Message { port: other.port, result: fd.0, there };
+        self.kernel.push(undelivered(fd, listener, other.worker), op);
     }
 
     /// The less loaded of two other workers, if this one has clearly more to do. The kernel spreads connections evenly
@@ -33,7 +34,7 @@ impl Worker {
         if own <= load + 2 + load / 16 {
             return None;
         }
-        Some(Other { worker, ring: self.shared.send_to(worker)? })
+        Some(Other { worker, port: self.shared.send_to(worker)? })
     }
 
     /// A random worker that is not this one.
@@ -65,7 +66,7 @@ impl Worker {
 /// A worker to hand a connection to.
 struct Other {
     worker: usize,
-    ring: Fd,
+    port: Fd,
 }
 
 /// Bits of a token for the listener of a connection that comes back; the rest of the generation is for the worker.

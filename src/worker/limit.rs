@@ -1,10 +1,10 @@
 //! As many client connections as there may be, of the process and of each listener. Who comes when there are as many
 //! waits in the backlog; those few that were accepted all the same wait here (`early`).
 
-use super::turn::Worker;
+use super::Worker;
 use crate::base::id::ListenerId;
 use crate::base::time::Moment;
-use crate::uring::{Fd, socket};
+use crate::kernel::{Fd, Kernel, Sockets};
 
 /// Between looks while as many connections are open as may be; another worker may close one.
 const FULL_RETRY_NS: u64 = 10_000_000;
@@ -16,7 +16,7 @@ pub(super) enum Full {
     Listener,
 }
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Keeps a connection that there is no room for. If too many wait already, it is the youngest, and is reset.
     pub(super) fn came_early(&mut self, fd: Fd, listener: ListenerId) {
         if self.acceptors.early.len() >= self.shared.early_max {
@@ -34,9 +34,9 @@ impl Worker {
             return false;
         };
         self.shared.sub_load(self.index);
-        socket::reset_on_close(fd);
+        self.kernel.sockets().end_on_close(fd, true);
         // At once: the descriptor is needed now.
-        socket::close(fd);
+        self.kernel.sockets().close(fd);
         true
     }
 

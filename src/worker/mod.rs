@@ -1,8 +1,8 @@
-//! Floor 4: one pinned thread, one ring, and everything its sessions need.
+//! One pinned thread, one [`Kernel`], and everything its sessions need.
 //!
 //! A worker decides nothing about a session: it tells the session what the kernel said and carries out what the
 //! session answers ([`execute`]). What it does decide is the order of things: completions first, then one bulk half,
-//! then timers ([`turn`]).
+//! then timers ([`run`]).
 
 mod accept;
 mod admission;
@@ -17,12 +17,14 @@ mod pause;
 mod pick;
 mod queue;
 mod record;
+mod renew;
 mod roster;
+mod run;
 mod shared;
 mod silence;
 mod slots;
-mod turn;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -30,9 +32,23 @@ use std::thread::JoinHandle;
 pub use accept::{Errand, ListenSocket, options_of};
 pub use shared::{GiveUp, Parts, Shared};
 
-use crate::uring::buffers::Buffers;
-use crate::uring::ring::Ring;
-use crate::uring::system;
+use crate::balance::line::Waiters;
+use crate::base::side::Side;
+use crate::base::termination::Who;
+use crate::base::time::Moment;
+use crate::base::wheel::Wheel;
+use crate::kernel::{Completion, Kernel};
+use crate::roster::survey::Surveys;
+use crate::session::Effects;
+use crate::snapshot::cell::Reader;
+use crate::snapshot::table::Phase;
+use crate::stats::WorkerStats;
+use crate::stats::record::Reason;
+use crate::sys::system;
+use accept::Acceptors;
+use pause::Pauses;
+use silence::Silence;
+use slots::{Key, Slots};
 
 /// What a worker starts with.
 pub struct Spec {
@@ -40,17 +56,104 @@ pub struct Spec {
     pub index: usize,
     /// The CPU to stay on.
     pub cpu: Option<usize>,
+    /// Of its random numbers.
+    pub seed: u64,
     /// Its listening sockets.
     pub sockets: Vec<ListenSocket>,
     /// What all workers share.
     pub shared: Arc<Shared>,
 }
 
+/// One worker.
+pub struct Worker<K: Kernel> {
+    kernel: K,
+    slots: Slots,
+    wheel: Wheel,
+    acceptors: Acceptors,
+    silence: Silence,
+    waiters: Waiters<Key>,
+    surveys: Surveys,
+    /// Halves that try something again later.
+    pauses: Pauses,
+    effects: Effects,
+    /// Halves in splice mode that wait for their turn.
+    ready: VecDeque<(Key, Side)>,
+    /// Receives that found no buffer, oldest first.
+    starved: VecDeque<(Key, Side)>,
+    /// By backend id: its sessions are to end, as of the table that was seen last, and have been ended.
+    ended: Vec<bool>,
+    /// Sessions that are to end, some in each turn.
+    to_end: VecDeque<(Key, Who, Reason)>,
+    reader: Reader,
+    shared: Arc<Shared>,
+    index: usize,
+    now: Moment,
+    random: fastrand::Rng,
+    phase: Phase,
+    generation: u64,
+    housekeeping_at: Moment,
+    /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
+    exhausted_at: Moment,
+    /// A quiet send must be heard of: the next wait is none.
+    hurried: bool,
+    batch: Vec<Completion>,
+    /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
+    peeked: Vec<u8>,
+}
+
+impl<K: Kernel> Worker<K> {
+    /// Nothing happens before [`Worker::start`].
+    pub fn new(spec: Spec, kernel: K) -> Worker<K> {
+        let shared = spec.shared;
+        let now = kernel.now();
+        Worker {
+            kernel,
+            slots: Slots::default(),
+            wheel: Wheel::new(now),
+            acceptors: Acceptors::new(spec.sockets),
+            silence: Silence::new(),
+            waiters: Waiters::default(),
+            surveys: Surveys::default(),
+            pauses: Pauses::default(),
+            effects: Effects::default(),
+            ready: VecDeque::new(),
+            starved: VecDeque::new(),
+            ended: Vec::new(),
+            to_end: VecDeque::new(),
+            reader: shared.cell.reader(),
+            index: spec.index,
+            now,
+            random: fastrand::Rng::with_seed(spec.seed),
+            phase: Phase::Serving,
+            generation: 0,
+            housekeeping_at: now,
+            exhausted_at: Moment::NEVER,
+            hurried: false,
+            batch: Vec::with_capacity(4096),
+            peeked: Vec::new(),
+            shared,
+        }
+    }
+
+    #[inline]
+    fn stats(&self) -> &WorkerStats {
+        &self.shared.stats.workers[self.index]
+    }
+}
+
 /// Starts a worker and returns when it accepts, or cannot.
-pub fn spawn(spec: Spec) -> io::Result<JoinHandle<()>> {
+/// `make_kernel` is called on its thread.
+///
+/// # Errors
+/// There is no kernel for it, or no thread.
+pub fn spawn<K: Kernel>(
+    spec: Spec,
+    make_kernel: impl FnOnce() -> io::Result<K> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     let (started, start) = mpsc::channel();
-    let thread =
-        std::thread::Builder::new().name(format!("ringway-{}", spec.index)).spawn(move || run(spec, &started))?;
+    let thread = std::thread::Builder::new()
+        .name(format!("ringway-{}", spec.index))
+        .spawn(move || run(spec, make_kernel, &started))?;
     match start.recv() {
         Ok(Ok(())) => Ok(thread),
         Ok(Err(error)) => Err(error),
@@ -58,24 +161,19 @@ pub fn spawn(spec: Spec) -> io::Result<JoinHandle<()>> {
     }
 }
 
-fn run(spec: Spec, started: &mpsc::Sender<io::Result<()>>) {
+fn run<K: Kernel>(spec: Spec, make_kernel: impl FnOnce() -> io::Result<K>, started: &mpsc::Sender<io::Result<()>>) {
     // A CPU that was taken away meanwhile costs speed, not service.
     if let Some(cpu) = spec.cpu {
         let _ = system::pin(cpu);
     }
-    let ring = Ring::new().and_then(|ring| {
-        let buffers = Buffers::new(&ring)?;
-        ring.enable()?;
-        Ok((ring, buffers))
-    });
-    let (ring, buffers) = match ring {
-        Ok(both) => both,
+    let kernel = match make_kernel() {
+        Ok(kernel) => kernel,
         Err(error) => {
             let _ = started.send(Err(error));
             return;
         }
     };
-    let mut worker = turn::Worker::new(spec, ring, buffers);
+    let mut worker = Worker::new(spec, kernel);
     worker.start();
     let _ = started.send(Ok(()));
     worker.run();

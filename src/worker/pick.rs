@@ -1,16 +1,17 @@
 //! Which backend a session gets, by the table and the counts as they are now.
 
+use super::Worker;
 use super::admission::client_of;
 use super::slots::Key;
-use super::turn::Worker;
 use crate::balance::{Ask, Pick};
 use crate::base::address::Address;
 use crate::base::hash;
 use crate::base::id::BackendId;
+use crate::kernel::Kernel;
 use crate::session::Picked;
 use crate::snapshot::table::HashKey;
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Chooses a backend and counts the session there. Who finds none waits, or is refused.
     pub(super) fn pick(&mut self, key: Key) -> Picked {
         let Some(slot) = self.slots.get(key) else { return Picked::Nobody };
@@ -23,7 +24,7 @@ impl Worker {
             // Others are before it.
             true => Pick::Full,
             false => {
-                let key = pool.hash_key.map_or(0, |kind| hash_of(client_of(slot), kind));
+                let key = pool.hash_key.map_or(0, |kind| hash_of(client_of(slot, self.kernel.sockets()), kind));
                 let random = self.random.u64(..);
                 pool.picker.pick(pool_id, counts, Ask { key, random, now: self.now, tried: &slot.tried })
             }

@@ -1,17 +1,18 @@
 //! The clients of this worker that wait for a backend: what [`balance::line`](crate::balance::line) says is done here,
 //! and what it says of them is made known to the other workers ([`balance::queue`](crate::balance::queue)).
 
+use super::Worker;
 use super::slots::Key;
-use super::turn::Worker;
 use crate::balance::line::{Reason, Step};
 use crate::base::id::PoolId;
+use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Kernel, Op};
 use crate::session::{Event, Picked};
-use crate::uring::token::{Operation, Token};
 
 /// Rounds over the queues in one turn of the loop; more are left to the next one.
 const ROUNDS_MAX: u32 = 16;
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// Puts a session that found no backend into the queue.
     pub(super) fn wait_in_queue(&mut self, key: Key, pool: PoolId, max: u32) -> Picked {
         let Some(slot) = self.slots.get_mut(key) else { return Picked::Nobody };
@@ -80,9 +81,9 @@ impl Worker {
 
     /// Tells another worker to look at that queue. If it is gone, so are its clients.
     fn tell_worker(&mut self, worker: usize, pool: PoolId) {
-        if let Some(ring) = self.shared.ring(worker) {
+        if let Some(port) = self.shared.port(worker) {
             let there = Token::plain(Operation::Queue, pool.0);
-            self.ring.message(ring, 0, there, Token::plain(Operation::Forget, 0));
+            self.kernel.push(Token::plain(Operation::Forget, 0), Op::Message { port, result: 0, there });
         }
     }
 }

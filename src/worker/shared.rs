@@ -11,13 +11,11 @@ use super::accept::Errand;
 use crate::admit::Sources;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
+use crate::kernel::{Bell, Fd};
 use crate::roster::Request;
 use crate::snapshot::cell::Cell;
 use crate::stats::Stats;
 use crate::stats::record::Journal;
-use crate::uring::Fd;
-use crate::uring::features::Features;
-use crate::uring::system::Event;
 
 /// See [`Parts::give_up`].
 pub type GiveUp = Box<dyn Fn(usize, &io::Error) + Send + Sync>;
@@ -34,16 +32,12 @@ pub struct Parts {
     pub sources: Sources,
     /// The process's clock.
     pub clock: Clock,
-    /// What this kernel can do.
-    pub features: Features,
     /// Sessions of the process beyond which clients wait.
     pub connections_max: u64,
     /// Connections of each worker that may wait although they were accepted.
     pub early_max: usize,
     /// No backlog is longer, whatever a listener says.
     pub backlog_max: u32,
-    /// Pipes of each worker.
-    pub pipes_max: u16,
     /// Spin this long before sleeping.
     pub busy_poll_ns: u64,
     /// Called with its number and the reason when a worker cannot go on. Its connections are open still; this must not
@@ -75,11 +69,11 @@ impl Deref for Shared {
 /// What workers know of each other.
 #[repr(align(128))]
 struct Peer {
-    /// Descriptor of its ring, negative until it has one and after it has gone.
-    ring: AtomicI32,
+    /// Where its kernel takes messages, negative until it has one and after it has gone.
+    port: AtomicI32,
     /// Its client connections, with those on their way to it.
     connections: AtomicU64,
-    event: Event,
+    bell: Box<dyn Bell>,
     /// What it is to do with its listening sockets. Tables cannot carry descriptors: they are data, and freed at will.
     errands: SegQueue<Errand>,
     /// What it was asked and has not taken.
@@ -87,15 +81,16 @@ struct Peer {
 }
 
 impl Shared {
-    /// Fails if there is no descriptor left for the wake-ups.
-    pub fn new(parts: Parts) -> io::Result<Shared> {
-        let peer = |_| {
-            let ring = AtomicI32::new(-1);
+    /// With what wakes each worker.
+    pub fn new(parts: Parts, bells: Vec<Box<dyn Bell>>) -> Shared {
+        debug_assert_eq!(bells.len(), parts.stats.workers.len());
+        let peer = |bell| {
+            let port = AtomicI32::new(-1);
             let (errands, requests) = (SegQueue::new(), SegQueue::new());
-            Ok(Peer { ring, connections: AtomicU64::new(0), event: Event::new()?, errands, requests })
+            Peer { port, connections: AtomicU64::new(0), bell, errands, requests }
         };
-        let peers = (0..parts.stats.workers.len()).map(peer).collect::<io::Result<_>>()?;
-        Ok(Shared { parts, peers, wants_descriptor: AtomicBool::new(false) })
+        let peers = bells.into_iter().map(peer).collect();
+        Shared { parts, peers, wants_descriptor: AtomicBool::new(false) }
     }
 
     /// A session of a worker, none of whose clients waits, needs a descriptor.
@@ -110,14 +105,14 @@ impl Shared {
 
     /// Wakes every worker, so that it looks at the table.
     pub fn wake(&self) {
-        self.peers.iter().for_each(|peer| peer.event.signal());
+        self.peers.iter().for_each(|peer| peer.bell.ring());
     }
 
     /// Has a worker open or close listening sockets, as soon as it wakes. Publish the table that knows the listeners
     /// first.
     pub fn send(&self, worker: usize, errand: Errand) {
         self.peers[worker].errands.push(errand);
-        self.peers[worker].event.signal();
+        self.peers[worker].bell.ring();
     }
 
     pub(super) fn next_errand(&self, worker: usize) -> Option<Errand> {
@@ -128,7 +123,7 @@ impl Shared {
     pub fn ask(&self, worker: usize, request: Request) {
         if let Some(peer) = self.peers.get(worker) {
             peer.requests.push(request);
-            peer.event.signal();
+            peer.bell.ring();
         }
     }
 
@@ -141,27 +136,27 @@ impl Shared {
         self.peers.len()
     }
 
-    pub(super) fn event(&self, worker: usize) -> &Event {
-        &self.peers[worker].event
+    pub(super) fn bell(&self, worker: usize) -> &dyn Bell {
+        &*self.peers[worker].bell
     }
 
-    pub(super) fn set_ring(&self, worker: usize, ring: Option<Fd>) {
-        self.peers[worker].ring.store(ring.map_or(-1, |fd| fd.0), Ordering::Release);
+    pub(super) fn set_port(&self, worker: usize, port: Option<Fd>) {
+        self.peers[worker].port.store(port.map_or(-1, |fd| fd.0), Ordering::Release);
     }
 
-    pub(super) fn ring(&self, worker: usize) -> Option<Fd> {
-        let fd = self.peers[worker].ring.load(Ordering::Acquire);
+    pub(super) fn port(&self, worker: usize) -> Option<Fd> {
+        let fd = self.peers[worker].port.load(Ordering::Acquire);
         (fd >= 0).then_some(Fd(fd))
     }
 
-    /// Counts a connection that is about to go to a worker, and says where its ring is; `None`, and nothing counted, if
+    /// Counts a connection that is about to go to a worker, and says where to; `None`, and nothing counted, if
     /// it has none.
     pub(super) fn send_to(&self, worker: usize) -> Option<Fd> {
         let peer = &self.peers[worker];
-        // Counted before the ring is looked at, as the worker takes its ring back before it looks at the count: either
-        // it finds the connection counted and stays, or there is no ring to send it to.
+        // Counted before the port is looked at, as the worker takes its port back before it looks at the count: either
+        // it finds the connection counted and stays, or there is no port to send it to.
         peer.connections.fetch_add(1, Ordering::SeqCst);
-        let fd = peer.ring.load(Ordering::SeqCst);
+        let fd = peer.port.load(Ordering::SeqCst);
         if fd < 0 {
             self.not_sent(worker);
             return None;
@@ -173,17 +168,17 @@ impl Shared {
     pub(super) fn not_sent(&self, worker: usize) {
         self.sub_load(worker);
         // It may sleep, waiting for nothing else.
-        self.peers[worker].event.signal();
+        self.peers[worker].bell.ring();
     }
 
     /// Whether a worker that has no sessions may end: from now on nobody sends it a connection, and none is on its way.
     /// To be asked by the worker itself.
     pub(super) fn may_end(&self, worker: usize) -> bool {
         let peer = &self.peers[worker];
-        let ring = peer.ring.swap(-1, Ordering::SeqCst);
+        let port = peer.port.swap(-1, Ordering::SeqCst);
         let is_over = peer.connections.load(Ordering::SeqCst) == 0;
         if !is_over {
-            peer.ring.store(ring, Ordering::SeqCst);
+            peer.port.store(port, Ordering::SeqCst);
         }
         is_over
     }

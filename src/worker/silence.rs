@@ -6,12 +6,12 @@
 //! silent for a moment is looked after once: if its connection is no more, it is cancelled and armed anew, which tells
 //! what has happened. Connections that go on talking cost a comparison each [`LOOK_EVERY_NS`].
 
+use super::Worker;
 use super::slots::{Key, Slots};
-use super::turn::Worker;
 use crate::base::side::Side;
 use crate::base::time::Moment;
-use crate::uring::socket;
-use crate::uring::token::Operation;
+use crate::kernel::token::Operation;
+use crate::kernel::{Kernel, Sockets};
 
 const LOOK_EVERY_NS: u64 = 20_000_000;
 
@@ -47,7 +47,7 @@ impl Silence {
     }
 }
 
-impl Worker {
+impl<K: Kernel> Worker<K> {
     /// To be called once a turn.
     #[inline]
     pub(super) fn look_after_silence(&mut self) {
@@ -59,15 +59,15 @@ impl Worker {
     fn look(&mut self) {
         let silence = &mut self.silence;
         silence.interval = silence.interval.wrapping_add(1).max(1);
-        let (interval, slots, ring) = (silence.interval, &mut self.slots, &mut self.ring);
+        let (interval, slots, kernel) = (silence.interval, &mut self.slots, &mut self.kernel);
         silence.watched.retain(|&(key, side)| {
             let Some(slot) = slots.get_mut(key) else { return false };
             // At least one whole interval without a byte.
             let is_silent = interval.wrapping_sub(slot.heard[side.index()]) > 1;
             if is_silent {
                 slot.heard[side.index()] = 0;
-                if !slot.session.is_ending() && slot.fd(side).is_some_and(socket::is_closed) {
-                    ring.cancel(key.token(Operation::recv(side)));
+                if !slot.session.is_ending() && slot.fd(side).is_some_and(|fd| kernel.sockets().is_closed(fd)) {
+                    kernel.cancel(key.token(Operation::recv(side)));
                 }
             }
             !is_silent

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 
-use super::record::Draft;
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
+use crate::kernel::Fd;
+use crate::kernel::token::{Operation, Token};
 use crate::session::Session;
-use crate::uring::Fd;
-use crate::uring::token::{Operation, Token};
+use crate::stats::draft::Draft;
 
 /// A session and what belongs to it.
 pub struct Slot {
@@ -39,6 +39,8 @@ pub struct Slot {
     pub sources_tried: u16,
     /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
     pub hindered_by: i32,
+    /// By side: bytes of the send in flight that are counted already.
+    pub foreseen: [u16; 2],
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
     /// For the access log; exactly while there is one.
@@ -164,6 +166,7 @@ mod tests {
             backend_sends: 0,
             greets: false,
             sources_tried: 0,
+            foreseen: [0; 2],
             hindered_by: 0,
             bytes: [0; 2],
             draft: None,

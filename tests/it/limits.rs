@@ -1,10 +1,11 @@
 //! What happens when there is no more to be had: connections, descriptors.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::bytes::Key;
-use crate::harness::process::raise_descriptors;
-use crate::harness::{Backend, End, Peer, Ringway, median, timed, wait_until};
+use crate::harness::process::{Process, program, raise_descriptors};
+use crate::harness::{Backend, End, PATIENCE, Peer, Ringway, median, timed, wait_until};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -154,6 +155,34 @@ fn a_client_whose_backend_needs_the_last_descriptor_waits_for_it() {
     ringway.process().limit_descriptors(before);
     drop(second);
     ringway.wait_idle();
+}
+
+/// No backend helps against a want of memory, and it may be over in a moment: the client waits for that.
+#[test]
+fn a_want_of_memory_for_the_backend_is_waited_out() {
+    let Some(strace) = program(&["/usr/bin/strace"], "strace") else { return };
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).workers(1).start();
+    let worker = ringway.process().thread("ringway-0");
+    for error in ["ENOMEM", "ENOBUFS"] {
+        let injected = format!("inject=socket:error={error}:when=1..3");
+        let arguments = ["-e", "trace=socket", "-e", &injected, "-p", &worker.to_string()];
+        let mut tracer = Process::start(Command::new(&strace).args(arguments));
+        let status = format!("/proc/{}/task/{worker}/status", ringway.process().id());
+        let is_traced = || !std::fs::read_to_string(&status).unwrap().contains("TracerPid:\t0\n");
+        wait_until("it is traced, or must not be", || is_traced() || !tracer.is_running());
+        if !tracer.is_running() {
+            eprintln!("skipped: strace may not look at ringway: {}", tracer.output());
+            return;
+        }
+        greeted(&ringway);
+        let count = || tracer.output().matches("INJECTED").count();
+        wait_until("three sockets were refused", || count() == 3);
+        tracer.signal(libc::SIGINT); // it lets go of what it traces
+        assert!(tracer.wait(PATIENCE).is_some());
+    }
+    ringway.wait_idle();
+    assert_eq!(ringway.metrics().count("backend_connect_errors_total", &[]), 0);
 }
 
 /// The bulk of a session goes on by copying when no pipe can be had.

@@ -196,7 +196,8 @@ impl World {
     fn execute_relay(&mut self, s: usize, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
             relay::Effect::Recv { side, credit, .. } => self.recv((s, side), credit),
-            relay::Effect::Send { side, lease } => self.send((s, side), lease),
+            relay::Effect::Send { side, lease, .. } => self.send((s, side), lease),
+            relay::Effect::Hurry => {}
             relay::Effect::Append { from, to } => {
                 self.kernel.corners.reach(Corner::LeasesPutTogether);
                 let half = Side::BOTH.map(|side| (s, side)).into_iter().find(|&half| self.holds(half, from.buffer));

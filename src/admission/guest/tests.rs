@@ -31,8 +31,8 @@ fn hello(len: usize, record: usize) -> Vec<u8> {
     message.chunks(record).flat_map(in_record).collect()
 }
 
-/// Bytes come one by one, and each wakes the worker: how many looks that takes, how many bytes they copy, and what comes
-/// of it.
+/// Bytes come one by one, and each wakes the worker: how many looks that takes, how many bytes they copy, and what it
+/// comes to.
 fn byte_by_byte(guest: &mut Guest, bytes: &[u8]) -> (usize, usize, Option<Verdict>) {
     let (mut looks, mut copied) = (0, 0);
     for count in 0..=bytes.len() {
@@ -126,7 +126,7 @@ fn at_the_end_of_its_time_what_is_there_must_do() {
 
 /// Woken, and nothing has come: the kernel may have no more to say.
 #[test]
-fn who_says_no_more_is_not_waited_for() {
+fn a_client_that_says_no_more_is_not_waited_for() {
     for (proxy, bytes, half_closed) in
         [(true, V1, Verdict::Refused(Refused::ProxyMalformed)), (false, &hello(100, 100)[..], Verdict::Hello(None))]
     {

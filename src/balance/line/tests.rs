@@ -32,7 +32,7 @@ impl Alone {
         self.queue.set_heads(0, self.waiters.heads(POOL));
     }
 
-    /// One look: who is called, of whom those that `finds` say so leave.
+    /// One look: the clients that are called. Those that find a backend, by `finds`, leave.
     fn look(&mut self, afresh: bool, now: Moment, mut finds: impl FnMut(u32) -> bool) -> Vec<u32> {
         let (mut look, mut called) = (self.waiters.begin(POOL, NEWS, afresh, now), Vec::new());
         loop {
@@ -75,7 +75,7 @@ fn as_many_are_called_as_find_a_place_and_one_more_the_oldest_first() {
 }
 
 #[test]
-fn who_finds_no_place_holds_up_its_own_kind_only() {
+fn a_client_that_finds_no_place_holds_up_its_own_kind_only() {
     let mut alone = Alone::default();
     alone.enter(0, A);
     alone.enter(1, &[]);
@@ -119,7 +119,7 @@ fn after_failed_attempts_one_at_a_time_tries_again_and_all_do_once_there_is_a_re
 
 /// One whose attempt fails at once stands aside again before the look is over.
 #[test]
-fn nobody_is_called_twice_in_a_look() {
+fn no_client_is_called_twice_in_a_look() {
     for afresh in [false, true] {
         let mut alone = Alone::default();
         (0..5).for_each(|key| alone.enter(key, A));
@@ -173,7 +173,7 @@ struct Together {
     workers: Vec<Waiters<u32>>,
     /// Where each client is: its worker, its place, and what it has tried.
     clients: std::collections::BTreeMap<u32, (usize, Place, &'static [BackendId])>,
-    /// Who was told to look and has not looked yet.
+    /// Workers that were told to look and have not looked yet.
     mail: VecDeque<usize>,
     /// Where something has happened that was not looked at yet.
     news: VecDeque<usize>,
@@ -229,7 +229,7 @@ impl Together {
         }
     }
 
-    /// That worker looks, and then whoever was told to, until nobody was.
+    /// That worker looks, and then those that were told to, until none is left.
     fn settle(&mut self, worker: usize) {
         self.news.push_back(worker);
         self.looks = 0;
@@ -254,7 +254,7 @@ impl Together {
 
 /// A worker whose line never ends makes all the room and is the first to know.
 #[test]
-fn who_stands_aside_is_not_starved_by_the_line_of_another_worker() {
+fn clients_aside_are_not_starved_by_the_line_of_another_worker() {
     let mut together = Together::new(3);
     together.enter(0, 1, A);
     (10..14).for_each(|key| together.enter(1, key, &[]));
@@ -272,7 +272,7 @@ fn who_stands_aside_is_not_starved_by_the_line_of_another_worker() {
 
 /// Those aside that cannot use a place do not keep it from the line, on whichever workers they are.
 #[test]
-fn who_stands_aside_in_vain_keeps_no_place_from_the_line() {
+fn clients_aside_in_vain_keep_no_place_from_the_line() {
     let mut together = Together::new(4);
     (0..4).for_each(|worker| together.enter(worker, worker as u32, B));
     (10..20).for_each(|key| together.enter(key as usize % 4, key, &[]));
@@ -284,7 +284,7 @@ fn who_stands_aside_in_vain_keeps_no_place_from_the_line() {
 }
 
 proptest! {
-    /// No place is left free beside somebody who could use it, and telling each other comes to an end.
+    /// No place is left free beside a client that could use it, and telling each other comes to an end.
     #[test]
     fn a_free_place_is_taken_if_anybody_can_use_it(
         steps in prop::collection::vec((0usize..3, 0usize..4), 1..60)

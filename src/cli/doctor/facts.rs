@@ -3,7 +3,8 @@
 use std::fs;
 use std::num::NonZeroUsize;
 
-use crate::uring::{probe, system};
+use crate::sys::system;
+use crate::uring::probe;
 
 /// Bits of `CapEff` (linux/capability.h).
 const CAP_NET_BIND_SERVICE: u32 = 10;

@@ -21,7 +21,7 @@ use crate::snapshot::table::{BackendEntry, PoolEntry, Table};
 use crate::stats::cell::BOUNDS_NS;
 use crate::stats::list::{self, Kind, Metric};
 use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
-use crate::uring::system;
+use crate::sys::system;
 
 const METADATA: Metadata<'static> = Metadata::new("ringway", Level::INFO, None);
 const NS_PER_SECOND: f64 = 1e9;

@@ -8,7 +8,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use crate::base::address::Address;
-use crate::uring::socket::{self, Options};
+use crate::kernel::Options;
+use crate::sys::socket;
 
 /// More than may be served at once; who comes in a burst need not be refused.
 const BACKLOG: u32 = 64;

@@ -19,7 +19,7 @@ use super::Admin;
 use super::answer::Refusal;
 use crate::control::command::{Asker, Loan, Successor};
 use crate::control::take_over::{ACCEPTING, DRAINING, LISTENING, PROTOCOL};
-use crate::uring::pass;
+use crate::sys::pass;
 
 /// How long the other one may take until it accepts. It looks its names up and checks its backends first.
 const START_MAX: Duration = Duration::from_secs(60);

@@ -123,6 +123,7 @@ impl Fleet {
         let configured = &self.config.pools[pool];
         let pool_id = self.pools[pool].id;
         let id = self.ids.number_backend(pool_id, &configured.backends[backend].name, address.as_ref());
+        self.leaving.remove(&id);
         let mut seat = Seat::new(id, (pool, pool_id, backend), configured, address);
         seat.number = number;
         if let Some(before) = self.seats.iter().position(|seat| seat.id == id) {
@@ -199,6 +200,7 @@ impl Fleet {
         }
         self.put_in_order();
         self.forget_empty_pools();
+        self.see_who_leaves();
         Changes { table: true, ..Changes::default() }
     }
 }

@@ -7,6 +7,7 @@
 mod apply;
 mod eject;
 mod hosts;
+mod leave;
 mod members;
 mod reason;
 mod seat;
@@ -54,6 +55,8 @@ pub struct Fleet {
     watches: watches::Watches,
     /// Failed connects that were counted before, by backend.
     errors_seen: HashMap<BackendId, u64>,
+    /// Slots that may become free.
+    leaving: HashMap<BackendId, leave::Leaving>,
     /// Addresses of names, as they were found last.
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
@@ -155,6 +158,7 @@ impl Fleet {
             places: HashMap::new(),
             watches: watches::Watches::default(),
             errors_seen: HashMap::new(),
+            leaving: HashMap::new(),
             resolved: HashMap::new(),
             generation: 0,
             pools,
@@ -259,6 +263,7 @@ impl Fleet {
         for retired in self.seats.iter_mut().filter_map(|seat| seat.retired.as_mut()) {
             retired.generation.get_or_insert(self.generation);
         }
+        self.leave_table();
         for (squad, pool) in self.pools.iter().zip(&self.config.pools) {
             // Backends that are used although they are down keep what they are given.
             if pool.use_all_when_down && !self.seats[squad.seats.clone()].iter().any(Seat::is_usable) {

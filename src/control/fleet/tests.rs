@@ -10,6 +10,8 @@ mod addresses;
 mod apply;
 /// What failed connects do.
 mod ejection;
+/// Slots that are given out anew.
+mod leave;
 /// One primary and never two.
 mod roles;
 /// What an operator changes.

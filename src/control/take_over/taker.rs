@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{ACCEPTING, DRAINING, LISTENING, PATH, PROTOCOL};
-use crate::uring::pass;
+use crate::sys::pass;
 
 /// The other one answers at once, or it is stuck.
 const PATIENCE: Duration = Duration::from_secs(20);

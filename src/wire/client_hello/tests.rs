@@ -257,4 +257,7 @@ fn the_rest_of_a_hello_in_one_record_is_needed_exactly() {
     // The longest one has more than a record holds.
     let longest = in_records(&of_body(&vec![0; HELLO_MAX - MESSAGE_HEADER]), &[FRAGMENT_MAX - 1]);
     assert!((9..longest.len()).all(|end| need(&longest[..end]) == longest.len()), "two records");
+    // In tiny ones it does not end within what is looked at.
+    let scattered = in_records(&of_body(&vec![0; HELLO_MAX - MESSAGE_HEADER]), &[1]);
+    assert_eq!(need(&scattered[..INPUT_MAX - 1]), INPUT_MAX);
 }

@@ -7,13 +7,13 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
-const PER_PROCESS: u32 = 1024;
+const PER_PROCESS: u32 = 2048;
 
 /// A loopback address that no other test has, in this process or in another one.
 pub fn own_ip() -> Ipv4Addr {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     assert!(number < PER_PROCESS, "more addresses than one process has");
-    let host = (std::process::id() % (1 << 13)) * PER_PROCESS + number;
+    let host = (std::process::id() % (1 << 12)) * PER_PROCESS + number;
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 128, 0, 0)) + host)
 }
 

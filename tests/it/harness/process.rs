@@ -157,12 +157,17 @@ impl Process {
         field(&named.next().expect("a thread of that name"), "voluntary_ctxt_switches:").parse().unwrap()
     }
 
+    /// Number of the thread of that name.
+    pub fn thread(&self, name: &str) -> u32 {
+        let mut tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        let comm = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let task = tasks.find(|task| comm(task).trim() == name).expect("a thread of that name");
+        task.file_name().to_str().unwrap().parse().unwrap()
+    }
+
     /// System calls of the thread of that name that have read something so far; those through a ring are none.
     pub fn reads(&self, thread: &str) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
-        let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        let task = tasks.into_iter().find(|task| name(task).trim() == thread).expect("a thread of that name");
-        let io = std::fs::read_to_string(task.path().join("io")).unwrap();
+        let io = std::fs::read_to_string(format!("/proc/{}/task/{}/io", self.id(), self.thread(thread))).unwrap();
         io.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
     }
 

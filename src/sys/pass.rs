@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
-use super::{Fd, system};
+use super::system;
+use crate::kernel::Fd;
 
 /// Descriptors that the kernel takes at once (SCM_MAX_FD).
 pub const DESCRIPTORS_MAX: usize = 253;

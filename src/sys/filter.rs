@@ -6,7 +6,7 @@
 //!
 //! The calls of the data path have no conditions on their arguments, so since Linux 5.11 the kernel answers them from a
 //! bitmap and runs no filter at all. What goes through a ring is not seen here: the rings of workers are restricted
-//! ([`Ring::enable`](super::ring::Ring::enable)), and no ring starts programs, traces or mounts; what it opens is
+//! (`uring::ring::Ring::enable`), and no ring starts programs, traces or mounts; what it opens is
 //! Landlock's to say.
 
 use std::collections::BTreeMap;
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn what_nobody_needs_is_refused_and_a_program_is_never_started() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let child = child.args(["uring::filter::tests::in_a_child", "--exact", "--nocapture"]).env(CHILD, "1");
+        let child = child.args(["sys::filter::tests::in_a_child", "--exact", "--nocapture"]).env(CHILD, "1");
         let output = child.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains("refused: [true, true, true] true"), "{said}");

@@ -8,54 +8,9 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::Fd;
 use crate::base::address::Address;
 use crate::base::lease::Moved;
-
-/// Where to connect to, as the kernel wants it.
-pub struct Destination {
-    address: SockAddr,
-    domain: Domain,
-}
-
-impl Destination {
-    /// Fails for a path that is too long for a unix socket.
-    pub fn new(address: &Address) -> io::Result<Destination> {
-        let address = sockaddr(address)?;
-        Ok(Destination { domain: address.domain(), address })
-    }
-
-    pub(super) fn as_ptr(&self) -> *const socket2::SockAddrStorage {
-        self.address.as_ptr().cast()
-    }
-
-    pub(super) fn len(&self) -> u32 {
-        self.address.len()
-    }
-
-    /// Whether it is an IPv6 address.
-    pub fn is_ipv6(&self) -> bool {
-        self.domain == Domain::IPV6
-    }
-
-    /// A unix socket connects at once or not at all, so it is not worth the ring.
-    pub fn is_unix(&self) -> bool {
-        self.domain == Domain::UNIX
-    }
-}
-
-/// What a session's sockets are set to.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Options {
-    /// Idle time before keepalive probes; zero: none.
-    pub keepalive: Duration,
-    /// TCP_USER_TIMEOUT; zero: the kernel's own.
-    pub user_timeout: Duration,
-    /// SO_RCVBUF, in bytes; zero: the kernel's own, which grows.
-    pub receive_buffer: u32,
-    /// TCP_NOTSENT_LOWAT, in bytes; zero: the kernel's own.
-    pub unsent_max: u32,
-}
+use crate::kernel::{Fd, Options, Sockets};
 
 /// Time between keepalive probes, and how many may be lost.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -63,8 +18,8 @@ const KEEPALIVE_PROBES: u32 = 6;
 
 /// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
 ///
-/// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, and that they end in a reset
-/// ([`end_in_reset`]).
+/// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, buffers, and that they end
+/// in a reset ([`end_in_reset`]).
 pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
     let socket = Socket::from(bind(address, unix_mode, options)?);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
@@ -172,17 +127,22 @@ pub fn peer_address(fd: Fd) -> Option<Address> {
 }
 
 /// A socket to connect from; [`no_delay`] is left to its user.
-pub fn open(to: &Destination, options: &Options) -> io::Result<Fd> {
-    let socket = Socket::new_raw(to.domain, Type::STREAM.nonblocking().cloexec(), None)?;
-    if !to.is_unix() {
+pub fn open(to: &Address, options: &Options) -> io::Result<Fd> {
+    let domain = match to {
+        Address::Tcp(tcp) if tcp.is_ipv6() => Domain::IPV6,
+        Address::Tcp(_) => Domain::IPV4,
+        Address::Unix(_) => Domain::UNIX,
+    };
+    let socket = Socket::new_raw(domain, Type::STREAM.nonblocking().cloexec(), None)?;
+    if domain != Domain::UNIX {
         set_tcp_options(&socket, options)?;
     }
     Ok(Fd(socket.into_raw_fd()))
 }
 
 /// Connects a unix socket: done, or refused with an error.
-pub fn connect_unix(fd: Fd, to: &Destination) -> io::Result<()> {
-    SockRef::from(&borrow(fd)).connect(&to.address)
+pub fn connect_unix(fd: Fd, to: &Address) -> io::Result<()> {
+    SockRef::from(&borrow(fd)).connect(&sockaddr(to)?)
 }
 
 /// Accepts a connection, without waiting; fails with EAGAIN if there is none.
@@ -202,25 +162,7 @@ pub fn send(fd: Fd, bytes: &[u8]) -> Moved {
     if sent >= 0 {
         return Moved::Bytes(sent as u32);
     }
-    refusal(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN), fd)
-}
-
-/// What an errno says that an attempt to move bytes through a socket has met. Most are the end of its connection; some
-/// say what this host is short of, and the connection does not know. One that we do not expect means what the
-/// connection says.
-#[inline]
-pub fn refusal(errno: i32, fd: Fd) -> Moved {
-    match errno {
-        libc::EAGAIN | libc::EINTR => Moved::WouldBlock,
-        libc::ENOMEM | libc::ENOBUFS | libc::EMFILE | libc::ENFILE | libc::EBUSY => Moved::Later,
-        libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH => {
-            Moved::Failed(errno)
-        }
-        // Ours: a descriptor that is none, memory that is not there. Nothing to try again.
-        libc::EBADF | libc::ENOTSOCK | libc::ENOTCONN | libc::EFAULT => Moved::Failed(errno),
-        _ if is_closed(fd) => Moved::Failed(errno),
-        _ => Moved::Later,
-    }
+    super::direct::Direct.refusal(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN), fd)
 }
 
 /// Sends all of `bytes` at once on a connection whose buffer is empty, or fails. With `more`, the kernel waits for what
@@ -409,7 +351,8 @@ pub fn keep_alive(fd: Fd, options: &Options) {
     }
 }
 
-fn sockaddr(address: &Address) -> io::Result<SockAddr> {
+/// An address as the kernel wants it. Fails for a path that is too long for a unix socket.
+pub fn sockaddr(address: &Address) -> io::Result<SockAddr> {
     match address {
         Address::Tcp(tcp) => Ok(SockAddr::from(*tcp)),
         Address::Unix(path) => SockAddr::unix(path),

@@ -5,8 +5,10 @@
 
 use std::io;
 
-use super::Fd;
+use super::direct::Direct;
+use super::socket;
 use crate::base::lease::{Moved, PipeId};
+use crate::kernel::{self, Fd, Sockets};
 
 /// Sizes to ask for, best first. Without CAP_SYS_RESOURCE a user has 64 MiB of pipes (pipe-user-pages-soft).
 const SIZES: [i32; 3] = [1 << 20, 1 << 19, 1 << 18];
@@ -34,8 +36,14 @@ impl Pipes {
         Pipes { pipes: Vec::new(), spare: Vec::new(), vacant: Vec::new(), pipes_max }
     }
 
+    fn pipe(&self, id: PipeId) -> Option<&Pipe> {
+        self.pipes.get(id.0 as usize)?.as_ref()
+    }
+}
+
+impl kernel::Pipes for Pipes {
     /// Lends a pipe and says how many bytes it takes; `None` if no large one is to be had.
-    pub fn borrow(&mut self) -> Option<(PipeId, u32)> {
+    fn borrow(&mut self) -> Option<(PipeId, u32)> {
         if let Some(id) = self.spare.pop() {
             return self.pipe(id).map(|pipe| (id, pipe.capacity));
         }
@@ -61,7 +69,7 @@ impl Pipes {
     }
 
     /// Takes an empty pipe back.
-    pub fn give_back(&mut self, id: PipeId) {
+    fn give_back(&mut self, id: PipeId) {
         if self.spare.len() < SPARE_MAX {
             self.spare.push(id);
         } else {
@@ -70,7 +78,7 @@ impl Pipes {
     }
 
     /// Closes a pipe with whatever is in it.
-    pub fn destroy(&mut self, id: PipeId) {
+    fn destroy(&mut self, id: PipeId) {
         if let Some(pipe) = self.pipes[id.0 as usize].take() {
             close(pipe.read);
             close(pipe.write);
@@ -79,14 +87,14 @@ impl Pipes {
     }
 
     /// Closes the pipes nobody uses, for their descriptors.
-    pub fn shrink(&mut self) {
+    fn shrink(&mut self) {
         while let Some(id) = self.spare.pop() {
             self.destroy(id);
         }
     }
 
     /// Moves up to `len` bytes from a socket into a pipe.
-    pub fn fill(&self, id: PipeId, from: Fd, len: u32) -> Moved {
+    fn fill(&mut self, id: PipeId, from: Fd, len: u32) -> Moved {
         self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len, from))
     }
 
@@ -95,23 +103,19 @@ impl Pipes {
     /// A splice that moved something before it met an error reports what it moved, and the error is gone (fs/splice.c,
     /// `splice_to_socket`): the next receive would say 0, as after a FIN. So whoever takes less than was offered is
     /// asked whether the connection is still there.
-    pub fn drain(&self, id: PipeId, to: Fd, len: u32) -> Moved {
+    fn drain(&mut self, id: PipeId, to: Fd, len: u32) -> Moved {
         let Some(pipe) = self.pipe(id) else { return Moved::Failed(libc::EBADF) };
         match splice(pipe.read, to, len, to) {
-            Moved::Bytes(moved) if moved < len && super::socket::is_closed(to) => Moved::Failed(libc::ECONNRESET),
+            Moved::Bytes(moved) if moved < len && socket::is_closed(to) => Moved::Failed(libc::ECONNRESET),
             moved => moved,
         }
-    }
-
-    fn pipe(&self, id: PipeId) -> Option<&Pipe> {
-        self.pipes.get(id.0 as usize)?.as_ref()
     }
 }
 
 impl Drop for Pipes {
     fn drop(&mut self) {
         for id in 0..self.pipes.len() {
-            self.destroy(PipeId(id as u16));
+            kernel::Pipes::destroy(self, PipeId(id as u16));
         }
     }
 }
@@ -151,5 +155,5 @@ fn splice(from: Fd, to: Fd, len: u32, socket: Fd) -> Moved {
         return Moved::Bytes(moved as u32);
     }
     let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
-    super::socket::refusal(errno, socket)
+    Direct.refusal(errno, socket)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::Fd;
+use crate::kernel::{Bell, Fd};
 
 /// The CPUs this process may run on.
 pub fn cpus() -> Vec<usize> {
@@ -108,22 +108,22 @@ impl Event {
         // SAFETY: the descriptor was just made and belongs to nobody else.
         Ok(Event(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
+}
 
-    /// Wakes the worker. Many signals before it looks count as one.
-    pub fn signal(&self) {
+impl Bell for Event {
+    fn ring(&self) {
         let one = 1u64;
         // SAFETY: the kernel reads eight bytes.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
-    /// Forgets the signals so far.
-    pub fn clear(&self) {
+    fn clear(&self) {
         let mut count = 0u64;
         // SAFETY: the kernel writes eight bytes.
         unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
     }
 
-    pub(super) fn fd(&self) -> Fd {
+    fn fd(&self) -> Fd {
         Fd(self.0.as_raw_fd())
     }
 }

@@ -1,0 +1,187 @@
+//! What the record of a session will say and nothing else knows, gathered while it lives. Nothing is gathered while
+//! there is no access log.
+
+use super::ConnectError;
+use super::record::{Attempt, Client, Reason, Record};
+use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::session::SessionId;
+use crate::base::termination::{Termination, When, Who};
+use crate::base::time::Moment;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Draft {
+    client: Client,
+    backend: Option<BackendId>,
+    queue_ns: u64,
+    queue_position: u32,
+    connecting_ns: u64,
+    last_attempt_ns: Option<u64>,
+    failed: Vec<Attempt>,
+    reason: Option<Reason>,
+}
+
+/// What is known of a session that is over without its draft.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Which one.
+    pub session: SessionId,
+    /// Who accepted it.
+    pub listener: ListenerId,
+    /// Whose backends it was for.
+    pub pool: PoolId,
+    /// The backend it had at its end.
+    pub backend: Option<BackendId>,
+    /// When it was accepted.
+    pub accepted_at: Moment,
+    /// When it was over.
+    pub ended_at: Moment,
+    /// Bytes delivered to the backend.
+    pub bytes_to_backend: u64,
+    /// Bytes delivered to the client.
+    pub bytes_to_client: u64,
+    /// How it ended.
+    pub termination: Termination,
+    /// Who served it.
+    pub worker: u32,
+}
+
+impl Draft {
+    /// Of a session that was just accepted.
+    pub fn new(client: Client) -> Draft {
+        Draft {
+            client,
+            backend: None,
+            queue_ns: 0,
+            queue_position: 0,
+            connecting_ns: 0,
+            last_attempt_ns: None,
+            failed: Vec::new(),
+            reason: None,
+        }
+    }
+
+    /// The backends that it says could not be connected to.
+    pub fn failed_backends(&self) -> impl Iterator<Item = BackendId> {
+        self.failed.iter().map(|attempt| attempt.backend)
+    }
+
+    /// An attempt is over. `failed` says why it failed, and what the resource was that lacked, if one did.
+    pub fn attempt_ended(&mut self, backend: BackendId, took_ns: u64, failed: Option<(ConnectError, Reason)>) {
+        self.backend = Some(backend);
+        self.connecting_ns += took_ns;
+        match failed {
+            None => self.last_attempt_ns = Some(took_ns),
+            Some((error, resource)) => {
+                self.failed.push(Attempt { backend, error, took_ns });
+                self.reason = (error == ConnectError::Resource).then_some(resource);
+            }
+        }
+    }
+
+    /// Whose session it is, by a PROXY header.
+    pub fn is_of(&mut self, client: Client) {
+        self.client = client;
+    }
+
+    /// What ended it.
+    pub fn ends_for(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+    }
+
+    /// It begins to wait, as one of so many.
+    pub fn waits(&mut self, position: u32) {
+        self.queue_position = position;
+    }
+
+    /// It has waited so long.
+    pub fn waited(&mut self, queue_ns: u64) {
+        self.queue_ns += queue_ns;
+    }
+
+    /// The record.
+    pub fn finish(self, ended: Ended) -> Record {
+        Record {
+            session: ended.session,
+            listener: ended.listener,
+            pool: ended.pool,
+            // One whose attempt to connect has not begun or not ended, or the last one that was tried.
+            backend: ended.backend.or(self.backend),
+            client: self.client,
+            accepted_at: ended.accepted_at,
+            ended_at: ended.ended_at,
+            queue_ns: self.queue_ns,
+            queue_position: self.queue_position,
+            connect_ns: self.last_attempt_ns.map(|_| self.connecting_ns),
+            reason: self.reason(ended.termination),
+            failed: self.failed,
+            last_attempt_ns: self.last_attempt_ns.unwrap_or_default(),
+            bytes_to_backend: ended.bytes_to_backend,
+            bytes_to_client: ended.bytes_to_client,
+            termination: ended.termination,
+            worker: ended.worker,
+        }
+    }
+
+    fn reason(&self, termination: Termination) -> Option<Reason> {
+        match termination {
+            Termination(Who::Resource, When::Queue) => Some(Reason::QueueFull),
+            // A descriptor that does not come ends no attempt: there was none.
+            Termination(Who::Resource, _) => Some(self.reason.unwrap_or(Reason::Descriptors)),
+            Termination(Who::Down | Who::Killed | Who::Rule | Who::Internal, _) => self.reason,
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFUSED: Option<(ConnectError, Reason)> = Some((ConnectError::Refused, Reason::Ports));
+
+    fn ended(termination: Termination) -> Ended {
+        Ended {
+            session: SessionId::new(0, 0, 0),
+            listener: ListenerId(0),
+            pool: PoolId(0),
+            backend: None,
+            accepted_at: Moment(1),
+            ended_at: Moment(2),
+            bytes_to_backend: 0,
+            bytes_to_client: 0,
+            termination,
+            worker: 0,
+        }
+    }
+
+    #[test]
+    fn attempts_add_up_and_the_last_one_is_whose_session_it_is() {
+        let mut draft = Draft::new(Client::Gone);
+        draft.attempt_ended(BackendId(3), 30, REFUSED);
+        draft.attempt_ended(BackendId(4), 50, None);
+        draft.waited(7);
+        draft.waited(8);
+        let record = draft.finish(ended(Termination::NORMAL));
+        assert_eq!((record.connect_ns, record.last_attempt_ns, record.backend), (Some(80), 50, Some(BackendId(4))));
+        let failed: Vec<_> = record.failed.iter().map(|attempt| (attempt.backend, attempt.took_ns)).collect();
+        assert_eq!((failed, record.queue_ns), (vec![(BackendId(3), 30)], 15));
+        let mut draft = Draft::new(Client::Gone);
+        draft.attempt_ended(BackendId(3), 30, REFUSED);
+        let record = draft.finish(Ended { backend: Some(BackendId(9)), ..ended(Termination::NORMAL) });
+        assert_eq!((record.connect_ns, record.backend), (None, Some(BackendId(9))), "an attempt that has not ended");
+    }
+
+    #[test]
+    fn the_reason_is_that_of_the_end_and_only_where_the_code_asks_for_it() {
+        let mut draft = Draft::new(Client::Gone);
+        let out = Termination(Who::Resource, When::Connect);
+        assert_eq!(draft.reason(out), Some(Reason::Descriptors));
+        draft.attempt_ended(BackendId(0), 1, Some((ConnectError::Resource, Reason::Ports)));
+        assert_eq!(draft.reason(out), Some(Reason::Ports));
+        assert_eq!(draft.reason(Termination(Who::Resource, When::Queue)), Some(Reason::QueueFull));
+        assert_eq!(draft.reason(Termination::NORMAL), None);
+        draft.attempt_ended(BackendId(1), 1, REFUSED);
+        assert_eq!(draft.reason, None, "what one attempt lacked is no reason of the next one's");
+    }
+}

@@ -1,0 +1,99 @@
+//! The calls of [`socket`], for a worker.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::socket;
+use crate::base::address::Address;
+use crate::kernel::{Fd, Options, Sockets};
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Direct;
+
+impl Sockets for Direct {
+    fn open(&self, to: &Address, options: &Options) -> io::Result<Fd> {
+        socket::open(to, options)
+    }
+
+    fn bind_source(&self, fd: Fd, source: IpAddr, transparent: bool) -> io::Result<()> {
+        socket::bind_source(fd, source, transparent)
+    }
+
+    fn connect_unix(&self, fd: Fd, to: &Address) -> io::Result<()> {
+        socket::connect_unix(fd, to)
+    }
+
+    fn accept(&self, listener: Fd) -> io::Result<Fd> {
+        socket::accept(listener)
+    }
+
+    fn close(&self, fd: Fd) {
+        socket::close(fd);
+    }
+
+    fn peer_address(&self, fd: Fd) -> Option<Address> {
+        socket::peer_address(fd)
+    }
+
+    fn own_address(&self, fd: Fd) -> Option<Address> {
+        socket::own_address(fd)
+    }
+
+    fn available(&self, fd: Fd) -> usize {
+        socket::available(fd)
+    }
+
+    fn peek(&self, fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+        socket::peek(fd, into)
+    }
+
+    fn take(&self, fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+        socket::take(fd, into)
+    }
+
+    fn send_first(&self, fd: Fd, bytes: &[u8], more: bool) -> io::Result<()> {
+        socket::send_first(fd, bytes, more)
+    }
+
+    fn set_low_water(&self, fd: Fd, bytes: usize) {
+        socket::set_low_water(fd, bytes);
+    }
+
+    fn no_delay(&self, fd: Fd) {
+        socket::no_delay(fd);
+    }
+
+    fn keep_alive(&self, fd: Fd, options: &Options) {
+        socket::keep_alive(fd, options);
+    }
+
+    fn shutdown_write(&self, fd: Fd) {
+        socket::shutdown_write(fd);
+    }
+
+    fn stop_reading(&self, fd: Fd) {
+        socket::stop_reading(fd);
+    }
+
+    fn end_on_close(&self, fd: Fd, reset: bool) {
+        if reset {
+            socket::reset_on_close(fd);
+        } else {
+            socket::finish_on_close(fd);
+        }
+    }
+
+    #[inline]
+    fn is_closed(&self, fd: Fd) -> bool {
+        socket::is_closed(fd)
+    }
+
+    fn has_ended(&self, fd: Fd) -> bool {
+        socket::has_ended(fd)
+    }
+
+    fn unsent(&self, fd: Fd) -> u32 {
+        socket::unsent(fd)
+    }
+}

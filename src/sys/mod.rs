@@ -1,0 +1,13 @@
+//! System calls of the data plane and the process, and the unsafe code that they take. It decides nothing.
+//!
+//! Descriptors are plain numbers ([`Fd`](crate::kernel::Fd)) owned by the worker's slots. Splice and shutdown are
+//! called directly, never through a ring, because the kernel always hands those to a thread of its own
+//! (`REQ_F_FORCE_ASYNC` in io_uring/splice.c and io_uring/net.c).
+
+pub mod direct;
+pub mod features;
+pub mod filter;
+pub mod pass;
+pub mod pipes;
+pub mod socket;
+pub mod system;

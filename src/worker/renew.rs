@@ -1,0 +1,130 @@
+//! What a worker does when there is a new table.
+
+use super::Worker;
+use super::record::reason_to_end;
+use super::slots::Slot;
+use crate::base::termination::Who;
+use crate::kernel::Kernel;
+use crate::snapshot::table::{BackendEntry, Phase};
+use crate::stats::record::Reason;
+
+/// Sessions that are ended in one turn: each takes a handful of system calls.
+const ENDED_A_TURN: usize = 32;
+
+impl<K: Kernel> Worker<K> {
+    /// Takes over what is new in the table.
+    pub(super) fn look_at_table(&mut self) {
+        let reader = self.reader.pin();
+        self.generation = reader.generation;
+        let (ended, leave) = newly_ended(&reader.backends, &self.ended);
+        self.ended = ended;
+        let phase = reader.phase;
+        drop(reader);
+        self.learn_bounds();
+        self.end_sessions_of(&leave);
+        self.waiters.serve_all();
+        self.enter_phase(phase);
+        self.stats().worker.generation.set(self.generation);
+    }
+
+    /// Ends the sessions of some backends, or has them try another one. To be called once a change: those that come to
+    /// such a backend later find out themselves (`connect_ended`).
+    fn end_sessions_of(&mut self, backends: &[Option<Reason>]) {
+        if backends.is_empty() {
+            return;
+        }
+        let reason = |slot: &Slot| *backends.get(slot.backend?.index())?;
+        for key in self.slots.keys_where(|slot| reason(slot).is_some()) {
+            let Some((reason, slot)) = self.slots.get(key).and_then(|slot| Some((reason(slot)?, slot))) else {
+                continue;
+            };
+            if slot.session.is_connecting() {
+                // No byte has moved: another backend may have it.
+                self.cancel_connect(key);
+            } else if slot.hindered_by != 0 {
+                self.stop_trying(key);
+            } else {
+                self.to_end.push_back((key, Who::Down, reason));
+            }
+        }
+    }
+
+    /// Ends some of the sessions that are to end: thousands at once would keep all others waiting.
+    #[inline]
+    pub(super) fn end_some(&mut self) {
+        for _ in 0..ENDED_A_TURN {
+            let Some((key, who, reason)) = self.to_end.pop_front() else { return };
+            let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
+            if let Some(backend) = slot.backend.filter(|_| who == Who::Down) {
+                self.stats().backends.get(backend.index()).sessions_cut_total.add(1);
+            }
+            self.end_for(key, who, reason);
+        }
+    }
+
+    fn enter_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        if phase != Phase::Serving {
+            self.close_listeners();
+        }
+        if phase == Phase::Stopping {
+            self.turn_away_waiting();
+            let left = self.slots.keys_where(|slot| !slot.session.is_ending());
+            self.to_end.extend(left.into_iter().map(|key| (key, Who::Killed, Reason::Shutdown)));
+        }
+    }
+}
+
+/// Which backends are to have no sessions now, by id; and if that is new of some, why they are to end, for those only.
+fn newly_ended(backends: &[Option<BackendEntry>], before: &[bool]) -> (Vec<bool>, Vec<Option<Reason>>) {
+    let reason = |backend: &BackendEntry| backend.end_sessions.then(|| reason_to_end(backend));
+    let mut reasons: Vec<_> = backends.iter().map(|backend| backend.as_ref().and_then(reason)).collect();
+    let ended = reasons.iter().map(Option::is_some).collect();
+    for (reason, _) in reasons.iter_mut().zip(before).filter(|(_, was_ended)| **was_ended) {
+        *reason = None;
+    }
+    if reasons.iter().all(Option::is_none) {
+        reasons.clear();
+    }
+    (ended, reasons)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{BackendId, PoolId};
+    use crate::health::State;
+
+    fn backend(id: u32, end_sessions: bool) -> Option<BackendEntry> {
+        Some(BackendEntry {
+            id: BackendId(id),
+            pool: PoolId(0),
+            name: "b".into(),
+            address: None,
+            weight: 1,
+            backup: false,
+            connections_max: None,
+            state: State::Down,
+            end_sessions,
+            retired: false,
+        })
+    }
+
+    /// A backend that is down stays so for many tables, and all sessions are looked at once only.
+    #[test]
+    fn sessions_are_looked_at_when_a_backend_goes_and_not_while_it_is_gone() {
+        let table = |down: [bool; 3]| vec![backend(0, down[0]), backend(1, down[1]), None, backend(3, down[2])];
+        let ended = |down, before: &[bool]| {
+            let (ended, reasons) = newly_ended(&table(down), before);
+            (ended, (0..).zip(reasons).filter_map(|(id, reason)| reason.map(|_| id)).collect::<Vec<u32>>())
+        };
+        let (gone, new) = ended([false, true, true], &[]);
+        assert_eq!(new, [1, 3]);
+        let (gone, new) = ended([true, true, true], &gone);
+        assert_eq!(new, [0]);
+        assert!(newly_ended(&table([true, true, true]), &gone).1.is_empty(), "nobody is to be looked for");
+        let (gone, new) = ended([true, false, true], &gone);
+        assert!(new.is_empty());
+        assert_eq!(ended([true, true, true], &gone).1, [1], "it came back, and has gone again");
+    }
+}

@@ -1,0 +1,227 @@
+//! The loop of a worker.
+
+use std::io;
+
+use super::Worker;
+use super::slots::Key;
+use crate::base::termination::Who;
+use crate::base::time::Moment;
+use crate::kernel::{Buffers, Kernel, Wait};
+use crate::relay;
+use crate::session::Event;
+use crate::snapshot::table::Phase;
+use crate::stats::record::Reason;
+
+/// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
+const BUDGET_CONTENDED: u32 = 1 << 20;
+const BUDGET_ALONE: u32 = 4 << 20;
+/// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
+const EXHAUSTED_NS: u64 = 1_000_000_000;
+const ENDED_AT_ONCE: usize = 64;
+/// Between looks at memory that is not used any more.
+const HOUSEKEEPING_NS: u64 = 1_000_000_000;
+
+impl<K: Kernel> Worker<K> {
+    /// Arms what wakes the worker.
+    pub fn start(&mut self) {
+        self.shared.set_port(self.index, Some(self.kernel.port()));
+        self.kernel.await_bell(self.shared.bell(self.index));
+        self.look_at_table();
+        self.open_listeners();
+        self.stats().worker.features.set(u64::from(self.kernel.has_credit()));
+        self.stats().worker.running.set(1);
+    }
+
+    /// Serves until the table says otherwise and the last session is gone.
+    pub fn run(mut self) {
+        let mut busy_since = self.kernel.now();
+        while !self.is_done() {
+            let before = self.kernel.now();
+            self.stats().worker.busy_ns.add(before.since_ns(busy_since));
+            let result = self.wait(before);
+            busy_since = self.kernel.now();
+            if let Err(error) = result.and_then(|()| self.turn()) {
+                // What is open cannot be served without it, and its peers must not wait for ever.
+                return (self.shared.give_up)(self.index, &error);
+            }
+        }
+        self.finish();
+    }
+
+    /// How long there is nothing to do before something has completed.
+    #[inline]
+    pub fn rest(&mut self, now: Moment) -> Wait {
+        self.kernel.buffers().publish();
+        // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
+        // fed need not take any.
+        let can_feed = !self.starved.is_empty() && self.kernel.buffers().available() > 0;
+        let is_busy = !self.ready.is_empty() || !self.to_end.is_empty() || self.surveys.are_under_way();
+        if is_busy || can_feed || self.hurried || !self.batch.is_empty() {
+            return Wait::No;
+        }
+        let next = self
+            .wheel
+            .next()
+            .min(self.acceptors.retry_at())
+            .min(self.silence.look_at())
+            .min(self.waiters.look_at())
+            .min(self.pauses.next())
+            .min(self.exhausted_at.after_ns(EXHAUSTED_NS));
+        match next {
+            Moment::NEVER => Wait::Forever,
+            at if at <= now => Wait::No,
+            at => Wait::For(at.since_ns(now)),
+        }
+    }
+
+    /// Waits for completions, no longer than that.
+    ///
+    /// # Errors
+    /// The kernel is of no use any more.
+    #[inline]
+    pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.hurried = false;
+        self.kernel.enter(wait, &mut self.batch)
+    }
+
+    #[inline]
+    fn wait(&mut self, now: Moment) -> io::Result<()> {
+        let rest = self.rest(now);
+        if self.shared.busy_poll_ns > 0 && rest != Wait::No && self.spin(now, rest)? {
+            return Ok(());
+        }
+        self.enter(rest)
+    }
+
+    /// Looks for completions without sleeping, and no longer than until there is something else to do; true if there
+    /// is one, or something to do.
+    fn spin(&mut self, now: Moment, rest: Wait) -> io::Result<bool> {
+        let next = if let Wait::For(ns) = rest { now.after_ns(ns) } else { Moment::NEVER };
+        let until = now.after_ns(self.shared.busy_poll_ns).min(next);
+        loop {
+            self.enter(Wait::No)?;
+            if !self.batch.is_empty() {
+                return Ok(true);
+            }
+            if self.kernel.now() >= until {
+                return Ok(until == next);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// To be called when it is done: the last session's closes are queued, and its client waits for them as long as
+    /// another worker goes on.
+    pub fn finish(&mut self) {
+        let _ = self.enter(Wait::No);
+        self.shared.set_port(self.index, None);
+        self.stats().worker.running.set(0);
+    }
+
+    /// Does everything that there is to do, but for what is done in parts.
+    ///
+    /// # Errors
+    /// The kernel is of no use any more.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.now = self.kernel.now();
+        let mut batch = std::mem::take(&mut self.batch);
+        for completion in batch.drain(..) {
+            self.dispatch(completion);
+        }
+        self.batch = batch;
+        self.run_one_bulk()?;
+        while let Some(index) = self.wheel.expire(self.now) {
+            if let Some(key) = self.slots.tenant(index) {
+                self.tell(key, Event::Timer);
+            }
+        }
+        if self.reader.generation() != self.generation {
+            self.look_at_table();
+        }
+        while let Some((key, half)) = self.pauses.due(self.now) {
+            self.tell(key, Event::Relay(relay::Event::Resumed { half }));
+        }
+        self.end_some();
+        self.look_after_silence();
+        self.retry_accepting();
+        self.serve_queues();
+        self.survey();
+        if self.now >= self.housekeeping_at {
+            self.keep_house();
+        }
+        if !self.starved.is_empty() || self.exhausted_at != Moment::NEVER {
+            self.end_longest_stalled();
+        }
+        self.feed_starved();
+        Ok(())
+    }
+
+    /// One half in splice mode a turn: what is small goes between.
+    fn run_one_bulk(&mut self) -> io::Result<()> {
+        if self.ready.is_empty() {
+            return Ok(());
+        }
+        if self.kernel.has_queued() {
+            // The answers to what is small are on their way before the bulk begins.
+            self.enter(Wait::No)?;
+        }
+        let Some((key, half)) = self.ready.pop_front() else { return Ok(()) };
+        let alone = self.ready.is_empty() && self.batch.is_empty();
+        let budget = if alone { BUDGET_ALONE } else { BUDGET_CONTENDED };
+        self.tell(key, Event::Relay(relay::Event::Turn { half, budget }));
+        Ok(())
+    }
+
+    /// Receives that found no buffer are armed again: oldest first, and no more than there are buffers. Last in a turn,
+    /// because everything else in it may release buffers (a timer or a kill ends a session that holds some), and if
+    /// nothing is in flight, no completion follows by which those could be noticed.
+    fn feed_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        self.kernel.buffers().publish();
+        let mut free = self.kernel.buffers().available();
+        while free > 0
+            && let Some((key, side)) = self.starved.pop_front()
+        {
+            free -= 1;
+            self.tell(key, Event::Relay(relay::Event::Fed { side }));
+        }
+    }
+
+    /// When sessions hold every buffer for long, those go that have held theirs for the longest time without moving a
+    /// byte: else nobody of this worker would be heard any more.
+    fn end_longest_stalled(&mut self) {
+        if self.starved.is_empty() || !self.kernel.buffers().is_exhausted() {
+            self.exhausted_at = Moment::NEVER;
+            return;
+        }
+        self.exhausted_at = self.exhausted_at.min(self.now);
+        if self.now.since_ns(self.exhausted_at) < EXHAUSTED_NS {
+            return;
+        }
+        self.exhausted_at = self.now;
+        let holders = self.slots.keys_where(|slot| slot.session.is_relaying() && slot.session.holds_buffers());
+        let since = |key: &Key| self.slots.get(*key).map(|slot| slot.session.active_at());
+        let mut holders: Vec<(Option<Moment>, Key)> = holders.iter().map(|key| (since(key), *key)).collect();
+        holders.sort_unstable_by_key(|&(active_at, _)| active_at);
+        for (_, key) in holders.into_iter().take(ENDED_AT_ONCE) {
+            self.end_for(key, Who::Resource, Reason::Memory);
+        }
+    }
+
+    fn keep_house(&mut self) {
+        self.housekeeping_at = self.now.after_ns(HOUSEKEEPING_NS);
+        self.kernel.buffers().trim();
+    }
+
+    /// Whether it has nothing more to serve.
+    pub fn is_done(&self) -> bool {
+        // A connection that another worker has sent here wakes this one when it comes.
+        let is_idle = self.slots.is_empty() && self.acceptors.are_closed();
+        self.phase != Phase::Serving && is_idle && self.shared.may_end(self.index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

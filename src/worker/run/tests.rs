@@ -1,0 +1,58 @@
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use super::*;
+use crate::admit::Sources;
+use crate::balance::Counts;
+use crate::base::side::Side;
+use crate::base::time::Clock;
+use crate::snapshot::cell::Cell;
+use crate::snapshot::table::Table;
+use crate::stats::Stats;
+use crate::sys::features::Features;
+use crate::sys::system;
+use crate::uring::Uring;
+use crate::worker::{Parts, Shared, Spec};
+
+/// A worker with a ring of its own, no listener and nothing in the table; `None` where there are no rings.
+fn worker() -> Option<Worker<Uring>> {
+    let kernel = match Uring::new(Features { recv_credit: false }, 0, Clock::new()) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return None,
+        kernel => kernel.unwrap(),
+    };
+    let table = Table {
+        generation: 1,
+        phase: Phase::Serving,
+        listeners: Vec::new(),
+        routes: Vec::new(),
+        pools: Vec::new(),
+        backends: Vec::new(),
+    };
+    let parts = Parts {
+        cell: Arc::new(Cell::new(table)),
+        stats: Arc::new(Stats::new(1)),
+        counts: Arc::new(Counts::new()),
+        sources: Sources::new(RandomState::new()),
+        clock: Clock::new(),
+        connections_max: 1,
+        early_max: 0,
+        backlog_max: 1,
+        busy_poll_ns: 0,
+        give_up: Box::new(|_, error| panic!("{error}")),
+        connect_failed: Box::new(|| {}),
+        journal: None,
+    };
+    let shared = Arc::new(Shared::new(parts, vec![Box::new(system::Event::new().unwrap())]));
+    Some(Worker::new(Spec { index: 0, cpu: None, seed: 0, sockets: Vec::new(), shared }, kernel))
+}
+
+/// A timer, a kill or a queue may have released buffers of a session that has nothing in flight: no completion tells.
+#[test]
+fn no_worker_sleeps_while_a_receive_waits_for_a_buffer_and_there_is_one() {
+    let Some(mut worker) = worker() else { return };
+    assert_eq!(worker.rest(worker.now), Wait::Forever);
+    worker.starved.push_back((Key { index: 7, generation: 0 }, Side::Client));
+    assert_eq!(worker.rest(worker.now), Wait::No);
+    worker.turn().unwrap();
+    assert!(worker.starved.is_empty(), "it was fed");
+}
