@@ -22,7 +22,8 @@ pub enum Task {
         /// How the runs are made
         #[command(flatten)]
         options: Options,
-        /// Workloads, by comma: bulk1 bulk32 down1 down32 rr64 rr1000 rr16k cps mix idle
+        /// Workloads, by comma: bulk1 bulk32 down1 down32 rr1 rr8 rr64 rr1000 rr16k cps cps9000 reset9000
+        /// stalled mix idle
         #[arg(long, value_delimiter = ',')]
         workloads: Vec<String>,
         /// Subjects, by comma: haproxy haproxy-splice nginx16 nginx64 tokio16 tokio64 and the names of --ringway
@@ -86,6 +87,9 @@ pub struct Options {
     /// Sessions of the memory workload
     #[arg(long, default_value_t = 2000)]
     pub idle_sessions: usize,
+    /// Sessions that do nothing beside others
+    #[arg(long, default_value_t = 9000)]
+    pub beside_sessions: usize,
     /// The proxy's CPU
     #[arg(long, default_value_t = 0)]
     pub proxy_cpu: usize,
@@ -110,6 +114,7 @@ impl Options {
             format!("--seconds={}", self.seconds),
             format!("--warm-up={}", self.warm_up),
             format!("--idle-sessions={}", self.idle_sessions),
+            format!("--beside-sessions={}", self.beside_sessions),
             format!("--proxy-cpu={}", self.proxy_cpu),
             format!("--load-cpu={}", self.load_cpu),
             format!("--congestion-control={}", self.congestion_control),

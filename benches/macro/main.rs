@@ -89,6 +89,7 @@ fn plan(options: &Options, workload: Workload, subject: Subject, number: u16) ->
         warm_up: options.warm_up,
         seconds: options.seconds,
         idle_sessions: options.idle_sessions,
+        beside_sessions: options.beside_sessions,
         proxy_cpu: options.proxy_cpu,
         load_cpu: options.load_cpu,
         congestion_control: options.congestion_control.clone(),

@@ -41,6 +41,7 @@ pub fn figure(workload: &Workload, value: f64) -> String {
         Measure::Operations => format!("{:.1} k", value / 1e3),
         Measure::Latency => format!("{value:.0} us"),
         Measure::Memory => format!("{value:.0} B"),
+        Measure::Share => format!("{value:.2} %"),
     }
 }
 
@@ -129,14 +130,10 @@ impl Report {
     }
 
     fn standing_cells(&self, workload: &Workload, ringway: &str) -> String {
-        if workload.measure == Measure::Memory {
+        if matches!(workload.measure, Measure::Memory | Measure::Share) {
             let Some(value) = self.median(workload, ringway) else { return " – | – | – |".into() };
-            return format!(
-                " {value:.0} B | ≤ {:.0} B (aim {:.0} B) | {} |",
-                workload.bar,
-                workload.aim,
-                yes(value <= workload.bar)
-            );
+            let [found, bar, aim] = [value, workload.bar, workload.aim].map(|value| figure(workload, value));
+            return format!(" {found} | ≤ {bar} (aim {aim}) | {} |", yes(value <= workload.bar));
         }
         let peer = self.best_peer(workload);
         let Some(standing) = peer.and_then(|peer| self.against(workload, ringway, peer)) else {

@@ -29,6 +29,8 @@ pub struct Plan {
     pub seconds: f64,
     /// Sessions of the memory workload.
     pub idle_sessions: usize,
+    /// Sessions that do nothing beside others.
+    pub beside_sessions: usize,
     /// Where the proxy runs.
     pub proxy_cpu: usize,
     /// Where this program runs.
@@ -83,7 +85,7 @@ fn measure(plan: &Plan, folder: &Path) -> Result<std::result::Result<Record, Fau
 
 fn measure_work(plan: &Plan, meter: &Meter, proxy: SocketAddr, backend: &TcpListener) -> Result<Record, Fault> {
     let mut ring = Ring::new().map_err(|error| format!("the generator's ring: {error}"))?;
-    let mut load = plan.workload.open(&mut ring, proxy, backend)?;
+    let mut load = plan.workload.open(&mut ring, proxy, backend, plan.beside_sessions)?;
     let span_ns = |seconds: f64| (seconds * 1e9) as u64;
     load.start(&mut ring, sys::now_ns());
     drive(&mut ring, &mut *load, Some(sys::now_ns() + span_ns(plan.warm_up)))?;
@@ -102,6 +104,7 @@ fn measure_work(plan: &Plan, meter: &Meter, proxy: SocketAddr, backend: &TcpList
     record.rate = work as f64 / ((after.at_ns - before.at_ns) as f64 / 1e9);
     record.figure = match plan.workload.measure {
         Measure::Latency => record.p99_us,
+        Measure::Share => cpu_ns as f64 / (after.at_ns - before.at_ns) as f64 * 100.0,
         _ => work as f64 / (cpu_ns.max(1) as f64 / 1e9),
     };
     Ok(record)

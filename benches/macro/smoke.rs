@@ -23,6 +23,7 @@ pub fn run_all() -> Result<()> {
         "--seconds=0.05",
         "--warm-up=0.02",
         "--idle-sessions=100",
+        "--beside-sessions=90",
         "--nice=0",
         "--tries=1",
         "--anywhere",

@@ -2,8 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use crate::load::beside::{Beside, Rest, open_stalled};
 use crate::load::bulk::{Bulk, Toward};
 use crate::load::churn::Churn;
+use crate::load::idle::open_used;
 use crate::load::mix::Mix;
 use crate::load::paced::Paced;
 use crate::load::round_trip::RoundTrips;
@@ -21,6 +23,8 @@ pub enum Measure {
     Latency,
     /// Bytes of user memory a session; less is better.
     Memory,
+    /// Per cent of a core; less is better.
+    Share,
 }
 
 /// One line of the table.
@@ -43,7 +47,7 @@ const fn line(name: &'static str, title: &'static str, measure: Measure, bar: f6
 }
 
 /// All, in the order of the table.
-pub const ALL: [Workload; 12] = [
+pub const ALL: [Workload; 15] = [
     line("bulk1", "bulk to the backend, 1 flow", Measure::Bytes, 1.0, 1.2),
     line("bulk32", "bulk to the backend, 32 flows", Measure::Bytes, 1.0, 1.2),
     line("down1", "bulk to the client, 1 flow", Measure::Bytes, 1.0, 1.2),
@@ -54,6 +58,9 @@ pub const ALL: [Workload; 12] = [
     line("rr1000", "64 B round trips, 1000 sessions", Measure::Operations, 1.10, 1.25),
     line("rr16k", "16 KiB round trips, 64 sessions", Measure::Operations, 1.05, 1.10),
     line("cps", "connect, one request, close", Measure::Operations, 1.08, 1.15),
+    line("cps9000", "the same beside 9,000 idle sessions", Measure::Operations, 1.08, 1.15),
+    line("reset9000", "connect, one request, reset, beside 9,000 idle sessions", Measure::Operations, 1.0, 1.15),
+    line("stalled", "5,000 stalled clients, half of them half-closed", Measure::Share, 1.0, 0.5),
     line("mix", "p99 of small round trips beside 8 bulk flows", Measure::Latency, 1.0, 0.5),
     line("idle", "user memory of an idle session", Measure::Memory, 768.0, 400.0),
 ];
@@ -70,11 +77,18 @@ impl Workload {
 
     /// True if a smaller figure is the better one.
     pub fn less_is_better(&self) -> bool {
-        matches!(self.measure, Measure::Latency | Measure::Memory)
+        matches!(self.measure, Measure::Latency | Measure::Memory | Measure::Share)
     }
 
     /// Opens the sessions and makes the load of this workload.
-    pub fn open(&self, ring: &mut Ring, proxy: SocketAddr, backend: &TcpListener) -> Result<Box<dyn Load>, Fault> {
+    /// `beside` sessions do nothing beside those workloads that have such.
+    pub fn open(
+        &self,
+        ring: &mut Ring,
+        proxy: SocketAddr,
+        backend: &TcpListener,
+        beside: usize,
+    ) -> Result<Box<dyn Load>, Fault> {
         let mut trips = |sessions, size| -> Result<Box<dyn Load>, Fault> {
             Ok(Box::new(RoundTrips::new(ring, open_pairs(proxy, backend, sessions)?, size)?))
         };
@@ -92,7 +106,16 @@ impl Workload {
             "rr64" => trips(64, 64),
             "rr1000" => trips(1000, 64),
             "rr16k" => trips(64, 16 << 10),
-            "cps" => Ok(Box::new(Churn::new(proxy, backend, 64)?)),
+            "cps" => Ok(Box::new(Churn::new(proxy, backend, 64, false)?)),
+            "cps9000" | "reset9000" => {
+                let sessions = open_used(proxy, backend, beside)?;
+                let load = Box::new(Churn::new(proxy, backend, 64, self.name == "reset9000")?);
+                Ok(Box::new(Beside { sessions, load }))
+            }
+            "stalled" => {
+                let sessions = open_stalled(proxy, backend, beside * 5 / 9)?;
+                Ok(Box::new(Beside { sessions, load: Box::new(Rest) }))
+            }
             "mix" => mix(proxy, backend),
             other => Err(format!("{other} is not a workload of the ring")),
         }

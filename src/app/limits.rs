@@ -19,6 +19,10 @@ const MEMORY_PER_WORKER: u64 = 8 << 20;
 /// Memory of a session that does nothing, its two sockets in the kernel included. 6.2 KiB were measured on Linux 6.18;
 /// the rest is for the bytes of those that do something.
 const MEMORY_PER_SESSION: u64 = 8 << 10;
+/// Receive buffers of a worker, at the least and at the most, and what part of the memory those of all may be.
+const BUFFERS_MIN: u64 = 4 << 20;
+const BUFFERS_MAX: u64 = 512 << 20;
+const BUFFERS_PART: u64 = 4;
 /// However little memory there is.
 const CONNECTIONS_MIN: u64 = 64;
 
@@ -35,6 +39,8 @@ pub(super) struct Limits {
     pub early_max: usize,
     /// Pipes of each worker.
     pub pipes_max: u16,
+    /// Bytes of receive buffers of each worker.
+    pub buffers_max: u64,
 }
 
 /// What the number of sessions follows from.
@@ -57,12 +63,14 @@ impl Limits {
         let wanted = config.process.connections_max;
         let limits = share(descriptors, own, workers as u64, wanted)?;
         let memory = [group.memory, cgroup::memory_of_machine()].into_iter().flatten().min();
+        let limits = Limits { buffers_max: buffers_for(config.process.receive_buffers_max, memory, workers), ..limits };
         match (wanted, memory) {
             (Some(_), _) => Ok(Limits { limited_by: LimitedBy::Configuration, ..limits }),
             // Fewer than there are descriptors for, so pipes can only be more.
             (None, Some(memory)) if enough_for(memory, workers as u64) < limits.connections_max => {
+                let buffers_max = limits.buffers_max;
                 let limits = share(descriptors, own, workers as u64, Some(enough_for(memory, workers as u64)))?;
-                Ok(Limits { limited_by: LimitedBy::Memory(memory), ..limits })
+                Ok(Limits { limited_by: LimitedBy::Memory(memory), buffers_max, ..limits })
             }
             (None, _) => Ok(limits),
         }
@@ -95,6 +103,12 @@ fn enough_for(memory: u64, workers: u64) -> u64 {
     (memory.saturating_sub(own) / MEMORY_PER_SESSION).max(CONNECTIONS_MIN)
 }
 
+/// Bytes of receive buffers of each worker, if so many are `wanted` (0: what is sensible).
+fn buffers_for(wanted: u32, memory: Option<u64>, workers: usize) -> u64 {
+    let share = memory.map_or(u64::MAX, |memory| memory / BUFFERS_PART / workers.max(1) as u64);
+    if wanted > 0 { u64::from(wanted) } else { share.clamp(BUFFERS_MIN, BUFFERS_MAX) }
+}
+
 /// Divides `descriptors` between sessions and pipes after `own` are taken off.
 fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyhow::Result<Limits> {
     let free = descriptors.saturating_sub(own);
@@ -115,7 +129,8 @@ fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyho
     let early_max = early_max.min(left);
     let pipes_max = pipes_max.min((left - early_max) / 2);
     let (early_max, pipes_max) = (early_max as usize, pipes_max as u16);
-    Ok(Limits { descriptors, connections_max, limited_by: LimitedBy::Descriptors, early_max, pipes_max })
+    let (limited_by, buffers_max) = (LimitedBy::Descriptors, BUFFERS_MAX);
+    Ok(Limits { descriptors, connections_max, limited_by, early_max, pipes_max, buffers_max })
 }
 
 #[cfg(test)]
@@ -134,6 +149,15 @@ mod tests {
             }
         }
         assert!(share(20_000, 70, 2, None).unwrap().connections_max > 9_000);
+    }
+
+    #[test]
+    fn receive_buffers_take_no_more_than_their_part_of_the_memory() {
+        assert_eq!(buffers_for(0, None, 2), 512 << 20);
+        assert_eq!(buffers_for(0, Some(64 << 30), 2), 512 << 20);
+        assert_eq!(buffers_for(0, Some(1 << 30), 2), 128 << 20);
+        assert_eq!(buffers_for(0, Some(48 << 20), 4), 4 << 20);
+        assert_eq!(buffers_for(8 << 20, Some(16 << 20), 4), 8 << 20, "who asks for it gets it");
     }
 
     /// 9,700 clients that did nothing were the end of a ringway that may have 48 MiB.

@@ -156,7 +156,7 @@ impl Server {
             workers: Vec::new(),
         };
         identity.as_ref().map_or(Ok(()), Identity::prepare)?;
-        server.workers = start_workers(&config, &cpus, sockets, &shared, (features, limits.pipes_max))?;
+        server.workers = start_workers(&config, &cpus, sockets, &shared, (features, &limits))?;
         // The workers have their rings and sockets. What control opens from now on, it opens as that user.
         if let Some(identity) = identity
             && identity.assume(&files_of(&config))?
@@ -259,13 +259,13 @@ fn start_workers(
     cpus: &[usize],
     sockets: Vec<Vec<worker::ListenSocket>>,
     shared: &Arc<worker::Shared>,
-    (features, pipes_max): (Features, u16),
+    (features, limits): (Features, &limits::Limits),
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, sockets)| {
         let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
         let spec = worker::Spec { index, cpu, seed: fastrand::u64(..), sockets, shared: shared.clone() };
-        let clock = shared.clock;
-        worker::spawn(spec, move || Uring::new(features, pipes_max, clock))
+        let (pipes_max, buffers_max, clock) = (limits.pipes_max, limits.buffers_max, shared.clock);
+        worker::spawn(spec, move || Uring::new(features, pipes_max, buffers_max, clock))
             .map_err(|error| anyhow::anyhow!(probe::explain(&error)))
     };
     sockets.into_iter().enumerate().map(start).collect()

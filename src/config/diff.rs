@@ -139,13 +139,15 @@ impl List {
 fn list(config: &Config) -> List {
     let Config { process, log, access_log, admin, listeners, pools } = config;
     let mut list = List::default();
-    let Process { workers, pin_workers, connections_max, shutdown_grace, busy_poll, user, group } = process;
+    let Process { workers, pin_workers, connections_max, shutdown_grace, .. } = process;
+    let Process { busy_poll, receive_buffers_max, user, group, .. } = process;
     list.table("process");
     list.key("workers", workers.map_or_else(|| "auto".to_string(), |count| count.to_string()));
     list.key("pin_workers", pin_workers);
     list.key("connections_max", connections_max.map_or_else(|| "auto".to_string(), |count| count.to_string()));
     list.time("shutdown_grace", *shutdown_grace);
     list.time("busy_poll", *busy_poll);
+    list.key("receive_buffers_max", keys::shown_size(*receive_buffers_max));
     list.key("user", user.as_deref().unwrap_or("as started"));
     list.key("group", group.as_deref().unwrap_or("as started"));
     let Log { level, json, output } = log;

@@ -168,6 +168,8 @@ const KEEPALIVE: Kind = Kind::Duration(Span { zero: true, min_us: S, max_us: 327
 const USER_TIMEOUT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: 24 * 24 * 3600 * S, step_us: MS });
 /// Below it a window would be a few segments; above it nobody means it.
 const BUFFER: Kind = Kind::AutoOrSize(16 << 10, 1 << 30);
+/// Of a worker: the fewest that its kernel is given at once, and as many as have numbers.
+const RECEIVE_BUFFERS: Kind = Kind::AutoOrSize(4 << 20, 512 << 20);
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 
 /// A key with its default.
@@ -190,6 +192,7 @@ pub const KEYS: &[Key] = {
         key(Process, "connections_max", AutoOr(0, 1 << 30), "\"auto\""),
         key(Process, "shutdown_grace", LIMIT, "\"30s\""),
         key(Process, "busy_poll", SPIN, "\"0us\""),
+        key(Process, "receive_buffers_max", RECEIVE_BUFFERS, "\"auto\""),
         key(Process, "user", Text, "\"\""),
         key(Process, "group", Text, "\"\""),
         key(Log, "level", Word(&["error", "warn", "info", "debug"]), "\"info\""),

@@ -45,6 +45,8 @@ pub struct Process {
     pub shutdown_grace: Duration,
     /// Spin this long before a worker sleeps; zero: sleep at once.
     pub busy_poll: Duration,
+    /// Bytes of receive buffers of each worker; 0: as many as there may be, or the memory allows.
+    pub receive_buffers_max: u32,
     /// Whom to become once the listeners are bound; `None`: stay.
     pub user: Option<String>,
     /// Likewise the group.

@@ -49,6 +49,7 @@ fn process(table: &Table) -> Process {
         connections_max: count("connections_max").filter(|number| *number > 0),
         shutdown_grace: duration(table, "shutdown_grace"),
         busy_poll: duration(table, "busy_poll"),
+        receive_buffers_max: size(table, "receive_buffers_max"),
         user: name("user"),
         group: name("group"),
     }

@@ -37,8 +37,9 @@ pub struct Buffers {
     memory: *mut u8,
     tail: u16,
     published: u16,
-    /// Buffers that memory was taken for.
+    /// Buffers that memory was taken for, and how many may there be.
     count: u16,
+    count_max: u16,
     /// Buffers the kernel may fill, and how many there should be.
     posted: u16,
     posted_target: u16,
@@ -54,8 +55,10 @@ pub struct Buffers {
 
 impl Buffers {
     /// Maps the ring and the first buffers, and registers them.
-    pub fn new(ring: &Ring) -> io::Result<Buffers> {
+    /// There will be at most so many bytes of them, but no fewer than the first ones.
+    pub fn new(ring: &Ring, bytes_max: u64) -> io::Result<Buffers> {
         let entries = map(size_of::<BufRingEntry>() * ENTRIES as usize, libc::PROT_READ | libc::PROT_WRITE)?;
+        let count_max = (bytes_max / BUFFER_LEN as u64).clamp(POSTED_MIN.into(), BUFFERS_MAX.into()) as u16;
         let memory = map(BUFFER_LEN * BUFFERS_MAX as usize, libc::PROT_NONE)?;
         let mut buffers = Buffers {
             entries: entries.cast(),
@@ -63,6 +66,7 @@ impl Buffers {
             tail: 0,
             published: 0,
             count: 0,
+            count_max,
             posted: 0,
             posted_target: POSTED_MIN,
             spare: Vec::new(),
@@ -100,7 +104,7 @@ impl Buffers {
     /// Takes memory for another block. An error is the kernel's refusal of memory, or that the limit is reached.
     #[cold]
     fn grow(&mut self) -> io::Result<()> {
-        if self.count > BUFFERS_MAX - BLOCK {
+        if self.count > self.count_max - BLOCK {
             return Err(io::Error::from(io::ErrorKind::OutOfMemory));
         }
         let first = self.count;
@@ -193,13 +197,13 @@ impl kernel::Buffers for Buffers {
     /// for those that hold nothing, so that each can be read from, if only to learn that it has left.
     #[inline]
     fn is_scarce(&self) -> bool {
-        self.leased() > BUFFERS_MAX / 2
+        self.leased() > self.count_max / 2
     }
 
     /// Whether sessions hold everything there can be.
     #[inline]
     fn is_exhausted(&self) -> bool {
-        self.posted == 0 && self.spare.is_empty() && self.returned.is_empty() && self.count > BUFFERS_MAX - BLOCK
+        self.posted == 0 && self.spare.is_empty() && self.returned.is_empty() && self.count > self.count_max - BLOCK
     }
 
     /// Gives memory back that was not used for a while: since the last call, at least so many buffers were spare. To be
@@ -286,7 +290,7 @@ mod tests {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return,
             ring => ring.unwrap(),
         };
-        let mut buffers = Buffers::new(&ring).unwrap();
+        let mut buffers = Buffers::new(&ring, u64::MAX).unwrap();
         let mut leased = Vec::new();
         while !buffers.is_exhausted() {
             // As the kernel takes the oldest one that is posted.

@@ -29,13 +29,13 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Must be called on the thread that will use it.
+    /// With at most so many pipes, and so many bytes of receive buffers. Must be called on the thread that will use it.
     ///
     /// # Errors
     /// There is no io_uring here, or no memory for it.
-    pub fn new(features: Features, pipes_max: u16, clock: Clock) -> io::Result<Uring> {
+    pub fn new(features: Features, pipes_max: u16, buffers_max: u64, clock: Clock) -> io::Result<Uring> {
         let ring = Ring::new()?;
-        let buffers = Buffers::new(&ring)?;
+        let buffers = Buffers::new(&ring, buffers_max)?;
         ring.enable()?;
         Ok(Uring { ring, buffers, pipes: Pipes::new(pipes_max), features, clock })
     }

@@ -108,3 +108,77 @@ fn a_reset_that_follows_a_fin_is_passed_on() {
         ringway.expect_code(if is_client { "CL" } else { "SL" }, 1);
     }
 }
+
+/// Clients of `main` that take in next to nothing of what their backend sends. Ringway holds a buffer of each or more.
+fn stalled_clients(ringway: &Ringway, count: usize) -> Vec<Peer> {
+    let client = |_| {
+        let client = ringway.connect();
+        client.small_receive_buffer();
+        client
+    };
+    let clients = (0..count).map(client).collect();
+    let taken = || ringway.metrics().count("backend_bytes_total", &[("pool", "main")]);
+    ringway.wait_metrics("they are stalled", |_| {
+        let before = taken();
+        std::thread::sleep(Duration::from_millis(200));
+        before > 0 && taken() == before
+    });
+    clients
+}
+
+/// A ringway with few buffers, a backend that sends more than it can hold, and a pool `echo` on another port.
+fn with_few_buffers(source: &Backend, echo: &Backend) -> (Ringway, String) {
+    let other = format!("{}:7400", crate::harness::address::own_ip());
+    let listener = format!("[listeners.echo]\nbind = {other:?}\npool = \"echo\"\n");
+    let pool = format!("[pools.echo]\ncheck.type = \"off\"\nbackends = [{{ address = {:?} }}]", echo.address());
+    let plan = Ringway::before([source.address()]).workers(1).process("receive_buffers_max = \"4MiB\"");
+    // Little is held by the kernels, so that much is to be held by ringway.
+    let plan = plan.pool("receive_buffer = \"16KiB\"\nunsent_max = \"16KiB\"").access_log("stderr", "json");
+    (plan.more(&(listener + &pool)).start(), other)
+}
+
+/// Says a little now and then, so that no stream is bulk.
+fn source_in_pieces() -> Backend {
+    Backend::new(|mut peer, number| {
+        let key = Key::to_client(number as u64);
+        for at in (0..16 * MIB).step_by(4000) {
+            if peer.try_send_keyed(key, at, 4000, 4000).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    })
+}
+
+/// Half of the buffers are for those that hold none.
+#[test]
+fn whoever_does_not_read_leaves_buffers_for_the_others() {
+    let (source, echo) = (source_in_pieces(), Backend::echo());
+    let (ringway, other) = with_few_buffers(&source, &echo);
+    let stalled = stalled_clients(&ringway, 150);
+    let mut clients: Vec<Peer> = (0..20).map(|_| Peer::connect(&other)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let key = Key::to_backend(number as u64);
+        for round in 0..10 {
+            client.send_keyed(key, round * 1000, 1000);
+            client.expect_keyed(key, round * 1000, 1000);
+        }
+    }
+    assert!(ringway.metrics().codes().is_empty(), "nobody was ended: {:?}", ringway.metrics().codes());
+    stalled.into_iter().for_each(Peer::reset);
+}
+
+/// When they hold every buffer, the longest stalled of them go.
+#[test]
+fn whoever_holds_every_buffer_is_ended_before_nobody_is_heard() {
+    let (source, echo) = (source_in_pieces(), Backend::echo());
+    let (ringway, other) = with_few_buffers(&source, &echo);
+    let stalled = stalled_clients(&ringway, 400);
+    let mut client = Peer::connect(&other);
+    client.send(b"hello");
+    client.expect(b"hello");
+    let codes = ringway.metrics().codes();
+    assert!(codes.iter().any(|(code, _)| code.starts_with('R')), "some were ended: {codes:?}");
+    ringway.wait_said("\"reason\":\"memory\"");
+    stalled.into_iter().for_each(Peer::reset);
+}

@@ -1,4 +1,5 @@
-//! Connect, one request, one answer, close: as clients without a pool do. The client closes first.
+//! Connect, one request, one answer, close: as clients without a pool do. The client closes first, with a FIN or a
+//! reset.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, RawFd};
@@ -30,6 +31,7 @@ pub struct Churn {
     done: u64,
     outstanding: usize,
     stopping: bool,
+    resets: bool,
 }
 
 struct Client {
@@ -40,8 +42,8 @@ struct Client {
 }
 
 impl Churn {
-    /// `concurrency` clients of `proxy`; `listener` is the backend.
-    pub fn new(proxy: SocketAddr, listener: &TcpListener, concurrency: usize) -> Result<Churn, Fault> {
+    /// `concurrency` clients of `proxy`, which end with a reset if they are to; `listener` is the backend.
+    pub fn new(proxy: SocketAddr, listener: &TcpListener, concurrency: usize, resets: bool) -> Result<Churn, Fault> {
         let listener = listener.try_clone().map_err(|error| format!("listener: {error}"))?;
         let spans = Span::leak(concurrency * 2 * SIZE);
         let client = |index: usize| Client {
@@ -59,12 +61,16 @@ impl Churn {
             done: 0,
             outstanding: 0,
             stopping: false,
+            resets,
         })
     }
 
     fn connect(&mut self, ring: &mut Ring, index: usize) -> Result<(), Fault> {
         use std::os::fd::IntoRawFd;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(|error| format!("socket: {error}"))?;
+        if self.resets {
+            socket.set_linger(Some(std::time::Duration::ZERO)).map_err(|error| format!("linger: {error}"))?;
+        }
         let client = &mut self.clients[index];
         client.socket = socket.into_raw_fd();
         client.number += 1;

@@ -9,6 +9,7 @@ use socket2::SockRef;
 use crate::ring::{Event, Ring};
 use crate::sys;
 
+pub mod beside;
 pub mod bulk;
 pub mod churn;
 pub mod idle;

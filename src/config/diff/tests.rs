@@ -125,7 +125,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "role" => "\"replica\"",
         "lag_max" => "\"3s\"",
         "busy_poll" => "\"7us\"",
-        "receive_buffer" | "unsent_max" => "\"7MiB\"",
+        "receive_buffer" | "unsent_max" | "receive_buffers_max" => "\"7MiB\"",
         "output" => "\"stdout\"",
         _ => "\"7s\"",
     })

@@ -74,6 +74,7 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
             connections_max: None,
             shutdown_grace: Duration::from_secs(30),
             busy_poll: Duration::ZERO,
+            receive_buffers_max: 0,
             user: None,
             group: None,
         },

@@ -16,7 +16,7 @@ use crate::worker::{Parts, Shared, Spec};
 
 /// A worker with a ring of its own, no listener and nothing in the table; `None` where there are no rings.
 fn worker() -> Option<Worker<Uring>> {
-    let kernel = match Uring::new(Features { recv_credit: false }, 0, Clock::new()) {
+    let kernel = match Uring::new(Features { recv_credit: false }, 0, 0, Clock::new()) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return None,
         kernel => kernel.unwrap(),
     };
