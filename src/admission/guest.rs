@@ -18,7 +18,8 @@ const LOOKS_AT_ALL: usize = 8;
 pub struct Guest {
     /// What its listener asks; `None` once that was asked, so that nobody keeps the rules of old times.
     admission: Option<Arc<Admission>>,
-    claimed: Option<(SocketAddr, SocketAddr)>,
+    /// In a box, as most clients claim nothing.
+    claimed: Option<Box<(SocketAddr, SocketAddr)>>,
     permit: Option<Permit>,
     stage: Stage,
     look: Look,
@@ -102,7 +103,7 @@ impl Guest {
 
     /// By the PROXY header: who the client is, and where it went.
     pub fn claimed(&self) -> Option<(SocketAddr, SocketAddr)> {
-        self.claimed
+        self.claimed.as_deref().copied()
     }
 
     /// What its listener asks; `None` once that was asked.
@@ -195,7 +196,7 @@ impl Guest {
     /// Its header was taken out: who it is from now on, and what else is awaited.
     pub fn headed(&mut self, header: proxy::Header, now: Moment) {
         if let proxy::Claim::Tcp { source, destination } = header.claim {
-            self.claimed = Some((source, destination));
+            self.claimed = Some(Box::new((source, destination)));
         }
         let asks_for_hello = self.admission.as_ref().is_some_and(|admission| admission.preread.is_some());
         self.enter(if asks_for_hello { Stage::Hello } else { Stage::Nothing }, now);

@@ -38,12 +38,17 @@ pub enum Place {
 }
 
 /// What a session knows of the queue.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Waiting {
     /// `None` while it does not wait.
     pub place: Option<Place>,
     /// When it began to.
     pub since: Moment,
+}
+
+impl Waiting {
+    /// Of a session that does not wait.
+    pub const NONE: Waiting = Waiting { place: None, since: Moment(0) };
 }
 
 /// Backends that were tried, in ascending order: what makes a kind.

@@ -99,6 +99,17 @@ pub enum Effect {
         /// At most so many bytes.
         len: u32,
     },
+    /// Move the next bytes of the pipe, up to a buffer of them, into a free buffer; answered by `Event::Unloaded`. Only
+    /// the first one of a pipe may be refused: there must be buffers for all that is left, as bytes in buffers would
+    /// be sent before those in the pipe, and the pipe not be free.
+    Unload {
+        /// Which half.
+        half: Side,
+        /// Where from.
+        pipe: PipeId,
+        /// Bytes in the pipe.
+        left: u32,
+    },
     /// Answer with `Event::Readable` when `side` can be read, has finished, or has urgent data.
     PollReadable {
         /// Which connection.

@@ -89,6 +89,13 @@ pub enum Event {
         /// How much.
         moved: Moved,
     },
+    /// The answer to `Effect::Unload`.
+    Unloaded {
+        /// Which half.
+        half: Side,
+        /// Where the bytes are now; `None` if buffers are scarce.
+        lease: Option<Lease>,
+    },
     /// Give back a pipe that has not been of use lately. To be said about once a second.
     Reclaim,
 }

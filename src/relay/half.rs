@@ -1,6 +1,6 @@
 //! One direction of a session: copy mode, and the way into splice mode and back.
 
-use super::queue::Queue;
+use super::queue::{LEASES_MAX, Queue};
 use super::splice::Splice;
 use super::{Armed, CREDIT, Effect, End, PAUSE_MAX_NS, PAUSE_NS, Sink};
 use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
@@ -22,33 +22,58 @@ enum Source {
     Broken,
 }
 
+/// What becomes of the bytes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Course {
+    /// They are delivered.
+    Deliver,
+    /// The destination cannot be reached any more: what comes in is thrown away.
+    Discard,
+    /// The session ends: nothing starts any more, and what comes in all the same is thrown away.
+    Stop,
+}
+
+/// What is under way at the source.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    Nothing,
+    /// A receive is armed.
+    Armed,
+    /// A receive waits for a buffer.
+    Starved,
+    /// A pipe was asked for, and the answer has not come.
+    Borrowing,
+    /// A poll.
+    Polling,
+}
+
+/// What is under way at the destination.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Writing {
+    Nothing,
+    /// The front of the queue is being sent. `quiet`: that it was sent need not be heard before something else happens.
+    Sending {
+        quiet: bool,
+    },
+    /// A poll.
+    Polling,
+}
+
 /// One direction, from `side` to its peer.
 #[derive(Debug)]
 pub struct Half {
     side: Side,
     source: Source,
+    course: Course,
+    reading: Reading,
+    writing: Writing,
     /// The source's connection is there.
     source_open: bool,
     /// The destination's connection is there.
     destination_open: bool,
-    /// The destination cannot be reached any more, or the session ends: what comes in is thrown away.
-    abandoned: bool,
-    /// The session ends: nothing starts any more.
-    stopped: bool,
-    /// True exactly when a receive is armed, or waits for a buffer (`starved`).
-    armed: bool,
-    starved: bool,
-    /// True exactly when the front of the queue is being sent.
-    sending: bool,
-    /// That it was sent need not be heard before something else happens.
-    quiet: bool,
-    /// True exactly when a pipe was asked for and the answer has not come.
-    borrowing: bool,
     /// A FIN was passed on, or will be by the close.
     finished: bool,
     received: bool,
-    pub(super) polling_source: bool,
-    pub(super) polling_destination: bool,
     /// True exactly while the end of the source's connection is waited for, after its FIN.
     polling_hangup: bool,
     /// A poll said that the destination has room, and nothing has been sent since.
@@ -59,11 +84,9 @@ pub struct Half {
     pub(super) refusals: u8,
     bulk_streak: u8,
     bulk_after: u8,
-    /// Bytes of all leases in the queue.
-    held: u32,
     queue: Queue,
-    /// Splice mode, exactly when it is there.
-    pub(super) splice: Option<Splice>,
+    /// Splice mode, exactly when it is there. Few sessions ever are in it, so the others do not keep its place.
+    pub(super) splice: Option<Box<Splice>>,
 }
 
 impl Half {
@@ -71,29 +94,33 @@ impl Half {
         Half {
             side,
             source: Source::Open,
+            course: Course::Deliver,
+            reading: Reading::Nothing,
+            writing: Writing::Nothing,
             source_open: false,
             destination_open: false,
-            abandoned: false,
-            stopped: false,
-            armed: false,
-            starved: false,
-            sending: false,
-            quiet: false,
-            borrowing: false,
             finished: false,
             received: false,
-            polling_source: false,
-            polling_destination: false,
             polling_hangup: false,
             room_promised: false,
             paused: false,
             refusals: 0,
             bulk_streak: 0,
             bulk_after: BULK_AFTER,
-            held: 0,
             queue: Queue::default(),
             splice: None,
         }
+    }
+
+    /// Whether the destination can be reached no more, or the session ends.
+    #[inline]
+    fn is_abandoned(&self) -> bool {
+        self.course != Course::Deliver
+    }
+
+    #[inline]
+    fn is_sending(&self) -> bool {
+        matches!(self.writing, Writing::Sending { .. })
     }
 
     pub(super) fn source_opened(&mut self, out: &mut impl Sink) {
@@ -108,18 +135,17 @@ impl Half {
 
     #[inline]
     pub(super) fn received(&mut self, lease: Lease, more: bool, nonempty: bool, out: &mut impl Sink) {
-        debug_assert!(self.armed && self.splice.is_none());
-        self.armed = more;
+        debug_assert!(self.reading == Reading::Armed && self.splice.is_none());
+        self.reading = if more { Reading::Armed } else { Reading::Nothing };
         self.received = true;
         self.refusals = 0;
-        if self.abandoned {
+        if self.is_abandoned() {
             out.push(Effect::Release { buffer: lease.buffer });
             self.proceed(out);
             return;
         }
         let full = lease.len as usize == BUFFER_LEN && nonempty;
         self.bulk_streak = if full { self.bulk_streak.saturating_add(1) } else { 0 };
-        self.held += u32::from(lease.len);
         self.enqueue(lease, out);
         self.proceed(out);
     }
@@ -128,8 +154,8 @@ impl Half {
     /// them at once.
     #[inline]
     fn enqueue(&mut self, lease: Lease, out: &mut impl Sink) {
-        let in_flight = usize::from(self.sending);
-        if let Some(back) = self.queue.back().filter(|_| self.queue.len() > in_flight)
+        let queued = self.queue.len();
+        if let Some(back) = self.queue.back().filter(|_| queued > usize::from(self.is_sending()))
             && back.room() >= lease.len as usize
         {
             out.push(Effect::Append { from: lease, to: back });
@@ -137,29 +163,29 @@ impl Half {
             self.queue.extend_back(lease.len);
             return;
         }
-        let pushed = self.queue.push(lease);
-        debug_assert!(pushed, "the credit bounds the queue");
-        if !pushed {
+        debug_assert!(queued < LEASES_MAX, "the credit bounds the queue");
+        if queued < LEASES_MAX {
+            self.queue.push(lease);
+        } else {
             // Cannot happen while the kernel keeps to the credit. If it does not, a stream that ends in a reset is
             // better than one with a hole.
             out.push(Effect::Release { buffer: lease.buffer });
-            self.held -= u32::from(lease.len);
             self.source = Source::Broken;
         }
     }
 
     pub(super) fn ended(&mut self, end: End, out: &mut impl Sink) {
-        debug_assert!(self.armed);
-        self.armed = false;
+        debug_assert_eq!(self.reading, Reading::Armed);
+        self.reading = Reading::Nothing;
         match end {
             End::Eof => self.source = Source::Eof,
             End::Failed(_) => self.source = Source::Broken,
-            End::Starved if !self.stopped => {
-                self.starved = true;
+            End::Starved if !self.is_stopped() => {
+                self.reading = Reading::Starved;
                 out.push(Effect::Starve { side: self.side });
             }
-            End::Later if !self.stopped => self.pause(out),
-            End::Scarce => debug_assert!(self.held > 0, "it would wait for nothing"),
+            End::Later if !self.is_stopped() => self.pause(out),
+            End::Scarce => debug_assert!(!self.queue.is_empty(), "it would wait for nothing"),
             End::Starved | End::Later | End::Cancelled => {}
         }
         // A cancelled receive is part of the end of the session: nothing starts again.
@@ -170,22 +196,23 @@ impl Half {
     }
 
     pub(super) fn fed(&mut self, out: &mut impl Sink) {
-        self.starved = false;
+        if self.reading == Reading::Starved {
+            self.reading = Reading::Nothing;
+        }
         self.proceed(out);
     }
 
     #[inline]
     pub(super) fn sent(&mut self, moved: Moved, out: &mut impl Sink) {
-        debug_assert!(self.sending);
-        self.sending = false;
-        if self.abandoned {
+        debug_assert!(self.is_sending());
+        self.writing = Writing::Nothing;
+        if self.is_abandoned() {
             self.release_all(out);
             return;
         }
         match moved {
             Moved::Bytes(len) => {
                 (self.refusals, self.room_promised) = (0, false);
-                self.held -= len;
                 match self.queue.consume(len) {
                     Some(buffer) => out.push(Effect::Release { buffer }),
                     // It took less than it was offered: there is no room for the rest.
@@ -206,7 +233,7 @@ impl Half {
         if std::mem::take(&mut self.room_promised) {
             self.pause(out);
         } else {
-            self.polling_destination = true;
+            self.writing = Writing::Polling;
             out.push(Effect::PollWritable { side: self.side.peer() });
         }
     }
@@ -242,20 +269,21 @@ impl Half {
     }
 
     pub(super) fn has_unwatched_end(&self) -> bool {
-        self.source == Source::Eof && !self.polling_hangup && !self.stopped
+        self.source == Source::Eof && !self.polling_hangup && !self.is_stopped()
     }
 
     /// Nothing is behind what is sent, and the receive that would bring more is armed: nothing follows from the send.
     #[inline]
     fn may_be_quiet(&self) -> bool {
-        self.armed && self.source == Source::Open && self.queue.len() == 1 && !self.stopped
+        let is_armed = self.reading == Reading::Armed && self.source == Source::Open;
+        is_armed && self.queue.len() == 1 && !self.is_stopped()
     }
 
     /// A send in flight that was quiet has to be heard, if something follows from it now.
     #[inline]
     fn be_heard(&mut self, out: &mut impl Sink) {
-        if self.quiet && self.sending && !self.may_be_quiet() {
-            self.quiet = false;
+        if self.writing == (Writing::Sending { quiet: true }) && !self.may_be_quiet() {
+            self.writing = Writing::Sending { quiet: false };
             out.push(Effect::Hurry);
         }
     }
@@ -264,31 +292,24 @@ impl Half {
     #[inline]
     pub(super) fn proceed(&mut self, out: &mut impl Sink) {
         self.be_heard(out);
-        if self.stopped || self.splice.is_some() || self.paused {
+        if self.is_stopped() || self.splice.is_some() || self.paused {
             return;
         }
-        if !self.sending
-            && !self.polling_destination
+        if self.writing == Writing::Nothing
             && self.destination_open
-            && !self.abandoned
+            && !self.is_abandoned()
             && let Some(lease) = self.queue.front()
         {
-            self.sending = true;
-            self.quiet = self.may_be_quiet();
-            out.push(Effect::Send { side: self.side.peer(), lease, quiet: self.quiet });
+            let quiet = self.may_be_quiet();
+            self.writing = Writing::Sending { quiet };
+            out.push(Effect::Send { side: self.side.peer(), lease, quiet });
         }
-        if self.armed
-            || self.starved
-            || self.borrowing
-            || self.polling_source
-            || self.source != Source::Open
-            || !self.source_open
-        {
+        if self.reading != Reading::Nothing || self.source != Source::Open || !self.source_open {
             return;
         }
-        if self.bulk_streak >= self.bulk_after && self.destination_open && !self.abandoned {
+        if self.bulk_streak >= self.bulk_after && self.destination_open && !self.is_abandoned() {
             if self.queue.is_empty() {
-                self.borrowing = true;
+                self.reading = Reading::Borrowing;
                 out.push(Effect::Borrow { half: self.side });
             }
             return;
@@ -299,22 +320,23 @@ impl Half {
     /// Receives again when half of the credit is free.
     #[inline]
     fn arm(&mut self, out: &mut impl Sink) {
-        if self.held <= CREDIT / 2 {
-            self.armed = true;
-            out.push(Effect::Recv { side: self.side, credit: CREDIT - self.held, fresh: !self.received });
+        let held = self.queue.bytes();
+        if held <= CREDIT / 2 {
+            self.reading = Reading::Armed;
+            out.push(Effect::Recv { side: self.side, credit: CREDIT - held, fresh: !self.received });
         }
     }
 
     /// Into splice mode, or not.
     pub(super) fn lent(&mut self, pipe: Option<(PipeId, u32)>, out: &mut impl Sink) {
-        self.borrowing = false;
+        self.reading = Reading::Nothing;
         match pipe {
-            Some((pipe, _)) if self.abandoned => {
+            Some((pipe, _)) if self.is_abandoned() => {
                 out.push(Effect::GiveBack { pipe });
                 self.proceed(out);
             }
             Some((pipe, capacity)) => {
-                self.splice = Some(Splice::new(pipe, capacity));
+                self.splice = Some(Box::new(Splice::new(pipe, capacity)));
                 out.push(Effect::Ready { half: self.side });
             }
             None => {
@@ -339,7 +361,7 @@ impl Half {
     /// The destination is gone. What comes from the source is thrown away from now on, but it is read: a source that
     /// cannot get rid of its bytes might never take in the last ones of the other half.
     pub(super) fn abandon(&mut self, out: &mut impl Sink) {
-        self.abandoned = true;
+        self.course = self.course.max(Course::Discard);
         if let Some(splice) = self.splice.take() {
             out.push(match splice.held() {
                 0 => Effect::GiveBack { pipe: splice.pipe() },
@@ -352,16 +374,18 @@ impl Half {
 
     /// The session ends. What is in flight is cancelled and waited for, and nothing else starts.
     pub(super) fn stop(&mut self, out: &mut impl Sink) {
-        self.stopped = true;
-        self.starved = false;
+        self.course = Course::Stop;
+        if self.reading == Reading::Starved {
+            self.reading = Reading::Nothing;
+        }
         self.abandon(out);
         self.be_heard(out);
         let (source, destination) = (self.side, self.side.peer());
         let in_flight = [
-            (self.armed, source, Armed::Recv),
-            (self.polling_source, source, Armed::Readable),
+            (self.reading == Reading::Armed, source, Armed::Recv),
+            (self.reading == Reading::Polling, source, Armed::Readable),
             (self.polling_hangup, source, Armed::Hangup),
-            (self.polling_destination, destination, Armed::Writable),
+            (self.writing == Writing::Polling, destination, Armed::Writable),
         ];
         for (_, side, armed) in in_flight.into_iter().filter(|&(is_in_flight, ..)| is_in_flight) {
             out.push(Effect::Cancel { side, armed });
@@ -370,18 +394,17 @@ impl Half {
 
     /// Releases every lease but the one in flight.
     fn release_all(&mut self, out: &mut impl Sink) {
-        while self.queue.len() > usize::from(self.sending) {
+        while self.queue.len() > usize::from(self.is_sending()) {
             if let Some(lease) = self.queue.pop_back() {
                 out.push(Effect::Release { buffer: lease.buffer });
             }
         }
-        self.held = self.queue.front().map_or(0, |lease| u32::from(lease.len));
     }
 
     #[inline]
     pub(super) fn finish(&mut self, peer_is_over: bool, out: &mut impl Sink) {
-        if self.source == Source::Eof && !self.finished && !self.abandoned && self.is_drained() && self.destination_open
-        {
+        let has_ended = self.source == Source::Eof && !self.finished && !self.is_abandoned();
+        if has_ended && self.is_drained() && self.destination_open {
             self.finished = true;
             if !peer_is_over {
                 out.push(Effect::Finish { side: self.side.peer() });
@@ -392,7 +415,7 @@ impl Half {
     /// Nothing more will be delivered.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.finished || self.abandoned || (self.source == Source::Broken && self.is_drained())
+        self.finished || self.is_abandoned() || (self.source == Source::Broken && self.is_drained())
     }
 
     #[inline]
@@ -402,17 +425,17 @@ impl Half {
 
     #[inline]
     pub(super) fn is_source_in_flight(&self) -> bool {
-        self.armed || self.polling_source || self.polling_hangup
+        matches!(self.reading, Reading::Armed | Reading::Polling) || self.polling_hangup
     }
 
     #[inline]
     pub(super) fn is_destination_in_flight(&self) -> bool {
-        self.sending || self.polling_destination
+        self.writing != Writing::Nothing
     }
 
     /// Whether it holds receive buffers.
     pub(super) fn holds_buffers(&self) -> bool {
-        self.held > 0
+        !self.queue.is_empty()
     }
 
     pub(super) fn is_splicing(&self) -> bool {
@@ -436,6 +459,47 @@ impl Half {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopped
+        self.course == Course::Stop
+    }
+
+    /// Whether a poll of the source is in flight.
+    pub(super) fn is_polling_source(&self) -> bool {
+        self.reading == Reading::Polling
+    }
+
+    /// Whether the bytes it holds wait for the destination, or for something that the kernel was short of.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.writing == Writing::Polling || self.paused
+    }
+
+    pub(super) fn poll_source(&mut self, out: &mut impl Sink) {
+        self.reading = Reading::Polling;
+        out.push(Effect::PollReadable { side: self.side });
+    }
+
+    pub(super) fn source_polled(&mut self) {
+        self.reading = Reading::Nothing;
+    }
+
+    pub(super) fn destination_polled(&mut self) {
+        self.writing = Writing::Nothing;
+        self.room_promised = true;
+    }
+
+    /// It stays in splice mode, for want of buffers. With a part of the pipe in buffers it cannot, which does not happen
+    /// while the kernel keeps to [`Effect::Unload`]; if it does not, the stream ends in a reset.
+    pub(super) fn not_unloaded(&mut self, out: &mut impl Sink) {
+        debug_assert!(self.queue.is_empty(), "there were buffers for a part of a pipe");
+        if !self.queue.is_empty()
+            && let Some(splice) = self.splice.take()
+        {
+            out.push(Effect::Destroy { pipe: splice.pipe() });
+            self.source = Source::Broken;
+        }
+    }
+
+    /// Bytes that were in the pipe are in a buffer now, behind those that came before them.
+    pub(super) fn keep(&mut self, lease: Lease) {
+        self.queue.push(lease);
     }
 }

@@ -6,7 +6,8 @@
 //! What holds at any time:
 //!
 //! - Bytes leave a half in the order they came in, each once. At most one send of a half is in flight.
-//! - A half holds at most [`CREDIT`] bytes and one buffer in copy mode, and one pipe in splice mode.
+//! - A half holds at most [`CREDIT`] bytes and one buffer in copy mode, and one pipe in splice mode; or in copy mode
+//!   what was in that pipe, and it receives nothing before that has gone down.
 //! - A FIN follows every byte before it. A connection that failed gets no FIN passed on: the session ends in a reset,
 //!   after the bytes that came before the failure were delivered.
 //! - Linux reports ECONNRESET once; the next receive returns 0, which looks like a clean end. So a failure seen by any
@@ -104,10 +105,10 @@ impl Relay {
                     self.fail(half.peer(), out);
                 }
             }
+            Event::Unloaded { half, lease } => self.half_mut(half).unloaded(lease, out),
             Event::Reclaim => {
-                for side in Side::BOTH {
-                    self.half_mut(side).reclaim(out);
-                }
+                // One pipe is unloaded at a time, so that the buffers for all that is in it stay there meanwhile.
+                let _ = Side::BOTH.into_iter().any(|side| self.half_mut(side).reclaim(out));
             }
         }
         self.finish(out);

@@ -1,98 +1,189 @@
 //! The leases that a half holds, oldest first.
 
+use std::collections::VecDeque;
+
 use crate::base::lease::Lease;
 
-/// Most leases of a half. Credit (64 KiB and up to one buffer of overdraft) in buffers of 16 KiB, where any two
-/// neighbours but the first two together fill more than one buffer, makes 1 + 2 * 5.
+/// Most leases that a half receives. Credit (64 KiB and up to one buffer of overdraft) in buffers of 16 KiB, where any
+/// two neighbours but the first two together fill more than one buffer, makes 1 + 2 * 5.
 pub const LEASES_MAX: usize = 12;
 
-/// A ring of leases, inline in the session.
-#[derive(Debug)]
-pub struct Queue {
-    leases: [Lease; LEASES_MAX],
-    first: u8,
-    len: u8,
-}
+/// Leases in the session itself: one that is being sent, and one in which small messages gather meanwhile.
+const INLINE: usize = 2;
 
-impl Default for Queue {
-    fn default() -> Queue {
-        Queue { leases: [Lease::default(); LEASES_MAX], first: 0, len: 0 }
-    }
+/// Small messages need no memory of their own: only a third lease takes some, which goes back with the last such lease.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// The oldest ones. A lease of no bytes is none.
+    first: [Lease; INLINE],
+    /// Bytes of all leases.
+    bytes: u32,
+    /// What comes after `first`; `None` if nothing does. In a box, because it is there rarely and would take four times
+    /// the place of one.
+    #[allow(clippy::box_collection)]
+    rest: Option<Box<VecDeque<Lease>>>,
 }
 
 impl Queue {
     #[inline]
     pub fn len(&self) -> usize {
-        self.len as usize
+        let inline = self.first.iter().filter(|lease| lease.len > 0).count();
+        inline + self.rest.as_ref().map_or(0, |rest| rest.len())
+    }
+
+    /// Bytes of all leases.
+    #[inline]
+    pub fn bytes(&self) -> u32 {
+        self.bytes
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.first[0].len == 0
     }
 
     #[inline]
     pub fn front(&self) -> Option<Lease> {
-        (self.len > 0).then(|| self.leases[self.first as usize])
+        Some(self.first[0]).filter(|lease| lease.len > 0)
     }
 
     #[inline]
     pub fn back(&self) -> Option<Lease> {
-        (self.len > 0).then(|| self.leases[self.slot(self.len - 1)])
+        match &self.rest {
+            Some(rest) => rest.back().copied(),
+            None => self.first.iter().rev().find(|lease| lease.len > 0).copied(),
+        }
     }
 
-    /// False if it is full.
+    /// Appends a lease, which has bytes.
     #[inline]
-    pub fn push(&mut self, lease: Lease) -> bool {
-        if self.len() == LEASES_MAX {
-            return false;
+    pub fn push(&mut self, lease: Lease) {
+        debug_assert!(lease.len > 0);
+        self.bytes += u32::from(lease.len);
+        match self.first.iter_mut().find(|place| place.len == 0) {
+            Some(place) => *place = lease,
+            None => self.rest.get_or_insert_default().push_back(lease),
         }
-        let slot = self.slot(self.len);
-        self.leases[slot] = lease;
-        self.len += 1;
-        true
     }
 
     /// The last lease has grown by `len` bytes.
     #[inline]
     pub fn extend_back(&mut self, len: u16) {
-        debug_assert!(self.len > 0);
-        let slot = self.slot(self.len - 1);
-        self.leases[slot].len += len;
+        let back = match &mut self.rest {
+            Some(rest) => rest.back_mut(),
+            None => self.first.iter_mut().rev().find(|lease| lease.len > 0),
+        };
+        debug_assert!(back.is_some());
+        if let Some(back) = back {
+            back.len += len;
+            self.bytes += u32::from(len);
+        }
     }
 
     /// Takes `len` bytes off the first lease; returns its buffer if nothing of it is left.
     #[inline]
     pub fn consume(&mut self, len: u32) -> Option<u16> {
-        let front = &mut self.leases[self.first as usize];
-        debug_assert!(self.len > 0 && len <= u32::from(front.len));
+        let front = &mut self.first[0];
+        debug_assert!(front.len > 0 && len <= u32::from(front.len));
         let len = len.min(u32::from(front.len)) as u16;
         front.start += len;
         front.len -= len;
-        let buffer = front.buffer;
-        (front.len == 0).then(|| {
-            self.pop();
+        self.bytes -= u32::from(len);
+        let (buffer, is_used_up) = (front.buffer, front.len == 0);
+        is_used_up.then(|| {
+            self.move_up();
             buffer
         })
     }
 
-    /// Takes the first lease out.
-    pub fn pop(&mut self) -> Option<Lease> {
-        let front = self.front()?;
-        self.first = (self.first + 1) % LEASES_MAX as u8;
-        self.len -= 1;
-        Some(front)
-    }
-
     /// Takes the last lease out.
     pub fn pop_back(&mut self) -> Option<Lease> {
-        let back = self.back()?;
-        self.len -= 1;
+        let back = match &mut self.rest {
+            Some(rest) => rest.pop_back(),
+            None => self.first.iter_mut().rev().find(|lease| lease.len > 0).map(std::mem::take),
+        };
+        self.free_rest();
+        let back = back?;
+        self.bytes -= u32::from(back.len);
         Some(back)
     }
 
+    /// The first lease is used up.
     #[inline]
-    fn slot(&self, offset: u8) -> usize {
-        (self.first as usize + offset as usize) % LEASES_MAX
+    fn move_up(&mut self) {
+        self.first = [self.first[1], Lease::default()];
+        if let Some(rest) = &mut self.rest {
+            self.first[1] = rest.pop_front().unwrap_or_default();
+            self.free_rest();
+        }
+    }
+
+    #[inline]
+    fn free_rest(&mut self) {
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.rest = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u16),
+        Extend(u16),
+        Consume(u16),
+        PopBack,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1u16..1000).prop_map(Step::Push),
+            (1u16..1000).prop_map(Step::Extend),
+            (1u16..2000).prop_map(Step::Consume),
+            Just(Step::PopBack),
+        ]
+    }
+
+    proptest! {
+        /// Against a list.
+        #[test]
+        fn leases_come_out_in_the_order_they_went_in(steps in prop::collection::vec(step(), 1..80)) {
+            let (mut queue, mut model) = (Queue::default(), VecDeque::<Lease>::new());
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Push(len) => {
+                        let lease = Lease { buffer: number as u16, start: 0, len };
+                        queue.push(lease);
+                        model.push_back(lease);
+                    }
+                    Step::Extend(len) if !model.is_empty() => {
+                        queue.extend_back(len);
+                        model.back_mut().unwrap().len += len;
+                    }
+                    Step::Consume(len) if !model.is_empty() => {
+                        let front = model.front_mut().unwrap();
+                        let len = len.min(front.len);
+                        (front.start, front.len) = (front.start + len, front.len - len);
+                        let used_up = (front.len == 0).then_some(front.buffer);
+                        if used_up.is_some() {
+                            model.pop_front();
+                        }
+                        prop_assert_eq!(queue.consume(u32::from(len)), used_up);
+                    }
+                    Step::PopBack => prop_assert_eq!(queue.pop_back(), model.pop_back()),
+                    Step::Extend(_) | Step::Consume(_) => {}
+                }
+                let bytes: u32 = model.iter().map(|lease| u32::from(lease.len)).sum();
+                prop_assert_eq!((queue.len(), queue.bytes()), (model.len(), bytes));
+                prop_assert_eq!((queue.front(), queue.back()), (model.front().copied(), model.back().copied()));
+                prop_assert_eq!(queue.is_empty(), model.is_empty());
+                prop_assert_eq!(queue.rest.is_some(), model.len() > INLINE, "memory is taken for a third lease only");
+            }
+        }
     }
 }

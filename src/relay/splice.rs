@@ -4,10 +4,14 @@
 //! turn it fills the pipe and drains it until its budget is used up or a socket has had enough; then it waits for that
 //! socket. Only an empty pipe goes back. The end of a stream, a failure and urgent data (which stalls splice for ever)
 //! are all left to copy mode: the half goes back and receives, which tells the truth about each.
+//!
+//! Pipes are few, and what is in them is kernel memory. So a half takes in little at first, and twice as much each time
+//! that all of it was drained. A half whose destination takes nothing for a second or two loses its pipe: what is in it
+//! is moved into buffers, and the half goes back to copy mode with them.
 
 use super::half::Half;
 use super::{Armed, Effect, Sink};
-use crate::base::lease::{Moved, PipeId};
+use crate::base::lease::{Lease, Moved, PipeId};
 
 /// A turn that moved less is not worth a pipe...
 const SMALL_TURN: u32 = 16 * 1024;
@@ -15,12 +19,18 @@ const SMALL_TURN: u32 = 16 * 1024;
 const SMALL_TURNS_MAX: u8 = 8;
 /// A source that gave less than this at once has most likely no more: ask the poll, not the socket.
 const DRY_BELOW: u32 = 512 * 1024;
+/// What a half takes in at first, and at the least.
+pub(super) const WINDOW_MIN: u32 = 128 * 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Splice {
     pipe: PipeId,
     capacity: u32,
+    /// Bytes that it takes in at once, at the most.
+    window: u32,
+    /// Bytes that were asked for last.
+    asked: u32,
     /// Bytes in the pipe.
     held: u32,
     /// Bytes that this turn may still take in.
@@ -45,6 +55,8 @@ impl Splice {
         Splice {
             pipe,
             capacity,
+            window: WINDOW_MIN.min(capacity),
+            asked: 0,
             held: 0,
             budget: 0,
             turn_bytes: 0,
@@ -74,7 +86,17 @@ impl Splice {
     /// Bytes to take in next, 0 for none.
     fn intake(&self) -> u32 {
         // Only into an empty pipe: a destination that is slower than its source shall stop it, not fill the pipe.
-        if self.leaving || !self.source_ready || self.held > 0 { 0 } else { self.capacity.min(self.budget) }
+        if self.leaving || !self.source_ready || self.held > 0 { 0 } else { self.window.min(self.budget) }
+    }
+
+    /// `len` bytes have left the pipe.
+    fn moved_out(&mut self, len: u32) {
+        self.destination_ready = len == self.held;
+        if self.destination_ready {
+            self.window = (self.window * 2).min(self.capacity);
+        }
+        self.held -= len.min(self.held);
+        self.idle = false;
     }
 }
 
@@ -89,7 +111,7 @@ impl Half {
     /// The next call of this turn, or its end.
     fn step(&mut self, out: &mut impl Sink) {
         let half = self.side();
-        let Some(splice) = &self.splice else { return };
+        let Some(splice) = &mut self.splice else { return };
         let (pipe, held) = (splice.pipe, splice.held);
         if held > 0 && splice.destination_ready {
             out.push(Effect::Drain { half, pipe, len: held });
@@ -97,7 +119,10 @@ impl Half {
         }
         match splice.intake() {
             0 => self.end_turn(out),
-            len => out.push(Effect::Fill { half, pipe, len }),
+            len => {
+                splice.asked = len;
+                out.push(Effect::Fill { half, pipe, len });
+            }
         }
     }
 
@@ -111,7 +136,7 @@ impl Half {
                 splice.held += len;
                 splice.turn_bytes += len;
                 splice.budget = splice.budget.saturating_sub(len);
-                splice.source_ready = len >= DRY_BELOW;
+                splice.source_ready = len >= DRY_BELOW.min(splice.asked);
                 splice.woken = false;
                 splice.idle = false;
             }
@@ -128,9 +153,7 @@ impl Half {
         let Some(splice) = &mut self.splice else { return };
         match moved {
             Moved::Bytes(len) => {
-                splice.destination_ready = len == splice.held;
-                splice.held -= len.min(splice.held);
-                splice.idle = false;
+                splice.moved_out(len);
                 (self.refusals, self.room_promised) = (0, false);
             }
             Moved::WouldBlock => splice.destination_ready = false,
@@ -163,13 +186,12 @@ impl Half {
         } else if splice.source_ready {
             out.push(Effect::Ready { half });
         } else {
-            self.polling_source = true;
-            out.push(Effect::PollReadable { side: half });
+            self.poll_source(out);
         }
     }
 
     pub(super) fn readable(&mut self, out: &mut impl Sink) {
-        self.polling_source = false;
+        self.source_polled();
         let Some(splice) = &mut self.splice else {
             self.proceed(out);
             return;
@@ -184,8 +206,7 @@ impl Half {
     }
 
     pub(super) fn writable(&mut self, out: &mut impl Sink) {
-        self.polling_destination = false;
-        self.room_promised = true;
+        self.destination_polled();
         let Some(splice) = &mut self.splice else { return self.proceed(out) };
         splice.destination_ready = true;
         // What the poll of the source said may be long ago.
@@ -193,18 +214,174 @@ impl Half {
         out.push(Effect::Ready { half: self.side() });
     }
 
-    /// Leaves splice mode if nothing has moved for two looks and the pipe is empty.
-    pub(super) fn reclaim(&mut self, out: &mut impl Sink) {
-        let side = self.side();
-        let waiting = self.polling_source && !self.is_stopped();
-        let Some(splice) = &mut self.splice else { return };
-        if !waiting || splice.held > 0 {
-            return;
+    /// A look, about once a second. Leaves splice mode if nothing has moved since the look before: at once if the pipe
+    /// is empty, and by [`Effect::Unload`] if it is not. Returns whether it was that.
+    pub(super) fn reclaim(&mut self, out: &mut impl Sink) -> bool {
+        let (side, is_stuck) = (self.side(), self.is_stuck());
+        let is_waiting = self.is_polling_source() && !self.is_stopped();
+        let Some(splice) = &mut self.splice else { return false };
+        // Otherwise its turn is to come.
+        if !(if splice.held > 0 { is_stuck } else { is_waiting }) {
+            return false;
         }
-        if splice.idle && !splice.leaving {
+        if !std::mem::replace(&mut splice.idle, true) {
+            return false;
+        }
+        splice.window = (splice.window / 2).max(WINDOW_MIN.min(splice.capacity));
+        let (pipe, left) = (splice.pipe, splice.held);
+        if left > 0 {
+            out.push(Effect::Unload { half: side, pipe, left });
+        } else if !splice.leaving {
             splice.leaving = true;
             out.push(Effect::Cancel { side, armed: Armed::Readable });
         }
-        splice.idle = true;
+        left > 0
+    }
+
+    /// The next bytes of the pipe are in a buffer. `None`: there is none to spare, which is only said at the beginning.
+    pub(super) fn unloaded(&mut self, lease: Option<Lease>, out: &mut impl Sink) {
+        let half = self.side();
+        let Some(lease) = lease else { return self.not_unloaded(out) };
+        let Some(splice) = &mut self.splice else {
+            return out.push(Effect::Release { buffer: lease.buffer });
+        };
+        splice.held -= u32::from(lease.len).min(splice.held);
+        let (pipe, left) = (splice.pipe, splice.held);
+        self.keep(lease);
+        match left {
+            0 => self.leave_splice(out),
+            left => out.push(Effect::Unload { half, pipe, left }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::lease::BUFFER_LEN;
+    use crate::base::side::Side;
+    use crate::relay::{CREDIT, Event, Relay};
+
+    const CAPACITY: u32 = 1 << 20;
+    const PIPE: PipeId = PipeId(7);
+    const HALF: Side = Side::Client;
+
+    fn tell(relay: &mut Relay, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        relay.on(event, &mut effects);
+        effects
+    }
+
+    /// A relay whose client has sent so much that its half has a pipe.
+    fn spliced() -> Relay {
+        let (mut relay, mut effects) = (Relay::new(), Vec::new());
+        Side::BOTH.into_iter().for_each(|side| relay.open(side, &mut effects));
+        for buffer in 0..4 {
+            let lease = Lease { buffer, start: 0, len: BUFFER_LEN as u16 };
+            tell(&mut relay, Event::Received { side: HALF, lease, more: buffer < 3, nonempty: true });
+        }
+        let borrows = (0..4).any(|_| {
+            let moved = Moved::Bytes(BUFFER_LEN as u32);
+            tell(&mut relay, Event::Sent { side: HALF.peer(), moved }).contains(&Effect::Borrow { half: HALF })
+        });
+        assert!(borrows, "a stream that fills its buffers is bulk");
+        tell(&mut relay, Event::Lent { half: HALF, pipe: Some((PIPE, CAPACITY)) });
+        relay
+    }
+
+    /// The pipe is filled with what was asked for; says how much that was.
+    fn fill(relay: &mut Relay, effects: &[Effect]) -> (u32, Vec<Effect>) {
+        let Some(&Effect::Fill { len, .. }) = effects.last() else { panic!("no fill: {effects:?}") };
+        (len, tell(relay, Event::Filled { half: HALF, moved: Moved::Bytes(len) }))
+    }
+
+    /// A relay with `held` bytes in its pipe that its backend does not take.
+    fn stalled(relay: &mut Relay) -> u32 {
+        let effects = tell(relay, Event::Turn { half: HALF, budget: 4 << 20 });
+        let (held, effects) = fill(relay, &effects);
+        assert_eq!(effects, [Effect::Drain { half: HALF, pipe: PIPE, len: held }]);
+        let effects = tell(relay, Event::Drained { half: HALF, moved: Moved::WouldBlock });
+        assert_eq!(effects, [Effect::PollWritable { side: HALF.peer() }]);
+        held
+    }
+
+    #[test]
+    fn a_steady_stream_soon_fills_its_pipe_and_goes_on_doing_so() {
+        let mut relay = spliced();
+        let mut filled = Vec::new();
+        for _ in 0..3 {
+            let mut effects = tell(&mut relay, Event::Turn { half: HALF, budget: 2 * CAPACITY });
+            while let Some(Effect::Fill { .. }) = effects.last() {
+                let (len, _) = fill(&mut relay, &effects);
+                filled.push(len >> 10);
+                effects = tell(&mut relay, Event::Drained { half: HALF, moved: Moved::Bytes(len) });
+            }
+            assert_eq!(effects, [Effect::Ready { half: HALF }], "more is there: no poll is needed to learn that");
+        }
+        assert_eq!(filled, [128, 256, 512, 1024, 128, 1024, 1024, 1024, 1024]);
+    }
+
+    #[test]
+    fn a_client_that_never_reads_keeps_little_in_the_pipe() {
+        assert_eq!(stalled(&mut spliced()), WINDOW_MIN);
+    }
+
+    #[test]
+    fn the_pipe_of_a_half_that_is_stuck_goes_to_others_and_its_bytes_keep_their_order() {
+        let mut relay = spliced();
+        let held = stalled(&mut relay);
+        assert_eq!(tell(&mut relay, Event::Reclaim), [], "it may have stopped just now");
+        let mut effects = tell(&mut relay, Event::Reclaim);
+        let mut left = held;
+        for buffer in 10.. {
+            assert_eq!(effects, [Effect::Unload { half: HALF, pipe: PIPE, left }]);
+            left -= BUFFER_LEN as u32;
+            let lease = Some(Lease { buffer, start: 0, len: BUFFER_LEN as u16 });
+            effects = tell(&mut relay, Event::Unloaded { half: HALF, lease });
+            if left == 0 {
+                break;
+            }
+        }
+        assert_eq!(effects, [Effect::GiveBack { pipe: PIPE }], "and nothing is received beyond that");
+        assert!(relay.holds_buffers() && relay.is_undelivered(HALF));
+        let mut effects = tell(&mut relay, Event::Writable { side: HALF.peer() });
+        for buffer in 10..10 + (held / BUFFER_LEN as u32) as u16 {
+            let sent = effects.iter().find_map(|effect| match effect {
+                Effect::Send { lease, .. } => Some(lease.buffer),
+                _ => None,
+            });
+            assert_eq!(sent, Some(buffer));
+            effects = tell(&mut relay, Event::Sent { side: HALF.peer(), moved: Moved::Bytes(BUFFER_LEN as u32) });
+            let receives = effects.iter().any(|effect| matches!(effect, Effect::Recv { .. }));
+            let still_held = held - u32::from(buffer - 9) * BUFFER_LEN as u32;
+            assert!(!receives || still_held <= CREDIT / 2, "received beside {still_held} bytes");
+        }
+        assert!(!relay.is_undelivered(HALF));
+    }
+
+    #[test]
+    fn a_half_that_moves_a_little_keeps_its_pipe() {
+        let mut relay = spliced();
+        stalled(&mut relay);
+        for _ in 0..3 {
+            assert_eq!(tell(&mut relay, Event::Reclaim), []);
+            tell(&mut relay, Event::Writable { side: HALF.peer() });
+            tell(&mut relay, Event::Turn { half: HALF, budget: CAPACITY });
+            tell(&mut relay, Event::Drained { half: HALF, moved: Moved::Bytes(1) });
+        }
+    }
+
+    #[test]
+    fn without_buffers_the_pipe_stays_and_is_asked_for_again() {
+        let mut relay = spliced();
+        let left = stalled(&mut relay);
+        assert_eq!(tell(&mut relay, Event::Reclaim), []);
+        for _ in 0..3 {
+            assert_eq!(tell(&mut relay, Event::Reclaim), [Effect::Unload { half: HALF, pipe: PIPE, left }]);
+            assert_eq!(tell(&mut relay, Event::Unloaded { half: HALF, lease: None }), []);
+        }
+        tell(&mut relay, Event::Writable { side: HALF.peer() });
+        let effects = tell(&mut relay, Event::Turn { half: HALF, budget: CAPACITY });
+        assert_eq!(effects, [Effect::Drain { half: HALF, pipe: PIPE, len: left }]);
     }
 }

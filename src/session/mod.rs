@@ -22,6 +22,8 @@ mod timer;
 pub use effect::{Effect, Effects};
 pub use preread::Looked;
 
+use std::sync::Arc;
+
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -134,7 +136,8 @@ enum State {
 pub struct Session {
     state: State,
     relay: Relay,
-    limits: Limits,
+    /// As they were when it was admitted, whatever a reload has changed since. All sessions of a pool share them.
+    limits: Arc<Limits>,
     /// A backend was chosen and not closed.
     backend_open: bool,
     /// True exactly when a poll of [`Effect::AwaitClient`] is in flight.
@@ -151,8 +154,8 @@ pub struct Session {
     termination: Termination,
     /// When the state was entered, or the last byte or FIN moved.
     active_at: Moment,
-    /// Waiting ends here; set when it begins for the first time.
-    wait_until: Option<Moment>,
+    /// Waiting ends here; set when it begins for the first time, [`Moment::NEVER`] before.
+    wait_until: Moment,
     /// Age ends here.
     ends_at: Moment,
     /// The timer is set to this.
@@ -161,11 +164,11 @@ pub struct Session {
 
 impl Session {
     /// A session that was accepted at `now`. `jitter` is a random number, for the lifetime.
-    pub fn new(limits: Limits, jitter: u32, now: Moment) -> Session {
+    pub fn new(limits: impl Into<Arc<Limits>>, jitter: u32, now: Moment) -> Session {
+        let limits = limits.into();
         Session {
             state: State::Picking,
             relay: Relay::new(),
-            limits,
             backend_open: false,
             awaiting: false,
             connect_in_flight: false,
@@ -175,8 +178,9 @@ impl Session {
             attempts: 0,
             termination: Termination::NORMAL,
             active_at: now,
-            wait_until: None,
+            wait_until: Moment::NEVER,
             ends_at: timer::lifetime_end(limits.lifetime_max_ns, jitter, now),
+            limits,
             timer_at: Moment::NEVER,
         }
     }
@@ -296,8 +300,9 @@ impl Session {
 
     /// All its waits together end at one moment.
     fn wait(&mut self, now: Moment, out: &mut Effects) {
-        let until = now.after_ns(timer::or_never(self.limits.queue_timeout_ns));
-        self.wait_until.get_or_insert(until);
+        if self.wait_until == Moment::NEVER {
+            self.wait_until = now.after_ns(timer::or_never(self.limits.queue_timeout_ns));
+        }
         self.state = State::Waiting;
         self.timer_while_waiting(now, out);
         if self.state == State::Waiting {

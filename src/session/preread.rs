@@ -3,6 +3,8 @@
 //! The session only knows that something is awaited. What it is, and what it means, is the worker's: it looks at the
 //! bytes where they are, in the kernel.
 
+use std::sync::Arc;
+
 use super::{Effect, Effects, Session, State};
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -29,10 +31,10 @@ pub enum Looked {
 
 impl Session {
     /// The limits of another pool than the one it was accepted for. To be called before a backend is chosen.
-    pub fn adopt(&mut self, limits: Limits, jitter: u32, now: Moment) {
+    pub fn adopt(&mut self, limits: Arc<Limits>, jitter: u32, now: Moment) {
         debug_assert_eq!(self.state, State::Prereading);
-        self.limits = limits;
         self.ends_at = super::timer::lifetime_end(limits.lifetime_max_ns, jitter, now);
+        self.limits = limits;
     }
 
     /// Whether a backend was not thought of yet.

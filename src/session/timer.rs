@@ -81,7 +81,7 @@ impl Session {
 
     /// Ends it if it has waited for long enough.
     pub(super) fn timer_while_waiting(&mut self, now: Moment, out: &mut Effects) {
-        let until = self.wait_until.unwrap_or(Moment::NEVER);
+        let until = self.wait_until;
         if now < until {
             self.set_timer(until, out);
             return;

@@ -155,6 +155,8 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         Balance::Failover => (balance::Kind::Failover, None),
     };
     let slow_start_ns = ns(pool.slow_start);
+    let session = limits_of(pool);
+    let same = before.filter(|before| *before.session == session);
     let kept = before.filter(|before| before.picker.is_of(kind, &candidates, slow_start_ns));
     PoolEntry {
         id,
@@ -162,7 +164,8 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         picker: kept.map_or_else(|| Picker::new(kind, &candidates, slow_start_ns), |kept| kept.picker.clone()),
         chosen,
         hash_key,
-        session: limits_of(pool),
+        // Sessions hold on to them: as few copies as there were changes.
+        session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),
         limits: pool.limits,
         dial: pool.dial.clone(),
         queue: pool.queue,

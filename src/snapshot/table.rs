@@ -105,7 +105,7 @@ pub struct PoolEntry {
     /// What of the client the picker's key is made of; `None` if it needs no key.
     pub hash_key: Option<HashKey>,
     /// What a session captures when it is admitted.
-    pub session: session::Limits,
+    pub session: Arc<session::Limits>,
     /// What its sockets are set to is among these.
     pub limits: Limits,
     /// How its backends are connected to.

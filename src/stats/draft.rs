@@ -1,6 +1,8 @@
 //! What the record of a session will say and nothing else knows, gathered while it lives. Nothing is gathered while
 //! there is no access log.
 
+use std::num::NonZeroU64;
+
 use super::ConnectError;
 use super::record::{Attempt, Client, Reason, Record};
 use crate::base::id::{BackendId, ListenerId, PoolId};
@@ -16,7 +18,7 @@ pub struct Draft {
     queue_ns: u64,
     queue_position: u32,
     connecting_ns: u64,
-    last_attempt_ns: Option<u64>,
+    last_attempt_ns: Option<NonZeroU64>,
     failed: Vec<Attempt>,
     reason: Option<Reason>,
 }
@@ -71,7 +73,7 @@ impl Draft {
         self.backend = Some(backend);
         self.connecting_ns += took_ns;
         match failed {
-            None => self.last_attempt_ns = Some(took_ns),
+            None => self.last_attempt_ns = NonZeroU64::new(took_ns.max(1)),
             Some((error, resource)) => {
                 self.failed.push(Attempt { backend, error, took_ns });
                 self.reason = (error == ConnectError::Resource).then_some(resource);
@@ -115,7 +117,7 @@ impl Draft {
             connect_ns: self.last_attempt_ns.map(|_| self.connecting_ns),
             reason: self.reason(ended.termination),
             failed: self.failed,
-            last_attempt_ns: self.last_attempt_ns.unwrap_or_default(),
+            last_attempt_ns: self.last_attempt_ns.map_or(0, NonZeroU64::get),
             bytes_to_backend: ended.bytes_to_backend,
             bytes_to_client: ended.bytes_to_client,
             termination: ended.termination,

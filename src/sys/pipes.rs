@@ -110,6 +110,14 @@ impl kernel::Pipes for Pipes {
             moved => moved,
         }
     }
+
+    /// Copies bytes out of a pipe: how many, 0 if there are none.
+    fn read(&mut self, id: PipeId, into: &mut [u8]) -> usize {
+        let Some(pipe) = self.pipe(id) else { return 0 };
+        // SAFETY: the kernel writes within `into`.
+        let count = unsafe { libc::read(pipe.read.0, into.as_mut_ptr().cast(), into.len()) };
+        usize::try_from(count).unwrap_or(0)
+    }
 }
 
 impl Drop for Pipes {

@@ -23,8 +23,8 @@ pub const GROUP: u16 = 1;
 const ENTRIES: u16 = 1024;
 /// Buffers posted at first; doubled whenever the kernel runs dry within one turn.
 const POSTED_MIN: u16 = 256;
-/// Buffers that memory is taken for at once.
-const BLOCK: u16 = 64;
+/// Buffers that address space is opened for at once.
+const BLOCK: u16 = 16;
 /// Spare buffers whose memory is kept, and buffers whose memory is given back at once.
 const SPARE_KEPT: usize = 256;
 const TRIMMED_AT_ONCE: usize = 512;
@@ -81,6 +81,9 @@ impl Buffers {
         while buffers.count < POSTED_MIN {
             buffers.grow()?;
         }
+        // The first ones shall not cost the first sessions anything. What comes later is in the middle of a turn, and
+        // its memory is taken as it is used.
+        populate(buffers.memory, BUFFER_LEN * POSTED_MIN as usize);
         kernel::Buffers::publish(&mut buffers);
         Ok(buffers)
     }
@@ -109,7 +112,6 @@ impl Buffers {
         }
         let first = self.count;
         protect(self.address(first), BUFFER_LEN * BLOCK as usize, libc::PROT_READ | libc::PROT_WRITE)?;
-        populate(self.address(first), BUFFER_LEN * BLOCK as usize);
         self.count += BLOCK;
         self.spare.extend(first..first + BLOCK);
         Ok(())
@@ -122,6 +124,14 @@ impl Buffers {
         let first = self.address(lease.buffer).wrapping_add(lease.start as usize);
         // SAFETY: in bounds by the assertion; the kernel does not write to a buffer that is leased.
         unsafe { std::slice::from_raw_parts(first, lease.len as usize) }
+    }
+
+    /// Where up to `len` bytes can be put into a buffer that was taken.
+    pub fn space(&mut self, buffer: u16, len: usize) -> &mut [u8] {
+        assert!(buffer < self.count);
+        // SAFETY: in bounds by the assertion; the kernel does not know of a buffer that is not posted, and whoever took
+        // it has not given it away.
+        unsafe { std::slice::from_raw_parts_mut(self.address(buffer), len.min(BUFFER_LEN)) }
     }
 
     #[inline]
@@ -226,6 +236,24 @@ impl kernel::Buffers for Buffers {
         #[cfg(feature = "paranoid")]
         let Some(buffer) = self.exchange(buffer) else { return };
         self.spare.push(buffer);
+    }
+
+    fn has_spare(&mut self, count: u16) -> bool {
+        if self.leased() + count > BUFFERS_MAX / 2 {
+            return false;
+        }
+        while self.spare.len() + self.returned.len() < usize::from(count) {
+            if self.grow().is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take(&mut self) -> Option<u16> {
+        let buffer = self.spare.pop().or_else(|| self.returned.pop());
+        self.spare_min = self.spare_min.min(self.spare.len());
+        buffer
     }
 
     /// Copies the bytes of `from` behind those of `to`, which must have room, in another buffer.

@@ -10,9 +10,10 @@ pub mod ring;
 
 use std::io;
 
+use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
 use crate::base::time::{Clock, Moment};
 use crate::kernel::token::{Operation, Token};
-use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Wait};
+use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Pipes as _, Wait};
 use crate::sys::direct::Direct;
 use crate::sys::features::Features;
 use crate::sys::pipes::Pipes;
@@ -109,5 +110,57 @@ impl Kernel for Uring {
     #[inline]
     fn sockets(&self) -> &Direct {
         &Direct
+    }
+
+    #[cold]
+    fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
+        let count = (left as usize).div_ceil(BUFFER_LEN) as u16;
+        if !self.buffers.has_spare(count) {
+            return None;
+        }
+        let buffer = self.buffers.take()?;
+        let len = self.pipes.read(pipe, self.buffers.space(buffer, left as usize)) as u16;
+        if len == 0 {
+            self.buffers.release(buffer);
+            return None;
+        }
+        Some(Lease { buffer, start: 0, len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::base::lease::Moved;
+
+    #[test]
+    fn what_is_in_a_pipe_goes_into_buffers_in_order() {
+        let mut kernel = match Uring::new(Features { recv_credit: false }, 4, Clock::new()) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return,
+            kernel => kernel.unwrap(),
+        };
+        let (mut from, to) = UnixStream::pair().unwrap();
+        let bytes: Vec<u8> = (0..40_000u32).map(|number| (number % 251) as u8).collect();
+        from.write_all(&bytes).unwrap();
+        let Some((pipe, _)) = kernel.pipes.borrow() else { return };
+        let mut left = 0;
+        while left < bytes.len() as u32 {
+            let Moved::Bytes(len @ 1..) = kernel.pipes.fill(pipe, Fd(to.as_raw_fd()), 1 << 20) else { panic!() };
+            left += len;
+        }
+        let mut found = Vec::new();
+        while left > 0 {
+            let lease = kernel.unload(pipe, left).unwrap();
+            left -= u32::from(lease.len);
+            found.extend_from_slice(kernel.buffers.bytes(lease));
+            kernel.buffers.release(lease.buffer);
+        }
+        assert_eq!(found, bytes);
+        assert_eq!(kernel.unload(pipe, 1), None, "it is empty");
+        kernel.pipes.give_back(pipe);
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Worker;
 use super::early::Early;
 use super::slots::Slot;
-use crate::balance::line::Waiting;
 use crate::base::id::ListenerId;
 use crate::base::time::Moment;
 use crate::kernel::token::{Operation, Token};
@@ -355,7 +354,7 @@ impl<K: Kernel> Worker<K> {
         let table = self.reader.pin();
         let found = table.listener(listener).and_then(|entry| {
             let pool = table.pool(entry.pool)?;
-            Some((pool.id, entry.route, pool.session, entry.admission.clone()))
+            Some((pool.id, entry.route, pool.session.clone(), entry.admission.clone()))
         });
         drop(table);
         let Some((pool, route, limits, admission)) = found else {
@@ -366,27 +365,10 @@ impl<K: Kernel> Worker<K> {
         };
         let jitter = self.random.u32(..);
         let draft = self.draft(fd);
-        let key = self.slots.insert(|generation| Slot {
-            session: Session::new(limits, jitter, now),
-            fds: [Some(fd), None],
-            generation,
-            listener,
-            pool,
-            route,
-            backend: None,
-            tried: Vec::new(),
-            waiting: Waiting::default(),
-            accepted_at: now,
-            connecting_at: now,
-            heard: [0; 2],
-            backend_sends: 0,
-            greets: false,
-            sources_tried: 0,
-            foreseen: [0; 2],
-            hindered_by: 0,
-            bytes: [0; 2],
-            draft,
-            guest: None,
+        let key = self.slots.insert(|generation| {
+            let mut slot = Slot::new(Session::new(limits, jitter, now), fd, generation, now);
+            (slot.listener, slot.pool, slot.route, slot.draft) = (listener, pool, route, draft);
+            slot
         });
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);

@@ -113,11 +113,12 @@ impl<K: Kernel> Worker<K> {
         self.peeked = peeked;
         if looked == Looked::Done
             && let Some(slot) = self.slots.get_mut(key)
+            && let client = slot.fd(Side::Client)
             && let Some(guest) = &mut slot.guest
         {
             // The relay reads from now on.
             guest.is_asked_no_more();
-            if let (Some(bytes), Some(fd)) = (guest.low_water(1), slot.fds[Side::Client.index()]) {
+            if let (Some(bytes), Some(fd)) = (guest.low_water(1), client) {
                 self.kernel.sockets().set_low_water(fd, bytes);
             }
         }
@@ -188,7 +189,7 @@ impl<K: Kernel> Worker<K> {
             Some((pool, route)) => {
                 // A pool that a reload has taken away meanwhile serves nobody: the pick will say so.
                 if let Some(entry) = table.pool(pool) {
-                    slot.session.adopt(entry.session, jitter, now);
+                    slot.session.adopt(entry.session.clone(), jitter, now);
                 }
                 (slot.pool, slot.route) = (pool, route);
                 Step::Next

@@ -17,17 +17,17 @@ impl<K: Kernel> Worker<K> {
     /// Begins to connect a session to the backend that was picked.
     pub(super) fn connect(&mut self, key: Key) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
-        if std::mem::take(&mut slot.hindered_by) == 0 {
+        if slot.take_hindrance() == 0 {
             slot.connecting_at = self.now;
         }
-        slot.sources_tried = 0;
+        slot.forget_sources();
         self.try_to_connect(key)
     }
 
     /// There is no time left: cancels the connect in flight, or says what was in the way of one.
     pub(super) fn give_up_connect(&mut self, key: Key) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
-        match std::mem::take(&mut slot.hindered_by) {
+        match slot.take_hindrance() {
             0 => {
                 self.cancel_connect(key);
                 None
@@ -41,7 +41,7 @@ impl<K: Kernel> Worker<K> {
     /// No connect is in flight, and the backend is not to be tried again.
     pub(super) fn stop_trying(&mut self, key: Key) {
         if let Some(slot) = self.slots.get_mut(key) {
-            slot.hindered_by = 0;
+            slot.take_hindrance();
         }
         if let Some(event) = self.connect_ended(key, -errno::EPROTO) {
             self.tell(key, event);
@@ -51,8 +51,8 @@ impl<K: Kernel> Worker<K> {
     /// Nothing was begun, and nothing but time helps. Nothing is in flight on the socket, if there is one.
     fn connect_later(&mut self, key: Key, errno: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
-        slot.hindered_by = errno;
-        if let Some(fd) = slot.fds[Side::Backend.index()].take() {
+        slot.detour_mut().hindered_by = errno;
+        if let Some(fd) = slot.take_fd(Side::Backend) {
             self.kernel.sockets().close(fd);
         }
         Some(Event::ConnectLater)
@@ -112,7 +112,7 @@ impl<K: Kernel> Worker<K> {
                 };
             }
         };
-        slot.fds[Side::Backend.index()] = Some(fd);
+        slot.set_backend_fd(fd);
         if let Err(error) = bind(self.kernel.sockets(), fd, &to, source) {
             let errno = error.raw_os_error().unwrap_or(errno::EINVAL);
             // This host does not have the address now; it may have another one of the list.
@@ -163,11 +163,12 @@ impl<K: Kernel> Worker<K> {
             _ => return false,
         };
         drop(table);
-        slot.sources_tried = slot.sources_tried.saturating_add(1);
-        if usize::from(slot.sources_tried) >= sources || slot.sources_tried == u16::MAX {
+        let tried = &mut slot.detour_mut().sources_tried;
+        *tried = tried.saturating_add(1);
+        if usize::from(*tried) >= sources || *tried == u16::MAX {
             return false;
         }
-        if let Some(fd) = slot.fds[Side::Backend.index()].take() {
+        if let Some(fd) = slot.take_fd(Side::Backend) {
             // Nothing is in flight on it. At once, as there may be hundreds before the ring is entered.
             self.kernel.sockets().close(fd);
         }
@@ -204,7 +205,7 @@ fn source_of(source: &LocalAddress, to: &Address, slot: &Slot, sockets: &impl So
     match source {
         LocalAddress::Any => Source::Any,
         LocalAddress::Addresses(all) => {
-            let turn = key.index.wrapping_add(key.generation) as usize + usize::from(slot.sources_tried);
+            let turn = key.index.wrapping_add(key.generation) as usize + usize::from(slot.detour().sources_tried);
             let place = turn % fitting(all, to).count().max(1);
             fitting(all, to).nth(place).map_or(Source::Any, Source::Own)
         }

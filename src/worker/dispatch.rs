@@ -178,6 +178,7 @@ impl<K: Kernel> Worker<K> {
             if let Some(draft) = &mut slot.draft {
                 draft.attempt_ended(id, took_ns, None);
             }
+            slot.has_arrived();
             let pool = slot.pool;
             self.waiters.connected(pool);
             return Some(Event::Connected(Ok(())));

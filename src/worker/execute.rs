@@ -5,7 +5,7 @@ use super::accept::options_of;
 use super::admission;
 use super::slots::Key;
 use crate::base::id::PoolId;
-use crate::base::lease::{Lease, Moved};
+use crate::base::lease::{Lease, Moved, PipeId};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::kernel::token::Operation;
@@ -104,6 +104,9 @@ impl<K: Kernel> Worker<K> {
                 self.count_spliced(key, half.peer(), moved);
                 return Some(relay::Event::Drained { half, moved });
             }
+            relay::Effect::Unload { half, pipe, left } => {
+                return Some(relay::Event::Unloaded { half, lease: self.unload(pipe, left) });
+            }
             relay::Effect::PollReadable { side } => {
                 let fd = self.fd(key, side)?;
                 self.kernel.poll(fd, Interest::Readable, key.token(Operation::readable(side)));
@@ -125,6 +128,17 @@ impl<K: Kernel> Worker<K> {
             }
         }
         None
+    }
+
+    /// A part of the stalled pipes at a time: there may be hundreds, and to copy what is in them takes a while.
+    #[cold]
+    fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
+        if left > self.unload_budget {
+            return None;
+        }
+        let lease = self.kernel.unload(pipe, left)?;
+        self.unload_budget -= u32::from(lease.len).min(left);
+        Some(lease)
     }
 
     #[inline]
@@ -208,12 +222,15 @@ impl<K: Kernel> Worker<K> {
     fn keep_alive(&self, key: Key) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(options) = options_in(&self.reader, slot.pool) else { return };
-        slot.fds.iter().flatten().for_each(|&fd| self.kernel.sockets().keep_alive(fd, &options));
+        Side::BOTH
+            .iter()
+            .filter_map(|&side| slot.fd(side))
+            .for_each(|fd| self.kernel.sockets().keep_alive(fd, &options));
     }
 
     fn close(&mut self, key: Key, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        if let Some(fd) = slot.fds[side.index()].take() {
+        if let Some(fd) = slot.take_fd(side) {
             match reset {
                 true => self.kernel.sockets().end_on_close(fd, true),
                 // Until now, the end of the process would have been a reset.
@@ -229,7 +246,7 @@ impl<K: Kernel> Worker<K> {
                 self.waiters.serve(slot.pool);
             }
             if !slot.session.is_ending() {
-                slot.tried.push(backend);
+                slot.detour_mut().tried.push(backend);
                 slot.backend = None;
             }
         }
@@ -239,7 +256,7 @@ impl<K: Kernel> Worker<K> {
     fn forget(&mut self, key: Key) {
         self.wheel.clear(key.index);
         let Some(mut slot) = self.slots.remove(key) else { return };
-        debug_assert!(slot.fds.iter().all(Option::is_none));
+        debug_assert!(Side::BOTH.iter().all(|&side| slot.fd(side).is_none()));
         let stats = self.stats();
         stats.listeners.get(slot.listener.index()).connections.sub(1);
         stats.routes.get(slot.route.index()).ended(slot.session.termination());

@@ -94,6 +94,8 @@ pub struct Worker<K: Kernel> {
     housekeeping_at: Moment,
     /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
     exhausted_at: Moment,
+    /// Bytes of stalled pipes that this turn may still move into buffers.
+    unload_budget: u32,
     /// A quiet send must be heard of: the next wait is none.
     hurried: bool,
     batch: Vec<Completion>,
@@ -128,6 +130,7 @@ impl<K: Kernel> Worker<K> {
             generation: 0,
             housekeeping_at: now,
             exhausted_at: Moment::NEVER,
+            unload_budget: 0,
             hurried: false,
             batch: Vec::with_capacity(4096),
             peeked: Vec::new(),

@@ -19,14 +19,14 @@ impl<K: Kernel> Worker<K> {
         let table = self.reader.pin();
         let Some(pool) = table.pool(pool_id) else { return Picked::Nobody };
         let counts = &self.shared.counts;
-        let (is_called, must_wait) = (slot.waiting.place.is_some(), counts.queue(pool_id).waiting() > 0);
+        let (is_called, must_wait) = (slot.detour().waiting.place.is_some(), counts.queue(pool_id).waiting() > 0);
         let pick = match must_wait && !is_called {
             // Others are before it.
             true => Pick::Full,
             false => {
                 let key = pool.hash_key.map_or(0, |kind| hash_of(client_of(slot, self.kernel.sockets()), kind));
                 let random = self.random.u64(..);
-                pool.picker.pick(pool_id, counts, Ask { key, random, now: self.now, tried: &slot.tried })
+                pool.picker.pick(pool_id, counts, Ask { key, random, now: self.now, tried: &slot.detour().tried })
             }
         };
         let (queue_max, waits) = (pool.queue.max, pool.waits_for_primary && pool.queue.max > 0);
@@ -47,7 +47,7 @@ impl<K: Kernel> Worker<K> {
         self.leave_queue(key);
         let Some(slot) = self.slots.get_mut(key) else { return Picked::Nobody };
         slot.backend = Some(backend);
-        let (pool, is_retry) = (slot.pool, !slot.tried.is_empty());
+        let (pool, is_retry) = (slot.pool, !slot.detour().tried.is_empty());
         if is_retry {
             self.stats().pools.get(pool.index()).retries_total.add(1);
         }

@@ -3,7 +3,7 @@
 
 use super::Worker;
 use super::slots::Key;
-use crate::balance::line::{Reason, Step};
+use crate::balance::line::{Reason, Step, Waiting};
 use crate::base::id::PoolId;
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Kernel, Op};
@@ -21,8 +21,9 @@ impl<K: Kernel> Worker<K> {
         if let Some(draft) = &mut slot.draft {
             draft.waits(queue.waiting());
         }
-        slot.waiting.since = self.now;
-        slot.waiting.place = Some(self.waiters.enter(pool, ticket, key, &slot.tried, self.now));
+        let detour = slot.detour_mut();
+        let place = self.waiters.enter(pool, ticket, key, &detour.tried, self.now);
+        detour.waiting = Waiting { place: Some(place), since: self.now };
         queue.set_heads(self.index, self.waiters.heads(pool));
         Picked::Wait
     }
@@ -30,7 +31,7 @@ impl<K: Kernel> Worker<K> {
     /// A session leaves the queue, with a backend or without.
     pub(super) fn leave_queue(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        let (pool, waiting) = (slot.pool, std::mem::take(&mut slot.waiting));
+        let (pool, waiting) = (slot.pool, slot.take_waiting());
         let Some(place) = waiting.place else { return };
         let queue = self.shared.counts.queue(pool);
         self.waiters.leave(pool, place);
@@ -69,7 +70,7 @@ impl<K: Kernel> Worker<K> {
             match self.waiters.next(&mut look, queue, self.index, self.shared.workers()) {
                 Step::Call { key, afresh } => {
                     if afresh && let Some(slot) = self.slots.get_mut(key) {
-                        slot.tried.clear();
+                        slot.detour_mut().tried.clear();
                     }
                     self.tell(key, Event::Called);
                 }

@@ -41,7 +41,7 @@ impl<K: Kernel> Worker<K> {
             if slot.session.is_connecting() {
                 // No byte has moved: another backend may have it.
                 self.cancel_connect(key);
-            } else if slot.hindered_by != 0 {
+            } else if slot.detour().hindered_by != 0 {
                 self.stop_trying(key);
             } else {
                 self.to_end.push_back((key, Who::Down, reason));

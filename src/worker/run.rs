@@ -15,6 +15,8 @@ use crate::stats::record::Reason;
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
 const BUDGET_ALONE: u32 = 4 << 20;
+/// Bytes of stalled pipes that are moved into buffers in one turn, of which one pipe may hold all.
+const UNLOADED_A_TURN: u32 = 1 << 20;
 /// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
 const EXHAUSTED_NS: u64 = 1_000_000_000;
 const ENDED_AT_ONCE: usize = 64;
@@ -124,6 +126,7 @@ impl<K: Kernel> Worker<K> {
     /// The kernel is of no use any more.
     pub fn turn(&mut self) -> io::Result<()> {
         self.now = self.kernel.now();
+        self.unload_budget = UNLOADED_A_TURN;
         let mut batch = std::mem::take(&mut self.batch);
         for completion in batch.drain(..) {
             self.dispatch(completion);

@@ -12,11 +12,10 @@ use crate::kernel::token::{Operation, Token};
 use crate::session::Session;
 use crate::stats::draft::Draft;
 
-/// A session and what belongs to it.
+/// A session and what belongs to it. There are many, and most are idle: what only a few have is in boxes.
 pub struct Slot {
     pub session: Session,
-    /// Open descriptors; `None` before there is one and after its close.
-    pub fds: [Option<Fd>; 2],
+    fds: Descriptors,
     pub generation: u32,
     pub listener: ListenerId,
     pub pool: PoolId,
@@ -24,9 +23,6 @@ pub struct Slot {
     pub route: RouteId,
     /// The backend that is being connected to, or was.
     pub backend: Option<BackendId>,
-    /// Backends that failed to connect; empty, and without memory, most of the time.
-    pub tried: Vec<BackendId>,
-    pub waiting: Waiting,
     pub accepted_at: Moment,
     pub connecting_at: Moment,
     /// By side: when it was read empty last, for [`silence`](super::silence); 0 if it need not be looked after.
@@ -35,29 +31,121 @@ pub struct Slot {
     pub backend_sends: u8,
     /// The backend is told something before the client's bytes: see [`greet`](super::greet).
     pub greets: bool,
-    /// Addresses to connect from that had no port left, in this attempt.
-    pub sources_tried: u16,
-    /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
-    pub hindered_by: i32,
     /// By side: bytes of the send in flight that are counted already.
     pub foreseen: [u16; 2],
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
+    /// Only of a session whose first attempt to connect did not succeed at once.
+    detour: Option<Box<Detour>>,
     /// For the access log; exactly while there is one.
     pub draft: Option<Box<Draft>>,
     /// Of a listener that asks its clients for something.
     pub guest: Option<Box<Guest>>,
 }
 
+/// What is remembered of a session on its way to a backend, if there is something to remember.
+#[derive(Debug)]
+pub struct Detour {
+    /// Backends that failed to connect.
+    pub tried: Vec<BackendId>,
+    pub waiting: Waiting,
+    /// Addresses to connect from that had no port left, in this attempt.
+    pub sources_tried: u16,
+    /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
+    pub hindered_by: i32,
+}
+
+impl Detour {
+    const NONE: Detour = Detour { tried: Vec::new(), waiting: Waiting::NONE, sources_tried: 0, hindered_by: 0 };
+}
+
+/// The open descriptors of a session, by side.
+#[derive(Debug)]
+struct Descriptors([i32; 2]);
+
+impl Descriptors {
+    const NONE: i32 = -1;
+}
+
 impl Slot {
+    /// Of a client that was accepted just now.
+    pub fn new(session: Session, client: Fd, generation: u32, now: Moment) -> Slot {
+        Slot {
+            session,
+            fds: Descriptors([client.0, Descriptors::NONE]),
+            generation,
+            listener: ListenerId(0),
+            pool: PoolId(0),
+            route: RouteId(0),
+            backend: None,
+            accepted_at: now,
+            connecting_at: now,
+            heard: [0; 2],
+            backend_sends: 0,
+            greets: false,
+            foreseen: [0; 2],
+            bytes: [0; 2],
+            detour: None,
+            draft: None,
+            guest: None,
+        }
+    }
+
+    /// The descriptor of that side; `None` before there is one and after its close.
+    #[inline]
+    pub fn fd(&self, side: Side) -> Option<Fd> {
+        Some(self.fds.0[side.index()]).filter(|&fd| fd != Descriptors::NONE).map(Fd)
+    }
+
+    /// Takes the descriptor of that side out, to close it.
+    pub fn take_fd(&mut self, side: Side) -> Option<Fd> {
+        let fd = self.fd(side);
+        self.fds.0[side.index()] = Descriptors::NONE;
+        fd
+    }
+
+    /// There is a connection to the backend, or will be.
+    pub fn set_backend_fd(&mut self, fd: Fd) {
+        debug_assert!(self.fd(Side::Backend).is_none());
+        self.fds.0[Side::Backend.index()] = fd.0;
+    }
+
+    /// What is remembered of its way to a backend.
+    pub fn detour(&self) -> &Detour {
+        static NONE: Detour = Detour::NONE;
+        self.detour.as_deref().unwrap_or(&NONE)
+    }
+
+    /// What is to be remembered of its way to a backend.
+    pub fn detour_mut(&mut self) -> &mut Detour {
+        self.detour.get_or_insert_with(|| Box::new(Detour::NONE))
+    }
+
+    /// Why connecting must be tried again, which is told once; 0 if nothing was in the way.
+    pub fn take_hindrance(&mut self) -> i32 {
+        self.detour.as_mut().map_or(0, |detour| std::mem::take(&mut detour.hindered_by))
+    }
+
+    /// A new attempt to connect: every address to connect from may be taken.
+    pub fn forget_sources(&mut self) {
+        if let Some(detour) = &mut self.detour {
+            detour.sources_tried = 0;
+        }
+    }
+
+    /// Where it waited, and no longer does.
+    pub fn take_waiting(&mut self) -> Waiting {
+        self.detour.as_mut().map_or(Waiting::NONE, |detour| std::mem::replace(&mut detour.waiting, Waiting::NONE))
+    }
+
+    /// It has its backend.
+    pub fn has_arrived(&mut self) {
+        self.detour = None;
+    }
+
     /// Whether the backend must be asked for TLS before the client's bytes, as the client was told to go on.
     pub fn asks_for_tls(&self) -> bool {
         self.guest.as_ref().is_some_and(|guest| guest.asked_for_tls())
-    }
-
-    #[inline]
-    pub fn fd(&self, side: Side) -> Option<Fd> {
-        self.fds[side.index()]
     }
 }
 
@@ -150,28 +238,7 @@ mod tests {
     use crate::session::Limits;
 
     fn slot(generation: u32) -> Slot {
-        Slot {
-            session: Session::new(Limits::default(), 0, Moment(0)),
-            fds: [None; 2],
-            generation,
-            listener: ListenerId(0),
-            pool: PoolId(0),
-            route: RouteId(0),
-            backend: None,
-            tried: Vec::new(),
-            waiting: Waiting::default(),
-            accepted_at: Moment(0),
-            connecting_at: Moment(0),
-            heard: [0; 2],
-            backend_sends: 0,
-            greets: false,
-            sources_tried: 0,
-            foreseen: [0; 2],
-            hindered_by: 0,
-            bytes: [0; 2],
-            draft: None,
-            guest: None,
-        }
+        Slot::new(Session::new(Limits::default(), 0, Moment(0)), Fd(3), generation, Moment(0))
     }
 
     #[test]
@@ -211,6 +278,12 @@ mod tests {
 
     #[test]
     fn a_session_fits_into_the_memory_we_promise() {
-        assert!(size_of::<Slot>() <= 640, "{} bytes", size_of::<Slot>());
+        // With its entry in the wheel, and its generation.
+        let idle = size_of::<Option<Slot>>() + 12 + 4;
+        assert!(idle <= 304, "{idle} bytes");
+        // Each in a block of the allocator, which takes eight bytes of its own and rounds up to sixteen.
+        let block = |size: usize| (size + 8).next_multiple_of(16);
+        let all = idle + block(size_of::<Guest>()) + block(size_of::<Draft>());
+        assert!(all <= 512, "{all} bytes with a rule and the access log");
     }
 }

@@ -28,6 +28,8 @@ corners! {
     Spliced
     NoPipe
     PipeGivenBack
+    PipeUnloaded
+    NotUnloaded
     PipeDestroyed
     LeasesPutTogether
     SecondAttempt

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use ringway::base::lease::{BUFFER_LEN, Moved, PipeId};
+use ringway::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
 use ringway::base::side::Side;
 use ringway::base::time::Moment;
 use ringway::relay::{self, End};
 use ringway::session::{ConnectError, Event};
 
+use crate::bytes::Bytes;
 use crate::corner::{Corner, Corners};
 use crate::dice::{Dice, Odds};
 use crate::faults::{Attempt, Profile};
@@ -302,6 +303,20 @@ impl Kernel {
         let moved = link.send(self.pipes.bytes(half, id), max, stream_of(half));
         self.progress += u64::from(moved != Moved::WouldBlock);
         moved
+    }
+
+    /// read(2) from a half's pipe into a buffer.
+    pub fn unload(&mut self, half: Half, id: PipeId, left: u32) -> Option<Lease> {
+        assert_eq!(self.pipes.bytes(half, id).len(), u64::from(left), "a pipe holds something else");
+        if self.buffers.free() < (left as usize).div_ceil(BUFFER_LEN) {
+            self.corners.reach(Corner::NotUnloaded);
+            return None;
+        }
+        self.corners.reach(Corner::PipeUnloaded);
+        let mut bytes = Bytes::default();
+        self.pipes.bytes(half, id).move_to(BUFFER_LEN as u64, &mut bytes);
+        self.progress += 1;
+        Some(self.buffers.fill(half, bytes))
     }
 
     /// Lends a pipe.

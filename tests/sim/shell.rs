@@ -89,6 +89,8 @@ impl World {
                         self.slots[s].splice_dry[half.index()] = false;
                         self.slots[s].splice_stalls[half.index()] = 0;
                     }
+                    relay::Event::Unloaded { half, lease: None } => self.slots[s].spliced_at[half.index()] = now,
+                    relay::Event::Unloaded { half, lease: Some(_) } => self.slots[s].unloaded[half.index()] = true,
                     relay::Event::Ended { side, end: End::Eof } => {
                         self.slots[s].ended[side.index()] = true;
                         // After a reset, 0 is no FIN.
@@ -228,6 +230,9 @@ impl World {
                 assert!(!self.kernel.link((s, half.peer())).busy[Kind::Send as usize], "a drain beside a send");
                 return Some(relay::Event::Drained { half, moved: self.kernel.drain((s, half), pipe, len) });
             }
+            relay::Effect::Unload { half, pipe, left } => {
+                return Some(relay::Event::Unloaded { half, lease: self.kernel.unload((s, half), pipe, left) });
+            }
             relay::Effect::PollReadable { side } => self.poll((s, side), Kind::Readable),
             relay::Effect::PollWritable { side } => self.poll((s, side), Kind::Writable),
             relay::Effect::PollHangup { side } => self.poll((s, side), Kind::Hangup),
@@ -284,6 +289,7 @@ impl World {
         assert!(!self.slots[at.0].ended[at.1.index()], "a receive on {at:?} after its end");
         assert!(self.kernel.pipes.lent_to(at).is_none(), "a receive on {at:?} beside splice");
         let held = self.undelivered(at);
+        self.slots[at.0].unloaded[at.1.index()] = false;
         assert!((1..=CREDIT).contains(&credit), "credit of {credit}");
         assert!(held + u64::from(credit) <= u64::from(CREDIT), "a half may come to hold {held} + {credit} bytes");
         let credit = if self.kernel.profile.scarce { 1 } else { credit };

@@ -65,6 +65,8 @@ pub struct Slot {
     pub killed_while_flushing: bool,
     /// By half: when its pipe was lent, or something went through.
     pub spliced_at: [Moment; 2],
+    /// By half: its buffers hold what was in a pipe, more than is ever received.
+    pub unloaded: [bool; 2],
     /// By half: splice has come to an end, and calls in a row that urgent data has stalled.
     pub splice_dry: [bool; 2],
     pub splice_stalls: [u32; 2],
@@ -429,6 +431,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         flushing_since: None,
         killed_while_flushing: false,
         spliced_at: [now; 2],
+        unloaded: [false; 2],
         splice_dry: [false; 2],
         splice_stalls: [0; 2],
         open_at_timer: [false; 2],
