@@ -43,6 +43,8 @@ pub struct Plan {
     pub nice: i32,
 }
 
+/// Seconds until everything that can move has moved, where rest is measured.
+const SETTLE: f64 = 3.0;
 /// Sessions that are open before memory is first read: what a proxy takes once is no cost of a session.
 const IDLE_WARM_UP: usize = 200;
 
@@ -88,7 +90,9 @@ fn measure_work(plan: &Plan, meter: &Meter, proxy: SocketAddr, backend: &TcpList
     let mut load = plan.workload.open(&mut ring, proxy, backend, plan.beside_sessions)?;
     let span_ns = |seconds: f64| (seconds * 1e9) as u64;
     load.start(&mut ring, sys::now_ns());
-    drive(&mut ring, &mut *load, Some(sys::now_ns() + span_ns(plan.warm_up)))?;
+    // What was sent to those that stall is on its way for a while.
+    let settle = if plan.workload.measure == Measure::Share { SETTLE } else { 0.0 };
+    drive(&mut ring, &mut *load, Some(sys::now_ns() + span_ns(plan.warm_up.max(settle))))?;
     load.take_latencies();
     let (before, work_before) = (meter.read(), load.work());
     drive(&mut ring, &mut *load, Some(before.at_ns + span_ns(plan.seconds)))?;

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_is_in_a_pipe_goes_into_buffers_in_order() {
-        let mut kernel = match Uring::new(Features { recv_credit: false }, 4, Clock::new()) {
+        let mut kernel = match Uring::new(Features { recv_credit: false }, 4, 0, Clock::new()) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return,
             kernel => kernel.unwrap(),
         };
