@@ -191,7 +191,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Takes over what a table says of limits and backlogs.
     pub(super) fn learn_bounds(&mut self) {
-        self.acceptors.learn(&self.reader.pin(), self.shared.workers(), self.shared.backlog_max);
+        self.acceptors.learn(self.reader.table(), self.shared.workers(), self.shared.backlog_max);
         (0..self.acceptors.bounds.len()).for_each(|index| self.watch_room(ListenerId(index as u32)));
         self.leave_room();
     }
@@ -269,6 +269,8 @@ impl<K: Kernel> Worker<K> {
 
     /// Does what control wants of the listening sockets. To be called when it has woken this worker.
     pub(super) fn run_errands(&mut self) {
+        // The table that knows the listeners was published before they were sent.
+        self.reader.let_go();
         self.leave_room();
         while let Some(errand) = self.shared.next_errand(self.index) {
             match errand {
@@ -351,12 +353,11 @@ impl<K: Kernel> Worker<K> {
     /// Makes a session of a connection that has its place.
     pub(super) fn begin(&mut self, fd: Fd, listener: ListenerId) {
         let now = self.now;
-        let table = self.reader.pin();
+        let table = self.reader.table();
         let found = table.listener(listener).and_then(|entry| {
             let pool = table.pool(entry.pool)?;
             Some((pool.id, entry.route, pool.session.clone(), entry.admission.clone()))
         });
-        drop(table);
         let Some((pool, route, limits, admission)) = found else {
             // It came while its listener was being removed.
             self.give_back(listener);

@@ -179,7 +179,7 @@ impl<K: Kernel> Worker<K> {
     /// To the pool of the route that fits, if one does.
     fn lead(&mut self, key: Key, hello: Option<&client_hello::ClientHello>) -> Step {
         let jitter = self.random.u32(..);
-        let (now, table) = (self.now, self.reader.pin());
+        let (now, table) = (self.now, self.reader.table());
         let Some(slot) = self.slots.get_mut(key) else { return Step::Answer(Looked::Done) };
         let Some(guest) = &mut slot.guest else { return Step::Answer(Looked::Done) };
         let Some(Preread { routes, refuses_unmatched, .. }) = guest.leads(now) else { return Step::Next };
@@ -194,10 +194,7 @@ impl<K: Kernel> Worker<K> {
                 (slot.pool, slot.route) = (pool, route);
                 Step::Next
             }
-            None if refuses_unmatched => {
-                drop(table);
-                self.refuse(key, Refused::Unmatched)
-            }
+            None if refuses_unmatched => self.refuse(key, Refused::Unmatched),
             None => Step::Next,
         }
     }

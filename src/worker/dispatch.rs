@@ -164,7 +164,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
         // It came about while the kernel was still to hear that nobody wants it any more (`look_at_table`).
-        let is_over = |id| self.reader.pin().backend(id).is_some_and(|backend| backend.end_sessions);
+        let is_over = |id| self.reader.table().backend(id).is_some_and(|backend| backend.end_sessions);
         let result = if result == 0 && slot.session.is_connecting() && slot.backend.is_some_and(is_over) {
             -errno::ECANCELED
         } else {

@@ -11,7 +11,7 @@ use crate::base::termination::{Termination, When, Who};
 use crate::kernel::token::Operation;
 use crate::kernel::{Buffers, Fd, Interest, Kernel, Op, Options, Pipes, Sockets};
 use crate::relay::{self, Armed, End};
-use crate::session::{Effect, Event};
+use crate::session::{CLOSING_NS, Effect, Event};
 use crate::snapshot::cell::Reader;
 
 impl<K: Kernel> Worker<K> {
@@ -64,6 +64,14 @@ impl<K: Kernel> Worker<K> {
             }
             Effect::Timer(at) => {
                 self.wheel.set(key.index, at, self.now);
+                None
+            }
+            Effect::WatchClose => {
+                self.wheel.set(key.index, self.now.after_ns(CLOSING_NS), self.now);
+                None
+            }
+            Effect::Stuck => {
+                self.is_stuck(key);
                 None
             }
             Effect::Over => {
@@ -252,6 +260,15 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// A session should be over, and something is in flight still.
+    #[cold]
+    fn is_stuck(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if !std::mem::replace(&mut slot.is_stuck, true) {
+            self.stats().worker.closing_stuck.add(1);
+        }
+    }
+
     /// The session is over and its descriptors are closed.
     fn forget(&mut self, key: Key) {
         self.wheel.clear(key.index);
@@ -264,6 +281,9 @@ impl<K: Kernel> Worker<K> {
             stats.pools.get(slot.pool.index()).queue_timeouts_total.add(1);
         }
         stats.worker.connections.sub(1);
+        if slot.is_stuck {
+            stats.worker.closing_stuck.sub(1);
+        }
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
         self.shared.counts.listener_closed(slot.listener);
@@ -292,5 +312,5 @@ fn operation_of(side: Side, armed: Armed) -> Operation {
 
 /// What the sockets of a pool's sessions are set to, as of now.
 fn options_in(reader: &Reader, pool: PoolId) -> Option<Options> {
-    reader.pin().pool(pool).map(|pool| options_of(&pool.limits))
+    reader.table().pool(pool).map(|pool| options_of(&pool.limits))
 }

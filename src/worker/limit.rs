@@ -79,7 +79,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Connections a listener may have.
     fn most_of(&self, listener: ListenerId) -> u32 {
-        let most = self.reader.pin().listener(listener).and_then(|entry| entry.connections_max);
+        let most = self.reader.table().listener(listener).and_then(|entry| entry.connections_max);
         most.map_or(u32::MAX, |most| most.get())
     }
 

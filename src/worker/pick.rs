@@ -16,7 +16,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn pick(&mut self, key: Key) -> Picked {
         let Some(slot) = self.slots.get(key) else { return Picked::Nobody };
         let pool_id = slot.pool;
-        let table = self.reader.pin();
+        let table = self.reader.table();
         let Some(pool) = table.pool(pool_id) else { return Picked::Nobody };
         let counts = &self.shared.counts;
         let (is_called, must_wait) = (slot.detour().waiting.place.is_some(), counts.queue(pool_id).waiting() > 0);
@@ -30,7 +30,6 @@ impl<K: Kernel> Worker<K> {
             }
         };
         let (queue_max, waits) = (pool.queue.max, pool.waits_for_primary && pool.queue.max > 0);
-        drop(table);
         let picked = match pick {
             Pick::Backend(backend) => self.assign(key, backend),
             Pick::Nobody if !waits => Picked::Nobody,

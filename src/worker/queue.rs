@@ -63,7 +63,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn serve_queue(&mut self, pool: PoolId, reason: Reason) {
-        let afresh = self.reader.pin().pool(pool).is_some_and(|pool| pool.waits_for_primary);
+        let afresh = self.reader.table().pool(pool).is_some_and(|pool| pool.waits_for_primary);
         let mut look = self.waiters.begin(pool, reason, afresh, self.now);
         loop {
             let queue = self.shared.counts.queue(pool);

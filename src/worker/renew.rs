@@ -14,12 +14,12 @@ const ENDED_A_TURN: usize = 32;
 impl<K: Kernel> Worker<K> {
     /// Takes over what is new in the table.
     pub(super) fn look_at_table(&mut self) {
-        let reader = self.reader.pin();
-        self.generation = reader.generation;
-        let (ended, leave) = newly_ended(&reader.backends, &self.ended);
+        self.reader.let_go();
+        let table = self.reader.table();
+        self.generation = table.generation;
+        let (ended, leave) = newly_ended(&table.backends, &self.ended);
         self.ended = ended;
-        let phase = reader.phase;
-        drop(reader);
+        let phase = table.phase;
         self.learn_bounds();
         self.end_sessions_of(&leave);
         self.waiters.serve_all();

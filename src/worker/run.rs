@@ -83,6 +83,7 @@ impl<K: Kernel> Worker<K> {
     #[inline]
     pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.hurried = false;
+        self.reader.let_go();
         self.kernel.enter(wait, &mut self.batch)
     }
 
