@@ -2,6 +2,7 @@
 
 use super::queue::{LEASES_MAX, Queue};
 use super::splice::Splice;
+use super::state::{Course, Reading, Source, Writing};
 use super::{Armed, CREDIT, Effect, End, PAUSE_MAX_NS, PAUSE_NS, Sink};
 use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
 use crate::base::side::Side;
@@ -10,54 +11,6 @@ use crate::base::side::Side;
 const BULK_AFTER: u8 = 4;
 /// The same, after no pipe was to be had.
 const BULK_AFTER_REFUSAL: u8 = 64;
-
-/// How the stream from the source ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Source {
-    /// There may be more.
-    Open,
-    /// With a FIN.
-    Eof,
-    /// With a failure.
-    Broken,
-}
-
-/// What becomes of the bytes.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Course {
-    /// They are delivered.
-    Deliver,
-    /// The destination cannot be reached any more: what comes in is thrown away.
-    Discard,
-    /// The session ends: nothing starts any more, and what comes in all the same is thrown away.
-    Stop,
-}
-
-/// What is under way at the source.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Reading {
-    Nothing,
-    /// A receive is armed.
-    Armed,
-    /// A receive waits for a buffer.
-    Starved,
-    /// A pipe was asked for, and the answer has not come.
-    Borrowing,
-    /// A poll.
-    Polling,
-}
-
-/// What is under way at the destination.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Writing {
-    Nothing,
-    /// The front of the queue is being sent. `quiet`: that it was sent need not be heard before something else happens.
-    Sending {
-        quiet: bool,
-    },
-    /// A poll.
-    Polling,
-}
 
 /// One direction, from `side` to its peer.
 #[derive(Debug)]
@@ -486,10 +439,10 @@ impl Half {
         self.room_promised = true;
     }
 
-    /// It stays in splice mode, for want of buffers. With a part of the pipe in buffers it cannot, which does not happen
-    /// while the kernel keeps to [`Effect::Unload`]; if it does not, the stream ends in a reset.
+    /// It stays in splice mode, for want of buffers. With a part of the pipe in buffers it cannot. That does not happen
+    /// while the kernel keeps to [`Effect::Unload`]; if it does, the stream ends in a reset.
     pub(super) fn not_unloaded(&mut self, out: &mut impl Sink) {
-        debug_assert!(self.queue.is_empty(), "there were buffers for a part of a pipe");
+        debug_assert!(self.queue.is_empty(), "a part of a pipe was moved");
         if !self.queue.is_empty()
             && let Some(splice) = self.splice.take()
         {

@@ -18,6 +18,7 @@ mod event;
 mod half;
 mod queue;
 mod splice;
+mod state;
 
 pub use effect::{Armed, Effect, Sink};
 pub use event::{End, Event};
@@ -108,7 +109,10 @@ impl Relay {
             Event::Unloaded { half, lease } => self.half_mut(half).unloaded(lease, out),
             Event::Reclaim => {
                 // One pipe is unloaded at a time, so that the buffers for all that is in it stay there meanwhile.
-                let _ = Side::BOTH.into_iter().any(|side| self.half_mut(side).reclaim(out));
+                let mut may_unload = true;
+                for side in Side::BOTH {
+                    may_unload &= !self.half_mut(side).reclaim(may_unload, out);
+                }
             }
         }
         self.finish(out);

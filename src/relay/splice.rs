@@ -214,9 +214,9 @@ impl Half {
         out.push(Effect::Ready { half: self.side() });
     }
 
-    /// A look, about once a second. Leaves splice mode if nothing has moved since the look before: at once if the pipe
-    /// is empty, and by [`Effect::Unload`] if it is not. Returns whether it was that.
-    pub(super) fn reclaim(&mut self, out: &mut impl Sink) -> bool {
+    /// A look, about once a second. Leaves splice mode if nothing has moved since the look before: if the pipe is not
+    /// empty, by [`Effect::Unload`]; returns whether it asks for that.
+    pub(super) fn reclaim(&mut self, may_unload: bool, out: &mut impl Sink) -> bool {
         let (side, is_stuck) = (self.side(), self.is_stuck());
         let is_waiting = self.is_polling_source() && !self.is_stopped();
         let Some(splice) = &mut self.splice else { return false };
@@ -229,13 +229,15 @@ impl Half {
         }
         splice.window = (splice.window / 2).max(WINDOW_MIN.min(splice.capacity));
         let (pipe, left) = (splice.pipe, splice.held);
-        if left > 0 {
+        if left > 0 && may_unload {
             out.push(Effect::Unload { half: side, pipe, left });
-        } else if !splice.leaving {
+            return true;
+        }
+        if left == 0 && !splice.leaving {
             splice.leaving = true;
             out.push(Effect::Cancel { side, armed: Armed::Readable });
         }
-        left > 0
+        false
     }
 
     /// The next bytes of the pipe are in a buffer. `None`: there is none to spare, which is only said at the beginning.

@@ -45,6 +45,10 @@ pub enum Effect {
     KeepAlive,
     /// Say `Timer` at that moment, and forget the moment that was set before.
     Timer(Moment),
+    /// Say `Timer` after [`CLOSING_NS`](super::CLOSING_NS), should it not be over by then.
+    WatchClose,
+    /// What is in flight should have ended long ago: it is counted, and waited for.
+    Stuck,
     /// The session is over; it may be forgotten.
     Over,
 }

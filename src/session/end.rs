@@ -109,6 +109,9 @@ impl Session {
             out.push(Effect::CancelConnect);
         }
         self.join(out);
+        if self.state == State::Closing {
+            out.push(Effect::WatchClose);
+        }
     }
 
     /// Second step: waits until nothing is in flight.
@@ -139,5 +142,37 @@ impl Session {
     #[inline]
     pub(super) fn is_half_closed(&self) -> bool {
         self.relay.is_over(Side::Client) || self.relay.is_over(Side::Backend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{CLOSING_NS, Event, Limits, Picked};
+
+    /// What a session says to an event.
+    fn tell(session: &mut Session, event: Event, now: Moment) -> Vec<Effect> {
+        let mut effects = Effects::default();
+        session.on(event, now, &mut effects);
+        std::iter::from_fn(|| effects.pop()).collect()
+    }
+
+    #[test]
+    fn a_session_whose_end_is_never_answered_says_so() {
+        let start = Moment(1);
+        let mut session = Session::new(Limits::default(), 0, start);
+        tell(&mut session, Event::Accepted, start);
+        tell(&mut session, Event::Picked(Picked::Backend), start);
+        let effects = tell(&mut session, Event::End(Who::Killed), start);
+        assert_eq!(effects.last(), Some(&Effect::WatchClose), "a connect and a receive are in flight");
+        assert_eq!(tell(&mut session, Event::Timer, start.after_ns(CLOSING_NS)), [Effect::Stuck]);
+    }
+
+    #[test]
+    fn a_session_with_nothing_in_flight_is_over_at_once() {
+        let mut session = Session::new(Limits::default(), 0, Moment(1));
+        tell(&mut session, Event::Accepted, Moment(1));
+        let effects = tell(&mut session, Event::Picked(Picked::Nobody), Moment(1));
+        assert_eq!(effects, [Effect::Close { side: Side::Client, reset: true }, Effect::Over]);
     }
 }

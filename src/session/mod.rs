@@ -48,6 +48,9 @@ pub struct Limits {
     pub lifetime_max_ns: u64,
 }
 
+/// What is cancelled is answered soon. A session that waits so long for it, waits for something that was lost.
+pub const CLOSING_NS: u64 = 10_000_000_000;
+
 /// Why an attempt to connect failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ConnectError {

@@ -75,7 +75,8 @@ impl Session {
             State::Connecting => self.timer_while_connecting(now, out),
             State::Relaying => self.timer_while_relaying(now, out),
             State::Flushing { reset, .. } => out.push(Effect::QueryUnsent { side: reset }),
-            State::Picking | State::Closing | State::Closed => {}
+            State::Closing => out.push(Effect::Stuck),
+            State::Picking | State::Closed => {}
         }
     }
 

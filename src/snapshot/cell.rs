@@ -6,6 +6,7 @@
 //! The pointer is the truth. [`Cell::generation`] only says, without a pin, that there is something new to look at; it
 //! is stored after the pointer, so who reads a generation and then pins sees that table or a later one.
 
+use std::cell::OnceCell;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Cell {
 
     /// A reader for the calling thread: make one a thread and keep it.
     pub fn reader(self: &Arc<Cell>) -> Reader {
-        Reader { handle: self.collector.register(), cell: self.clone() }
+        Reader { held: OnceCell::new(), handle: self.collector.register(), cell: self.clone() }
     }
 }
 
@@ -99,6 +100,8 @@ impl Drop for Cell {
 
 /// Reads a [`Cell`] from one thread.
 pub struct Reader {
+    /// The table of [`Reader::table`], and what keeps it from being freed.
+    held: OnceCell<(NonNull<Table>, epoch::Guard)>,
     handle: LocalHandle,
     cell: Arc<Cell>,
 }
@@ -107,11 +110,31 @@ impl Reader {
     /// The current table, for one turn of a loop: never hold it while waiting, as tables replaced since are kept.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
+        let (table, guard) = self.pin_current();
+        Guard { table, _guard: guard, _reader: self }
+    }
+
+    fn pin_current(&self) -> (NonNull<Table>, epoch::Guard) {
         let guard = self.handle.pin();
         let table = self.cell.current.load(Ordering::Acquire, &guard);
         // SAFETY: never null between `new` and `drop`, and a published table is never written again.
-        let table = NonNull::from(unsafe { table.deref() });
-        Guard { table, _guard: guard, _reader: self }
+        (NonNull::from(unsafe { table.deref() }), guard)
+    }
+
+    /// The table of this turn of a loop: the current one when it was first asked for since [`Reader::let_go`]. A pin
+    /// is a full fence, and a turn may ask hundreds of times.
+    #[inline]
+    pub fn table(&self) -> &Table {
+        let (table, _) = self.held.get_or_init(|| self.pin_current());
+        // SAFETY: it was current when the guard beside it pinned the epoch, so it is not freed before the guard is
+        // dropped, which takes `&mut self`.
+        unsafe { table.as_ref() }
+    }
+
+    /// Lets go of the table of this turn. To be called before each wait, as tables replaced since are kept.
+    #[inline]
+    pub fn let_go(&mut self) {
+        self.held.take();
     }
 
     /// See [`Cell::generation`].
@@ -176,6 +199,21 @@ mod tests {
         assert_eq!(cell.reader().pin().generation, 2);
         drop(pinned);
         assert_eq!(reader.pin().generation, 2);
+    }
+
+    #[test]
+    fn a_turn_sees_one_table_and_keeps_it_no_longer() {
+        let name: Arc<str> = "x".into();
+        let cell = Arc::new(Cell::new(table(1, &name)));
+        let mut reader = cell.reader();
+        let first = reader.table();
+        cell.publish(table(2, &"y".into()));
+        cell.sweep();
+        assert!(std::ptr::eq(first, reader.table()));
+        assert_eq!((first.generation, first.listeners.len(), Arc::strong_count(&name)), (1, 8, 9), "it is there still");
+        reader.let_go();
+        cell.sweep();
+        assert_eq!((reader.table().generation, Arc::strong_count(&name)), (2, 1));
     }
 
     /// That may take long, and a worker's clients would wait for it.

@@ -85,6 +85,8 @@ metrics! {
     WORKER_HANDED_OVER Counter "worker_handed_over_total" ["worker"]
         "Accepted client connections given to a less loaded worker.";
     WORKER_STARVED Counter "worker_buffers_starved_total" ["worker"] "Times a receive found no free buffer.";
+    WORKER_CLOSING_STUCK Gauge "worker_closing_stuck" ["worker"]
+        "Sessions that have been closing for more than 10 seconds; 0 unless the kernel has lost something.";
     WORKER_KERNEL_THREADS Gauge "worker_kernel_threads" ["worker"]
         "Kernel threads (iou-wrk) of the process, the same for each worker, not to be added up; 0 in normal traffic.";
 }

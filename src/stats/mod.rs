@@ -78,6 +78,8 @@ pub struct WorkerCells {
     pub handed_over: Counter,
     /// Times a receive found no buffer.
     pub buffers_starved: Counter,
+    /// Sessions that have been closing for long.
+    pub closing_stuck: Gauge,
     /// Sessions whose record found no room on its way to the access log.
     pub access_log_dropped: Counter,
     /// 1 exactly while the worker's loop runs: from its first turn with its listeners armed until it has let go of

@@ -43,7 +43,7 @@ pub(super) fn client_of(slot: &Slot, sockets: &impl Sockets) -> Option<Address> 
 impl<K: Kernel> Worker<K> {
     /// Asks a new client what its listener wants to know.
     pub(super) fn receive(&mut self, key: Key, admission: Arc<Admission>) {
-        let now = self.now;
+        let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return };
         let peer = slot.fd(Side::Client).and_then(|fd| self.kernel.sockets().peer_address(fd));
         let guest = Guest::new(admission.clone(), now);
@@ -73,7 +73,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Whether that client may have a session here.
     fn judge(&mut self, key: Key, client: &Address) -> Result<(), Refused> {
-        let now = self.now;
+        let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(guest) = &mut slot.guest else { return Ok(()) };
         // Nobody is judged twice.
@@ -103,14 +103,14 @@ impl<K: Kernel> Worker<K> {
 
     /// Looks at what the client has said so far, if it is worth a look.
     pub(super) fn look_at_client(&mut self, key: Key, ended: bool) -> Looked {
-        let mut peeked = std::mem::take(&mut self.peeked);
+        let mut peeked = std::mem::take(&mut self.turn.peeked);
         peeked.resize(client_hello::INPUT_MAX.max(proxy::HEADER_MAX), 0);
         let looked = loop {
             if let Step::Answer(looked) = self.look_once(key, ended, &mut peeked) {
                 break looked;
             }
         };
-        self.peeked = peeked;
+        self.turn.peeked = peeked;
         if looked == Looked::Done
             && let Some(slot) = self.slots.get_mut(key)
             && let client = slot.fd(Side::Client)
@@ -126,7 +126,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn look_once(&mut self, key: Key, ended: bool, peeked: &mut [u8]) -> Step {
-        let now = self.now;
+        let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return Step::Answer(Looked::Done) };
         let (Some(fd), Some(guest)) = (slot.fd(Side::Client), &mut slot.guest) else {
             return Step::Answer(Looked::Done);
@@ -153,7 +153,7 @@ impl<K: Kernel> Worker<K> {
 
     /// The client's header was seen: it is taken out, and the client judged by it.
     fn take_header(&mut self, key: Key, header: proxy::Header, peeked: &mut [u8]) -> Step {
-        let now = self.now;
+        let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return Step::Answer(Looked::Done) };
         let (Some(fd), Some(guest)) = (slot.fd(Side::Client), &mut slot.guest) else {
             return Step::Answer(Looked::Done);
@@ -178,8 +178,8 @@ impl<K: Kernel> Worker<K> {
 
     /// To the pool of the route that fits, if one does.
     fn lead(&mut self, key: Key, hello: Option<&client_hello::ClientHello>) -> Step {
-        let jitter = self.random.u32(..);
-        let (now, table) = (self.now, self.reader.pin());
+        let jitter = self.turn.random.u32(..);
+        let (now, table) = (self.turn.now, self.known.reader.table());
         let Some(slot) = self.slots.get_mut(key) else { return Step::Answer(Looked::Done) };
         let Some(guest) = &mut slot.guest else { return Step::Answer(Looked::Done) };
         let Some(Preread { routes, refuses_unmatched, .. }) = guest.leads(now) else { return Step::Next };
@@ -194,10 +194,7 @@ impl<K: Kernel> Worker<K> {
                 (slot.pool, slot.route) = (pool, route);
                 Step::Next
             }
-            None if refuses_unmatched => {
-                drop(table);
-                self.refuse(key, Refused::Unmatched)
-            }
+            None if refuses_unmatched => self.refuse(key, Refused::Unmatched),
             None => Step::Next,
         }
     }

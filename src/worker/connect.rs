@@ -18,7 +18,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn connect(&mut self, key: Key) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
         if slot.take_hindrance() == 0 {
-            slot.connecting_at = self.now;
+            slot.connecting_at = self.turn.now;
         }
         slot.forget_sources();
         self.try_to_connect(key)
@@ -81,16 +81,14 @@ impl<K: Kernel> Worker<K> {
     /// From one address; `Continue` if it has gone from this host, and another one is to be tried.
     fn try_once(&mut self, key: Key) -> ControlFlow<Option<Event>> {
         let Some(slot) = self.slots.get_mut(key) else { return Break(None) };
-        let table = self.reader.pin();
+        let table = self.known.reader.table();
         let backend = slot.backend.and_then(|backend| table.backend(backend));
         let (Some(to), Some(pool)) = (backend.and_then(|backend| backend.address.clone()), table.pool(slot.pool))
         else {
-            drop(table);
             return Break(self.connect_ended(key, -errno::EINVAL));
         };
         let (options, sends_proxy) = (super::options_of(&pool.limits), pool.dial.send_proxy.is_some());
         let source = source_of(&pool.dial.source, &to, slot, self.kernel.sockets(), key);
-        drop(table);
         if matches!(source, Source::Gone) {
             return Break(Some(Event::ClientGone));
         }
@@ -156,13 +154,12 @@ impl<K: Kernel> Worker<K> {
     /// Gives up the connection from one address if there is another one that was not tried.
     fn takes_another(&mut self, key: Key) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
-        let table = self.reader.pin();
+        let table = self.known.reader.table();
         let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
         let sources = match (to, table.pool(slot.pool).map(|pool| &pool.dial.source)) {
             (Some(to), Some(LocalAddress::Addresses(all))) => fitting(all, to).count(),
             _ => return false,
         };
-        drop(table);
         let tried = &mut slot.detour_mut().sources_tried;
         *tried = tried.saturating_add(1);
         if usize::from(*tried) >= sources || *tried == u16::MAX {

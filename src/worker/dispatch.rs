@@ -63,7 +63,7 @@ impl<K: Kernel> Worker<K> {
                 }
                 let (more, nonempty) = (completion.more, completion.nonempty);
                 if more && !nonempty {
-                    self.silence.heard(&mut self.slots, key, side, self.now);
+                    self.silence.heard(&mut self.slots, key, side, self.turn.now);
                 }
                 self.relay(key, relay::Event::Received { side, lease, more, nonempty });
             }
@@ -164,14 +164,14 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
         // It came about while the kernel was still to hear that nobody wants it any more (`look_at_table`).
-        let is_over = |id| self.reader.pin().backend(id).is_some_and(|backend| backend.end_sessions);
+        let is_over = |id| self.known.reader.table().backend(id).is_some_and(|backend| backend.end_sessions);
         let result = if result == 0 && slot.session.is_connecting() && slot.backend.is_some_and(is_over) {
             -errno::ECANCELED
         } else {
             result
         };
         let (id, stats) = (slot.backend?, &self.shared.stats.workers[self.index]);
-        let (backend, took_ns) = (stats.backends.get(id.index()), self.now.since_ns(slot.connecting_at));
+        let (backend, took_ns) = (stats.backends.get(id.index()), self.turn.now.since_ns(slot.connecting_at));
         if result == 0 {
             backend.connections_total.add(1);
             stats.pools.get(slot.pool.index()).connect_ns.record_ns(took_ns);

@@ -11,7 +11,7 @@ use crate::base::termination::{Termination, When, Who};
 use crate::kernel::token::Operation;
 use crate::kernel::{Buffers, Fd, Interest, Kernel, Op, Options, Pipes, Sockets};
 use crate::relay::{self, Armed, End};
-use crate::session::{Effect, Event};
+use crate::session::{CLOSING_NS, Effect, Event};
 use crate::snapshot::cell::Reader;
 
 impl<K: Kernel> Worker<K> {
@@ -19,11 +19,11 @@ impl<K: Kernel> Worker<K> {
     #[inline]
     pub(super) fn tell(&mut self, key: Key, event: Event) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.session.on(event, self.now, &mut self.effects);
-        while let Some(effect) = self.effects.pop() {
+        slot.session.on(event, self.turn.now, &mut self.turn.effects);
+        while let Some(effect) = self.turn.effects.pop() {
             let Some(answer) = self.execute(key, effect) else { continue };
             if let Some(slot) = self.slots.get_mut(key) {
-                slot.session.on(answer, self.now, &mut self.effects);
+                slot.session.on(answer, self.turn.now, &mut self.turn.effects);
             }
         }
     }
@@ -63,7 +63,15 @@ impl<K: Kernel> Worker<K> {
                 None
             }
             Effect::Timer(at) => {
-                self.wheel.set(key.index, at, self.now);
+                self.wheel.set(key.index, at, self.turn.now);
+                None
+            }
+            Effect::WatchClose => {
+                self.wheel.set(key.index, self.turn.now.after_ns(CLOSING_NS), self.turn.now);
+                None
+            }
+            Effect::Stuck => {
+                self.is_stuck(key);
                 None
             }
             Effect::Over => {
@@ -78,11 +86,11 @@ impl<K: Kernel> Worker<K> {
         match effect {
             relay::Effect::Recv { side, credit, fresh } => return self.arm(key, side, credit, fresh),
             relay::Effect::Send { side, lease, quiet } => self.send(key, side, lease, quiet),
-            relay::Effect::Hurry => self.hurried = true,
+            relay::Effect::Hurry => self.turn.hurried = true,
             relay::Effect::Append { from, to } => self.kernel.buffers().append(from, to),
             relay::Effect::Release { buffer } => self.kernel.buffers().release(buffer),
-            relay::Effect::Starve { side } => self.starved.push_back((key, side)),
-            relay::Effect::Ready { half } => self.ready.push_back((key, half)),
+            relay::Effect::Starve { side } => self.agenda.starved.push_back((key, side)),
+            relay::Effect::Ready { half } => self.agenda.ready.push_back((key, half)),
             relay::Effect::Finish { side } => {
                 if let Some(fd) = self.fd(key, side) {
                     self.kernel.sockets().shutdown_write(fd);
@@ -119,7 +127,7 @@ impl<K: Kernel> Worker<K> {
                 let fd = self.fd(key, side)?;
                 self.kernel.poll(fd, Interest::Hangup, key.token(Operation::hangup(side)));
             }
-            relay::Effect::Pause { half, for_ns } => self.pauses.add(self.now.after_ns(for_ns), key, half),
+            relay::Effect::Pause { half, for_ns } => self.agenda.pauses.add(self.turn.now.after_ns(for_ns), key, half),
             relay::Effect::Cancel { side, armed } => self.kernel.cancel(key.token(operation_of(side, armed))),
             relay::Effect::StopReading { side } => {
                 if let Some(fd) = self.fd(key, side) {
@@ -133,11 +141,11 @@ impl<K: Kernel> Worker<K> {
     /// A part of the stalled pipes at a time: there may be hundreds, and to copy what is in them takes a while.
     #[cold]
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
-        if left > self.unload_budget {
+        if left > self.turn.unload_budget {
             return None;
         }
         let lease = self.kernel.unload(pipe, left)?;
-        self.unload_budget -= u32::from(lease.len).min(left);
+        self.turn.unload_budget -= u32::from(lease.len).min(left);
         Some(lease)
     }
 
@@ -221,7 +229,7 @@ impl<K: Kernel> Worker<K> {
 
     fn keep_alive(&self, key: Key) {
         let Some(slot) = self.slots.get(key) else { return };
-        let Some(options) = options_in(&self.reader, slot.pool) else { return };
+        let Some(options) = options_in(&self.known.reader, slot.pool) else { return };
         Side::BOTH
             .iter()
             .filter_map(|&side| slot.fd(side))
@@ -252,6 +260,15 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// A session should be over, and something is in flight still.
+    #[cold]
+    fn is_stuck(&mut self, key: Key) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if !std::mem::replace(&mut slot.is_stuck, true) {
+            self.stats().worker.closing_stuck.add(1);
+        }
+    }
+
     /// The session is over and its descriptors are closed.
     fn forget(&mut self, key: Key) {
         self.wheel.clear(key.index);
@@ -264,7 +281,10 @@ impl<K: Kernel> Worker<K> {
             stats.pools.get(slot.pool.index()).queue_timeouts_total.add(1);
         }
         stats.worker.connections.sub(1);
-        stats.pools.get(slot.pool.index()).session_ns.record_ns(self.now.since_ns(slot.accepted_at));
+        if slot.is_stuck {
+            stats.worker.closing_stuck.sub(1);
+        }
+        stats.pools.get(slot.pool.index()).session_ns.record_ns(self.turn.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
         self.shared.counts.listener_closed(slot.listener);
         if let Some(permit) = admission::leave(&mut slot) {
@@ -292,5 +312,5 @@ fn operation_of(side: Side, armed: Armed) -> Operation {
 
 /// What the sockets of a pool's sessions are set to, as of now.
 fn options_in(reader: &Reader, pool: PoolId) -> Option<Options> {
-    reader.pin().pool(pool).map(|pool| options_of(&pool.limits))
+    reader.table().pool(pool).map(|pool| options_of(&pool.limits))
 }

@@ -37,7 +37,7 @@ impl<K: Kernel> Worker<K> {
     /// it has sent must not pass for ringway's own, as it would behind a header that says "unknown".
     fn header(&self, key: Key) -> Result<Option<proxy::Encoded>, Gone> {
         let Some(slot) = self.slots.get(key) else { return Ok(None) };
-        let version = self.reader.pin().pool(slot.pool).and_then(|pool| pool.dial.send_proxy);
+        let version = self.known.reader.table().pool(slot.pool).and_then(|pool| pool.dial.send_proxy);
         let Some(version) = version else { return Ok(None) };
         if let Some(claimed) = slot.guest.as_ref().and_then(|guest| guest.claimed()) {
             return Ok(Some(proxy::encode(version, Some(claimed))));

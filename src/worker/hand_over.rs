@@ -39,13 +39,13 @@ impl<K: Kernel> Worker<K> {
 
     /// A random worker that is not this one.
     fn another(&mut self, workers: usize) -> usize {
-        let pick = self.random.usize(..workers - 1);
+        let pick = self.turn.random.usize(..workers - 1);
         if pick >= self.index { pick + 1 } else { pick }
     }
 
     /// Another worker hands a connection over; it is counted here already, and has its place.
     pub(super) fn taken_over(&mut self, listener: u32, fd: i32) {
-        match self.phase {
+        match self.known.phase {
             Phase::Serving | Phase::Draining { .. } => self.begin(Fd(fd), ListenerId(listener)),
             Phase::Stopping => {
                 self.give_back(ListenerId(listener));

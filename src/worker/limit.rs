@@ -19,17 +19,17 @@ pub(super) enum Full {
 impl<K: Kernel> Worker<K> {
     /// Keeps a connection that there is no room for. If too many wait already, it is the youngest, and is reset.
     pub(super) fn came_early(&mut self, fd: Fd, listener: ListenerId) {
-        if self.acceptors.early.len() >= self.shared.early_max {
+        if self.acceptors.early().len() >= self.shared.early_max {
             self.turn_away(fd);
             return;
         }
-        self.acceptors.early.push(fd, listener);
+        self.acceptors.early().push(fd, listener);
     }
 
     /// Frees a descriptor for a session that was admitted, at the cost of the youngest client that was not: it is
     /// reset. Where none waits here, another worker is asked to give up one of its own; whether there is one now.
     pub(super) fn give_up_youngest(&mut self) -> bool {
-        let Some(fd) = self.acceptors.early.pop_youngest() else {
+        let Some(fd) = self.acceptors.early().pop_youngest() else {
             self.shared.want_descriptor();
             return false;
         };
@@ -44,17 +44,14 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn look_again(&mut self, full: Full, listener: ListenerId) {
         match full {
             Full::Process => self.pause(FULL_RETRY_NS),
-            Full::Listener => {
-                self.hold(listener);
-                self.acceptors.held_until = self.acceptors.held_until.min(self.now.after_ns(FULL_RETRY_NS));
-            }
+            Full::Listener => self.hold(listener, FULL_RETRY_NS),
         }
     }
 
     /// Counts a session of the process and of its listener, if there is room for one, and nobody of that listener waits
     /// who came before.
     pub(super) fn reserve(&self, listener: ListenerId) -> Result<(), Full> {
-        if self.acceptors.early.has(listener) { Err(Full::Listener) } else { self.reserve_next(listener) }
+        if self.acceptors.has_early(listener) { Err(Full::Listener) } else { self.reserve_next(listener) }
     }
 
     /// Likewise, for whoever is the next one.
@@ -79,31 +76,27 @@ impl<K: Kernel> Worker<K> {
 
     /// Connections a listener may have.
     fn most_of(&self, listener: ListenerId) -> u32 {
-        let most = self.reader.pin().listener(listener).and_then(|entry| entry.connections_max);
+        let most = self.known.reader.table().listener(listener).and_then(|entry| entry.connections_max);
         most.map_or(u32::MAX, |most| most.get())
     }
 
     /// Has this turn admit who waits, as there may be room. To be called when a session has ended: there are
     /// descriptors again, too. Not from here, because one that is admitted may end at once, and many wait.
     pub(super) fn admit_waiting(&mut self) {
-        for at in [&mut self.acceptors.retry_at, &mut self.acceptors.held_until] {
-            if *at != Moment::NEVER {
-                *at = self.now;
-            }
-        }
+        self.acceptors.look_now(self.turn.now);
     }
 
     /// Whether it was the process that had no room.
     fn admit_those_with_room(&mut self) -> bool {
         let (mut next, mut full) = (0, Vec::new());
-        while let Some((fd, listener)) = self.acceptors.early.get(next) {
+        while let Some((fd, listener)) = self.acceptors.early().get(next) {
             if full.contains(&listener) {
                 next += 1;
                 continue;
             }
             match self.reserve_next(listener) {
                 Ok(()) => {
-                    self.acceptors.early.remove(next);
+                    self.acceptors.early().remove(next);
                     self.begin(fd, listener);
                 }
                 Err(Full::Process) => return true,
@@ -120,26 +113,26 @@ impl<K: Kernel> Worker<K> {
     /// To be called once a turn.
     #[inline]
     pub(super) fn retry_accepting(&mut self) {
-        if self.now >= self.acceptors.retry_at() {
+        if self.turn.now >= self.acceptors.retry_at() {
             self.retry_accepting_now();
         }
     }
 
     #[cold]
     fn retry_accepting_now(&mut self) {
-        if !self.acceptors.early.is_empty() && self.shared.takes_wanted_descriptor() {
+        if !self.acceptors.early().is_empty() && self.shared.takes_wanted_descriptor() {
             self.give_up_youngest();
         }
         // Those that wait only for their own listener do not keep the others from being accepted.
         let is_full =
             self.admit_those_with_room() || self.shared.counts.process_connections() >= self.shared.connections_max;
-        if self.now >= self.acceptors.retry_at {
-            self.acceptors.retry_at = if is_full { self.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER };
+        if self.acceptors.may_resume(self.turn.now) {
+            self.acceptors.resume_at(if is_full { self.turn.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER });
             if !is_full {
                 self.open_listeners();
             }
         }
-        if self.now >= self.acceptors.held_until {
+        if self.acceptors.has_held_due(self.turn.now) {
             self.look_at_held();
         }
     }
@@ -148,7 +141,8 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn look_at_held(&mut self) {
         let still_held = self.release_held();
         // Some may wait for a listener that is being removed.
-        let look_again = still_held || !self.acceptors.early.is_empty();
-        self.acceptors.held_until = if look_again { self.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER };
+        let look_again = still_held || !self.acceptors.early().is_empty();
+        let at = if look_again { self.turn.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER };
+        self.acceptors.look_at_held_at(at);
     }
 }

@@ -5,10 +5,12 @@
 //! then timers ([`run`]).
 
 mod accept;
+mod acceptors;
 mod admission;
 mod connect;
 mod dispatch;
 mod early;
+mod errand;
 mod execute;
 mod greet;
 mod hand_over;
@@ -29,7 +31,9 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-pub use accept::{Errand, ListenSocket, options_of};
+pub use accept::options_of;
+pub use acceptors::ListenSocket;
+pub use errand::Errand;
 pub use shared::{GiveUp, Parts, Shared};
 
 use crate::balance::line::Waiters;
@@ -45,7 +49,7 @@ use crate::snapshot::table::Phase;
 use crate::stats::WorkerStats;
 use crate::stats::record::Reason;
 use crate::sys::system;
-use accept::Acceptors;
+use acceptors::Acceptors;
 use pause::Pauses;
 use silence::Silence;
 use slots::{Key, Slots};
@@ -73,32 +77,48 @@ pub struct Worker<K: Kernel> {
     silence: Silence,
     waiters: Waiters<Key>,
     surveys: Surveys,
+    agenda: Agenda,
+    known: Known,
+    turn: Turn,
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+/// What waits for a turn, or for its moment.
+struct Agenda {
     /// Halves that try something again later.
     pauses: Pauses,
-    effects: Effects,
     /// Halves in splice mode that wait for their turn.
     ready: VecDeque<(Key, Side)>,
     /// Receives that found no buffer, oldest first.
     starved: VecDeque<(Key, Side)>,
-    /// By backend id: its sessions are to end, as of the table that was seen last, and have been ended.
-    ended: Vec<bool>,
     /// Sessions that are to end, some in each turn.
     to_end: VecDeque<(Key, Who, Reason)>,
-    reader: Reader,
-    shared: Arc<Shared>,
-    index: usize,
-    now: Moment,
-    random: fastrand::Rng,
-    phase: Phase,
-    generation: u64,
     housekeeping_at: Moment,
     /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
     exhausted_at: Moment,
-    /// Bytes of stalled pipes that this turn may still move into buffers.
-    unload_budget: u32,
+}
+
+/// What was taken over of the tables so far.
+struct Known {
+    reader: Reader,
+    /// The table that was seen last.
+    generation: u64,
+    phase: Phase,
+    /// By backend id: its sessions are to end, as of that table, and have been ended.
+    ended: Vec<bool>,
+}
+
+/// What a turn works with.
+struct Turn {
+    now: Moment,
+    batch: Vec<Completion>,
+    effects: Effects,
+    random: fastrand::Rng,
     /// A quiet send must be heard of: the next wait is none.
     hurried: bool,
-    batch: Vec<Completion>,
+    /// Bytes of stalled pipes that this turn may still move into buffers.
+    unload_budget: u32,
     /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
     peeked: Vec<u8>,
 }
@@ -108,6 +128,24 @@ impl<K: Kernel> Worker<K> {
     pub fn new(spec: Spec, kernel: K) -> Worker<K> {
         let shared = spec.shared;
         let now = kernel.now();
+        let agenda = Agenda {
+            pauses: Pauses::default(),
+            ready: VecDeque::new(),
+            starved: VecDeque::new(),
+            to_end: VecDeque::new(),
+            housekeeping_at: now,
+            exhausted_at: Moment::NEVER,
+        };
+        let known = Known { reader: shared.cell.reader(), generation: 0, phase: Phase::Serving, ended: Vec::new() };
+        let turn = Turn {
+            now,
+            batch: Vec::with_capacity(4096),
+            effects: Effects::default(),
+            random: fastrand::Rng::with_seed(spec.seed),
+            hurried: false,
+            unload_budget: 0,
+            peeked: Vec::new(),
+        };
         Worker {
             kernel,
             slots: Slots::default(),
@@ -116,25 +154,11 @@ impl<K: Kernel> Worker<K> {
             silence: Silence::new(),
             waiters: Waiters::default(),
             surveys: Surveys::default(),
-            pauses: Pauses::default(),
-            effects: Effects::default(),
-            ready: VecDeque::new(),
-            starved: VecDeque::new(),
-            ended: Vec::new(),
-            to_end: VecDeque::new(),
-            reader: shared.cell.reader(),
-            index: spec.index,
-            now,
-            random: fastrand::Rng::with_seed(spec.seed),
-            phase: Phase::Serving,
-            generation: 0,
-            housekeeping_at: now,
-            exhausted_at: Moment::NEVER,
-            unload_budget: 0,
-            hurried: false,
-            batch: Vec::with_capacity(4096),
-            peeked: Vec::new(),
+            agenda,
+            known,
+            turn,
             shared,
+            index: spec.index,
         }
     }
 

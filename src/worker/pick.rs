@@ -16,7 +16,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn pick(&mut self, key: Key) -> Picked {
         let Some(slot) = self.slots.get(key) else { return Picked::Nobody };
         let pool_id = slot.pool;
-        let table = self.reader.pin();
+        let table = self.known.reader.table();
         let Some(pool) = table.pool(pool_id) else { return Picked::Nobody };
         let counts = &self.shared.counts;
         let (is_called, must_wait) = (slot.detour().waiting.place.is_some(), counts.queue(pool_id).waiting() > 0);
@@ -25,12 +25,11 @@ impl<K: Kernel> Worker<K> {
             true => Pick::Full,
             false => {
                 let key = pool.hash_key.map_or(0, |kind| hash_of(client_of(slot, self.kernel.sockets()), kind));
-                let random = self.random.u64(..);
-                pool.picker.pick(pool_id, counts, Ask { key, random, now: self.now, tried: &slot.detour().tried })
+                let random = self.turn.random.u64(..);
+                pool.picker.pick(pool_id, counts, Ask { key, random, now: self.turn.now, tried: &slot.detour().tried })
             }
         };
         let (queue_max, waits) = (pool.queue.max, pool.waits_for_primary && pool.queue.max > 0);
-        drop(table);
         let picked = match pick {
             Pick::Backend(backend) => self.assign(key, backend),
             Pick::Nobody if !waits => Picked::Nobody,

@@ -22,8 +22,8 @@ impl<K: Kernel> Worker<K> {
             draft.waits(queue.waiting());
         }
         let detour = slot.detour_mut();
-        let place = self.waiters.enter(pool, ticket, key, &detour.tried, self.now);
-        detour.waiting = Waiting { place: Some(place), since: self.now };
+        let place = self.waiters.enter(pool, ticket, key, &detour.tried, self.turn.now);
+        detour.waiting = Waiting { place: Some(place), since: self.turn.now };
         queue.set_heads(self.index, self.waiters.heads(pool));
         Picked::Wait
     }
@@ -37,7 +37,7 @@ impl<K: Kernel> Worker<K> {
         self.waiters.leave(pool, place);
         queue.set_heads(self.index, self.waiters.heads(pool));
         queue.leave();
-        let waited_ns = self.now.since_ns(waiting.since);
+        let waited_ns = self.turn.now.since_ns(waiting.since);
         if let Some(draft) = &mut slot.draft {
             draft.waited(waited_ns);
         }
@@ -47,14 +47,14 @@ impl<K: Kernel> Worker<K> {
     /// To be called once a turn, after everything that may have made room.
     #[inline]
     pub(super) fn serve_queues(&mut self) {
-        if self.now >= self.waiters.look_at() {
+        if self.turn.now >= self.waiters.look_at() {
             self.serve_queues_now();
         }
     }
 
     fn serve_queues_now(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            let due = self.waiters.due(self.now);
+            let due = self.waiters.due(self.turn.now);
             if due.is_empty() {
                 break;
             }
@@ -63,8 +63,8 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn serve_queue(&mut self, pool: PoolId, reason: Reason) {
-        let afresh = self.reader.pin().pool(pool).is_some_and(|pool| pool.waits_for_primary);
-        let mut look = self.waiters.begin(pool, reason, afresh, self.now);
+        let afresh = self.known.reader.table().pool(pool).is_some_and(|pool| pool.waits_for_primary);
+        let mut look = self.waiters.begin(pool, reason, afresh, self.turn.now);
         loop {
             let queue = self.shared.counts.queue(pool);
             match self.waiters.next(&mut look, queue, self.index, self.shared.workers()) {

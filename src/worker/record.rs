@@ -65,7 +65,7 @@ impl<K: Kernel> Worker<K> {
             pool: slot.pool,
             backend: slot.backend,
             accepted_at: slot.accepted_at,
-            ended_at: self.now,
+            ended_at: self.turn.now,
             bytes_to_backend: slot.bytes[Side::Backend.index()],
             bytes_to_client: slot.bytes[Side::Client.index()],
             termination: slot.session.termination(),

@@ -14,17 +14,17 @@ const ENDED_A_TURN: usize = 32;
 impl<K: Kernel> Worker<K> {
     /// Takes over what is new in the table.
     pub(super) fn look_at_table(&mut self) {
-        let reader = self.reader.pin();
-        self.generation = reader.generation;
-        let (ended, leave) = newly_ended(&reader.backends, &self.ended);
-        self.ended = ended;
-        let phase = reader.phase;
-        drop(reader);
+        self.known.reader.let_go();
+        let table = self.known.reader.table();
+        self.known.generation = table.generation;
+        let (ended, leave) = newly_ended(&table.backends, &self.known.ended);
+        self.known.ended = ended;
+        let phase = table.phase;
         self.learn_bounds();
         self.end_sessions_of(&leave);
         self.waiters.serve_all();
         self.enter_phase(phase);
-        self.stats().worker.generation.set(self.generation);
+        self.stats().worker.generation.set(self.known.generation);
     }
 
     /// Ends the sessions of some backends, or has them try another one. To be called once a change: those that come to
@@ -44,7 +44,7 @@ impl<K: Kernel> Worker<K> {
             } else if slot.detour().hindered_by != 0 {
                 self.stop_trying(key);
             } else {
-                self.to_end.push_back((key, Who::Down, reason));
+                self.agenda.to_end.push_back((key, Who::Down, reason));
             }
         }
     }
@@ -53,7 +53,7 @@ impl<K: Kernel> Worker<K> {
     #[inline]
     pub(super) fn end_some(&mut self) {
         for _ in 0..ENDED_A_TURN {
-            let Some((key, who, reason)) = self.to_end.pop_front() else { return };
+            let Some((key, who, reason)) = self.agenda.to_end.pop_front() else { return };
             let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
             if let Some(backend) = slot.backend.filter(|_| who == Who::Down) {
                 self.stats().backends.get(backend.index()).sessions_cut_total.add(1);
@@ -63,14 +63,14 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn enter_phase(&mut self, phase: Phase) {
-        self.phase = phase;
+        self.known.phase = phase;
         if phase != Phase::Serving {
             self.close_listeners();
         }
         if phase == Phase::Stopping {
             self.turn_away_waiting();
             let left = self.slots.keys_where(|slot| !slot.session.is_ending());
-            self.to_end.extend(left.into_iter().map(|key| (key, Who::Killed, Reason::Shutdown)));
+            self.agenda.to_end.extend(left.into_iter().map(|key| (key, Who::Killed, Reason::Shutdown)));
         }
     }
 }

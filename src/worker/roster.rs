@@ -44,7 +44,7 @@ impl<K: Kernel> Worker<K> {
         let id = SessionId::new(self.index, key.index, key.generation);
         let client = || client_of(slot, self.kernel.sockets());
         match slice.found(id, slot.backend, slot.session.is_ending(), client) {
-            Found::Listed => slice.list(record(id, slot, client_of(slot, self.kernel.sockets()), self.now)),
+            Found::Listed => slice.list(record(id, slot, client_of(slot, self.kernel.sockets()), self.turn.now)),
             Found::Killed => self.end_for(key, Who::Killed, Reason::Operator),
             Found::Passed | Found::Counted => {}
         }

@@ -56,9 +56,9 @@ impl<K: Kernel> Worker<K> {
         self.kernel.buffers().publish();
         // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
         // fed need not take any.
-        let can_feed = !self.starved.is_empty() && self.kernel.buffers().available() > 0;
-        let is_busy = !self.ready.is_empty() || !self.to_end.is_empty() || self.surveys.are_under_way();
-        if is_busy || can_feed || self.hurried || !self.batch.is_empty() {
+        let can_feed = !self.agenda.starved.is_empty() && self.kernel.buffers().available() > 0;
+        let is_busy = !self.agenda.ready.is_empty() || !self.agenda.to_end.is_empty() || self.surveys.are_under_way();
+        if is_busy || can_feed || self.turn.hurried || !self.turn.batch.is_empty() {
             return Wait::No;
         }
         let next = self
@@ -67,8 +67,8 @@ impl<K: Kernel> Worker<K> {
             .min(self.acceptors.retry_at())
             .min(self.silence.look_at())
             .min(self.waiters.look_at())
-            .min(self.pauses.next())
-            .min(self.exhausted_at.after_ns(EXHAUSTED_NS));
+            .min(self.agenda.pauses.next())
+            .min(self.agenda.exhausted_at.after_ns(EXHAUSTED_NS));
         match next {
             Moment::NEVER => Wait::Forever,
             at if at <= now => Wait::No,
@@ -82,8 +82,9 @@ impl<K: Kernel> Worker<K> {
     /// The kernel is of no use any more.
     #[inline]
     pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.hurried = false;
-        self.kernel.enter(wait, &mut self.batch)
+        self.turn.hurried = false;
+        self.known.reader.let_go();
+        self.kernel.enter(wait, &mut self.turn.batch)
     }
 
     #[inline]
@@ -102,7 +103,7 @@ impl<K: Kernel> Worker<K> {
         let until = now.after_ns(self.shared.busy_poll_ns).min(next);
         loop {
             self.enter(Wait::No)?;
-            if !self.batch.is_empty() {
+            if !self.turn.batch.is_empty() {
                 return Ok(true);
             }
             if self.kernel.now() >= until {
@@ -125,23 +126,23 @@ impl<K: Kernel> Worker<K> {
     /// # Errors
     /// The kernel is of no use any more.
     pub fn turn(&mut self) -> io::Result<()> {
-        self.now = self.kernel.now();
-        self.unload_budget = UNLOADED_A_TURN;
-        let mut batch = std::mem::take(&mut self.batch);
+        self.turn.now = self.kernel.now();
+        self.turn.unload_budget = UNLOADED_A_TURN;
+        let mut batch = std::mem::take(&mut self.turn.batch);
         for completion in batch.drain(..) {
             self.dispatch(completion);
         }
-        self.batch = batch;
+        self.turn.batch = batch;
         self.run_one_bulk()?;
-        while let Some(index) = self.wheel.expire(self.now) {
+        while let Some(index) = self.wheel.expire(self.turn.now) {
             if let Some(key) = self.slots.tenant(index) {
                 self.tell(key, Event::Timer);
             }
         }
-        if self.reader.generation() != self.generation {
+        if self.known.reader.generation() != self.known.generation {
             self.look_at_table();
         }
-        while let Some((key, half)) = self.pauses.due(self.now) {
+        while let Some((key, half)) = self.agenda.pauses.due(self.turn.now) {
             self.tell(key, Event::Relay(relay::Event::Resumed { half }));
         }
         self.end_some();
@@ -149,10 +150,10 @@ impl<K: Kernel> Worker<K> {
         self.retry_accepting();
         self.serve_queues();
         self.survey();
-        if self.now >= self.housekeeping_at {
+        if self.turn.now >= self.agenda.housekeeping_at {
             self.keep_house();
         }
-        if !self.starved.is_empty() || self.exhausted_at != Moment::NEVER {
+        if !self.agenda.starved.is_empty() || self.agenda.exhausted_at != Moment::NEVER {
             self.end_longest_stalled();
         }
         self.feed_starved();
@@ -161,15 +162,15 @@ impl<K: Kernel> Worker<K> {
 
     /// One half in splice mode a turn: what is small goes between.
     fn run_one_bulk(&mut self) -> io::Result<()> {
-        if self.ready.is_empty() {
+        if self.agenda.ready.is_empty() {
             return Ok(());
         }
         if self.kernel.has_queued() {
             // The answers to what is small are on their way before the bulk begins.
             self.enter(Wait::No)?;
         }
-        let Some((key, half)) = self.ready.pop_front() else { return Ok(()) };
-        let alone = self.ready.is_empty() && self.batch.is_empty();
+        let Some((key, half)) = self.agenda.ready.pop_front() else { return Ok(()) };
+        let alone = self.agenda.ready.is_empty() && self.turn.batch.is_empty();
         let budget = if alone { BUDGET_ALONE } else { BUDGET_CONTENDED };
         self.tell(key, Event::Relay(relay::Event::Turn { half, budget }));
         Ok(())
@@ -179,13 +180,13 @@ impl<K: Kernel> Worker<K> {
     /// because everything else in it may release buffers (a timer or a kill ends a session that holds some), and if
     /// nothing is in flight, no completion follows by which those could be noticed.
     fn feed_starved(&mut self) {
-        if self.starved.is_empty() {
+        if self.agenda.starved.is_empty() {
             return;
         }
         self.kernel.buffers().publish();
         let mut free = self.kernel.buffers().available();
         while free > 0
-            && let Some((key, side)) = self.starved.pop_front()
+            && let Some((key, side)) = self.agenda.starved.pop_front()
         {
             free -= 1;
             self.tell(key, Event::Relay(relay::Event::Fed { side }));
@@ -195,15 +196,15 @@ impl<K: Kernel> Worker<K> {
     /// When sessions hold every buffer for long, those go that have held theirs for the longest time without moving a
     /// byte: else nobody of this worker would be heard any more.
     fn end_longest_stalled(&mut self) {
-        if self.starved.is_empty() || !self.kernel.buffers().is_exhausted() {
-            self.exhausted_at = Moment::NEVER;
+        if self.agenda.starved.is_empty() || !self.kernel.buffers().is_exhausted() {
+            self.agenda.exhausted_at = Moment::NEVER;
             return;
         }
-        self.exhausted_at = self.exhausted_at.min(self.now);
-        if self.now.since_ns(self.exhausted_at) < EXHAUSTED_NS {
+        self.agenda.exhausted_at = self.agenda.exhausted_at.min(self.turn.now);
+        if self.turn.now.since_ns(self.agenda.exhausted_at) < EXHAUSTED_NS {
             return;
         }
-        self.exhausted_at = self.now;
+        self.agenda.exhausted_at = self.turn.now;
         let holders = self.slots.keys_where(|slot| slot.session.is_relaying() && slot.session.holds_buffers());
         let since = |key: &Key| self.slots.get(*key).map(|slot| slot.session.active_at());
         let mut holders: Vec<(Option<Moment>, Key)> = holders.iter().map(|key| (since(key), *key)).collect();
@@ -214,7 +215,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn keep_house(&mut self) {
-        self.housekeeping_at = self.now.after_ns(HOUSEKEEPING_NS);
+        self.agenda.housekeeping_at = self.turn.now.after_ns(HOUSEKEEPING_NS);
         self.kernel.buffers().trim();
     }
 
@@ -222,7 +223,7 @@ impl<K: Kernel> Worker<K> {
     pub fn is_done(&self) -> bool {
         // A connection that another worker has sent here wakes this one when it comes.
         let is_idle = self.slots.is_empty() && self.acceptors.are_closed();
-        self.phase != Phase::Serving && is_idle && self.shared.may_end(self.index)
+        self.known.phase != Phase::Serving && is_idle && self.shared.may_end(self.index)
     }
 }
 

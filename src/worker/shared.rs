@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use crossbeam::queue::SegQueue;
 
-use super::accept::Errand;
+use super::errand::Errand;
 use crate::admit::Sources;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;

@@ -45,33 +45,68 @@ impl Silence {
             }
         }
     }
+
+    /// Ends the interval: those who said nothing for at least a whole one, and are watched no more.
+    fn look(&mut self, slots: &mut Slots, now: Moment) -> Vec<(Key, Side)> {
+        self.interval = self.interval.wrapping_add(1).max(1);
+        let (interval, mut silent) = (self.interval, Vec::new());
+        self.watched.retain(|&(key, side)| {
+            let Some(slot) = slots.get_mut(key) else { return false };
+            let is_silent = interval.wrapping_sub(slot.heard[side.index()]) > 1;
+            if is_silent {
+                slot.heard[side.index()] = 0;
+                silent.push((key, side));
+            }
+            !is_silent
+        });
+        self.look_at = if self.watched.is_empty() { Moment::NEVER } else { now.after_ns(LOOK_EVERY_NS) };
+        silent
+    }
 }
 
 impl<K: Kernel> Worker<K> {
     /// To be called once a turn.
     #[inline]
     pub(super) fn look_after_silence(&mut self) {
-        if self.now >= self.silence.look_at {
-            self.look();
+        if self.turn.now >= self.silence.look_at() {
+            self.look_after_silent_ones();
         }
     }
 
-    fn look(&mut self) {
-        let silence = &mut self.silence;
-        silence.interval = silence.interval.wrapping_add(1).max(1);
-        let (interval, slots, kernel) = (silence.interval, &mut self.slots, &mut self.kernel);
-        silence.watched.retain(|&(key, side)| {
-            let Some(slot) = slots.get_mut(key) else { return false };
-            // At least one whole interval without a byte.
-            let is_silent = interval.wrapping_sub(slot.heard[side.index()]) > 1;
-            if is_silent {
-                slot.heard[side.index()] = 0;
-                if !slot.session.is_ending() && slot.fd(side).is_some_and(|fd| kernel.sockets().is_closed(fd)) {
-                    kernel.cancel(key.token(Operation::recv(side)));
-                }
+    fn look_after_silent_ones(&mut self) {
+        for (key, side) in self.silence.look(&mut self.slots, self.turn.now) {
+            let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
+            if slot.fd(side).is_some_and(|fd| self.kernel.sockets().is_closed(fd)) {
+                self.kernel.cancel(key.token(Operation::recv(side)));
             }
-            !is_silent
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Fd;
+    use crate::session::{Limits, Session};
+    use crate::worker::slots::Slot;
+
+    #[test]
+    fn a_connection_is_looked_after_once_after_a_whole_silent_interval() {
+        let (mut slots, mut silence, start) = (Slots::default(), Silence::new(), Moment(1));
+        let [quiet, busy] = [3, 4].map(|fd| {
+            let make = |generation| Slot::new(Session::new(Limits::default(), 0, start), Fd(fd), generation, start);
+            slots.insert(make)
         });
-        silence.look_at = if silence.watched.is_empty() { Moment::NEVER } else { self.now.after_ns(LOOK_EVERY_NS) };
+        assert_eq!(silence.look_at(), Moment::NEVER);
+        silence.heard(&mut slots, quiet, Side::Client, start);
+        silence.heard(&mut slots, busy, Side::Backend, start);
+        let mut now = silence.look_at();
+        assert_eq!((now, silence.look(&mut slots, now)), (start.after_ns(LOOK_EVERY_NS), vec![]), "not a whole one");
+        silence.heard(&mut slots, busy, Side::Backend, now);
+        now = silence.look_at();
+        assert_eq!(silence.look(&mut slots, now), [(quiet, Side::Client)]);
+        slots.remove(busy);
+        now = silence.look_at();
+        assert_eq!((silence.look(&mut slots, now), silence.look_at()), (vec![], Moment::NEVER), "it is gone");
     }
 }

@@ -31,6 +31,8 @@ pub struct Slot {
     pub backend_sends: u8,
     /// The backend is told something before the client's bytes: see [`greet`](super::greet).
     pub greets: bool,
+    /// It has been closing for so long that something in flight must have been lost.
+    pub is_stuck: bool,
     /// By side: bytes of the send in flight that are counted already.
     pub foreseen: [u16; 2],
     /// Bytes handed to the kernel, by the side they go to.
@@ -83,6 +85,7 @@ impl Slot {
             heard: [0; 2],
             backend_sends: 0,
             greets: false,
+            is_stuck: false,
             foreseen: [0; 2],
             bytes: [0; 2],
             detour: None,

@@ -43,6 +43,42 @@ fn stall(mode: Mode, ringway: &Ringway, mut reader: Peer, mut writer: Peer) {
     ringway.expect_code("--", 1);
 }
 
+/// There are fewer pipes than clients that do not read, and what those had in theirs comes in order once they do.
+#[test]
+fn clients_that_do_not_read_leave_pipes_to_those_that_do() {
+    const STOPPED: usize = 40;
+    let source = Backend::new(|mut peer, number| {
+        let _ = peer.try_send_keyed(Key::to_client(number as u64), 0, 1 << 40, 1 << 16); // until it is reset
+    });
+    // Some 15 pipes.
+    let ringway = Ringway::before([source.address()]).workers(1).descriptors(320).start();
+    let open = |number: usize| {
+        let client = ringway.connect();
+        wait_until("the source serves it", || source.accepted() > number);
+        client
+    };
+    let mut stopped: Vec<Peer> = (0..STOPPED).map(open).collect();
+    stopped.iter().for_each(Peer::small_receive_buffer);
+    let spliced = || ringway.metrics().count("worker_spliced_bytes_total", &[]);
+    let relayed = || ringway.metrics().count("backend_bytes_total", &[]);
+    ringway.wait_metrics("the others are stopped", |_| {
+        let before = relayed();
+        std::thread::sleep(STALLED);
+        before > 0 && relayed() == before
+    });
+    let before = spliced();
+    assert!(before > 0, "none of them has been in splice mode");
+    let (mut reader, mut at, begun) = (open(STOPPED), 0, Instant::now());
+    while spliced() < before + 8 * MIB {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} bytes spliced of {at}", spliced() - before);
+        reader.expect_keyed(Key::to_client(STOPPED as u64), at, 4 * MIB);
+        at += 4 * MIB;
+    }
+    for (number, client) in stopped.iter_mut().enumerate().step_by(4) {
+        client.expect_keyed(Key::to_client(number as u64), 0, 12 * MIB);
+    }
+}
+
 /// A poll for writing is ready at any time once the peer has sent its FIN: io_uring adds RDHUP to each.
 #[test]
 fn whoever_has_finished_and_does_not_read_costs_nothing() {

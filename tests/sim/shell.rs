@@ -4,7 +4,7 @@ use ringway::base::lease::{Moved, PipeId};
 use ringway::base::side::Side;
 use ringway::base::termination::{Termination, Who};
 use ringway::relay::{self, Armed, CREDIT, End};
-use ringway::session::{ConnectError, Effect, Event, Picked};
+use ringway::session::{CLOSING_NS, ConnectError, Effect, Event, Picked};
 
 use crate::corner::Corner;
 use crate::faults::{Attempt, MS, SECOND};
@@ -177,6 +177,16 @@ impl World {
             Effect::QueryUnsent { side } => {
                 self.kernel.corners.reach(Corner::Flushed);
                 Some(Event::Unsent { bytes: self.kernel.link((s, side)).unsent() })
+            }
+            Effect::WatchClose => {
+                self.slots[s].close_due = self.kernel.now.after_ns(CLOSING_NS);
+                self.wheel.set(s as u32, self.slots[s].close_due, self.kernel.now);
+                None
+            }
+            Effect::Stuck => {
+                // It may have been asked to look at any time.
+                assert!(self.kernel.now < self.slots[s].close_due, "s{s} waits for its end for long");
+                None
             }
             Effect::KeepAlive => {
                 Side::BOTH.into_iter().for_each(|side| self.ensure_usable((s, side)));

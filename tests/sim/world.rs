@@ -65,6 +65,8 @@ pub struct Slot {
     pub killed_while_flushing: bool,
     /// By half: when its pipe was lent, or something went through.
     pub spliced_at: [Moment; 2],
+    /// Its close, which has begun, should be over by then.
+    pub close_due: Moment,
     /// By half: its buffers hold what was in a pipe, more than is ever received.
     pub unloaded: [bool; 2],
     /// By half: splice has come to an end, and calls in a row that urgent data has stalled.
@@ -432,6 +434,7 @@ fn throw_slot(kernel: &mut Kernel) -> Slot {
         killed_while_flushing: false,
         spliced_at: [now; 2],
         unloaded: [false; 2],
+        close_due: now,
         splice_dry: [false; 2],
         splice_stalls: [0; 2],
         open_at_timer: [false; 2],

@@ -175,6 +175,7 @@ fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats, kernel_thread
     scrape.put(&list::WORKER_ACCEPTED, &labels, cells.accepted.get());
     scrape.put(&list::WORKER_HANDED_OVER, &labels, cells.handed_over.get());
     scrape.put(&list::WORKER_STARVED, &labels, cells.buffers_starved.get());
+    scrape.put(&list::WORKER_CLOSING_STUCK, &labels, cells.closing_stuck.get());
     scrape.put(&list::WORKER_KERNEL_THREADS, &labels, kernel_threads);
 }
 

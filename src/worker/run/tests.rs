@@ -50,9 +50,9 @@ fn worker() -> Option<Worker<Uring>> {
 #[test]
 fn no_worker_sleeps_while_a_receive_waits_for_a_buffer_and_there_is_one() {
     let Some(mut worker) = worker() else { return };
-    assert_eq!(worker.rest(worker.now), Wait::Forever);
-    worker.starved.push_back((Key { index: 7, generation: 0 }, Side::Client));
-    assert_eq!(worker.rest(worker.now), Wait::No);
+    assert_eq!(worker.rest(worker.turn.now), Wait::Forever);
+    worker.agenda.starved.push_back((Key { index: 7, generation: 0 }, Side::Client));
+    assert_eq!(worker.rest(worker.turn.now), Wait::No);
     worker.turn().unwrap();
-    assert!(worker.starved.is_empty(), "it was fed");
+    assert!(worker.agenda.starved.is_empty(), "it was fed");
 }

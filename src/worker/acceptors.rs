@@ -1,0 +1,402 @@
+//! The listening sockets of a worker: what is in flight on each, and which of them must not accept now.
+
+use std::sync::Arc;
+
+use super::early::Early;
+use crate::base::id::ListenerId;
+use crate::base::time::Moment;
+use crate::kernel::Fd;
+use crate::snapshot::table::{ListenerEntry, Table};
+
+/// A listening socket of a worker.
+pub struct ListenSocket {
+    /// Whose connections come from it.
+    pub listener: ListenerId,
+    /// Number of the address it is bound to; each worker has one socket of it.
+    pub address: u32,
+    /// The socket. Unix sockets are shared by all workers.
+    pub fd: Fd,
+    /// Who closes it, when nobody has it any more.
+    pub owner: Arc<dyn Send + Sync>,
+}
+
+struct Acceptor {
+    listener: ListenerId,
+    address: u32,
+    /// No connection is wanted any more; it is closed once nothing is in flight.
+    closing: bool,
+    /// `None` once it is closed.
+    fd: Option<(Fd, Arc<dyn Send + Sync>)>,
+    /// `Some` exactly when something is in flight.
+    armed: Option<Armed>,
+    /// Its listener has as many connections as it may have.
+    held: bool,
+}
+
+/// What is in flight on a listening socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Armed {
+    /// An accept that brings every connection there is.
+    All,
+    /// Likewise, and it was cancelled.
+    Ending,
+    /// A poll that says that somebody is there: near a limit, no connection is taken before there is room for it.
+    Ask,
+}
+
+/// All listening sockets of a worker.
+pub(super) struct Acceptors {
+    list: Vec<Acceptor>,
+    /// Accepted beyond a limit all the same.
+    early: Early,
+    /// By listener, as of the table that was seen last.
+    bounds: Vec<Bound>,
+    /// Connections that can come at once, over all listeners and workers.
+    burst: u64,
+    /// No connection is wanted any more.
+    closing: bool,
+    /// Nothing is accepted before this moment; [`Moment::NEVER`] if nothing is in the way.
+    retry_at: Moment,
+    /// Listeners that are held are looked at then; [`Moment::NEVER`] if none is.
+    held_until: Moment,
+}
+
+/// What a listener may have, and what may come at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bound {
+    /// Client connections; `u32::MAX` is no limit.
+    pub most: u32,
+    /// Connections that its backlogs can hold, over all workers.
+    pub burst: u64,
+}
+
+impl Acceptor {
+    fn new(socket: ListenSocket) -> Acceptor {
+        let ListenSocket { listener, address, fd, owner } = socket;
+        Acceptor { listener, address, closing: false, fd: Some((fd, owner)), armed: None, held: false }
+    }
+}
+
+/// What becomes of a listening socket once an answer of its accept has been looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Next {
+    /// Its accept goes on.
+    GoesOn,
+    /// It is no longer wanted, and nothing is in flight.
+    Close,
+    /// It may accept again.
+    Arm,
+    /// It waits for room.
+    Rest,
+}
+
+impl Acceptors {
+    pub fn new(sockets: Vec<ListenSocket>) -> Acceptors {
+        let list = sockets.into_iter().map(Acceptor::new).collect();
+        let (retry_at, held_until) = (Moment::NEVER, Moment::NEVER);
+        let (early, bounds) = (Early::default(), Vec::new());
+        Acceptors { list, early, bounds, burst: 0, closing: false, retry_at, held_until }
+    }
+
+    /// The kernel lets no backlog be longer than `backlog_max`.
+    pub fn learn(&mut self, table: &Table, workers: usize, backlog_max: u32) {
+        let bound = |entry: &Option<ListenerEntry>| {
+            let Some(entry) = entry else { return Bound::default() };
+            let most = entry.connections_max.map_or(u32::MAX, |most| most.get());
+            let addresses = u64::from(entry.addresses) * workers as u64;
+            // The kernel takes one more than it was told.
+            Bound { most, burst: (u64::from(entry.backlog.min(backlog_max)) + 1) * addresses }
+        };
+        self.bounds = table.listeners.iter().map(bound).collect();
+        self.burst = self.bounds.iter().map(|bound| bound.burst).sum();
+    }
+
+    pub fn bound(&self, listener: ListenerId) -> Bound {
+        self.bounds.get(listener.index()).copied().unwrap_or_default()
+    }
+
+    /// No connection is wanted any more.
+    pub fn are_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Connections that come to this address belong to another listener now.
+    pub fn assign(&mut self, address: u32, listener: ListenerId) {
+        let is_it = |acceptor: &&mut Acceptor| acceptor.address == address && !acceptor.closing;
+        self.list.iter_mut().filter(is_it).for_each(|acceptor| acceptor.listener = listener);
+    }
+
+    pub fn retry_at(&self) -> Moment {
+        self.retry_at.min(self.held_until)
+    }
+
+    pub fn are_closed(&self) -> bool {
+        self.list.iter().all(|acceptor| acceptor.fd.is_none() && acceptor.armed.is_none())
+    }
+
+    /// Listening sockets so far, with those that are closed.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The socket and its listener, if nothing is in flight and nothing keeps it from accepting but a pause.
+    pub fn to_arm(&self, index: usize) -> Option<(Fd, ListenerId)> {
+        let acceptor = &self.list[index];
+        let is_free = acceptor.armed.is_none() && !acceptor.closing && !acceptor.held;
+        acceptor.fd.as_ref().filter(|_| is_free).map(|(fd, _)| (*fd, acceptor.listener))
+    }
+
+    /// That is in flight now.
+    pub fn is_armed(&mut self, index: usize, armed: Armed) {
+        debug_assert!(self.list[index].armed.is_none());
+        self.list[index].armed = Some(armed);
+    }
+
+    /// What is in flight was answered: whose socket it is, and what was in flight.
+    pub fn answered(&mut self, index: usize, more: bool) -> Option<(ListenerId, Option<Armed>)> {
+        let acceptor = self.list.get_mut(index)?;
+        let armed = if more { acceptor.armed } else { acceptor.armed.take() };
+        Some((acceptor.listener, armed))
+    }
+
+    /// What to do with a socket of which an answer was looked at.
+    pub fn next(&self, index: usize) -> Next {
+        let acceptor = &self.list[index];
+        match acceptor.armed {
+            Some(_) => Next::GoesOn,
+            None if acceptor.closing => Next::Close,
+            None if self.is_paused() => Next::Rest,
+            None => Next::Arm,
+        }
+    }
+
+    /// The socket to take one more connection from, and its listener, if it is still wanted.
+    pub fn to_take_from(&self, index: usize) -> Option<(Fd, ListenerId)> {
+        let acceptor = &self.list[index];
+        let is_wanted = !acceptor.closing && !acceptor.held;
+        acceptor.fd.as_ref().filter(|_| is_wanted).map(|(fd, _)| (*fd, acceptor.listener))
+    }
+
+    /// Accepts that must be cancelled, because their listeners have come near a limit.
+    pub fn end_near(&mut self, is_near: impl Fn(ListenerId) -> bool) -> Vec<usize> {
+        let mut ending = Vec::new();
+        for (index, acceptor) in self.list.iter_mut().enumerate() {
+            if acceptor.armed == Some(Armed::All) && is_near(acceptor.listener) {
+                acceptor.armed = Some(Armed::Ending);
+                ending.push(index);
+            }
+        }
+        ending
+    }
+
+    /// One more socket. The place of one that is closed, with nothing in flight, is free: reloads do not make the list
+    /// longer.
+    pub fn open(&mut self, socket: ListenSocket) -> usize {
+        let is_free = |acceptor: &Acceptor| acceptor.fd.is_none() && acceptor.armed.is_none();
+        let index = self.list.iter().position(is_free);
+        match index {
+            Some(index) => self.list[index] = Acceptor::new(socket),
+            None => self.list.push(Acceptor::new(socket)),
+        }
+        index.unwrap_or(self.list.len() - 1)
+    }
+
+    /// The sockets of an address.
+    pub fn of_address(&self, address: u32) -> Vec<usize> {
+        self.indexes(|acceptor| acceptor.address == address)
+    }
+
+    /// That socket is no longer wanted. Whether its accept must be cancelled; if not, it is closed.
+    pub fn terminate(&mut self, index: usize) -> bool {
+        let acceptor = &mut self.list[index];
+        if std::mem::replace(&mut acceptor.closing, true) {
+            return false;
+        }
+        let is_in_flight = acceptor.armed.is_some();
+        if !is_in_flight {
+            self.close(index);
+        }
+        is_in_flight
+    }
+
+    /// Closes a socket on which nothing is in flight.
+    pub fn close(&mut self, index: usize) {
+        debug_assert!(self.list[index].armed.is_none(), "closed with an accept in flight");
+        self.list[index].fd = None;
+    }
+
+    /// No connection is wanted any more; whether that is new.
+    pub fn begin_to_close(&mut self) -> bool {
+        !std::mem::replace(&mut self.closing, true)
+    }
+
+    /// Whether nothing is accepted before [`Acceptors::retry_at`].
+    pub fn is_paused(&self) -> bool {
+        self.retry_at != Moment::NEVER
+    }
+
+    /// Nothing is accepted before that moment. Accepts that must be cancelled.
+    pub fn pause(&mut self, until: Moment) -> Vec<usize> {
+        let is_new = !self.is_paused();
+        self.retry_at = self.retry_at.min(until);
+        if is_new { self.indexes(|acceptor| acceptor.armed.is_some()) } else { Vec::new() }
+    }
+
+    /// A listener has no room; it is looked at again at that moment. Accepts that must be cancelled.
+    pub fn hold(&mut self, listener: ListenerId, until: Moment) -> Vec<usize> {
+        self.held_until = self.held_until.min(until);
+        let is_new = |acceptor: &Acceptor| acceptor.listener == listener && !acceptor.held;
+        let ending = self.indexes(|acceptor| is_new(acceptor) && acceptor.armed.is_some());
+        let of_it = |acceptor: &&mut Acceptor| acceptor.listener == listener;
+        self.list.iter_mut().filter(of_it).for_each(|acceptor| acceptor.held = true);
+        ending
+    }
+
+    /// Which listeners have room again, and none of whose clients came too early. Sockets that may accept again, and
+    /// whether others are still held.
+    pub fn release_held(&mut self, is_full: impl Fn(ListenerId, u32) -> bool) -> (Vec<usize>, bool) {
+        let mut free = Vec::new();
+        for index in 0..self.list.len() {
+            let acceptor = &self.list[index];
+            if !acceptor.held {
+                continue;
+            }
+            let listener = acceptor.listener;
+            let is_full = self.early.has(listener) || is_full(listener, self.bound(listener).most);
+            // One that is closed waits for nothing.
+            if acceptor.closing || !is_full {
+                self.list[index].held = false;
+                free.push(index);
+            }
+        }
+        (free, self.list.iter().any(|acceptor| acceptor.held))
+    }
+
+    /// There may be room: those that wait are looked at now.
+    pub fn look_now(&mut self, now: Moment) {
+        for at in [&mut self.retry_at, &mut self.held_until] {
+            if *at != Moment::NEVER {
+                *at = now;
+            }
+        }
+    }
+
+    /// Whether a pause is over.
+    pub fn may_resume(&self, now: Moment) -> bool {
+        now >= self.retry_at
+    }
+
+    /// The pause goes on until that moment; [`Moment::NEVER`]: it is over.
+    pub fn resume_at(&mut self, at: Moment) {
+        self.retry_at = at;
+    }
+
+    /// Whether listeners that are held are to be looked at.
+    pub fn has_held_due(&self, now: Moment) -> bool {
+        now >= self.held_until
+    }
+
+    /// Listeners that are held are looked at then; [`Moment::NEVER`] if none is.
+    pub fn look_at_held_at(&mut self, at: Moment) {
+        self.held_until = at;
+    }
+
+    /// No client waits, and no more will come.
+    pub fn wait_for_nothing(&mut self) {
+        (self.retry_at, self.held_until) = (Moment::NEVER, Moment::NEVER);
+    }
+
+    /// Clients that were accepted beyond a limit.
+    pub fn early(&mut self) -> &mut Early {
+        &mut self.early
+    }
+
+    /// Whether a client of that listener was accepted beyond a limit, and waits.
+    pub fn has_early(&self, listener: ListenerId) -> bool {
+        self.early.has(listener)
+    }
+
+    /// Listeners that the table knows.
+    pub fn listeners(&self) -> impl Iterator<Item = ListenerId> + use<> {
+        (0..self.bounds.len() as u32).map(ListenerId)
+    }
+
+    /// Connections that can come at once, over all listeners and workers.
+    pub fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    fn indexes(&self, which: impl Fn(&Acceptor) -> bool) -> Vec<usize> {
+        self.list.iter().enumerate().filter(|(_, acceptor)| which(acceptor)).map(|(index, _)| index).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: ListenerId = ListenerId(0);
+    const OTHER: ListenerId = ListenerId(1);
+
+    fn acceptors() -> Acceptors {
+        let socket =
+            |address, listener| ListenSocket { listener, address, fd: Fd(address as i32), owner: Arc::new(()) };
+        Acceptors::new(vec![socket(10, ONE), socket(11, OTHER), socket(12, ONE)])
+    }
+
+    #[test]
+    fn a_socket_is_closed_when_its_accept_has_ended_and_its_place_is_used_again() {
+        let mut acceptors = acceptors();
+        assert_eq!(acceptors.to_arm(1), Some((Fd(11), OTHER)));
+        acceptors.is_armed(1, Armed::All);
+        assert!(acceptors.terminate(1), "its accept must be cancelled");
+        assert!(!acceptors.terminate(1), "once");
+        assert_eq!(acceptors.answered(1, true), Some((OTHER, Some(Armed::All))));
+        assert_eq!(acceptors.next(1), Next::GoesOn);
+        assert_eq!(acceptors.answered(1, false), Some((OTHER, Some(Armed::All))));
+        assert_eq!(acceptors.next(1), Next::Close);
+        acceptors.close(1);
+        assert!(!acceptors.terminate(0), "nothing is in flight");
+        assert!(!acceptors.are_closed());
+        let socket = ListenSocket { listener: ONE, address: 20, fd: Fd(20), owner: Arc::new(()) };
+        assert_eq!((acceptors.open(socket), acceptors.len()), (0, 3));
+        assert_eq!(acceptors.of_address(20), [0]);
+    }
+
+    #[test]
+    fn a_listener_without_room_is_held_until_it_has_some() {
+        let mut acceptors = acceptors();
+        (0..3).for_each(|index| acceptors.is_armed(index, Armed::All));
+        assert_eq!(acceptors.hold(ONE, Moment(50)), [0, 2]);
+        assert_eq!(acceptors.hold(ONE, Moment(60)), [] as [usize; 0], "it is held already");
+        assert_eq!((acceptors.retry_at(), acceptors.to_take_from(0)), (Moment(50), None));
+        assert_eq!(acceptors.release_held(|_, _| true), (vec![], true));
+        assert_eq!(acceptors.release_held(|_, _| false), (vec![0, 2], false));
+        acceptors.early().push(Fd(99), ONE);
+        acceptors.hold(ONE, Moment(60));
+        assert_eq!(acceptors.release_held(|_, _| false), (vec![], true), "a client of it came before");
+    }
+
+    #[test]
+    fn a_pause_cancels_every_accept_once_and_ends_at_the_first_moment() {
+        let mut acceptors = acceptors();
+        acceptors.is_armed(1, Armed::Ask);
+        assert_eq!(acceptors.pause(Moment(70)), [1]);
+        assert_eq!(acceptors.pause(Moment(90)), [] as [usize; 0]);
+        assert!(acceptors.is_paused() && !acceptors.may_resume(Moment(69)) && acceptors.may_resume(Moment(70)));
+        acceptors.answered(1, false);
+        assert_eq!(acceptors.next(1), Next::Rest);
+        acceptors.resume_at(Moment::NEVER);
+        assert_eq!(acceptors.next(1), Next::Arm);
+    }
+
+    #[test]
+    fn near_a_limit_only_accepts_that_bring_everything_end() {
+        let mut acceptors = acceptors();
+        acceptors.is_armed(0, Armed::All);
+        acceptors.is_armed(2, Armed::Ask);
+        assert_eq!(acceptors.end_near(|listener| listener == ONE), [0]);
+        assert_eq!(acceptors.end_near(|listener| listener == ONE), [] as [usize; 0]);
+        assert_eq!(acceptors.answered(0, false), Some((ONE, Some(Armed::Ending))));
+    }
+}
