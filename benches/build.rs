@@ -67,6 +67,7 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         connections_max: None,
         shutdown_grace: second,
         busy_poll: Duration::ZERO,
+        receive_buffers_max: 0,
         user: None,
         group: None,
     };
