@@ -25,8 +25,8 @@ const AGAIN_MAX_NS: u64 = 50_000_000;
 /// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this
 /// counts as delivered when it pauses, and ends in a FIN.
 const FLOWING_NS: u64 = 10_000_000;
-/// The same of a stream that has a pipe, so much has come of it. Its sender may be held up for longer, by its network or
-/// for want of a CPU, and meanwhile its reader gets all that there is: that must not look like the end.
+/// The same of a stream that has a pipe, as so much has come of it. Its sender may be held up for longer, by its
+/// network or for want of a CPU. Meanwhile its reader gets all that there is, and that must not look like the end.
 const BULK_FLOWING_NS: u64 = 1_000_000_000;
 
 /// 0 is no limit.
