@@ -25,6 +25,9 @@ const AGAIN_MAX_NS: u64 = 50_000_000;
 /// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this
 /// counts as delivered when it pauses, and ends in a FIN.
 const FLOWING_NS: u64 = 10_000_000;
+/// The same of a stream that has a pipe, as so much has come of it. Its sender may be held up for longer, by its
+/// network or for want of a CPU. Meanwhile its reader gets all that there is, and that must not look like the end.
+const BULK_FLOWING_NS: u64 = 1_000_000_000;
 
 /// 0 is no limit.
 pub(super) fn or_never(span_ns: u64) -> u64 {
@@ -152,8 +155,71 @@ impl Session {
         };
         let failed = self.relay.first_failed();
         self.termination = failed.map_or(Termination(who, self.phase()), |by| self.failed_by(by));
-        let flowing = now >= self.ends_at && now.since_ns(self.active_at) < FLOWING_NS;
+        let flowing_ns = if self.relay.has_pipe() { BULK_FLOWING_NS } else { FLOWING_NS };
+        let flowing = now >= self.ends_at && now.since_ns(self.active_at) < flowing_ns;
         let cut = undelivered[0] || undelivered[1] || flowing || failed.is_some();
         self.terminate([cut, cut], out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
+    use crate::session::{Event, Limits, Picked};
+
+    const SECOND: u64 = 1_000_000_000;
+    const START: Moment = Moment(SECOND);
+
+    fn tell(session: &mut Session, event: Event, now: Moment) -> Vec<Effect> {
+        let mut effects = Effects::default();
+        session.on(event, now, &mut effects);
+        std::iter::from_fn(|| effects.pop()).collect()
+    }
+
+    /// A session that will be ten seconds old, and whose bytes move.
+    fn open() -> Session {
+        let limits = Limits { lifetime_max_ns: 10 * SECOND, ..Limits::default() };
+        let mut session = Session::new(limits, u32::MAX / 2, START);
+        for event in [Event::Accepted, Event::Picked(Picked::Backend), Event::Connected(Ok(()))] {
+            tell(&mut session, event, START);
+        }
+        session
+    }
+
+    fn relay(session: &mut Session, event: relay::Event, now: Moment) {
+        tell(session, Event::Relay(event), now);
+    }
+
+    /// Whether the end of its lifetime is a reset, so long after the last byte that the backend had sent was delivered.
+    fn ends_in_a_reset(mut session: Session, is_bulk: bool, quiet_ns: u64) -> bool {
+        let side = Side::Backend;
+        let end = session.ends_at;
+        let last = Moment(end.0 - quiet_ns);
+        for buffer in 0..4 {
+            let lease = Lease { buffer, start: 0, len: BUFFER_LEN as u16 };
+            relay(&mut session, relay::Event::Received { side, lease, more: buffer < 3, nonempty: is_bulk }, last);
+        }
+        for _ in 0..4 {
+            let moved = Moved::Bytes(BUFFER_LEN as u32);
+            relay(&mut session, relay::Event::Sent { side: side.peer(), moved }, last);
+        }
+        if is_bulk {
+            relay(&mut session, relay::Event::Lent { half: side, pipe: Some((PipeId(1), 1 << 20)) }, last);
+        }
+        let effects = tell(&mut session, Event::Timer, end);
+        assert_eq!(session.termination(), Termination(Who::Local, When::Data));
+        assert!(!effects.is_empty());
+        session.reset == [true, true]
+    }
+
+    /// The pause of a stream is no end of it, and the pause of a talk most likely is.
+    #[test]
+    fn a_stream_that_pauses_at_the_end_of_its_lifetime_is_cut_and_a_talk_is_not() {
+        assert!(ends_in_a_reset(open(), false, FLOWING_NS - 1));
+        assert!(!ends_in_a_reset(open(), false, FLOWING_NS));
+        assert!(ends_in_a_reset(open(), true, FLOWING_NS));
+        assert!(ends_in_a_reset(open(), true, BULK_FLOWING_NS - 1));
+        assert!(!ends_in_a_reset(open(), true, BULK_FLOWING_NS));
     }
 }

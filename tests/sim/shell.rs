@@ -15,7 +15,7 @@ use crate::world::{NO_ROOM, World};
 
 /// Contract 7. A turn of 4 MiB in pieces of 64 KiB, each filled and drained, is the most there is.
 const EFFECTS_MAX: usize = 160;
-/// A stream that moved a byte so lately has more on its way.
+/// A stream that moved a byte so lately has more on its way; one with a pipe, if it did within a second.
 const FLOWING_NS: u64 = 10 * MS;
 /// Once to find nothing, once more because the poll says that there is something.
 const STALLS_MAX: u32 = 2;
@@ -66,7 +66,9 @@ impl World {
         match *event {
             Event::Timer if !self.slots[s].session.is_ending() => {
                 self.slots[s].open_at_timer = Side::BOTH.map(|side| self.undelivered((s, side)) > 0);
-                self.slots[s].flowing_at_timer = now.since_ns(self.slots[s].quiet_since()) < FLOWING_NS;
+                let is_bulk = Side::BOTH.iter().any(|&side| self.kernel.pipes.lent_to((s, side)).is_some());
+                let flowing_ns = if is_bulk { SECOND } else { FLOWING_NS };
+                self.slots[s].flowing_at_timer = now.since_ns(self.slots[s].quiet_since()) < flowing_ns;
             }
             Event::Connected(Ok(())) if self.slots[s].session.is_ending() => {}
             Event::Connected(Ok(())) => {
