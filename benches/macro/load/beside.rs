@@ -50,7 +50,11 @@ impl Load for Beside {
     }
 
     fn verdict(&self) -> Result<(), Fault> {
-        self.load.verdict()
+        let failed = |pair: &&Pair| !matches!(pair.client.take_error(), Ok(None));
+        match self.sessions.iter().filter(failed).count() {
+            0 => self.load.verdict(),
+            count => Err(format!("{count} of the sessions beside it were reset")),
+        }
     }
 }
 
