@@ -1,9 +1,11 @@
 #!/bin/sh
-# Does the simulation notice? Puts each fault of tests/sim/mutants.txt into a copy of the tree, one at a time, and runs
-# the sweep until it fails. Prints a table: the fault, the seed that found it, what it said.
+# Do the simulations notice? Puts each fault of tests/sim/mutants.txt and tests/sim_worker/mutants.txt into a copy of the
+# tree, one at a time, and runs the sweep of that simulation until it fails. Prints a table for each: the fault, the seed
+# that found it, what it said.
 #
-#   scripts/mutate.sh                  all of them
-#   scripts/mutate.sh 'flush|FIN'      those whose title matches
+#   scripts/mutate.sh                            all of them
+#   scripts/mutate.sh 'flush|FIN'                those whose title matches
+#   scripts/mutate.sh 'flush|FIN' sim_worker     those of one simulation
 #
 # Debug assertions are off, so that it is the simulation that notices. Exit 1 if a fault survives or does not apply.
 # RINGWAY_SIM_SEEDS bounds each sweep (20,000).
@@ -26,32 +28,41 @@ fresh() {
     done
 }
 
-# One line a mutant: its number and its title.
-perl -ne 'print ++$n, "\t$1\n" if /^# (.*)/' tests/sim/mutants.txt >"$list"
-failures=0
-fresh
-echo '| fault | seed | what the simulation said |'
-echo '|---|---|---|'
-while IFS="$(printf '\t')" read -r number title; do
-    printf '%s\n' "$title" | grep -Eq "${1:-.}" || continue
-    file=$(perl -00 -ne 'if (/^# / && ++$n == '"$number"') { print((split /\n/)[1]) }' tests/sim/mutants.txt)
-    if ! perl scripts/mutate.pl "$number" tests/sim/mutants.txt "$here/$file" "$copy/$file"; then
-        echo "| $title | - | **does not apply** |"
+# One fault: its number and its title, of the simulation $suite.
+try() {
+    file=$(perl -00 -ne 'if (/^# / && ++$n == '"$1"') { print((split /\n/)[1]) }' "$mutants")
+    if ! perl scripts/mutate.pl "$1" "$mutants" "$here/$file" "$copy/$file"; then
+        echo "| $2 | - | **does not apply** |"
         failures=$((failures + 1))
-        continue
+        return
     fi
-    if (cd "$copy" && cargo test --quiet --test sim) >"$output" 2>&1; then
-        echo "| $title | - | **survives** |"
+    if (cd "$copy" && cargo test --quiet --test "$suite") >"$output" 2>&1; then
+        echo "| $2 | - | **survives** |"
         failures=$((failures + 1))
     elif grep -q '^error' "$output" && ! grep -q 'test result' "$output"; then
-        echo "| $title | - | **does not compile** |"
+        echo "| $2 | - | **does not compile** |"
         failures=$((failures + 1))
     else
         said=$(perl -ne 'if (/^seed (\d+): (.*)/) { print "$1 | $2"; $seen = 1; exit }
-            if (/(the sweep is too kind.*)/) { $kind = $1 } END { print "- | ", $kind // "?" unless $seen }' "$output")
-        echo "| $title | $said |"
+            if (/(the sweep is too kind.*)/) { $kind = $1 } $last = $1 if /(a worker left .*|the ring is entered .*)/;
+            END { print "- | ", $kind // $last // "?" unless $seen }' "$output")
+        echo "| $2 | $said |"
     fi
     cp -p "$here/$file" "$copy/$file"
     touch "$copy/$file"
-done <"$list"
+}
+
+failures=0
+fresh
+for suite in ${2:-sim sim_worker}; do
+    mutants="tests/$suite/mutants.txt"
+    perl -ne 'print ++$n, "\t$1\n" if /^# (.*)/' "$mutants" >"$list"
+    echo "$suite:"
+    echo '| fault | seed | what the simulation said |'
+    echo '|---|---|---|'
+    while IFS="$(printf '\t')" read -r number title; do
+        printf '%s\n' "$title" | grep -Eq "${1:-.}" || continue
+        try "$number" "$title"
+    done <"$list"
+done
 [ "$failures" = 0 ]

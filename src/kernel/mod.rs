@@ -245,12 +245,6 @@ pub trait Buffers {
     /// Takes a buffer back.
     fn release(&mut self, buffer: u16);
 
-    /// Whether so many buffers could be taken without buffers becoming scarce. They are then there to be taken.
-    fn has_spare(&mut self, count: u16) -> bool;
-
-    /// Takes a buffer that the kernel is not to fill.
-    fn take(&mut self) -> Option<u16>;
-
     /// Copies the bytes of `from` behind those of `to`, which has room, in another buffer.
     fn append(&mut self, from: Lease, to: Lease);
 
@@ -277,9 +271,6 @@ pub trait Pipes {
 
     /// Moves up to `len` bytes from a pipe into a socket.
     fn drain(&mut self, id: PipeId, to: Fd, len: u32) -> Moved;
-
-    /// Copies bytes out of a pipe: how many, 0 if there are none.
-    fn read(&mut self, id: PipeId, into: &mut [u8]) -> usize;
 }
 
 /// Calls on sockets. None of them waits.

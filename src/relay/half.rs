@@ -138,7 +138,7 @@ impl Half {
                 out.push(Effect::Starve { side: self.side });
             }
             End::Later if !self.is_stopped() => self.pause(out),
-            End::Scarce => debug_assert!(!self.queue.is_empty(), "it would wait for nothing"),
+            End::Scarce => debug_assert!(!self.queue.is_empty() || self.is_stopped(), "it would wait for nothing"),
             End::Starved | End::Later | End::Cancelled => {}
         }
         // A cancelled receive is part of the end of the session: nothing starts again.

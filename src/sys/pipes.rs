@@ -36,6 +36,14 @@ impl Pipes {
         Pipes { pipes: Vec::new(), spare: Vec::new(), vacant: Vec::new(), pipes_max }
     }
 
+    /// Copies bytes out of a pipe: how many, 0 if there are none.
+    pub fn read(&self, id: PipeId, into: &mut [u8]) -> usize {
+        let Some(pipe) = self.pipe(id) else { return 0 };
+        // SAFETY: the kernel writes within `into`.
+        let count = unsafe { libc::read(pipe.read.0, into.as_mut_ptr().cast(), into.len()) };
+        usize::try_from(count).unwrap_or(0)
+    }
+
     fn pipe(&self, id: PipeId) -> Option<&Pipe> {
         self.pipes.get(id.0 as usize)?.as_ref()
     }
@@ -109,14 +117,6 @@ impl kernel::Pipes for Pipes {
             Moved::Bytes(moved) if moved < len && socket::is_closed(to) => Moved::Failed(libc::ECONNRESET),
             moved => moved,
         }
-    }
-
-    /// Copies bytes out of a pipe: how many, 0 if there are none.
-    fn read(&mut self, id: PipeId, into: &mut [u8]) -> usize {
-        let Some(pipe) = self.pipe(id) else { return 0 };
-        // SAFETY: the kernel writes within `into`.
-        let count = unsafe { libc::read(pipe.read.0, into.as_mut_ptr().cast(), into.len()) };
-        usize::try_from(count).unwrap_or(0)
     }
 }
 

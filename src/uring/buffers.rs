@@ -95,6 +95,26 @@ impl Buffers {
         self.posted -= 1;
     }
 
+    /// Whether so many buffers could be taken without buffers becoming scarce. They are then there to be taken.
+    pub fn has_spare(&mut self, count: u16) -> bool {
+        if self.leased() + count > self.count_max / 2 {
+            return false;
+        }
+        while self.spare.len() + self.returned.len() < usize::from(count) {
+            if self.grow().is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes a buffer that the kernel is not to fill.
+    pub fn take(&mut self) -> Option<u16> {
+        let buffer = self.spare.pop().or_else(|| self.returned.pop());
+        self.spare_min = self.spare_min.min(self.spare.len());
+        buffer
+    }
+
     /// Buffers that sessions hold.
     #[inline]
     fn leased(&self) -> u16 {
@@ -236,24 +256,6 @@ impl kernel::Buffers for Buffers {
         #[cfg(feature = "paranoid")]
         let Some(buffer) = self.exchange(buffer) else { return };
         self.spare.push(buffer);
-    }
-
-    fn has_spare(&mut self, count: u16) -> bool {
-        if self.leased() + count > BUFFERS_MAX / 2 {
-            return false;
-        }
-        while self.spare.len() + self.returned.len() < usize::from(count) {
-            if self.grow().is_err() {
-                return false;
-            }
-        }
-        true
-    }
-
-    fn take(&mut self) -> Option<u16> {
-        let buffer = self.spare.pop().or_else(|| self.returned.pop());
-        self.spare_min = self.spare_min.min(self.spare.len());
-        buffer
     }
 
     /// Copies the bytes of `from` behind those of `to`, which must have room, in another buffer.

@@ -13,7 +13,7 @@ use std::io;
 use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
 use crate::base::time::{Clock, Moment};
 use crate::kernel::token::{Operation, Token};
-use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Pipes as _, Wait};
+use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Wait};
 use crate::sys::direct::Direct;
 use crate::sys::features::Features;
 use crate::sys::pipes::Pipes;
@@ -136,10 +136,11 @@ mod tests {
 
     use super::*;
     use crate::base::lease::Moved;
+    use crate::kernel::Pipes as _;
 
     #[test]
     fn what_is_in_a_pipe_goes_into_buffers_in_order() {
-        let mut kernel = match Uring::new(Features { recv_credit: false }, 4, 0, Clock::new()) {
+        let mut kernel = match Uring::new(Features { recv_credit: false }, 4, u64::MAX, Clock::new()) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return,
             kernel => kernel.unwrap(),
         };

@@ -20,6 +20,8 @@ const UNLOADED_A_TURN: u32 = 1 << 20;
 /// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
 const EXHAUSTED_NS: u64 = 1_000_000_000;
 const ENDED_AT_ONCE: usize = 64;
+/// Attempts to have the last operations taken.
+const FINISHING_ENTERS_MAX: u32 = 1000;
 /// Between looks at memory that is not used any more.
 const HOUSEKEEPING_NS: u64 = 1_000_000_000;
 
@@ -116,7 +118,12 @@ impl<K: Kernel> Worker<K> {
     /// To be called when it is done: the last session's closes are queued, and its client waits for them as long as
     /// another worker goes on.
     pub fn finish(&mut self) {
-        let _ = self.enter(Wait::No);
+        // The kernel may have no memory to take all of them the first time.
+        for _ in 0..FINISHING_ENTERS_MAX {
+            if self.enter(Wait::No).is_err() || !self.kernel.has_queued() {
+                break;
+            }
+        }
         self.shared.set_port(self.index, None);
         self.stats().worker.running.set(0);
     }

@@ -1,0 +1,403 @@
+//! What must hold: at each FIN and each close, after each turn, at rest, and at the end.
+
+use ringway::base::side::Side;
+use ringway::base::termination::{Termination, When, Who};
+use ringway::base::time::{Moment, ns};
+use ringway::config::model::Pool;
+use ringway::kernel::token::Operation;
+use ringway::snapshot::table::Phase;
+use ringway::stats::record::{Reason, Record};
+
+use crate::corner::Corner;
+use crate::faults::MS;
+use crate::host::{Host, Key, Pair, Thing};
+use crate::ring::Deed;
+use crate::world::World;
+
+/// Sessions that one turn may cut of those on a list.
+const CUT_A_TURN: usize = 32;
+/// A timer may come so much late or early.
+const TICK_NS: u64 = 20 * MS;
+
+impl Host {
+    /// A FIN is about to be sent: after all bytes, and only if the other side's FIN was seen.
+    pub fn check_fin(&self, id: usize) {
+        let sock = &self.socks[id];
+        assert!(!sock.shut, "two FINs to c{id}");
+        let partner = sock.partner.unwrap_or_else(|| panic!("a FIN to c{id}, which has no other side"));
+        let from = &self.socks[partner];
+        assert!(from.eof_told && from.error_turn >= self.turn, "FIN to c{id} before the other's FIN was seen");
+        assert_eq!(from.undelivered(sock), 0, "FIN to c{id} and not everything was delivered");
+        assert!(from.rx.is_empty(), "FIN to c{id} and not everything was read");
+    }
+
+    /// A connection was closed: what looks like a proper end is one.
+    pub fn check_close(&mut self, id: usize) {
+        let sock = &self.socks[id];
+        // What was shut before has had its FIN.
+        if !sock.open || sock.linger_reset || sock.shut {
+            return;
+        }
+        let partner = sock.partner.unwrap_or_else(|| panic!("c{id} is closed properly, and has no other side"));
+        let from = &self.socks[partner];
+        // Once both streams were carried to their end, what happens to the connections says nothing.
+        let finished = from.eof_told && sock.eof_told && sock.undelivered(from) == 0;
+        assert!(finished || from.error_turn >= self.turn, "FIN to c{id} after a failure of c{partner}");
+        assert_eq!(from.undelivered(sock), 0, "FIN to c{id} with bytes undelivered");
+    }
+
+    /// Where memory is scarce, what there is left is for those that hold nothing.
+    pub fn check_recv(&self, worker: usize, id: usize) {
+        let sock = &self.socks[id];
+        let passed_on = sock.partner.map_or(0, |partner| self.socks[partner].accepted);
+        let holds = sock.taken - sock.skipped > passed_on;
+        let gone = sock.partner.is_some_and(|partner| self.socks[partner].dead);
+        let scarce = self.rings[worker].pool.is_scarce();
+        assert!(!scarce || !holds || gone, "memory is scarce, and c{id} takes more of it");
+    }
+
+    /// Whether a session that relays holds bytes on that worker.
+    fn has_holder(&self, worker: usize) -> bool {
+        let holds = |pair: &Pair| {
+            let [Some(client), Some(backend)] = pair.socks else { return false };
+            let (client, backend) = (&self.socks[client], &self.socks[backend]);
+            let open = client.closed.is_none() && backend.closed.is_none() && pair.connected;
+            open && client.undelivered(backend) + backend.undelivered(client) > 0
+        };
+        self.sessions.iter().any(|(key, pair)| key.0 == worker && holds(pair))
+    }
+
+    fn open_fds(&self, wanted: impl Fn(&crate::sock::Sock) -> bool) -> usize {
+        let is_one = |thing: &&Thing| matches!(thing, Thing::Sock(sock) if wanted(&self.socks[*sock]));
+        self.fds.values().filter(is_one).count()
+    }
+
+    /// Connections in messages between workers.
+    fn in_messages(&self) -> usize {
+        let handed = |ring: &crate::ring::Ring| {
+            let is_one =
+                |deed: &Deed| matches!(deed, Deed::Message { there, .. } if there.operation == Operation::HandOver);
+            ring.queued.iter().filter(|op| is_one(&op.deed)).count()
+        };
+        let moving = |ring| ring_moving(ring) + handed(ring);
+        self.rings.iter().map(moving).sum()
+    }
+}
+
+fn ring_moving(ring: &crate::ring::Ring) -> usize {
+    ring.on_their_way(&[Operation::HandOver]) + ring.failed_messages()
+}
+
+impl World {
+    /// Thousands of sessions that end in one turn would keep all others waiting.
+    pub fn check_cuts(&mut self, index: usize) {
+        let mut host = self.host.borrow_mut();
+        let (cut, heard) = (host.rings[index].cut, std::mem::take(&mut host.rings[index].heard));
+        if self.control.phase == Phase::Stopping && !self.control.kills {
+            assert!(cut <= CUT_A_TURN + heard, "{cut} sessions were cut in one turn");
+        }
+        if cut >= CUT_A_TURN {
+            host.corners.reach(Corner::CutInParts);
+        }
+    }
+
+    /// While nothing is short but room, clients wait for it: none is turned away.
+    pub fn check_nobody_was_turned_away(&self) {
+        let host = self.host.borrow();
+        let busy = host.rings.iter().any(|ring| !ring.queued.is_empty() || !ring.done.is_empty());
+        let is_plain = host.profile.workers == 1 && host.profile.odds.no_socket.0 == 0 && host.profile.early_max >= 4;
+        if !is_plain || busy || self.seats[0].is_busy || self.has_orders {
+            return;
+        }
+        let accepted = self.control.shared.stats.workers[0].worker.accepted.get();
+        let known = self.records + self.control.shared.counts.process_connections() + self.early.get();
+        assert_eq!(accepted, known, "clients that were accepted, and those that were served or wait");
+    }
+
+    /// After a turn: what is counted is what is there.
+    pub fn check_turn(&mut self) {
+        let records: Vec<Record> = {
+            let host = self.host.borrow();
+            if host.rings.iter().any(|ring| !ring.queued.is_empty()) {
+                return;
+            }
+            let journal = self.control.shared.journal.as_ref().expect("there is a journal");
+            std::iter::from_fn(|| journal.pop()).collect()
+        };
+        for record in records {
+            self.records += 1;
+            self.check_record(&record);
+        }
+        self.check_counts();
+    }
+
+    fn check_counts(&self) {
+        let host = self.host.borrow();
+        let unseen =
+            host.rings.iter().any(|ring| !ring.queued.is_empty()) || self.seats.iter().any(|seat| seat.is_busy);
+        if unseen {
+            return;
+        }
+        let shared = &self.control.shared;
+        let gauges: u64 = shared.stats.workers.iter().map(|cells| cells.worker.connections.get()).sum();
+        let process = shared.counts.process_connections();
+        let moving = host.in_messages() as u64;
+        assert_eq!(process, gauges + moving, "clients of the process, of the workers, and between them");
+        let (mut of_listeners, mut listener_gauges) = (0, 0);
+        for listener in &self.control.table.listeners {
+            let Some(listener) = listener else { continue };
+            of_listeners += u64::from(shared.counts.listener_connections(listener.id));
+            let cells = shared.stats.workers.iter().map(|cells| cells.listeners.get(listener.id.index()));
+            listener_gauges += cells.map(|cells| cells.connections.get()).sum::<u64>();
+        }
+        assert_eq!(of_listeners, process, "clients of the listeners");
+        assert_eq!(listener_gauges, gauges, "clients of the listeners, by worker");
+        let accepted: usize = host.rings.iter().map(|ring| ring.on_their_way(&[Operation::Accept])).sum();
+        let polled: usize = host.rings.iter().map(|ring| polled(ring, &host)).sum();
+        let clients = host.open_fds(|sock| sock.is_client) as u64;
+        let known = process + (accepted - polled) as u64;
+        assert!(clients >= known, "{clients} descriptors of {known} clients");
+        let early = (clients - known) as usize;
+        let early_max = host.profile.early_max * host.profile.workers;
+        self.early.set(early as u64);
+        assert!(early <= early_max, "{early} clients wait, or their descriptors are lost");
+        let backends = host.open_fds(|sock| !sock.is_client);
+        let counted: u32 = self.control.members.iter().map(|member| shared.counts.connections(member.id)).sum();
+        assert!(backends <= counted as usize, "{backends} connections to backends, {counted} counted");
+        assert!(u64::from(counted) <= process, "{counted} backends of {process} clients");
+        drop(host);
+        if early > 0 {
+            self.host.borrow_mut().corners.reach(Corner::CameEarly);
+        }
+    }
+
+    /// A session has ended: what its record says is what happened.
+    fn check_record(&mut self, record: &Record) {
+        let id = record.session;
+        let key: Key = (id.worker(), id.place(), id.generation());
+        let mut host = self.host.borrow_mut();
+        let pair = host.sessions.remove(&key).unwrap_or_default();
+        for side in Side::BOTH {
+            let open = pair.socks[side.index()].is_some_and(|sock| host.socks[sock].closed.is_none());
+            assert!(!open, "{key:?} is over, and its {side:?} is open");
+        }
+        let accepted = |side: Side| pair.socks[side.index()].map_or(0, |sock| host.socks[sock].accepted);
+        assert_eq!(record.bytes_to_backend, accepted(Side::Backend), "bytes to the backend of {key:?}");
+        assert_eq!(record.bytes_to_client, accepted(Side::Client), "bytes to the client of {key:?}");
+        let Termination(who, when) = record.termination;
+        host.say(format_args!("  {key:?} ended: {who:?} {when:?} {:?}", record.reason));
+        let now = host.now;
+        let fits = self.fits(&host, record, &pair, now);
+        assert!(fits, "{who:?} {when:?} {:?} does not fit what happened to {key:?}", record.reason);
+        for corner in corners_of(record) {
+            host.corners.reach(corner);
+        }
+    }
+
+    /// The code fits what happened (INTERFACE section 6).
+    fn fits(&self, host: &Host, record: &Record, pair: &Pair, now: Moment) -> bool {
+        let sock = |side: Side| pair.socks[side.index()].map(|sock| &host.socks[sock]);
+        let (client, backend) = (sock(Side::Client), sock(Side::Backend));
+        let pool = self.control.pool(record.pool);
+        let limits = &pool.limits;
+        let waited = |limit_ns: u64| limit_ns > 0 && now.since_ns(record.accepted_at) + TICK_NS >= limit_ns;
+        let Termination(who, when) = record.termination;
+        let stops = self.control.phase == Phase::Stopping;
+        match (who, when) {
+            (Who::Normal, When::Done) => match (client, backend) {
+                (Some(client), Some(backend)) => {
+                    client.eof_told
+                        && backend.eof_told
+                        && client.undelivered(backend) == 0
+                        && backend.undelivered(client) == 0
+                }
+                _ => false,
+            },
+            (Who::Killed, _) => self.control.kills || stops,
+            (Who::Down, _) => record.backend.is_some_and(|backend| self.control.cut.contains(&backend.0)),
+            (Who::Rule, When::Request) => matches!(record.reason, Some(Reason::Refused(_))),
+            (Who::Client, When::Request | When::Queue | When::Connect) => {
+                client.is_none_or(|client| client.dead || client.fin_arrived)
+            }
+            (Who::Client, _) => client.is_some_and(|client| client.dead),
+            (Who::Server, When::Connect) => true,
+            (Who::Server, _) => backend.is_some_and(|backend| backend.dead),
+            (Who::Resource, When::Queue) => record.reason == Some(Reason::QueueFull) || record.reason.is_none(),
+            (Who::Resource, _) => true,
+            (Who::ServerTimeout, When::Queue) => waited(ns(pool.queue.timeout)),
+            (Who::ServerTimeout, When::Connect) => waited(ns(limits.connect_timeout)),
+            (Who::Local, _) => waited(ns(limits.lifetime_max) * 9 / 10),
+            (Who::ClientTimeout | Who::ServerTimeout, When::Data | When::Last) => self.is_quiet(host, pair, pool, now),
+            _ => false,
+        }
+    }
+
+    fn is_quiet(&self, host: &Host, pair: &Pair, pool: &Pool, now: Moment) -> bool {
+        let limits = [pool.limits.idle_timeout, pool.limits.half_close_timeout];
+        let least = limits.into_iter().map(ns).filter(|&limit| limit > 0).min().unwrap_or(u64::MAX);
+        // A FIN or a failure starts the clock anew, and may be told by something that moves no bytes.
+        host.say(format_args!("  quiet since {:?}, least {least}", pair.active_at));
+        // What was in flight when its time had come may bring something before it is over.
+        now.since_ns(pair.active_at).max(pair.longest_ns) + TICK_NS >= least
+    }
+
+    /// Nothing can go on before `next`, when a timer comes or a peer wakes.
+    pub fn check_rest(&mut self, next: Moment) {
+        let keys: Vec<Key> = self.host.borrow().sessions.keys().copied().collect();
+        for key in keys {
+            self.check_session_at_rest(key, next);
+        }
+        self.check_doors_at_rest(next);
+        let stuck = self.control.leaves_clients_waiting();
+        let now = self.host.borrow().now;
+        let since = &mut self.control.queue_stuck_since;
+        *since = stuck.then(|| since.unwrap_or(now));
+        assert!(
+            since.is_none_or(|since| !Host::is_overdue(since, next)),
+            "clients wait, and backends have nothing to do"
+        );
+        let listed = self.control.listed.load(std::sync::atomic::Ordering::Relaxed);
+        let all_run = self.seats.iter().all(|seat| seat.worker.is_some());
+        assert!(!all_run || listed == self.control.asked, "a question was not answered");
+    }
+
+    fn check_session_at_rest(&mut self, key: Key, next: Moment) {
+        let mut host = self.host.borrow_mut();
+        let Some(&pair) = host.sessions.get(&key) else { return };
+        // Those that hold every buffer are ended, if they relay.
+        let exhausted = host.rings[key.0].pool.is_exhausted() && !host.has_holder(key.0);
+        for side in Side::BOTH {
+            let Some(from) = pair.socks[side.index()] else { continue };
+            let why = why_stuck(&host, &pair, side).filter(|_| !exhausted);
+            let now = host.now;
+            let since = &mut host.socks[from].stuck_since;
+            *since = why.map(|_| since.unwrap_or(now));
+            if let (Some(why), Some(since)) = (why, *since)
+                && Host::is_overdue(since, next)
+            {
+                panic!("c{from} of {key:?}: {why}, since {since:?}");
+            }
+        }
+        self.check_limits(&host, key, &pair, next);
+    }
+
+    /// A connected session that nothing happens to ends at its limit.
+    fn check_limits(&self, host: &Host, key: Key, pair: &Pair, next: Moment) {
+        let [Some(client), Some(backend)] = pair.socks else { return };
+        let socks = [&host.socks[client], &host.socks[backend]];
+        if !pair.connected || socks.iter().any(|sock| sock.closed.is_some()) {
+            return;
+        }
+        let longest = self.control.config.pools.iter().map(|pool| ns(pool.limits.idle_timeout));
+        let unlimited = longest.clone().any(|limit| limit == 0);
+        let halves = self.control.config.pools.iter().map(|pool| ns(pool.limits.half_close_timeout));
+        let longest = longest.chain(halves).max().unwrap_or(0);
+        let moved_at = socks[0].moved_at.max(socks[1].moved_at).max(pair.active_at);
+        let overdue = Host::is_overdue(moved_at.after_ns(longest), next);
+        assert!(unlimited || !overdue, "the timer of {key:?} is lost: c{client} and c{backend}");
+    }
+
+    fn check_doors_at_rest(&mut self, next: Moment) {
+        let mut host = self.host.borrow_mut();
+        let host = &mut *host;
+        let counts = &self.control.shared.counts;
+        let room = counts.process_connections() < host.profile.connections_max;
+        for op in host.rings.iter().flat_map(|ring| &ring.armed).filter(|op| matches!(op.deed, Deed::Accept)) {
+            let Thing::Door(door) = host.thing(op.fd) else { panic!("{op:?} is no listening socket") };
+            let near = counts.is_near_limit(host.doors[door].listener);
+            assert!(!near || op.cancelled, "near a limit, whoever comes is accepted");
+        }
+        let fds = host.descriptors() < host.profile.fd_max;
+        for door in host.doors.iter_mut().filter(|door| !door.closed) {
+            let most = self.control.table.listener(door.listener).and_then(|entry| entry.connections_max);
+            let open = most.is_none_or(|most| counts.listener_connections(door.listener) < most.get());
+            let stuck = !door.backlog.is_empty() && room && open && fds;
+            door.stuck_since = stuck.then(|| door.stuck_since.unwrap_or(host.now));
+            let overdue = door.stuck_since.is_some_and(|since| Host::is_overdue(since, next));
+            assert!(!overdue, "somebody waits at {:?}, and there is room", door.bind);
+        }
+    }
+
+    /// Everything was given back, and the peers saw what they should.
+    pub fn check_end(&mut self) {
+        let host = self.host.borrow();
+        // Listening sockets on their way to a worker that has ended go with the process.
+        let left: Vec<_> = host.fds.iter().filter(|(_, thing)| matches!(thing, Thing::Sock(_))).collect();
+        assert!(left.is_empty(), "descriptors are left: {left:?}");
+        assert!(host.sessions.is_empty(), "sessions have left no record: {:?}", host.sessions);
+        for ring in &host.rings {
+            assert_eq!(ring.pool.leased(), 0, "buffers were never released");
+            assert_eq!(ring.pipes.lent(), 0, "pipes were never given back");
+            let bells = ring.armed.iter().filter(|op| !matches!(op.deed, Deed::Bell)).count();
+            assert_eq!(bells, 0, "operations are in flight after the end: {:?}", ring.armed);
+        }
+        let counts = &self.control.shared.counts;
+        assert_eq!(counts.process_connections(), 0, "clients are counted after the end");
+        for member in &self.control.members {
+            assert!(counts.is_unused(member.id), "{:?} is counted after the end", member.id);
+            assert_eq!(counts.queue(member.pool).waiting(), 0, "somebody waits after the end");
+        }
+        for cells in &self.control.shared.stats.workers {
+            assert_eq!((cells.worker.connections.get(), cells.worker.running.get()), (0, 0), "gauges after the end");
+        }
+        for sock in &host.socks {
+            let whole = sock.peer.received == sock.accepted + sock.greeted;
+            assert!(!sock.peer.fin_seen || whole, "c{} saw a FIN too early", sock.id);
+        }
+    }
+}
+
+/// Polls of listening sockets look like accepted connections, and are none.
+fn polled(ring: &crate::ring::Ring, host: &Host) -> usize {
+    let is_poll = |result: i32| !matches!(host.fds.get(&result), Some(Thing::Sock(_)));
+    let accepts = ring.done.iter().filter(|(done, _)| done.token.operation == Operation::Accept && done.result >= 0);
+    accepts.filter(|(done, _)| !done.more && is_poll(done.result)).count()
+}
+
+/// Why a session should go on that does not: nothing is waited for but ringway.
+fn why_stuck(host: &Host, pair: &Pair, side: Side) -> Option<&'static str> {
+    let from = &host.socks[pair.socks[side.index()]?];
+    if from.closed.is_some() {
+        return None;
+    }
+    // Where memory is scarce, a client whose bytes wait for a backend is not listened to.
+    let waits_for_memory = host.profile.buffers < 20 && from.taken > from.skipped;
+    let is_told = from.error_told || from.eof_told || from.unix || waits_for_memory;
+    let is_unnoticed = from.dead && from.rx.is_empty() && !is_told;
+    let Some(to) = pair.socks[side.peer().index()].map(|to| &host.socks[to]).filter(|to| to.open && pair.connected)
+    else {
+        return is_unnoticed.then_some("it has failed, and nobody knows");
+    };
+    if to.closed.is_some() || to.dead || to.shut {
+        return None;
+    }
+    let (unread, undelivered) = (from.rx.len(), from.undelivered(to));
+    if unread + undelivered > 0 {
+        return (to.is_writable() && from.open).then_some("bytes lie about");
+    }
+    if from.dead {
+        return is_unnoticed.then_some("it has failed, and nobody knows");
+    }
+    from.fin_arrived.then_some("its FIN is not passed on")
+}
+
+fn corners_of(record: &Record) -> Vec<Corner> {
+    let Termination(who, when) = record.termination;
+    let mut corners = Vec::new();
+    let corner = match (who, when) {
+        (Who::Normal, _) => Some(Corner::EndedNormally),
+        (Who::Client, When::Data | When::Last) => Some(Corner::ClientReset),
+        (Who::Server, When::Data | When::Last) => Some(Corner::BackendReset),
+        (Who::ServerTimeout, When::Queue) => Some(Corner::QueueTimedOut),
+        (Who::ServerTimeout, When::Connect) => Some(Corner::ConnectTimedOut),
+        (Who::ClientTimeout | Who::ServerTimeout, _) => Some(Corner::IdleEnd),
+        (Who::Resource, When::Queue) => Some(Corner::QueueFull),
+        (Who::Rule, _) => Some(Corner::Refused),
+        (Who::Server, When::Connect) if record.failed.is_empty() => Some(Corner::NoBackend),
+        _ => None,
+    };
+    corners.extend(corner);
+    corners.extend((record.queue_position > 0).then_some(Corner::Queued));
+    corners.extend((!record.failed.is_empty() && record.connect_ns.is_some()).then_some(Corner::TriedAnother));
+    corners
+}

@@ -1,0 +1,386 @@
+//! What control does in a schedule: a configuration at random, tables, questions, errands, and the end.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::hash::RandomState;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ringway::admit::Sources;
+use ringway::balance::Counts;
+use ringway::base::address::Address;
+use ringway::base::id::{BackendId, ListenerId, PoolId};
+use ringway::base::time::{Clock, Moment};
+use ringway::config::Config;
+use ringway::health::State;
+use ringway::kernel::{Bell, Fd};
+use ringway::roster::{Filter, Request, What};
+use ringway::snapshot::build::{Input, Member, build};
+use ringway::snapshot::cell::Cell;
+use ringway::snapshot::ids::Ids;
+use ringway::snapshot::table::{Phase, Table};
+use ringway::stats::Stats;
+use ringway::stats::record::Journal;
+use ringway::worker::{Errand, ListenSocket, Parts, Shared};
+
+use crate::corner::Corner;
+use crate::dice::Dice;
+use crate::faults::Profile;
+use crate::host::{Door, Host, Mood, Site, Thing};
+use crate::kernel::SimBell;
+
+pub struct Control {
+    pub shared: Arc<Shared>,
+    pub config: Config,
+    ids: Ids,
+    pub members: Vec<Member>,
+    pub phase: Phase,
+    generation: u64,
+    pub table: Table,
+    /// Backends whose sessions were to end at some time.
+    pub cut: BTreeSet<u32>,
+    pub kills: bool,
+    /// Workers that could not go on.
+    pub given_up: Arc<AtomicU64>,
+    pub listed: Arc<AtomicU64>,
+    pub asked: u64,
+    /// Since when clients wait for a pool whose backends have nothing to do.
+    pub queue_stuck_since: Option<Moment>,
+}
+
+/// Says when nobody has a listening socket any more.
+struct Owner(Arc<AtomicBool>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn or_zero(dice: &mut Dice, spans: &[&'static str]) -> &'static str {
+    dice.pick(spans)
+}
+
+fn listener_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize) -> std::fmt::Result {
+    let pool = dice.below(pools as u64);
+    let bind = if dice.one_in(5) { format!("unix:/sim/l{number}") } else { format!("127.0.0.1:{}", 7000 + number) };
+    writeln!(out, "[listeners.l{number}]\nbind = \"{bind}\"\npool = \"p{pool}\"")?;
+    writeln!(out, "backlog = {}", dice.pick(&[1, 2, 4, 16]))?;
+    writeln!(out, "connections_max = {}", dice.pick(&[0, 0, 0, 1, 2, 5]))?;
+    if dice.one_in(6) {
+        writeln!(out, "source_connections_max = {}", dice.between(1, 3))?;
+    }
+    if dice.one_in(4) {
+        let timeout = or_zero(dice, &["0s", "20ms", "3s", "3s"]);
+        writeln!(out, "accept_proxy = \"required\"\nproxy_trusted = [\"0.0.0.0/0\", \"unix:\"]")?;
+        writeln!(out, "proxy_timeout = \"{timeout}\"")?;
+    }
+    if dice.one_in(3) {
+        let timeout = or_zero(dice, &["0s", "20ms", "3s", "3s"]);
+        writeln!(out, "preread_timeout = \"{timeout}\"\nunmatched = \"{}\"", dice.pick(&["default", "refuse"]))?;
+        writeln!(
+            out,
+            "[[listeners.l{number}.routes]]\nsni = [\"a.example\"]\npool = \"p{}\"",
+            dice.below(pools as u64)
+        )?;
+    }
+    Ok(())
+}
+
+fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Result {
+    writeln!(out, "[pools.p{number}]\nbalance = \"{}\"", {
+        dice.pick(&["round_robin", "least_conn", "random", "failover", "consistent_hash"])
+    })?;
+    writeln!(out, "connect_timeout = \"{}\"", dice.pick(&["0s", "20ms", "3s", "3s"]))?;
+    writeln!(out, "connect_attempts = {}", dice.pick(&[1, 2, 3, 3]))?;
+    writeln!(out, "queue_max = {}", dice.pick(&[0, 1, 1024, 1024]))?;
+    writeln!(out, "queue_timeout = \"{}\"", dice.pick(&["0s", "10ms", "5s", "5s"]))?;
+    writeln!(out, "idle_timeout = \"{}\"", dice.pick(&["0s", "300ms", "5s", "60s", "60s"]))?;
+    writeln!(out, "half_close_timeout = \"{}\"", dice.pick(&["0s", "100ms", "2s", "20s"]))?;
+    writeln!(out, "lifetime_max = \"{}\"", dice.pick(&["0s", "0s", "0s", "0s", "0s", "50ms", "2s"]))?;
+    writeln!(out, "send_proxy = \"{}\"", dice.pick(&["off", "off", "off", "v1", "v2"]))?;
+    let has_sources = dice.one_in(5);
+    if has_sources {
+        writeln!(out, "source = [\"127.0.0.2\", \"127.0.0.3\"]")?;
+    }
+    if dice.one_in(6) {
+        writeln!(out, "[pools.p{number}.check]\ntype = \"postgresql\"\nuser = \"u\"\nrole = \"primary\"")?;
+    }
+    for backend in 0..dice.between(1, 3) {
+        let place = number as u64 * 10 + backend;
+        let unix = dice.one_in(6) && !has_sources;
+        let address = if unix { format!("unix:/sim/b{place}") } else { format!("127.0.0.1:{}", 9000 + place) };
+        writeln!(out, "[[pools.p{number}.backends]]\nname = \"b{backend}\"\naddress = \"{address}\"")?;
+        writeln!(out, "connections_max = {}", dice.pick(&[0, 0, 1, 2]))?;
+        writeln!(out, "weight = {}\nbackup = {}", dice.pick(&[1, 1, 3]), backend > 0 && dice.one_in(5))?;
+    }
+    Ok(())
+}
+
+fn throw_config(dice: &mut Dice) -> Config {
+    let (listeners, pools) = (dice.pick(&[1, 1, 2]), dice.pick(&[1, 1, 2]));
+    let mut text = String::new();
+    (0..listeners).try_for_each(|number| listener_text(dice, &mut text, number, pools)).expect("text is written");
+    (0..pools).try_for_each(|number| pool_text(dice, &mut text, number)).expect("text is written");
+    ringway::config::load(&text, "sim", &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
+}
+
+/// Nothing keeps a crowd from being served together.
+fn let_all_in(config: &mut Config) {
+    for listener in &mut config.listeners {
+        (listener.connections_max, listener.proxy, listener.preread) = (None, None, None);
+        listener.source_limits.connections_max = 0;
+    }
+    for pool in &mut config.pools {
+        pool.backends.iter_mut().for_each(|backend| backend.connections_max = None);
+    }
+}
+
+fn members_of(config: &Config, ids: &mut Ids) -> Vec<Member> {
+    let mut members = Vec::new();
+    for pool in &config.pools {
+        let id = ids.pool(&pool.name).expect("pools are numbered");
+        for backend in &pool.backends {
+            let address = backend.target.address();
+            members.push(Member {
+                id: ids.number_backend(id, &backend.name, address),
+                pool: id,
+                name: backend.name.clone(),
+                hash_name: backend.name.clone(),
+                address: address.cloned(),
+                weight: backend.weight,
+                backup: backend.backup,
+                connections_max: backend.connections_max,
+                state: State::Up,
+                ramp_from: None,
+                end_sessions: false,
+                retired: false,
+            });
+        }
+    }
+    members
+}
+
+impl Control {
+    pub fn new(host: &mut Host) -> Control {
+        let mut config = throw_config(&mut host.dice);
+        if host.profile.is_crowd() {
+            let_all_in(&mut config);
+        }
+        let mut ids = Ids::assign(&config);
+        let mut members = members_of(&config, &mut ids);
+        for pool in config.pools.iter().filter(|pool| pool.wants_primary()) {
+            // Of a pool that wants its primary, one backend at most is used.
+            let id = ids.pool(&pool.name);
+            let has = |member: &&mut Member| Some(member.pool) == id;
+            members.iter_mut().filter(has).skip(1).for_each(|member| member.state = State::Down);
+        }
+        host.say(format_args!("{:#?}\n{:#?}", config.listeners, config.pools));
+        for member in &members {
+            let address = member.address.clone().expect("every backend has an address");
+            let mood = host.dice.pick(&[Mood::Fine, Mood::Fine, Mood::Fine, Mood::Fine, Mood::Refuses, Mood::Silent]);
+            host.sites.push(Site { address, mood, knows_tls: host.dice.one_in(2) });
+        }
+        let phase = Phase::Serving;
+        let input = Input { config: &config, ids: &ids, members: &members, phase, generation: 1, previous: None };
+        let table = build(input);
+        let given_up = Arc::new(AtomicU64::new(0));
+        let shared = Arc::new(share(host, table.clone(), given_up.clone()));
+        Control {
+            shared,
+            config,
+            ids,
+            members,
+            phase,
+            generation: 1,
+            table,
+            cut: BTreeSet::new(),
+            kills: false,
+            given_up,
+            listed: Arc::default(),
+            asked: 0,
+            queue_stuck_since: None,
+        }
+    }
+
+    /// The listening sockets that each worker begins with; those of unix are shared.
+    pub fn sockets(&self, host: &mut Host) -> Vec<Vec<ListenSocket>> {
+        let mut sockets: Vec<Vec<ListenSocket>> = (0..host.profile.workers).map(|_| Vec::new()).collect();
+        for (address, listener) in (0u32..).zip(&self.config.listeners) {
+            let listener = self.ids.listener(&listener.name).expect("listeners are numbered");
+            for (worker, socket) in self.open(host, listener, address) {
+                sockets[worker].push(socket);
+            }
+        }
+        sockets
+    }
+
+    fn open(&self, host: &mut Host, listener: ListenerId, address: u32) -> Vec<(usize, ListenSocket)> {
+        let entry = &self.config.listeners[listener.index()];
+        let bind = entry.binds[0].clone();
+        let is_shared = matches!(bind, Address::Unix(_));
+        let mut sockets: Vec<(usize, ListenSocket)> = Vec::new();
+        for worker in 0..host.profile.workers {
+            if let Some((_, first)) = sockets.first().filter(|_| is_shared) {
+                let (fd, owner) = (first.fd, first.owner.clone());
+                sockets.push((worker, ListenSocket { listener, address, fd, owner }));
+                continue;
+            }
+            let door = host.doors.len();
+            let fd = host.new_fd(Thing::Door(door));
+            let let_go = Arc::new(AtomicBool::new(false));
+            host.doors.push(Door {
+                fd,
+                listener,
+                bind: bind.clone(),
+                backlog: Default::default(),
+                backlog_max: entry.backlog as usize,
+                let_go: let_go.clone(),
+                closed: false,
+                in_flight: 0,
+                stuck_since: None,
+            });
+            sockets.push((worker, ListenSocket { listener, address, fd: Fd(fd), owner: Arc::new(Owner(let_go)) }));
+        }
+        sockets
+    }
+
+    pub fn publish(&mut self) {
+        self.generation += 1;
+        for member in self.members.iter().filter(|member| member.end_sessions) {
+            self.cut.insert(member.id.0);
+        }
+        let table = build(Input {
+            config: &self.config,
+            ids: &self.ids,
+            members: &self.members,
+            phase: self.phase,
+            generation: self.generation,
+            previous: Some(&self.table),
+        });
+        self.table = table.clone();
+        self.shared.cell.publish(table);
+        self.shared.wake();
+    }
+
+    /// Something that control may do at any time.
+    pub fn act(&mut self, host: &mut Host) {
+        match host.dice.below(16) {
+            0..6 => self.change_backend(host),
+            6 => {
+                let listener = host.dice.below(self.config.listeners.len() as u64) as usize;
+                self.config.listeners[listener].connections_max = NonZeroU32::new(host.dice.below(4) as u32);
+                self.publish();
+            }
+            7 => self.shared.wake(),
+            8..11 => {
+                let site = host.dice.below(host.sites.len() as u64) as usize;
+                host.sites[site].mood = host.dice.pick(&[Mood::Fine, Mood::Fine, Mood::Refuses, Mood::Silent]);
+            }
+            11 | 12 => self.ask(host),
+            13 => self.close_listener(host),
+            _ => self.publish(),
+        }
+    }
+
+    fn change_backend(&mut self, host: &mut Host) {
+        let at = host.dice.below(self.members.len() as u64) as usize;
+        let pool = self.members[at].pool;
+        let is_of_primary = self.config.pools[pool.index()].wants_primary();
+        let is_up = self.members[at].state == State::Up;
+        let states = [State::Down, State::Ejected, State::Draining, State::Maintenance];
+        let (state, end) = match is_up {
+            true => (host.dice.pick(&states), host.dice.one_in(2)),
+            false => (State::Up, false),
+        };
+        if is_of_primary && state == State::Up {
+            let of_pool = |member: &&mut Member| member.pool == pool;
+            self.members.iter_mut().filter(of_pool).for_each(|member| member.state = State::Down);
+        }
+        let member = &mut self.members[at];
+        (member.state, member.end_sessions) = (state, end);
+        member.weight = host.dice.pick(&[1, 2, 5]);
+        if host.dice.one_in(4) {
+            member.connections_max = NonZeroU32::new(host.dice.below(3) as u32);
+        }
+        host.say(format_args!("control: {:?} is {state:?}, its sessions end: {end}", member.id));
+        self.publish();
+    }
+
+    fn ask(&mut self, host: &mut Host) {
+        let is_kill = host.dice.one_in(2);
+        self.kills |= is_kill;
+        let backends = host.dice.one_in(2).then(|| vec![BackendId(host.dice.below(self.members.len() as u64) as u32)]);
+        let client = host.dice.one_in(3).then(|| "192.0.2.0/30".parse().expect("a network"));
+        for worker in 0..self.shared.workers() {
+            let listed = self.listed.clone();
+            let filter = Filter { backends: backends.clone(), client, id: None };
+            let what = if is_kill { What::Kill } else { What::List { limit: 2 } };
+            let count = move |_| {
+                listed.fetch_add(1, Ordering::Relaxed);
+            };
+            self.asked += 1;
+            self.shared.ask(worker, Request { filter, what, reply: Box::new(count) });
+        }
+        host.corners.reach(if is_kill { Corner::Killed } else { Corner::Listed });
+    }
+
+    /// The sockets of one address are closed, and others bind it.
+    fn close_listener(&mut self, host: &mut Host) {
+        let address = host.dice.below(self.config.listeners.len() as u64) as u32;
+        host.corners.reach(Corner::ListenerClosed);
+        for worker in 0..self.shared.workers() {
+            self.shared.send(worker, Errand::Close { address });
+        }
+        for (worker, socket) in self.open(host, ListenerId(address), address) {
+            self.shared.send(worker, Errand::Open(socket));
+        }
+    }
+
+    pub fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.publish();
+    }
+
+    /// The pool of a session.
+    pub fn pool(&self, pool: PoolId) -> &ringway::config::model::Pool {
+        &self.config.pools[pool.index()]
+    }
+
+    /// Whether clients wait for a pool all of whose backends could have them.
+    pub fn leaves_clients_waiting(&self) -> bool {
+        self.config.pools.iter().any(|pool| {
+            let id = self.ids.pool(&pool.name).expect("pools are numbered");
+            let waiting = self.shared.counts.queue(id).waiting();
+            let usable = |member: &&Member| member.pool == id && member.state == State::Up && member.weight > 0;
+            let mut usable = self.members.iter().filter(usable).peekable();
+            let is_served = waiting == 0 || usable.peek().is_none();
+            !is_served && usable.all(|member| self.shared.counts.connections(member.id) == 0)
+        })
+    }
+}
+
+fn share(host: &mut Host, table: Table, given_up: Arc<AtomicU64>) -> Shared {
+    let count = move |_: usize, _: &std::io::Error| {
+        given_up.fetch_add(1, Ordering::Relaxed);
+    };
+    let Profile { workers, connections_max, early_max, .. } = host.profile;
+    let parts = Parts {
+        cell: Arc::new(Cell::new(table)),
+        stats: Arc::new(Stats::new(workers)),
+        counts: Arc::new(Counts::new()),
+        sources: Sources::new(RandomState::new()),
+        clock: Clock::new(),
+        connections_max,
+        early_max,
+        backlog_max: 4096,
+        busy_poll_ns: 0,
+        give_up: Box::new(count),
+        connect_failed: Box::new(|| {}),
+        journal: Some(Arc::new(Journal::new(workers, Box::new(|| {})))),
+    };
+    let bell =
+        |ring: &crate::ring::Ring| -> Box<dyn Bell> { Box::new(SimBell { rung: ring.bell.clone(), fd: ring.bell_fd }) };
+    Shared::new(parts, host.rings.iter().map(bell).collect())
+}

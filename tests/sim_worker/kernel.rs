@@ -1,0 +1,470 @@
+//! `ringway::kernel::Kernel` on the simulated host.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ringway::base::address::Address;
+use ringway::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
+use ringway::base::time::Moment;
+use ringway::kernel::token::{Operation, Token};
+use ringway::kernel::{self, Bell, Completion, Fd, Kernel, Op, Options, Sockets as _, Wait, errno};
+use ringway::wire::postgresql;
+
+use crate::bytes::Bytes;
+use crate::corner::Corner;
+use crate::host::{Mood, Shared, Thing};
+use crate::ring::Deed;
+use crate::sock::{Got, Sock, moved};
+
+/// One worker's kernel.
+pub struct SimKernel {
+    host: Shared,
+    worker: usize,
+    buffers: Buffers,
+    pipes: Pipes,
+    sockets: Sockets,
+}
+
+pub struct Buffers(Shared, usize);
+
+pub struct Pipes(Shared, usize);
+
+pub struct Sockets(Shared);
+
+/// Wakes a worker.
+pub struct SimBell {
+    pub rung: Arc<AtomicBool>,
+    pub fd: i32,
+}
+
+impl Bell for SimBell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.rung.store(false, Ordering::Relaxed);
+    }
+
+    fn fd(&self) -> Fd {
+        Fd(self.fd)
+    }
+}
+
+impl SimKernel {
+    pub fn new(host: &Shared, worker: usize) -> SimKernel {
+        SimKernel {
+            host: host.clone(),
+            worker,
+            buffers: Buffers(host.clone(), worker),
+            pipes: Pipes(host.clone(), worker),
+            sockets: Sockets(host.clone()),
+        }
+    }
+}
+
+impl Kernel for SimKernel {
+    type Buffers = Buffers;
+    type Pipes = Pipes;
+    type Sockets = Sockets;
+
+    fn push(&mut self, token: Token, op: Op<'_>) {
+        let mut host = self.host.borrow_mut();
+        assert_ne!(host.breaks_after, Some(0), "{token:?} is pushed after the ring broke");
+        let (fd, deed) = match op {
+            Op::Recv { fd, credit, fresh } => {
+                assert!(credit > 0, "a receive of nothing");
+                (fd, Deed::Recv { credit, fresh })
+            }
+            Op::Send { fd, lease, quiet } => (fd, Deed::Send { lease, quiet }),
+            Op::Poll { fd, interest } => (fd, Deed::Poll(interest)),
+            Op::Connect { fd, to } => (fd, Deed::Connect { site: host.site(to) }),
+            Op::Accept { fd } => (fd, Deed::Accept),
+            Op::Close { fd } => (fd, Deed::Close),
+            Op::Cancel { token } => (Fd(-1), Deed::Cancel(token)),
+            Op::Message { port, result, there } => (Fd(-1), Deed::Message { port, result, there }),
+        };
+        host.push(self.worker, token, fd, deed);
+    }
+
+    fn has_queued(&mut self) -> bool {
+        !self.host.borrow().rings[self.worker].queued.is_empty()
+    }
+
+    fn enter(&mut self, _wait: Wait, into: &mut Vec<Completion>) -> io::Result<()> {
+        let mut host = self.host.borrow_mut();
+        if let Some(left) = host.breaks_after {
+            assert!(left > 0, "the ring is entered after it broke");
+            host.breaks_after = Some(left - 1);
+            if left == 1 {
+                return Err(refused(errno::EBADF));
+            }
+            // Nobody else moves the world.
+            (0..8).for_each(|_| _ = host.act_at_all());
+        }
+        host.submit(self.worker);
+        if !host.rings[self.worker].asleep {
+            host.collect(self.worker, into);
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Moment {
+        self.host.borrow().now
+    }
+
+    fn port(&self) -> Fd {
+        Fd(self.host.borrow().rings[self.worker].port)
+    }
+
+    fn await_bell(&mut self, bell: &dyn Bell) {
+        let token = Token::plain(Operation::Wake, 0);
+        self.host.borrow_mut().push(self.worker, token, bell.fd(), Deed::Bell);
+    }
+
+    fn has_credit(&self) -> bool {
+        self.host.borrow().profile.recv_credit
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn pipes(&mut self) -> &mut Pipes {
+        &mut self.pipes
+    }
+
+    fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
+        let mut host = self.host.borrow_mut();
+        let ring = &mut host.rings[self.worker];
+        if !ring.pool.has_spare(left.div_ceil(BUFFER_LEN as u32) as usize) {
+            return None;
+        }
+        let held = ring.pipes.bytes(pipe);
+        assert_eq!(held.len(), u64::from(left), "a pipe holds other bytes than are unloaded");
+        let mut bytes = Bytes::default();
+        held.move_to(BUFFER_LEN as u64, &mut bytes);
+        let lease = ring.pool.take(bytes);
+        host.corners.reach(Corner::Unloaded);
+        lease
+    }
+}
+
+impl kernel::Buffers for Buffers {
+    fn publish(&mut self) {
+        self.0.borrow_mut().rings[self.1].pool.publish();
+    }
+
+    fn available(&self) -> u16 {
+        self.0.borrow().rings[self.1].pool.available()
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.0.borrow().rings[self.1].pool.is_scarce()
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.0.borrow().rings[self.1].pool.is_exhausted()
+    }
+
+    fn ran_dry(&mut self) {
+        self.0.borrow_mut().rings[self.1].pool.ran_dry();
+    }
+
+    fn release(&mut self, buffer: u16) {
+        self.0.borrow_mut().rings[self.1].pool.release(buffer);
+    }
+
+    fn append(&mut self, from: Lease, to: Lease) {
+        self.0.borrow_mut().rings[self.1].pool.append(from, to);
+    }
+
+    fn trim(&mut self) {}
+}
+
+impl kernel::Pipes for Pipes {
+    fn borrow(&mut self) -> Option<(PipeId, u32)> {
+        let mut host = self.0.borrow_mut();
+        let odds = host.profile.odds.no_pipe;
+        let full = host.descriptors() + 2 > host.profile.fd_max && !host.rings[self.1].pipes.has_spare();
+        let pipe = if full || host.dice.chance(odds) { None } else { host.rings[self.1].pipes.lend() };
+        host.corners.reach(if pipe.is_some() { Corner::Spliced } else { Corner::NoPipe });
+        pipe.map(|pipe| (pipe, host.profile.pipe_capacity))
+    }
+
+    fn give_back(&mut self, id: PipeId) {
+        self.0.borrow_mut().rings[self.1].pipes.give_back(id);
+    }
+
+    fn destroy(&mut self, id: PipeId) {
+        self.0.borrow_mut().rings[self.1].pipes.destroy(id);
+    }
+
+    fn shrink(&mut self) {
+        self.0.borrow_mut().rings[self.1].pipes.shrink();
+    }
+
+    fn fill(&mut self, id: PipeId, from: Fd, len: u32) -> Moved {
+        let result = self.try_fill(id, from, len);
+        self.told(from, result)
+    }
+
+    /// As `sys::pipes`: what takes less than it was offered is asked whether it is there still.
+    fn drain(&mut self, id: PipeId, to: Fd, len: u32) -> Moved {
+        let result = self.try_drain(id, to, len);
+        let is_closed = Sockets(self.0.clone()).is_closed(to);
+        match result {
+            Ok(bytes) if bytes < u64::from(len) && is_closed => self.told(to, Err(errno::ECONNRESET)),
+            result => self.told(to, result),
+        }
+    }
+}
+
+impl Pipes {
+    fn try_fill(&mut self, id: PipeId, from: Fd, len: u32) -> Result<u64, i32> {
+        let mut host = self.0.borrow_mut();
+        let odds = host.profile.odds;
+        assert!(len > 0, "nothing is spliced");
+        if host.fault(odds.splice_zero) {
+            return Ok(0);
+        }
+        if host.spurious(odds.send_refused) {
+            return Err(errno::EAGAIN);
+        }
+        if host.spurious(odds.no_memory) {
+            return Err(host.dice.pick(&[errno::ENOMEM, errno::EINTR, errno::EBUSY, errno::EPERM]));
+        }
+        let capacity = u64::from(host.rings[self.1].pipes.capacity);
+        let room = (capacity - host.rings[self.1].pipes.bytes(id).len()).min(u64::from(len));
+        let room = if room == 0 { 0 } else { host.perhaps_less(odds.short_splice, room) };
+        let sock = host.sock(from).id;
+        let host = &mut *host;
+        let socket = &mut host.socks[sock];
+        let result = socket.splice_in(room, host.rings[self.1].pipes.bytes(id));
+        if result == Err(errno::EAGAIN) && socket.urgent_at == Some(socket.taken) {
+            host.corners.reach(Corner::UrgentStallsSplice);
+        }
+        host.progress += u64::from(result.is_ok_and(|bytes| bytes > 0));
+        result
+    }
+
+    fn try_drain(&mut self, id: PipeId, to: Fd, len: u32) -> Result<u64, i32> {
+        let mut host = self.0.borrow_mut();
+        let odds = host.profile.odds;
+        let held = host.rings[self.1].pipes.bytes(id).len();
+        assert!(held > 0 && u64::from(len) <= held, "an empty pipe is drained");
+        if host.spurious(odds.send_refused) {
+            return Err(errno::EAGAIN);
+        }
+        if host.spurious(odds.no_memory) {
+            return Err(host.dice.pick(&[errno::ENOMEM, errno::EINTR, errno::ENOBUFS]));
+        }
+        let max = host.perhaps_less(odds.short_splice, u64::from(len));
+        let sock = host.sock(to).id;
+        let skipped = host.skipped_of_partner(sock);
+        let host = &mut *host;
+        let result = host.socks[sock].send(host.rings[self.1].pipes.bytes(id), max, skipped);
+        host.progress += u64::from(result.is_ok());
+        result
+    }
+
+    /// As `sys::pipes` tells the worker.
+    fn told(&self, fd: Fd, result: Result<u64, i32>) -> Moved {
+        let moved = match result {
+            Ok(bytes) => moved(bytes),
+            Err(errno) => Sockets(self.0.clone()).refusal(errno, fd),
+        };
+        if let Moved::Failed(_) = moved {
+            let mut host = self.0.borrow_mut();
+            let turn = host.turn;
+            host.sock(fd).tell_error(turn);
+        }
+        moved
+    }
+}
+
+fn refused(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+impl kernel::Sockets for Sockets {
+    fn open(&self, to: &Address, _options: &Options) -> io::Result<Fd> {
+        let mut host = self.0.borrow_mut();
+        let odds = host.profile.odds.no_socket;
+        if host.spurious(odds) {
+            host.corners.reach(Corner::NoDescriptor);
+            let errnos = [errno::EMFILE, errno::ENFILE, errno::ENOMEM, errno::ENOBUFS];
+            return Err(refused(host.dice.pick(&errnos)));
+        }
+        let id = host.socks.len();
+        let fd = host.try_fd(Thing::Sock(id)).map_err(|errno| {
+            host.corners.reach(Corner::NoDescriptor);
+            refused(errno)
+        })?;
+        let total_max = host.profile.total_max;
+        let host = &mut *host;
+        let mut sock = Sock::new(&mut host.dice, id, false, total_max, [to.clone(), to.clone()]);
+        sock.moved_at = host.now;
+        if host.dice.one_in(3) {
+            sock.peer.script.write_after = host.dice.below(2_000);
+        }
+        host.socks.push(sock);
+        Ok(Fd(fd))
+    }
+
+    fn bind_source(&self, fd: Fd, _source: IpAddr, _transparent: bool) -> io::Result<()> {
+        let mut host = self.0.borrow_mut();
+        host.sock(fd);
+        let odds = host.profile.odds.no_socket;
+        if host.spurious(odds) { Err(refused(errno::EADDRNOTAVAIL)) } else { Ok(()) }
+    }
+
+    fn connect_unix(&self, fd: Fd, to: &Address) -> io::Result<()> {
+        let mut host = self.0.borrow_mut();
+        let site = host.site(to);
+        host.progress += 1;
+        let (odds, mood) = (host.profile.odds, host.sites[site].mood);
+        if host.spurious(odds.no_memory) {
+            return Err(refused(errno::ENOMEM));
+        }
+        match mood {
+            Mood::Fine if host.fault(odds.connect_fails) => Err(refused(errno::ECONNREFUSED)),
+            Mood::Fine => {
+                host.sock(fd).open = true;
+                Ok(())
+            }
+            Mood::Refuses => Err(refused(host.dice.pick(&[errno::ECONNREFUSED, errno::ENOENT]))),
+            Mood::Silent => {
+                host.corners.reach(Corner::UnixBacklogFull);
+                Err(refused(errno::EAGAIN))
+            }
+        }
+    }
+
+    fn accept(&self, listener: Fd) -> io::Result<Fd> {
+        let mut host = self.0.borrow_mut();
+        let Thing::Door(door) = host.thing(listener) else { panic!("{listener:?} is no listening socket") };
+        host.accept(door).map(Fd).map_err(refused)
+    }
+
+    fn close(&self, fd: Fd) {
+        self.0.borrow_mut().close(fd);
+    }
+
+    fn peer_address(&self, fd: Fd) -> Option<Address> {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        (!sock.dead || sock.unix).then(|| sock.peer_address.clone())
+    }
+
+    fn own_address(&self, fd: Fd) -> Option<Address> {
+        Some(self.0.borrow_mut().sock(fd).own_address.clone())
+    }
+
+    fn available(&self, fd: Fd) -> usize {
+        self.0.borrow_mut().sock(fd).rx.len() as usize
+    }
+
+    fn peek(&self, fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        match sock.peek(into) {
+            0 if sock.fin_arrived || sock.reading_stopped => Ok(Some(0)),
+            // The failure is told, as by any other call.
+            0 if sock.dead => match sock.recv(0) {
+                Got::Error(errno) => Err(refused(errno)),
+                _ => Ok(Some(0)),
+            },
+            0 => Ok(None),
+            len => Ok(Some(len)),
+        }
+    }
+
+    fn take(&self, fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        let len = sock.peek(into);
+        match sock.recv(len as u64) {
+            Got::Bytes(bytes) => {
+                assert_eq!(sock.skipped + bytes.len(), sock.taken, "bytes are taken beside the relay");
+                sock.skipped = sock.taken;
+                Ok(Some(bytes.len() as usize))
+            }
+            Got::Eof => Ok(Some(0)),
+            Got::Error(errno) => Err(refused(errno)),
+            Got::Nothing => Ok(None),
+        }
+    }
+
+    fn send_first(&self, fd: Fd, bytes: &[u8], _more: bool) -> io::Result<()> {
+        let mut host = self.0.borrow_mut();
+        let odds = host.profile.odds.no_memory;
+        if !host.sock(fd).is_client && host.spurious(odds) {
+            return Err(refused(errno::ENOBUFS));
+        }
+        let asks_for_tls = bytes == postgresql::SSL_REQUEST;
+        host.corners.reach(if asks_for_tls { Corner::AskedForTls } else { Corner::Headed });
+        let address = host.sock(fd).peer_address.clone();
+        let knows_tls = host.sites.iter().any(|site| site.address == address && site.knows_tls);
+        let sock = host.sock(fd);
+        if asks_for_tls && knows_tls {
+            sock.preamble = b"S".to_vec();
+            sock.peer.script.total = sock.peer.script.total.max(1);
+            // It answers the request, whatever its script waits for.
+            sock.peer.script.write_after = sock.greeted + bytes.len() as u64;
+        }
+        sock.greet(bytes.len() as u64).map_err(refused)
+    }
+
+    fn set_low_water(&self, fd: Fd, bytes: usize) {
+        self.0.borrow_mut().sock(fd).low_water = bytes.max(1) as u64;
+    }
+
+    fn no_delay(&self, fd: Fd) {
+        self.0.borrow_mut().sock(fd);
+    }
+
+    fn keep_alive(&self, fd: Fd, _options: &Options) {
+        self.0.borrow_mut().sock(fd);
+    }
+
+    fn shutdown_write(&self, fd: Fd) {
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.check_fin(id);
+        host.socks[id].shut = true;
+        host.socks[id].changes += 1;
+        host.progress += 1;
+    }
+
+    fn stop_reading(&self, fd: Fd) {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        sock.reading_stopped = true;
+        sock.changes += 1;
+    }
+
+    fn end_on_close(&self, fd: Fd, reset: bool) {
+        self.0.borrow_mut().sock(fd).linger_reset = reset;
+    }
+
+    fn is_closed(&self, fd: Fd) -> bool {
+        self.0.borrow_mut().sock(fd).is_closed()
+    }
+
+    fn has_ended(&self, fd: Fd) -> bool {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        sock.fin_arrived || sock.dead || sock.reading_stopped
+    }
+
+    fn unsent(&self, fd: Fd) -> u32 {
+        self.0.borrow_mut().sock(fd).unsent()
+    }
+}

@@ -1,0 +1,207 @@
+//! A worker's receive buffers and pipes, as its kernel sees them.
+
+use std::collections::VecDeque;
+
+use ringway::base::lease::{BUFFER_LEN, Lease, PipeId};
+
+use crate::bytes::Bytes;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Spare,
+    Posted,
+    Leased,
+    /// A send reads it that was not answered.
+    Sending,
+}
+
+struct Buffer {
+    state: State,
+    bytes: Bytes,
+}
+
+/// The receive buffers. What a released buffer held is gone, as if its memory had become inaccessible.
+pub struct Pool {
+    buffers: Vec<Buffer>,
+    spare: Vec<u16>,
+    posted: VecDeque<u16>,
+    target: u16,
+    /// Filled, and the worker was not told.
+    pub untold: u16,
+}
+
+impl Pool {
+    pub fn new(count: u16, target: u16) -> Pool {
+        let buffer = |_| Buffer { state: State::Spare, bytes: Bytes::default() };
+        let buffers = (0..count).map(buffer).collect();
+        let mut pool = Pool { buffers, spare: (0..count).collect(), posted: VecDeque::new(), target, untold: 0 };
+        pool.publish();
+        pool
+    }
+
+    pub fn publish(&mut self) {
+        while self.posted.len() + usize::from(self.untold) < usize::from(self.target)
+            && let Some(buffer) = self.spare.pop()
+        {
+            self.buffers[usize::from(buffer)].state = State::Posted;
+            self.posted.push_back(buffer);
+        }
+    }
+
+    /// Buffers that the kernel may fill.
+    pub fn posted(&self) -> usize {
+        self.posted.len()
+    }
+
+    /// As the worker knows it: what was filled since it looked last is not counted off.
+    pub fn available(&self) -> u16 {
+        self.posted.len() as u16 + self.untold
+    }
+
+    pub fn leased(&self) -> usize {
+        self.buffers.len() - self.spare.len() - self.posted.len()
+    }
+
+    pub fn is_scarce(&self) -> bool {
+        self.leased() - usize::from(self.untold) > self.buffers.len() / 2
+    }
+
+    pub fn is_exhausted(&self) -> bool {
+        self.available() == 0 && self.spare.is_empty()
+    }
+
+    pub fn ran_dry(&mut self) {
+        self.target = (self.target.max(1) * 2).min(self.buffers.len() as u16);
+    }
+
+    /// The kernel fills a buffer; one is posted.
+    pub fn fill(&mut self, bytes: Bytes) -> Lease {
+        let buffer = self.posted.pop_front().expect("a buffer is posted");
+        assert!(!bytes.is_empty() && bytes.len() <= BUFFER_LEN as u64);
+        let lease = Lease { buffer, start: 0, len: bytes.len() as u16 };
+        self.buffers[usize::from(buffer)] = Buffer { state: State::Leased, bytes };
+        self.untold += 1;
+        lease
+    }
+
+    /// Whether so many can be taken without buffers becoming scarce.
+    pub fn has_spare(&self, count: usize) -> bool {
+        self.leased() + count <= self.buffers.len() / 2 && self.spare.len() >= count
+    }
+
+    /// A buffer that the kernel does not fill takes bytes of a pipe.
+    pub fn take(&mut self, bytes: Bytes) -> Option<Lease> {
+        let buffer = self.spare.pop()?;
+        let lease = Lease { buffer, start: 0, len: bytes.len() as u16 };
+        self.buffers[usize::from(buffer)] = Buffer { state: State::Leased, bytes };
+        Some(lease)
+    }
+
+    /// The bytes of a lease.
+    pub fn read(&self, lease: Lease) -> Bytes {
+        let buffer = &self.buffers[usize::from(lease.buffer)];
+        assert!(matches!(buffer.state, State::Leased | State::Sending), "buffer {} is not leased", lease.buffer);
+        buffer.bytes.slice(u64::from(lease.start), u64::from(lease.len))
+    }
+
+    pub fn append(&mut self, from: Lease, to: Lease) {
+        let mut bytes = self.read(from);
+        let target = &mut self.buffers[usize::from(to.buffer)];
+        assert_eq!(target.state, State::Leased, "an append to buffer {}", to.buffer);
+        assert_eq!(target.bytes.len(), to.end() as u64, "an append overwrites bytes, or leaves a hole");
+        bytes.move_to(u64::MAX, &mut target.bytes);
+        assert!(target.bytes.len() <= BUFFER_LEN as u64, "an append beyond the end of the buffer");
+    }
+
+    pub fn release(&mut self, buffer: u16) {
+        let it = &mut self.buffers[usize::from(buffer)];
+        assert_ne!(it.state, State::Sending, "EFAULT: buffer {buffer} is released while a send of it is in flight");
+        assert_eq!(it.state, State::Leased, "buffer {buffer} is released twice");
+        *it = Buffer { state: State::Spare, bytes: Bytes::default() };
+        self.spare.push(buffer);
+    }
+
+    /// A send begins or ends to read the buffer.
+    pub fn set_sending(&mut self, buffer: u16, sending: bool) {
+        let state = &mut self.buffers[usize::from(buffer)].state;
+        let (before, after) = match sending {
+            true => (State::Leased, State::Sending),
+            false => (State::Sending, State::Leased),
+        };
+        assert_eq!(*state, before, "a send of buffer {buffer}");
+        *state = after;
+    }
+}
+
+struct Pipe {
+    bytes: Bytes,
+    is_lent: bool,
+}
+
+/// The pipes.
+pub struct Plumbing {
+    pipes: Vec<Option<Pipe>>,
+    pub capacity: u32,
+    max: u16,
+}
+
+impl Plumbing {
+    pub fn new(max: u16, capacity: u32) -> Plumbing {
+        Plumbing { pipes: Vec::new(), capacity, max }
+    }
+
+    /// Descriptors that it has.
+    pub fn descriptors(&self) -> usize {
+        2 * self.pipes.iter().flatten().count()
+    }
+
+    pub fn lent(&self) -> usize {
+        self.pipes.iter().flatten().filter(|pipe| pipe.is_lent).count()
+    }
+
+    pub fn has_spare(&self) -> bool {
+        self.pipes.iter().flatten().any(|pipe| !pipe.is_lent)
+    }
+
+    pub fn lend(&mut self) -> Option<PipeId> {
+        let spare = self.pipes.iter().position(|pipe| pipe.as_ref().is_some_and(|pipe| !pipe.is_lent));
+        let vacant = spare.or_else(|| self.pipes.iter().position(Option::is_none));
+        let id = match vacant {
+            Some(id) => id,
+            None if self.pipes.len() < usize::from(self.max) => {
+                self.pipes.push(None);
+                self.pipes.len() - 1
+            }
+            None => return None,
+        };
+        self.pipes[id].get_or_insert_with(|| Pipe { bytes: Bytes::default(), is_lent: false }).is_lent = true;
+        Some(PipeId(id as u16))
+    }
+
+    pub fn give_back(&mut self, id: PipeId) {
+        let bytes = self.bytes(id);
+        assert!(bytes.is_empty(), "{id:?} goes back with bytes in it");
+        if let Some(pipe) = &mut self.pipes[usize::from(id.0)] {
+            pipe.is_lent = false;
+        }
+    }
+
+    pub fn destroy(&mut self, id: PipeId) {
+        self.bytes(id);
+        self.pipes[usize::from(id.0)] = None;
+    }
+
+    pub fn shrink(&mut self) {
+        for place in &mut self.pipes {
+            if place.as_ref().is_some_and(|pipe| !pipe.is_lent) {
+                *place = None;
+            }
+        }
+    }
+
+    /// The bytes in a pipe, which is lent.
+    pub fn bytes(&mut self, id: PipeId) -> &mut Bytes {
+        let pipe = self.pipes[usize::from(id.0)].as_mut().filter(|pipe| pipe.is_lent);
+        &mut pipe.unwrap_or_else(|| panic!("{id:?} is used and not lent")).bytes
+    }
+}

@@ -1,0 +1,360 @@
+//! A worker's ring: what is queued, what is in flight, and what has ended. What io_uring does is said at
+//! `ringway::uring` and `ringway::kernel`.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use ringway::base::lease::Lease;
+use ringway::base::side::Side;
+use ringway::kernel::token::{Operation, Token};
+use ringway::kernel::{Completion, Fd, Interest, errno, poll};
+
+use crate::corner::Corner;
+use crate::faults::Profile;
+use crate::host::{Host, Key, Mood, Thing};
+use crate::pools::{Plumbing, Pool};
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug)]
+pub enum Deed {
+    Recv { credit: u32, fresh: bool },
+    Send { lease: Lease, quiet: bool },
+    Poll(Interest),
+    Connect { site: usize },
+    Accept,
+    Bell,
+    Close,
+    Cancel(Token),
+    Message { port: Fd, result: i32, there: Token },
+}
+
+/// An operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Op {
+    pub token: Token,
+    pub fd: Fd,
+    pub deed: Deed,
+    pub cancelled: bool,
+    /// What an edge has told: how often the state has changed, and how often room has come.
+    pub seen: Option<(u64, u64)>,
+    /// A receive that nothing wakes any more.
+    pub deaf: bool,
+    /// What a connect comes to: 0, an errno, or `None` for no answer.
+    pub outcome: Option<i32>,
+}
+
+pub struct Ring {
+    pub port: i32,
+    pub bell_fd: i32,
+    pub bell: Arc<AtomicBool>,
+    pub queued: VecDeque<Op>,
+    pub armed: Vec<Op>,
+    /// Completions, with the connection they are about.
+    pub done: VecDeque<(Completion, Option<usize>)>,
+    quiet: Vec<(Token, Lease, usize)>,
+    /// Everything that was pushed and not answered.
+    tokens: BTreeSet<u64>,
+    /// Entering it submits, and brings nothing: the worker sleeps.
+    pub asleep: bool,
+    /// Nobody takes anything out of it any more.
+    pub gone: bool,
+    pub pool: Pool,
+    pub pipes: Plumbing,
+    /// Receives from clients that were cancelled in this turn.
+    pub cut: usize,
+    /// Completions that the worker heard in its last turns.
+    pub heard: usize,
+}
+
+impl Ring {
+    pub fn new(profile: &Profile) -> Ring {
+        Ring {
+            port: -1,
+            bell_fd: -1,
+            bell: Arc::default(),
+            queued: VecDeque::new(),
+            armed: Vec::new(),
+            done: VecDeque::new(),
+            quiet: Vec::new(),
+            tokens: BTreeSet::new(),
+            asleep: false,
+            gone: false,
+            pool: Pool::new(profile.buffers, profile.posted),
+            pipes: Plumbing::new(profile.pipes, profile.pipe_capacity),
+            cut: 0,
+            heard: 0,
+        }
+    }
+
+    /// Connections that come in messages, or were just accepted.
+    pub fn on_their_way(&self, operations: &[Operation]) -> usize {
+        let is_one = |completion: &Completion| operations.contains(&completion.token.operation);
+        self.done.iter().filter(|(completion, _)| completion.result >= 0 && is_one(completion)).count()
+    }
+
+    pub fn failed_messages(&self) -> usize {
+        self.done.iter().filter(|(completion, _)| completion.token.operation == Operation::HandOverFailed).count()
+    }
+}
+
+/// Which side of a session an operation is of.
+pub fn side_of(operation: Operation) -> Option<Side> {
+    use Operation::*;
+    match operation {
+        RecvClient | SendClient | ReadableClient | WritableClient | Preread | HangupClient => Some(Side::Client),
+        RecvBackend | SendBackend | ReadableBackend | WritableBackend | Connect | Greet | HangupBackend => {
+            Some(Side::Backend)
+        }
+        _ => None,
+    }
+}
+
+/// What is said of an operation that has no buffer.
+pub fn completion(token: Token, result: i32, more: bool) -> Completion {
+    Completion { token, result, more, nonempty: false, buffer: None }
+}
+
+impl Host {
+    pub fn push(&mut self, worker: usize, token: Token, fd: Fd, deed: Deed) {
+        let answered = !matches!(deed, Deed::Close | Deed::Cancel(_) | Deed::Message { .. });
+        let thing = if answered || matches!(deed, Deed::Close) { Some(self.thing(fd)) } else { None };
+        if answered {
+            let is_new = self.rings[worker].tokens.insert(token.pack());
+            assert!(is_new, "two of {token:?} are in flight");
+        }
+        let key: Key = (worker, token.index, token.generation);
+        match (thing, side_of(token.operation)) {
+            (Some(Thing::Sock(sock)), Some(side)) => {
+                self.socks[sock].in_flight += 1;
+                self.pair(key, side, sock);
+            }
+            (Some(Thing::Door(door)), None) => self.doors[door].in_flight += 1,
+            (Some(Thing::Bell(_)), None) => {}
+            (Some(Thing::Sock(_)), None) if matches!(deed, Deed::Close) => {}
+            (None, _) => {}
+            (thing, _) => panic!("{token:?} {deed:?} on {thing:?}"),
+        }
+        if let Deed::Cancel(which) = deed
+            && let Some(pair) = self.sessions.get_mut(&(worker, which.index, which.generation))
+            && side_of(which.operation).is_some()
+        {
+            pair.cancels += 1;
+            self.rings[worker].cut += usize::from(which.operation == Operation::RecvClient);
+            assert!(pair.cancels <= 2_000, "{which:?} is cancelled again and again");
+        }
+        if let (Deed::Recv { .. }, Some(Thing::Sock(sock))) = (deed, thing) {
+            self.check_recv(worker, sock);
+        }
+        if let Deed::Send { lease, .. } = deed {
+            self.rings[worker].pool.set_sending(lease.buffer, true);
+        }
+        if self.trace {
+            self.say(format_args!("      w{worker} pushes {token:?} {fd:?} {deed:?}"));
+        }
+        let op = Op { token, fd, deed, cancelled: false, seen: None, deaf: false, outcome: None };
+        self.rings[worker].queued.push_back(op);
+    }
+
+    /// The kernel takes what is queued, and perhaps not all of it.
+    pub fn submit(&mut self, worker: usize) {
+        self.rings[worker].pool.publish();
+        while !self.rings[worker].queued.is_empty() {
+            let odds = self.profile.odds.spurious_wake;
+            if self.spurious(odds) {
+                self.corners.reach(Corner::OpsNotTaken);
+                return;
+            }
+            if let Some(op) = self.rings[worker].queued.pop_front() {
+                self.take(worker, op);
+            }
+        }
+    }
+
+    fn take(&mut self, worker: usize, mut op: Op) {
+        match op.deed {
+            Deed::Close => self.close(op.fd),
+            Deed::Cancel(which) => self.cancel(worker, which),
+            Deed::Message { port, result, there } => self.message(worker, op.token, (port, result, there)),
+            Deed::Send { lease, quiet } => self.send(worker, op, lease, quiet),
+            Deed::Connect { site } => {
+                op.outcome = self.connect_outcome(site);
+                self.rings[worker].armed.push(op);
+            }
+            _ => {
+                self.rings[worker].armed.push(op);
+                if self.dice.one_in(2) {
+                    self.run(worker, self.rings[worker].armed.len() - 1);
+                }
+            }
+        }
+    }
+
+    fn cancel(&mut self, worker: usize, which: Token) {
+        match self.rings[worker].armed.iter().position(|op| op.token == which) {
+            Some(at) => {
+                self.rings[worker].armed[at].cancelled = true;
+                if self.dice.one_in(2) {
+                    self.run(worker, at);
+                }
+            }
+            None => {
+                self.corners.reach(Corner::CancelFoundNothing);
+                let forget = Token::plain(Operation::Forget, 0);
+                self.rings[worker].done.push_back((completion(forget, -errno::ENOENT, false), None));
+            }
+        }
+    }
+
+    fn message(&mut self, worker: usize, failed: Token, (port, result, there): (Fd, i32, Token)) {
+        let to = self.fds.get(&port.0).copied();
+        let odds = self.profile.odds.no_message;
+        let lost = self.fault(odds);
+        let hands_over = there.operation == Operation::HandOver;
+        match to {
+            Some(Thing::Port(other)) if !lost && !self.rings[other].gone => {
+                self.corners.reach(if hands_over { Corner::HandedOver } else { Corner::OtherWorkerTold });
+                self.rings[other].done.push_back((completion(there, result, false), None));
+            }
+            _ => {
+                if hands_over {
+                    self.corners.reach(Corner::HandOverFailed);
+                }
+                self.rings[worker].done.push_back((completion(failed, -errno::ENOMEM, false), None));
+            }
+        }
+    }
+
+    fn connect_outcome(&mut self, site: usize) -> Option<i32> {
+        let odds = self.profile.odds;
+        if self.spurious(odds.no_memory) {
+            return Some(self.dice.pick(&[errno::ENOMEM, errno::ENOBUFS, errno::EADDRNOTAVAIL]));
+        }
+        if self.fault(odds.connect_fails) {
+            let errnos = [errno::ECONNREFUSED, errno::ENETUNREACH, errno::EHOSTUNREACH, errno::ECONNRESET];
+            return Some(self.dice.pick(&errnos));
+        }
+        match self.sites[site].mood {
+            Mood::Fine => Some(0),
+            Mood::Refuses => Some(errno::ECONNREFUSED),
+            Mood::Silent => None,
+        }
+    }
+
+    /// It never waits for room.
+    fn send(&mut self, worker: usize, op: Op, lease: Lease, quiet: bool) {
+        let odds = self.profile.odds;
+        let result = if self.spurious(odds.send_refused) {
+            Err(errno::EAGAIN)
+        } else if self.spurious(odds.no_memory) {
+            Err(self.dice.pick(&[errno::ENOMEM, errno::ENOBUFS]))
+        } else if self.spurious(odds.interrupted) {
+            Err(errno::EINTR)
+        } else {
+            let mut bytes = self.rings[worker].pool.read(lease);
+            assert!(!bytes.is_empty(), "nothing is sent");
+            let max = self.perhaps_less(odds.short_send, bytes.len());
+            let id = self.sock(op.fd).id;
+            let skipped = self.skipped_of_partner(id);
+            self.socks[id].send(&mut bytes, max, skipped)
+        };
+        self.progress += u64::from(result.is_ok());
+        let id = self.sock(op.fd).id;
+        let corner = match result {
+            Ok(len) if quiet && len == u64::from(lease.len) => {
+                self.corners.reach(Corner::SentQuietly);
+                self.rings[worker].quiet.push((op.token, lease, id));
+                return;
+            }
+            Err(errno::EAGAIN) => Corner::SendBlocked,
+            _ if quiet => Corner::QuietSendFailed,
+            _ => return self.sent(worker, op, lease, id, result),
+        };
+        self.corners.reach(corner);
+        self.sent(worker, op, lease, id, result);
+    }
+
+    fn sent(&mut self, worker: usize, op: Op, lease: Lease, id: usize, result: Result<u64, i32>) {
+        // Answered at once. The buffer is the worker's again when it hears so.
+        let number = result.map_or_else(|errno| -errno, |len| len as i32);
+        let mut done = completion(op.token, number, false);
+        done.buffer = Some(lease.buffer);
+        self.rings[worker].done.push_back((done, Some(id)));
+    }
+
+    /// Gives the worker everything that is done.
+    pub fn collect(&mut self, worker: usize, into: &mut Vec<Completion>) {
+        if self.rings[worker].queued.is_empty() {
+            for (token, lease, id) in std::mem::take(&mut self.rings[worker].quiet) {
+                let mut done = completion(token, i32::from(lease.len), false);
+                done.buffer = Some(lease.buffer);
+                self.hand(worker, done, Some(id), into);
+            }
+        }
+        for (done, id) in std::mem::take(&mut self.rings[worker].done) {
+            self.hand(worker, done, id, into);
+        }
+    }
+
+    fn hand(&mut self, worker: usize, mut done: Completion, id: Option<usize>, into: &mut Vec<Completion>) {
+        use Operation::*;
+        let token = done.token;
+        let ring = &mut self.rings[worker];
+        match token.operation {
+            SendClient | SendBackend => {
+                let buffer = done.buffer.take().expect("a send has a buffer");
+                ring.pool.set_sending(buffer, false);
+            }
+            RecvClient | RecvBackend if done.buffer.is_some() => ring.pool.untold -= 1,
+            _ => {}
+        }
+        if !done.more {
+            ring.tokens.remove(&token.pack());
+        }
+        if let Some(id) = id {
+            let now = self.now;
+            self.socks[id].in_flight -= u32::from(!done.more);
+            self.tell_sock(id, done);
+            let moves = matches!(token.operation, RecvClient | RecvBackend | SendClient | SendBackend | Connect);
+            let moved = done.result >= 0 && moves;
+            if moved && let Some(pair) = self.sessions.get_mut(&(worker, token.index, token.generation)) {
+                pair.longest_ns = pair.longest_ns.max(now.since_ns(pair.active_at));
+                pair.active_at = now;
+                pair.connected |= matches!(token.operation, RecvBackend | SendBackend);
+            }
+        }
+        if self.trace {
+            self.say(format_args!("      w{worker} hears {done:?}"));
+        }
+        self.rings[worker].heard += 1;
+        into.push(done);
+    }
+
+    /// What the worker knows of a connection from now on.
+    fn tell_sock(&mut self, id: usize, done: Completion) {
+        use Operation::*;
+        let (sock, turn) = (&mut self.socks[id], self.turn);
+        let is_bad = !matches!(
+            -done.result,
+            errno::EAGAIN
+                | errno::EINTR
+                | errno::ENOMEM
+                | errno::ENOBUFS
+                | errno::ECANCELED
+                | errno::EMFILE
+                | errno::ENFILE
+        );
+        match done.token.operation {
+            RecvClient | RecvBackend if done.result == 0 => {
+                sock.eof_told |= sock.fin_arrived;
+                if !sock.fin_arrived {
+                    sock.tell_error(turn);
+                }
+            }
+            RecvClient | RecvBackend | SendClient | SendBackend if done.result < 0 && is_bad => sock.tell_error(turn),
+            WritableClient | WritableBackend => sock.room_denied = !poll::says_writable(done.result),
+            HangupClient | HangupBackend if poll::says_hung_up(done.result) && sock.dead => sock.tell_error(turn),
+            _ => {}
+        }
+    }
+}
