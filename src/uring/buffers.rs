@@ -249,7 +249,7 @@ impl kernel::Buffers for Buffers {
         self.spare_min = self.spare.len();
     }
 
-    /// Takes a buffer back. The kernel sees it after [`Buffers::publish`].
+    /// Takes a buffer back. The kernel sees it after `publish`.
     #[inline]
     fn release(&mut self, buffer: u16) {
         debug_assert!(buffer < self.count);

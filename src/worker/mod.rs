@@ -2,7 +2,7 @@
 //!
 //! A worker decides nothing about a session: it tells the session what the kernel said and carries out what the
 //! session answers ([`execute`]). What it does decide is the order of things: completions first, then one bulk half,
-//! then timers ([`run`]).
+//! then timers (`run`).
 
 mod accept;
 mod acceptors;
