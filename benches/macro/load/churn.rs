@@ -157,9 +157,10 @@ impl Load for Churn {
         self.stopping = true;
     }
 
-    /// Also the backend has seen the end of every stream: a proxy that does not close has no figure.
+    /// Also the backend has seen the end of every stream: a proxy that does not close has no figure. (The baseline
+    /// passes no reset on, so that cannot be asked of resets.)
     fn finished(&self) -> bool {
-        self.outstanding == 0 && self.free.len() == self.served.len()
+        self.outstanding == 0 && (self.resets || self.free.len() == self.served.len())
     }
 
     fn verdict(&self) -> Result<(), Fault> {
