@@ -347,7 +347,7 @@ fn parts(
 }
 
 /// Ends the process when a worker cannot go on, as a panic does: it holds connections that nobody else can serve, and
-/// their peers must be told. Whoever has started the process starts it again.
+/// their peers must be told. The service manager starts it again.
 fn give_up_after(log: Option<control::log::Outlet>) -> worker::GiveUp {
     Box::new(move |worker, error| {
         tracing::error!(worker, %error, "a worker cannot go on; ringway ends and must be started again");

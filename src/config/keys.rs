@@ -168,7 +168,7 @@ const KEEPALIVE: Kind = Kind::Duration(Span { zero: true, min_us: S, max_us: 327
 const USER_TIMEOUT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: 24 * 24 * 3600 * S, step_us: MS });
 /// Below it a window would be a few segments; above it nobody means it.
 const BUFFER: Kind = Kind::AutoOrSize(16 << 10, 1 << 30);
-/// Of a worker: the fewest that its kernel is given at once, and as many as have numbers.
+/// Receive buffers of a worker: from those that its kernel is given first to as many as can be numbered.
 const RECEIVE_BUFFERS: Kind = Kind::AutoOrSize(4 << 20, 512 << 20);
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 

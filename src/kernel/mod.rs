@@ -23,7 +23,7 @@ use crate::base::lease::{Lease, Moved, PipeId};
 use crate::base::time::Moment;
 use token::{Operation, Token};
 
-/// An open descriptor, by number. Whoever has it in a slot closes it.
+/// An open descriptor, by number. The slot that holds it closes it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Fd(pub i32);
 

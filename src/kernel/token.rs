@@ -146,9 +146,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_survives_the_kernel(operation in 0usize..16, generation in 0..Token::GENERATIONS, index: u32) {
-            let token = Token { operation: OPERATIONS[operation], generation, index };
-            prop_assert_eq!(OPERATIONS[operation] as usize, operation);
+        fn a_token_survives_the_kernel(kind in 0..OPERATIONS.len(), generation in 0..Token::GENERATIONS, index: u32) {
+            let token = Token { operation: OPERATIONS[kind], generation, index };
+            prop_assert_eq!(OPERATIONS[kind] as usize, kind);
             prop_assert_eq!(Token::unpack(token.pack()), Some(token));
         }
 

@@ -72,11 +72,8 @@ impl Kernel for Uring {
     fn enter(&mut self, wait: Wait, into: &mut Vec<Completion>) -> io::Result<()> {
         self.buffers.publish();
         self.ring.enter(wait)?;
-        let first = into.len();
-        self.ring.completions(into);
-        for _ in into[first..].iter().filter(|completion| completion.buffer.is_some()) {
-            self.buffers.taken();
-        }
+        let filled = self.ring.completions(into);
+        self.buffers.taken(filled);
         Ok(())
     }
 

@@ -42,13 +42,12 @@ pub fn try_out() -> io::Result<Features> {
     let mut completed: Vec<Completion> = Vec::new();
     for _ in 0..4 {
         ring.enter(Wait::For(50_000_000))?;
-        ring.completions(&mut completed);
+        buffers.taken(ring.completions(&mut completed));
         if completed.iter().any(|completion| !completion.more) {
             break;
         }
     }
     for completion in completed.iter().filter_map(|completion| completion.buffer) {
-        buffers.taken();
         buffers.release(completion);
     }
     let recv_credit = match completed.first() {

@@ -165,9 +165,9 @@ impl Ring {
         !self.io.submission().is_empty()
     }
 
-    /// Moves everything completed to `out`, in order; sends that were quiet come first.
+    /// Moves everything completed to `out`, in order; sends that were quiet come first. How many buffers were filled.
     #[inline]
-    pub fn completions(&mut self, out: &mut Vec<Completion>) {
+    pub fn completions(&mut self, out: &mut Vec<Completion>) -> u16 {
         let first = out.len();
         // While the kernel has not taken everything, nothing is known of those that are silent.
         if !self.quiet.is_empty() && self.io.submission().is_empty() {
@@ -175,7 +175,7 @@ impl Ring {
                 |(token, len)| Completion { token, result: len as i32, more: false, nonempty: false, buffer: None };
             out.extend(self.quiet.drain(..).map(done));
         }
-        let quiet = first..out.len();
+        let (quiet, mut filled) = (first..out.len(), 0);
         for entry in self.io.completion() {
             let Some(token) = Token::unpack(entry.user_data()) else { continue };
             let (result, flags) = (entry.result(), entry.flags());
@@ -189,8 +189,11 @@ impl Ring {
                 self.quiet.retain(|&(other, _)| other != token);
             }
             let (more, nonempty) = (cqueue::more(flags), cqueue::sock_nonempty(flags));
-            out.push(Completion { token, result, more, nonempty, buffer: cqueue::buffer_select(flags) });
+            let buffer = cqueue::buffer_select(flags);
+            filled += u16::from(buffer.is_some());
+            out.push(Completion { token, result, more, nonempty, buffer });
         }
+        filled
     }
 
     /// Keeps an address for the kernel until it has taken every operation that was queued.

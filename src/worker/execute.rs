@@ -239,11 +239,7 @@ impl<K: Kernel> Worker<K> {
     fn close(&mut self, key: Key, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.take_fd(side) {
-            match reset {
-                true => self.kernel.sockets().end_on_close(fd, true),
-                // Until now, the end of the process would have been a reset.
-                false => self.kernel.sockets().end_on_close(fd, false),
-            }
+            self.kernel.sockets().end_on_close(fd, reset);
             self.kernel.close(fd);
         }
         if side == Side::Backend

@@ -168,8 +168,7 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
-/// Starts a worker and returns when it accepts, or cannot.
-/// `make_kernel` is called on its thread.
+/// Starts a worker and returns when it accepts, or cannot. `make_kernel` is called on its thread.
 ///
 /// # Errors
 /// There is no kernel for it, or no thread.

@@ -3,7 +3,6 @@
 use std::io;
 
 use super::Worker;
-use super::slots::Key;
 use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::kernel::{Buffers, Kernel, Wait};
@@ -55,10 +54,9 @@ impl<K: Kernel> Worker<K> {
     /// How long there is nothing to do before something has completed.
     #[inline]
     pub fn rest(&mut self, now: Moment) -> Wait {
-        self.kernel.buffers().publish();
         // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
         // fed need not take any.
-        let can_feed = !self.agenda.starved.is_empty() && self.kernel.buffers().available() > 0;
+        let can_feed = self.buffers_for_starved() > 0;
         let is_busy = !self.agenda.ready.is_empty() || !self.agenda.to_end.is_empty() || self.surveys.are_under_way();
         if is_busy || can_feed || self.turn.hurried || !self.turn.batch.is_empty() {
             return Wait::No;
@@ -187,17 +185,23 @@ impl<K: Kernel> Worker<K> {
     /// because everything else in it may release buffers (a timer or a kill ends a session that holds some), and if
     /// nothing is in flight, no completion follows by which those could be noticed.
     fn feed_starved(&mut self) {
-        if self.agenda.starved.is_empty() {
-            return;
-        }
-        self.kernel.buffers().publish();
-        let mut free = self.kernel.buffers().available();
+        let mut free = self.buffers_for_starved();
         while free > 0
             && let Some((key, side)) = self.agenda.starved.pop_front()
         {
             free -= 1;
             self.tell(key, Event::Relay(relay::Event::Fed { side }));
         }
+    }
+
+    /// Buffers there are for receives that found none; 0 if there is no such receive.
+    #[inline]
+    fn buffers_for_starved(&mut self) -> u16 {
+        if self.agenda.starved.is_empty() {
+            return 0;
+        }
+        self.kernel.buffers().publish();
+        self.kernel.buffers().available()
     }
 
     /// When sessions hold every buffer for long, those go that have held theirs for the longest time without moving a
@@ -212,13 +216,10 @@ impl<K: Kernel> Worker<K> {
             return;
         }
         self.agenda.exhausted_at = self.turn.now;
-        let holders = self.slots.keys_where(|slot| slot.session.is_relaying() && slot.session.holds_buffers());
-        let since = |key: &Key| self.slots.get(*key).map(|slot| slot.session.active_at());
-        let mut holders: Vec<(Option<Moment>, Key)> = holders.iter().map(|key| (since(key), *key)).collect();
-        holders.sort_unstable_by_key(|&(active_at, _)| active_at);
-        for (_, key) in holders.into_iter().take(ENDED_AT_ONCE) {
-            self.end_for(key, Who::Resource, Reason::Memory);
-        }
+        let mut holders = self.slots.keys_where(|slot| slot.session.is_relaying() && slot.session.holds_buffers());
+        holders.sort_by_cached_key(|&key| self.slots.get(key).map(|slot| slot.session.active_at()));
+        let longest = holders.into_iter().take(ENDED_AT_ONCE);
+        self.agenda.to_end.extend(longest.map(|key| (key, Who::Resource, Reason::Memory)));
     }
 
     fn keep_house(&mut self) {

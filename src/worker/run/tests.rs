@@ -12,6 +12,7 @@ use crate::stats::Stats;
 use crate::sys::features::Features;
 use crate::sys::system;
 use crate::uring::Uring;
+use crate::worker::slots::Key;
 use crate::worker::{Parts, Shared, Spec};
 
 /// A worker with a ring of its own, no listener and nothing in the table; `None` where there are no rings.
