@@ -37,6 +37,7 @@ pub use errand::Errand;
 pub use shared::{GiveUp, Parts, Shared};
 
 use crate::balance::line::Waiters;
+use crate::base::id::BackendId;
 use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::base::time::Moment;
@@ -93,10 +94,19 @@ struct Agenda {
     /// Receives that found no buffer, oldest first.
     starved: VecDeque<(Key, Side)>,
     /// Sessions that are to end, some in each turn.
-    to_end: VecDeque<(Key, Who, Reason)>,
+    to_end: VecDeque<ToEnd>,
     housekeeping_at: Moment,
     /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
     exhausted_at: Moment,
+}
+
+/// A session that is to end, and why.
+struct ToEnd {
+    key: Key,
+    who: Who,
+    reason: Reason,
+    /// Its backend, if that is why: with another one it goes on.
+    backend: Option<BackendId>,
 }
 
 /// What was taken over of the tables so far.

@@ -1,8 +1,8 @@
 //! What a worker does when there is a new table.
 
-use super::Worker;
 use super::record::reason_to_end;
 use super::slots::Slot;
+use super::{ToEnd, Worker};
 use crate::base::termination::Who;
 use crate::kernel::Kernel;
 use crate::snapshot::table::{BackendEntry, Phase};
@@ -44,7 +44,8 @@ impl<K: Kernel> Worker<K> {
             } else if slot.detour().hindered_by != 0 {
                 self.stop_trying(key);
             } else {
-                self.agenda.to_end.push_back((key, Who::Down, reason));
+                let backend = slot.backend;
+                self.agenda.to_end.push_back(ToEnd { key, who: Who::Down, reason, backend });
             }
         }
     }
@@ -53,9 +54,12 @@ impl<K: Kernel> Worker<K> {
     #[inline]
     pub(super) fn end_some(&mut self) {
         for _ in 0..ENDED_A_TURN {
-            let Some((key, who, reason)) = self.agenda.to_end.pop_front() else { return };
+            let Some(ToEnd { key, who, reason, backend }) = self.agenda.to_end.pop_front() else { return };
             let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
-            if let Some(backend) = slot.backend.filter(|_| who == Who::Down) {
+            if let Some(backend) = backend {
+                if slot.backend != Some(backend) {
+                    continue;
+                }
                 self.stats().backends.get(backend.index()).sessions_cut_total.add(1);
             }
             self.end_for(key, who, reason);
@@ -70,7 +74,8 @@ impl<K: Kernel> Worker<K> {
         if phase == Phase::Stopping {
             self.turn_away_waiting();
             let left = self.slots.keys_where(|slot| !slot.session.is_ending());
-            self.agenda.to_end.extend(left.into_iter().map(|key| (key, Who::Killed, Reason::Shutdown)));
+            let end = |key| ToEnd { key, who: Who::Killed, reason: Reason::Shutdown, backend: None };
+            self.agenda.to_end.extend(left.into_iter().map(end));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Worker;
+use super::{ToEnd, Worker};
 use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::kernel::{Buffers, Kernel, Wait};
@@ -218,8 +218,8 @@ impl<K: Kernel> Worker<K> {
         self.agenda.exhausted_at = self.turn.now;
         let mut holders = self.slots.keys_where(|slot| slot.session.is_relaying() && slot.session.holds_buffers());
         holders.sort_by_cached_key(|&key| self.slots.get(key).map(|slot| slot.session.active_at()));
-        let longest = holders.into_iter().take(ENDED_AT_ONCE);
-        self.agenda.to_end.extend(longest.map(|key| (key, Who::Resource, Reason::Memory)));
+        let end = |key| ToEnd { key, who: Who::Resource, reason: Reason::Memory, backend: None };
+        self.agenda.to_end.extend(holders.into_iter().take(ENDED_AT_ONCE).map(end));
     }
 
     fn keep_house(&mut self) {
