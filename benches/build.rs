@@ -65,6 +65,7 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         workers: None,
         pin_workers: true,
         connections_max: None,
+        shutdown_delay: second,
         shutdown_grace: second,
         busy_poll: Duration::ZERO,
         receive_buffers_max: 0,
@@ -75,7 +76,7 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         process,
         log: Log { level: LogLevel::Info, json: false, output: Output::Stderr },
         access_log: None,
-        admin: Admin { socket: None, socket_mode: 0o600, listen: None },
+        admin: Admin { socket: None, socket_mode: 0o600, listen: None, hosts: Vec::new() },
         listeners: Vec::new(),
         pools: vec![pool],
     })

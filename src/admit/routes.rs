@@ -38,7 +38,7 @@ impl NamePattern {
     }
 
     /// Whether that name, in lower case, is meant. A star stands for one part or more.
-    fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         match self.is_wildcard {
             true => name.len() > self.name.len() && name.ends_with(&self.name),
             false => name == self.name,

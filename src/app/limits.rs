@@ -6,6 +6,10 @@ use crate::sys::system;
 
 /// Descriptors of the process itself: standard streams, control's runtime, the admin server's clients.
 const OWN: u64 = 64;
+/// Those of checks and listeners with them, unless there are thousands.
+const OWN_MAX: u64 = 1024;
+/// Descriptors that the table is made for at the start: 8 MiB of it.
+const TABLE_MAX: u64 = 1 << 20;
 /// Ring and wake-up of each worker, with some to spare.
 const PER_WORKER: u64 = 8;
 /// Pipes of a worker, at the most; each takes two descriptors.
@@ -74,6 +78,14 @@ impl Limits {
             }
             (None, _) => Ok(limits),
         }
+    }
+
+    /// Descriptors that may be open at once, or so many that a table for more is better made when it is needed: where
+    /// the limit is a thousand million, as with some container engines, a table for all would take 8 GiB.
+    pub fn descriptors_to_expect(&self, workers: usize) -> u64 {
+        let of_workers = (2 * u64::from(self.pipes_max) + self.early_max as u64) * workers as u64;
+        let used = self.connections_max.saturating_mul(2).saturating_add(of_workers + OWN_MAX);
+        used.min(self.descriptors).min(TABLE_MAX)
     }
 
     /// Says what follows, and from what.
@@ -190,5 +202,13 @@ mod tests {
         assert!(error.contains("LimitNOFILE") && error.contains("2070"), "{error}");
         assert!(share(60, 70, 2, None).is_err());
         assert_eq!(share(1024, 70, 2, Some(477)).unwrap().pipes_max, 0);
+    }
+
+    #[test]
+    fn the_table_of_descriptors_is_as_large_as_can_be_needed() {
+        let limits = share(20_000, 100, 2, None).unwrap();
+        assert_eq!(limits.descriptors_to_expect(2), 20_000);
+        assert!(share(1 << 30, 100, 2, Some(1000)).unwrap().descriptors_to_expect(2) < 8000);
+        assert_eq!(share(1 << 30, 100, 2, None).unwrap().descriptors_to_expect(2), TABLE_MAX);
     }
 }

@@ -143,9 +143,23 @@ impl Listeners {
     }
 
     fn bind_new(&mut self, want: Want) -> Result<Next, Refused> {
-        let refused = |error: io::Error| Refused {
-            may_pass: error.kind() == io::ErrorKind::AddrInUse,
-            message: refusal(&format!("listeners.{}.bind", want.listener), &want.address, &error).to_string(),
+        let key = format!("listeners.{}.bind", want.listener);
+        // systemd's `ListenStream=PORT` is [::]:PORT, and takes IPv4 as well.
+        let holds = |address: &Address| *address != want.address && takes_clients_of(address, &want.address);
+        let held = self.inherited.iter().map(|(address, _)| address.clone()).find(holds);
+        let refused = |error: io::Error| match &held {
+            Some(held) if error.kind() == io::ErrorKind::AddrInUse => Refused {
+                may_pass: false,
+                message: format!(
+                    "{key}: cannot listen on {}: whoever started ringway (a .socket unit of systemd?) has bound \
+                     {held} for it, which takes these clients as well: write bind = \"{held}\"",
+                    want.address
+                ),
+            },
+            _ => Refused {
+                may_pass: error.kind() == io::ErrorKind::AddrInUse,
+                message: refusal(&key, &want.address, &error).to_string(),
+            },
         };
         // They stay where they are until all is well: what is closed here could be asked for again.
         let inherited = self.inherited.iter().filter(|(address, _)| *address == want.address);
@@ -349,6 +363,17 @@ fn overlaps(one: &Address, other: &Address) -> bool {
     }
 }
 
+/// Whether a socket at `held` stands in the way of one at `wanted`, both families seen together: [::] takes IPv4 too,
+/// unless it was told otherwise.
+fn takes_clients_of(held: &Address, wanted: &Address) -> bool {
+    match (held, wanted) {
+        (Address::Tcp(one), Address::Tcp(other)) if one.port() == other.port() => {
+            overlaps(held, wanted) || (one.is_ipv6() && one.ip().is_unspecified() && other.is_ipv4())
+        }
+        _ => false,
+    }
+}
+
 /// One line: what, why, and what to do.
 pub(super) fn refusal(key: &str, address: &Address, error: &io::Error) -> anyhow::Error {
     let why = match (error.raw_os_error(), address) {
@@ -363,8 +388,16 @@ pub(super) fn refusal(key: &str, address: &Address, error: &io::Error) -> anyhow
         (None, Address::Unix(_)) if error.kind() == io::ErrorKind::AddrInUse => {
             "another program listens there: stop it, or choose another path".to_owned()
         }
+        (Some(errno::EADDRNOTAVAIL | errno::EAFNOSUPPORT), Address::Tcp(tcp)) if tcp.is_ipv6() && !has_ipv6() => {
+            "this host has no IPv6 (it is off in the kernel, or `sysctl net.ipv6.conf.all.disable_ipv6` is 1): write \
+             an IPv4 address"
+                .into()
+        }
         (Some(errno::EADDRNOTAVAIL), _) => {
-            "no interface of this host has that address (`ip address` shows them)".into()
+            "no interface of this host has that address (`ip address` shows them); where it is a virtual address that \
+             moves here later, `sysctl net.ipv4.ip_nonlocal_bind=1` (or net.ipv6.ip_nonlocal_bind) lets ringway listen \
+             on it before"
+                .into()
         }
         (Some(errno::EACCES | errno::EPERM), Address::Tcp(_)) => {
             "not allowed: ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd) or root".into()
@@ -377,6 +410,11 @@ pub(super) fn refusal(key: &str, address: &Address, error: &io::Error) -> anyhow
         _ => error.to_string(),
     };
     anyhow::anyhow!("{key}: cannot listen on {address}: {why}")
+}
+
+/// Whether an interface has an IPv6 address.
+fn has_ipv6() -> bool {
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())
 }
 
 fn is_ephemeral(port: u16) -> bool {

@@ -66,6 +66,9 @@ pub struct Server {
 pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow::Result<()> {
     privileges::renounce();
     let identity = privileges::Identity::of(&config)?;
+    if identity.is_none() {
+        privileges::keep_needed();
+    }
     // Before there is another thread, so that all of them inherit it.
     let permitted = sandbox::Permitted::restrict(&config, &source, privileges::Identity::is_root(identity.as_ref()));
     let log = logging::start(&config.log)?;
@@ -124,10 +127,7 @@ impl Server {
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
         let cpus = system::cpus();
-        let group = cgroup::Group::of_this_process();
-        let workers = config.process.workers.map_or_else(|| group.workers_for(cpus.len()), |count| count.get());
-        let limits = limits::Limits::of(&config, workers, before.len(), &group)?;
-        system::presize_descriptors(limits.descriptors);
+        let (workers, limits) = size(&config, &cpus, before.len())?;
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
@@ -163,7 +163,8 @@ impl Server {
         {
             keep_one_everywhere(&shared)?;
         }
-        permitted.iter().for_each(Permitted::confine);
+        let permitted = Arc::new(permitted);
+        let confined = permitted.clone();
         limits.report(&config, workers, cpus.len());
         let spec = control::Spec {
             config,
@@ -178,14 +179,16 @@ impl Server {
             admin,
             admin_socket,
             predecessor,
-            out_of_reach: Box::new(move |config| permitted.as_ref().map_or(Vec::new(), |one| one.missing(config))),
+            out_of_reach: Box::new(move |config| {
+                permitted.as_ref().as_ref().map_or(Vec::new(), |one| one.missing(config))
+            }),
             ask: asker_of(&shared),
             ready: Box::new(|| ()),
             stop,
             connections_max: limits.connections_max,
             logs: control::log::Logs { operational, access, set_level },
         };
-        server.control = start_control(spec)?;
+        server.control = start_control(spec, confined)?;
         Ok(server)
     }
 
@@ -232,11 +235,25 @@ impl Server {
     }
 }
 
-/// Runs control on a thread of its own and returns when everything accepts.
-fn start_control(mut spec: control::Spec) -> anyhow::Result<JoinHandle<Result<(), control::Error>>> {
+/// How many workers there are, and what they may have. So many sockets are there already.
+fn size(config: &Config, cpus: &[usize], before: usize) -> anyhow::Result<(usize, limits::Limits)> {
+    let group = cgroup::Group::of_this_process();
+    let workers = config.process.workers.map_or_else(|| group.workers_for(cpus.len()), |count| count.get());
+    let limits = limits::Limits::of(config, workers, before, &group)?;
+    system::presize_descriptors(limits.descriptors_to_expect(workers));
+    Ok((workers, limits))
+}
+
+/// Runs control on a thread of its own and returns when everything accepts. From then on it is confined: by then every
+/// ring is there, and no more are made.
+fn start_control(
+    mut spec: control::Spec,
+    permitted: Arc<Option<Permitted>>,
+) -> anyhow::Result<JoinHandle<Result<(), control::Error>>> {
     let (ready, is_ready) = mpsc::channel();
     let listeners = spec.config.listeners.len();
     spec.ready = Box::new(move || {
+        permitted.iter().for_each(Permitted::confine);
         tracing::info!(listeners, "ready");
         let _ = ready.send(());
     });
@@ -341,7 +358,7 @@ fn parts(
         backlog_max: system::backlog_max(),
         busy_poll_ns: ns(config.process.busy_poll),
         give_up: give_up_after(log),
-        connect_failed: Box::new(move || alarm.ring()),
+        on_trouble: Box::new(move || alarm.ring()),
         journal,
     }
 }

@@ -7,11 +7,13 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::prctl;
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist, setgid, setgroups, setuid};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{Gid, Group, Uid, User, fchownat, getgrouplist, setgid, setgroups, setuid};
 
 use crate::config::model::{Config, LocalAddress};
 
@@ -22,6 +24,26 @@ pub(super) fn renounce() {
     let _ = prctl::set_dumpable(false);
     let _ = caps::clear(None, caps::CapSet::Bounding);
     let _ = caps::clear(None, caps::CapSet::Ambient);
+}
+
+/// What root may do and ringway, if it stays root, needs: low ports, the client's own address, files of whoever they
+/// are, memory of rings that counts as locked before Linux 5.12.
+const NEEDED: [caps::Capability; 5] = [
+    caps::Capability::CAP_NET_BIND_SERVICE,
+    caps::Capability::CAP_NET_RAW,
+    caps::Capability::CAP_DAC_OVERRIDE,
+    caps::Capability::CAP_DAC_READ_SEARCH,
+    caps::Capability::CAP_IPC_LOCK,
+];
+
+/// Leaves of what this thread may do, and those that it starts, what ringway needs. To be called where it goes on as
+/// whoever it is.
+pub(super) fn keep_needed() {
+    let Ok(now) = caps::read(None, caps::CapSet::Permitted) else { return };
+    let kept: HashSet<_> = NEEDED.into_iter().filter(|one| now.contains(one)).collect();
+    // Where it is refused, nothing is lost.
+    let _ = caps::set(None, caps::CapSet::Effective, &kept);
+    let _ = caps::set(None, caps::CapSet::Permitted, &kept);
 }
 
 /// Whom to become.
@@ -87,10 +109,8 @@ impl Identity {
         let mut is_another = false;
         let group = self.group.or(self.user.as_ref().map(|user| user.gid));
         for file in files {
-            let owner = self.user.as_ref().map(|user| user.uid.as_raw());
-            // Never what a link leads to: whoever ringway was before could have put one there, to a file of root's.
-            std::os::unix::fs::lchown(file, owner, group.map(Gid::as_raw))
-                .with_context(|| format!("cannot give {} to process.user", file.display()))?;
+            let owner = self.user.as_ref().map(|user| user.uid);
+            give(file, owner, group).with_context(|| format!("cannot give {} to process.user", file.display()))?;
         }
         if let Some(group) = group {
             setgroups(&self.groups).and_then(|()| setgid(group)).context("cannot change to process.group")?;
@@ -104,6 +124,17 @@ impl Identity {
         let _ = prctl::set_dumpable(false);
         Ok(is_another && self.keeps_one)
     }
+}
+
+/// Gives a file of ours another owner. Never what a link leads to, of either kind: whoever ringway was before could
+/// have put one there, to a file of root's.
+fn give(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> anyhow::Result<()> {
+    let file = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let found = fstat(&file)?;
+    let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
+    anyhow::ensure!(kind == SFlag::S_IFREG || kind == SFlag::S_IFSOCK, "it is neither a file nor a socket");
+    anyhow::ensure!(found.st_nlink == 1, "it has another name elsewhere (a hard link): remove it, and start again");
+    Ok(fchownat(&file, "", owner, group, AtFlags::AT_EMPTY_PATH)?)
 }
 
 /// Leaves the calling thread one capability: to connect from an address that is not this host's.

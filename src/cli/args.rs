@@ -1,6 +1,6 @@
 //! What can be written on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -19,6 +19,7 @@ Examples:
   ringway explain ringway.toml --listener db --client 10.0.0.7 --without b
                                                  which backend, why, and who moves without b
   ringway ctl drain db/a --deadline 30s --wait   take a backend out, and return when it has no session left
+  ringway ctl ready db/a                         and have it back
 
 Exit status: 0 done, 1 failed at run time, 2 wrong usage or invalid configuration.";
 
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Serve, until TERM or INT.
+    /// Serve, until TERM, INT or QUIT.
     Run(RunOptions),
     /// Show it at work: three built-in backends, live traffic, one backend stopped and brought back.
     Demo {
@@ -42,21 +43,22 @@ pub(super) enum Command {
     },
     /// Read and validate a configuration; print `ok`, or every error at once.
     Check {
-        /// The configuration.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[command(flatten)]
+        file: FileArgument,
     },
     /// Say what of this machine ringway can use, and what to do about the rest.
     Doctor {
         /// Look at the addresses of this configuration as well.
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+        /// Likewise.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
     /// Say which backend a client gets and why, by the same code that serves, without serving.
     Explain {
-        /// The configuration.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[command(flatten)]
+        file: FileArgument,
         /// The listener that the client connects to.
         #[arg(long, value_name = "NAME")]
         listener: String,
@@ -86,13 +88,38 @@ pub(super) enum Command {
         /// Whose.
         shell: clap_complete::Shell,
     },
+    /// Write every key of the configuration, with its default, to standard output.
+    Reference,
     /// Write the man page to standard output: `ringway man | man -l -`.
     Man,
+}
+
+/// A configuration, in either way of naming it.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct FileArgument {
+    /// The configuration.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Likewise, as `run` has it.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl FileArgument {
+    /// The file that is meant.
+    pub(super) fn path(&self) -> &Path {
+        // The parser asks for one of them.
+        self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new(DEFAULT_FILE))
+    }
 }
 
 #[derive(Args, Debug)]
 pub(super) struct RunOptions {
     /// The configuration [default: /etc/ringway/ringway.toml].
+    #[arg(value_name = "FILE", conflicts_with_all = ["config", "listen", "backend", "balance"])]
+    pub(super) file: Option<PathBuf>,
+    /// Likewise.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["listen", "backend", "balance"])]
     pub(super) config: Option<PathBuf>,
     /// Serve without a file: listen here. May be given several times.
@@ -140,12 +167,27 @@ mod tests {
     #[test]
     fn a_file_and_the_quick_form_exclude_each_other() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
-        assert!(parse("ringway run").is_ok());
+        assert!(parse("ringway run").is_ok() && parse("ringway run x").is_ok() && parse("ringway run -c x").is_ok());
+        assert!(parse("ringway run x --listen a --backend b").is_err() && parse("ringway run x -c y").is_err());
         assert!(parse("ringway run --listen a --backend b --backend c").is_ok());
         assert!(parse("ringway run --listen a --backend b --balance random").is_ok());
         assert!(parse("ringway run -c x --listen a --backend b").is_err());
         assert!(parse("ringway run --listen a").is_err());
         assert!(parse("ringway run --backend a").is_err());
         assert!(parse("ringway run --balance random").is_err());
+    }
+
+    #[test]
+    fn a_file_is_named_with_the_flag_or_without() {
+        let file = |line: &str| match Arguments::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Check { file } | Command::Explain { file, .. } => file.path().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        for line in
+            ["check x", "check -c x", "explain x --listener a --client ::1", "explain -c x --listener a --client ::1"]
+        {
+            assert_eq!(file(&format!("ringway {line}")), Path::new("x"), "{line}");
+        }
+        assert!(Arguments::try_parse_from(["ringway", "check", "x", "-c", "y"]).is_err());
     }
 }

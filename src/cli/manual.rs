@@ -13,7 +13,8 @@ pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
 
 /// What the definition of the command line does not know.
 const REST: &str = ".SH SIGNALS
-TERM and INT stop accepting and wait for open sessions for process.shutdown_grace; a second one resets what is left.
+TERM, INT and QUIT stop accepting, after process.shutdown_delay, and wait for open sessions for
+process.shutdown_grace; a second one resets what is left. HUP reloads, USR1 opens the logs anew; others do nothing.
 .SH FILES
 /etc/ringway/ringway.toml, unless \\-c or \\-\\-listen is given. conf/reference.toml has every key with its default.
 .SH \"EXIT STATUS\"

@@ -19,12 +19,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::sys::signals;
 use args::{Arguments, Command};
 use failure::Failure;
 
 /// Runs one command. What it returns is what the process exits with: 0 done, 1 failed at run time, 2 wrong usage or
 /// invalid configuration. Errors are on standard error, a line each.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // Whoever rotates logs or reloads does not know who is just starting.
+    signals::hold();
     let result = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => command(arguments.command),
         Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -44,18 +47,22 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn command(command: Command) -> Result<(), Failure> {
+    if !matches!(command, Command::Run(_) | Command::Check { .. }) {
+        signals::release();
+    }
     match command {
         Command::Run(options) => run::run(&options),
         Command::Demo { span } => demo::demo(span),
-        Command::Check { file } => check::check(&file),
-        Command::Doctor { config } => doctor::doctor(config.as_deref()),
+        Command::Check { file } => check::check(file.path()),
+        Command::Doctor { file, config } => doctor::doctor(file.or(config).as_deref()),
         Command::Explain { file, listener, client, sni, alpn, without } => {
             let tls = (sni.as_deref(), alpn.as_deref());
-            explain::explain(&file, &listener, client, tls, without.as_deref())
+            explain::explain(file.path(), &listener, client, tls, without.as_deref())
         }
         Command::Ctl(options) => ctl::ctl(&options),
         Command::Top { socket } => top::top(socket.as_ref()),
         Command::Completions { shell } => manual::completions(shell),
+        Command::Reference => print(include_bytes!("../../conf/reference.toml")),
         Command::Man => manual::man(),
     }
 }

@@ -10,7 +10,7 @@ use crate::{app, config};
 
 pub(super) fn run(options: &RunOptions) -> Result<(), Failure> {
     let (config, source) = if options.listen.is_empty() {
-        let file = options.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+        let file = options.file.as_deref().or(options.config.as_deref()).unwrap_or(Path::new(DEFAULT_FILE));
         (check::load(file)?, Source::File(file.to_path_buf()))
     } else {
         let config = config::quick(&options.listen, &options.backend, options.balance.as_deref());

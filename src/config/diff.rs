@@ -51,7 +51,7 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
 /// Tables of which the process has made something that stays for its life.
 const RESTART: [&str; 4] = ["process.", "log.", "access_log.", "admin."];
 /// Keys of these tables that can change all the same.
-const LIVE: [&str; 2] = ["process.shutdown_grace", "log.level"];
+const LIVE: [&str; 3] = ["process.shutdown_delay", "process.shutdown_grace", "log.level"];
 
 /// A key, or a thing that has keys.
 struct Item {
@@ -139,12 +139,13 @@ impl List {
 fn list(config: &Config) -> List {
     let Config { process, log, access_log, admin, listeners, pools } = config;
     let mut list = List::default();
-    let Process { workers, pin_workers, connections_max, shutdown_grace, .. } = process;
+    let Process { workers, pin_workers, connections_max, shutdown_delay, shutdown_grace, .. } = process;
     let Process { busy_poll, receive_buffers_max, user, group, .. } = process;
     list.table("process");
     list.key("workers", workers.map_or_else(|| "auto".to_string(), |count| count.to_string()));
     list.key("pin_workers", pin_workers);
     list.key("connections_max", connections_max.map_or_else(|| "auto".to_string(), |count| count.to_string()));
+    list.time("shutdown_delay", *shutdown_delay);
     list.time("shutdown_grace", *shutdown_grace);
     list.time("busy_poll", *busy_poll);
     list.key("receive_buffers_max", keys::shown_size(*receive_buffers_max));
@@ -158,11 +159,12 @@ fn list(config: &Config) -> List {
     list.table("access_log");
     list.key("output", access_log.as_ref().map_or_else(|| "off".to_string(), |access| shown(&access.output)));
     list.key("format", access_log.as_ref().map_or("off", |access| access.format.name()));
-    let Admin { socket, socket_mode, listen } = admin;
+    let Admin { socket, socket_mode, listen, hosts } = admin;
     list.table("admin");
     list.key("socket", socket.as_ref().map_or_else(|| "off".to_string(), |path| path.display().to_string()));
     list.key("socket_mode", format_args!("{socket_mode:04o}"));
     list.key("listen", listen.map_or_else(|| "off".to_string(), |address| address.to_string()));
+    list.key("hosts", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     listeners.iter().for_each(|each| listener(&mut list, each));
     pools.iter().for_each(|each| pool(&mut list, each));
     list
@@ -253,11 +255,12 @@ fn pool(list: &mut List, pool: &Pool) {
     list.key("unsent_max", keys::shown_size(*unsent_max));
     list.table(format!("{path}.check"));
     self::check(list, check.as_ref());
-    let off = Ejection { failures: 0, window: Duration::ZERO, duration: Duration::ZERO, percent_max: 0 };
-    let Ejection { failures, window, duration, percent_max } = ejection.unwrap_or(off);
+    let off = Ejection { failures: 0, hangups: 0, window: Duration::ZERO, duration: Duration::ZERO, percent_max: 0 };
+    let Ejection { failures, hangups, window, duration, percent_max } = ejection.unwrap_or(off);
     list.table(format!("{path}.ejection"));
     list.key("failures", failures);
-    if failures > 0 {
+    list.key("hangups", hangups);
+    if failures > 0 || hangups > 0 {
         list.time("window", window);
         list.time("duration", duration);
         list.key("percent_max", percent_max);

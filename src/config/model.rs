@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admit::routes::NamePattern;
 use crate::base::address::Address;
 pub use crate::health::Role;
 pub use crate::wire::proxy::Version;
@@ -41,6 +42,8 @@ pub struct Process {
     pub pin_workers: bool,
     /// `None`: from the descriptor limit and the memory.
     pub connections_max: Option<u64>,
+    /// How long new connections are served after TERM, while `/ready` says that ringway is leaving.
+    pub shutdown_delay: Duration,
     /// How long TERM waits for sessions; zero: not at all.
     pub shutdown_grace: Duration,
     /// Spin this long before a worker sleeps; zero: sleep at once.
@@ -122,6 +125,8 @@ pub struct Admin {
     pub socket_mode: u32,
     /// Where metrics and what can be read of the API are served.
     pub listen: Option<std::net::SocketAddr>,
+    /// Names by which that may be asked for the API and the page; addresses and localhost always.
+    pub hosts: Vec<NamePattern>,
 }
 
 /// `[pools.NAME]`
@@ -270,8 +275,11 @@ pub struct Queue {
 /// `[pools.NAME.ejection]`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ejection {
-    /// Failed connects within the window, at least 1.
+    /// Failed connects within the window; 0: they eject nobody.
     pub failures: u32,
+    /// Sessions within the window that the backend ended within a second without having sent a byte; 0: likewise.
+    /// Not both are 0.
+    pub hangups: u32,
     /// How far back failures count.
     pub window: Duration,
     /// How long the first time; doubled each time, up to five minutes.

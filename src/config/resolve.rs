@@ -1,6 +1,7 @@
 //! From what was written to what it means: the one maker of [`Config`].
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ fn process(table: &Table) -> Process {
         pin_workers: flag(table, "pin_workers"),
         // 0 is "no limit", and then the descriptor limit is the one there is.
         connections_max: count("connections_max").filter(|number| *number > 0),
+        shutdown_delay: duration(table, "shutdown_delay"),
         shutdown_grace: duration(table, "shutdown_grace"),
         busy_poll: duration(table, "busy_poll"),
         receive_buffers_max: size(table, "receive_buffers_max"),
@@ -92,7 +94,11 @@ fn admin(table: &Table) -> Admin {
         Some(Value::Listen(address)) => *address,
         _ => None,
     };
-    Admin { socket, socket_mode: mode(table, "socket_mode"), listen }
+    let hosts = match table.get("hosts") {
+        Some(Value::ServerNames(names)) => names.clone(),
+        _ => Vec::new(),
+    };
+    Admin { socket, socket_mode: mode(table, "socket_mode"), listen, hosts }
 }
 
 fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
@@ -164,11 +170,12 @@ fn dial(table: &Table) -> Dial {
 fn ejection(table: &Table) -> Option<Ejection> {
     let ejection = Ejection {
         failures: number(table, "failures"),
+        hangups: number(table, "hangups"),
         window: duration(table, "window"),
         duration: duration(table, "duration"),
         percent_max: number(table, "percent_max"),
     };
-    (ejection.failures > 0).then_some(ejection)
+    (ejection.failures > 0 || ejection.hangups > 0).then_some(ejection)
 }
 
 /// `None` exactly when its address was wrong.
@@ -241,6 +248,9 @@ pub(super) fn disagree(key: &str, found: Option<&Value>) -> ! {
     panic!("the key list and the resolver disagree about `{key}`: {found:?}")
 }
 
+const EVERY_V4: &str = "0.0.0.0 is every IPv4 address of this host: write one of both, or another port";
+const EVERY_V6: &str = "[::] is every IPv6 address of this host: write one of both, or another port";
+
 /// What can be wrong between keys.
 pub(super) struct Check<'a, 't> {
     places: &'a Places<'t>,
@@ -251,6 +261,7 @@ impl Check<'_, '_> {
     /// No address twice; port 0 is another one each time.
     fn binds(&mut self, raw: &Raw, admin: &Admin) {
         let mut seen: HashMap<Address, usize> = HashMap::new();
+        let mut all_addresses: HashMap<(u16, bool), Vec<(IpAddr, usize)>> = HashMap::new();
         let mut all: Vec<(Range<usize>, Address)> = Vec::new();
         if let Some(address) = admin.listen {
             all.push((raw.admin.span_of("listen"), Address::Tcp(address)));
@@ -267,6 +278,20 @@ impl Check<'_, '_> {
         for (span, address) in all {
             let any_port = matches!(&address, Address::Tcp(address) if address.port() == 0);
             let line = self.places.line(span.start);
+            if let (false, Address::Tcp(tcp)) = (any_port, &address) {
+                let beside = all_addresses.entry((tcp.port(), tcp.is_ipv4())).or_default();
+                let covers = |other: &&(IpAddr, usize)| {
+                    other.0 != tcp.ip() && (other.0.is_unspecified() || tcp.ip().is_unspecified())
+                };
+                if let Some((other, line)) = beside.iter().find(covers) {
+                    let (every, one) = if other.is_unspecified() { (*other, tcp.ip()) } else { (tcp.ip(), *other) };
+                    let what = format!("port {} of {one}", tcp.port());
+                    let hint = if every.is_ipv4() { EVERY_V4 } else { EVERY_V6 };
+                    self.faults.push((span, Problem::Duplicate { what, line: *line, hint }));
+                    continue;
+                }
+                beside.push((tcp.ip(), line));
+            }
             if let (false, Some(line)) = (any_port, seen.insert(address.clone(), line)) {
                 let hint = "every listener, `admin.listen` and `admin.socket` need an address of their own";
                 self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));

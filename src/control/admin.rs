@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::command::Asker;
+use crate::admit::routes::NamePattern;
 use crate::balance::Counts;
 use crate::base::time::Clock;
 use crate::roster;
@@ -71,6 +72,7 @@ impl Admin {
     /// Whether clients are accepted: the phase says so and every worker runs; else why not.
     fn ready(&self) -> Result<(), &'static str> {
         match self.cell.reader().pin().phase {
+            Phase::Leaving { .. } => Err("leaving\n"),
             Phase::Draining { .. } => Err("draining\n"),
             Phase::Stopping => Err("stopping\n"),
             Phase::Serving if self.stats.workers.iter().all(|worker| worker.worker.running.get() != 0) => Ok(()),
@@ -82,6 +84,8 @@ impl Admin {
 /// Both places where it is served.
 pub(super) struct Servers {
     listen: Option<tokio::net::TcpListener>,
+    /// Names that it may be asked by.
+    hosts: Arc<[NamePattern]>,
     socket: Option<tokio::net::UnixListener>,
     /// Removed on the way out.
     file: Option<socket::File>,
@@ -93,7 +97,11 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Nothing is served yet. Fails only if a socket cannot be used.
-    pub(super) fn new(listen: Option<TcpListener>, socket: Option<Socket>) -> std::io::Result<Servers> {
+    pub(super) fn new(
+        listen: Option<TcpListener>,
+        hosts: &[NamePattern],
+        socket: Option<Socket>,
+    ) -> std::io::Result<Servers> {
         let (socket, file) = socket.map(Socket::split).unzip();
         let mut lent: Vec<Arc<OwnedFd>> = Vec::new();
         if let Some(listen) = &listen {
@@ -106,14 +114,23 @@ impl Servers {
         }
         let listen = listen.map(tokio::net::TcpListener::from_std).transpose()?;
         let socket = socket.map(tokio::net::UnixListener::from_std).transpose()?;
-        Ok(Servers { listen, socket, file, lent, closed: watch::Sender::new(false), tasks: Vec::new() })
+        Ok(Servers {
+            listen,
+            hosts: hosts.into(),
+            socket,
+            file,
+            lent,
+            closed: watch::Sender::new(false),
+            tasks: Vec::new(),
+        })
     }
 
     /// Serves, for as long as the runtime lives or until it is closed: reads on `admin.listen`, everything on
     /// `admin.socket`.
     pub(super) fn begin(&mut self, admin: Admin) {
         if let Some(listener) = self.listen.take() {
-            let router = router(admin.clone()).layer(middleware::from_fn(only_reads));
+            let hosts = middleware::from_fn_with_state(self.hosts.clone(), only_known_hosts);
+            let router = router(admin.clone()).layer(middleware::from_fn(only_reads)).layer(hosts);
             let who = |_: &_| Who("admin.listen".into());
             self.tasks.push(tokio::spawn(server::serve(listener, router, who, self.closed.subscribe())));
         }
@@ -191,6 +208,26 @@ async fn only_reads(request: Request, next: Next) -> Response {
             Refusal::new(StatusCode::FORBIDDEN, "admin.listen only answers; changes go to admin.socket").into_response()
         }
     }
+}
+
+/// A web page can have its own name lead to this address, and then its visitors' browsers read here on its behalf (DNS
+/// rebinding). They say that name. What scrapes and probes need says nothing of clients, and is for everybody.
+async fn only_known_hosts(State(hosts): State<Arc<[NamePattern]>>, request: Request, next: Next) -> Response {
+    let is_open = matches!(request.uri().path(), "/metrics" | "/live" | "/ready");
+    let asked = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
+    if is_open || asked.is_none_or(|host| is_known(host, &hosts)) {
+        return next.run(request).await;
+    }
+    let message = "this host name is not known here: ask by the address, or add the name to admin.hosts";
+    Refusal::new(StatusCode::MISDIRECTED_REQUEST, message).into_response()
+}
+
+/// Whether a Host header has an address, localhost, or one of these names.
+fn is_known(host: &str, names: &[NamePattern]) -> bool {
+    let Ok(authority) = host.parse::<axum::http::uri::Authority>() else { return false };
+    let host = authority.host().to_ascii_lowercase();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<std::net::IpAddr>().is_ok() || host == "localhost" || names.iter().any(|name| name.matches(&host))
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

@@ -1,7 +1,7 @@
 //! What others ask of control while it runs: set a backend, reload, show everything.
 //!
-//! Whoever asks ([`Asker`]) may be on any thread and waits for an answer; control answers when what was asked for is
-//! decided, and a table that says so is published or about to be.
+//! Whoever asks ([`Asker`]) may be on any thread and waits for an answer; control answers a change when every worker
+//! serves by it.
 
 use std::fmt;
 use std::os::fd::OwnedFd;

@@ -11,6 +11,8 @@ pub const STOPPING_MAX_NS: u64 = 10_000_000_000;
 pub enum Event {
     /// A signal, or a caller, asked for shutdown.
     ShutdownAsked,
+    /// Another ringway accepts from the same sockets.
+    Relieved,
     /// Time has passed; this many workers run.
     Tick {
         /// Workers whose loop runs.
@@ -33,6 +35,7 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     phase: Phase,
+    delay_ns: u64,
     grace_ns: u64,
     /// When workers that are still there count as stuck; set exactly while stopping.
     give_up: Moment,
@@ -42,14 +45,15 @@ impl Lifecycle {
     /// The phase a process starts in.
     pub const SERVING: Phase = Phase::Serving;
 
-    /// Serving; open sessions get `grace_ns` after shutdown was asked for, with 0 they are reset at once.
-    pub fn new(grace_ns: u64) -> Lifecycle {
-        Lifecycle { phase: Lifecycle::SERVING, grace_ns, give_up: Moment::NEVER }
+    /// Serving. After shutdown was asked for, new connections are served for `delay_ns`; then open sessions get
+    /// `grace_ns`, with 0 they are reset at once.
+    pub fn new(delay_ns: u64, grace_ns: u64) -> Lifecycle {
+        Lifecycle { phase: Lifecycle::SERVING, delay_ns, grace_ns, give_up: Moment::NEVER }
     }
 
     /// Of a shutdown that has not begun.
-    pub fn set_grace(&mut self, grace_ns: u64) {
-        self.grace_ns = grace_ns;
+    pub fn set_spans(&mut self, delay_ns: u64, grace_ns: u64) {
+        (self.delay_ns, self.grace_ns) = (delay_ns, grace_ns);
     }
 
     /// The phase now.
@@ -60,11 +64,14 @@ impl Lifecycle {
     /// Takes what happened; at most one thing follows.
     pub fn on(&mut self, event: Event, now: Moment) -> Option<Action> {
         match (event, self.phase) {
-            (Event::ShutdownAsked, Phase::Serving) if self.grace_ns > 0 => {
-                self.enter(Phase::Draining { until: now.after_ns(self.grace_ns) }, now)
+            (Event::ShutdownAsked, Phase::Serving) if self.delay_ns > 0 => {
+                self.enter(Phase::Leaving { until: now.after_ns(self.delay_ns) }, now)
             }
-            (Event::ShutdownAsked, Phase::Serving | Phase::Draining { .. }) => self.enter(Phase::Stopping, now),
-            (Event::ShutdownAsked, Phase::Stopping) | (Event::Tick { .. }, Phase::Serving) => None,
+            (Event::ShutdownAsked | Event::Relieved, Phase::Serving) => self.drain(now),
+            (Event::Tick { .. }, Phase::Leaving { until }) if now >= until => self.drain(now),
+            (Event::ShutdownAsked, Phase::Leaving { .. } | Phase::Draining { .. }) => self.enter(Phase::Stopping, now),
+            (Event::ShutdownAsked, Phase::Stopping) | (Event::Relieved, _) => None,
+            (Event::Tick { .. }, Phase::Serving | Phase::Leaving { .. }) => None,
             (Event::Tick { workers_running: 0 }, _) => Some(Action::Finish),
             (Event::Tick { .. }, Phase::Draining { until }) if now >= until => self.enter(Phase::Stopping, now),
             (Event::Tick { .. }, Phase::Draining { .. }) => None,
@@ -72,6 +79,11 @@ impl Lifecycle {
                 (now >= self.give_up).then_some(Action::GiveUp(workers_running))
             }
         }
+    }
+
+    fn drain(&mut self, now: Moment) -> Option<Action> {
+        let until = now.after_ns(self.grace_ns);
+        self.enter(if self.grace_ns > 0 { Phase::Draining { until } } else { Phase::Stopping }, now)
     }
 
     fn enter(&mut self, phase: Phase, now: Moment) -> Option<Action> {
@@ -93,14 +105,14 @@ mod tests {
     const STOPPING: Action = Action::Enter(Phase::Stopping);
 
     fn draining() -> Lifecycle {
-        let mut lifecycle = Lifecycle::new(30);
+        let mut lifecycle = Lifecycle::new(0, 30);
         assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(100)), Some(DRAINING));
         lifecycle
     }
 
     #[test]
     fn serving_goes_on_until_shutdown_is_asked_for() {
-        let mut lifecycle = Lifecycle::new(30);
+        let mut lifecycle = Lifecycle::new(0, 30);
         assert_eq!(lifecycle.on(TWO, Moment(1)), None);
         assert_eq!(lifecycle.on(NONE, Moment(2)), None, "workers that have not started do not end the process");
         assert_eq!(lifecycle.phase(), Phase::Serving);
@@ -121,15 +133,15 @@ mod tests {
         let mut lifecycle = draining();
         assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(101)), Some(STOPPING));
         assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(102)), None);
-        assert_eq!(Lifecycle::new(0).on(Event::ShutdownAsked, Moment(100)), Some(STOPPING));
+        assert_eq!(Lifecycle::new(0, 0).on(Event::ShutdownAsked, Moment(100)), Some(STOPPING));
     }
 
     #[test]
     fn another_grace_counts_for_the_next_shutdown_and_not_for_one_under_way() {
-        let mut lifecycle = Lifecycle::new(0);
-        lifecycle.set_grace(30);
+        let mut lifecycle = Lifecycle::new(0, 0);
+        lifecycle.set_spans(0, 30);
         assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(100)), Some(DRAINING));
-        lifecycle.set_grace(1000);
+        lifecycle.set_spans(9, 1000);
         assert_eq!(lifecycle.on(TWO, Moment(130)), Some(STOPPING));
     }
 
@@ -139,5 +151,27 @@ mod tests {
         lifecycle.on(Event::ShutdownAsked, Moment(200));
         assert_eq!(lifecycle.on(TWO, Moment(199 + STOPPING_MAX_NS)), None);
         assert_eq!(lifecycle.on(TWO, Moment(200 + STOPPING_MAX_NS)), Some(Action::GiveUp(2)));
+    }
+
+    /// Whoever sends clients here needs a while to see that they are to go elsewhere.
+    #[test]
+    fn new_connections_are_served_for_the_delay_and_a_second_signal_ends_it_at_once() {
+        let leaving = || {
+            let mut lifecycle = Lifecycle::new(20, 30);
+            let leaving = Action::Enter(Phase::Leaving { until: Moment(120) });
+            assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(100)), Some(leaving));
+            lifecycle
+        };
+        let mut lifecycle = leaving();
+        assert_eq!(lifecycle.on(TWO, Moment(119)), None);
+        assert_eq!(lifecycle.on(TWO, Moment(120)), Some(Action::Enter(Phase::Draining { until: Moment(150) })));
+        assert_eq!(leaving().on(Event::ShutdownAsked, Moment(101)), Some(STOPPING));
+        assert_eq!(Lifecycle::new(20, 0).on(TWO, Moment(1)), None);
+    }
+
+    #[test]
+    fn who_is_relieved_drains_without_delay() {
+        assert_eq!(Lifecycle::new(20, 30).on(Event::Relieved, Moment(100)), Some(DRAINING));
+        assert_eq!(draining().on(Event::Relieved, Moment(101)), None, "it drains already");
     }
 }

@@ -68,14 +68,14 @@ impl Loop {
 
     fn apply(&mut self, config: Config) {
         let now = self.control.clock.now();
-        self.control.forget_old_failures();
+        self.control.forget_old_troubles();
         let changes = self.control.fleet.borrow_mut().apply(&config, now);
         // Listeners that are new must be known before they accept.
         self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
         self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         self.control.apply(changes);
         self.control.follow();
-        self.lifecycle.set_grace(ns(config.process.shutdown_grace));
+        self.lifecycle.set_spans(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));
         if let Some(set_level) = &self.set_level {
             set_level(config.log.level);
         }

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
@@ -24,11 +25,15 @@ use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
+use crate::sys::signals;
 
 /// How often the workers' `running` is looked at, while it matters.
 const TICK: Duration = Duration::from_millis(10);
 /// Changes seldom come alone: this long they are gathered before they are published.
 const GATHER: Duration = Duration::from_millis(1);
+/// How long a worker may take to serve by a new table, and how often that is looked at.
+const SERVED_MAX: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(1);
 /// Until old tables are freed, when every worker has long seen the new one.
 const SWEEP_AFTER: Duration = Duration::from_secs(1);
 
@@ -54,14 +59,14 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     let (asker, commands) = command::channel();
     let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
-    let mut servers = admin::Servers::new(admin, admin_socket).map_err(Error::Admin)?;
+    let mut servers = admin::Servers::new(admin, &config.admin.hosts, admin_socket).map_err(Error::Admin)?;
     if predecessor.is_none() {
         servers.begin(answers.clone());
     }
     control.begin(alarm);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake, names, sweeps: Rc::default() };
-    let lifecycle = Lifecycle::new(ns(config.process.shutdown_grace));
+    let lifecycle = Lifecycle::new(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));
     let succession = Succession::new(predecessor, servers, answers, clock.now());
     let ready = Some(ready);
     let turning = Loop {
@@ -93,9 +98,11 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn publish(&self, fleet: &RefCell<Fleet>, phase: Phase) {
+    /// Publishes what follows from what is known now; its generation.
+    pub(super) fn publish(&self, fleet: &RefCell<Fleet>, phase: Phase) -> u64 {
         let table = fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
-        debug!(generation = table.generation, ?phase, "new table");
+        let generation = table.generation;
+        debug!(generation, ?phase, "new table");
         self.names.borrow_mut().learn(&table);
         self.cell.publish(table);
         (self.wake)();
@@ -107,6 +114,7 @@ impl Publisher {
                 cell.sweep();
             });
         }
+        generation
     }
 }
 
@@ -172,10 +180,12 @@ impl Loop {
     async fn obey(&mut self, command: Command) -> Option<Event> {
         match command {
             Command::Set { target, change, by, reply } => {
-                let _ = reply.send(self.control.set(&target, change, &by));
+                let changed = self.control.set(&target, change, &by);
+                self.answer_when_served(reply, changed);
             }
             Command::Reload { reply } => {
-                let _ = reply.send(self.reload().await);
+                let reloaded = self.reload().await;
+                self.answer_when_served(reply, reloaded);
             }
             Command::Lend { reply } => {
                 let _ = reply.send(self.lend());
@@ -194,12 +204,34 @@ impl Loop {
         None
     }
 
+    /// Answers what was asked for. A change is answered when every worker serves by it: whoever connects after the
+    /// answer meets with what was changed.
+    fn answer_when_served<T: 'static, E: 'static>(&self, reply: oneshot::Sender<Result<T, E>>, result: Result<T, E>) {
+        if result.is_err() {
+            let _ = reply.send(result);
+            return;
+        }
+        let generation = self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
+        let control = self.control.clone();
+        tokio::task::spawn_local(async move {
+            let begun = control.clock.now();
+            let is_pending = || control.workers_running() > 0 && control.seen_generation() < generation;
+            while is_pending() && control.clock.now().since_ns(begun) < ns(SERVED_MAX) {
+                sleep(LOOK).await;
+            }
+            let _ = reply.send(result);
+        });
+    }
+
     fn enter(&mut self, phase: Phase) {
         if !self.control.is_relieved.get() {
             notify::stopping();
         }
         match phase {
             Phase::Serving => {}
+            Phase::Leaving { .. } => {
+                info!("leaving: /ready answers 503, new connections are served for shutdown_delay")
+            }
             Phase::Draining { .. } => info!("draining: no new connections; a second signal resets what is left"),
             Phase::Stopping => info!("stopping: resetting the sessions that are left"),
         }
@@ -227,32 +259,52 @@ enum Asked {
     Reload,
 }
 
-/// The signals ringway listens to. SIGPIPE is ignored since before `main`, by Rust's own start-up.
+/// The signals that ringway listens to. SIGPIPE is ignored since before `main`, by Rust's own start-up.
 struct Signals {
     term: Signal,
     int: Signal,
+    quit: Signal,
     hup: Signal,
     usr1: Signal,
+    /// These mean nothing, and end nothing.
+    others: Vec<(&'static str, Signal)>,
 }
 
+/// What would end a process that has no handler for it, but for those that say what is wrong with it.
+const OTHERS: [(&str, i32); 8] =
+    [("USR2", 12), ("ALRM", 14), ("STKFLT", 16), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("PWR", 30)];
+
 impl Signals {
+    /// From now on they come here; those that were held back since the start come first.
     fn install() -> std::io::Result<Signals> {
-        Ok(Signals {
+        let other = |(name, number)| Ok((name, signal(SignalKind::from_raw(number))?));
+        let all = Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             hup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
-        })
+            others: OTHERS.into_iter().map(other).collect::<std::io::Result<_>>()?,
+        };
+        signals::release();
+        Ok(all)
     }
 
     /// What the next signal asks for; those that ask for nothing are answered on the way.
     async fn next(&mut self, logs: &Keeper) -> Asked {
         loop {
+            let other = std::future::poll_fn(|context| {
+                let came = |(name, other): &mut (_, Signal)| other.poll_recv(context).is_ready().then_some(*name);
+                let name = self.others.iter_mut().find_map(came);
+                name.map_or(Poll::Pending, Poll::Ready)
+            });
             tokio::select! {
                 _ = self.term.recv() => return Asked::Shutdown("TERM"),
                 _ = self.int.recv() => return Asked::Shutdown("INT"),
+                _ = self.quit.recv() => return Asked::Shutdown("QUIT"),
                 _ = self.hup.recv() => return Asked::Reload,
                 _ = self.usr1.recv() => logs.reopen(),
+                name = other => info!(signal = name, "this signal means nothing to ringway"),
             }
         }
     }

@@ -99,6 +99,6 @@ impl Loop {
         self.control.is_relieved.set(true);
         self.succession.servers.close().await;
         // Asked for shutdown meanwhile, it drains already; a second time would be the end of its sessions.
-        (self.lifecycle.phase() == Phase::Serving).then_some(Event::ShutdownAsked)
+        (self.lifecycle.phase() == Phase::Serving).then_some(Event::Relieved)
     }
 }

@@ -22,6 +22,7 @@ use crate::balance::Counts;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::health::State;
+use crate::health::ejection::Trouble;
 use crate::stats::{ConnectError, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
@@ -83,18 +84,18 @@ impl Control {
     pub(super) fn follow(self: &Rc<Control>) {
         self.follow_watches();
         self.follow_hosts();
-        if self.fleet.borrow().wants_connect_errors()
+        if self.fleet.borrow().wants_troubles()
             && let Some(alarm) = self.alarm.take()
         {
-            tokio::task::spawn_local(hear_of_failures(self.clone(), alarm));
+            tokio::task::spawn_local(hear_of_troubles(self.clone(), alarm));
         }
     }
 
-    /// What failed while nothing followed from it is nothing to begin with.
-    pub(super) fn forget_old_failures(&self) {
-        if !self.fleet.borrow().wants_connect_errors() {
+    /// What went wrong while nothing followed from it is nothing to begin with.
+    pub(super) fn forget_old_troubles(&self) {
+        if !self.fleet.borrow().wants_troubles() {
             let now = self.clock.now();
-            self.fleet.borrow_mut().on_connect_errors(|id| self.connect_errors(id), now);
+            self.fleet.borrow_mut().on_troubles(|id, trouble| self.troubles(id, trouble), now);
         }
     }
 
@@ -149,6 +150,7 @@ impl Control {
             let cells = self.stats.control.backends.get(transition.id.index());
             match transition.to.state {
                 State::Up => cells.went_up.add(1),
+                State::Standby => cells.went_standby.add(1),
                 State::Down => cells.went_down.add(1),
                 State::Ejected => cells.went_ejected.add(1),
                 State::Draining => cells.went_draining.add(1),
@@ -196,16 +198,17 @@ impl Control {
         self.apply(changes);
     }
 
-    /// Connects to a backend that failed, for whatever reason that is not ringway's own.
-    fn connect_errors(&self, id: BackendId) -> u64 {
+    /// What clients met with at a backend, and that was not ringway's own fault.
+    fn troubles(&self, id: BackendId, trouble: Trouble) -> u64 {
         let all = self.stats.workers.iter().filter_map(|worker| worker.backends.existing(id.index()));
-        let counts = |reason: &ConnectError| *reason != ConnectError::Resource;
         let of_worker = |cells: &crate::stats::BackendCells| -> u64 {
-            ConnectError::ALL
-                .iter()
-                .filter(|reason| counts(reason))
-                .map(|reason| cells.connect_errors[*reason as usize].get())
-                .sum()
+            match trouble {
+                Trouble::HangUp => cells.hangups.get(),
+                Trouble::Connect => {
+                    let others = ConnectError::ALL.iter().filter(|reason| **reason != ConnectError::Resource);
+                    others.map(|reason| cells.connect_errors[*reason as usize].get()).sum()
+                }
+            }
         };
         all.map(of_worker).sum()
     }
@@ -283,13 +286,13 @@ async fn keep_time(control: Rc<Control>) {
     }
 }
 
-/// Looks at what workers have counted when one of them says that a connect failed.
-async fn hear_of_failures(control: Rc<Control>, alarm: Alarm) {
+/// Looks at what workers have counted when one of them says that a client met with trouble.
+async fn hear_of_troubles(control: Rc<Control>, alarm: Alarm) {
     loop {
         alarm.arm();
         let changes = {
             let mut fleet = control.fleet.borrow_mut();
-            fleet.on_connect_errors(|id| control.connect_errors(id), control.clock.now())
+            fleet.on_troubles(|id, trouble| control.troubles(id, trouble), control.clock.now())
         };
         control.apply(changes);
         alarm.rung().await;

@@ -1,9 +1,10 @@
-//! Passive ejection: failed connects of real traffic take a backend out for a while.
+//! Passive ejection: failed connects and hang-ups that real traffic meets with take a backend out for a while.
 //!
-//! The window slides: what counts is whether the last `failures` failed connects lie within `window`, not whether some
-//! counter was reset in between. Each further ejection lasts twice as long, up to five minutes; a backend that has been
-//! back for as long as its last ejection was meant to last begins anew. Source: Envoy's outlier detection, whose
-//! guard on how many may go at once is [`Limit`].
+//! The window slides: what counts is whether the last `failures` failed connects (or the last `hangups` sessions that
+//! the backend ended at once and without a byte) lie within `window`, not whether some counter was reset in between.
+//! Each further ejection lasts twice as long, up to five minutes; a backend that has been back for as long as its last
+//! ejection was meant to last begins anew. Source: Envoy's outlier detection, whose guard on how many may go at once is
+//! [`Limit`].
 
 use std::collections::VecDeque;
 
@@ -15,20 +16,36 @@ const DURATION_MAX_NS: u64 = 300_000_000_000;
 /// What is configured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rules {
-    /// Failed connects that eject, at least 1.
+    /// Failed connects that eject; 0: none do.
     pub failures: u32,
+    /// Sessions that it ended at once and without a byte that eject; 0: none do.
+    pub hangups: u32,
     /// How far back they count.
     pub window_ns: u64,
     /// How long the first ejection lasts.
     pub duration_ns: u64,
 }
 
-/// What failed connects of one backend add up to.
+/// What real traffic may have met with at a backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// A connect failed.
+    Connect,
+    /// It accepted, and ended the session at once and without a byte.
+    HangUp,
+}
+
+impl Trouble {
+    /// Both.
+    pub const ALL: [Trouble; 2] = [Trouble::Connect, Trouble::HangUp];
+}
+
+/// What failed connects and hang-ups of one backend add up to.
 #[derive(Clone, Debug)]
 pub struct Ejector {
     rules: Rules,
-    /// The latest failures, oldest first; never more than `rules.failures`.
-    failed_at: VecDeque<Moment>,
+    /// The latest of each kind of trouble, oldest first; never more than its rule says.
+    troubled_at: [VecDeque<Moment>; 2],
     /// `Some` exactly while it is ejected.
     ejected: Option<Span>,
     /// The ejection before, if it is over.
@@ -43,56 +60,74 @@ struct Span {
     end: Moment,
     /// How long it was meant to last.
     duration_ns: u64,
+    /// Checks say nothing about what it is for.
+    is_unseen_by_checks: bool,
 }
 
 impl Ejector {
     /// Nothing has failed yet.
     pub fn new(rules: Rules) -> Ejector {
-        Ejector { rules, failed_at: VecDeque::new(), ejected: None, last: None }
+        Ejector { rules, troubled_at: Default::default(), ejected: None, last: None }
     }
 
     /// Goes by other rules from now on. An ejection that is under way lasts as long as it was meant to.
     pub fn change(&mut self, rules: Rules) {
         self.rules = rules;
-        let surplus = self.failed_at.len().saturating_sub(rules.failures.max(1) as usize);
-        self.failed_at.drain(..surplus);
+        for trouble in Trouble::ALL {
+            let most = self.most(trouble);
+            let at = &mut self.troubled_at[trouble as usize];
+            at.drain(..at.len().saturating_sub(most));
+        }
     }
 
-    /// Counts failed connects; whether there are enough of them to eject it.
-    pub fn failed(&mut self, count: u64, now: Moment) -> bool {
-        let most = self.rules.failures.max(1) as usize;
-        for _ in 0..count.min(most as u64) {
-            if self.failed_at.len() == most {
-                self.failed_at.pop_front();
-            }
-            self.failed_at.push_back(now);
+    fn most(&self, trouble: Trouble) -> usize {
+        match trouble {
+            Trouble::Connect => self.rules.failures as usize,
+            Trouble::HangUp => self.rules.hangups as usize,
         }
-        let first = self.failed_at.front().filter(|_| self.failed_at.len() == most);
+    }
+
+    /// Counts some trouble; whether there is enough of it to eject it.
+    pub fn met(&mut self, trouble: Trouble, count: u64, now: Moment) -> bool {
+        let most = self.most(trouble);
+        let at = &mut self.troubled_at[trouble as usize];
+        for _ in 0..count.min(most as u64) {
+            if at.len() == most {
+                at.pop_front();
+            }
+            at.push_back(now);
+        }
+        let first = at.front().filter(|_| at.len() == most);
         first.is_some_and(|first| now.since_ns(*first) <= self.rules.window_ns)
     }
 
     /// Ejects it; how long it will last.
-    pub fn eject(&mut self, now: Moment) -> u64 {
+    pub fn eject(&mut self, trouble: Trouble, now: Moment) -> u64 {
         let Rules { duration_ns, .. } = self.rules;
         let most_ns = DURATION_MAX_NS.max(duration_ns);
         let again = self.last.filter(|last| now.since_ns(last.end) < last.duration_ns);
         let duration_ns = again.map_or(duration_ns, |last| last.duration_ns.saturating_mul(2).min(most_ns));
-        self.ejected = Some(Span { begun: now, end: now.after_ns(duration_ns), duration_ns });
-        self.failed_at.clear();
+        let is_unseen_by_checks = trouble == Trouble::HangUp;
+        self.ejected = Some(Span { begun: now, end: now.after_ns(duration_ns), duration_ns, is_unseen_by_checks });
+        self.forget();
         duration_ns
+    }
+
+    fn forget(&mut self) {
+        self.troubled_at.iter_mut().for_each(VecDeque::clear);
     }
 
     /// Ends the ejection, if there is one, and forgets what has failed; whether there was one.
     pub fn restore(&mut self, now: Moment) -> bool {
-        self.failed_at.clear();
+        self.forget();
         let Some(span) = self.ejected.take() else { return false };
         self.last = Some(Span { end: now.min(span.end), ..span });
         true
     }
 
-    /// Takes a check that succeeded: one begun after the ejection ends it. Whether it did.
+    /// Takes a check that succeeded: one begun after the ejection ends it, if a check can tell. Whether it did.
     pub fn checked(&mut self, begun: Moment, now: Moment) -> bool {
-        self.ejected.is_some_and(|span| begun > span.begun) && self.restore(now)
+        self.ejected.is_some_and(|span| begun > span.begun && !span.is_unseen_by_checks) && self.restore(now)
     }
 
     /// Ends the ejection if its time is over; whether it did.
@@ -133,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     const S: u64 = 1_000_000_000;
-    const RULES: Rules = Rules { failures: 3, window_ns: 10 * S, duration_ns: 10 * S };
+    const RULES: Rules = Rules { failures: 3, hangups: 5, window_ns: 10 * S, duration_ns: 10 * S };
 
     fn at(s: u64) -> Moment {
         Moment(s * S)
@@ -147,14 +182,17 @@ mod tests {
         fn it_is_ejected_exactly_when_so_many_lie_within_the_window(
             failures in 1..6u32, window_s in 1..20u64, steps in prop::collection::vec((0..8u64, 1..4u64), 1..40)
         ) {
-            let mut ejector = Ejector::new(Rules { failures, window_ns: window_s * S, duration_ns: S });
+            let rules = Rules { failures, hangups: failures, window_ns: window_s * S, duration_ns: S };
+            let mut ejector = Ejector::new(rules);
             let (mut now, mut all) = (at(100), Vec::new());
             for (pause_s, count) in steps {
                 now = now.after_ns(pause_s * S);
                 all.extend((0..count).map(|_| now));
                 let within = all.iter().filter(|failed| now.since_ns(**failed) <= window_s * S).count();
-                prop_assert_eq!(ejector.failed(count, now), within >= failures as usize, "{:?}", all);
-                prop_assert!(ejector.failed_at.len() <= failures as usize);
+                for trouble in Trouble::ALL {
+                    prop_assert_eq!(ejector.met(trouble, count, now), within >= failures as usize, "{:?}", all);
+                    prop_assert!(ejector.troubled_at[trouble as usize].len() <= failures as usize);
+                }
             }
         }
 
@@ -166,7 +204,7 @@ mod tests {
             for gap_s in gaps_s {
                 let stayed_well = last_end.is_none_or(|end| now.since_ns(end) >= expected_ns);
                 expected_ns = if stayed_well { 10 * S } else { (expected_ns * 2).min(300 * S) };
-                prop_assert_eq!(ejector.eject(now), expected_ns);
+                prop_assert_eq!(ejector.eject(Trouble::Connect, now), expected_ns);
                 prop_assert!(!ejector.on_time(Moment(now.0 + expected_ns - 1)));
                 now = now.after_ns(expected_ns);
                 prop_assert_eq!(ejector.until(), Some(now));
@@ -181,21 +219,42 @@ mod tests {
     fn a_good_check_ends_it_only_if_it_began_afterwards() {
         let mut ejector = Ejector::new(RULES);
         assert!(!ejector.checked(at(1), at(2)), "nothing to end");
-        ejector.eject(at(5));
+        ejector.eject(Trouble::Connect, at(5));
         assert!(!ejector.checked(at(4), at(6)), "it may have seen the backend before it failed");
         assert!(!ejector.checked(at(5), at(6)));
         assert!(ejector.checked(at(6), at(7)));
         assert_eq!(ejector.until(), None);
-        assert!(!ejector.failed(2, at(8)), "what failed before it came back does not count again");
-        assert_eq!(ejector.eject(at(9)), 20 * S, "ended early, and not well for as long as it should have lasted");
+        assert!(!ejector.met(Trouble::Connect, 2, at(8)), "what failed before it came back does not count again");
+        assert_eq!(
+            ejector.eject(Trouble::Connect, at(9)),
+            20 * S,
+            "ended early, and not well for as long as it should have lasted"
+        );
+    }
+
+    /// It may answer its checks and hang up on everybody else.
+    #[test]
+    fn a_good_check_does_not_end_an_ejection_for_hang_ups() {
+        let mut ejector = Ejector::new(RULES);
+        assert!(!ejector.met(Trouble::HangUp, 4, at(5)) && !ejector.met(Trouble::Connect, 2, at(5)), "each by itself");
+        assert!(ejector.met(Trouble::HangUp, 1, at(5)));
+        ejector.eject(Trouble::HangUp, at(5));
+        assert!(!ejector.checked(at(6), at(7)));
+        assert!(!ejector.on_time(at(14)) && ejector.on_time(at(15)));
+    }
+
+    #[test]
+    fn what_is_turned_off_ejects_nobody() {
+        let mut ejector = Ejector::new(Rules { failures: 0, hangups: 0, ..RULES });
+        assert!(Trouble::ALL.into_iter().all(|trouble| !ejector.met(trouble, 1000, at(1))));
     }
 
     #[test]
     fn a_first_duration_above_the_longest_is_kept() {
         let mut ejector = Ejector::new(Rules { duration_ns: 600 * S, ..RULES });
-        assert_eq!(ejector.eject(at(1)), 600 * S);
+        assert_eq!(ejector.eject(Trouble::Connect, at(1)), 600 * S);
         ejector.on_time(at(601));
-        assert_eq!(ejector.eject(at(602)), 600 * S);
+        assert_eq!(ejector.eject(Trouble::Connect, at(602)), 600 * S);
     }
 
     #[test]

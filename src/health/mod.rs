@@ -14,6 +14,8 @@ use std::fmt;
 pub enum State {
     /// Takes new sessions.
     Up,
+    /// Fit, but not of the role that its pool wants: takes none, and that is no fault.
+    Standby,
     /// Its checks fail: takes none.
     Down,
     /// Real traffic failed to connect: takes none for a while.
@@ -26,12 +28,14 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of the metric's label values.
-    pub const ALL: [State; 5] = [State::Up, State::Down, State::Ejected, State::Draining, State::Maintenance];
+    pub const ALL: [State; 6] =
+        [State::Up, State::Standby, State::Down, State::Ejected, State::Draining, State::Maintenance];
 
     /// The word for it in logs, metrics and the API.
     pub fn name(self) -> &'static str {
         match self {
             State::Up => "up",
+            State::Standby => "standby",
             State::Down => "down",
             State::Ejected => "ejected",
             State::Draining => "draining",

@@ -40,6 +40,8 @@ pub enum Effect {
         /// Which connection.
         side: Side,
     },
+    /// The backend was the first to end the connection, and had sent nothing.
+    HungUp,
     /// Have the kernel probe both connections while they are idle. Left until the session has lived for a while,
     /// because it costs system calls and timers that a short session never needs.
     KeepAlive,

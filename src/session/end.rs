@@ -143,6 +143,18 @@ impl Session {
     pub(super) fn is_half_closed(&self) -> bool {
         self.relay.is_over(Side::Client) || self.relay.is_over(Side::Backend)
     }
+
+    /// Whether one side has ended its stream, or its connection has failed.
+    #[inline]
+    pub(super) fn has_an_end(&self) -> bool {
+        self.relay.first_failed().is_some() || self.relay.has_ended(Side::Client) || self.relay.has_ended(Side::Backend)
+    }
+
+    /// Of a session that has its first end: whether it is one of a backend that has sent nothing.
+    pub(super) fn is_hang_up(&self) -> bool {
+        let by_client = self.relay.has_ended(Side::Client) || self.relay.first_failed() == Some(Side::Client);
+        !by_client && !self.relay.has_received(Side::Backend)
+    }
 }
 
 #[cfg(test)]

@@ -251,9 +251,13 @@ impl Session {
     #[inline]
     fn relay_event(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
         let was_half_closed = self.is_half_closed();
+        let had_ended = self.has_an_end();
         self.relay.on(event, out);
         match self.state {
             State::Relaying => {
+                if !had_ended && self.has_an_end() && self.is_hang_up() {
+                    out.push(Effect::HungUp);
+                }
                 // The end of one side starts the clock anew: it may have been quiet for long before.
                 if event.is_progress() || self.is_half_closed() != was_half_closed {
                     self.active_at = now;

@@ -196,7 +196,7 @@ fn usable<'a>(pool: &Pool, members: &[&'a Member]) -> Vec<&'a Member> {
         members.iter().copied().filter(fit).collect()
     };
     let up = with(&[State::Up]);
-    if up.is_empty() && pool.use_all_when_down { with(&[State::Down, State::Ejected]) } else { up }
+    if up.is_empty() && pool.use_all_when_down { with(&[State::Standby, State::Down, State::Ejected]) } else { up }
 }
 
 /// The one that `failover` sends everybody to: the one before if it is still usable, else the first one. A backup is

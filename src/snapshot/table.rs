@@ -35,6 +35,11 @@ pub struct Table {
 pub enum Phase {
     /// Accepting.
     Serving,
+    /// Accepting still, and saying that it will not for long: whoever sends clients here is to send them elsewhere.
+    Leaving {
+        /// Until then.
+        until: Moment,
+    },
     /// Accepting no more; open sessions may live on.
     Draining {
         /// Until then.
@@ -42,6 +47,13 @@ pub enum Phase {
     },
     /// Resetting what is left, now.
     Stopping,
+}
+
+impl Phase {
+    /// Whether new connections are served.
+    pub fn accepts(self) -> bool {
+        matches!(self, Phase::Serving | Phase::Leaving { .. })
+    }
 }
 
 /// A listener.

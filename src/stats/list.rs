@@ -29,7 +29,7 @@ macro_rules! metrics {
         $(
             #[doc = $help]
             pub const $constant: Metric = Metric {
-                name: concat!("ringway_", $name),
+                name: $name,
                 help: $help,
                 kind: Kind::$kind,
                 labels: &$labels,
@@ -41,54 +41,63 @@ macro_rules! metrics {
 }
 
 metrics! {
-    BUILD_INFO Gauge "build_info" ["version"] "Always 1; which version runs.";
-    CONFIG_GENERATION Gauge "config_generation" [] "Configurations applied since the start.";
-    CONFIG_RELOADS Counter "config_reloads_total" ["result"] "Configurations read again, applied or refused.";
-    CONNECTIONS Gauge "connections" [] "Open client connections.";
-    CONNECTIONS_MAX Gauge "connections_max" [] "Open client connections beyond which clients wait; 0 is no limit.";
-    LISTENER_CONNECTIONS Gauge "listener_connections" ["listener"] "Open client connections of a listener.";
-    LISTENER_CONNECTIONS_TOTAL Counter "listener_connections_total" ["listener"]
+    BUILD_INFO Gauge "ringway_build_info" ["version"] "Always 1; which version runs.";
+    CONFIG_GENERATION Gauge "ringway_config_generation" [] "Configurations applied since the start.";
+    CONFIG_RELOADS Counter "ringway_config_reloads_total" ["result"] "Configurations read again, applied or refused.";
+    CONNECTIONS Gauge "ringway_connections" [] "Open client connections.";
+    CONNECTIONS_MAX Gauge "ringway_connections_max" [] "Open client connections beyond which clients wait; 0 is no limit.";
+    LISTENER_CONNECTIONS Gauge "ringway_listener_connections" ["listener"] "Open client connections of a listener.";
+    LISTENER_CONNECTIONS_TOTAL Counter "ringway_listener_connections_total" ["listener"]
         "Client connections a listener accepted.";
-    LISTENER_REFUSED Counter "listener_refused_total" ["listener", "reason"]
+    LISTENER_REFUSED Counter "ringway_listener_refused_total" ["listener", "reason"]
         "Client connections that a rule or a limit of the listener refused.";
-    LISTENER_ACCEPT_ERRORS Counter "listener_accept_errors_total" ["listener"]
+    LISTENER_ACCEPT_ERRORS Counter "ringway_listener_accept_errors_total" ["listener"]
         "Accepts that failed, mostly for want of descriptors.";
-    POOL_QUEUE_LENGTH Gauge "pool_queue_length" ["pool"] "Clients that wait for a backend.";
-    POOL_QUEUE_TIMEOUTS Counter "pool_queue_timeouts_total" ["pool"] "Sessions reset because they waited too long.";
-    POOL_RETRIES Counter "pool_retries_total" ["pool"] "Attempts to connect after the first one of a session.";
-    POOL_REFUSED Counter "pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
-    BACKEND_UP Gauge "backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";
-    BACKEND_STATE Gauge "backend_state" ["pool", "backend", "state"]
+    POOL_QUEUE_LENGTH Gauge "ringway_pool_queue_length" ["pool"] "Clients that wait for a backend.";
+    POOL_QUEUE_TIMEOUTS Counter "ringway_pool_queue_timeouts_total" ["pool"] "Sessions reset because they waited too long.";
+    POOL_RETRIES Counter "ringway_pool_retries_total" ["pool"] "Attempts to connect after the first one of a session.";
+    POOL_REFUSED Counter "ringway_pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
+    BACKEND_UP Gauge "ringway_backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";
+    BACKEND_STATE Gauge "ringway_backend_state" ["pool", "backend", "state"]
         "1 for the state the backend is in, 0 for the others.";
-    BACKEND_WEIGHT Gauge "backend_weight" ["pool", "backend"] "Weight of the backend.";
-    BACKEND_CONNECTIONS Gauge "backend_connections" ["pool", "backend"] "Sessions that hold the backend.";
-    BACKEND_CONNECTIONS_TOTAL Counter "backend_connections_total" ["pool", "backend"]
+    BACKEND_WEIGHT Gauge "ringway_backend_weight" ["pool", "backend"] "Weight of the backend.";
+    BACKEND_CONNECTIONS Gauge "ringway_backend_connections" ["pool", "backend"] "Sessions that hold the backend.";
+    BACKEND_CONNECTIONS_TOTAL Counter "ringway_backend_connections_total" ["pool", "backend"]
         "Connections established to the backend.";
-    BACKEND_CONNECT_ERRORS Counter "backend_connect_errors_total" ["pool", "backend", "reason"]
+    BACKEND_CONNECT_ERRORS Counter "ringway_backend_connect_errors_total" ["pool", "backend", "reason"]
         "Attempts to connect to the backend that failed.";
-    BACKEND_BYTES Counter "backend_bytes_total" ["pool", "backend", "direction"] "Bytes relayed.";
-    BACKEND_CHECKS Counter "backend_checks_total" ["pool", "backend", "result"] "Health checks made.";
-    BACKEND_TRANSITIONS Counter "backend_transitions_total" ["pool", "backend", "to"]
+    BACKEND_HANGUPS Counter "ringway_backend_hangups_total" ["pool", "backend"]
+        "Sessions that the backend ended within a second without having sent a byte.";
+    BACKEND_BYTES Counter "ringway_backend_bytes_total" ["pool", "backend", "direction"] "Bytes relayed.";
+    BACKEND_CHECKS Counter "ringway_backend_checks_total" ["pool", "backend", "result"] "Health checks made.";
+    BACKEND_TRANSITIONS Counter "ringway_backend_transitions_total" ["pool", "backend", "to"]
         "Changes of state.";
-    SESSIONS Counter "sessions_total" ["listener", "pool", "termination"]
+    SESSIONS Counter "ringway_sessions_total" ["listener", "pool", "termination"]
         "Sessions that ended, by who ended them and when (two letters, as in the access log).";
-    CONNECT_SECONDS Histogram "connect_seconds" ["pool"] "Time to connect to a backend, successful attempts.";
-    QUEUE_SECONDS Histogram "queue_seconds" ["pool"] "Time in the queue, of those who had to wait.";
-    SESSION_SECONDS Histogram "session_seconds" ["pool"] "Time from accept to close.";
-    CHECK_SECONDS Histogram "check_seconds" ["pool", "backend"] "Time a health check took.";
-    WORKER_CONNECTIONS Gauge "worker_connections" ["worker"] "Open client connections of a worker.";
-    WORKER_BUSY Counter "worker_busy_seconds_total" ["worker"] "Time a worker worked rather than waited.";
-    WORKER_SPLICED Counter "worker_spliced_bytes_total" ["worker"] "Bytes moved through kernel pipes.";
-    WORKER_COPIED Counter "worker_copied_bytes_total" ["worker"] "Bytes moved through buffers.";
-    ACCESS_LOG_DROPPED Counter "access_log_dropped_total" [] "Sessions whose line in the access log was lost.";
-    WORKER_ACCEPTED Counter "worker_accepted_total" ["worker"] "Client connections a worker accepted.";
-    WORKER_HANDED_OVER Counter "worker_handed_over_total" ["worker"]
+    CONNECT_SECONDS Histogram "ringway_connect_seconds" ["pool"] "Time to connect to a backend, successful attempts.";
+    QUEUE_SECONDS Histogram "ringway_queue_seconds" ["pool"] "Time in the queue, of those who had to wait.";
+    SESSION_SECONDS Histogram "ringway_session_seconds" ["pool"] "Time from accept to close.";
+    CHECK_SECONDS Histogram "ringway_check_seconds" ["pool", "backend"] "Time a health check took.";
+    WORKER_CONNECTIONS Gauge "ringway_worker_connections" ["worker"] "Open client connections of a worker.";
+    WORKER_BUSY Counter "ringway_worker_busy_seconds_total" ["worker"] "Time a worker worked rather than waited.";
+    WORKER_SPLICED Counter "ringway_worker_spliced_bytes_total" ["worker"] "Bytes moved through kernel pipes.";
+    WORKER_COPIED Counter "ringway_worker_copied_bytes_total" ["worker"] "Bytes moved through buffers.";
+    ACCESS_LOG_DROPPED Counter "ringway_access_log_dropped_total" [] "Sessions whose line in the access log was lost.";
+    WORKER_ACCEPTED Counter "ringway_worker_accepted_total" ["worker"] "Client connections a worker accepted.";
+    WORKER_HANDED_OVER Counter "ringway_worker_handed_over_total" ["worker"]
         "Accepted client connections given to a less loaded worker.";
-    WORKER_STARVED Counter "worker_buffers_starved_total" ["worker"] "Times a receive found no free buffer.";
-    WORKER_CLOSING_STUCK Gauge "worker_closing_stuck" ["worker"]
+    WORKER_STARVED Counter "ringway_worker_buffers_starved_total" ["worker"] "Times a receive found no free buffer.";
+    WORKER_CLOSING_STUCK Gauge "ringway_worker_closing_stuck" ["worker"]
         "Sessions that have been closing for more than 10 seconds; 0 unless the kernel has lost something.";
-    WORKER_KERNEL_THREADS Gauge "worker_kernel_threads" ["worker"]
+    WORKER_KERNEL_THREADS Gauge "ringway_worker_kernel_threads" ["worker"]
         "Kernel threads (iou-wrk) of the process, the same for each worker, not to be added up; 0 in normal traffic.";
+    PROCESS_CPU Counter "process_cpu_seconds_total" [] "CPU time of the process, its threads and the kernel for them.";
+    PROCESS_RESIDENT Gauge "process_resident_memory_bytes" [] "Memory that the process has in RAM.";
+    PROCESS_VIRTUAL Gauge "process_virtual_memory_bytes" [] "Address space of the process, most of it never used.";
+    PROCESS_OPEN_FDS Gauge "process_open_fds" [] "Open descriptors.";
+    PROCESS_MAX_FDS Gauge "process_max_fds" [] "Descriptors that may be open.";
+    PROCESS_THREADS Gauge "process_threads" [] "Threads of the process, the kernel's for it among them.";
+    PROCESS_START Gauge "process_start_time_seconds" [] "When the process was started, in seconds since 1970.";
 }
 
 #[cfg(test)]
@@ -100,7 +109,9 @@ mod tests {
         for (index, metric) in ALL.iter().enumerate() {
             assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{} twice", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
-            assert_eq!(metric.name.ends_with("_seconds"), metric.kind == Kind::Histogram, "{}", metric.name);
+            // This one is called as everybody calls it.
+            let is_span = metric.name.ends_with("_seconds") && *metric != &PROCESS_START;
+            assert_eq!(is_span, metric.kind == Kind::Histogram, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
     }

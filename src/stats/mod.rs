@@ -32,14 +32,15 @@ impl Stats {
     pub fn forget_backend(&self, id: BackendId) {
         for cells in self.workers.iter().filter_map(|worker| worker.backends.existing(id.index())) {
             let BackendCells { connections_total, connect_errors, bytes_to_backend, bytes_to_client, .. } = cells;
-            let counters = [connections_total, bytes_to_backend, bytes_to_client, &cells.sessions_cut_total];
+            let counters =
+                [connections_total, bytes_to_backend, bytes_to_client, &cells.sessions_cut_total, &cells.hangups];
             counters.into_iter().chain(connect_errors).for_each(Counter::restart);
         }
         if let Some(cells) = self.control.backends.existing(id.index()) {
-            let CheckCells { success, failure, went_up, went_down, went_ejected, .. } = cells;
+            let CheckCells { success, failure, went_up, went_standby, went_down, went_ejected, .. } = cells;
             let CheckCells { went_draining, went_maintenance, check_ns, .. } = cells;
-            let counters = [success, failure, went_up, went_down, went_ejected, went_draining, went_maintenance];
-            counters.into_iter().for_each(Counter::restart);
+            let came = [went_up, went_standby, went_down, went_ejected, went_draining, went_maintenance];
+            came.into_iter().chain([success, failure]).for_each(Counter::restart);
             check_ns.restart();
         }
     }
@@ -142,6 +143,9 @@ pub struct PoolCells {
     pub session_ns: Histogram,
 }
 
+/// A backend that ends a session so soon, and has sent nothing, has hung up: 1 s.
+pub const HANGUP_NS: u64 = 1_000_000_000;
+
 /// Of one backend on one worker.
 #[derive(Debug, Default)]
 pub struct BackendCells {
@@ -149,6 +153,8 @@ pub struct BackendCells {
     pub connections_total: Counter,
     /// Attempts that failed, by [`ConnectError`].
     pub connect_errors: [Counter; ConnectError::COUNT],
+    /// Sessions that it ended within [`HANGUP_NS`] without having sent a byte.
+    pub hangups: Counter,
     /// Bytes delivered to it.
     pub bytes_to_backend: Counter,
     /// Bytes from it delivered to clients.
@@ -253,6 +259,8 @@ pub struct CheckCells {
     pub failure: Counter,
     /// Changes to up.
     pub went_up: Counter,
+    /// Changes to standby.
+    pub went_standby: Counter,
     /// Changes to down.
     pub went_down: Counter,
     /// Changes to ejected.

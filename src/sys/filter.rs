@@ -1,19 +1,23 @@
 //! A filter of system calls (seccomp(2)) for the whole process: what a ringway that serves needs, and nothing else.
 //!
-//! Two filters, because there are two answers. What no proxy ever does on purpose (start a program, trace a process,
-//! mount, load code into the kernel...) ends the process: whoever asks for it has taken it over. Everything else that
-//! is not on the list fails with EPERM: a library that tries something new must not cost anybody a load balancer.
+//! Three filters, because there are three answers. What no proxy ever does on purpose (start a program, trace a
+//! process, mount, load code into the kernel...) ends the process: whoever asks for it has taken it over. All else that
+//! is not on the list fails with EPERM: a library that tries something new must not cost anybody a load balancer. And
+//! clone3 does not exist (ENOSYS): its flags are in memory, where no filter sees them, so threads are made by clone.
 //!
 //! The calls of the data path have no conditions on their arguments, so since Linux 5.11 the kernel answers them from a
 //! bitmap and runs no filter at all. What goes through a ring is not seen here: the rings of workers are restricted
-//! (`uring::ring::Ring::enable`), and no ring starts programs, traces or mounts; what it opens is
-//! Landlock's to say.
+//! (`uring::ring::Ring::enable`), no new ring is made, and no ring starts programs, traces or mounts; what control's
+//! opens is Landlock's to say.
 
 use std::collections::BTreeMap;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
+
+/// The part of socket(2)'s second argument that is no flag.
+const SOCKET_KINDS: u64 = 0xf;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
@@ -39,12 +43,24 @@ pub fn install() -> Result<(), Error> {
     Ok(())
 }
 
-fn programs() -> Result<[BpfProgram; 2], Error> {
+fn programs() -> Result<[BpfProgram; 3], Error> {
     let deadly: Rules = DEADLY.iter().map(|&call| (call, Vec::new())).collect();
     let mut allowed: Rules = ALLOWED.iter().chain(OF_THIS_MACHINE).map(|&call| (call, Vec::new())).collect();
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
-    let family = |family: libc::c_int| when(0, SeccompCmpOp::Eq, family as u64);
-    allowed.insert(libc::SYS_socket, families.into_iter().map(family).collect::<Result<_, Error>>()?);
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
+    let pairs = families.into_iter().flat_map(|family| kinds.map(|kind| (family, kind)));
+    let socket = |(family, kind): (libc::c_int, libc::c_int)| {
+        let family = condition(0, SeccompCmpOp::Eq, family as u64)?;
+        // The flags stand beside the kind (socket(2)).
+        let kind = condition(1, SeccompCmpOp::MaskedEq(SOCKET_KINDS), kind as u64)?;
+        Ok(SeccompRule::new(vec![family, kind])?)
+    };
+    allowed.insert(libc::SYS_socket, pairs.map(socket).collect::<Result<_, Error>>()?);
+    // Threads and no processes, and so no namespaces either.
+    let is_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
+    allowed.insert(libc::SYS_clone, vec![when(0, is_thread, libc::CLONE_THREAD as u64)?]);
+    // Signals to itself alone: an abort is one.
+    allowed.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Eq, std::process::id().into())?]);
     // No memory becomes code.
     let is_data = when(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?;
     allowed.insert(libc::SYS_mmap, vec![is_data.clone()]);
@@ -52,12 +68,18 @@ fn programs() -> Result<[BpfProgram; 2], Error> {
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
     let kill = SeccompFilter::new(deadly, SeccompAction::Allow, SeccompAction::KillProcess, machine)?;
     let refuse = SeccompFilter::new(allowed, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, machine)?;
-    // The second one does not allow the call that installs it, so it comes last.
-    Ok([kill.try_into()?, refuse.try_into()?])
+    let absent: Rules = [(libc::SYS_clone3, Vec::new())].into();
+    let absent = SeccompFilter::new(absent, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), machine)?;
+    // The last one does not allow the call that installs it.
+    Ok([kill.try_into()?, absent.try_into()?, refuse.try_into()?])
+}
+
+fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, Error> {
+    Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?)
 }
 
 fn when(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
-    Ok(SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?])?)
+    Ok(SeccompRule::new(vec![condition(argument, is, value)?])?)
 }
 
 const DEADLY: &[i64] = &[
@@ -94,7 +116,6 @@ const DEADLY: &[i64] = &[
 const ALLOWED: &[i64] = &[
     // Rings; what workers call beside them.
     libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_setup,
     libc::SYS_io_uring_register,
     libc::SYS_splice,
     libc::SYS_pipe2,
@@ -131,7 +152,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
     libc::SYS_restart_syscall,
-    libc::SYS_tgkill,
     // Files that it may open, which is Landlock's to say.
     libc::SYS_openat,
     libc::SYS_read,
@@ -149,6 +169,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_getcwd,
+    libc::SYS_umask,
     libc::SYS_unlinkat,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
@@ -162,7 +183,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_madvise,
     libc::SYS_membarrier,
-    libc::SYS_clone,
+    // See the module for how that ends.
     libc::SYS_clone3,
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
@@ -247,7 +268,16 @@ mod tests {
         let of_kill = is_refused(unsafe { libc::kill(1, 0) });
         // SAFETY: a plain call.
         let of_socket = is_refused(unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0) });
-        let of_calls = [before.join().unwrap(), of_kill, of_socket];
+        // SAFETY: a plain call.
+        let of_raw = is_refused(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 6) });
+        // SAFETY: a plain call; signal 0 is none.
+        let of_others = is_refused(unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) } as libc::c_int);
+        // SAFETY: a process of its own, which would end at once.
+        let of_process =
+            is_refused(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } as libc::c_int);
+        // SAFETY: no memory is looked at before the call is refused.
+        let of_ring = is_refused(unsafe { libc::syscall(libc::SYS_io_uring_setup, 8, 0) } as libc::c_int);
+        let of_calls = [before.join().unwrap(), of_kill, of_socket, of_raw, of_others, of_process, of_ring];
         let code = libc::PROT_READ | libc::PROT_EXEC;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: new memory, at an address of the kernel's choice.
@@ -272,7 +302,7 @@ mod tests {
         let child = child.args(["sys::filter::tests::in_a_child", "--exact", "--nocapture"]).env(CHILD, "1");
         let output = child.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("refused: [true, true, true] true"), "{said}");
+        assert!(said.contains("refused: [true, true, true, true, true, true, true] true"), "{said}");
         assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{said}");
     }
 }

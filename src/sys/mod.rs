@@ -9,5 +9,6 @@ pub mod features;
 pub mod filter;
 pub mod pass;
 pub mod pipes;
+pub mod signals;
 pub mod socket;
 pub mod system;

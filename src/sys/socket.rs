@@ -65,10 +65,20 @@ pub fn is_listener(fd: &OwnedFd) -> bool {
     SockRef::from(fd).is_listener().unwrap_or(false)
 }
 
-/// Permission bits of a unix socket.
+/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of somebody else, a
+/// path may lead to another file from one moment to the next, so it is followed once.
+///
+/// # Errors
+/// There is no socket, or the kernel refuses.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("it is no socket any more"));
+    }
+    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::set_permissions(this, std::fs::Permissions::from_mode(mode))
 }
 
 /// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
@@ -102,13 +112,18 @@ fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Resu
         }
         std::fs::remove_file(path)?;
     }
-    // What is bound to has the mode of the socket, less the umask, so that it is never more than asked for.
+    // What is bound to has the mode of the socket, less the umask. So no path is needed, which could be another file's
+    // by then.
     // SAFETY: a plain call on a descriptor of our own.
     if unsafe { libc::fchmod(socket.as_raw_fd(), mode) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    socket.bind(to)?;
-    set_mode(path, mode)
+    // SAFETY: a plain call. Other files that are made meanwhile have a mode of their own.
+    let before = unsafe { libc::umask(0) };
+    let bound = socket.bind(to);
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    bound
 }
 
 /// The address a socket is bound to, with the port the kernel chose.
@@ -118,12 +133,12 @@ pub fn local_address(socket: &OwnedFd) -> io::Result<Address> {
 
 /// The address of ours that a connection was made to.
 pub fn own_address(fd: Fd) -> Option<Address> {
-    address_of(&SockRef::from(&borrow(fd)).local_addr().ok()?).ok()
+    address_of(&SockRef::from(&borrow(fd)).local_addr().ok()?).ok().map(canonical)
 }
 
 /// Address of the peer; `None` when it is gone or has no name.
 pub fn peer_address(fd: Fd) -> Option<Address> {
-    address_of(&SockRef::from(&borrow(fd)).peer_addr().ok()?).ok()
+    address_of(&SockRef::from(&borrow(fd)).peer_addr().ok()?).ok().map(canonical)
 }
 
 /// A socket to connect from; [`no_delay`] is left to its user.
@@ -359,6 +374,14 @@ pub fn sockaddr(address: &Address) -> io::Result<SockAddr> {
     }
 }
 
+/// An IPv4 client of an IPv6 socket has an IPv4 address, in logs, rules, headers and where it is connected from.
+fn canonical(address: Address) -> Address {
+    match address {
+        Address::Tcp(tcp) => Address::Tcp(SocketAddr::new(tcp.ip().to_canonical(), tcp.port())),
+        other => other,
+    }
+}
+
 fn address_of(found: &SockAddr) -> io::Result<Address> {
     if let Some(tcp) = found.as_socket() {
         return Ok(Address::Tcp(tcp));
@@ -434,5 +457,18 @@ mod tests {
         drop(theirs);
         assert_eq!(ours.read(&mut [0]).unwrap(), 0);
         assert!(!is_closed(Fd(ours.as_raw_fd())));
+    }
+
+    /// systemd's `ListenStream=PORT` makes such a socket.
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_has_an_ipv4_address() {
+        let Ok(listener) = TcpListener::bind("[::]:0") else { return };
+        let port = listener.local_addr().unwrap().port();
+        let Ok(client) = TcpStream::connect(("127.0.0.1", port)) else { return };
+        let (accepted, raw) = listener.accept().unwrap();
+        assert!(raw.is_ipv6());
+        let fd = Fd(accepted.as_raw_fd());
+        assert_eq!(peer_address(fd), Some(Address::Tcp(client.local_addr().unwrap())));
+        assert_eq!(own_address(fd), Some(Address::Tcp(client.peer_addr().unwrap())));
     }
 }

@@ -5,6 +5,14 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::kernel::{Bell, Fd};
 
+/// Has opening a file fail with ELOOP where it is a symbolic link.
+pub const NO_FOLLOW: i32 = libc::O_NOFOLLOW;
+
+/// Whether that is why a file was not opened.
+pub fn is_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ELOOP)
+}
+
 /// The CPUs this process may run on.
 pub fn cpus() -> Vec<usize> {
     // SAFETY: an all-zero set is a valid empty set.
@@ -95,6 +103,79 @@ pub fn kernel_worker_threads() -> u64 {
         .count() as u64
 }
 
+/// What the process takes of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// CPU time of all threads, in seconds.
+    pub cpu_s: f64,
+    /// Memory in RAM.
+    pub resident_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// How many may be open.
+    pub descriptors_max: u64,
+    /// Threads.
+    pub threads: u64,
+    /// When it was started, in seconds since 1970.
+    pub started_at_s: f64,
+}
+
+/// Of this process now; `None` without /proc.
+pub fn usage() -> Option<Usage> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // SAFETY: a plain call.
+    let ticks_a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    // SAFETY: likewise.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
+    let (descriptors, descriptors_max) = (open_descriptors()?, descriptor_limit().0);
+    let usage = parse_stat(&stat, ticks_a_second as f64, page as u64, now_s - since_boot_s())?;
+    Some(Usage { descriptors, descriptors_max, ..usage })
+}
+
+/// Of `/proc/PID/stat` (proc_pid_stat(5)). `booted_at_s` is since 1970.
+fn parse_stat(stat: &str, ticks_a_second: f64, page_bytes: u64, booted_at_s: f64) -> Option<Usage> {
+    // The name may have anything in it, also parentheses.
+    let fields: Vec<u64> =
+        stat.rsplit_once(") ")?.1.split(' ').skip(1).map(|field| field.parse().unwrap_or(0)).collect();
+    // Field 4 is the first of these.
+    let field = |number: usize| fields.get(number - 4).copied();
+    Some(Usage {
+        cpu_s: (field(14)? + field(15)?) as f64 / ticks_a_second,
+        threads: field(20)?,
+        started_at_s: booted_at_s + field(22)? as f64 / ticks_a_second,
+        virtual_bytes: field(23)?,
+        resident_bytes: field(24)? * page_bytes,
+        ..Usage::default()
+    })
+}
+
+/// Since 6.2 the kernel says how many there are without listing them.
+fn open_descriptors() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::metadata("/proc/self/fd").ok()?.size() {
+        0 => std::fs::read_dir("/proc/self/fd").ok().map(|list| list.count() as u64),
+        count => Some(count),
+    }
+}
+
+/// Soft and hard limit.
+fn descriptor_limit() -> (u64, u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    (limit.rlim_cur, limit.rlim_max)
+}
+
+fn since_boot_s() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// An event descriptor: wakes a worker that sleeps in its ring.
 #[derive(Debug)]
 pub struct Event(OwnedFd);
@@ -130,4 +211,34 @@ impl Bell for Event {
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_process_takes_is_read_whatever_it_is_called() {
+        let stat = "7 (a) R (b)) S 1 7 7 0 -1 4194560 9 0 0 0 250 50 0 0 20 0 6 0 1000 4096000 25 1844 1";
+        let usage = parse_stat(stat, 100.0, 4096, 1000.0).unwrap();
+        let expected = Usage {
+            cpu_s: 3.0,
+            resident_bytes: 102_400,
+            virtual_bytes: 4_096_000,
+            threads: 6,
+            started_at_s: 1010.0,
+            ..Usage::default()
+        };
+        assert_eq!(usage, expected);
+        assert_eq!(parse_stat("7 (a) S 1", 100.0, 4096, 0.0), None);
+    }
+
+    #[test]
+    fn this_process_takes_something() {
+        let usage = usage().unwrap();
+        assert!(usage.threads > 0 && usage.descriptors >= 3 && usage.descriptors <= usage.descriptors_max);
+        assert!(usage.resident_bytes > 1 << 20 && usage.virtual_bytes > usage.resident_bytes);
+        let age_s = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64() - usage.started_at_s;
+        assert!((-1.0..86_400.0).contains(&age_s), "{age_s} s");
+    }
 }

@@ -75,7 +75,7 @@ impl<K: Kernel> Worker<K> {
         }
         match self.acceptors.next(index) {
             Next::GoesOn => self.watch_room(listener),
-            Next::Close => self.acceptors.close(index),
+            Next::Close => self.close_acceptor(index),
             Next::Arm => self.arm_acceptor(index),
             Next::Rest => {}
         }
@@ -137,9 +137,29 @@ impl<K: Kernel> Worker<K> {
 
     /// The first of three steps: `accepted` is the second, when the accept has ended, and takes the third.
     fn terminate_acceptor(&mut self, index: usize) {
-        if self.acceptors.terminate(index) {
-            self.cancel_accepts(vec![index]);
+        match self.acceptors.terminate(index) {
+            Some(true) => self.cancel_accepts(vec![index]),
+            Some(false) => self.close_acceptor(index),
+            None => {}
         }
+    }
+
+    /// Closes a listening socket on which nothing is in flight. Whoever waits in its backlog came before that, and is
+    /// served as far as there is room; the kernel resets the others.
+    fn close_acceptor(&mut self, index: usize) {
+        for _ in 0..self.shared.backlog_max {
+            let Some((fd, listener)) = self.acceptors.to_empty(index) else { break };
+            if self.known.phase == Phase::Stopping || self.reserve(listener).is_err() {
+                break;
+            }
+            let Ok(fd) = self.kernel.sockets().accept(fd) else {
+                self.give_back(listener);
+                break;
+            };
+            self.count_accepted(listener);
+            self.place(fd, listener);
+        }
+        self.acceptors.close(index);
     }
 
     /// While it drains, too: what the kernel had accepted before the accept was cancelled is nobody else's to serve.

@@ -206,17 +206,18 @@ impl Acceptors {
         self.indexes(|acceptor| acceptor.address == address)
     }
 
-    /// That socket is no longer wanted. Whether its accept must be cancelled; if not, it is closed.
-    pub fn terminate(&mut self, index: usize) -> bool {
+    /// That socket is no longer wanted. Whether its accept must be cancelled before it is closed; `None` if it is being
+    /// closed already.
+    pub fn terminate(&mut self, index: usize) -> Option<bool> {
         let acceptor = &mut self.list[index];
-        if std::mem::replace(&mut acceptor.closing, true) {
-            return false;
-        }
-        let is_in_flight = acceptor.armed.is_some();
-        if !is_in_flight {
-            self.close(index);
-        }
-        is_in_flight
+        let is_new = !std::mem::replace(&mut acceptor.closing, true);
+        is_new.then_some(acceptor.armed.is_some())
+    }
+
+    /// A socket that is about to be closed, and its listener, for whoever still waits in its backlog.
+    pub fn to_empty(&self, index: usize) -> Option<(Fd, ListenerId)> {
+        let acceptor = &self.list[index];
+        acceptor.fd.as_ref().map(|(fd, _)| (*fd, acceptor.listener))
     }
 
     /// Closes a socket on which nothing is in flight.
@@ -349,14 +350,16 @@ mod tests {
         let mut acceptors = acceptors();
         assert_eq!(acceptors.to_arm(1), Some((Fd(11), OTHER)));
         acceptors.is_armed(1, Armed::All);
-        assert!(acceptors.terminate(1), "its accept must be cancelled");
-        assert!(!acceptors.terminate(1), "once");
+        assert_eq!(acceptors.terminate(1), Some(true), "its accept must be cancelled");
+        assert_eq!(acceptors.terminate(1), None, "once");
         assert_eq!(acceptors.answered(1, true), Some((OTHER, Some(Armed::All))));
         assert_eq!(acceptors.next(1), Next::GoesOn);
         assert_eq!(acceptors.answered(1, false), Some((OTHER, Some(Armed::All))));
         assert_eq!(acceptors.next(1), Next::Close);
         acceptors.close(1);
-        assert!(!acceptors.terminate(0), "nothing is in flight");
+        assert_eq!(acceptors.terminate(0), Some(false), "nothing is in flight");
+        assert!(acceptors.to_empty(0).is_some());
+        acceptors.close(0);
         assert!(!acceptors.are_closed());
         let socket = ListenSocket { listener: ONE, address: 20, fd: Fd(20), owner: Arc::new(()) };
         assert_eq!((acceptors.open(socket), acceptors.len()), (0, 3));

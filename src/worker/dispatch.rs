@@ -160,6 +160,16 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// The backend has ended a session that it sent nothing in.
+    #[cold]
+    pub(super) fn backend_hung_up(&self, key: Key) {
+        let Some((slot, id)) = self.slots.get(key).and_then(|slot| Some((slot, slot.backend?))) else { return };
+        if self.turn.now.since_ns(slot.connecting_at) <= stats::HANGUP_NS {
+            self.stats().backends.get(id.index()).hangups.add(1);
+            (self.shared.on_trouble)();
+        }
+    }
+
     /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
     pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
@@ -196,7 +206,7 @@ impl<K: Kernel> Worker<K> {
                 self.shared.counts.mentioned(id);
             }
             if reason != stats::ConnectError::Resource {
-                (self.shared.connect_failed)();
+                (self.shared.on_trouble)();
             }
         }
         Some(Event::Connected(Err(error)))

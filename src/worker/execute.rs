@@ -58,6 +58,10 @@ impl<K: Kernel> Worker<K> {
                 let bytes = self.fd(key, side).map_or(0, |fd| self.kernel.sockets().unsent(fd));
                 Some(Event::Unsent { bytes })
             }
+            Effect::HungUp => {
+                self.backend_hung_up(key);
+                None
+            }
             Effect::KeepAlive => {
                 self.keep_alive(key);
                 None

@@ -46,7 +46,7 @@ impl<K: Kernel> Worker<K> {
     /// Another worker hands a connection over; it is counted here already, and has its place.
     pub(super) fn taken_over(&mut self, listener: u32, fd: i32) {
         match self.known.phase {
-            Phase::Serving | Phase::Draining { .. } => self.begin(Fd(fd), ListenerId(listener)),
+            Phase::Serving | Phase::Leaving { .. } | Phase::Draining { .. } => self.begin(Fd(fd), ListenerId(listener)),
             Phase::Stopping => {
                 self.give_back(ListenerId(listener));
                 self.turn_away(Fd(fd));

@@ -28,7 +28,7 @@ pub(super) fn reason_to_end(backend: &BackendEntry) -> Reason {
     match backend.state {
         _ if backend.retired => Reason::BackendRemoved,
         State::Draining | State::Maintenance => Reason::BackendDrained,
-        State::Up | State::Down | State::Ejected => Reason::BackendDown,
+        State::Up | State::Standby | State::Down | State::Ejected => Reason::BackendDown,
     }
 }
 

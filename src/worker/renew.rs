@@ -68,7 +68,7 @@ impl<K: Kernel> Worker<K> {
 
     fn enter_phase(&mut self, phase: Phase) {
         self.known.phase = phase;
-        if phase != Phase::Serving {
+        if !phase.accepts() {
             self.close_listeners();
         }
         if phase == Phase::Stopping {

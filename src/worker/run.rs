@@ -8,7 +8,6 @@ use crate::base::time::Moment;
 use crate::kernel::{Buffers, Kernel, Wait};
 use crate::relay;
 use crate::session::Event;
-use crate::snapshot::table::Phase;
 use crate::stats::record::Reason;
 
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
@@ -231,7 +230,7 @@ impl<K: Kernel> Worker<K> {
     pub fn is_done(&self) -> bool {
         // A connection that another worker has sent here wakes this one when it comes.
         let is_idle = self.slots.is_empty() && self.acceptors.are_closed();
-        self.known.phase != Phase::Serving && is_idle && self.shared.may_end(self.index)
+        !self.known.phase.accepts() && is_idle && self.shared.may_end(self.index)
     }
 }
 

@@ -43,8 +43,8 @@ pub struct Parts {
     /// Called with its number and the reason when a worker cannot go on. Its connections are open still; this must not
     /// return while they are.
     pub give_up: GiveUp,
-    /// Called after a connect that failed was counted, unless ringway itself was at fault.
-    pub connect_failed: Box<dyn Fn() + Send + Sync>,
+    /// Called after it was counted that a backend hung up, or that a connect failed and ringway was not at fault.
+    pub on_trouble: Box<dyn Fn() + Send + Sync>,
     /// Where records of sessions go; `None` if nobody wants them.
     pub journal: Option<Arc<Journal>>,
 }

@@ -124,9 +124,11 @@ fn who_was_cut_off_is_told_why() {
 
 #[test]
 fn a_backend_that_goes_down_is_the_reason() {
-    let (log, backend) = (Log::new(), Backend::echo());
-    let check = Backend::at(&format!("{}:7400", backend.address().rsplit_once(':').unwrap().0), |_, _| {});
-    let ringway = log.on(Ringway::before([backend.address()]).checked(1, 1).check("port = 7400")).start();
+    let (log, backend, other) = (Log::new(), Backend::echo(), Backend::named("b"));
+    let checks_of = |backend: &Backend| format!("{}:7400", backend.address().rsplit_once(':').unwrap().0);
+    let [check, _takes_them] = [&backend, &other].map(|backend| Backend::at(&checks_of(backend), |_, _| {}));
+    let plan = Ringway::before([backend.address()]).backend("b", other.address(), "backup = true");
+    let ringway = log.on(plan.checked(1, 1).check("port = 7400")).start();
     ringway.wait_up("main", "a", true);
     let mut client = ringway.connect();
     client.send(b"x");

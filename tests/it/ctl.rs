@@ -145,9 +145,31 @@ fn drain_waits_for_sessions_that_end_by_themselves() {
         drain.join().unwrap()
     });
     assert!(waiting.0 >= Duration::from_millis(300) && waiting.0 < Duration::from_secs(10), "{:?}", waiting.0);
-    assert_eq!(waiting.1, "main/a has drained: all of its sessions ended by themselves\n");
+    let said_of =
+        "main/a has drained: all of its sessions ended by themselves\n`ringway ctl ready main/a` takes it back\n";
+    assert_eq!(waiting.1, said_of);
     assert!(served(&ringway, 4).iter().all(|(_, name)| *name == b'b'));
     assert_eq!(of_b.len(), 3);
+    assert!(said(&ringway, "drain main/b").contains("no backend of main takes new sessions now"));
+    said(&ringway, "ready main/a");
+    // An answer comes after the fact.
+    assert!(served(&ringway, 4).iter().all(|(_, name)| *name == b'a'));
+}
+
+/// F1: whoever connects after the answer meets with what was changed.
+#[test]
+fn a_change_is_answered_when_every_worker_serves_by_it() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let ringway = Ringway::before([a.address(), b.address()]).workers(2).start();
+    for round in 0..50 {
+        let (out, back) = if round % 2 == 0 { ("a", "b") } else { ("b", "a") };
+        for (name, weight) in [(back, 1), (out, 0)] {
+            let body = format!("{{\"weight\": {weight}}}");
+            ringway.api().patch(&format!("/v1/pools/main/backends/{name}"), &body).expect(200);
+        }
+        let served = served(&ringway, 4);
+        assert!(served.iter().all(|(_, name)| *name == back.as_bytes()[0]), "round {round}");
+    }
 }
 
 #[test]
@@ -158,7 +180,7 @@ fn drain_says_how_many_sessions_the_deadline_cut() {
     clients.retain(|(_, name)| *name == b'a');
     let (took, drained) = timed(|| said(&ringway, "drain main/a --deadline 500ms --wait"));
     assert_about(took, Duration::from_millis(500));
-    assert_eq!(drained, "main/a has drained: the deadline reset 7 sessions\n");
+    assert!(drained.starts_with("main/a has drained: the deadline reset 7 sessions\n"), "{drained}");
     assert!(clients.iter_mut().all(|(client, _)| client.end() == End::Reset));
     let again = json(&ringway, "drain main/b --deadline 1ms --wait");
     assert_eq!(again, json!({ "drained": true, "sessions_before": 0, "sessions_cut": 0 }));

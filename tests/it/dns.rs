@@ -60,7 +60,8 @@ pub fn states(ringway: &Ringway) -> Vec<(String, &'static str)> {
     let mut all = Vec::new();
     for (name, _) in metrics.by("backend_up", "backend") {
         let is = |state: &&str| metrics.count("backend_state", &[("backend", &name), ("state", state)]) == 1;
-        let states = ["up", "down", "ejected", "draining", "maintenance"].into_iter().filter(is).collect::<Vec<_>>();
+        let states =
+            ["up", "standby", "down", "ejected", "draining", "maintenance"].into_iter().filter(is).collect::<Vec<_>>();
         assert_eq!(states.len(), 1, "{name} is {states:?}");
         all.push((name, states[0]));
     }

@@ -6,7 +6,7 @@ use crate::dns::{is_refused, serving, session, states};
 use crate::harness::address::own_ip;
 use crate::harness::backend::BlackHole;
 use crate::harness::ringway::Plan;
-use crate::harness::{Backend, Listener, Ringway, median, timed, wait_until};
+use crate::harness::{Backend, End, Listener, Peer, Ringway, median, timed, wait_until};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -130,4 +130,43 @@ fn a_backend_that_hangs_costs_a_few_sessions_their_patience_and_then_none() {
     let times: Vec<Duration> = (0..20).map(|_| timed(|| assert_eq!(session(&ringway).1, "b")).0).collect();
     let most = *times.iter().max().unwrap();
     assert!(most < 250 * MS && median(times) < 50 * MS, "{most:?}");
+}
+
+/// Its checks succeed, it takes everybody and serves nobody; to least_conn and failover it looks best of all.
+#[test]
+fn a_backend_that_hangs_up_on_its_clients_is_ejected() {
+    for (balance, resets) in [("least_conn", false), ("failover", true)] {
+        let a = Backend::new(move |peer, _| {
+            if resets {
+                peer.reset()
+            }
+        });
+        let b = Backend::named("b");
+        let plan = Ringway::before([a.address(), b.address()]).pool(&format!("balance = \"{balance}\""));
+        let ringway = plan.checked_every("100ms").start();
+        let try_connect = || Peer::try_connect(ringway.address());
+        let is_served = || try_connect().and_then(|mut client| client.read_some(1)).is_ok_and(|name| name == b"b");
+        let served = (0..200).filter(|_| is_served()).count();
+        assert!(served >= 150, "{balance}: {served} of 200 were served");
+        let metrics = ringway.metrics();
+        assert!(metrics.count("backend_hangups_total", &[("backend", "a")]) >= 10);
+        assert_eq!(metrics.count("backend_hangups_total", &[("backend", "b")]), 0);
+        assert!(states(&ringway).contains(&("a".into(), "ejected")), "and no check brings it back");
+        assert!(ringway.process().output().contains("hung up"), "{}", ringway.process().output());
+    }
+}
+
+/// A client that comes and goes without a word, such as another balancer's check, says nothing about the backend.
+#[test]
+fn who_hangs_up_first_counts() {
+    let (a, b) = (Backend::new(|mut peer, _| assert_eq!(peer.end(), End::Fin)), Backend::named("b"));
+    let ringway = Ringway::before([a.address(), b.address()]).pool("balance = \"failover\"").start();
+    for _ in 0..30 {
+        let mut client = ringway.connect();
+        client.finish();
+        client.end();
+    }
+    ringway.wait_idle();
+    assert_eq!(ringway.metrics().count("backend_hangups_total", &[]), 0);
+    assert!(states(&ringway).contains(&("a".into(), "up")));
 }

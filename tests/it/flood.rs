@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::harness::network;
-use crate::harness::{Backend, Peer, Ringway};
+use crate::harness::{Backend, End, Listener, Peer, Ringway};
 
 /// An IPv4 packet with a TCP SYN.
 fn syn(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 40] {
@@ -171,4 +171,48 @@ fn clients_that_speak_byte_by_byte_cost_little() {
         );
         assert!(share < 0.1, "{name}");
     }
+}
+
+#[test]
+#[ignore = "a measurement, for a machine at rest: cargo test --test it -- --ignored --nocapture nine_thousand"]
+fn cutting_nine_thousand_sessions_does_not_delay_the_others() {
+    const SESSIONS: usize = 9000;
+    let (echo, crowded) = (Backend::echo(), Listener::new());
+    let plan = Ringway::before([echo.address()]).workers(1);
+    let toml = format!(
+        "[listeners.crowded]\nbind = \"{}\"\npool = \"crowded\"\n[pools.crowded]\n[pools.crowded.check]\n\
+         type = \"off\"\n[[pools.crowded.backends]]\nname = \"a\"\naddress = \"{}\"\n",
+        plan.address().replace(":7000", ":7001"),
+        crowded.address()
+    );
+    let ringway = plan.more(&toml).start();
+    let other = ringway.address().replace(":7000", ":7001");
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| (Peer::connect(&other), crowded.accept())).collect();
+    let mut client = ringway.connect();
+    let (mut worst, mut alone) = (Duration::ZERO, Duration::ZERO);
+    let mut round_trips = |worst: &mut Duration, go_on: &dyn Fn() -> bool| {
+        while go_on() {
+            let (took, ()) = crate::harness::timed(|| {
+                client.send(b"ping");
+                client.expect(b"ping");
+            });
+            *worst = took.max(*worst);
+        }
+    };
+    let begun = Instant::now();
+    round_trips(&mut alone, &|| begun.elapsed() < MEASURED);
+    let (cut, begun) = (AtomicBool::new(false), Instant::now());
+    let took = std::thread::scope(|scope| {
+        let cutter = scope.spawn(|| {
+            ringway.api().patch("/v1/pools/crowded/backends/a", r#"{"state": "drain", "deadline_ms": 1}"#).expect(200);
+            for (mut client, _) in sessions {
+                assert_eq!(client.end(), End::Reset);
+            }
+            cut.store(true, Relaxed);
+            begun.elapsed()
+        });
+        round_trips(&mut worst, &|| !cut.load(Relaxed));
+        cutter.join().unwrap()
+    });
+    println!("{SESSIONS} sessions cut in {took:?}: the worst round trip beside took {worst:?}, before {alone:?}");
 }

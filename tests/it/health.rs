@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::harness::address::own_ip;
+use crate::harness::backend::echo;
 use crate::harness::{Backend, End, Listener, Peer, Ringway, timed};
 
 const MS: Duration = Duration::from_millis(1);
@@ -45,7 +47,7 @@ fn a_killed_backend_is_taken_out_and_brought_back() {
 }
 
 /// A session of a backend whose listener then goes away, with both ends.
-fn stranded(on_backend_down: &str) -> (Ringway, Peer, Peer) {
+fn stranded(on_backend_down: &str) -> (Ringway, Backend, Peer, Peer) {
     let (listener, other) = (Listener::new(), Backend::named("other"));
     let ringway = Ringway::plan()
         .backend("a", listener.address(), "")
@@ -62,19 +64,19 @@ fn stranded(on_backend_down: &str) -> (Ringway, Peer, Peer) {
     }
     drop(listener);
     wait_up(&ringway, "a", 0);
-    (ringway, client, server)
+    (ringway, other, client, server)
 }
 
 #[test]
 fn sessions_of_a_backend_that_goes_down_are_reset() {
-    let (ringway, mut client, mut server) = stranded("close");
+    let (ringway, _other, mut client, mut server) = stranded("close");
     assert_eq!((client.end(), server.end()), (End::Reset, End::Reset));
     ringway.expect_code("DD", 1);
 }
 
 #[test]
 fn sessions_of_a_backend_that_goes_down_may_be_kept() {
-    let (ringway, mut client, mut server) = stranded("keep");
+    let (ringway, _other, mut client, mut server) = stranded("keep");
     assert!(client.is_silent_for(100 * MS));
     server.send(b"still here");
     client.expect(b"still here");
@@ -83,6 +85,29 @@ fn sessions_of_a_backend_that_goes_down_may_be_kept() {
     drop(server);
     assert_eq!(client.end(), End::Fin);
     ringway.expect_code("--", 1);
+}
+
+/// A4: what answers the checks of both is gone, and the servers are not.
+#[test]
+fn checkers_that_die_cut_no_session() {
+    let addresses = [own_ip(), own_ip()];
+    let checkers = addresses.map(|ip| Backend::at(&format!("{ip}:7400"), |_, _| {}));
+    let backends = addresses.map(|ip| Backend::at(&format!("{ip}:7300"), |peer, _| echo(peer)));
+    let plan = Ringway::before(backends.each_ref().map(|backend| backend.address()));
+    let ringway = plan.checked(2, 2).check("port = 7400").start();
+    let mut clients: Vec<Peer> = (0..40).map(|_| ringway.connect()).collect();
+    let mut speak = || {
+        clients.iter_mut().for_each(|client| {
+            client.send(b"x");
+            client.expect(b"x");
+        });
+    };
+    speak();
+    checkers.into_iter().for_each(Backend::kill);
+    wait_up(&ringway, "a", 0);
+    wait_up(&ringway, "b", 0);
+    ringway.wait_checks("a", 5);
+    speak();
 }
 
 /// A check is a connection like any other, and must not look like a broken client to its backend.

@@ -55,6 +55,23 @@ fn no_thread_has_a_privilege_left_once_it_serves() {
     ringway.stop();
 }
 
+/// Low ports, clients' own addresses, anybody's files, locked memory: no more than that.
+#[test]
+fn a_ringway_that_stays_root_keeps_only_what_it_needs() {
+    if !is_root() {
+        eprintln!("skipped: it needs to start as root");
+        return;
+    }
+    let backend = Backend::named("a");
+    let ringway = Ringway::before([backend.address()]).start();
+    ringway.connect().expect(b"a");
+    for name in ["CapEff", "CapPrm"] {
+        let found = of_all_threads(&ringway, name);
+        let kept = |value: &String| u64::from_str_radix(value, 16).unwrap();
+        assert!(found.iter().all(|value| kept(value) & !0x6406 == 0), "{name}: {found:?}");
+    }
+}
+
 /// Connecting from an address of somebody else takes a privilege for as long as it serves.
 #[test]
 fn one_capability_is_left_where_backends_see_the_client_itself() {
@@ -197,7 +214,7 @@ fn a_user_that_cannot_be_had_is_a_refusal_with_the_remedy() {
 
 /// Who may write into the folder of the log could have put a link there, and would own what it leads to.
 #[test]
-fn what_a_link_leads_to_is_not_given_away() {
+fn a_log_is_no_link_and_what_a_hard_link_leads_to_is_not_given_away() {
     if !is_root() {
         eprintln!("skipped: it needs to start as root");
         return;
@@ -205,11 +222,19 @@ fn what_a_link_leads_to_is_not_given_away() {
     let (backend, folder) = (Backend::named("a"), tempfile::tempdir().unwrap());
     let (precious, log) = (folder.path().join("precious"), folder.path().join("log"));
     std::fs::write(&precious, "").unwrap();
+    let refusal = || {
+        let plan = Ringway::before([backend.address()]).log_file(log.to_str().unwrap());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ended = crate::harness::process::run(&mut plan.process("user = \"nobody\"").command(file.path()));
+        assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+        std::fs::remove_file(&log).unwrap();
+        ended.stderr
+    };
     std::os::unix::fs::symlink(&precious, &log).unwrap();
-    let plan = Ringway::before([backend.address()]).log_file(log.to_str().unwrap());
-    let ringway = plan.process("user = \"nobody\"").start();
-    ringway.connect().expect(b"a");
-    let owner = |path| std::os::unix::fs::MetadataExt::uid(&std::fs::symlink_metadata(path).unwrap());
-    assert_eq!(owner(&precious), 0);
-    assert_eq!(owner(&log), 65534);
+    assert!(refusal().contains("it is a symbolic link: name the file itself"));
+    assert_eq!(std::fs::read(&precious).unwrap(), b"");
+    std::fs::hard_link(&precious, &log).unwrap();
+    assert!(refusal().contains("it has another name elsewhere (a hard link)"));
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::symlink_metadata(&precious).unwrap());
+    assert_eq!(owner, 0);
 }

@@ -299,7 +299,7 @@ fn an_ejection_goes_on() {
     });
     ringway.change("[pools.main]\n", "[pools.main]\nidle_timeout = \"9s\"\n");
     assert_eq!(states(&ringway), [("a".into(), "up"), ("b".into(), "ejected")]);
-    ringway.change("failures = 2", "failures = 0");
+    ringway.change("failures = 2", "failures = 0\nhangups = 0");
     assert_eq!(states(&ringway), [("a".into(), "up"), ("b".into(), "up")]);
 }
 

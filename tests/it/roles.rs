@@ -69,17 +69,17 @@ fn wait_states(ringway: &Ringway, a: &'static str, b: &'static str) {
 fn a_fail_over_ends_old_sessions_and_lets_new_ones_wait() {
     let (a, b) = (Node::new("a", PRIMARY), Node::new("b", REPLICA));
     let ringway = start(&a, &b, "on_backend_down = \"keep\"");
-    wait_states(&ringway, "up", "down");
+    wait_states(&ringway, "up", "standby");
     let (mut old, name) = session(&ringway);
     assert_eq!(name, "a");
     a.becomes(REPLICA);
     assert_eq!(old.end(), End::Reset, "whatever on_backend_down says");
-    wait_states(&ringway, "down", "down");
+    wait_states(&ringway, "standby", "standby");
     let mut waiting = ringway.connect();
     assert!(waiting.is_silent_for(200 * MS));
     b.becomes(PRIMARY);
     waiting.expect(b"b");
-    assert_eq!(states(&ringway), [("a".into(), "down"), ("b".into(), "up")]);
+    assert_eq!(states(&ringway), [("a".into(), "standby"), ("b".into(), "up")]);
     let output = ringway.process().output();
     assert!(output.contains("reason=is a replica") && output.contains("reason=is the primary"), "{output}");
     let codes = ringway.metrics().codes();
@@ -90,7 +90,7 @@ fn a_fail_over_ends_old_sessions_and_lets_new_ones_wait() {
 fn of_two_that_say_they_are_the_primary_one_is_used_and_both_are_named() {
     let (a, b) = (Node::new("a", PRIMARY), Node::new("b", REPLICA));
     let ringway = start(&a, &b, "");
-    wait_states(&ringway, "up", "down");
+    wait_states(&ringway, "up", "standby");
     b.becomes(PRIMARY);
     wait_until("both are named", || {
         ringway.process().output().contains("two backends say that they are the primary: b and a; used is a")
@@ -109,7 +109,7 @@ fn of_two_that_say_they_are_the_primary_one_is_used_and_both_are_named() {
 fn who_waits_for_a_primary_in_vain_is_turned_away_after_its_time() {
     let (a, b) = (Node::new("a", REPLICA), Node::new("b", SILENT));
     let ringway = start(&a, &b, "queue_timeout = \"500ms\"");
-    wait_states(&ringway, "down", "down");
+    wait_states(&ringway, "standby", "down");
     let (took, refused) = timed(|| is_refused(&ringway));
     assert!(refused && took > 400 * MS && took < 1500 * MS, "{took:?}");
     ringway.expect_code("sQ", 1);
@@ -122,11 +122,11 @@ fn a_pool_for_reading_leaves_the_primary_alone() {
         .checked_as("redis")
         .check("role = \"replica\"\nport = 7400\ninitial = \"down\"")
         .start();
-    wait_states(&ringway, "down", "up");
+    wait_states(&ringway, "standby", "up");
     assert!((0..6).all(|_| session(&ringway).1 == "b"));
     b.becomes(PRIMARY);
-    wait_states(&ringway, "down", "down");
+    wait_states(&ringway, "standby", "standby");
     assert!(is_refused(&ringway));
     a.becomes(REPLICA);
-    wait_states(&ringway, "up", "down");
+    wait_states(&ringway, "up", "standby");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::bytes::Key;
+use crate::harness::process::Process;
 use crate::harness::{Backend, End, Listener, PATIENCE, Peer, Ringway, metrics, timed, wait_until};
 
 const MS: Duration = Duration::from_millis(1);
@@ -21,12 +22,22 @@ fn serving(grace: &str) -> (Ringway, Listener, Peer, Peer) {
 fn drain(ringway: &Ringway, signal: i32) {
     ringway.signal(signal);
     wait_until("it drains", || metrics::get(ringway.admin(), "/ready").0 == 503);
-    wait_until("new connections are refused", || Peer::try_connect(ringway.address()).is_err());
+    wait_until("it listens no more", || !listens(ringway.address()));
+    assert!(Peer::try_connect(ringway.address()).is_err(), "new connections are refused");
+}
+
+/// Whether somebody listens there, without a connection that could be served.
+fn listens(address: &str) -> bool {
+    let address: std::net::SocketAddrV4 = address.parse().unwrap();
+    let place = format!("{:08X}:{:04X}", address.ip().to_bits().swap_bytes(), address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.any(|fields| fields[1] == place && fields[3] == "0A")
 }
 
 #[test]
-fn term_and_int_let_sessions_finish_and_take_no_new_ones() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+fn term_int_and_quit_let_sessions_finish_and_take_no_new_ones() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
         let (ringway, _listener, mut client, mut server) = serving("10s");
         assert_eq!(metrics::get(ringway.admin(), "/ready").0, 200);
         drain(&ringway, signal);
@@ -200,4 +211,80 @@ fn a_kill_resets_every_stream() {
     for peer in &mut quiet {
         assert_eq!(peer.end(), End::Reset);
     }
+}
+
+/// Whoever rotates logs or reloads does not know who is just starting.
+#[test]
+fn no_signal_but_term_and_int_ends_a_ringway_that_starts_or_serves() {
+    let backend = Backend::named("hi");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let plan = Ringway::before([backend.address()]);
+    let address = plan.address();
+    let mut ringway = Process::start(&mut plan.command(file.path()));
+    let status = format!("/proc/{}/status", ringway.id());
+    // What comes before it has begun at all is the business of who starts it.
+    wait_until("it has begun", || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let held = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();
+        u64::from_str_radix(held, 16).unwrap() & 1 == 1
+    });
+    let harmless = [1, 10, 12, 14, 16, 26, 27, 28, 29, 30];
+    let storm = |ringway: &mut Process| {
+        harmless.iter().for_each(|&signal| ringway.signal(signal));
+        assert!(ringway.is_running(), "{}", ringway.output());
+    };
+    wait_until("it serves", || {
+        storm(&mut ringway);
+        Peer::try_connect(&address).is_ok_and(|mut client| client.read_some(2).is_ok_and(|bytes| bytes == b"hi"))
+    });
+    (0..20).for_each(|_| storm(&mut ringway));
+    wait_until("a reload that was asked for before it was ready is done", || ringway.output().contains("reload"));
+    wait_until("it says so", || ringway.output().contains("signal=\"USR2\""));
+    Peer::connect(&address).expect(b"hi");
+}
+
+/// They have connected, as far as they know.
+#[test]
+fn clients_in_the_backlog_are_served_when_term_comes() {
+    const CLIENTS: usize = 40;
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).start();
+    ringway.process().freeze();
+    let clients: Vec<Peer> = (0..CLIENTS).map(|_| ringway.connect()).collect();
+    ringway.signal(libc::SIGTERM);
+    ringway.signal(libc::SIGCONT);
+    for mut client in clients {
+        client.expect(b"hi");
+        client.finish();
+    }
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+}
+
+/// A balancer in front takes a while to see that it is to send its clients elsewhere.
+#[test]
+fn new_connections_are_served_during_the_delay_of_a_shutdown() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).process("shutdown_delay = \"700ms\"").start();
+    let (took, ()) = timed(|| {
+        ringway.signal(libc::SIGTERM);
+        wait_until("it says so", || metrics::get(ringway.admin(), "/ready").0 == 503);
+        assert_eq!(metrics::get(ringway.admin(), "/live").0, 200);
+        let mut client = ringway.connect();
+        client.expect(b"hi");
+        client.finish();
+    });
+    assert!(took < 700 * MS, "too slow a machine: {took:?}");
+    let (took, status) = timed(|| ringway.wait(PATIENCE));
+    assert_eq!(status.code(), Some(0));
+    assert!(took < 1700 * MS, "{took:?}");
+}
+
+#[test]
+fn a_second_signal_ends_the_delay_of_a_shutdown_at_once() {
+    let backend = Backend::named("hi");
+    let ringway = Ringway::before([backend.address()]).process("shutdown_delay = \"1h\"").start();
+    ringway.signal(libc::SIGTERM);
+    wait_until("it says so", || metrics::get(ringway.admin(), "/ready").0 == 503);
+    ringway.signal(libc::SIGTERM);
+    assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
 }

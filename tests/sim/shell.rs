@@ -143,6 +143,7 @@ impl World {
             Effect::Relay(effect) => self.execute_relay(s, effect).map(Event::Relay),
             Effect::Look { .. } | Effect::AwaitClient => self.preread(s, effect),
             Effect::Pick => Some(Event::Picked(self.pick(s))),
+            Effect::HungUp => None,
             Effect::StopWaiting => {
                 assert!(self.slots[s].queued, "leaves a queue that it does not stand in");
                 self.slots[s].queued = false;

@@ -377,7 +377,7 @@ fn share(host: &mut Host, table: Table, given_up: Arc<AtomicU64>) -> Shared {
         backlog_max: 4096,
         busy_poll_ns: 0,
         give_up: Box::new(count),
-        connect_failed: Box::new(|| {}),
+        on_trouble: Box::new(|| {}),
         journal: Some(Arc::new(Journal::new(workers, Box::new(|| {})))),
     };
     let bell =

@@ -67,6 +67,24 @@ impl Ctl<'_> {
         Err(anyhow::anyhow!("a worker has not taken the change over; look at the log of ringway").into())
     }
 
+    pub(super) fn ready(&self, backend: &Backend) -> Result<(), Failure> {
+        self.change(Method::PATCH, &backend.path(), Some(json!({ "state": "ready" })))
+    }
+
+    /// How a drain is undone, and whether anybody is left.
+    fn say_what_follows(&self, backend: &Backend) -> Result<(), Failure> {
+        if self.json {
+            return Ok(());
+        }
+        let Backend { pool, name } = backend;
+        let rest: model::Pool = self.client.get(&format!("/v1/pools/{}", escaped(pool)))?;
+        let mut lines = format!("`ringway ctl ready {pool}/{name}` takes it back\n");
+        if rest.backends_up == 0 {
+            lines += &format!("no backend of {pool} takes new sessions now: its clients are reset until one does\n");
+        }
+        crate::cli::print(lines.as_bytes())
+    }
+
     pub(super) fn kill(&self, victims: &Victims) -> Result<(), Failure> {
         let path = match victims {
             Victims { session: Some(id), .. } => format!("/v1/sessions/{}", escaped(id)),
@@ -91,7 +109,8 @@ impl Ctl<'_> {
             wanted["deadline_ms"] = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).into();
         }
         if !wait {
-            return self.change(Method::PATCH, &backend.path(), Some(wanted));
+            self.change(Method::PATCH, &backend.path(), Some(wanted))?;
+            return self.say_what_follows(backend);
         }
         self.client.ask(Method::PATCH, &backend.path(), Some(&wanted))?.accept()?;
         // A worker that has not heard of it might still give it a session.
@@ -118,6 +137,7 @@ impl Ctl<'_> {
             0 => "all of its sessions ended by themselves".to_string(),
             cut => format!("the deadline reset {}", count(cut, "session")),
         };
-        crate::cli::print(format!("{}/{} has drained: {how}\n", backend.pool, backend.name).as_bytes())
+        crate::cli::print(format!("{}/{} has drained: {how}\n", backend.pool, backend.name).as_bytes())?;
+        self.say_what_follows(backend)
     }
 }

@@ -66,16 +66,21 @@ enum Command {
         #[command(flatten)]
         change: Change,
     },
-    /// Give a backend no new sessions, and reset those that are left at the deadline.
+    /// Give a backend no new sessions, and reset those that are left at the deadline. `ringway ctl ready` ends it.
     Drain {
         #[arg(value_name = "POOL/BACKEND")]
         backend: Backend,
         /// When what is left is reset; 0s is never [default: the pool's drain_timeout].
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = span)]
         deadline: Option<Duration>,
         /// Return when it has no session left.
         #[arg(long)]
         wait: bool,
+    },
+    /// End the drain or the maintenance of a backend: it is used again, as its checks say.
+    Ready {
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: Backend,
     },
     /// Reset sessions.
     Kill(Victims),
@@ -162,6 +167,13 @@ fn network(text: &str) -> Result<IpNet, &'static str> {
     text.parse().or_else(|_| alone()).map_err(|_| "write an address or a CIDR, as in 10.0.0.7 or 10.0.0.0/8")
 }
 
+fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| match text.parse::<u64>() {
+        Ok(number) => format!("a number needs its unit: {number}s or {number}ms"),
+        Err(_) => format!("{error}; write it as in 30s or 5m"),
+    })
+}
+
 /// How it is asked, and how the answer is written.
 struct Ctl<'a> {
     client: Client<'a>,
@@ -191,6 +203,7 @@ pub(super) fn ctl(options: &Options) -> Result<(), Failure> {
         Command::Why { backend } => ctl.show(&backend.path(), show::why),
         Command::Set { backend, change } => ctl.set(backend, change),
         Command::Drain { backend, deadline, wait } => ctl.drain(backend, *deadline, *wait),
+        Command::Ready { backend } => ctl.ready(backend),
         Command::Kill(victims) => ctl.kill(victims),
         Command::Reload { wait } => ctl.reload(*wait),
     }

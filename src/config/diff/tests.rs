@@ -95,11 +95,12 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "allow" | "deny" => "[\"10.0.0.0/8\"]",
         // One needs the other.
         "accept_proxy" | "proxy_trusted" => return None,
+        "hosts" => "[\"x.example\"]",
         "unmatched" => "\"refuse\"",
         "send_proxy" => "\"v2\"",
         "source" => "\"client\"",
         "workers" | "backlog" | "queue_max" | "connect_attempts" | "rise" | "fall" | "percent_max" | "failures"
-        | "weight" | "port" => "7",
+        | "hangups" | "weight" | "port" => "7",
         "connections_max" | "hash_balance_factor" => "125",
         "pin_workers" => "false",
         "backup" | "disabled" => "true",

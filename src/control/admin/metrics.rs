@@ -36,6 +36,7 @@ pub(super) fn render(admin: &Admin) -> String {
     let reader = admin.cell.reader();
     let table = reader.pin();
     process(&mut scrape, admin);
+    usage(&mut scrape);
     listeners(&mut scrape, admin, &table);
     routes(&mut scrape, admin, &table);
     let live = table.backends.iter().flatten().filter(|backend| !backend.retired);
@@ -66,6 +67,18 @@ fn process(scrape: &mut Scrape, admin: &Admin) {
     scrape.put(&list::CONNECTIONS_MAX, &[], admin.connections_max);
     let in_queues: u64 = admin.stats.workers.iter().map(|worker| worker.worker.access_log_dropped.get()).sum();
     scrape.put(&list::ACCESS_LOG_DROPPED, &[], admin.stats.control.access_log_dropped.get() + in_queues);
+}
+
+/// By the names that every exporter has for it.
+fn usage(scrape: &mut Scrape) {
+    let Some(usage) = system::usage() else { return };
+    scrape.put_fraction(&list::PROCESS_CPU, &[], usage.cpu_s);
+    scrape.put(&list::PROCESS_RESIDENT, &[], usage.resident_bytes);
+    scrape.put(&list::PROCESS_VIRTUAL, &[], usage.virtual_bytes);
+    scrape.put(&list::PROCESS_OPEN_FDS, &[], usage.descriptors);
+    scrape.put(&list::PROCESS_MAX_FDS, &[], usage.descriptors_max);
+    scrape.put(&list::PROCESS_THREADS, &[], usage.threads);
+    scrape.put_fraction(&list::PROCESS_START, &[], usage.started_at_s);
 }
 
 fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {
@@ -134,7 +147,7 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
         let (open, close) = if label.is_empty() { ("", "") } else { ("=\"", "\"") };
         scrape.line(metric, format_args!("{{{labels}{comma}{label}{open}{value}{close}}} {number}"));
     };
-    put(&list::BACKEND_UP, "", "", u64::from(backend.state == State::Up));
+    put(&list::BACKEND_UP, "", "", u64::from(backend.state == State::Up && backend.weight > 0));
     for state in State::ALL {
         put(&list::BACKEND_STATE, "state", state.name(), u64::from(backend.state == state));
     }
@@ -145,6 +158,7 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
         let failed = cells().map(|cells| cells.connect_errors[reason as usize].get()).sum();
         put(&list::BACKEND_CONNECT_ERRORS, "reason", reason.name(), failed);
     }
+    put(&list::BACKEND_HANGUPS, "", "", sum(|cells| &cells.hangups));
     put(&list::BACKEND_BYTES, "direction", "to_backend", sum(|cells| &cells.bytes_to_backend));
     put(&list::BACKEND_BYTES, "direction", "to_client", sum(|cells| &cells.bytes_to_client));
     // A backend that is not checked has no series of checks.
@@ -153,6 +167,7 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
     put(&list::BACKEND_CHECKS, "result", "failure", checks.failure.get());
     for (to, count) in [
         (State::Up, &checks.went_up),
+        (State::Standby, &checks.went_standby),
         (State::Down, &checks.went_down),
         (State::Ejected, &checks.went_ejected),
         (State::Draining, &checks.went_draining),
@@ -210,7 +225,7 @@ impl Scrape {
     /// A series with a whole number, of a metric that has few.
     fn put(&mut self, metric: &'static Metric, values: &[&str], number: u64) {
         debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
-        let labels = metric.labels.iter().zip(values).map(|(&name, &value)| Label::new(name, value.to_owned()));
+        let labels = metric.labels.iter().zip(values).map(|(&name, &value)| Label::new(name, escaped(value)));
         let key = Key::from_parts(metric.name, labels.collect::<Vec<_>>());
         match metric.kind {
             Kind::Counter => self.recorder.register_counter(&key, &METADATA).absolute(number),
@@ -219,10 +234,13 @@ impl Scrape {
         }
     }
 
-    /// A counter that is not a whole number.
+    /// A series whose number is not whole.
     fn put_fraction(&mut self, metric: &'static Metric, values: &[&str], number: f64) {
         let labels = label_text(metric, values);
-        self.line(metric, format_args!("{{{labels}}} {number}"));
+        match labels.as_str() {
+            "" => self.line(metric, format_args!(" {number}")),
+            labels => self.line(metric, format_args!("{{{labels}}} {number}")),
+        }
     }
 
     /// A histogram: cumulative buckets, then sum and count.
@@ -272,7 +290,12 @@ impl Scrape {
 /// `name="value",…` with the values escaped as the format asks.
 fn label_text(metric: &Metric, values: &[&str]) -> String {
     debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
-    let escaped = |value: &str| value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-    let pairs = metric.labels.iter().zip(values).map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
-    pairs.collect::<Vec<_>>().join(",")
+    let text = |(name, value): (&&str, &&str)| format!("{name}=\"{}\"", escaped(value).replace('\n', r"\n"));
+    metric.labels.iter().zip(values).map(text).collect::<Vec<_>>().join(",")
+}
+
+/// A value as the format has it, but for line feeds. The recorder takes a backslash for the beginning of an escape
+/// where it can be one, so that `a"b` and `a\"b` were the same to it; what is escaped already it leaves as it is.
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"")
 }

@@ -61,7 +61,7 @@ fn ask(admin: Admin, requests: &[&str]) -> Vec<(u16, String)> {
     let address = listener.local_addr().unwrap();
     let requests: Vec<String> = requests.iter().map(|request| (*request).to_owned()).collect();
     tokio_uring::start(async move {
-        let mut servers = Servers::new(Some(listener), None).unwrap();
+        let mut servers = Servers::new(Some(listener), &[NamePattern::new("*.ops.example").unwrap()], None).unwrap();
         servers.begin(admin);
         let client = tokio::task::spawn_blocking(move || requests.iter().map(|line| request(address, line)).collect());
         client.await.unwrap()
@@ -70,7 +70,7 @@ fn ask(admin: Admin, requests: &[&str]) -> Vec<(u16, String)> {
 
 fn request(address: SocketAddr, line: &str) -> (u16, String) {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+    write!(stream, "{line} HTTP/1.1\r\nHost: x.ops.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -246,4 +246,15 @@ fn a_scrape_of_a_thousand_backends_does_not_hold_control_up() {
     let max_ms = if cfg!(debug_assertions) { 1500 } else { 50 };
     println!("{fastest_ms} ms");
     assert!(fastest_ms < max_ms, "{fastest_ms} ms");
+}
+
+/// Another name than ours is that of a page whose visitors' browsers are made to ask.
+#[test]
+fn addresses_localhost_and_known_names_may_ask() {
+    let names = [NamePattern::new("*.ops.example").unwrap(), NamePattern::new("lb").unwrap()];
+    let known =
+        ["127.0.0.1", "10.0.0.1:9900", "[::1]", "[fd00::1]:9900", "localhost", "LocalHost:1", "A.ops.example:9", "lb"];
+    let unknown = ["evil.example", "ops.example", "127.0.0.1.evil.example", "lb.evil", "", "a b", "localhost.evil:9"];
+    assert!(known.iter().all(|host| is_known(host, &names)));
+    assert!(unknown.iter().all(|host| !is_known(host, &names)));
 }

@@ -15,6 +15,7 @@ use crate::base::time::Moment;
 use crate::config::model::{self, Config};
 use crate::control::command::{self, Gone};
 use crate::control::fleet::{BackendView, PoolView};
+use crate::health;
 use crate::snapshot::table::Phase;
 use crate::stats::{BackendCells, Counter, Distribution, WorkerStats};
 
@@ -99,7 +100,10 @@ pub(super) struct Pool {
     listeners: Vec<Arc<str>>,
     check: Option<Check>,
     /// Backends that take new sessions.
+    /// Those that take new sessions.
     backends_up: usize,
+    /// Those that are fit and not of the role that is wanted.
+    backends_standby: usize,
     connections: u64,
     connections_total: u64,
     queue_length: u64,
@@ -141,6 +145,8 @@ struct Backend {
     connections_max: u32,
     connections_total: u64,
     connect_errors_total: u64,
+    /// Sessions that it ended within a second without having sent a byte.
+    hangups_total: u64,
     /// Sessions reset because it went down, was drained or removed.
     sessions_cut_total: u64,
     bytes_to_backend: u64,
@@ -191,6 +197,7 @@ struct Line {
 pub(super) async fn status(State(admin): State<Admin>) -> Json<Status> {
     let phase = match admin.cell.reader().pin().phase {
         Phase::Serving => "serving",
+        Phase::Leaving { .. } => "leaving",
         Phase::Draining { .. } => "draining",
         Phase::Stopping => "stopping",
     };
@@ -322,7 +329,8 @@ impl Viewer<'_> {
             balance: configured.map(|pool| pool.balance.name()),
             listeners: own.map(|listener| listener.name.clone()).collect(),
             check: configured.and_then(check),
-            backends_up: pool.backends.iter().filter(|backend| backend.state.name() == "up").count(),
+            backends_up: pool.backends.iter().filter(|backend| backend.takes_sessions()).count(),
+            backends_standby: pool.backends.iter().filter(|backend| backend.state == health::State::Standby).count(),
             connections: backends.iter().map(|backend| u64::from(backend.connections)).sum(),
             connections_total: backends.iter().map(|backend| backend.connections_total).sum(),
             queue_length: self.admin.counts.queue(pool.id).waiting().into(),
@@ -352,6 +360,7 @@ impl Viewer<'_> {
             connections_max: backend.connections_max.map_or(0, std::num::NonZeroU32::get),
             connections_total: sum(|cells| &cells.connections_total),
             connect_errors_total: cells().map(errors).sum(),
+            hangups_total: sum(|cells| &cells.hangups),
             sessions_cut_total: sum(|cells| &cells.sessions_cut_total),
             bytes_to_backend: sum(|cells| &cells.bytes_to_backend),
             bytes_to_client: sum(|cells| &cells.bytes_to_client),

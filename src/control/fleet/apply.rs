@@ -70,6 +70,7 @@ impl Fleet {
         for pool in &next.pools {
             let Some(id) = self.ids.pool(&pool.name) else { continue };
             let (squad, configured) = old.remove(&pool.name).unzip();
+            let is_old = squad.is_some();
             let (guard, by_hand) = squad.map(|squad| (squad.guard, squad.by_hand)).unwrap_or_default();
             let by_hand = by_hand.into_iter().filter_map(|(name, by_hand)| {
                 let before = backend_named(configured?, &name)?;
@@ -78,7 +79,7 @@ impl Fleet {
             });
             let by_hand = by_hand.collect();
             let guard = pool.wants_primary().then(|| guard.unwrap_or_else(Guard::default));
-            self.pools.push(Squad { id, guard, by_hand, seats: 0..0 });
+            self.pools.push(Squad { id, guard, by_hand, seats: 0..0, is_old, waits: true });
         }
         // Clients that a listener accepted just before it went are still on their way to a session.
         let is_gone = |old: &&Listener| !config.listeners.iter().any(|new| new.name == old.name);

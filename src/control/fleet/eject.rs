@@ -4,29 +4,30 @@ use super::{Changes, Fleet, Reason, Seat};
 use crate::base::id::BackendId;
 use crate::base::time::Moment;
 use crate::health::State;
-use crate::health::ejection::Limit;
+use crate::health::ejection::{Limit, Trouble};
 
 impl Fleet {
-    /// Looks at how many connects to each backend failed since the start of the process, and draws the consequences of
-    /// those that are new. What ringway itself lacked is not among them.
-    pub fn on_connect_errors(&mut self, total: impl Fn(BackendId) -> u64, now: Moment) -> Changes {
+    /// Looks at how much trouble clients have met with at each backend since the start of the process, and draws the
+    /// consequences of what is new. What ringway itself lacked is not among it.
+    pub fn on_troubles(&mut self, total: impl Fn(BackendId, Trouble) -> u64, now: Moment) -> Changes {
         let mut changes = Changes::default();
-        for place in 0..self.seats.len() {
+        for (place, trouble) in (0..self.seats.len()).flat_map(|place| Trouble::ALL.map(|trouble| (place, trouble))) {
             let seat = &mut self.seats[place];
-            let total = total(seat.id);
-            let new = total.saturating_sub(self.errors_seen.insert(seat.id, total).unwrap_or(0));
+            let total = total(seat.id, trouble);
+            let seen = &mut self.troubles_seen.entry(seat.id).or_default()[trouble as usize];
+            let new = total.saturating_sub(std::mem::replace(seen, total));
             let Some(ejector) = seat.ejector.as_mut().filter(|_| new > 0 && seat.standing.state == State::Up) else {
                 continue;
             };
-            if ejector.failed(new, now) && self.may_eject(place) {
-                self.eject(place, now, &mut changes);
+            if ejector.met(trouble, new, now) && self.may_eject(place) {
+                self.eject(place, trouble, now, &mut changes);
             }
         }
         changes
     }
 
-    /// Whether anything follows from failed connects.
-    pub fn wants_connect_errors(&self) -> bool {
+    /// Whether anything follows from what clients meet with.
+    pub fn wants_troubles(&self) -> bool {
         self.config.pools.iter().any(|pool| pool.ejection.is_some())
     }
 
@@ -44,12 +45,13 @@ impl Fleet {
         seat.is_usable() && limit.allows(seat.settings.backup)
     }
 
-    fn eject(&mut self, place: usize, now: Moment, changes: &mut Changes) {
+    fn eject(&mut self, place: usize, trouble: Trouble, now: Moment, changes: &mut Changes) {
         let seat = &mut self.seats[place];
         let Some((ejector, rules)) = seat.ejector.as_mut().zip(self.config.pools[seat.pool].ejection) else { return };
-        let duration_ms = ejector.eject(now) / 1_000_000;
+        let duration_ms = ejector.eject(trouble, now) / 1_000_000;
         let window_ms = rules.window.as_millis() as u64;
-        seat.ejected_for = Reason::Ejected { failures: rules.failures, window_ms, duration_ms };
+        let count = if trouble == Trouble::Connect { rules.failures } else { rules.hangups };
+        seat.ejected_for = Reason::Ejected { trouble, count, window_ms, duration_ms };
         self.settle(place, now, changes);
     }
 

@@ -58,7 +58,7 @@ impl Fleet {
             return Vec::new();
         }
         self.leaving.retain(|id, _| !free.contains(id));
-        self.errors_seen.retain(|id, _| !free.contains(id));
+        self.troubles_seen.retain(|id, _| !free.contains(id));
         self.ids.free_backends(&free);
         free.into_iter().collect()
     }

@@ -11,6 +11,7 @@ use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Backend, Target};
+use crate::health::State;
 
 impl Fleet {
     /// Seats who is configured and has no seat yet: everybody at the start. A name has no address yet.
@@ -28,7 +29,8 @@ impl Fleet {
         }
         self.put_in_order();
         for id in new {
-            self.begin(self.places[&id], now);
+            let place = self.places[&id];
+            self.begin(place, self.pools[self.seats[place].pool].is_old, now);
         }
     }
 
@@ -56,22 +58,31 @@ impl Fleet {
     pub fn on_resolved(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
         let mut changes = Changes::default();
         let config = self.config.clone();
-        self.resolved.insert(host.into(), found.to_vec());
+        let is_first = self.resolved.insert(host.into(), found.to_vec()).is_none();
         let mut is_good = true;
         for (pool, configured) in config.pools.iter().enumerate() {
             for (backend, target) in configured.backends.iter().map(|backend| &backend.target).enumerate() {
                 if let Target::Host { name, port } = target
                     && **name == *host
                 {
-                    is_good &= self.move_to((pool, backend), *port, found, now, &mut changes);
+                    let joins = !is_first || self.pools[pool].is_old;
+                    is_good &= self.move_to((pool, backend), *port, found, joins, now, &mut changes);
                 }
             }
         }
         (is_good, changes)
     }
 
-    /// Gives a backend these addresses; false if none of them can be used.
-    fn move_to(&mut self, at: (usize, usize), port: u16, found: &[IpAddr], now: Moment, changes: &mut Changes) -> bool {
+    /// Gives a backend these addresses; false if none of them can be used. `joins`: the pool has served without them.
+    fn move_to(
+        &mut self,
+        at: (usize, usize),
+        port: u16,
+        found: &[IpAddr],
+        joins: bool,
+        now: Moment,
+        changes: &mut Changes,
+    ) -> bool {
         let (pool, backend) = at;
         let current = self.addresses(at);
         let in_use: Vec<IpAddr> = current.iter().map(|(_, ip)| *ip).collect();
@@ -99,7 +110,7 @@ impl Fleet {
         for place in self.pools[pool].seats.clone() {
             let seat = &self.seats[place];
             if seat.backend == backend && new.iter().any(|(_, ip)| seat.ip() == Some(*ip)) && seat.retired.is_none() {
-                self.begin(place, now);
+                self.begin(place, joins, now);
             }
         }
         if left_out > 0 {
@@ -135,12 +146,15 @@ impl Fleet {
     }
 
     /// What a new seat is to begin with: no change of state, as there was none before.
-    pub(super) fn begin(&mut self, place: usize, now: Moment) {
+    fn begin(&mut self, place: usize, joins: bool, now: Moment) {
         let seat = &self.seats[place];
         let pool = &self.config.pools[seat.pool];
         let standing = seat.judge(pool, self.pools[seat.pool].guard.as_ref(), |id| self.name_of(id));
+        let slow_start_ns = self.ramp_ns(place);
         let seat = &mut self.seats[place];
         seat.standing = standing;
+        seat.has_joined = joins;
+        seat.note_sessions(slow_start_ns, State::Down, now);
         seat.enter(now);
     }
 

@@ -33,7 +33,7 @@ use crate::snapshot::table::{Phase, Table};
 
 pub use crate::snapshot::ids::Ids;
 pub use reason::Reason;
-pub use seat::{Order, Past, Seat, Standing};
+pub use seat::{Cut, Order, Past, Seat, Standing};
 pub use view::{BackendView, FleetView, PastView, PoolView};
 pub use watches::{Watch, WatchId};
 
@@ -53,8 +53,8 @@ pub struct Fleet {
     /// As in the configuration.
     pools: Vec<Squad>,
     watches: watches::Watches,
-    /// Failed connects that were counted before, by backend.
-    errors_seen: HashMap<BackendId, u64>,
+    /// Trouble that was counted before, by backend and kind.
+    troubles_seen: HashMap<BackendId, [u64; 2]>,
     /// Slots that may become free.
     leaving: HashMap<BackendId, leave::Leaving>,
     /// Addresses of names, as they were found last.
@@ -71,6 +71,10 @@ struct Squad {
     /// What was set at run time, by the name of the backend in the file.
     by_hand: HashMap<Arc<str>, set::ByHand>,
     seats: Range<usize>,
+    /// It was there before the last reload.
+    is_old: bool,
+    /// Sessions of one of them may wait for somebody who takes them.
+    waits: bool,
 }
 
 /// What a check found.
@@ -150,14 +154,21 @@ impl Fleet {
         let ids = Ids::assign(&config);
         let squad = |pool: &crate::config::model::Pool| {
             let guard = pool.wants_primary().then(Guard::default);
-            Some(Squad { id: ids.pool(&pool.name)?, guard, by_hand: HashMap::new(), seats: 0..0 })
+            Some(Squad {
+                id: ids.pool(&pool.name)?,
+                guard,
+                by_hand: HashMap::new(),
+                seats: 0..0,
+                is_old: false,
+                waits: false,
+            })
         };
         let pools = config.pools.iter().filter_map(squad).collect();
         let mut fleet = Fleet {
             seats: Vec::new(),
             places: HashMap::new(),
             watches: watches::Watches::default(),
-            errors_seen: HashMap::new(),
+            troubles_seen: HashMap::new(),
             leaving: HashMap::new(),
             resolved: HashMap::new(),
             generation: 0,
@@ -182,6 +193,7 @@ impl Fleet {
             self.claim(place, now, &mut changes);
             self.settle(place, now, &mut changes);
             self.seats[place].is_known = true;
+            self.relieve(self.seats[place].pool, &mut changes);
         }
         changes
     }
@@ -259,18 +271,11 @@ impl Fleet {
     /// The table to publish next, with a generation of its own. `previous` is the one published before, if any.
     pub fn table(&mut self, previous: Option<&Table>, phase: Phase) -> Table {
         self.generation = previous.map_or(self.generation, |table| table.generation).max(self.generation) + 1;
-        let mut members: Vec<Member> = self.seats.iter().map(Seat::member).collect();
+        let members: Vec<Member> = self.seats.iter().map(Seat::member).collect();
         for retired in self.seats.iter_mut().filter_map(|seat| seat.retired.as_mut()) {
             retired.generation.get_or_insert(self.generation);
         }
         self.leave_table();
-        for (squad, pool) in self.pools.iter().zip(&self.config.pools) {
-            // Backends that are used although they are down keep what they are given.
-            if pool.use_all_when_down && !self.seats[squad.seats.clone()].iter().any(Seat::is_usable) {
-                let down = members[squad.seats.clone()].iter_mut().filter(|member| member.state == State::Down);
-                down.for_each(|member| member.end_sessions = false);
-            }
-        }
         build::build(Input {
             config: &self.config,
             ids: &self.ids,
@@ -333,8 +338,13 @@ impl Fleet {
         let pool_name = &pool.name;
         let seat = &mut self.seats[place];
         let before = std::mem::replace(&mut seat.standing, standing);
-        changes.table |= before.end_sessions != seat.standing.end_sessions;
+        if before.cut != seat.standing.cut {
+            changes.table = true;
+            (seat.waits_since, seat.is_relieved) = (now, false);
+            self.pools[index].waits |= seat.standing.cut == Cut::WhenRelieved;
+        }
         let (from, to) = (before.state, seat.standing.state);
+        seat.note_sessions(slow_start_ns, from, now);
         if from == to {
             return;
         }
@@ -343,9 +353,6 @@ impl Fleet {
             let is_over = matches!(before.reason, Reason::Ejected { .. });
             seat.standing.reason = if is_over { Reason::EjectionOver } else { before.reason };
         }
-        // What was never seen to fail is not new, only unknown to us.
-        let comes_back = matches!(from, State::Down | State::Ejected) && (seat.is_known || from == State::Ejected);
-        seat.ramp_from = (to == State::Up && slow_start_ns > 0 && comes_back).then_some(now);
         let lasted_ns = seat.enter(now);
         changes.table = true;
         changes.transitions.push(Transition {
@@ -356,7 +363,7 @@ impl Fleet {
             to: seat.standing.clone(),
             lasted_ns,
         });
-        if to == State::Down
+        if matches!(to, State::Down | State::Standby)
             && let Some(ejector) = &mut seat.ejector
         {
             // From now on its checks decide.
@@ -365,6 +372,23 @@ impl Fleet {
         if from == State::Up {
             self.keep_one(index, now, changes);
         }
+    }
+
+    /// Cuts the sessions that wait for somebody who takes them, once a check of another backend that began later has
+    /// succeeded.
+    fn relieve(&mut self, pool: usize, changes: &mut Changes) {
+        if !self.pools[pool].waits {
+            return;
+        }
+        let seats = &mut self.seats[self.pools[pool].seats.clone()];
+        let proven_at = seats.iter().filter(|seat| seat.is_usable()).map(|seat| seat.proven_at).max();
+        let mut waits = false;
+        for seat in seats.iter_mut().filter(|seat| seat.standing.cut == Cut::WhenRelieved && !seat.is_relieved) {
+            seat.is_relieved = proven_at.is_some_and(|proven_at| proven_at >= seat.waits_since);
+            changes.table |= seat.is_relieved;
+            waits |= !seat.is_relieved;
+        }
+        self.pools[pool].waits = waits;
     }
 
     fn ramp_ns(&self, place: usize) -> u64 {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::health::Role;
+use crate::health::ejection::Trouble;
 
 /// See the module. Cheap to make and to compare, as it is looked at after every check.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,6 +15,8 @@ pub enum Reason {
     NotChecked,
     /// Its checks succeed.
     Checks,
+    /// Its weight is 0.
+    NoWeight,
     /// It says that it is the primary, and none has a better claim.
     Primary,
     /// Taken back after an ejection.
@@ -51,10 +54,12 @@ pub enum Reason {
     Moved,
     /// Its name stands for other addresses now.
     AddressGone,
-    /// Real traffic could not connect so many times.
+    /// Real traffic met with trouble so many times.
     Ejected {
+        /// With what.
+        trouble: Trouble,
         /// How many.
-        failures: u32,
+        count: u32,
         /// Within which time.
         window_ms: u64,
         /// For how long it is out, unless a check succeeds before.
@@ -68,6 +73,7 @@ impl fmt::Display for Reason {
             Reason::NotCheckedYet => f.write_str("not checked yet"),
             Reason::NotChecked => f.write_str("its pool has no checks"),
             Reason::Checks => f.write_str("its checks succeed"),
+            Reason::NoWeight => f.write_str("its weight is 0, so it takes no new sessions"),
             Reason::Primary => f.write_str("is the primary"),
             Reason::EjectionOver => f.write_str("its ejection is over"),
             Reason::LastResort => f.write_str("was ejected, and no other backend is left"),
@@ -87,10 +93,17 @@ impl fmt::Display for Reason {
             Reason::Moved => f.write_str("the configuration has it at another address now"),
             Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),
-            Reason::Ejected { failures, window_ms, duration_ms } => {
+            Reason::Ejected { trouble, count, window_ms, duration_ms } => {
                 let span = |ms: u64| humantime::format_duration(std::time::Duration::from_millis(ms));
                 let (window, duration) = (span(*window_ms), span(*duration_ms));
-                write!(f, "{failures} connects failed within {window}; ejected for {duration}")
+                match trouble {
+                    Trouble::Connect => write!(f, "{count} connects failed within {window}; ejected for {duration}"),
+                    Trouble::HangUp => write!(
+                        f,
+                        "it accepted {count} clients within {window} and hung up on each within a second, without a \
+                         byte; ejected for {duration}, whatever its checks say"
+                    ),
+                }
             }
         }
     }

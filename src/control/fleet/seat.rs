@@ -66,6 +66,17 @@ pub struct Seat {
     pub since: Moment,
     /// When its slow start began.
     pub ramp_from: Option<Moment>,
+    /// It took new sessions when that was looked at last.
+    pub took_sessions: bool,
+    /// Others served its pool before it came, or it was kept from serving on purpose. What is there from the start of
+    /// the process is not new, only unknown to us.
+    pub has_joined: bool,
+    /// When the last check began that counted as a success.
+    pub proven_at: Moment,
+    /// Since when its sessions wait to be cut; means something only while they do.
+    pub waits_since: Moment,
+    /// They wait no more: another backend takes them.
+    pub is_relieved: bool,
     history: VecDeque<Past>,
 }
 
@@ -154,8 +165,20 @@ pub struct Standing {
     pub state: State,
     /// Why.
     pub reason: Reason,
-    /// Its sessions are to be reset now.
-    pub end_sessions: bool,
+    /// What becomes of its sessions.
+    pub cut: Cut,
+}
+
+/// What becomes of the sessions of a backend that takes no new ones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cut {
+    /// They stay.
+    Never,
+    /// They are reset as soon as another backend is known to take them. A check may fail for reasons of its own, and
+    /// then it fails at all backends: sessions are cut only for somebody who can take them.
+    WhenRelieved,
+    /// They are reset now.
+    Now,
 }
 
 /// A state that it was in.
@@ -194,9 +217,14 @@ impl Seat {
             ejected_for: Reason::EjectionOver,
             retired: None,
             is_known: false,
-            standing: Standing { state: State::Down, reason: Reason::NotCheckedYet, end_sessions: false },
+            standing: Standing { state: State::Down, reason: Reason::NotCheckedYet, cut: Cut::Never },
             since: Moment::default(),
             ramp_from: None,
+            took_sessions: false,
+            has_joined: false,
+            proven_at: Moment::default(),
+            waits_since: Moment::default(),
+            is_relieved: false,
             history: VecDeque::new(),
         }
     }
@@ -217,6 +245,9 @@ impl Seat {
                 subscriber.on(None)
             }
         };
+        if success {
+            self.proven_at = begun;
+        }
         success && self.ejector.as_mut().is_some_and(|ejector| ejector.checked(begun, now))
     }
 
@@ -234,33 +265,40 @@ impl Seat {
     pub fn judge(&self, pool: &Pool, guard: Option<&Guard>, name_of: impl Fn(BackendId) -> Arc<str>) -> Standing {
         // With two writers data is lost; so what is not the primary keeps no session once another one is.
         let is_displaced = guard.is_some_and(|guard| guard.primary().is_some_and(|primary| primary != self.id));
-        let stands = |state, reason, end| Standing { state, reason, end_sessions: end || is_displaced };
+        let stands = |state, reason, cut| Standing { state, reason, cut: if is_displaced { Cut::Now } else { cut } };
+        let now_if = |is_so| if is_so { Cut::Now } else { Cut::Never };
+        // Where all are used when all are down, checks are not trusted so far.
+        let closes = pool.close_on_backend_down && !pool.use_all_when_down;
+        let by_checks = if closes { Cut::WhenRelieved } else { Cut::Never };
         if let Some(retired) = &self.retired {
-            return stands(State::Draining, retired.reason.clone(), retired.is_over);
+            return stands(State::Draining, retired.reason.clone(), now_if(retired.is_over));
         }
         match &self.order {
-            Order::Maintenance { by: None } => return stands(State::Maintenance, Reason::Disabled, false),
+            Order::Maintenance { by: None } => return stands(State::Maintenance, Reason::Disabled, Cut::Never),
             Order::Maintenance { by: Some(by) } => {
-                return stands(State::Maintenance, Reason::Maintenance(by.clone()), false);
+                return stands(State::Maintenance, Reason::Maintenance(by.clone()), Cut::Never);
             }
             Order::Drain { is_over, by, .. } => {
                 let fails = self.subscriber.as_ref().is_some_and(|known| known.verdict() == Verdict::Failing);
-                let end = *is_over || (fails && pool.close_on_backend_down);
-                return stands(State::Draining, Reason::Drained(by.clone()), end);
+                let cut = if fails && !is_over { by_checks } else { now_if(*is_over) };
+                return stands(State::Draining, Reason::Drained(by.clone()), cut);
             }
             Order::Ready => {}
         }
         if self.address.is_none() {
-            return stands(State::Down, Reason::NoAddress, false);
+            return stands(State::Down, Reason::NoAddress, Cut::Never);
         }
-        let down = |reason, certain| stands(State::Down, reason, certain || pool.close_on_backend_down);
+        let down = |reason, certain| stands(State::Down, reason, if certain { Cut::Now } else { by_checks });
         let up = match self.subscriber.as_ref().map(|subscriber| (subscriber.verdict(), subscriber.is_unchecked())) {
             None => Reason::NotChecked,
             Some((Verdict::Fit, true)) => Reason::NotCheckedYet,
             Some((Verdict::Fit, false)) => Reason::Checks,
             Some((Verdict::Unproven, _)) => return down(Reason::NotCheckedYet, false),
             // One that was the primary has lost its sessions' trust at once, whatever is said of backends that fail.
-            Some((Verdict::WrongRole(role), _)) => return down(Reason::WrongRole(role), guard.is_some()),
+            Some((Verdict::WrongRole(role), _)) => {
+                let cut = if guard.is_some() { Cut::Now } else { by_checks };
+                return stands(State::Standby, Reason::WrongRole(role), cut);
+            }
             Some((Verdict::NoRole, _)) => return down(Reason::NoRole, guard.is_some()),
             Some((Verdict::Failing, _)) => {
                 let failing = self.failure.clone().map_or(Reason::NotCheckedYet, Reason::Failing);
@@ -268,11 +306,12 @@ impl Seat {
             }
         };
         if self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some()) {
-            return stands(State::Ejected, self.ejected_for.clone(), false);
+            return stands(State::Ejected, self.ejected_for.clone(), Cut::Never);
         }
-        let Some(guard) = guard else { return stands(State::Up, up, false) };
+        let up = if self.settings.weight == 0 { Reason::NoWeight } else { up };
+        let Some(guard) = guard else { return stands(State::Up, up, Cut::Never) };
         match (guard.primary(), guard.greatest()) {
-            (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, false),
+            (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, Cut::Never),
             (Some(primary), _) => down(Reason::AnotherPrimary(name_of(primary)), true),
             (None, Some((other, greatest))) => {
                 let term = self.subscriber.as_ref().and_then(Subscriber::facts).map_or(0, |facts| facts.term);
@@ -307,6 +346,21 @@ impl Seat {
         self.history = before.history;
     }
 
+    /// Begins its slow start if it takes new sessions from now on, and forgets that if it takes none. `was` is the
+    /// state before.
+    pub fn note_sessions(&mut self, slow_start_ns: u64, was: State, now: Moment) {
+        let takes = self.is_usable();
+        if !takes {
+            self.ramp_from = None;
+            let on_purpose = matches!(self.standing.state, State::Draining | State::Maintenance);
+            self.has_joined |= on_purpose || self.settings.weight == 0;
+        } else if !self.took_sessions {
+            let is_new = self.has_joined || self.is_known || was == State::Ejected;
+            self.ramp_from = (slow_start_ns > 0 && is_new).then_some(now);
+        }
+        self.took_sessions = takes;
+    }
+
     /// Its IP address, if it has one.
     pub fn ip(&self) -> Option<IpAddr> {
         match &self.address {
@@ -318,6 +372,15 @@ impl Seat {
     /// Whether it takes new sessions.
     pub fn is_usable(&self) -> bool {
         self.standing.state == State::Up && self.settings.weight > 0
+    }
+
+    /// Whether its sessions are to be reset now.
+    pub fn ends_sessions(&self) -> bool {
+        match self.standing.cut {
+            Cut::Never => false,
+            Cut::WhenRelieved => self.is_relieved,
+            Cut::Now => true,
+        }
     }
 
     /// As the table is made from it.
@@ -333,7 +396,7 @@ impl Seat {
             connections_max: self.settings.connections_max,
             state: self.standing.state,
             ramp_from: self.ramp_from,
-            end_sessions: self.standing.end_sessions,
+            end_sessions: self.ends_sessions(),
             retired: self.retired.is_some(),
         }
     }
@@ -341,7 +404,12 @@ impl Seat {
 
 /// As the ejector wants them.
 pub(super) fn rules(ejection: Ejection) -> Rules {
-    Rules { failures: ejection.failures, window_ns: ns(ejection.window), duration_ns: ns(ejection.duration) }
+    Rules {
+        failures: ejection.failures,
+        hangups: ejection.hangups,
+        window_ns: ns(ejection.window),
+        duration_ns: ns(ejection.duration),
+    }
 }
 
 fn lag_failure(facts: &Facts, most_ns: u64) -> Arc<str> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::model::{CheckKind, Ejection, Pool, Role, Target};
+use crate::health::ejection::Trouble;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::BackendEntry;
 use std::time::Duration;
@@ -114,7 +115,7 @@ fn a_target_that_several_pools_name_is_watched_once_whatever_they_make_of_it() {
     );
     assert_eq!(rig.changes.transitions.len(), 1);
     rig.check("a", &Finding::Success(Facts { role: Some(Role::Primary), ..Facts::default() }));
-    assert_eq!((rig.state("a"), rig.state("d")), (State::Up, State::Down), "so is the role");
+    assert_eq!((rig.state("a"), rig.state("d")), (State::Up, State::Standby), "so is the role");
     assert_eq!(rig.state("b"), State::Up, "and nobody has looked at it");
 }
 
@@ -220,23 +221,56 @@ fn sessions_end_on_a_backend_that_is_down_exactly_if_the_pool_says_so() {
         pools[0].close_on_backend_down = close;
         let mut rig = rig(pools);
         rig.fail("b");
+        rig.succeed("a");
         assert_eq!(rig.ended(), if close { vec!["b"] } else { vec![] });
     }
 }
 
-/// Where backends that are down are used all the same, to end their sessions would end each new one as well.
+/// Checks may fail for a reason of their own, and then they fail at all backends, one after the other.
+#[test]
+fn sessions_end_only_once_a_check_of_another_backend_has_succeeded_afterwards() {
+    let mut rig = rig(vec![pool("p", &["a", "b", "c"])]);
+    (0..2).for_each(|_| ["a", "b", "c"].iter().for_each(|name| rig.succeed(name)));
+    for name in ["a", "b", "c"] {
+        (0..3).for_each(|_| rig.fail(name));
+        assert_eq!((rig.state(name), rig.ended()), (State::Down, Vec::<String>::new()), "nobody is known to take them");
+    }
+    rig.succeed("c");
+    assert_eq!(rig.ended(), [""; 0], "one success does not bring it up");
+    rig.succeed("c");
+    assert_eq!((rig.state("c"), rig.ended()), (State::Up, vec!["a".to_string(), "b".to_string()]));
+    assert!(rig.changes.table);
+    (0..3).for_each(|_| rig.fail("c"));
+    assert_eq!(rig.ended(), ["a", "b"], "who has none left gets none back");
+    (0..2).for_each(|_| rig.succeed("a"));
+    assert_eq!(rig.ended(), ["b", "c"]);
+}
+
+/// A check that began before the other backend went down may have seen the time when all was well.
+#[test]
+fn a_check_that_began_before_relieves_nobody() {
+    let mut rig = rig(vec![pool("p", &["a", "b"])]);
+    ["a", "b"].iter().for_each(|name| rig.succeed(name));
+    let begun = rig.now;
+    (0..3).for_each(|_| rig.fail("a"));
+    let success = Finding::Success(Facts::default());
+    rig.changes = rig.fleet.on_check(rig.watch("b"), begun, &success, rig.now);
+    assert_eq!(rig.ended(), [""; 0]);
+    rig.succeed("b");
+    assert_eq!(rig.ended(), ["a"]);
+}
+
+/// Where backends that are down are used all the same, their checks are not trusted so far.
 #[test]
 fn sessions_of_backends_that_are_used_although_they_are_down_go_on() {
     let mut pools = vec![pool("p", &["a", "b"])];
     pools[0].use_all_when_down = true;
     let mut rig = rig(pools);
     rig.fail("a");
-    assert_eq!(rig.ended(), ["a"]);
-    rig.fail("b");
+    rig.succeed("b");
+    assert_eq!(rig.ended(), [""; 0]);
+    (0..3).for_each(|_| rig.fail("b"));
     assert_eq!(rig.ended(), [""; 0], "all are down");
-    rig.succeed("b");
-    rig.succeed("b");
-    assert_eq!((rig.state("b"), rig.ended()), (State::Up, vec!["a".to_string()]));
 }
 
 #[test]
@@ -263,6 +297,37 @@ fn a_backend_that_comes_back_starts_slowly_and_one_that_is_new_does_not() {
     assert_eq!(rig.seat("b").ramp_from, None, "only what is up");
     (0..2).for_each(|_| rig.succeed("b"));
     assert_eq!(rig.seat("b").ramp_from, Some(rig.now), "anew");
+}
+
+/// What the operator kept out is cold when it comes, as after a failure; at the start of the process nobody is warm.
+#[test]
+fn a_backend_that_was_kept_out_on_purpose_starts_slowly() {
+    let mut pools = vec![pool("p", &["a", "b", "c"])];
+    pools[0].slow_start = Duration::from_secs(10);
+    pools[0].backends[1].disabled = true;
+    pools[0].backends[2].weight = 0;
+    let mut rig = rig(pools.clone());
+    ["a", "c"].iter().for_each(|name| rig.succeed(name));
+    let ramps = |rig: &Rig| ["a", "b", "c"].map(|name| rig.seat(name).ramp_from == Some(rig.now));
+    assert_eq!(ramps(&rig), [false; 3]);
+    (pools[0].backends[1].disabled, pools[0].backends[2].weight) = (false, 1);
+    rig.pass(S);
+    rig.fleet.apply(&config(pools), rig.now);
+    assert_eq!(ramps(&rig), [false, true, true]);
+}
+
+#[test]
+fn a_backend_that_joins_a_pool_by_a_reload_starts_slowly() {
+    let mut pools = vec![pool("p", &["a"])];
+    pools[0].slow_start = Duration::from_secs(10);
+    let mut rig = rig(pools);
+    rig.succeed("a");
+    let mut more = vec![pool("p", &["a", "b"]), pool("q", &["c"])];
+    more.iter_mut().for_each(|pool| pool.slow_start = Duration::from_secs(10));
+    rig.pass(S);
+    rig.fleet.apply(&config(more), rig.now);
+    let ramps = ["a", "b", "c"].map(|name| rig.seat(name).ramp_from == Some(rig.now));
+    assert_eq!(ramps, [false, true, false], "where nobody served before, nobody is new");
 }
 
 #[test]

@@ -64,6 +64,13 @@ pub struct BackendView {
     pub is_gone: bool,
 }
 
+impl BackendView {
+    /// Whether it takes new sessions.
+    pub fn takes_sessions(&self) -> bool {
+        self.state == State::Up && self.weight > 0
+    }
+}
+
 /// A state that a backend was in.
 #[derive(Clone, Debug)]
 pub struct PastView {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tokio_uring::buf::BoundedBuf;
 
+use crate::sys::system;
+
 /// Who may read a log: it names clients.
 const MODE: u32 = 0o640;
 
@@ -20,8 +22,12 @@ pub fn open(path: &Path) -> Result<File, String> {
     if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo() || found.file_type().is_socket()) {
         return Err(format!("{shown} is a pipe or a socket: write to a file, or to \"stdout\" or \"stderr\""));
     }
-    OpenOptions::new().append(true).create(true).mode(MODE).open(path).map_err(|error| {
+    let mut options = OpenOptions::new();
+    // Whoever may write to the directory must not choose what is appended to.
+    options.append(true).create(true).mode(MODE).custom_flags(system::NO_FOLLOW);
+    options.open(path).map_err(|error| {
         let remedy = match error.kind() {
+            _ if system::is_link(&error) => "it is a symbolic link: name the file itself (\"stdout\" for /dev/stdout)",
             io::ErrorKind::NotFound => "its directory does not exist: create it",
             io::ErrorKind::PermissionDenied => "not allowed: let ringway's user write to the file and its directory",
             io::ErrorKind::IsADirectory => "it is a directory: name a file in it",
@@ -123,6 +129,8 @@ mod tests {
         assert_eq!(at("new"), Ok(()));
         assert!(at("none/x").unwrap_err().contains("its directory does not exist: create it"));
         assert!(at("").unwrap_err().contains("it is a directory"));
+        std::os::unix::fs::symlink(folder.path().join("new"), folder.path().join("link")).unwrap();
+        assert!(at("link").unwrap_err().contains("name the file itself"));
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("s")).unwrap();
         assert!(at("s").unwrap_err().contains("pipe or a socket"));
     }

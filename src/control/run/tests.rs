@@ -124,7 +124,8 @@ fn a_dead_backend_is_taken_out_and_brought_back() {
     let control = start(quick(&[alive.local_addr().unwrap(), address]));
     control.set_running(1);
     wait_until("down", || control.states() == [State::Up, State::Down]);
-    assert!(control.cell.reader().pin().backend(BackendId(1)).unwrap().end_sessions);
+    let ends_sessions = || control.cell.reader().pin().backend(BackendId(1)).unwrap().end_sessions;
+    wait_until("the other one is known to take its sessions", ends_sessions);
     wait_until("workers are woken", || control.wakes.load(SeqCst) > 0);
     let back = std::cell::OnceCell::new();
     // Another socket may hold the port for a moment.
@@ -193,7 +194,7 @@ fn failed_connects_that_workers_count_eject_a_backend_until_it_is_over() {
     let mut config = quick(&alive.iter().map(|listener| listener.local_addr().unwrap()).collect::<Vec<_>>());
     config.pools[0].check = None;
     let duration = Duration::from_millis(200);
-    let rules = Ejection { failures: 3, window: Duration::from_secs(10), duration, percent_max: 50 };
+    let rules = Ejection { failures: 3, hangups: 0, window: Duration::from_secs(10), duration, percent_max: 50 };
     config.pools[0].ejection = Some(rules);
     let control = start(config);
     control.set_running(1);

@@ -72,6 +72,7 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
             workers: None,
             pin_workers: true,
             connections_max: None,
+            shutdown_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(30),
             busy_poll: Duration::ZERO,
             receive_buffers_max: 0,
@@ -80,7 +81,7 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
         },
         log: Log { level: LogLevel::Info, json: false, output: Output::Stderr },
         access_log: None,
-        admin: Admin { socket: None, socket_mode: 0o600, listen: None },
+        admin: Admin { socket: None, socket_mode: 0o600, listen: None, hosts: Vec::new() },
         listeners: pools.iter().enumerate().map(listener).collect(),
         pools,
     }

@@ -7,6 +7,7 @@ use crate::balance::Counts;
 use crate::base::side::Side;
 use crate::base::time::Clock;
 use crate::snapshot::cell::Cell;
+use crate::snapshot::table::Phase;
 use crate::snapshot::table::Table;
 use crate::stats::Stats;
 use crate::sys::features::Features;
@@ -40,7 +41,7 @@ fn worker() -> Option<Worker<Uring>> {
         backlog_max: 1,
         busy_poll_ns: 0,
         give_up: Box::new(|_, error| panic!("{error}")),
-        connect_failed: Box::new(|| {}),
+        on_trouble: Box::new(|| {}),
         journal: None,
     };
     let shared = Arc::new(Shared::new(parts, vec![Box::new(system::Event::new().unwrap())]));

@@ -143,10 +143,10 @@ fn sessions_of_a_retired_primary_end_when_there_is_another() {
     let primary = Finding::Success(Facts { role: Some(Role::Primary), term: 1, lag_ns: None, ..Facts::default() });
     rig.check("db", &primary);
     rig.resolve(&[8]);
-    assert!(!rig.fleet.seats().iter().any(|seat| seat.retired.is_some() && seat.standing.end_sessions));
+    assert!(!rig.fleet.seats().iter().any(|seat| seat.retired.is_some() && seat.ends_sessions()));
     rig.check("db", &primary);
     assert_eq!(rig.state("db"), State::Up);
-    assert!(rig.fleet.seats().iter().all(|seat| seat.retired.is_none() || seat.standing.end_sessions));
+    assert!(rig.fleet.seats().iter().all(|seat| seat.retired.is_none() || seat.ends_sessions()));
 }
 
 #[test]

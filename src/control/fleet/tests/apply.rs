@@ -153,12 +153,17 @@ fn checks_change_and_the_state_stays_until_the_new_ones_say_otherwise() {
 
 #[test]
 fn an_ejection_goes_on_and_ends_if_ejection_is_turned_off() {
-    let ejection =
-        Ejection { failures: 2, window: Duration::from_secs(9), duration: Duration::from_secs(9), percent_max: 50 };
+    let ejection = Ejection {
+        failures: 2,
+        hangups: 0,
+        window: Duration::from_secs(9),
+        duration: Duration::from_secs(9),
+        percent_max: 50,
+    };
     let with = |ejection| vec![Pool { ejection, ..pool("p", &["a", "b"]) }];
     let mut rig = rig(with(Some(ejection)));
     let a = rig.seat("a").id;
-    rig.fleet.on_connect_errors(|id| u64::from(id == a) * 2, rig.now);
+    rig.fleet.on_troubles(|id, _| u64::from(id == a) * 2, rig.now);
     let until = rig.fleet.deadline();
     rig.apply(with(Some(Ejection { failures: 1, duration: Duration::from_secs(1), ..ejection })));
     assert_eq!((rig.state("a"), rig.fleet.deadline()), (State::Ejected, until));
@@ -238,7 +243,8 @@ fn any_pool() -> impl Strategy<Value = Pool> {
                 made.check = None;
             }
             let ten = Duration::from_secs(10);
-            made.ejection = ejects.then_some(Ejection { failures: 2, window: ten, duration: ten, percent_max: 100 });
+            made.ejection =
+                ejects.then_some(Ejection { failures: 2, hangups: 0, window: ten, duration: ten, percent_max: 100 });
             made.slow_start = if is_slow { ten } else { Duration::ZERO };
             for backend in backends {
                 if made.backends.iter().all(|other| other.name != backend.name) {
@@ -293,7 +299,7 @@ fn take(rig: &mut Rig, step: Step, errors: &mut [u64; 64]) {
         }
         Step::Failed(bits) => {
             (0..64).for_each(|bit| errors[bit] += bits >> bit & 1);
-            rig.changes = rig.fleet.on_connect_errors(|id| errors[id.index() % 64], rig.now);
+            rig.changes = rig.fleet.on_troubles(|id, _| errors[id.index() % 64], rig.now);
         }
         Step::Resolved(which, last) => {
             let found: Vec<IpAddr> = last.into_iter().map(|last| IpAddr::from([10, 9, 0, last])).collect();
@@ -387,7 +393,7 @@ proptest! {
             let pool = &rig.fleet.config.pools[seat.pool];
             let past: Vec<Past> = seat.history().cloned().collect();
             (seat.id, pool.clone(), seat.backend, seat.subscriber.clone(), seat.standing.clone(), seat.since,
-             seat.ejector.as_ref().and_then(|ejector| ejector.until()), past, seat.ramp_from)
+             seat.ejector.as_ref().and_then(|ejector| ejector.until()), past, (seat.ramp_from, seat.took_sessions))
         }).collect();
         let config_before = rig.fleet.config.clone();
         rig.apply(second.clone());
@@ -415,7 +421,7 @@ proptest! {
             }
             if standing.state == now.standing.state {
                 prop_assert_eq!(since, now.since);
-                prop_assert_eq!(ramp, now.ramp_from);
+                prop_assert!(ramp.0 == now.ramp_from || ramp.1 != now.took_sessions);
             }
             let was = &pool.backends[backend];
             let is = &new_pool.backends[now.backend];

@@ -1,8 +1,13 @@
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Ejection =
-    Ejection { failures: 3, window: Duration::from_secs(10), duration: Duration::from_secs(20), percent_max: 50 };
+const RULES: Ejection = Ejection {
+    failures: 3,
+    hangups: 10,
+    window: Duration::from_secs(10),
+    duration: Duration::from_secs(20),
+    percent_max: 50,
+};
 
 fn ejecting(names: &[&str]) -> Vec<Pool> {
     let mut pools = vec![pool("p", names)];
@@ -14,7 +19,15 @@ impl Rig {
     /// So many connects to each have failed since the start.
     fn failed(&mut self, totals: &[(&str, u64)]) {
         let ids: HashMap<BackendId, u64> = totals.iter().map(|(name, total)| (self.seat(name).id, *total)).collect();
-        self.changes = self.fleet.on_connect_errors(|id| ids.get(&id).copied().unwrap_or(0), self.now);
+        let total = |id, trouble| ids.get(&id).copied().filter(|_| trouble == Trouble::Connect).unwrap_or(0);
+        self.changes = self.fleet.on_troubles(total, self.now);
+    }
+
+    /// So many sessions of that one were hung up on since the start.
+    fn hung_up(&mut self, name: &str, total: u64) {
+        let hung_up = self.seat(name).id;
+        let total = |id, trouble| if id == hung_up && trouble == Trouble::HangUp { total } else { 0 };
+        self.changes = self.fleet.on_troubles(total, self.now);
     }
 }
 
@@ -53,6 +66,22 @@ fn a_good_check_begun_afterwards_ends_it() {
     assert_eq!(rig.state("a"), State::Ejected);
     rig.succeed("a");
     assert_eq!((rig.state("a"), rig.reason("a").as_str()), (State::Up, "its checks succeed"));
+}
+
+/// It takes everybody and serves nobody, and under `least_conn` all of them.
+#[test]
+fn a_backend_that_hangs_up_is_ejected_whatever_its_checks_say() {
+    let mut rig = rig(ejecting(&["a", "b"]));
+    rig.hung_up("a", 9);
+    assert_eq!(rig.state("a"), State::Up);
+    rig.hung_up("a", 10);
+    assert_eq!(rig.state("a"), State::Ejected);
+    assert!(rig.reason("a").starts_with("it accepted 10 clients within 10s and hung up"), "{}", rig.reason("a"));
+    rig.pass(S);
+    rig.succeed("a");
+    assert_eq!(rig.state("a"), State::Ejected);
+    rig.pass(19 * S);
+    assert_eq!(rig.state("a"), State::Up);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn addresses_that_come_and_go_take_turns() {
     }
     let (_, _, backends) = rig.fleet.ids.lengths();
     assert!(backends <= 8, "{backends} slots for one backend that moves every 30 s");
-    assert!(rig.fleet.leaving.len() < 8 && rig.fleet.errors_seen.len() < 8);
+    assert!(rig.fleet.leaving.len() < 8 && rig.fleet.troubles_seen.len() < 8);
 }
 
 #[test]

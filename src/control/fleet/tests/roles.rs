@@ -20,7 +20,7 @@ fn everybody_is_down_until_one_proves_to_be_the_primary() {
     rig.check("a", &facts(Role::Replica, 1));
     assert_eq!(rig.reason("a"), "is a replica");
     rig.check("b", &facts(Role::Primary, 1));
-    assert_eq!(rig.states(), [State::Down, State::Up]);
+    assert_eq!(rig.states(), [State::Standby, State::Up], "no fault");
     assert_eq!(rig.reason("b"), "is the primary");
     assert_eq!(rig.fleet.pause_ns(rig.watch("a"), 0), 900 * MS, "one that waits is asked as often as one that is down");
 }
@@ -49,7 +49,7 @@ fn a_primary_that_becomes_a_replica_loses_its_sessions_before_there_is_another()
     let mut rig = rig(pools);
     rig.check("a", &facts(Role::Primary, 1));
     rig.check("a", &facts(Role::Replica, 1));
-    assert_eq!((rig.state("a"), rig.ended()), (State::Down, vec!["a".to_string()]));
+    assert_eq!((rig.state("a"), rig.ended()), (State::Standby, vec!["a".to_string()]));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_stale_primary_does_not_get_the_sessions_of_an_unreachable_one() {
     assert_eq!(rig.states(), [State::Down; 2]);
     assert!(rig.reason("a").contains("of term 1, but b, now unreachable, was it with term 2"), "{}", rig.reason("a"));
     rig.check("b", &facts(Role::Replica, 2));
-    assert_eq!((rig.state("a"), rig.state("b")), (State::Up, State::Down), "it says itself that it is none");
+    assert_eq!((rig.state("a"), rig.state("b")), (State::Up, State::Standby), "it says itself that it is none");
 }
 
 #[test]
@@ -116,14 +116,14 @@ proptest! {
         let mut pools = writers(&["a", "b", "c"]);
         let ten = Duration::from_secs(10);
         pools[0].ejection =
-            ejection.then_some(Ejection { failures: 2, window: ten, duration: ten, percent_max: 100 });
+            ejection.then_some(Ejection { failures: 2, hangups: 0, window: ten, duration: ten, percent_max: 100 });
         (check_of(&mut pools[0]).rise, check_of(&mut pools[0]).fall) = (rise, fall);
         let mut rig = rig(pools);
         let mut errors = 0;
         for (backend, finding, failed) in steps {
             errors += failed;
             rig.check(["a", "b", "c"][backend], &finding);
-            let changes = rig.fleet.on_connect_errors(|_| errors, rig.now);
+            let changes = rig.fleet.on_troubles(|_, _| errors, rig.now);
             prop_assert!(changes.transitions.is_empty(), "the only one there can be is never ejected");
             let entries = rig.entries();
             let up: Vec<_> = entries.iter().filter(|entry| entry.state == State::Up).collect();

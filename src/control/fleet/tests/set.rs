@@ -83,8 +83,9 @@ fn a_drain_without_a_deadline_ends_nobody_unless_the_backend_fails() {
     rig.pass(3600 * S);
     assert!(rig.ended().is_empty());
     (0..3).for_each(|_| rig.fail("a"));
-    assert_eq!(rig.state("a"), State::Draining);
-    assert_eq!(rig.ended(), ["a"], "on_backend_down = close");
+    assert_eq!((rig.state("a"), rig.ended()), (State::Draining, vec![]));
+    rig.succeed("b");
+    assert_eq!(rig.ended(), ["a"], "on_backend_down = close, and there is somebody to take them");
 }
 
 #[test]
@@ -121,6 +122,7 @@ fn taking_out_the_last_one_brings_back_who_is_ejected() {
     let mut pools = vec![pool("p", &["a", "b"])];
     pools[0].ejection = Some(Ejection {
         failures: 1,
+        hangups: 0,
         window: Duration::from_secs(1),
         duration: Duration::from_secs(9),
         percent_max: 50,
@@ -128,7 +130,7 @@ fn taking_out_the_last_one_brings_back_who_is_ejected() {
     for change in [state(Mode::Drain), Change { weight: Some(0), ..Change::default() }] {
         let mut rig = rig(pools.clone());
         let a = rig.seat("a").id;
-        rig.changes = rig.fleet.on_connect_errors(|id| u64::from(id == a), rig.now);
+        rig.changes = rig.fleet.on_troubles(|id, trouble| u64::from(id == a && trouble == Trouble::Connect), rig.now);
         assert_eq!(rig.state("a"), State::Ejected);
         set(&mut rig, "b", change).unwrap();
         assert_eq!(rig.state("a"), State::Up);
@@ -147,4 +149,17 @@ fn the_primary_in_maintenance_gives_way_to_another_one() {
     set(&mut rig, "a", state(Mode::Maintenance)).unwrap();
     assert_eq!((rig.state("a"), rig.state("b")), (State::Maintenance, State::Up));
     assert_eq!(rig.ended(), ["a"], "two writers lose data");
+}
+
+#[test]
+fn a_backend_without_weight_takes_nobodys_sessions() {
+    let mut rig = rig(vec![pool("p", &["a", "b"])]);
+    ["a", "b"].iter().for_each(|name| rig.succeed(name));
+    set(&mut rig, "b", Change { weight: Some(0), ..Change::default() }).unwrap();
+    (0..3).for_each(|_| rig.fail("a"));
+    rig.succeed("b");
+    assert_eq!(rig.ended(), [""; 0]);
+    set(&mut rig, "b", Change { weight: Some(1), ..Change::default() }).unwrap();
+    rig.succeed("b");
+    assert_eq!(rig.ended(), ["a"]);
 }
