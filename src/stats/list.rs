@@ -45,7 +45,8 @@ metrics! {
     CONFIG_GENERATION Gauge "ringway_config_generation" [] "Configurations applied since the start.";
     CONFIG_RELOADS Counter "ringway_config_reloads_total" ["result"] "Configurations read again, applied or refused.";
     CONNECTIONS Gauge "ringway_connections" [] "Open client connections.";
-    CONNECTIONS_MAX Gauge "ringway_connections_max" [] "Open client connections beyond which clients wait; 0 is no limit.";
+    CONNECTIONS_MAX Gauge "ringway_connections_max" []
+        "Open client connections beyond which clients wait; 0 is no limit.";
     LISTENER_CONNECTIONS Gauge "ringway_listener_connections" ["listener"] "Open client connections of a listener.";
     LISTENER_CONNECTIONS_TOTAL Counter "ringway_listener_connections_total" ["listener"]
         "Client connections a listener accepted.";
@@ -54,7 +55,8 @@ metrics! {
     LISTENER_ACCEPT_ERRORS Counter "ringway_listener_accept_errors_total" ["listener"]
         "Accepts that failed, mostly for want of descriptors.";
     POOL_QUEUE_LENGTH Gauge "ringway_pool_queue_length" ["pool"] "Clients that wait for a backend.";
-    POOL_QUEUE_TIMEOUTS Counter "ringway_pool_queue_timeouts_total" ["pool"] "Sessions reset because they waited too long.";
+    POOL_QUEUE_TIMEOUTS Counter "ringway_pool_queue_timeouts_total" ["pool"]
+        "Sessions reset because they waited too long.";
     POOL_RETRIES Counter "ringway_pool_retries_total" ["pool"] "Attempts to connect after the first one of a session.";
     POOL_REFUSED Counter "ringway_pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
     BACKEND_UP Gauge "ringway_backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";

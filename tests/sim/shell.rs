@@ -187,7 +187,6 @@ impl World {
                 None
             }
             Effect::Stuck => {
-                // It may have been asked to look at any time.
                 assert!(self.kernel.now < self.slots[s].close_due, "s{s} waits for its end for long");
                 None
             }
