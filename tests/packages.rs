@@ -43,7 +43,11 @@ fn output(command: &mut Command) -> String {
 #[track_caller]
 fn assert_known(arguments: &[String]) {
     let subcommand = &arguments[0];
-    let help = output(Command::new(RINGWAY).args([subcommand, "--help"]));
+    let of = |words: &[&String]| output(Command::new(RINGWAY).args(words).arg("--help"));
+    // `ctl` has commands of its own.
+    let inner =
+        arguments.iter().skip(1).find(|word| subcommand == "ctl" && word.bytes().all(|byte| byte.is_ascii_lowercase()));
+    let help = of(&[subcommand]) + &inner.map(|inner| of(&[subcommand, inner])).unwrap_or_default();
     for flag in arguments.iter().filter(|argument| argument.starts_with('-')) {
         assert!(help.split_whitespace().any(|word| word.trim_end_matches(',') == flag), "{subcommand} has no {flag}");
     }
@@ -256,6 +260,11 @@ fn the_debian_package_is_made_of_files_that_are_there() {
     for path in ["/usr/bin/ringway", "/etc/ringway/ringway.toml", "/usr/lib/systemd/system/ringway.service"] {
         assert!(installed.iter().any(|there| there == path), "{path} in {installed:?}");
     }
+    // What is installed works: `ringway ctl status`, and the reload of the unit.
+    let shipped = text("packaging/debian/ringway.toml");
+    let config = ringway::config::load(&shipped, "ringway.toml", &|_| None).unwrap();
+    let socket = config.admin.socket.unwrap();
+    assert!(text("conf/systemd/ringway.service").contains(&format!("ctl --socket {} reload", socket.display())));
     for kept in deb["conf-files"].as_array().unwrap() {
         assert!(installed.iter().any(|there| there == kept.as_str().unwrap()), "{kept}");
     }

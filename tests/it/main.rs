@@ -81,6 +81,8 @@ mod proxy_out;
 mod proxy_peers;
 /// Clients that wait.
 mod queue;
+/// What the recipes tell people to do.
+mod recipes;
 /// A real Redis.
 mod redis;
 /// Bytes arrive in order, once, unchanged.

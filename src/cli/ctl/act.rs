@@ -67,8 +67,26 @@ impl Ctl<'_> {
         Err(anyhow::anyhow!("a worker has not taken the change over; look at the log of ringway").into())
     }
 
-    pub(super) fn ready(&self, backend: &Backend) -> Result<(), Failure> {
-        self.change(Method::PATCH, &backend.path(), Some(json!({ "state": "ready" })))
+    pub(super) fn ready(&self, backend: &Backend, wait: bool) -> Result<(), Failure> {
+        self.change(Method::PATCH, &backend.path(), Some(json!({ "state": "ready" })))?;
+        let before = if wait { Some(self.client.get::<model::Detail>(&backend.path())?) } else { None };
+        while let Some(before) = &before {
+            let now: model::Detail = self.client.get(&backend.path())?;
+            // What the checks saw before may have been another time: it has perhaps been started since.
+            let is_proven =
+                now.check.is_none() || now.backend.checks.success_total > before.backend.checks.success_total;
+            match now.backend.state.as_str() {
+                // Of the role that its pool does not want: it is as fit as it gets.
+                "up" | "standby" if is_proven => break,
+                "draining" | "maintenance" => {
+                    let Backend { pool, name } = backend;
+                    let state = &now.backend.state;
+                    return Err(anyhow::anyhow!("{pool}/{name} is not ready: somebody else has made it {state}").into());
+                }
+                _ => sleep(LOOK_EVERY),
+            }
+        }
+        Ok(())
     }
 
     /// How a drain is undone, and whether anybody is left.
@@ -80,7 +98,8 @@ impl Ctl<'_> {
         let rest: model::Pool = self.client.get(&format!("/v1/pools/{}", escaped(pool)))?;
         let mut lines = format!("`ringway ctl ready {pool}/{name}` takes it back\n");
         if rest.backends_up == 0 {
-            lines += &format!("no backend of {pool} takes new sessions now: its clients are reset until one does\n");
+            lines +=
+                &format!("no backend of {pool} takes new sessions now: its clients are turned away until one does\n");
         }
         crate::cli::print(lines.as_bytes())
     }

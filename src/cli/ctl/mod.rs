@@ -81,6 +81,9 @@ enum Command {
     Ready {
         #[arg(value_name = "POOL/BACKEND")]
         backend: Backend,
+        /// Return when its checks succeed, so that it takes new sessions.
+        #[arg(long)]
+        wait: bool,
     },
     /// Reset sessions.
     Kill(Victims),
@@ -203,7 +206,7 @@ pub(super) fn ctl(options: &Options) -> Result<(), Failure> {
         Command::Why { backend } => ctl.show(&backend.path(), show::why),
         Command::Set { backend, change } => ctl.set(backend, change),
         Command::Drain { backend, deadline, wait } => ctl.drain(backend, *deadline, *wait),
-        Command::Ready { backend } => ctl.ready(backend),
+        Command::Ready { backend, wait } => ctl.ready(backend, *wait),
         Command::Kill(victims) => ctl.kill(victims),
         Command::Reload { wait } => ctl.reload(*wait),
     }
