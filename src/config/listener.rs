@@ -85,7 +85,7 @@ impl Check<'_, '_> {
     /// Keys that mean nothing without another one.
     pub(super) fn listener(&mut self, raw: &raw::Listener) {
         let table = &raw.table;
-        let is_written = |key: &str| !table.is_default(Section::Listener, key);
+        let is_written = |key: &str| table.is_asked_for(Section::Listener, key);
         let mut needs = |key: &'static str, what: &str, hint: &str| {
             let problem = Problem::Needs { key, what: what.to_string(), hint: hint.to_string() };
             self.faults.push((table.span_of(key), problem));

@@ -206,7 +206,7 @@ pub(super) fn duration(table: &Table, key: &str) -> Duration {
     }
 }
 
-fn flag(table: &Table, key: &str) -> bool {
+pub(super) fn flag(table: &Table, key: &str) -> bool {
     match table.get(key) {
         Some(Value::Bool(flag)) => *flag,
         other => disagree(key, other),
@@ -339,11 +339,11 @@ impl Check<'_, '_> {
             self.faults.push((pool.table.span_of(key), problem));
         };
         for key in ["hash_key", "hash_balance_factor"] {
-            if balance != "consistent_hash" && !pool.table.is_default(Section::Pool, key) {
+            if balance != "consistent_hash" && pool.table.is_asked_for(Section::Pool, key) {
                 needs(key, "balance = \"consistent_hash\"", "leave it out, or change `balance`");
             }
         }
-        if balance == "failover" && !pool.table.is_default(Section::Pool, "slow_start") {
+        if balance == "failover" && pool.table.is_asked_for(Section::Pool, "slow_start") {
             needs("slow_start", "a policy that shares", "failover sends everybody to one backend; leave it out");
         }
         let factor: u32 = number(&pool.table, "hash_balance_factor");

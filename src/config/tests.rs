@@ -132,6 +132,8 @@ fn defaults_are_those_of_the_contract() {
             fall: 3,
             initial_up: true,
             port: None,
+            lag_strict: false,
+            header: CheckHeader::Auto,
         })
     );
     assert_eq!((config.listeners[0].backlog, config.listeners[0].unix_mode), (4096, 0o666));

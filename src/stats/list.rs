@@ -57,6 +57,8 @@ metrics! {
     POOL_QUEUE_TIMEOUTS Counter "pool_queue_timeouts_total" ["pool"] "Sessions reset because they waited too long.";
     POOL_RETRIES Counter "pool_retries_total" ["pool"] "Attempts to connect after the first one of a session.";
     POOL_REFUSED Counter "pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
+    POOL_SERVES_STALE Gauge "pool_serves_stale" ["pool"]
+        "1 while no replica is within lag_max and the least stale ones serve.";
     BACKEND_UP Gauge "backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";
     BACKEND_STATE Gauge "backend_state" ["pool", "backend", "state"]
         "1 for the state the backend is in, 0 for the others.";

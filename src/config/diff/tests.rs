@@ -96,13 +96,16 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         // One needs the other.
         "accept_proxy" | "proxy_trusted" => return None,
         "unmatched" => "\"refuse\"",
+        // Instead of others; it has a test of its own.
+        "steps" => return None,
+        "send_proxy" if key.section == Section::Check => "\"off\"",
         "send_proxy" => "\"v2\"",
         "source" => "\"client\"",
         "workers" | "backlog" | "queue_max" | "connect_attempts" | "rise" | "fall" | "percent_max" | "failures"
         | "weight" | "port" => "7",
         "connections_max" | "hash_balance_factor" => "125",
         "pin_workers" => "false",
-        "backup" | "disabled" => "true",
+        "backup" | "disabled" | "lag_strict" => "true",
         "level" => "\"error\"",
         "format" if key.section == Section::AccessLog => "\"tcplog\"",
         "format" => "\"json\"",
@@ -118,7 +121,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "initial" => "\"down\"",
         "send" | "expect" => "\"x\"",
         "path" => "\"/x\"",
-        "status" => "[204]",
+        "status" | "drain_status" => "[204]",
         "user" => "\"u\"",
         "password_file" => "\"/p\"",
         "database" => "\"d\"",
@@ -142,9 +145,9 @@ fn beside(key: &keys::Key) -> &'static str {
         "hash_key" | "hash_balance_factor" => "balance = \"consistent_hash\"",
         "send" => "type = \"send_expect\"\nexpect = \"y\"",
         "expect" => "type = \"send_expect\"\nsend = \"y\"",
-        "path" | "status" => "type = \"http\"",
+        "path" | "status" | "drain_status" => "type = \"http\"",
         "user" | "role" => "type = \"redis\"",
-        "lag_max" => "type = \"redis\"\nrole = \"replica\"",
+        "lag_max" | "lag_strict" => "type = \"redis\"\nrole = \"replica\"",
         "password_file" => "type = \"mysql\"\nuser = \"v\"",
         "database" => "type = \"postgresql\"\nuser = \"v\"",
         _ => "",
@@ -184,6 +187,17 @@ fn a_change_of_any_key_is_seen() {
         seen += 1;
     }
     assert!(seen > 45, "{seen}");
+}
+
+#[test]
+fn another_step_is_a_change() {
+    let with = |check: &str| config(&BASE.replacen("[pools.db]", &format!("[pools.db]\ncheck = {{ {check} }}"), 1));
+    let one = with("send = \"a\"");
+    let two = with("steps = [{ send = \"a\" }, { send = \"b\", expect = \"c\" }]");
+    let found = diff(&one, &two).changes;
+    assert!(found.iter().any(|line| line.contains("steps  → a / , b / c")), "{found:?}");
+    let other = with("steps = [{ send = \"a\" }, { send = \"b\", expect = \"d\" }]");
+    assert_eq!(diff(&two, &other).changes.len(), 1);
 }
 
 #[test]

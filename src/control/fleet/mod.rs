@@ -6,6 +6,7 @@
 
 mod apply;
 mod eject;
+mod fresh;
 mod hosts;
 mod leave;
 mod members;
@@ -71,6 +72,8 @@ struct Squad {
     /// What was set at run time, by the name of the backend in the file.
     by_hand: HashMap<Arc<str>, set::ByHand>,
     seats: Range<usize>,
+    /// No replica of it is fresh enough, and the least stale serve.
+    serves_stale: bool,
 }
 
 /// What a check found.
@@ -78,8 +81,14 @@ struct Squad {
 pub enum Finding {
     /// It succeeded.
     Success(Facts),
-    /// It did not, for this reason.
+    /// It succeeded, and a person should change this.
+    Doubtful(Facts, Arc<str>),
+    /// The server lives and refuses the account of the check, for this reason: nothing else is known anew.
+    Refused(Arc<str>),
+    /// It failed, for this reason.
     Failure(Arc<str>),
+    /// It could not be made, for this reason: everything stays as it is.
+    Unknown(Arc<str>),
 }
 
 /// What followed from an event.
@@ -133,6 +142,15 @@ pub enum Notice {
         /// Which one is used, if any.
         used: Option<Arc<str>>,
     },
+    /// The least stale replicas of a pool serve, as none is fresh enough; or they no longer do.
+    Stale {
+        /// Its slot.
+        id: PoolId,
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// It begins.
+        begins: bool,
+    },
     /// A name has more addresses than are used.
     TooMany {
         /// Name of the pool.
@@ -150,7 +168,8 @@ impl Fleet {
         let ids = Ids::assign(&config);
         let squad = |pool: &crate::config::model::Pool| {
             let guard = pool.wants_primary().then(Guard::default);
-            Some(Squad { id: ids.pool(&pool.name)?, guard, by_hand: HashMap::new(), seats: 0..0 })
+            let id = ids.pool(&pool.name)?;
+            Some(Squad { id, guard, by_hand: HashMap::new(), seats: 0..0, serves_stale: false })
         };
         let pools = config.pools.iter().filter_map(squad).collect();
         let mut fleet = Fleet {
@@ -180,8 +199,9 @@ impl Fleet {
                 self.seats[place].standing.reason = Reason::Checks;
             }
             self.claim(place, now, &mut changes);
+            self.freshen(self.seats[place].pool, now, &mut changes);
             self.settle(place, now, &mut changes);
-            self.seats[place].is_known = true;
+            self.seats[place].is_known |= !matches!(finding, Finding::Unknown(_));
         }
         changes
     }
@@ -365,6 +385,7 @@ impl Fleet {
         if from == State::Up {
             self.keep_one(index, now, changes);
         }
+        self.freshen(index, now, changes);
     }
 
     fn ramp_ns(&self, place: usize) -> u64 {
