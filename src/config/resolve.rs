@@ -29,6 +29,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
     };
     let mut check = Check { places, faults };
     check.binds(raw, &config.admin);
+    check.process(raw);
     check.pools(raw);
     config
 }
@@ -271,6 +272,22 @@ impl Check<'_, '_> {
                 let hint = "every listener, `admin.listen` and `admin.socket` need an address of their own";
                 self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));
             }
+        }
+    }
+
+    /// What belongs to a socket or a log that there is none of.
+    fn process(&mut self, raw: &Raw) {
+        let is_off = |table: &Table, key| matches!(table.get(key), Some(Value::Text(text)) if text.is_empty());
+        let mut needs = |table: &Table, key: &'static str, what: &str, hint: &str| {
+            let problem = Problem::Needs { key, what: what.to_string(), hint: hint.to_string() };
+            self.faults.push((table.span_of(key), problem));
+        };
+        if is_off(&raw.admin, "socket") && raw.admin.is_asked_for(Section::Admin, "socket_mode") {
+            needs(&raw.admin, "socket_mode", "`socket`", "leave it out, or add the path of a socket");
+        }
+        let has_log = output(&raw.access_log).is_some();
+        if !has_log && raw.access_log.is_asked_for(Section::AccessLog, "format") {
+            needs(&raw.access_log, "format", "`output`", "leave it out, or say where the access log goes");
         }
     }
 

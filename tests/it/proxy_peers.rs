@@ -102,8 +102,8 @@ fn nginx_haproxy_and_gunicorn_learn_from_the_header_who_the_client_is() {
     }
 }
 
-/// A check over HTTP through the same header. gunicorn 20 answers 400 to version 1 that names nobody, so checks name their
-/// own two ends.
+/// A check over HTTP through the same header. gunicorn 20 answers 400 to version 1 that names nobody, so checks name
+/// their own two ends.
 #[test]
 fn a_server_that_expects_a_header_is_checked_with_one() {
     for (name, server, version) in receivers() {

@@ -142,6 +142,7 @@ fn beside(key: &keys::Key) -> &'static str {
         "source_prefix_v6" => "source_connections_max = 7",
         "preread_timeout" | "unmatched" => "routes = [{ alpn = [\"x\"], pool = \"db\" }]",
         "format" if key.section == Section::AccessLog => "output = \"stderr\"",
+        "socket_mode" => "socket = \"/s\"",
         "hash_key" | "hash_balance_factor" => "balance = \"consistent_hash\"",
         "send" => "type = \"send_expect\"\nexpect = \"y\"",
         "expect" => "type = \"send_expect\"\nsend = \"y\"",
@@ -164,6 +165,8 @@ fn a_change_of_any_key_is_seen() {
             Section::Log => "[log]",
             Section::AccessLog => "[access_log]",
             Section::Admin => "[admin]",
+            // It has a unix socket.
+            Section::Listener if key.name == "unix_mode" => "[listeners.other]",
             Section::Listener => "[listeners.web]",
             Section::Route => "name = \"a\"",
             Section::Pool => "[pools.db]",

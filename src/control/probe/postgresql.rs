@@ -204,6 +204,7 @@ fn refused(error: &tokio_postgres::Error) -> Trouble {
             () if cause.contains("password missing") => {
                 Trouble::Refused(format!("{text}; the server wants one: set `password_file`"))
             }
+            () if tls::is_refusal(error) => Trouble::no_agreement(tls::advice(&text)),
             () if cause.contains("unsupported authentication method") || cause.contains("unsupported SASL") => {
                 Trouble::no_agreement(format!("{text}; let its pg_hba.conf ask the account for scram-sha-256"))
             }

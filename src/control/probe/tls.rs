@@ -62,8 +62,26 @@ fn of_error(error: io::Error) -> Handshake {
     }
 }
 
+/// Whether the server broke off because it does not like what ringway offers: a certificate that is missing, say, which
+/// with TLS 1.3 it tells only after the handshake.
+pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let rustls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if matches!(rustls, Some(rustls::Error::AlertReceived(_))) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What to change where both have nothing in common.
 pub(super) fn advice(why: &str) -> String {
+    if why.contains("Certificate") {
+        return format!("TLS cannot be agreed on ({why}); checks have no certificate: let the account in without one");
+    }
     format!(
         "TLS cannot be agreed on ({why}); give the server TLS 1.2 or 1.3 with an ECDHE cipher suite and a certificate \
          with an RSA, P-256 or P-384 key"

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::tls;
 use super::transcript::cut;
 use crate::stats::ConnectError;
 
@@ -112,6 +113,7 @@ impl Trouble {
     pub(super) fn broken(doing: &'static str, error: io::Error) -> Trouble {
         match ConnectError::of(&error) {
             ConnectError::Resource => Trouble::Unknown(Lack::Resource(error)),
+            _ if tls::is_refusal(&error) => Trouble::no_agreement(tls::advice(&error.to_string())),
             _ => Trouble::Failure(Failure::Broken { doing, error }),
         }
     }
