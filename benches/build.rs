@@ -35,6 +35,8 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         fall: 3,
         initial_up: true,
         port: None,
+        lag_strict: false,
+        header: CheckHeader::Auto,
     };
     let limits = Limits {
         connect_timeout: second,

@@ -20,7 +20,9 @@ fn documented() -> Vec<Documented> {
     for line in REFERENCE.lines() {
         if line.starts_with('[') {
             section = line.trim().to_string();
-        } else if let Some((name, rest)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+        } else if let Some((name, rest)) = line.split_once(" = ").filter(|_| !line.starts_with("# ")) {
+            // One that means something only beside another key.
+            let name = name.trim_start_matches('#');
             let (value, comment) = rest.split_once(" # ").unwrap_or_else(|| panic!("no comment: {line}"));
             let value: toml::Table = format!("v = {value}").parse().expect(line);
             let [name, comment] = [name, comment].map(|part| part.trim().to_string());

@@ -1,13 +1,17 @@
 //! `ringway check FILE`, and how every command reads a configuration.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use super::failure::Failure;
 use crate::config::{self, Config};
 
 pub(super) fn check(file: &Path) -> Result<(), Failure> {
-    load(file)?;
+    let config = load(file)?;
+    for warning in config::warnings(&config) {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    }
     super::print(b"ok\n")
 }
 

@@ -1,39 +1,45 @@
 //! `[pools.NAME.check]`: which keys belong together, and what they mean.
 
+use std::ops::Range;
+
 use super::error::Problem;
 use super::keys::Section;
-use super::model::{Check, CheckKind, Login, Pattern, Role};
+use super::model::{Check, CheckHeader, CheckKind, Login, Pattern, Role, Step};
 use super::raw::Table;
-use super::resolve::{disagree, duration, number, word};
-use super::value::{At, Value, quoted};
+use super::resolve::{disagree, duration, flag, number, word};
+use super::value::{At, Value, WrittenStep, quoted};
 
 /// Keys that belong to some kinds of check, with these kinds.
-const OF_KINDS: [(&str, &[&str]); 9] = [
+const OF_KINDS: [(&str, &[&str]); 12] = [
     ("send", &["send_expect"]),
     ("expect", &["send_expect"]),
+    ("steps", &["send_expect"]),
     ("path", &["http"]),
     ("status", &["http"]),
+    ("drain_status", &["http"]),
     ("user", &["postgresql", "mysql", "redis"]),
     ("password_file", &["postgresql", "mysql", "redis"]),
     ("database", &["postgresql"]),
     ("role", &["postgresql", "mysql", "redis"]),
     ("lag_max", &["postgresql", "mysql", "redis"]),
+    ("lag_strict", &["postgresql", "mysql", "redis"]),
 ];
 /// Keys that these kinds can use only when they log in.
-const OF_LOGIN: [(&str, &[&str]); 4] = [
+const OF_LOGIN: [(&str, &[&str]); 5] = [
     ("password_file", &["postgresql", "mysql"]),
     ("database", &["postgresql"]),
     ("role", &["postgresql", "mysql"]),
     ("lag_max", &["postgresql", "mysql"]),
+    ("lag_strict", &["postgresql", "mysql"]),
 ];
 
 /// The check that a table describes; `None` is `type = "off"`, which switches off whatever else stands there.
 pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Check> {
-    let kind = word(table, "type");
-    if kind == "off" {
+    let mut reader = Reader { table, kind: word(table, "type"), faults };
+    reader.imply_kind();
+    if reader.kind == "off" {
         return None;
     }
-    let mut reader = Reader { table, kind, faults };
     reader.between_keys();
     let role = match word(table, "role") {
         "primary" => Some(Role::Primary),
@@ -53,6 +59,13 @@ pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Chec
         // Nobody is the primary before it has proved so.
         initial_up: word(table, "initial") == "up" && role != Some(Role::Primary),
         port: Some(number(table, "port")).filter(|port| *port > 0),
+        lag_strict: flag(table, "lag_strict"),
+        header: match word(table, "send_proxy") {
+            "off" => CheckHeader::Off,
+            "local" => CheckHeader::Local,
+            "proxy" => CheckHeader::Named,
+            _ => CheckHeader::Auto,
+        },
     })
 }
 
@@ -63,11 +76,34 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A key that would have no effect is refused. One that says its default asks for nothing: it may stand anywhere.
+    /// A key of one kind of check says which one is meant, where `type` does not. Without this `path = "/health"` alone
+    /// would be a check that only connects.
+    fn imply_kind(&mut self) {
+        if self.table.is_written("type") {
+            return;
+        }
+        let written = || OF_KINDS.iter().filter(|(key, _)| self.is_set(key));
+        let Some((first, kinds)) = written().next() else { return };
+        let common: Vec<&str> =
+            kinds.iter().copied().filter(|kind| written().all(|(_, kinds)| kinds.contains(kind))).collect();
+        if let [kind] = common.as_slice() {
+            self.kind = kind;
+            return;
+        }
+        let (what, hint) = match common.is_empty() {
+            true => ("one `type` of check", "its keys belong to several; leave some of them out".to_string()),
+            false => ("`type`", format!("write type = {}", or(&common))),
+        };
+        self.needs(first, what.to_string(), hint);
+        // What else could be said of it is not certain.
+        self.kind = "off";
+    }
+
+    /// A key that would have no effect is refused. One that asks for nothing may stand anywhere.
     fn between_keys(&mut self) {
         for (key, kinds) in OF_KINDS {
             if self.is_set(key) && !kinds.contains(&self.kind) {
-                let of = kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
+                let of = or(kinds);
                 let what = format!("a check of another kind than \"{}\"", self.kind);
                 self.needs(key, what, format!("set `type` to {of}, or leave `{key}` out"));
             }
@@ -81,16 +117,28 @@ impl<'a> Reader<'a> {
         if self.is_set("lag_max") && word(self.table, "role") != "replica" {
             self.needs("lag_max", "`role = \"replica\"`".to_string(), "only a replica lags behind".to_string());
         }
-        if self.kind == "send_expect" && !self.is_set("send") && !self.is_set("expect") {
+        if self.is_set("lag_strict") && !self.is_set("lag_max") && word(self.table, "role") != "replica" {
+            self.needs("lag_strict", "`role = \"replica\"`".to_string(), "only a replica lags behind".to_string());
+        }
+        let (has_one, has_steps) = (self.is_set("send") || self.is_set("expect"), self.is_set("steps"));
+        if self.kind == "send_expect" && !has_one && !has_steps {
             let hint = "with neither, write `type = \"tcp\"`".to_string();
             self.needs("type", "`send`, `expect` or both".to_string(), hint);
+        }
+        if has_one && has_steps {
+            let hint = "write `send` and `expect` as the first of the steps".to_string();
+            self.bad("steps", "there beside `send` or `expect`".to_string(), hint);
         }
     }
 
     fn kind(&mut self) -> CheckKind {
         match self.kind {
-            "send_expect" => CheckKind::SendExpect { send: self.send(), expect: self.expect() },
-            "http" => CheckKind::Http { path: self.path(), status: self.status() },
+            "send_expect" => CheckKind::SendExpect { steps: self.steps() },
+            "http" => CheckKind::Http {
+                path: self.path(),
+                status: self.status(),
+                drain_status: self.statuses("drain_status").clone(),
+            },
             "postgresql" => CheckKind::Postgresql { login: self.login(), database: self.name("database") },
             "mysql" => CheckKind::Mysql { login: self.login() },
             "redis" => CheckKind::Redis { login: self.login() },
@@ -98,20 +146,43 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn send(&mut self) -> Vec<u8> {
-        let text = self.text("send");
+    fn steps(&mut self) -> Vec<Step> {
+        let written = match self.table.get("steps") {
+            Some(Value::Steps(steps)) => steps,
+            other => disagree("steps", other),
+        };
+        if written.is_empty() {
+            let (send, expect) = (self.text("send"), self.text("expect"));
+            let (at_send, at_expect) = (self.table.span_of("send"), self.table.span_of("expect"));
+            return vec![Step { send: self.send(send, at_send), expect: self.expect(expect, at_expect) }];
+        }
+        let mut steps = Vec::new();
+        for (number, WrittenStep { span, send, expect }) in written.iter().enumerate() {
+            let (send, expect) = (send.as_deref().unwrap_or_default(), expect.as_deref().unwrap_or_default());
+            if send.is_empty() && (number > 0 || expect.is_empty()) {
+                let hint = "each step sends something, but for a first one that awaits a greeting with `expect`";
+                self.bad_at(span.clone(), "steps", "a step without `send`".to_string(), hint.to_string());
+            }
+            steps.push(Step { send: self.send(send, span.clone()), expect: self.expect(expect, span.clone()) });
+        }
+        steps
+    }
+
+    fn send(&mut self, text: &str, span: Range<usize>) -> Vec<u8> {
         unescape(text).unwrap_or_else(|hint| {
-            self.bad("send", quoted(text), hint);
+            self.bad_at(span, "send", quoted(text), hint);
             Vec::new()
         })
     }
 
-    fn expect(&mut self) -> Option<Pattern> {
-        let text = Some(self.text("expect")).filter(|text| !text.is_empty())?;
+    fn expect(&mut self, text: &str, span: Range<usize>) -> Option<Pattern> {
+        if text.is_empty() {
+            return None;
+        }
         match Pattern::new(text) {
             Ok(pattern) => Some(pattern),
             Err(why) => {
-                self.bad("expect", quoted(text), format!("it is no regular expression: {why}"));
+                self.bad_at(span, "expect", quoted(text), format!("it is no regular expression: {why}"));
                 None
             }
         }
@@ -130,14 +201,24 @@ impl<'a> Reader<'a> {
     }
 
     fn status(&mut self) -> Vec<(u16, u16)> {
-        match self.table.get("status") {
-            Some(Value::Statuses(ranges)) => {
-                if ranges.is_empty() {
-                    self.bad("status", "[]".to_string(), "write at least one code, as in [200]".to_string());
-                }
-                ranges.clone()
-            }
-            other => disagree("status", other),
+        let ranges = self.statuses("status");
+        if ranges.is_empty() {
+            self.bad("status", "[]".to_string(), "write at least one code, as in [200]".to_string());
+        }
+        let drains = self.statuses("drain_status");
+        // Several of one status may be named; what both name means two things.
+        let is_in_both = |(first, last): &&(u16, u16)| ranges.iter().any(|(low, high)| first <= high && low <= last);
+        if let Some((first, last)) = drains.iter().find(is_in_both) {
+            let found = if first == last { first.to_string() } else { format!("\"{first}-{last}\"") };
+            self.bad("drain_status", found, "`status` has it too, and it can mean one thing only".to_string());
+        }
+        ranges.clone()
+    }
+
+    fn statuses(&self, key: &str) -> &'a Vec<(u16, u16)> {
+        match self.table.get(key) {
+            Some(Value::Statuses(ranges)) => ranges,
+            other => disagree(key, other),
         }
     }
 
@@ -168,7 +249,7 @@ impl<'a> Reader<'a> {
     }
 
     fn is_set(&self, key: &str) -> bool {
-        !self.table.is_default(Section::Check, key)
+        self.table.is_asked_for(Section::Check, key)
     }
 
     fn needs(&mut self, key: &'static str, what: String, hint: String) {
@@ -176,7 +257,21 @@ impl<'a> Reader<'a> {
     }
 
     fn bad(&mut self, key: &'static str, found: String, hint: String) {
-        self.faults.push((self.table.span_of(key), Problem::BadValue { key: key.to_string(), found, hint }));
+        self.bad_at(self.table.span_of(key), key, found, hint);
+    }
+
+    fn bad_at(&mut self, span: Range<usize>, key: &'static str, found: String, hint: String) {
+        self.faults.push((span, Problem::BadValue { key: key.to_string(), found, hint }));
+    }
+}
+
+/// `"a", "b" or "c"`
+fn or(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

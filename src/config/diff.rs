@@ -281,7 +281,7 @@ fn check(list: &mut List, check: Option<&Check>) {
         return;
     };
     let Check { kind, role, lag_max, interval, fast_interval, down_interval, timeout, rise, fall, .. } = check;
-    let Check { initial_up, port, .. } = check;
+    let Check { initial_up, port, lag_strict, header, .. } = check;
     list.key("type", kind.name());
     list.time("interval", *interval);
     list.time("fast_interval", *fast_interval);
@@ -298,13 +298,20 @@ fn check(list: &mut List, check: Option<&Check>) {
     };
     match kind {
         CheckKind::Tcp => {}
-        CheckKind::SendExpect { send, expect } => {
-            list.key("send", send.escape_ascii());
-            list.key("expect", expect.as_ref().map_or("", |pattern| pattern.as_str()));
+        CheckKind::SendExpect { steps } => {
+            let expect =
+                |step: &Step| step.expect.as_ref().map_or(String::new(), |pattern| pattern.as_str().to_string());
+            let shown = |step: &Step| format!("{} / {}", step.send.escape_ascii(), expect(step));
+            // One step is what `send` and `expect` say. Each key stands there, else its change would not show.
+            let (one, more) = if let [one] = steps.as_slice() { (Some(one), &[][..]) } else { (None, &steps[..]) };
+            list.key("send", one.map_or(String::new(), |step| step.send.escape_ascii().to_string()));
+            list.key("expect", one.map(expect).unwrap_or_default());
+            list.key("steps", more.iter().map(shown).collect::<Vec<_>>().join(", "));
         }
-        CheckKind::Http { path, status } => {
+        CheckKind::Http { path, status, drain_status } => {
             list.key("path", path);
             list.key("status", format_args!("{status:?}"));
+            list.key("drain_status", format_args!("{drain_status:?}"));
         }
         CheckKind::Postgresql { login, database } => {
             account(login);
@@ -314,6 +321,16 @@ fn check(list: &mut List, check: Option<&Check>) {
     }
     list.key("role", role.map_or("any", Role::name));
     list.time("lag_max", *lag_max);
+    list.key("lag_strict", lag_strict);
+    list.key(
+        "send_proxy",
+        match header {
+            CheckHeader::Auto => "auto",
+            CheckHeader::Off => "off",
+            CheckHeader::Local => "local",
+            CheckHeader::Named => "proxy",
+        },
+    );
 }
 
 /// The order of the backends of a pool means something, that of everything else does not.

@@ -72,6 +72,8 @@ pub enum Kind {
     Source,
     /// A list of HTTP status codes and ranges of them.
     Statuses,
+    /// A list of questions and answers.
+    Steps,
     /// Where to listen: one or a list, port ranges allowed.
     Binds,
     /// Where to connect to.
@@ -254,13 +256,17 @@ pub const KEYS: &[Key] = {
         key(Check, "port", Integer(0, 65535), "0"),
         key(Check, "send", Text, "\"\""),
         key(Check, "expect", Text, "\"\""),
+        key(Check, "steps", Steps, "[]"),
         key(Check, "path", Text, "\"/health\""),
         key(Check, "status", Statuses, "[200]"),
+        key(Check, "drain_status", Statuses, "[]"),
         key(Check, "user", Text, "\"\""),
         key(Check, "password_file", Text, "\"\""),
         key(Check, "database", Text, "\"postgres\""),
         key(Check, "role", Word(&["any", "primary", "replica"]), "\"any\""),
         key(Check, "lag_max", LIMIT, "\"0s\""),
+        key(Check, "lag_strict", Bool, "false"),
+        key(Check, "send_proxy", Word(&["auto", "off", "local", "proxy"]), "\"auto\""),
         key(Ejection, "failures", Integer(0, 10_000), "5"),
         key(Ejection, "hangups", Integer(0, 10000), "10"),
         key(Ejection, "window", PACE, "\"10s\""),

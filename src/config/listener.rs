@@ -12,6 +12,7 @@ use super::value::Value;
 use crate::admit::routes::{NamePattern, Route};
 use crate::admit::sources::{Limits, Rate};
 use crate::admit::{Networks, Rules};
+use crate::base::address::Address;
 
 /// `None` exactly when something of it was wrong.
 pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
@@ -85,7 +86,7 @@ impl Check<'_, '_> {
     /// Keys that mean nothing without another one.
     pub(super) fn listener(&mut self, raw: &raw::Listener) {
         let table = &raw.table;
-        let is_written = |key: &str| !table.is_default(Section::Listener, key);
+        let is_written = |key: &str| table.is_asked_for(Section::Listener, key);
         let mut needs = |key: &'static str, what: &str, hint: &str| {
             let problem = Problem::Needs { key, what: what.to_string(), hint: hint.to_string() };
             self.faults.push((table.span_of(key), problem));
@@ -105,6 +106,13 @@ impl Check<'_, '_> {
         let is_limited = number::<u32>(table, "source_connections_max") > 0 || rate(table, "source_rate_max").count > 0;
         if is_written("source_prefix_v6") && !is_limited {
             needs("source_prefix_v6", "`source_connections_max` or `source_rate_max`", "leave it out, or add a limit");
+        }
+        let is_unix = |value: &Value| match value {
+            Value::Binds(binds) => binds.iter().any(|(_, address)| matches!(address, Address::Unix(_))),
+            _ => false,
+        };
+        if is_written("unix_mode") && table.get("bind").is_some_and(|binds| !is_unix(binds)) {
+            needs("unix_mode", "a `bind` to a unix socket", "leave it out, or add \"unix:/path\" to `bind`");
         }
         if raw.routes.is_empty() {
             for key in ["preread_timeout", "unmatched"] {

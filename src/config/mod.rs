@@ -18,6 +18,7 @@ mod quick;
 mod raw;
 mod resolve;
 mod value;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod tests;
 pub use error::{Error, Place};
 pub use model::Config;
 pub use quick::quick;
+pub use warnings::warnings;
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
 //! What a configuration means. A value of these types cannot be wrong: `resolve` is the only maker.
 
+mod check;
 mod listener;
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use crate::admit::routes::NamePattern;
 use crate::base::address::Address;
 pub use crate::health::Role;
 pub use crate::wire::proxy::Version;
+pub use check::{Check, CheckHeader, CheckKind, Login, Pattern, Step};
 pub use listener::{AcceptProxy, Listener, Preread};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
@@ -286,147 +287,6 @@ pub struct Ejection {
     pub duration: Duration,
     /// How many of the pool's backends may be ejected at once.
     pub percent_max: u32,
-}
-
-/// `[pools.NAME.check]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Check {
-    /// What is asked.
-    pub kind: CheckKind,
-    /// What it must be; `None` is `any`. Of a pool that wants the primary, no more than one backend is used.
-    pub role: Option<Role>,
-    /// How far a replica may lag behind; zero: however far.
-    pub lag_max: Duration,
-    /// Between checks.
-    pub interval: Duration,
-    /// While the state is changing.
-    pub fast_interval: Duration,
-    /// While it is down.
-    pub down_interval: Duration,
-    /// Of one check.
-    pub timeout: Duration,
-    /// Successes in a row that bring it up, at least 1.
-    pub rise: u32,
-    /// Failures in a row that take it down, at least 1.
-    pub fall: u32,
-    /// Whether it counts as up before the first result.
-    pub initial_up: bool,
-    /// Port to check; `None` is the backend's own.
-    pub port: Option<u16>,
-}
-
-/// `type` with what belongs to it.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum CheckKind {
-    /// Connects.
-    Tcp,
-    /// Sends something, and expects an answer.
-    SendExpect {
-        /// With the escapes decoded; may be empty.
-        send: Vec<u8>,
-        /// What the answer must hold; `None` asks for no answer.
-        expect: Option<Pattern>,
-    },
-    /// Asks for a path.
-    Http {
-        /// Begins with `/`.
-        path: String,
-        /// First and last code of each range that is a success.
-        status: Vec<(u16, u16)>,
-    },
-    /// Logs in and asks for the role; without a login, only whether it speaks PostgreSQL.
-    Postgresql {
-        /// Whose account.
-        login: Option<Login>,
-        /// Which database.
-        database: String,
-    },
-    /// Logs in and asks for the role; without a login, only whether it speaks MySQL.
-    Mysql {
-        /// Whose account.
-        login: Option<Login>,
-    },
-    /// PING, and ROLE where the role counts.
-    Redis {
-        /// Whose account; the user may be empty.
-        login: Option<Login>,
-    },
-}
-
-impl CheckKind {
-    /// The word for it in the configuration.
-    pub fn name(&self) -> &'static str {
-        match self {
-            CheckKind::Tcp => "tcp",
-            CheckKind::SendExpect { .. } => "send_expect",
-            CheckKind::Http { .. } => "http",
-            CheckKind::Postgresql { .. } => "postgresql",
-            CheckKind::Mysql { .. } => "mysql",
-            CheckKind::Redis { .. } => "redis",
-        }
-    }
-
-    /// The account that it logs in with.
-    pub fn login(&self) -> Option<&Login> {
-        match self {
-            CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http { .. } => None,
-            CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => {
-                login.as_ref()
-            }
-        }
-    }
-}
-
-/// A regular expression over bytes.
-#[derive(Clone, Debug)]
-pub struct Pattern(regex::bytes::Regex);
-
-impl Pattern {
-    /// # Errors
-    /// Why it is none, on one line.
-    pub fn new(text: &str) -> Result<Pattern, String> {
-        regex::bytes::Regex::new(text).map(Pattern).map_err(|error| match error {
-            // The last line says what; those before it draw where.
-            regex::Error::Syntax(text) => {
-                let last = text.lines().last().unwrap_or_default();
-                last.trim_start_matches("error: ").to_string()
-            }
-            other => other.to_string().replace('\n', " "),
-        })
-    }
-
-    /// Whether it is found in these bytes.
-    pub fn is_match(&self, bytes: &[u8]) -> bool {
-        self.0.is_match(bytes)
-    }
-
-    /// As it was written.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Pattern) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for Pattern {}
-
-impl Hash for Pattern {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
-    }
-}
-
-/// An account for checks.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Login {
-    /// Its name.
-    pub user: String,
-    /// A file that holds its password; read anew for each check, so that it can be changed. `None` is no password.
-    pub password_file: Option<PathBuf>,
 }
 
 /// Where a backend is.

@@ -1,6 +1,6 @@
 //! What was written: a walk over the parsed TOML that knows every key, and finds every fault on its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_spanned::Spanned;
@@ -44,9 +44,25 @@ pub(super) struct Table {
     /// Something of it is wrong, so what it lacks may be what was wrong.
     pub(super) is_wrong: bool,
     values: BTreeMap<&'static str, (Range<usize>, Value)>,
+    /// Keys that stand in the file.
+    written: BTreeSet<&'static str>,
 }
 
 impl Table {
+    /// Whether the key stands in the file and asks for something there: also for its default, but not for nothing, as
+    /// `0`, `""`, `[]`, `"0s"`, `false`, `"off"` and `"any"` do where they are the default.
+    pub(super) fn is_asked_for(&self, section: Section, key: &str) -> bool {
+        const NOTHING: [&str; 8] = ["0", "\"\"", "[]", "\"0s\"", "\"0/s\"", "false", "\"off\"", "\"any\""];
+        let asks_for_nothing = keys::find(section, key)
+            .is_some_and(|key| matches!(key.default, Default::Is(text) if NOTHING.contains(&text)));
+        self.is_written(key) && !(asks_for_nothing && self.is_default(section, key))
+    }
+
+    /// Whether the key stands in the file.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        self.written.contains(key)
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).map(|(_, value)| value)
     }
@@ -199,6 +215,8 @@ impl Reader<'_, '_> {
                 self.key(section, title, name, value, &mut values);
             }
         }
+        let is_written = |key: &&Key| written.is_some_and(|written| written.contains_key(key.name));
+        let written_keys = keys::of(section).filter(is_written).map(|key| key.name).collect();
         for key in keys::of(section) {
             let absent = written.is_none_or(|written| !written.contains_key(key.name));
             match key.default {
@@ -212,7 +230,7 @@ impl Reader<'_, '_> {
                 Default::Required(_) | Default::Absent => {}
             }
         }
-        Table { span, is_wrong: self.faults.len() > faults_before, values }
+        Table { span, is_wrong: self.faults.len() > faults_before, values, written: written_keys }
     }
 
     /// Reads one key. One that is wrong is reported and then stands at its default.

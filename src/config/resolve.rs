@@ -30,6 +30,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
     };
     let mut check = Check { places, faults };
     check.binds(raw, &config.admin);
+    check.process(raw);
     check.pools(raw);
     config
 }
@@ -213,7 +214,7 @@ pub(super) fn duration(table: &Table, key: &str) -> Duration {
     }
 }
 
-fn flag(table: &Table, key: &str) -> bool {
+pub(super) fn flag(table: &Table, key: &str) -> bool {
     match table.get(key) {
         Some(Value::Bool(flag)) => *flag,
         other => disagree(key, other),
@@ -299,6 +300,22 @@ impl Check<'_, '_> {
         }
     }
 
+    /// What belongs to a socket or a log that there is none of.
+    fn process(&mut self, raw: &Raw) {
+        let is_off = |table: &Table, key| matches!(table.get(key), Some(Value::Text(text)) if text.is_empty());
+        let mut needs = |table: &Table, key: &'static str, what: &str, hint: &str| {
+            let problem = Problem::Needs { key, what: what.to_string(), hint: hint.to_string() };
+            self.faults.push((table.span_of(key), problem));
+        };
+        if is_off(&raw.admin, "socket") && raw.admin.is_asked_for(Section::Admin, "socket_mode") {
+            needs(&raw.admin, "socket_mode", "`socket`", "leave it out, or add the path of a socket");
+        }
+        let has_log = output(&raw.access_log).is_some();
+        if !has_log && raw.access_log.is_asked_for(Section::AccessLog, "format") {
+            needs(&raw.access_log, "format", "`output`", "leave it out, or say where the access log goes");
+        }
+    }
+
     fn pools(&mut self, raw: &Raw) {
         if raw.listeners.is_empty() {
             self.faults.push((0..0, Problem::NoListener));
@@ -364,11 +381,11 @@ impl Check<'_, '_> {
             self.faults.push((pool.table.span_of(key), problem));
         };
         for key in ["hash_key", "hash_balance_factor"] {
-            if balance != "consistent_hash" && !pool.table.is_default(Section::Pool, key) {
+            if balance != "consistent_hash" && pool.table.is_asked_for(Section::Pool, key) {
                 needs(key, "balance = \"consistent_hash\"", "leave it out, or change `balance`");
             }
         }
-        if balance == "failover" && !pool.table.is_default(Section::Pool, "slow_start") {
+        if balance == "failover" && pool.table.is_asked_for(Section::Pool, "slow_start") {
             needs("slow_start", "a policy that shares", "failover sends everybody to one backend; leave it out");
         }
         let factor: u32 = number(&pool.table, "hash_balance_factor");

@@ -132,6 +132,8 @@ fn defaults_are_those_of_the_contract() {
             fall: 3,
             initial_up: true,
             port: None,
+            lag_strict: false,
+            header: CheckHeader::Auto,
         })
     );
     assert_eq!((config.listeners[0].backlog, config.listeners[0].unix_mode), (4096, 0o666));
@@ -221,7 +223,7 @@ fn what_is_no_primary_is_never_used_for_one() {
 #[test]
 fn what_belongs_to_one_policy_is_refused_for_the_others() {
     let found = |lines: &str| errors(&with(lines));
-    for line in ["hash_key = \"source_ip_port\"", "hash_balance_factor = 125"] {
+    for line in ["hash_key = \"source_ip_port\"", "hash_key = \"source_ip\"", "hash_balance_factor = 125"] {
         for balance in ["round_robin", "least_conn", "random", "failover"] {
             let found = found(&format!("{line}\nbalance = \"{balance}\""));
             assert!(found.len() == 1 && found[0].contains("needs balance = \"consistent_hash\""), "{found:?}");
@@ -235,6 +237,15 @@ fn what_belongs_to_one_policy_is_refused_for_the_others() {
         let text = with(&format!("balance = \"consistent_hash\"\nhash_balance_factor = {factor}"));
         assert_eq!(read(&text).is_ok(), fits, "{factor}");
     }
+}
+
+#[test]
+fn what_belongs_to_a_socket_or_a_log_that_is_not_there_is_refused() {
+    let found = |tables: &str| errors(&format!("{}\n{tables}", with("")));
+    let socket = found("[admin]\nsocket_mode = \"0600\"");
+    assert!(socket.len() == 1 && socket[0].contains("`socket_mode` needs `socket`"), "{socket:?}");
+    let log = found("[access_log]\nformat = \"json\"");
+    assert!(log.len() == 1 && log[0].contains("`format` needs `output`"), "{log:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One value: from what TOML holds to what the key means.
 
+mod lists;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
 use crate::admit::sources::Rate;
 use crate::base::address::Address;
+pub(super) use lists::WrittenStep;
 
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,7 @@ pub(super) enum Value {
     Rate(Rate),
     /// First and last code of each range.
     Statuses(Vec<(u16, u16)>),
+    Steps(Vec<WrittenStep>),
     /// Each address with the bytes of the file that it came from.
     Binds(Vec<(Range<usize>, Address)>),
     Target(Target),
@@ -90,6 +94,7 @@ impl Decoder<'_> {
                 Ok(Value::Source(if all.is_empty() { LocalAddress::Any } else { LocalAddress::Addresses(all.into()) }))
             }
             (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
+            (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
             (kind, DeValue::String(text)) if takes_text(kind) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
                 one(kind, &span, &text).map_err(here)
@@ -118,31 +123,6 @@ impl Decoder<'_> {
             }
         }
         if faults.is_empty() { Ok(values) } else { Err(faults) }
-    }
-
-    /// Reads `[200, "300-399"]`.
-    fn statuses(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<(u16, u16)>, Vec<At<Fault>>> {
-        let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
-        let (mut ranges, mut faults) = (Vec::new(), Vec::new());
-        for item in items.iter() {
-            let written = match item.get_ref() {
-                DeValue::Integer(number) => number.to_string(),
-                DeValue::String(text) => text.to_string(),
-                other => {
-                    faults.push((item.span(), Fault::Type(name_of(other))));
-                    continue;
-                }
-            };
-            let (first, last) = written.split_once('-').unwrap_or((&written, &written));
-            match code(first).zip(code(last)).filter(|(first, last)| first <= last) {
-                Some(range) => ranges.push(range),
-                None => {
-                    let hint = "write codes from 100 to 599 and ranges of them, as in [200, \"300-399\"]";
-                    faults.push((item.span(), Fault::Value(written, hint.to_string())));
-                }
-            }
-        }
-        if faults.is_empty() { Ok(ranges) } else { Err(faults) }
     }
 
     /// Replaces `${NAME}`; `$${` stands for `${`, any other `$` for itself. What comes in is not read again.
@@ -190,6 +170,7 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Protocols => "a list of protocols, as in [\"postgresql\"]".to_string(),
         Kind::Source => "an address in quotes, as in \"10.0.0.1\", a list of them, \"client\", or \"\"".to_string(),
         Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
+        Kind::Steps => "a list of steps, as in [{ send = 'PING\\r\\n', expect = '^\\+PONG' }]".to_string(),
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
             "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
@@ -242,14 +223,14 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
         Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
             Err(wrong(text, &format!("write {}", expected(kind))))
         }
-        Kind::Protocols | Kind::Statuses => Err(wrong(text, &format!("write {}", expected(kind)))),
+        Kind::Protocols | Kind::Statuses | Kind::Steps => Err(wrong(text, &format!("write {}", expected(kind)))),
     }
 }
 
 /// Whether a text can hold what this kind takes; for the others it is a wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses)
+    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps)
 }
 
 /// Why a text cannot be the name of something: names stand in paths, labels and `POOL/BACKEND`.

@@ -7,6 +7,7 @@
 
 pub mod admin;
 mod alarm;
+mod checks;
 pub mod command;
 pub mod fleet;
 pub mod lifecycle;

@@ -14,9 +14,9 @@ use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use super::alarm::Alarm;
+use super::checks::check_for_ever;
 use super::command::{Change, SetError, Target};
-use super::fleet::{Changes, Finding, Fleet, Notice, Transition, WatchId};
-use super::probe::{Checked, Outcome, probe};
+use super::fleet::{Changes, Fleet, Notice, Transition, WatchId};
 use super::resolve::{Known, Learned, Pace, Resolver};
 use crate::balance::Counts;
 use crate::base::id::BackendId;
@@ -27,8 +27,6 @@ use crate::stats::{ConnectError, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
 const STAGGER: Duration = Duration::from_micros(100);
-/// Pause after a check that could not be made.
-const INCONCLUSIVE_PAUSE: Duration = Duration::from_secs(1);
 /// Failed connects come in bursts: this long they are gathered.
 const GATHER: Duration = Duration::from_millis(5);
 /// How often it is seen whether a backend that is gone has lost its last session.
@@ -157,7 +155,12 @@ impl Control {
                 State::Maintenance => cells.went_maintenance.add(1),
             }
         }
-        changes.notices.iter().for_each(log_notice);
+        for notice in &changes.notices {
+            if let Notice::Stale { id, begins, .. } = notice {
+                self.stats.control.pools.get(id.index()).serves_stale.set(u64::from(*begins));
+            }
+            log_notice(notice);
+        }
         if changes.table {
             self.changed.notify_one();
             self.rescheduled.notify_one();
@@ -183,21 +186,6 @@ impl Control {
         self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0).count()
     }
 
-    fn on_check(&self, watch: WatchId, begun: Moment, finding: &Finding) {
-        let now = self.clock.now();
-        let subscribers = self.fleet.borrow().watch(watch).map(|watch| watch.subscribers.clone());
-        for id in subscribers.into_iter().flatten() {
-            let cells = self.stats.control.backends.get(id.index());
-            match finding {
-                Finding::Success(_) => cells.success.add(1),
-                Finding::Failure(_) => cells.failure.add(1),
-            }
-            cells.check_ns.record_ns(now.since_ns(begun));
-        }
-        let changes = self.fleet.borrow_mut().on_check(watch, begun, finding, now);
-        self.apply(changes);
-    }
-
     /// What clients met with at a backend, and that was not ringway's own fault.
     fn troubles(&self, id: BackendId, trouble: Trouble) -> u64 {
         let all = self.stats.workers.iter().filter_map(|worker| worker.backends.existing(id.index()));
@@ -217,41 +205,6 @@ impl Control {
     pub(super) fn seen_generation(&self) -> u64 {
         let running = self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0);
         running.map(|worker| worker.worker.generation.get()).min().unwrap_or(0)
-    }
-}
-
-/// Checks one target again and again, until its watch has ended.
-async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, gone: Rc<Notify>) {
-    sleep(delay).await;
-    let mut was_inconclusive = false;
-    loop {
-        let Some(ask) = control.fleet.borrow().ask(watch) else { return };
-        let begun = control.clock.now();
-        let Checked { outcome, transcript } = probe(&ask).await;
-        debug!(target = %ask.target, transcript = ?transcript.lines(), "checked");
-        control.fleet.borrow_mut().remember(watch, transcript);
-        let finding = match outcome {
-            Outcome::Success(facts) => Some(Finding::Success(facts)),
-            Outcome::Failure(failure) => Some(Finding::Failure(failure.to_string().into())),
-            Outcome::Inconclusive(error) => {
-                if !was_inconclusive {
-                    warn!(target = %ask.target, %error, "cannot check: out of descriptors, ports or memory");
-                }
-                None
-            }
-        };
-        was_inconclusive = finding.is_none();
-        let pause = match finding {
-            None => INCONCLUSIVE_PAUSE,
-            Some(finding) => {
-                control.on_check(watch, begun, &finding);
-                Duration::from_nanos(control.fleet.borrow().pause_ns(watch, fastrand::u64(..)))
-            }
-        };
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = gone.notified() => return,
-        }
     }
 }
 
@@ -361,6 +314,10 @@ fn log_notice(notice: &Notice) {
             let used = used.as_deref().unwrap_or("neither");
             error!(%pool, "two backends say that they are the primary: {one} and {other}; used is {used}");
         }
+        Notice::Stale { pool, begins: true, .. } => {
+            warn!(%pool, "no replica is within `lag_max`: the least stale ones serve");
+        }
+        Notice::Stale { pool, begins: false, .. } => info!(%pool, "stale replicas no longer serve"),
         Notice::TooMany { pool, backend, left_out } => {
             warn!(%pool, %backend, left_out, "its name has more addresses than are used");
         }

@@ -63,8 +63,10 @@ pub struct Facts {
     pub term: u64,
     /// How far a replica lags behind; `None` if it was not asked for, does not know, or is no replica.
     pub lag_ns: Option<u64>,
-    /// A replica that has lost its primary: no replica to read from, and certainly no primary.
+    /// A replica that has lost its primary: the stalest to read from, and certainly no primary.
     pub is_cut_off: bool,
+    /// It says that it is about to stop: it finishes what it has, and wants nothing new.
+    pub is_leaving: bool,
 }
 
 impl Role {

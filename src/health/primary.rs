@@ -4,7 +4,8 @@
 //! apart (PostgreSQL's timeline grows with each promotion), so the greatest wins at once, also over one that is used
 //! now. With equal terms the one in use stays for as long as it claims and is up. A lower term never wins while it is
 //! known that another backend of the pool had a greater one, also if that one is unreachable: what the stale one takes
-//! would be lost, so the pool rather has no primary.
+//! would be lost, so the pool rather has no primary. One that cannot be asked for a while, for a reason of ringway's
+//! own, stays what it was until another one of its term says that it is the primary.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ use crate::base::id::BackendId;
 pub enum Claim {
     /// It says that it is the primary of that term, and its checks say that it is up.
     Primary(u64),
+    /// That is the last it said, and it cannot be asked now, for a reason that is not its own.
+    Presumed(u64),
     /// That is the last it said, and now its checks fail.
     Unreachable(u64),
     /// It says that it is none, or has said nothing yet.
@@ -56,14 +59,18 @@ impl Guard {
 
     fn elect(&self) -> Option<BackendId> {
         let term = self.greatest()?.1;
-        let wins = |id: &BackendId| self.claims.get(id) == Some(&Claim::Primary(term));
-        self.primary.filter(wins).or_else(|| self.claims.keys().copied().find(wins))
+        let wins = |claim: Claim| {
+            let has_it = |id: &BackendId| self.claims.get(id) == Some(&claim);
+            self.primary.filter(has_it).or_else(|| self.claims.keys().copied().find(has_it))
+        };
+        // What one says now weighs more than what another one said once.
+        wins(Claim::Primary(term)).or_else(|| wins(Claim::Presumed(term)))
     }
 
     /// Who has the greatest term that is known, and which it is.
     pub fn greatest(&self) -> Option<(BackendId, u64)> {
         let term = |claim: &Claim| match claim {
-            Claim::Primary(term) | Claim::Unreachable(term) => Some(*term),
+            Claim::Primary(term) | Claim::Presumed(term) | Claim::Unreachable(term) => Some(*term),
             Claim::None => None,
         };
         let all = self.claims.iter().filter_map(|(id, claim)| Some((*id, term(claim)?)));
@@ -86,7 +93,12 @@ mod tests {
     const B: BackendId = BackendId(1);
 
     fn claim() -> impl Strategy<Value = Claim> {
-        prop_oneof![(0..3u64).prop_map(Claim::Primary), (0..3u64).prop_map(Claim::Unreachable), Just(Claim::None),]
+        prop_oneof![
+            (0..3u64).prop_map(Claim::Primary),
+            (0..3u64).prop_map(Claim::Presumed),
+            (0..3u64).prop_map(Claim::Unreachable),
+            Just(Claim::None),
+        ]
     }
 
     proptest! {
@@ -103,10 +115,12 @@ mod tests {
                 let outcome = guard.on(BackendId(id), claim);
                 prop_assert_eq!(outcome.changed, guard.primary() != before);
                 let term = known.iter().filter_map(|claim| match claim {
-                    Claim::Primary(term) | Claim::Unreachable(term) => Some(*term),
+                    Claim::Primary(term) | Claim::Presumed(term) | Claim::Unreachable(term) => Some(*term),
                     Claim::None => None,
                 }).max();
-                let eligible = |id: BackendId| term.is_some_and(|term| known[id.index()] == Claim::Primary(term));
+                let says_so = term.is_some_and(|term| known.contains(&Claim::Primary(term)));
+                let best = |term| if says_so { Claim::Primary(term) } else { Claim::Presumed(term) };
+                let eligible = |id: BackendId| term.is_some_and(|term| known[id.index()] == best(term));
                 match guard.primary() {
                     Some(primary) => prop_assert!(eligible(primary), "{:?} of {:?}", primary, known),
                     None => prop_assert!((0..4).all(|id| !eligible(BackendId(id))), "{:?}", known),

@@ -1,7 +1,8 @@
 //! What one pool makes of the checks of a target: rise and fall, and the role and lag that it wants.
 //!
 //! A role is certain, so it counts at once: what is not in the wanted role is not fit, whatever its monitor says. Lag
-//! moves up and down, so too much of it is a failed check among others. Several pools may name one target, each with a
+//! moves up and down, so too much of it counts like a failed check among others; but what only lags still answers, and
+//! is told apart: it can serve where nothing better is left. Several pools may name one target, each with a
 //! subscriber of its own, and the target is checked once.
 
 use super::monitor::{Monitor, Trend};
@@ -35,6 +36,10 @@ pub enum Verdict {
     WrongRole(Role),
     /// Its checks succeed and do not say what it is.
     NoRole,
+    /// A replica that answers and is too far behind.
+    Stale,
+    /// It says that it is about to stop.
+    Leaving,
 }
 
 /// See the module.
@@ -42,6 +47,8 @@ pub enum Verdict {
 pub struct Subscriber {
     wants: Wants,
     monitor: Monitor,
+    /// The same, but lag does not count.
+    answers: Monitor,
     /// Of the last check that succeeded; `None` before the first one.
     facts: Option<Facts>,
 }
@@ -49,7 +56,8 @@ pub struct Subscriber {
 impl Subscriber {
     /// Nothing checked yet.
     pub fn new(wants: Wants) -> Subscriber {
-        Subscriber { wants, monitor: Monitor::new(wants.rise, wants.fall, wants.initial_up), facts: None }
+        let monitor = Monitor::new(wants.rise, wants.fall, wants.initial_up);
+        Subscriber { wants, answers: monitor.clone(), monitor, facts: None }
     }
 
     /// Wants something else from now on. What the checks have shown stays, unless another role is wanted: then what
@@ -60,6 +68,7 @@ impl Subscriber {
             return;
         }
         self.monitor.change(wants.rise, wants.fall, wants.initial_up);
+        self.answers.change(wants.rise, wants.fall, wants.initial_up);
         self.wants = wants;
     }
 
@@ -70,7 +79,22 @@ impl Subscriber {
         }
         let success = found.is_some_and(|facts| !self.lags(facts));
         self.monitor.on(success);
+        self.answers.on(found.is_some());
         success
+    }
+
+    /// A check that was refused: it lives, and the rest is what was known before. Whether that counted as a success.
+    pub fn on_refused(&mut self) -> bool {
+        let success = self.facts.is_none_or(|facts| !self.lags(facts));
+        self.monitor.on(success);
+        self.answers.on(true);
+        success
+    }
+
+    /// How far behind it is, in nanoseconds; who does not know, or has nobody to be behind of, is last.
+    pub fn staleness_ns(&self) -> u64 {
+        let facts = self.facts.unwrap_or_default();
+        facts.lag_ns.filter(|_| !facts.is_cut_off).unwrap_or(u64::MAX)
     }
 
     /// Whether it is behind further than it may be, does not know, or has nobody to be behind of. A primary is behind
@@ -93,11 +117,14 @@ impl Subscriber {
             return if is_enough { Verdict::Fit } else { Verdict::Unproven };
         }
         let role = self.facts.and_then(|facts| facts.role);
+        let is_leaving = self.facts.is_some_and(|facts| facts.is_leaving);
         match (self.monitor.state(), self.wants.role, role) {
+            (State::Up, None, _) if is_leaving => Verdict::Leaving,
             (State::Up, None, _) => Verdict::Fit,
             (State::Up, Some(wanted), Some(role)) if role == wanted => Verdict::Fit,
             (State::Up, Some(_), Some(role)) => Verdict::WrongRole(role),
             (State::Up, Some(_), None) => Verdict::NoRole,
+            (_, Some(Role::Replica), Some(Role::Replica)) if self.answers.state() == State::Up => Verdict::Stale,
             _ => Verdict::Failing,
         }
     }
@@ -228,9 +255,14 @@ mod tests {
         let wanting = |role| Subscriber::new(Wants { role, initial_up: false, ..WANTS });
         let mut reader = wanting(Some(Role::Replica));
         reader.on(facts(Some(Role::Replica), None));
-        for expected in [Verdict::Fit, Verdict::Fit, Verdict::Failing] {
+        for expected in [Verdict::Fit, Verdict::Fit, Verdict::Stale] {
             assert!(!reader.on(cut_off));
             assert_eq!(reader.verdict(), expected, "a failure among others");
+        }
+        assert_eq!(reader.staleness_ns(), u64::MAX);
+        for expected in [Verdict::Stale, Verdict::Stale, Verdict::Failing] {
+            assert!(!reader.on(None));
+            assert_eq!(reader.verdict(), expected, "one that does not answer is not stale but failing");
         }
         let mut writer = wanting(Some(Role::Primary));
         writer.on(facts(Some(Role::Primary), None));
@@ -238,5 +270,34 @@ mod tests {
         assert_eq!(writer.verdict(), Verdict::WrongRole(Role::Replica), "at once");
         let mut anybody = wanting(None);
         assert!(anybody.on(cut_off));
+    }
+
+    #[test]
+    fn a_refused_check_proves_life_and_changes_nothing_else() {
+        let mut reader = Subscriber::new(Wants { role: Some(Role::Replica), lag_max_ns: 10, fall: 1, ..WANTS });
+        assert!(reader.on(facts(Some(Role::Replica), Some(5))));
+        assert!(reader.on_refused());
+        assert_eq!(reader.verdict(), Verdict::Fit, "the last known role stays");
+        assert!(!reader.on(facts(Some(Role::Replica), Some(11))) && !reader.on_refused());
+        assert_eq!((reader.verdict(), reader.staleness_ns()), (Verdict::Stale, 11));
+        let mut anybody = Subscriber::new(Wants { rise: 1, fall: 1, ..WANTS });
+        anybody.on(None);
+        assert!(anybody.on_refused());
+        assert_eq!(anybody.verdict(), Verdict::Fit, "it lives");
+        let mut writer = Subscriber::new(Wants { role: Some(Role::Primary), ..WANTS });
+        assert!(writer.on_refused());
+        assert_eq!(writer.verdict(), Verdict::NoRole);
+    }
+
+    #[test]
+    fn one_that_is_about_to_stop_is_neither_fit_nor_failing() {
+        let mut subscriber = Subscriber::new(WANTS);
+        subscriber.on(facts(None, None));
+        subscriber.on(Some(Facts { is_leaving: true, ..Facts::default() }));
+        assert_eq!(subscriber.verdict(), Verdict::Leaving, "at once");
+        subscriber.on(None);
+        assert_eq!(subscriber.verdict(), Verdict::Leaving);
+        subscriber.on(facts(None, None));
+        assert_eq!(subscriber.verdict(), Verdict::Fit, "it has thought better of it");
     }
 }

@@ -38,9 +38,9 @@ impl Stats {
         }
         if let Some(cells) = self.control.backends.existing(id.index()) {
             let CheckCells { success, failure, went_up, went_standby, went_down, went_ejected, .. } = cells;
-            let CheckCells { went_draining, went_maintenance, check_ns, .. } = cells;
+            let CheckCells { went_draining, went_maintenance, refused, unknown, check_ns, .. } = cells;
             let came = [went_up, went_standby, went_down, went_ejected, went_draining, went_maintenance];
-            came.into_iter().chain([success, failure]).for_each(Counter::restart);
+            came.into_iter().chain([success, failure, refused, unknown]).for_each(Counter::restart);
             check_ns.restart();
         }
     }
@@ -248,6 +248,15 @@ pub struct ControlStats {
     pub access_log_dropped: Counter,
     /// By backend id.
     pub backends: Slots<CheckCells>,
+    /// By pool id.
+    pub pools: Slots<FreshnessCells>,
+}
+
+/// Of the replicas of one pool.
+#[derive(Debug, Default)]
+pub struct FreshnessCells {
+    /// 1 exactly while none is fresh enough and the least stale ones serve.
+    pub serves_stale: Gauge,
 }
 
 /// Of the checks of one backend, and of the changes of its state.
@@ -257,6 +266,10 @@ pub struct CheckCells {
     pub success: Counter,
     /// Checks that failed.
     pub failure: Counter,
+    /// Checks whose account was refused by a server that lives.
+    pub refused: Counter,
+    /// Checks that could not be made.
+    pub unknown: Counter,
     /// Changes to up.
     pub went_up: Counter,
     /// Changes to standby.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -281,6 +281,12 @@ pub fn finish_on_close(fd: Fd) {
 /// stream so far would look like all there is.
 fn end_in_reset(socket: &Socket) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
+}
+
+/// Has the kernel hold back the acknowledgement that ends the handshake of a connection that is not begun yet: what is
+/// sent next takes its place.
+pub fn withhold_ack(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(&socket.as_fd()).set_tcp_quickack(false)
 }
 
 /// Whether a TCP connection is no more. Before our FIN was sent, only a reset or a time-out makes it so.

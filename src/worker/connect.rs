@@ -132,6 +132,22 @@ impl<K: Kernel> Worker<K> {
         })
     }
 
+    /// Whether a connect was answered by itself: nobody listens on a port of this host that the kernel also gives to
+    /// clients, and it gave this one.
+    pub(super) fn met_itself(&self, key: Key) -> bool {
+        let Some(slot) = self.slots.get(key) else { return false };
+        let table = self.known.reader.table();
+        let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
+        let fd = slot.fd(Side::Backend);
+        // Below 1024 there are no ports for clients.
+        match (to, fd) {
+            (Some(to @ Address::Tcp(tcp)), Some(fd)) if tcp.port() >= 1024 => {
+                self.kernel.sockets().own_address(fd).as_ref() == Some(to)
+            }
+            _ => false,
+        }
+    }
+
     /// The connect in flight, or the wait for what the backend says to its greeting, is over.
     pub(super) fn cancel_connect(&mut self, key: Key) {
         self.kernel.cancel(key.token(Operation::Connect));

@@ -145,6 +145,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     fn connected(&mut self, key: Key, result: i32) {
+        let result = if result == 0 && self.met_itself(key) { -errno::ECONNREFUSED } else { result };
         if result == -errno::EADDRNOTAVAIL && self.connect_from_another(key) || self.connect_again(key, result) {
             return;
         }

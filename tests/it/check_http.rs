@@ -1,11 +1,14 @@
 //! Checks of a real HTTP application, and of servers that answer a question.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::harness::address::own_ip;
 use crate::harness::process::{self, Process};
 use crate::harness::redis::{Redis, programs};
-use crate::harness::{PATIENCE, Ringway, wait_until};
+use crate::harness::{Backend, PATIENCE, Ringway, wait_until};
 
 /// A gunicorn whose health page is 503 while there is a file `sick`.
 struct Application {
@@ -73,6 +76,42 @@ fn an_application_that_says_it_is_sick_gets_no_clients() {
     assert!(!log.to_lowercase().contains("error"), "{log}");
 }
 
+/// A deploy: the application says that it is about to stop, finishes what it has, and stops.
+#[test]
+fn an_application_that_is_about_to_stop_finishes_what_it_has() {
+    let is_leaving = Arc::new(AtomicBool::new(false));
+    let told = is_leaving.clone();
+    let leaving = Backend::new(move |mut peer, _| {
+        while peer.read_some(4096).is_ok_and(|bytes| !bytes.is_empty()) {
+            let status = if told.load(Relaxed) { "503 Leaving" } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            if peer.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let other = Backend::echo();
+    let checks = "path = \"/health\"\ndrain_status = [503]\ninitial = \"down\"\ntimeout = \"5s\"\nrise = 1";
+    let plan = Ringway::before([leaving.address()]).backend("b", other.address(), "backup = true");
+    let ringway = plan.checks(checks).start();
+    ringway.wait_up("main", "a", true);
+    let mut session = ringway.connect();
+    session.send(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(session.read_some(4096).unwrap().starts_with(b"HTTP/1.1 200"));
+    is_leaving.store(true, Relaxed);
+    ringway.wait_metrics("it drains", |metrics| {
+        metrics.count("backend_state", &[("backend", "a"), ("state", "draining")]) == 1
+    });
+    ringway.wait_said("its check says that it is about to stop");
+    ringway.wait_checks("a", 5);
+    session.send(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(session.read_some(4096).unwrap().starts_with(b"HTTP/1.1 503"), "the session goes on");
+    is_leaving.store(false, Relaxed);
+    ringway.wait_up("main", "a", true);
+    let down = ringway.metrics().count("backend_transitions_total", &[("backend", "a"), ("to", "down")]);
+    assert_eq!(down, 0);
+}
+
 #[test]
 fn a_question_and_the_answer_it_must_get() {
     let Some([server, _, _]) = programs() else { return };
@@ -82,12 +121,21 @@ fn a_question_and_the_answer_it_must_get() {
          interval = \"50ms\"\n[[pools.other.backends]]\nname = \"x\"\naddress = \"{}\"",
         redis.address()
     );
+    let steps = format!(
+        "[pools.steps]\ncheck.initial = \"down\"\ncheck.timeout = \"5s\"\n\
+         check.steps = [{{ send = 'PING\\r\\n', expect = '^\\+PONG' }}, \
+         {{ send = 'ECHO x\\r\\n', expect = '^\\$1\\r\\nx' }}]\n\
+         [[pools.steps.backends]]\nname = \"y\"\naddress = \"{}\"",
+        redis.address()
+    );
     let ringway = Ringway::before([&*redis.address()])
         .checks("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = '^\\+PONG\\r\\n$'\ninitial = \"down\"")
         .check("timeout = \"5s\"")
         .more(&other)
+        .more(&steps)
         .start();
     ringway.wait_up("main", "a", true);
+    ringway.wait_up("steps", "y", true);
     ringway.wait_up("other", "x", false);
     ringway.wait_said("it had sent +PONG");
 }

@@ -36,11 +36,15 @@ fn a_check_logs_in_by_scram_over_tls_and_reads_its_password_anew() {
     ringway.wait_checks("a", 10);
     assert_eq!(cluster.process.settled_output(), log, "checks leave no trace in its log");
     std::fs::write(file.path(), "falsch").unwrap();
-    ringway.wait_up("main", "a", false);
     let said = "password authentication failed for user \"scram\" (SQLSTATE 28P01); check `user` and `password_file`";
     ringway.wait_said(said);
+    let refused = |metrics: &crate::harness::Metrics| {
+        metrics.count("backend_checks_total", &[("backend", "a"), ("result", "refused")])
+    };
+    ringway.wait_metrics("it is refused again and again", |metrics| refused(metrics) > 5);
+    assert_eq!(ringway.metrics().count("backend_up", &[("backend", "a")]), 1, "and it lives");
     std::fs::write(file.path(), "geheim").unwrap();
-    ringway.wait_up("main", "a", true);
+    ringway.wait_said("checks go as they should again");
     let output = ringway.process().output();
     assert!(!output.contains("geheim") && !output.contains("falsch"), "{output}");
 }
@@ -71,7 +75,7 @@ fn a_check_without_an_account_leaves_no_trace() {
 }
 
 /// Two pools on the same two servers: one wants the primary, the other one replicas that are not far behind.
-fn two_roles(primary: &Cluster, replica: &Cluster, lag_max: &str) -> Ringway {
+fn two_roles(primary: &Cluster, replica: &Cluster, lag: &str) -> Ringway {
     let backends = |pool: &str| {
         let backend =
             |name, address| format!("[[pools.{pool}.backends]]\nname = \"{name}\"\naddress = \"{address}\"\n");
@@ -80,7 +84,7 @@ fn two_roles(primary: &Cluster, replica: &Cluster, lag_max: &str) -> Ringway {
     let check = "type = \"postgresql\"\nuser = \"postgres\"\nrise = 1\nfall = 1\ntimeout = \"5s\"";
     let read = format!(
         "[pools.read.check]\ninterval = \"50ms\"\nfast_interval = \"50ms\"\ndown_interval = \"50ms\"\n{check}\n\
-         role = \"replica\"\nlag_max = \"{lag_max}\"\ninitial = \"down\"\n{}",
+         role = \"replica\"\n{lag}\ninitial = \"down\"\n{}",
         backends("read")
     );
     let plan = Ringway::plan().backend("p", &primary.address(), "").backend("r", &replica.address(), "");
@@ -92,7 +96,7 @@ fn roles_are_told_and_a_promotion_is_seen() {
     let Some(bin) = folder() else { return };
     let mut primary = Cluster::start(&bin);
     let replica = primary.replica();
-    let ringway = two_roles(&primary, &replica, "60s");
+    let ringway = two_roles(&primary, &replica, "lag_max = \"60s\"");
     for (pool, backend, up) in [("main", "p", true), ("read", "r", true), ("main", "r", false), ("read", "p", false)] {
         ringway.wait_up(pool, backend, up);
     }
@@ -108,7 +112,7 @@ fn a_replica_that_falls_behind_is_taken_out_and_an_idle_one_is_not() {
     let Some(bin) = folder() else { return };
     let mut primary = Cluster::start(&bin);
     let replica = primary.replica();
-    let ringway = two_roles(&primary, &replica, "400ms");
+    let ringway = two_roles(&primary, &replica, "lag_max = \"400ms\"\nlag_strict = true");
     ringway.wait_up("read", "r", true);
     // Nothing is written for longer than it may lag behind.
     let went_down = || ringway.metrics().count("backend_up", &[("pool", "read"), ("backend", "r")]) == 0;
@@ -121,5 +125,25 @@ fn a_replica_that_falls_behind_is_taken_out_and_an_idle_one_is_not() {
     // Cut off, it has replayed all it got, and cannot know what it misses.
     primary.kill();
     ringway.wait_up("read", "r", false);
-    ringway.wait_said("ms behind, and may no more than 400 ms");
+    ringway.wait_said("ms behind, more than `lag_max` (400 ms)");
+}
+
+/// Freshness chooses among replicas; when the primary is gone, all of them fall behind, and reading goes on.
+#[test]
+fn when_the_primary_is_gone_its_replica_goes_on_to_be_read() {
+    let Some(bin) = folder() else { return };
+    let mut primary = Cluster::start(&bin);
+    let replica = primary.replica();
+    let ringway = two_roles(&primary, &replica, "lag_max = \"400ms\"");
+    ringway.wait_up("read", "r", true);
+    primary.kill();
+    ringway.wait_up("main", "p", false);
+    ringway
+        .wait_metrics("the stale one serves", |metrics| metrics.count("pool_serves_stale", &[("pool", "read")]) == 1);
+    ringway.wait_said("the least stale ones serve");
+    ringway.wait_checks("r", 10);
+    assert_eq!(ringway.metrics().count("backend_up", &[("pool", "read"), ("backend", "r")]), 1);
+    let went =
+        ringway.metrics().count("backend_transitions_total", &[("pool", "read"), ("backend", "r"), ("to", "down")]);
+    assert_eq!(went, 0, "and was not down for a moment");
 }

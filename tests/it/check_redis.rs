@@ -32,8 +32,13 @@ fn a_check_logs_in_as_the_default_user_or_as_another_one() {
     ringway.wait_up("main", "a", true);
     ringway.wait_up("account", "x", true);
     for pool in ["wrong", "none", "more"] {
-        ringway.wait_up(pool, "x", false);
+        ringway.wait_metrics("it lives and refuses", |metrics| {
+            metrics.count("backend_checks_total", &[("pool", pool), ("result", "refused")]) > 2
+        });
     }
+    ringway.wait_up("wrong", "x", true);
+    ringway.wait_up("none", "x", true);
+    ringway.wait_up("more", "x", false); // its role was never known
     for reason in ["WRONGPASS", "set `password_file`", "NOPERM"] {
         ringway.wait_said(reason);
     }
@@ -45,7 +50,7 @@ fn a_check_logs_in_as_the_default_user_or_as_another_one() {
 }
 
 #[test]
-fn roles_are_told_and_a_replica_without_its_primary_is_none() {
+fn roles_are_told_and_a_replica_without_its_primary_is_the_stalest() {
     let Some([server, cli, _]) = programs() else { return };
     let mut primary = Redis::start(&server);
     let ip = primary.address().split(':').next().unwrap().to_string();
@@ -64,6 +69,7 @@ fn roles_are_told_and_a_replica_without_its_primary_is_none() {
         .backend("r", &replica.address(), "")
         .checks(&format!("{CHECK}role = \"primary\""))
         .more(&pool("read", "role = \"replica\"\nlag_max = \"30s\""))
+        .more(&pool("strict", "role = \"replica\"\nlag_strict = true"))
         .more(&pool("any", ""))
         .start();
     for (pool, backend, up) in
@@ -73,11 +79,14 @@ fn roles_are_told_and_a_replica_without_its_primary_is_none() {
     }
     primary.process.kill();
     ringway.wait_up("main", "p", false);
-    ringway.wait_up("read", "r", false);
+    ringway.wait_up("strict", "r", false);
     ringway.wait_said("whose link to its primary is not up");
     ringway.wait_checks("r", 6);
     let up = ringway.metrics().count("backend_up", &[("pool", "any"), ("backend", "r")]);
     assert_eq!(up, 1, "who does not ask for a role may still read from it");
+    let up = ringway.metrics().count("backend_up", &[("pool", "read"), ("backend", "r")]);
+    assert_eq!(up, 1, "and no replica hears its primary: the stalest is better than none");
+    assert_eq!(ringway.metrics().count("pool_serves_stale", &[("pool", "read")]), 1);
     let (ip, port) = replica.address().rsplit_once(':').map(|(ip, port)| (ip.to_string(), port.to_string())).unwrap();
     let mut command = std::process::Command::new(cli);
     let ended = crate::harness::process::run(command.args(["-h", &ip, "-p", &port, "REPLICAOF", "NO", "ONE"]));

@@ -110,14 +110,26 @@ fn checkers_that_die_cut_no_session() {
     speak();
 }
 
-/// A check is a connection like any other, and must not look like a broken client to its backend.
+/// A check that only connects must not look like a broken client to its backend: the backend does not see it at all.
 #[test]
-fn checks_end_their_connections_cleanly() {
+fn checks_that_only_connect_are_never_accepted() {
     let listener = Listener::new();
     let ringway = Ringway::before([listener.address()]).checked(2, 2).start();
+    ringway.wait_checks("a", 20);
+    assert!(listener.accept_within(250 * MS).is_none(), "nor later, when an acknowledgement would be overdue");
+    let metrics = ringway.metrics();
+    assert_eq!(metrics.count("backend_checks_total", &[("result", "failure")]), 0);
+    assert_eq!(metrics.count("backend_up", &[]), 1);
+}
+
+/// What is said to a server is a whole connection, which ends as a polite client ends it.
+#[test]
+fn checks_that_speak_end_their_connections_cleanly() {
+    let listener = Listener::new();
+    let ringway = Ringway::before([listener.address()]).checks("type = \"send_expect\"\nexpect = '^220 '").start();
     for _ in 0..5 {
         let mut check = listener.accept();
-        check.send(b"220 a greeting that nobody reads\r\n");
+        check.send(b"220 a greeting\r\n");
         assert_eq!(check.end(), End::Fin);
     }
     assert_eq!(ringway.metrics().count("backend_checks_total", &[("result", "failure")]), 0);

@@ -25,6 +25,8 @@ mod backpressure;
 mod balance;
 /// What checks cost.
 mod check_cost;
+/// Servers that mean no good to checks.
+mod check_hostile;
 /// Checks of HTTP servers, and of whatever answers something.
 mod check_http;
 /// Checks of a real MariaDB.
@@ -33,6 +35,8 @@ mod check_mysql;
 mod check_postgresql;
 /// Checks of a real Redis.
 mod check_redis;
+/// What checks cannot find out.
+mod check_unknown;
 /// The way to a backend, and to another one.
 mod connect;
 /// What metrics and access log say is what peers saw, under load.

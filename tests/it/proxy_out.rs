@@ -132,17 +132,76 @@ fn every_attempt_begins_with_its_header() {
     listener.accept().expect(&[&header[..], b"x"].concat());
 }
 
+/// The header of a check says what the check says it does; version 1 has no LOCAL that servers take.
 #[test]
-fn checks_send_a_header_that_says_nothing() {
-    for (version, header) in [("v1", &b"PROXY UNKNOWN\r\n"[..]), ("v2", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")] {
+fn checks_send_the_header_that_is_wanted() {
+    const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (of_pool, of_check, expected) in [
+        ("v1", "auto", "v1"),
+        ("v2", "auto", "local"),
+        ("v1", "off", ""),
+        ("v1", "local", "unknown"),
+        ("v2", "local", "local"),
+        ("off", "local", "unknown"),
+        ("v2", "proxy", "v2"),
+        ("off", "proxy", "v1"),
+        ("off", "auto", ""),
+    ] {
         let listener = Listener::new();
-        let plan = Ringway::before([listener.address()]).pool(&format!("send_proxy = {version:?}"));
-        let ringway = plan.checks("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = \"PONG\"").start();
+        let plan = Ringway::before([listener.address()]).pool(&format!("send_proxy = {of_pool:?}"));
+        let check =
+            format!("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = \"PONG\"\nsend_proxy = {of_check:?}");
+        let ringway = plan.checks(&check).check("initial = \"down\"").start();
         let mut server = listener.accept();
-        server.expect(&[header, b"PING\r\n"].concat());
+        let header = match expected {
+            "v1" => v1(&server.peer_address(), listener.address()),
+            "v2" => v2(&server.peer_address(), listener.address()),
+            "local" => LOCAL.to_vec(),
+            "unknown" => b"PROXY UNKNOWN\r\n".to_vec(),
+            _ => Vec::new(),
+        };
+        server.expect(&[&header[..], b"PING\r\n"].concat());
         server.send(b"PONG\r\n");
         ringway.wait_up("main", "a", true);
     }
+}
+
+/// At a port of its own there is another server; and of a check that only connects no server hears.
+#[test]
+fn checks_send_no_header_where_nobody_expects_one() {
+    let (listener, other) = (Listener::new(), Listener::at(&format!("{}:7400", crate::harness::address::own_ip())));
+    let port = other.address().rsplit_once(':').unwrap().1;
+    let address = format!("{}:7300", other.address().rsplit_once(':').unwrap().0);
+    let plan = Ringway::before([&*address]).pool("send_proxy = \"v1\"");
+    let plan = plan.checks(&format!("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = \"PONG\"\nport = {port}"));
+    let bare = format!(
+        "[pools.bare]\nsend_proxy = \"v1\"\ncheck.interval = \"50ms\"\n[[pools.bare.backends]]\nname = \"b\"\n\
+         address = \"{}\"",
+        listener.address()
+    );
+    let ringway = plan.more(&bare).start();
+    let mut server = other.accept();
+    server.expect(b"PING\r\n");
+    ringway.wait_checks("b", 5);
+    assert!(listener.accept_within(Duration::from_millis(250)).is_none());
+}
+
+/// A server that wants what a check does not send says so in its own way.
+#[test]
+fn a_check_that_fails_for_want_of_a_header_says_what_may_be_missing() {
+    let backend = Backend::new(|mut peer, _| {
+        let bytes = peer.read_some(64).unwrap_or_default();
+        let answer: &[u8] = if bytes.starts_with(b"GET") { b"HTTP/1.1 400 Bad Request\r\n\r\n" } else { b"" };
+        let _ = peer.write_all(answer);
+    });
+    let smtp = format!(
+        "[pools.smtp]\ncheck = {{ send = 'EHLO x\\r\\n', expect = '^250', fall = 1, interval = \"50ms\" }}\n\
+         [[pools.smtp.backends]]\naddress = \"{}\"",
+        backend.address()
+    );
+    let ringway = Ringway::before([backend.address()]).checks("path = \"/\"\nfall = 1").more(&smtp).start();
+    ringway.wait_said("was answered 400 Bad Request; `status` takes 200; it may expect a PROXY header");
+    ringway.wait_said("the connection was closed without one; it may expect a PROXY header");
 }
 
 /// Bytes in bulk behind a header, both ways.

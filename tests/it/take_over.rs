@@ -260,7 +260,6 @@ fn only_one_takes_over_at_a_time_and_the_configuration_stays_meanwhile() {
     assert!(!old.reload(), "a reload of this one would be lost");
     Peer::connect(old.address()).expect(b"a");
     hole.open();
-    drop(hole.listener.accept());
     wait_until("it has taken over", || waits.output().contains(" ready "));
     assert_eq!(old.wait(PATIENCE).code(), Some(0));
     waits.signal(libc::SIGTERM);

@@ -309,7 +309,12 @@ impl kernel::Sockets for Sockets {
         })?;
         let total_max = host.profile.total_max;
         let host = &mut *host;
-        let mut sock = Sock::new(&mut host.dice, id, false, total_max, [to.clone(), to.clone()]);
+        // Not the address that it connects to: then it would have met itself.
+        let own = match to {
+            Address::Tcp(_) => Address::Tcp(([192, 0, 2, 100], 10_000 + (id % 50_000) as u16).into()),
+            unix => unix.clone(),
+        };
+        let mut sock = Sock::new(&mut host.dice, id, false, total_max, [to.clone(), own]);
         sock.moved_at = host.now;
         if host.dice.one_in(3) {
             sock.peer.script.write_after = host.dice.below(2_000);

@@ -29,16 +29,20 @@ fn escapes_are_decoded_and_bad_ones_refused() {
 
 #[test]
 fn each_kind_means_what_is_written() {
-    let CheckKind::SendExpect { send, expect } =
-        kind("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = '^\\+PONG'")
+    let CheckKind::SendExpect { mut steps } = kind("type = \"send_expect\"\nsend = 'PING\\r\\n'\nexpect = '^\\+PONG'")
     else {
         panic!("not send_expect")
     };
+    let Step { send, expect } = steps.remove(0);
     assert_eq!(send, b"PING\r\n");
     assert!(expect.is_some_and(|pattern| pattern.is_match(b"+PONG\xff") && !pattern.is_match(b"-ERR +PONG")));
     let status = "type = \"http\"\nstatus = [200, \"300-399\"]";
-    let expected = CheckKind::Http { path: "/health".to_string(), status: vec![(200, 200), (300, 399)] };
-    assert_eq!(kind(status), expected);
+    let http = |status, drain_status| CheckKind::Http { path: "/health".to_string(), status, drain_status };
+    assert_eq!(kind(status), http(vec![(200, 200), (300, 399)], vec![]));
+    assert_eq!(kind("type = \"http\"\ndrain_status = [503]"), http(vec![(200, 200)], vec![(503, 503)]));
+    let steps = "type = \"send_expect\"\nsteps = [{ expect = '^220' }, { send = 'EHLO x\\r\\n', expect = '^250' }]";
+    let CheckKind::SendExpect { steps } = kind(steps) else { panic!("not send_expect") };
+    assert!(steps[0].send.is_empty() && steps[1].send == b"EHLO x\r\n" && steps.len() == 2, "{steps:?}");
     assert_eq!(kind("type = \"mysql\""), CheckKind::Mysql { login: None });
     let login =
         |user: &str, file: Option<&str>| Some(Login { user: user.to_string(), password_file: file.map(Into::into) });
@@ -64,14 +68,14 @@ fn a_primary_must_prove_itself_first() {
 fn a_key_that_would_have_no_effect_is_refused_with_a_hint() {
     let cases = [
         (
-            "path = \"/x\"",
+            "type = \"tcp\"\npath = \"/x\"",
             "`path` needs a check of another kind than \"tcp\"; set `type` to \"http\", or leave `path` out",
         ),
         (
             "type = \"http\"\nsend = \"x\"",
             "`send` needs a check of another kind than \"http\"; set `type` to \"send_expect\"",
         ),
-        ("type = \"http\"\nrole = \"primary\"", "set `type` to \"postgresql\", \"mysql\", \"redis\""),
+        ("type = \"http\"\nrole = \"primary\"", "set `type` to \"postgresql\", \"mysql\" or \"redis\""),
         ("type = \"redis\"\ndatabase = \"d\"", "`database` needs a check of another kind than \"redis\""),
         ("type = \"mysql\"\nrole = \"primary\"", "`role` needs `user`; without it a mysql check does not log in"),
         ("type = \"postgresql\"\ndatabase = \"d\"", "`database` needs `user`"),
@@ -101,10 +105,51 @@ fn a_key_that_would_have_no_effect_is_refused_with_a_hint() {
     }
 }
 
+/// `path = "/health"` alone was a check that only connects, and said nothing of it.
 #[test]
-fn a_key_that_says_its_default_asks_for_nothing() {
-    let all = "send = \"\"\nexpect = \"\"\npath = \"/health\"\nstatus = [200]\nuser = \"\"\npassword_file = \"\"\n\
-               database = \"postgres\"\nrole = \"any\"\nlag_max = \"0s\"";
+fn a_key_of_one_kind_says_which_kind_is_meant() {
+    let name = |lines: &str| kind(lines).name();
+    assert_eq!(name("path = \"/health\""), "http");
+    assert_eq!(name("status = [200]"), "http");
+    assert_eq!(name("path = \"/x\"\ndrain_status = [503]"), "http");
+    assert_eq!(name("expect = \"^220\""), "send_expect");
+    assert_eq!(name("steps = [{ send = \"x\" }]"), "send_expect");
+    assert_eq!(name("database = \"postgres\"\nuser = \"u\""), "postgresql");
+    assert_eq!(name("interval = \"1s\""), "tcp", "a key of all kinds says nothing");
+    let errors = read("user = \"u\"").unwrap_err();
+    assert!(
+        errors[0].contains("`user` needs `type`; write type = \"postgresql\", \"mysql\" or \"redis\""),
+        "{errors:?}"
+    );
+    let errors = read("path = \"/health\"\nexpect = \"x\"").unwrap_err();
+    assert!(errors[0].contains("`expect` needs one `type` of check"), "{errors:?}");
+}
+
+#[test]
+fn a_key_that_is_written_is_never_ignored() {
+    for (lines, expected) in [
+        ("type = \"tcp\"\npath = \"/health\"", "`path` needs a check of another kind than \"tcp\""),
+        ("type = \"redis\"\nstatus = [200]", "`status` needs a check of another kind than \"redis\""),
+        ("type = \"http\"\ndatabase = \"postgres\"", "`database` needs a check of another kind"),
+        ("type = \"postgresql\"\ndatabase = \"postgres\"", "`database` needs `user`"),
+        ("type = \"tcp\"\ndrain_status = [503]", "`drain_status` needs a check of another kind"),
+        ("type = \"send_expect\"\nsend = \"x\"\nsteps = [{ send = \"x\" }]", "`steps` cannot be there beside"),
+        ("steps = [{ send = \"x\" }, { expect = \"y\" }]", "each step sends something"),
+        ("steps = [{}]", "each step sends something"),
+        ("steps = [{ sent = \"x\" }]", "a step has `send` and `expect`"),
+        ("steps = [{ send = '\\q' }]", "it knows"),
+        ("status = [503]\ndrain_status = [503]", "`drain_status` cannot be 503; `status` has it too"),
+        ("type = \"redis\"\nlag_strict = true", "`lag_strict` needs `role = \"replica\"`"),
+    ] {
+        let errors = read(lines).expect_err(lines);
+        assert!(errors.iter().any(|error| error.contains(expected)), "{lines}: {errors:#?}");
+    }
+}
+
+#[test]
+fn a_key_that_asks_for_nothing_may_stand_anywhere() {
+    let all = "type = \"tcp\"\nsend = \"\"\nexpect = \"\"\nsteps = []\nuser = \"\"\npassword_file = \"\"\n\
+               drain_status = []\nrole = \"any\"\nlag_max = \"0s\"\nlag_strict = false";
     assert_eq!(kind(all), CheckKind::Tcp);
 }
 

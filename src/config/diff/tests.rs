@@ -97,13 +97,16 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "accept_proxy" | "proxy_trusted" => return None,
         "hosts" => "[\"x.example\"]",
         "unmatched" => "\"refuse\"",
+        // Instead of others; it has a test of its own.
+        "steps" => return None,
+        "send_proxy" if key.section == Section::Check => "\"off\"",
         "send_proxy" => "\"v2\"",
         "source" => "\"client\"",
         "workers" | "backlog" | "queue_max" | "connect_attempts" | "rise" | "fall" | "percent_max" | "failures"
         | "hangups" | "weight" | "port" => "7",
         "connections_max" | "hash_balance_factor" => "125",
         "pin_workers" => "false",
-        "backup" | "disabled" => "true",
+        "backup" | "disabled" | "lag_strict" => "true",
         "level" => "\"error\"",
         "format" if key.section == Section::AccessLog => "\"tcplog\"",
         "format" => "\"json\"",
@@ -119,7 +122,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "initial" => "\"down\"",
         "send" | "expect" => "\"x\"",
         "path" => "\"/x\"",
-        "status" => "[204]",
+        "status" | "drain_status" => "[204]",
         "user" => "\"u\"",
         "password_file" => "\"/p\"",
         "database" => "\"d\"",
@@ -140,12 +143,13 @@ fn beside(key: &keys::Key) -> &'static str {
         "source_prefix_v6" => "source_connections_max = 7",
         "preread_timeout" | "unmatched" => "routes = [{ alpn = [\"x\"], pool = \"db\" }]",
         "format" if key.section == Section::AccessLog => "output = \"stderr\"",
+        "socket_mode" => "socket = \"/s\"",
         "hash_key" | "hash_balance_factor" => "balance = \"consistent_hash\"",
         "send" => "type = \"send_expect\"\nexpect = \"y\"",
         "expect" => "type = \"send_expect\"\nsend = \"y\"",
-        "path" | "status" => "type = \"http\"",
+        "path" | "status" | "drain_status" => "type = \"http\"",
         "user" | "role" => "type = \"redis\"",
-        "lag_max" => "type = \"redis\"\nrole = \"replica\"",
+        "lag_max" | "lag_strict" => "type = \"redis\"\nrole = \"replica\"",
         "password_file" => "type = \"mysql\"\nuser = \"v\"",
         "database" => "type = \"postgresql\"\nuser = \"v\"",
         _ => "",
@@ -162,6 +166,8 @@ fn a_change_of_any_key_is_seen() {
             Section::Log => "[log]",
             Section::AccessLog => "[access_log]",
             Section::Admin => "[admin]",
+            // It has a unix socket.
+            Section::Listener if key.name == "unix_mode" => "[listeners.other]",
             Section::Listener => "[listeners.web]",
             Section::Route => "name = \"a\"",
             Section::Pool => "[pools.db]",
@@ -185,6 +191,17 @@ fn a_change_of_any_key_is_seen() {
         seen += 1;
     }
     assert!(seen > 45, "{seen}");
+}
+
+#[test]
+fn another_step_is_a_change() {
+    let with = |check: &str| config(&BASE.replacen("[pools.db]", &format!("[pools.db]\ncheck = {{ {check} }}"), 1));
+    let one = with("send = \"a\"");
+    let two = with("steps = [{ send = \"a\" }, { send = \"b\", expect = \"c\" }]");
+    let found = diff(&one, &two).changes;
+    assert!(found.iter().any(|line| line.contains("steps  → a / , b / c")), "{found:?}");
+    let other = with("steps = [{ send = \"a\" }, { send = \"b\", expect = \"d\" }]");
+    assert_eq!(diff(&two, &other).changes.len(), 1);
 }
 
 #[test]

@@ -67,6 +67,11 @@ fn a_header_is_taken_only_from_who_is_named() {
 fn keys_that_would_do_nothing_are_refused() {
     assert!(fault("unmatched = \"refuse\"", "").contains("`unmatched` needs routes"));
     assert!(fault("preread_timeout = \"1s\"", "").contains("`preread_timeout` needs routes"));
+    assert!(
+        fault("unix_mode = \"0666\"", "").contains("`unix_mode` needs a `bind` to a unix socket"),
+        "also the default"
+    );
+    assert!(fault("proxy_timeout = \"5s\"", "").contains("`proxy_timeout` needs accept_proxy"), "also the default");
     assert!(fault("source_prefix_v6 = 48", "").contains("`source_prefix_v6` needs `source_connections_max` or"));
     let found = fault("[[listeners.l.routes]]\npool = \"q\"", "");
     assert!(found.starts_with("f.toml:4:1: a route needs `sni` or `alpn`"), "{found}");

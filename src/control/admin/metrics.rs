@@ -123,6 +123,8 @@ fn pool(scrape: &mut Scrape, admin: &Admin, pool: &PoolEntry) {
     scrape.put(&list::POOL_QUEUE_TIMEOUTS, &labels, sum(|cells| &cells.queue_timeouts_total));
     scrape.put(&list::POOL_RETRIES, &labels, sum(|cells| &cells.retries_total));
     scrape.put(&list::POOL_REFUSED, &labels, sum(|cells| &cells.refused_total));
+    let stale = admin.stats.control.pools.existing(slot as usize).map_or(0, |cells| cells.serves_stale.get());
+    scrape.put(&list::POOL_SERVES_STALE, &labels, stale);
     let text = &label_text(&list::SESSION_SECONDS, &labels);
     let (mut queue, mut connect) = (Distribution::default(), Distribution::default());
     let mut session = Distribution::default();
@@ -165,6 +167,8 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
     let Some(checks) = admin.stats.control.backends.existing(slot as usize) else { return };
     put(&list::BACKEND_CHECKS, "result", "success", checks.success.get());
     put(&list::BACKEND_CHECKS, "result", "failure", checks.failure.get());
+    put(&list::BACKEND_CHECKS, "result", "refused", checks.refused.get());
+    put(&list::BACKEND_CHECKS, "result", "unknown", checks.unknown.get());
     for (to, count) in [
         (State::Up, &checks.went_up),
         (State::Standby, &checks.went_standby),

@@ -50,6 +50,7 @@ impl Fleet {
         // First all claims, so that who was the primary does not lose it to the order of the file.
         (0..self.seats.len()).for_each(|place| self.claim(place, now, &mut changes));
         (0..self.seats.len()).for_each(|place| self.settle(place, now, &mut changes));
+        (0..self.pools.len()).for_each(|pool| self.freshen(pool, now, &mut changes));
         (0..self.pools.len()).for_each(|pool| self.keep_one(pool, now, &mut changes));
         changes
     }
@@ -71,6 +72,7 @@ impl Fleet {
             let Some(id) = self.ids.pool(&pool.name) else { continue };
             let (squad, configured) = old.remove(&pool.name).unzip();
             let is_old = squad.is_some();
+            let serves_stale = squad.as_ref().is_some_and(|squad| squad.serves_stale);
             let (guard, by_hand) = squad.map(|squad| (squad.guard, squad.by_hand)).unwrap_or_default();
             let by_hand = by_hand.into_iter().filter_map(|(name, by_hand)| {
                 let before = backend_named(configured?, &name)?;
@@ -79,7 +81,7 @@ impl Fleet {
             });
             let by_hand = by_hand.collect();
             let guard = pool.wants_primary().then(|| guard.unwrap_or_else(Guard::default));
-            self.pools.push(Squad { id, guard, by_hand, seats: 0..0, is_old, waits: true });
+            self.pools.push(Squad { id, guard, by_hand, seats: 0..0, is_old, waits: true, serves_stale });
         }
         // Clients that a listener accepted just before it went are still on their way to a session.
         let is_gone = |old: &&Listener| !config.listeners.iter().any(|new| new.name == old.name);

@@ -6,6 +6,7 @@
 
 mod apply;
 mod eject;
+mod fresh;
 mod hosts;
 mod leave;
 mod members;
@@ -75,6 +76,8 @@ struct Squad {
     is_old: bool,
     /// Sessions of one of them may wait for somebody who takes them.
     waits: bool,
+    /// No replica of it is fresh enough, and the least stale serve.
+    serves_stale: bool,
 }
 
 /// What a check found.
@@ -82,8 +85,14 @@ struct Squad {
 pub enum Finding {
     /// It succeeded.
     Success(Facts),
-    /// It did not, for this reason.
+    /// It succeeded, and a person should change this.
+    Doubtful(Facts, Arc<str>),
+    /// The server lives and refuses the account of the check, for this reason: nothing else is known anew.
+    Refused(Arc<str>),
+    /// It failed, for this reason.
     Failure(Arc<str>),
+    /// It could not be made, for this reason: everything stays as it is.
+    Unknown(Arc<str>),
 }
 
 /// What followed from an event.
@@ -137,6 +146,15 @@ pub enum Notice {
         /// Which one is used, if any.
         used: Option<Arc<str>>,
     },
+    /// The least stale replicas of a pool serve, as none is fresh enough; or they no longer do.
+    Stale {
+        /// Its slot.
+        id: PoolId,
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// It begins.
+        begins: bool,
+    },
     /// A name has more addresses than are used.
     TooMany {
         /// Name of the pool.
@@ -161,6 +179,7 @@ impl Fleet {
                 seats: 0..0,
                 is_old: false,
                 waits: false,
+                serves_stale: false,
             })
         };
         let pools = config.pools.iter().filter_map(squad).collect();
@@ -191,8 +210,9 @@ impl Fleet {
                 self.seats[place].standing.reason = Reason::Checks;
             }
             self.claim(place, now, &mut changes);
+            self.freshen(self.seats[place].pool, now, &mut changes);
             self.settle(place, now, &mut changes);
-            self.seats[place].is_known = true;
+            self.seats[place].is_known |= !matches!(finding, Finding::Unknown(_));
             self.relieve(self.seats[place].pool, &mut changes);
         }
         changes
@@ -372,6 +392,7 @@ impl Fleet {
         if from == State::Up {
             self.keep_one(index, now, changes);
         }
+        self.freshen(index, now, changes);
     }
 
     /// Cuts the sessions that wait for somebody who takes them, once a check of another backend that began later has

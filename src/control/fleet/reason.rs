@@ -25,6 +25,10 @@ pub enum Reason {
     LastResort,
     /// The last check failed, and so.
     Failing(Arc<str>),
+    /// A replica that is too far behind, and none is fresher; so far.
+    LeastStale(Arc<str>),
+    /// Its check says that it is about to stop.
+    Leaving,
     /// It is something else than what its pool wants.
     WrongRole(Role),
     /// Its checks do not tell its role.
@@ -78,6 +82,8 @@ impl fmt::Display for Reason {
             Reason::EjectionOver => f.write_str("its ejection is over"),
             Reason::LastResort => f.write_str("was ejected, and no other backend is left"),
             Reason::Failing(failure) => f.write_str(failure),
+            Reason::LeastStale(how) => write!(f, "{how}; no replica of the pool is fresher"),
+            Reason::Leaving => f.write_str("its check says that it is about to stop (`drain_status`)"),
             Reason::WrongRole(role) => write!(f, "is a {role}"),
             Reason::NoRole => f.write_str("does not say what role it has"),
             Reason::AnotherPrimary(other) => write!(f, "another backend is the primary: {other}"),

@@ -52,6 +52,13 @@ pub struct Seat {
     pub subscriber: Option<Subscriber>,
     /// Why the last check failed, or counted as failed.
     failure: Option<Arc<str>>,
+    /// What a person should know of the last check, beside what followed from it: it was not made, or refused, or found
+    /// something to change.
+    pub(super) remark: Option<Arc<str>>,
+    /// What it last said of its role was said by the last check: nothing was in the way.
+    is_heard: bool,
+    /// It serves although it lags, as no replica of its pool is fresh enough.
+    pub(super) is_least_stale: bool,
     /// `None` exactly if the pool ejects nobody, or the seat is retired.
     pub ejector: Option<Ejector>,
     /// Why it is ejected; means something only while it is.
@@ -158,6 +165,15 @@ pub struct Retired {
     pub generation: Option<u64>,
 }
 
+/// See [`Seat::freshness`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Freshness {
+    /// Within what is allowed.
+    Fresh,
+    /// So many nanoseconds behind.
+    Behind(u64),
+}
+
 /// What a backend may be used for, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
@@ -213,6 +229,9 @@ impl Seat {
             watch: None,
             subscriber: None,
             failure: None,
+            remark: None,
+            is_heard: true,
+            is_least_stale: false,
             ejector: pool.ejection.map(|ejection| Ejector::new(rules(ejection))),
             ejected_for: Reason::EjectionOver,
             retired: None,
@@ -232,18 +251,25 @@ impl Seat {
     /// Takes the result of a check; true if a good one ended an ejection.
     pub fn on_check(&mut self, finding: &Finding, begun: Moment, now: Moment) -> bool {
         let Some(subscriber) = &mut self.subscriber else { return false };
+        self.remark = match finding {
+            Finding::Doubtful(_, remark) | Finding::Refused(remark) | Finding::Unknown(remark) => Some(remark.clone()),
+            Finding::Success(_) | Finding::Failure(_) => None,
+        };
+        self.is_heard = !matches!(finding, Finding::Refused(_) | Finding::Unknown(_));
         let success = match finding {
-            Finding::Success(facts) => {
+            Finding::Success(facts) | Finding::Doubtful(facts, _) => {
                 let success = subscriber.on(Some(*facts));
                 if !success {
                     self.failure = Some(lag_failure(facts, subscriber.wants().lag_max_ns));
                 }
                 success
             }
+            Finding::Refused(_) => subscriber.on_refused(),
             Finding::Failure(failure) => {
                 self.failure = Some(failure.clone());
                 subscriber.on(None)
             }
+            Finding::Unknown(_) => false,
         };
         if success {
             self.proven_at = begun;
@@ -255,9 +281,25 @@ impl Seat {
     pub fn claim(&self) -> Claim {
         let Some(subscriber) = &self.subscriber else { return Claim::None };
         match (subscriber.facts(), subscriber.verdict()) {
-            (Some(facts), Verdict::Fit) if facts.role == Some(Role::Primary) => Claim::Primary(facts.term),
+            (Some(facts), Verdict::Fit) if facts.role == Some(Role::Primary) => match self.is_heard {
+                true => Claim::Primary(facts.term),
+                false => Claim::Presumed(facts.term),
+            },
             (Some(facts), Verdict::Failing) if facts.role == Some(Role::Primary) => Claim::Unreachable(facts.term),
             _ => Claim::None,
+        }
+    }
+
+    /// How it stands to the wish for fresh replicas, as far as it could take sessions at all: whether it is fresh, or
+    /// how far behind.
+    pub fn freshness(&self) -> Option<Freshness> {
+        let is_ejected = self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some());
+        let is_out = self.retired.is_some() || self.address.is_none() || self.settings.weight == 0 || is_ejected;
+        let subscriber = self.subscriber.as_ref().filter(|_| !is_out && self.order == Order::Ready)?;
+        match subscriber.verdict() {
+            Verdict::Fit => Some(Freshness::Fresh),
+            Verdict::Stale => Some(Freshness::Behind(subscriber.staleness_ns())),
+            _ => None,
         }
     }
 
@@ -293,6 +335,10 @@ impl Seat {
             None => Reason::NotChecked,
             Some((Verdict::Fit, true)) => Reason::NotCheckedYet,
             Some((Verdict::Fit, false)) => Reason::Checks,
+            Some((Verdict::Leaving, _)) => return stands(State::Draining, Reason::Leaving, Cut::Never),
+            Some((Verdict::Stale, _)) if self.is_least_stale => {
+                Reason::LeastStale(self.failure.clone().unwrap_or_default())
+            }
             Some((Verdict::Unproven, _)) => return down(Reason::NotCheckedYet, false),
             // One that was the primary has lost its sessions' trust at once, whatever is said of backends that fail.
             Some((Verdict::WrongRole(role), _)) => {
@@ -300,7 +346,7 @@ impl Seat {
                 return stands(State::Standby, Reason::WrongRole(role), cut);
             }
             Some((Verdict::NoRole, _)) => return down(Reason::NoRole, guard.is_some()),
-            Some((Verdict::Failing, _)) => {
+            Some((Verdict::Failing | Verdict::Stale, _)) => {
                 let failing = self.failure.clone().map_or(Reason::NotCheckedYet, Reason::Failing);
                 return down(failing, false);
             }
@@ -416,7 +462,7 @@ fn lag_failure(facts: &Facts, most_ns: u64) -> Arc<str> {
     let most_ms = most_ns / 1_000_000;
     Arc::from(match facts.lag_ns {
         _ if facts.is_cut_off => "is a replica whose link to its primary is not up".to_string(),
-        Some(lag_ns) => format!("lags {} ms behind, and may no more than {most_ms} ms", lag_ns / 1_000_000),
-        None => format!("does not know how far it lags behind, and may no more than {most_ms} ms"),
+        Some(lag_ns) => format!("lags {} ms behind, more than `lag_max` ({most_ms} ms)", lag_ns / 1_000_000),
+        None => format!("does not know how far it lags behind, and `lag_max` is {most_ms} ms"),
     })
 }

@@ -11,6 +11,8 @@ mod addresses;
 mod apply;
 /// What failed connects do.
 mod ejection;
+/// Replicas that lag.
+mod fresh;
 /// Slots that are given out anew.
 mod leave;
 /// One primary and never two.
@@ -328,6 +330,41 @@ fn a_backend_that_joins_a_pool_by_a_reload_starts_slowly() {
     rig.fleet.apply(&config(more), rig.now);
     let ramps = ["a", "b", "c"].map(|name| rig.seat(name).ramp_from == Some(rig.now));
     assert_eq!(ramps, [false, true, false], "where nobody served before, nobody is new");
+}
+
+/// What ringway lacks says nothing of a backend; what refuses its account lives.
+#[test]
+fn what_cannot_be_checked_stays_as_it_is_and_says_so() {
+    let mut rig = rig(vec![pool("p", &["a", "b"])]);
+    rig.succeed("a");
+    rig.fail("b");
+    for name in ["a", "b"] {
+        (0..5).for_each(|_| rig.check(name, &Finding::Unknown("cannot read `password_file`".into())));
+        assert!(!rig.changes.table && rig.changes.transitions.is_empty());
+    }
+    assert_eq!(rig.states(), [State::Up, State::Down]);
+    let reason = |rig: &Rig, at: usize| rig.fleet.view(rig.now).pools[0].backends[at].reason.clone();
+    assert_eq!(reason(&rig, 0), "its checks succeed; its last check: cannot read `password_file`");
+    assert_eq!(reason(&rig, 1), "Connection refused; its last check: cannot read `password_file`");
+    (0..2).for_each(|_| rig.check("b", &Finding::Refused("login refused".into())));
+    assert_eq!(rig.states(), [State::Up; 2]);
+    assert_eq!(reason(&rig, 1), "its checks succeed; its last check: login refused");
+    rig.succeed("a");
+    assert_eq!(reason(&rig, 0), "its checks succeed");
+    rig.check("a", &Finding::Doubtful(Facts::default(), "no TLS".into()));
+    assert_eq!((rig.state("a"), reason(&rig, 0).as_str()), (State::Up, "its checks succeed; its last check: no TLS"));
+}
+
+#[test]
+fn one_that_is_about_to_stop_keeps_its_sessions_and_takes_no_new_ones() {
+    let mut rig = rig(vec![pool("p", &["a", "b"])]);
+    rig.succeed("a");
+    let leaving = Finding::Success(Facts { is_leaving: true, ..Facts::default() });
+    rig.check("a", &leaving);
+    assert_eq!((rig.states(), rig.ended()), (vec![State::Draining, State::Up], Vec::new()));
+    assert_eq!(rig.reason("a"), "its check says that it is about to stop (`drain_status`)");
+    rig.succeed("a");
+    assert_eq!(rig.state("a"), State::Up);
 }
 
 #[test]

@@ -108,7 +108,10 @@ impl Fleet {
             name: seat.name.clone(),
             address: seat.address.clone(),
             state: seat.standing.state,
-            reason: seat.standing.reason.to_string(),
+            reason: match &seat.remark {
+                Some(remark) => format!("{}; its last check: {remark}", seat.standing.reason),
+                None => seat.standing.reason.to_string(),
+            },
             since: seat.since,
             history: seat
                 .history()

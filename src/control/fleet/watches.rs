@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::ns;
-use crate::config::model::{Check, CheckKind, Dial, LocalAddress};
-use crate::control::probe::{Opening, Transcript};
+use crate::config::model::{Check, CheckHeader, CheckKind, Dial, LocalAddress, Version};
+use crate::control::probe::{Header, Opening, Transcript};
 use crate::health::schedule::Intervals;
 
 /// Number of a watch; never given out twice.
@@ -26,7 +26,7 @@ pub struct Key {
     pub(in crate::control) opening: Opening,
     /// Of one check.
     pub timeout: Duration,
-    /// Whether the role of a Redis is wanted: a replica that has lost its primary is fit for who does not care.
+    /// Whether the role of a Redis is wanted: one that has no role answers who does not care.
     wants_role: bool,
     /// Between checks: steady, while changing, while down.
     intervals: [Duration; 3],
@@ -57,8 +57,8 @@ impl Key {
     }
 }
 
-/// As sessions of the pool connect, as far as a check can. At a port of its own there is another server, which knows
-/// nothing of PROXY headers.
+/// As sessions of the pool connect, as far as a check can, unless the check says otherwise. At a port of its own there
+/// is another server, which knows nothing of PROXY headers; and of a bare connect no server hears.
 fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
     let is_same_family = |address: &&IpAddr| matches!(target, Address::Tcp(to) if to.is_ipv6() == address.is_ipv6());
     let source = match &dial.source {
@@ -66,7 +66,17 @@ fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
         // No client stands behind a check.
         LocalAddress::Any | LocalAddress::Client => None,
     };
-    Opening { header: dial.send_proxy.filter(|_| check.port.is_none()), source }
+    let of_pool = dial.send_proxy;
+    let header = match check.header {
+        CheckHeader::Auto => {
+            let version = of_pool.filter(|_| check.port.is_none() && check.kind != CheckKind::Tcp);
+            version.map(|version| Header { version, is_named: version == Version::V1 })
+        }
+        CheckHeader::Off => None,
+        CheckHeader::Local => Some(Header { version: of_pool.unwrap_or(Version::V1), is_named: false }),
+        CheckHeader::Named => Some(Header { version: of_pool.unwrap_or(Version::V1), is_named: true }),
+    };
+    Opening { header, source }
 }
 
 /// A target that is checked.

@@ -1,8 +1,11 @@
 //! One health check: asks a server whether it is fit for traffic, and ends the conversation as a polite client does.
 //!
 //! Each kind has a file. It is given a connection, asks, and says what it learned; the time-out over the whole of it,
-//! the transcript and the difference between a backend that fails and a ringway that lacks something are here.
+//! the budget of bytes, the transcript and the difference between a server that fails and a ringway that lacks
+//! something are here.
 
+mod budget;
+mod cause;
 mod http;
 mod mysql;
 mod password;
@@ -13,19 +16,21 @@ mod stream;
 mod tcp;
 mod tls;
 mod transcript;
+mod trouble;
 
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::address::Address;
 use crate::config::model::{CheckKind, Version};
 use crate::health::Facts;
-use crate::stats::ConnectError;
 
+use budget::Budget;
 use password::Account;
 pub(super) use transcript::{Line, Transcript};
+pub(super) use trouble::reason;
+use trouble::{Failure, Lack, Trouble};
 
 /// What to check.
 #[derive(Clone, Debug)]
@@ -47,10 +52,19 @@ pub(super) struct Ask {
 /// How a check connects.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Opening {
-    /// A PROXY header goes first, which says nothing of anybody.
-    pub header: Option<Version>,
+    /// A PROXY header goes first.
+    pub header: Option<Header>,
     /// From there; `None` is the kernel's choice.
     pub source: Option<IpAddr>,
+}
+
+/// The PROXY header of a check.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Header {
+    /// Which form.
+    pub version: Version,
+    /// Whether it names the two ends of the check's own connection; else it says that it speaks for nobody.
+    pub is_named: bool,
 }
 
 /// A check that was made.
@@ -67,57 +81,12 @@ pub(super) struct Checked {
 pub(super) enum Outcome {
     /// It is fit, and this is what it says of itself.
     Success(Facts),
-    /// It is not.
+    /// It answers, and refuses the account of the check: it lives, and what else is known of it is what was known.
+    Refused(String),
+    /// It is not fit.
     Failure(Failure),
-    /// ringway could not try, for want of descriptors, ports or memory: says nothing about the backend.
-    Inconclusive(io::Error),
-}
-
-/// Why a check failed. The backend is at fault, or its configuration here.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// Not done within the time-out.
-    #[error("no answer within {} ms while {doing}{}", .timeout.as_millis(), so_far(.received))]
-    Timeout {
-        /// For the whole check.
-        timeout: Duration,
-        /// What it was waiting for.
-        doing: &'static str,
-        /// What had come of it.
-        received: String,
-    },
-    /// The attempt to connect failed.
-    #[error("{0}")]
-    Connect(io::Error),
-    /// The connection ended too early.
-    #[error("the connection broke while {doing}: {error}")]
-    Broken {
-        /// What it was waiting for.
-        doing: &'static str,
-        /// What became of the connection.
-        error: io::Error,
-    },
-    /// The answer says that it is not fit, or is none.
-    #[error("{0}")]
-    Answer(String),
-    /// The password could not be read.
-    #[error("cannot read `password_file` {}: {error}; make it readable for the user ringway runs as", .path.display())]
-    Password {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-}
-
-impl Failure {
-    fn broken(doing: &'static str, error: io::Error) -> Failure {
-        Failure::Broken { doing, error }
-    }
-}
-
-fn so_far(received: &str) -> String {
-    if received.is_empty() { String::new() } else { format!("; it had sent {received}") }
+    /// ringway could not find out, for want of something of its own: says nothing about the backend.
+    Unknown(Lack),
 }
 
 /// What of a database is asked beyond whether it lives.
@@ -127,27 +96,41 @@ struct Wanted {
     lag: bool,
 }
 
-/// Why there are no facts.
-#[derive(Debug)]
-enum Trouble {
-    Failure(Failure),
-    Inconclusive(io::Error),
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Trouble {
-        Trouble::Failure(failure)
-    }
-}
-
 /// Makes one check. Returns as soon as the result is known; the goodbye goes on in a task of its own, so this runs
 /// only inside a `LocalSet`.
 pub(super) async fn probe(ask: &Ask) -> Checked {
     let mut transcript = Transcript::begin();
-    let check = check(ask, &mut transcript);
+    let result = check(ask, &mut transcript).await;
+    let outcome = match result {
+        Ok(facts) => Outcome::Success(facts),
+        Err(Trouble::Refused(text)) => {
+            transcript.note(format!("it lives, but {text}"));
+            Outcome::Refused(text)
+        }
+        Err(Trouble::Failure(failure)) => {
+            transcript.note(format!("failed: {failure}"));
+            Outcome::Failure(failure)
+        }
+        Err(Trouble::Unknown(lack)) => {
+            transcript.note(format!("not found out: {lack}"));
+            Outcome::Unknown(lack)
+        }
+    };
+    Checked { outcome, transcript }
+}
+
+async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble> {
+    transcript.doing_now("reading the password");
+    // This comes before connecting, and has a time-out of its own: a file that hangs is no fault of the server.
+    let account = match ask.kind.login() {
+        Some(login) => Some(password::account(login, ask.timeout).await?),
+        None => None,
+    };
+    let budget = Budget::begin();
+    let conversation = converse(ask, account.as_ref(), &budget, transcript);
     let result = match ask.timeout.is_zero() {
-        true => check.await,
-        false => match tokio::time::timeout(ask.timeout, check).await {
+        true => conversation.await,
+        false => match tokio::time::timeout(ask.timeout, conversation).await {
             Ok(result) => result,
             Err(_) => {
                 let (doing, received) = (transcript.doing(), transcript.so_far().to_string());
@@ -155,48 +138,39 @@ pub(super) async fn probe(ask: &Ask) -> Checked {
             }
         },
     };
-    let outcome = match result {
-        Ok(facts) => Outcome::Success(facts),
-        Err(Trouble::Failure(failure)) => {
-            transcript.note(format!("failed: {failure}"));
-            Outcome::Failure(failure)
+    match result {
+        Err(Trouble::Failure(_)) if budget.is_crowded() => {
+            let error = io::Error::other("all checks together are being sent too much");
+            Err(Trouble::Unknown(Lack::Resource(error)))
         }
-        Err(Trouble::Inconclusive(error)) => Outcome::Inconclusive(error),
-    };
-    Checked { outcome, transcript }
+        Err(Trouble::Failure(failure)) => Err(cause::with_the_likely(failure, ask, &budget).into()),
+        result => result,
+    }
 }
 
-async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble> {
-    transcript.doing_now("reading the password");
-    let account = match ask.kind.login() {
-        Some(login) => Some(password::account(login).await?),
-        None => None,
-    };
-    let stream = stream::connect(&ask.target, &ask.opening, transcript).await?;
-    let (target, account) = (&ask.target, account.as_ref());
+async fn converse(
+    ask: &Ask,
+    account: Option<&Account>,
+    budget: &std::rc::Rc<Budget>,
+    transcript: &mut Transcript,
+) -> Result<Facts, Trouble> {
     let wanted = Wanted { role: ask.role, lag: ask.lag };
-    let result = match (&ask.kind, account) {
-        (CheckKind::Tcp, _) => Ok(tcp::check(stream)),
-        (CheckKind::SendExpect { send, expect }, _) => {
-            send_expect::check(stream, send, expect.as_ref(), transcript).await
+    let way = stream::Way { target: &ask.target, opening: &ask.opening, is_bare: ask.kind == CheckKind::Tcp, budget };
+    let stream = way.connect(transcript).await?;
+    match (&ask.kind, account) {
+        (CheckKind::Tcp, _) => Ok(tcp::check(stream, &ask.opening)),
+        (CheckKind::SendExpect { steps }, _) => send_expect::check(stream, steps, transcript).await,
+        (CheckKind::Http { path, status, drain_status }, _) => {
+            let page = http::Page { path, status, drain_status };
+            http::check(stream, &ask.target, &page, budget, transcript).await
         }
-        (CheckKind::Http { path, status }, _) => http::check(stream, target, path, status, transcript).await,
         (CheckKind::Postgresql { database, .. }, Some(account)) => {
-            postgresql::check(stream, target, account, database, wanted, transcript).await
+            postgresql::check(stream, &way, account, database, wanted, transcript).await
         }
-        (CheckKind::Postgresql { .. }, None) => postgresql::ask(stream, target, transcript).await,
-        (CheckKind::Mysql { .. }, Some(account)) => mysql::check(stream, target, account, wanted, transcript).await,
+        (CheckKind::Postgresql { .. }, None) => postgresql::ask(stream, &way, transcript).await,
+        (CheckKind::Mysql { .. }, Some(account)) => mysql::check(stream, &way, account, wanted, transcript).await,
         (CheckKind::Mysql { .. }, None) => mysql::ask(stream, transcript).await,
         (CheckKind::Redis { .. }, account) => redis::check(stream, account, wanted, transcript).await,
-    };
-    Ok(result?)
-}
-
-/// What a connect that failed means.
-fn of_connect(error: io::Error) -> Trouble {
-    match ConnectError::of(&error) {
-        ConnectError::Resource => Trouble::Inconclusive(error),
-        _ => Trouble::Failure(Failure::Connect(error)),
     }
 }
 

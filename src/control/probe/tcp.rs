@@ -1,11 +1,23 @@
-//! `tcp`: it accepts a connection.
+//! `tcp`: the kernel of the server accepts a connection.
+//!
+//! The server itself is not to hear of it: MariaDB and MySQL count connections that say nothing and shut the whole host
+//! out at `max_connect_errors`, and others write a line to their log. So the check withholds the last acknowledgement
+//! of the handshake and sends a reset in its place: the connection never gets as far as the server's accept(). Source:
+//! HAProxy, `tcp_connect_server` with `CONNECT_DELACK_ALWAYS`. A PROXY header has to be read by somebody, so with one
+//! the connection is a whole one, and so it is over a unix socket.
 
+use super::Opening;
 use super::stream::{Stream, part};
 use crate::health::Facts;
 
 /// The connection is all there is to know.
-pub(super) fn check(stream: Stream) -> Facts {
-    part(stream);
+pub(super) fn check(stream: Stream, opening: &Opening) -> Facts {
+    match stream {
+        Stream::Tcp(stream, _) if opening.header.is_none() => {
+            let _ = stream.set_zero_linger();
+        }
+        stream => part(stream),
+    }
     Facts::default()
 }
 
@@ -16,11 +28,29 @@ mod tests {
 
     use crate::base::address::Address;
     use crate::config::model::CheckKind;
+    use crate::config::model::Version;
     use crate::control::probe::testing::{ask, check, run};
-    use crate::control::probe::{Ask, Failure, Outcome, probe};
+    use crate::control::probe::{Ask, Failure, Header, Opening, Outcome, probe};
 
     #[test]
-    fn a_listener_is_a_success_and_sees_a_clean_end() {
+    fn a_listener_is_a_success_and_never_accepts_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Address::Tcp(listener.local_addr().unwrap());
+        listener.set_nonblocking(true).unwrap();
+        run(async {
+            for _ in 0..20 {
+                let outcome = probe(&ask(target.clone(), CheckKind::Tcp)).await.outcome;
+                assert!(matches!(outcome, Outcome::Success(_)), "{outcome:?}");
+                assert!(listener.accept().is_err(), "the server hears nothing of it");
+            }
+        });
+        // Longer than the kernel delays an acknowledgement.
+        std::thread::sleep(Duration::from_millis(250));
+        assert!(listener.accept().is_err(), "nor later");
+    }
+
+    #[test]
+    fn with_a_header_it_is_a_whole_connection_that_ends_cleanly() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Address::Tcp(listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
@@ -29,9 +59,11 @@ mod tests {
             stream.write_all(b"220 hello\r\n").unwrap();
             std::thread::sleep(Duration::from_millis(50));
             stream.write_all(b"still here\r\n").unwrap();
-            stream.read(&mut [0; 16]).map_err(|error| error.kind())
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).map(|_| all).map_err(|error| error.kind())
         });
-        let ask = ask(target, CheckKind::Tcp);
+        let header = Some(Header { version: Version::V1, is_named: false });
+        let ask = Ask { opening: Opening { header, source: None }, ..ask(target, CheckKind::Tcp) };
         run(async {
             let outcome = probe(&ask).await.outcome;
             assert!(matches!(outcome, Outcome::Success(_)), "{outcome:?}");
@@ -40,7 +72,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
-        assert_eq!(server.join().unwrap(), Ok(0), "an end of stream, not a reset");
+        assert_eq!(server.join().unwrap(), Ok(b"PROXY UNKNOWN\r\n".to_vec()), "an end of stream, not a reset");
     }
 
     #[test]

@@ -60,6 +60,24 @@ pub(super) fn failure(checked: &Checked) -> String {
     }
 }
 
+/// Why nothing was found out.
+#[track_caller]
+pub(super) fn unknown(checked: &Checked) -> String {
+    match &checked.outcome {
+        Outcome::Unknown(lack) => lack.to_string(),
+        other => panic!("found out: {other:?}"),
+    }
+}
+
+/// Why a server that lives refuses the check.
+#[track_caller]
+pub(super) fn refused(checked: &Checked) -> String {
+    match &checked.outcome {
+        Outcome::Refused(text) => text.clone(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
 /// A MySQL packet with its number.
 pub(super) fn mysql_packet(number: u8, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_le_bytes();

@@ -48,6 +48,8 @@ pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
             fall: 3,
             initial_up: true,
             port: None,
+            lag_strict: false,
+            header: CheckHeader::Auto,
         }),
         backends: backends.iter().enumerate().map(backend).collect(),
     }

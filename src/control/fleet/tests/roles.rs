@@ -80,20 +80,21 @@ fn a_stale_primary_does_not_get_the_sessions_of_an_unreachable_one() {
     assert_eq!((rig.state("a"), rig.state("b")), (State::Up, State::Standby), "it says itself that it is none");
 }
 
+/// What cannot be asked stays what it was, until another one says that it is the primary.
 #[test]
-fn too_much_lag_is_a_failed_check_and_says_how_much() {
-    let mut pools = vec![pool("p", &["a"])];
-    let check = check_of(&mut pools[0]);
-    (check.role, check.lag_max, check.fall) = (Some(Role::Replica), Duration::from_secs(5), 2);
-    let mut rig = rig(pools);
-    let lags = |lag_ns| Finding::Success(Facts { role: Some(Role::Replica), term: 0, lag_ns, ..Facts::default() });
-    rig.check("a", &lags(Some(S)));
-    rig.check("a", &lags(Some(6 * S)));
-    assert_eq!(rig.state("a"), State::Up, "fall is 2");
-    rig.check("a", &lags(Some(7 * S)));
-    assert_eq!(rig.reason("a"), "lags 7000 ms behind, and may no more than 5000 ms");
-    rig.check("a", &lags(None));
-    assert!(rig.reason("a").contains("does not know"), "{}", rig.reason("a"));
+fn a_primary_that_cannot_be_asked_stays_it_until_another_one_says_so() {
+    for finding in [Finding::Unknown("cannot read".into()), Finding::Refused("wrong password".into())] {
+        let mut rig = rig(writers(&["a", "b"]));
+        rig.check("a", &facts(Role::Primary, 0));
+        rig.check("b", &facts(Role::Replica, 0));
+        for name in ["a", "b", "a", "b"] {
+            rig.check(name, &finding);
+        }
+        assert_eq!(rig.states(), [State::Up, State::Down], "{finding:?}");
+        assert_eq!(rig.ended(), ["b"], "nobody loses a session");
+        rig.check("b", &facts(Role::Primary, 0));
+        assert_eq!(rig.states(), [State::Down, State::Up], "b was heard, a only remembered: {finding:?}");
+    }
 }
 
 fn finding() -> impl Strategy<Value = Finding> {
@@ -102,6 +103,8 @@ fn finding() -> impl Strategy<Value = Finding> {
         1 => Just(facts(Role::Replica, 0)),
         1 => Just(Finding::Success(Facts::default())),
         1 => Just(Finding::Failure("no answer".into())),
+        1 => Just(Finding::Refused("who is there?".into())),
+        1 => Just(Finding::Unknown("no descriptor".into())),
     ]
 }
 

@@ -6,9 +6,10 @@ use mysql_common::packets::{AuthPlugin, HandshakeResponse, SslRequest};
 
 use super::wire::{Greeting, ServerError, Wire, no_mysql};
 use crate::base::address::Address;
-use crate::control::probe::stream::Stream;
+use crate::control::probe::stream::{Stream, Way};
+use crate::control::probe::tls::{self, Handshake};
 use crate::control::probe::transcript::printable;
-use crate::control::probe::{Account, Failure, tls};
+use crate::control::probe::{Account, Transcript, Trouble};
 
 /// Who is not there. Whoever is called so, without a password, is welcome too.
 const NOBODY: &str = "ringway";
@@ -21,21 +22,67 @@ const PACKET_MAX: u32 = 1 << 24;
 /// The server asks for the password itself; `caching_sha2_password` does when it has not seen it for long.
 const WANTS_PASSWORD: &[u8] = &[0x04];
 
-/// Logs in, in secret where the server can.
-pub(super) async fn log_in<'a>(mut wire: Wire<'a>, target: &Address, account: &Account) -> Result<Wire<'a>, Failure> {
-    let greeting = wire.greeting().await?;
-    let is_local = matches!(wire.stream, Stream::Unix(_));
-    let mut capabilities = capabilities();
-    if greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) && !is_local {
-        capabilities.insert(CapabilityFlags::CLIENT_SSL);
-        wire.transcript.doing_now("beginning TLS");
-        wire.write_struct(&SslRequest::new(capabilities, PACKET_MAX, COLLATION)).await?;
-        let secret = tls::handshake(wire.stream, target).await;
-        wire.stream = secret.map_err(|error| Failure::Answer(format!("TLS cannot be begun: {error}")))?;
-        wire.transcript.note("TLS begun");
+/// Logs in, in secret where the server can and both speak the same TLS.
+pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Account) -> Result<Wire<'a>, Trouble> {
+    let (mut wire, greeting, without_tls) = match begin_tls(wire, way.target).await? {
+        Begun::Ready(wire, greeting) => (wire, greeting, None),
+        Begun::NoCommonTls(transcript, why) => {
+            transcript.note(format!("no TLS that both speak ({why}); again without it"));
+            let stream = way.connect(transcript).await?;
+            let mut wire = Wire::new(stream, transcript);
+            let greeting = wire.greeting().await?;
+            (wire, greeting, Some(why))
+        }
+    };
+    let result = prove(&mut wire, &greeting, account).await;
+    let Some(why) = without_tls else { return result.map(|()| wire) };
+    match result {
+        Ok(()) => {
+            wire.transcript.remark(tls::advice(&why));
+            Ok(wire)
+        }
+        // Without TLS it may not want anybody.
+        Err(Trouble::Refused(text)) => Err(Trouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why)))),
+        Err(trouble) => Err(trouble),
     }
-    let is_secret = is_local || matches!(wire.stream, Stream::Tls(_));
-    let mut answerer = Answerer { account, is_secret, plugin: Vec::new(), procedure: None };
+}
+
+/// What came of the beginning.
+enum Begun<'a> {
+    /// Greeted, and in secret if the server can.
+    Ready(Wire<'a>, Greeting),
+    /// It has TLS, and none that ringway speaks.
+    NoCommonTls(&'a mut Transcript, String),
+}
+
+async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>, Trouble> {
+    let greeting = wire.greeting().await?;
+    let is_local = matches!(wire.stream, Stream::Unix(..));
+    if !greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) || is_local {
+        return Ok(Begun::Ready(wire, greeting));
+    }
+    let capabilities = capabilities() | CapabilityFlags::CLIENT_SSL;
+    wire.transcript.doing_now("beginning TLS");
+    wire.write_struct(&SslRequest::new(capabilities, PACKET_MAX, COLLATION)).await?;
+    let Wire { stream, transcript, sequence } = wire;
+    match tls::handshake(stream, target).await {
+        Ok(stream) => {
+            transcript.note("TLS begun");
+            Ok(Begun::Ready(Wire { stream, transcript, sequence }, greeting))
+        }
+        Err(Handshake::NoCommon(why)) => Ok(Begun::NoCommonTls(transcript, why)),
+        Err(Handshake::Failed(trouble)) => Err(trouble),
+    }
+}
+
+/// Proves that the password is known, by the way that the server wants.
+async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Account) -> Result<(), Trouble> {
+    let is_local = matches!(wire.stream, Stream::Unix(..));
+    let is_tls = matches!(wire.stream, Stream::Tls(_));
+    let mut capabilities = capabilities();
+    capabilities.set(CapabilityFlags::CLIENT_SSL, is_tls);
+    let mut answerer =
+        Answerer { account, is_local, is_secret: is_local || is_tls, plugin: Vec::new(), procedure: None };
     // A server may name a plugin that an account need not have; then it switches.
     let first = answerer.begin(&greeting.plugin, &greeting.nonce).unwrap_or_default();
     let plugin = answerer.plugin.clone();
@@ -46,7 +93,7 @@ pub(super) async fn log_in<'a>(mut wire: Wire<'a>, target: &Address, account: &A
         match packet.split_first() {
             Some((0x00, _)) => {
                 wire.transcript.note(format!("logged in as {}", printable(account.user.as_bytes())));
-                return Ok(wire);
+                return Ok(());
             }
             Some((0xff, _)) => return Err(ServerError::parse(&packet).refusal("login refused")),
             Some((0xfe, rest)) => {
@@ -62,11 +109,11 @@ pub(super) async fn log_in<'a>(mut wire: Wire<'a>, target: &Address, account: &A
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(Failure::Answer("the login has no end".to_string()))
+    Err(Trouble::answer("the login has no end".to_string()))
 }
 
 /// Tries to log in as somebody who is not there; being refused is all that is wanted.
-pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), Failure> {
+pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), Trouble> {
     let Greeting { .. } = wire.greeting().await?;
     wire.transcript.doing_now("waiting for the login to be refused");
     wire.write_struct(&response(NOBODY, Vec::new(), b"mysql_native_password", capabilities())).await?;
@@ -90,7 +137,7 @@ pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), Failure> {
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(Failure::Answer("the login has no end".to_string()))
+    Err(Trouble::answer("the login has no end".to_string()))
 }
 
 fn capabilities() -> CapabilityFlags {
@@ -130,6 +177,8 @@ fn switch(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Proves to the server that the password is known.
 struct Answerer<'a> {
     account: &'a Account,
+    /// A unix socket: the server is who it should be.
+    is_local: bool,
     /// Nobody listens.
     is_secret: bool,
     plugin: Vec<u8>,
@@ -137,37 +186,39 @@ struct Answerer<'a> {
 }
 
 impl Answerer<'_> {
-    fn begin(&mut self, name: &[u8], nonce: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn begin(&mut self, name: &[u8], nonce: &[u8]) -> Result<Vec<u8>, Trouble> {
         self.plugin = name.to_vec();
         let plugin = AuthPlugin::from_bytes(name);
         let may = match plugin {
             AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password | AuthPlugin::Ed25519 => true,
-            AuthPlugin::MysqlClearPassword | AuthPlugin::Sha256Password => self.is_secret,
+            AuthPlugin::Sha256Password => self.is_secret,
+            // TLS that verifies nobody is no reason to tell the password to whoever asks for it.
+            AuthPlugin::MysqlClearPassword => self.is_local,
             _ => false,
         };
         let procedure = plugin.init().ok().filter(|_| may);
         self.procedure = Some(procedure.ok_or_else(|| {
             let name = printable(name);
             let hint = "give the account of the check mysql_native_password, caching_sha2_password or ed25519";
-            Failure::Answer(format!("the server wants a login by {name}; {hint}"))
+            Trouble::no_agreement(format!("the server wants a login by {name}; {hint}"))
         })?);
         Ok(self.run(nonce)?.unwrap_or_default())
     }
 
-    fn go_on(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    fn go_on(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
         if challenge == WANTS_PASSWORD && !self.is_secret {
             let hint = "give the server TLS, or the account mysql_native_password";
-            return Err(Failure::Answer(format!("the server wants the password in the clear; {hint}")));
+            return Err(Trouble::no_agreement(format!("the server wants the password in the clear; {hint}")));
         }
         self.run(challenge)
     }
 
-    fn run(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    fn run(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
         let context = Secret { account: self.account, is_secret: self.is_secret };
         let procedure = self.procedure.as_mut().ok_or_else(|| no_mysql(challenge))?;
         let response = procedure
             .run(context, challenge)
-            .map_err(|error: Error| Failure::Answer(format!("the server cannot be answered: {error}")))?;
+            .map_err(|error: Error| Trouble::answer(format!("the server cannot be answered: {error}")))?;
         Ok(response.data().map(<[u8]>::to_vec))
     }
 }

@@ -10,13 +10,12 @@ mod wire;
 
 use std::time::Duration;
 
-use super::stream::{Stream, part};
-use super::{Account, Failure, Transcript, Wanted};
-use crate::base::address::Address;
+use super::stream::{Stream, Way, part};
+use super::{Account, Transcript, Trouble, Wanted};
 use crate::base::time::ns;
 use crate::config::model::Role;
 use crate::health::Facts;
-use wire::{Row, ServerError, Wire};
+use wire::{Row, Wire};
 
 /// Answers of the same statement in MySQL from 8.0.22 and MariaDB from 10.5, and in those before.
 const REPLICA_STATUS: [&str; 2] = ["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"];
@@ -27,7 +26,7 @@ const READ_ONLY: &str =
 const SYNTAX_ERROR: u16 = 1064;
 
 /// Without an account.
-pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<Facts, Failure> {
+pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<Facts, Trouble> {
     let mut wire = Wire::new(stream, transcript);
     login::as_nobody(&mut wire).await?;
     part(wire.stream);
@@ -37,12 +36,12 @@ pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<F
 /// With one.
 pub(super) async fn check(
     stream: Stream,
-    target: &Address,
+    way: &Way<'_>,
     account: &Account,
     wanted: Wanted,
     transcript: &mut Transcript,
-) -> Result<Facts, Failure> {
-    let mut wire = login::log_in(Wire::new(stream, transcript), target, account).await?;
+) -> Result<Facts, Trouble> {
+    let mut wire = login::log_in(Wire::new(stream, transcript), way, account).await?;
     let facts = facts(&mut wire, wanted).await;
     // Whatever was found, it ends as it should: with QUIT.
     if quit(&mut wire).await.is_ok() {
@@ -51,7 +50,7 @@ pub(super) async fn check(
     facts
 }
 
-async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, Failure> {
+async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, Trouble> {
     let mut facts = Facts::default();
     if wanted.role || wanted.lag {
         facts.role = Some(role(wire).await?);
@@ -62,7 +61,7 @@ async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, Failure> {
     Ok(facts)
 }
 
-async fn role(wire: &mut Wire<'_>) -> Result<Role, Failure> {
+async fn role(wire: &mut Wire<'_>) -> Result<Role, Trouble> {
     let rows = wire.query(READ_ONLY).await?.map_err(|error| error.refusal("it does not tell `read_only`"))?;
     let settings: Vec<(&str, &str)> = rows
         .iter()
@@ -72,7 +71,7 @@ async fn role(wire: &mut Wire<'_>) -> Result<Role, Failure> {
         })
         .collect();
     if !settings.iter().any(|(name, _)| *name == "read_only") {
-        return Err(Failure::Answer("it does not tell `read_only`".to_string()));
+        return Err(Trouble::answer("it does not tell `read_only`".to_string()));
     }
     // MariaDB has more than one way of being on.
     let on = settings.iter().find(|(_, value)| !["OFF", "0"].contains(value));
@@ -83,15 +82,23 @@ async fn role(wire: &mut Wire<'_>) -> Result<Role, Failure> {
     Ok(if on.is_some() { Role::Replica } else { Role::Primary })
 }
 
-/// Of the source it follows, or the one of several that it is furthest behind; `None` if it does not know of one.
-async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, Failure> {
-    let refused = |error: ServerError| error.refusal("it does not tell its lag");
+/// Of the source it follows, or the one of several that it is furthest behind; `None` if it does not know of one, or
+/// does not tell: then the role counts all the same.
+async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, Trouble> {
     let rows = match wire.query(REPLICA_STATUS[0]).await? {
-        Err(error) if error.code == SYNTAX_ERROR => wire.query(REPLICA_STATUS[1]).await?.map_err(refused)?,
-        answer => answer.map_err(refused)?,
+        Err(error) if error.code == SYNTAX_ERROR => wire.query(REPLICA_STATUS[1]).await?,
+        answer => answer,
+    };
+    let rows = match rows.map_err(|error| error.refusal("it does not tell its lag")) {
+        Ok(rows) => rows,
+        Err(Trouble::Refused(text)) => {
+            wire.transcript.remark(text);
+            return Ok(None);
+        }
+        Err(trouble) => return Err(trouble),
     };
     let lag = |row: &Row| {
-        let (_, lag) = row.iter().find(|(name, _)| LAG_COLUMNS.contains(&name.as_str()))?;
+        let (_, lag) = row.iter().find(|(name, _)| LAG_COLUMNS.contains(&&**name))?;
         lag.as_ref()?.parse::<u64>().ok()
     };
     let all: Option<Vec<u64>> = rows.iter().map(lag).collect();
@@ -104,7 +111,7 @@ async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, Failure> {
     Ok(worst.map(|seconds| ns(Duration::from_secs(seconds))))
 }
 
-async fn quit(wire: &mut Wire<'_>) -> Result<(), Failure> {
+async fn quit(wire: &mut Wire<'_>) -> Result<(), Trouble> {
     wire.restart();
     wire.write(&[0x01]).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::config::model::{CheckKind, Login, Role};
 use crate::control::probe::testing::{
-    against_asked, ask, failure, is_success, mysql_greeting as greeting, mysql_packet as packet,
+    against_asked, ask, failure, is_success, mysql_greeting as greeting, mysql_packet as packet, refused, unknown,
 };
 use crate::control::probe::{Ask, Checked, Outcome};
 use crate::health::Facts;
@@ -142,7 +142,13 @@ fn the_lag_is_that_of_the_worst_source_and_null_is_unknown() {
     ]);
     assert_eq!(facts(&old).lag_ns, Some(5_000_000_000));
     let denied = asked(vec![("SHOW REPLICA STATUS", error(1, 1227, "Access denied"))]);
-    assert!(failure(&denied).contains("GRANT REPLICATION CLIENT"), "{}", failure(&denied));
+    assert_eq!(
+        (facts(&denied).role, facts(&denied).lag_ns),
+        (Some(Role::Replica), None),
+        "the role counts all the same"
+    );
+    let remark = denied.transcript.remarked().unwrap();
+    assert!(remark.contains("GRANT REPLICATION CLIENT"), "{remark}");
 }
 
 #[test]
@@ -170,7 +176,7 @@ fn a_refused_login_says_what_to_look_at() {
         stream.write_all(&error(2, 1045, "Access denied for user 'check'")).unwrap();
     });
     let expected = "login refused: Access denied for user 'check' (error 1045); check `user` and `password_file`";
-    assert_eq!(failure(&checked), expected);
+    assert_eq!(refused(&checked), expected);
     assert!(!format!("{checked:?}").contains("geheim"));
 }
 
@@ -205,9 +211,9 @@ fn a_password_is_never_sent_in_the_clear() {
         })
     };
     let clear = asked(&[b"\xfemysql_clear_password\0"]);
-    assert!(failure(&clear).contains("the server wants a login by mysql_clear_password"), "{}", failure(&clear));
+    assert!(unknown(&clear).contains("the server wants a login by mysql_clear_password"), "{}", unknown(&clear));
     let full = asked(&[b"\xfecaching_sha2_password\0abcdefghijklmnopqrst\0", b"\x01\x04"]);
-    assert!(failure(&full).contains("the server wants the password in the clear"), "{}", failure(&full));
+    assert!(unknown(&full).contains("the server wants the password in the clear"), "{}", unknown(&full));
 }
 
 #[test]
@@ -258,4 +264,28 @@ fn a_server_that_hangs_or_closes_is_a_failure_that_says_where() {
     assert_eq!(failure(&late), "no answer within 300 ms while waiting for the answer to a query");
     let other = check(None, (false, false), |mut stream| stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").unwrap());
     assert!(failure(&other).starts_with("it does not speak the MySQL protocol: SSH-"), "{}", failure(&other));
+}
+
+/// Names that are as long as packets may be, in as many columns and rows as there may be.
+#[test]
+fn a_result_that_multiplies_names_by_rows_has_an_end() {
+    let checked = check(Some("p"), (true, false), |mut stream| {
+        stream.write_all(&greeting(0, b"mysql_native_password")).unwrap();
+        read(&mut stream);
+        stream.write_all(&ok(2)).unwrap();
+        read(&mut stream);
+        let mut sent = packet(1, &[0xfc, 0, 1]);
+        let name = "n".repeat(60_000);
+        let text = |text: &str| match text.len() {
+            0..=250 => [&[text.len() as u8], text.as_bytes()].concat(),
+            length => [&[0xfc], &(length as u16).to_le_bytes()[..], text.as_bytes()].concat(),
+        };
+        let column = ["def", "", "", "", &name, ""].map(text).concat();
+        for number in 0..256_u16 {
+            sent.extend(packet(number as u8, &column));
+        }
+        let _ = stream.write_all(&sent);
+        while stream.read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
+    });
+    assert!(failure(&checked).contains("it sent more than 256 KiB"), "{checked:?}");
 }

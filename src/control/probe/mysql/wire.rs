@@ -1,5 +1,7 @@
 //! MySQL packets: a length of three bytes, a number, and what they hold.
 
+use std::rc::Rc;
+
 use mysql_common::constants::CapabilityFlags;
 use mysql_common::io::ParseBuf;
 use mysql_common::packets::HandshakePacket;
@@ -8,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::control::probe::stream::Stream;
 use crate::control::probe::transcript::printable;
-use crate::control::probe::{Failure, Transcript};
+use crate::control::probe::{Transcript, Trouble};
 
 /// Of one packet; none that a check asks for is nearly so long.
 const PACKET_MAX: usize = 64 * 1024;
@@ -25,7 +27,7 @@ pub(super) struct Wire<'a> {
     pub stream: Stream,
     pub transcript: &'a mut Transcript,
     /// Of the next packet.
-    sequence: u8,
+    pub sequence: u8,
 }
 
 /// What the server said no with.
@@ -42,35 +44,35 @@ pub(super) struct Greeting {
     pub plugin: Vec<u8>,
 }
 
-/// A row by the names of its columns; `None` is NULL.
-pub(super) type Row = Vec<(String, Option<String>)>;
+/// A row by the names of its columns, which all rows share; `None` is NULL.
+pub(super) type Row = Vec<(Rc<str>, Option<String>)>;
 
 impl<'a> Wire<'a> {
     pub(super) fn new(stream: Stream, transcript: &'a mut Transcript) -> Wire<'a> {
         Wire { stream, transcript, sequence: 0 }
     }
 
-    pub(super) async fn read(&mut self) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn read(&mut self) -> Result<Vec<u8>, Trouble> {
         let doing = self.transcript.doing();
         let mut header = [0; 4];
-        self.stream.read_exact(&mut header).await.map_err(|error| Failure::broken(doing, error))?;
+        self.stream.read_exact(&mut header).await.map_err(|error| Trouble::broken(doing, error))?;
         let length = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
         if length > PACKET_MAX {
             return Err(no_mysql(&header));
         }
         let mut packet = vec![0; length];
-        self.stream.read_exact(&mut packet).await.map_err(|error| Failure::broken(doing, error))?;
+        self.stream.read_exact(&mut packet).await.map_err(|error| Trouble::broken(doing, error))?;
         self.sequence = header[3].wrapping_add(1);
         Ok(packet)
     }
 
-    pub(super) async fn write(&mut self, payload: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn write(&mut self, payload: &[u8]) -> Result<(), Trouble> {
         let doing = self.transcript.doing();
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut packet = vec![length[0], length[1], length[2], self.sequence];
         packet.extend(payload);
         self.sequence = self.sequence.wrapping_add(1);
-        self.stream.write_all(&packet).await.map_err(|error| Failure::broken(doing, error))
+        self.stream.write_all(&packet).await.map_err(|error| Trouble::broken(doing, error))
     }
 
     /// A command begins a conversation of its own.
@@ -78,14 +80,14 @@ impl<'a> Wire<'a> {
         self.sequence = 0;
     }
 
-    pub(super) async fn write_struct(&mut self, what: &impl MySerialize) -> Result<(), Failure> {
+    pub(super) async fn write_struct(&mut self, what: &impl MySerialize) -> Result<(), Trouble> {
         let mut payload = Vec::new();
         what.serialize(&mut payload);
         self.write(&payload).await
     }
 
     /// The greeting, or the reason why the server greets nobody.
-    pub(super) async fn greeting(&mut self) -> Result<Greeting, Failure> {
+    pub(super) async fn greeting(&mut self) -> Result<Greeting, Trouble> {
         self.transcript.doing_now("waiting for the greeting");
         let packet = self.read().await?;
         if packet.first() == Some(&ERROR) {
@@ -107,7 +109,7 @@ impl<'a> Wire<'a> {
     }
 
     /// The rows that a statement gives, or what the server says against it.
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Result<Vec<Row>, ServerError>, Failure> {
+    pub(super) async fn query(&mut self, sql: &str) -> Result<Result<Vec<Row>, ServerError>, Trouble> {
         self.transcript.doing_now("waiting for the answer to a query");
         self.restart();
         self.write(&[&[0x03], sql.as_bytes()].concat()).await?;
@@ -137,20 +139,20 @@ impl<'a> Wire<'a> {
                 _ => rows.push(row(&names, &packet).ok_or_else(|| no_mysql(&packet))?),
             }
         }
-        Err(Failure::Answer(format!("a query gave more than {ROWS_MAX} rows")))
+        Err(Trouble::answer(format!("a query gave more than {ROWS_MAX} rows")))
     }
 }
 
 /// Catalog, schema, table, its own name, and then the name that counts.
-fn column_name(packet: &[u8]) -> Option<String> {
+fn column_name(packet: &[u8]) -> Option<Rc<str>> {
     let mut buf = ParseBuf(packet);
     for _ in 0..4 {
         buf.checked_eat_lenenc_str()?;
     }
-    Some(String::from_utf8_lossy(buf.checked_eat_lenenc_str()?).into_owned())
+    Some(String::from_utf8_lossy(buf.checked_eat_lenenc_str()?).into())
 }
 
-fn row(names: &[String], packet: &[u8]) -> Option<Row> {
+fn row(names: &[Rc<str>], packet: &[u8]) -> Option<Row> {
     let mut buf = ParseBuf(packet);
     let mut row = Vec::new();
     for name in names {
@@ -161,7 +163,7 @@ fn row(names: &[String], packet: &[u8]) -> Option<Row> {
             }
             _ => Some(String::from_utf8_lossy(buf.checked_eat_lenenc_str()?).into_owned()),
         };
-        row.push((name.clone(), value));
+        row.push((Rc::clone(name), value));
     }
     Some(row)
 }
@@ -175,21 +177,31 @@ impl ServerError {
         ServerError { code, text: printable(text) }
     }
 
-    /// As a failure that says what to do, where that is known.
-    pub(super) fn refusal(&self, what: &str) -> Failure {
-        let hint = match self.code {
-            1040 | 1203 | 1226 => "; raise its limit of connections, or keep some for the check",
-            1045 | 1698 => "; check `user` and `password_file`",
-            1129 => "; it counts connections that broke off (max_connect_errors): FLUSH HOSTS lets ringway in again",
-            1130 => "; allow the account from the address of this machine",
-            1227 => "; GRANT REPLICATION CLIENT (MariaDB: REPLICA MONITOR) to the account of the check",
-            3159 => "; it wants TLS and offers none",
-            _ => "",
+    /// As what it means for the check, with what to do where that is known. What the server has against the account or
+    /// the question of the check comes from a server that lives; all else is what each client may meet.
+    pub(super) fn refusal(&self, what: &str) -> Trouble {
+        let (hint, is_of_account) = match self.code {
+            1040 => ("; raise its limit of connections, or keep some for the check", false),
+            1203 | 1226 => ("; raise the limit of connections of the account", true),
+            1045 | 1698 => ("; check `user` and `password_file`", true),
+            1129 => (
+                "; it counts connections that broke off (max_connect_errors): FLUSH HOSTS lets ringway in again",
+                false,
+            ),
+            1130 => ("; allow the account from the address of this machine", false),
+            1227 => ("; GRANT REPLICATION CLIENT (MariaDB: REPLICA MONITOR) to the account of the check", true),
+            3159 => ("; it wants TLS and offers none", true),
+            // Expired, locked, without rights, or by a way of logging in that the server does not have.
+            1044 | 1142 | 1143 | 1251 | 1275 | 1370 | 1524 | 1820 | 1862 | 3118 | 4151 => {
+                ("; look at the account of the check", true)
+            }
+            _ => ("", false),
         };
-        Failure::Answer(format!("{what}: {} (error {}){hint}", self.text, self.code))
+        let text = format!("{what}: {} (error {}){hint}", self.text, self.code);
+        if is_of_account { Trouble::Refused(text) } else { Trouble::answer(text) }
     }
 }
 
-pub(super) fn no_mysql(packet: &[u8]) -> Failure {
-    Failure::Answer(format!("it does not speak the MySQL protocol: {}", printable(packet)))
+pub(super) fn no_mysql(packet: &[u8]) -> Trouble {
+    Trouble::answer(format!("it does not speak the MySQL protocol: {}", printable(packet)))
 }

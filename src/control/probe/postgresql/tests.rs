@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::SSL_REQUEST;
 use crate::base::address::Address;
 use crate::config::model::{CheckKind, Login, Role};
-use crate::control::probe::testing::{against_asked, ask, failure, is_success};
+use crate::control::probe::testing::{against_asked, ask, failure, is_success, refused, unknown};
 use crate::control::probe::{Ask, Checked, Outcome};
 use crate::health::Facts;
 
@@ -130,21 +130,23 @@ fn role_timeline_and_lag_are_what_the_server_says() {
 }
 
 #[test]
-fn a_server_that_lets_nobody_in_is_a_failure_with_its_text() {
-    for (code, text, hint) in [
-        ("57P03", "the database system is starting up", ""),
-        ("57P01", "terminating connection due to administrator command", ""),
-        ("53300", "sorry, too many clients already", "max_connections"),
-        ("28P01", "password authentication failed for user \"check\"", "check `user`"),
-        ("28000", "no pg_hba.conf entry for host", "pg_hba.conf"),
-        ("3D000", "database \"d\" does not exist", "check `database`"),
+fn a_server_that_lets_nobody_in_fails_and_one_that_refuses_the_account_lives() {
+    for (code, text, hint, is_of_account) in [
+        ("57P03", "the database system is starting up", "", false),
+        ("57P01", "terminating connection due to administrator command", "", false),
+        ("53300", "sorry, too many clients already", "max_connections", false),
+        ("XX000", "internal error", "", false),
+        ("28P01", "password authentication failed for user \"check\"", "check `user`", true),
+        ("28000", "no pg_hba.conf entry for host", "pg_hba.conf", true),
+        ("3D000", "database \"d\" does not exist", "check `database`", true),
+        ("42501", "permission denied for database \"d\"", "", true),
     ] {
         let checked = check(Some("geheim"), (true, false), move |mut stream| {
             say_no_tls(&mut stream);
             read_startup(&mut stream);
             stream.write_all(&error(code, text)).unwrap();
         });
-        let shown = failure(&checked);
+        let shown = if is_of_account { refused(&checked) } else { failure(&checked) };
         assert!(shown.starts_with(&format!("{text} (SQLSTATE {code})")) && shown.contains(hint), "{shown}");
         assert!(!format!("{checked:?}").contains("geheim"), "{checked:?}");
     }
@@ -157,16 +159,77 @@ fn a_server_that_wants_a_password_nobody_has_says_so() {
         read_startup(&mut stream);
         stream.write_all(&message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])).unwrap(); // MD5
     });
-    assert!(failure(&checked).contains("set `password_file`"), "{}", failure(&checked));
+    assert!(refused(&checked).contains("set `password_file`"), "{}", refused(&checked));
 }
 
 #[test]
-fn a_query_that_fails_is_a_failure_and_ends_in_terminate() {
-    let checked = check(Some(""), (true, false), |stream| {
-        let answer = [error("42501", "permission denied"), message(b'Z', b"I")].concat();
-        database(stream, Some(answer));
+fn a_query_that_fails_ends_in_terminate() {
+    let asked = |code: &'static str| {
+        check(Some(""), (true, false), move |stream| {
+            let answer = [error(code, "no"), message(b'Z', b"I")].concat();
+            database(stream, Some(answer));
+        })
+    };
+    assert_eq!(failure(&asked("58030")), "no (SQLSTATE 58030)");
+    assert_eq!(refused(&asked("42501")), "no (SQLSTATE 42501)");
+}
+
+/// A server that says no to TLS and then goes on as it likes, until it is left.
+fn hostile(answer: impl Fn(&mut TcpStream) + Send + 'static) -> Checked {
+    check(Some("geheim"), (true, false), move |mut stream| {
+        say_no_tls(&mut stream);
+        read_startup(&mut stream);
+        answer(&mut stream);
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(!rest.windows(6).any(|window| window == b"geheim"), "{rest:?}");
+    })
+}
+
+#[test]
+fn a_password_is_never_sent_in_the_clear() {
+    let checked = hostile(|stream| stream.write_all(&message(b'R', &[0, 0, 0, 3])).unwrap());
+    let shown = unknown(&checked);
+    assert!(shown.contains("the password in clear text") && shown.contains("scram-sha-256"), "{shown}");
+    let gss = hostile(|stream| stream.write_all(&message(b'R', &[0, 0, 0, 7])).unwrap());
+    assert!(unknown(&gss).contains("unsupported authentication method"), "{gss:?}");
+}
+
+#[test]
+fn a_proof_that_costs_too_much_is_not_given() {
+    for (iterations, is_done) in [("4294967295", false), ("65537", false), ("4096", true)] {
+        let checked = hostile(move |stream| {
+            stream.write_all(&message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0")).unwrap();
+            let first = read_message(stream).1;
+            let nonce = first.split("r=").nth(1).unwrap();
+            let text = format!("r={nonce}x,s=c2FsdHNhbHQ=,i={iterations}");
+            stream.write_all(&message(b'R', &[&[0, 0, 0, 11], text.as_bytes()].concat())).unwrap();
+            if is_done {
+                assert!(read_message(stream).1.contains("p="));
+                stream.write_all(&error("28P01", "no")).unwrap();
+            }
+        });
+        match is_done {
+            true => assert!(refused(&checked).starts_with("no (SQLSTATE 28P01)"), "{checked:?}"),
+            false => assert!(unknown(&checked).contains("rounds of SCRAM"), "{checked:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_announced_as_huge_is_not_waited_for() {
+    let checked = hostile(|stream| stream.write_all(b"E\x7f\xff\xff\xff and so on").unwrap());
+    assert!(failure(&checked).contains("a message of 2147483647 bytes"), "{checked:?}");
+}
+
+#[test]
+fn notices_without_end_have_one() {
+    let notice = message(b'N', format!("SNOTICE\0C00000\0M{}\0\0", "x".repeat(1000)).as_bytes());
+    let checked = hostile(move |stream| {
+        stream.write_all(&message(b'R', &[0; 4])).unwrap();
+        while stream.write_all(&notice).is_ok() {}
     });
-    assert_eq!(failure(&checked), "permission denied (SQLSTATE 42501)");
+    assert!(failure(&checked).contains("it sent more than 256 KiB"), "{checked:?}");
 }
 
 #[test]

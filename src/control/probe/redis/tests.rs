@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::address::Address;
 use crate::config::model::{CheckKind, Login, Role};
-use crate::control::probe::testing::{against_asked, ask, failure, is_success};
+use crate::control::probe::testing::{against_asked, ask, failure, is_success, refused};
 use crate::control::probe::{Ask, Checked, Outcome};
 use crate::health::Facts;
 
@@ -55,15 +55,21 @@ fn the_account_is_sent_and_never_shown() {
     let checked = check(Some(""), (false, false), &[("AUTH geheim", "+OK\r\n"), ("PING", "+PONG\r\n")]);
     assert!(is_success(&checked), "{checked:?}");
     let checked = check(Some(""), (false, false), &[("AUTH geheim", "-WRONGPASS invalid pair\r\n")]);
-    assert_eq!(failure(&checked), "AUTH was answered WRONGPASS invalid pair; check `user` and `password_file`");
+    assert_eq!(refused(&checked), "AUTH was answered WRONGPASS invalid pair; check `user` and `password_file`");
     assert!(!format!("{checked:?}").contains("geheim"), "{checked:?}");
 }
 
 #[test]
-fn errors_are_failures_with_their_text_and_a_hint() {
+fn errors_are_failures_with_their_text_and_what_concerns_the_account_proves_life() {
     let failed = |answer: &'static [(&str, &str)]| failure(&check(None, (false, false), answer));
-    let noauth = failed(&[("PING", "-NOAUTH Authentication required.\r\n")]);
+    let noauth = refused(&check(None, (false, false), &[("PING", "-NOAUTH Authentication required.\r\n")]));
     assert!(noauth.contains("NOAUTH") && noauth.contains("set `password_file`"), "{noauth}");
+    let turns: &[_] = &[("PING", "+PONG\r\n"), ("ROLE", "-NOPERM this user has no permissions\r\n")];
+    assert!(refused(&check(None, (true, false), turns)).contains("NOPERM"));
+    let turns: &[_] = &[("AUTH geheim", "-ERR Client sent AUTH, but no password is set\r\n")];
+    assert!(refused(&check(Some(""), (false, false), turns)).contains("no password is set"));
+    let turns: &[_] = &[("AUTH geheim", "-ERR max number of clients reached\r\n")];
+    assert!(failure(&check(Some(""), (false, false), turns)).contains("max number of clients"));
     let loading = failed(&[("PING", "-LOADING Redis is loading the dataset in memory\r\n")]);
     assert_eq!(loading, "PING was answered LOADING Redis is loading the dataset in memory");
     assert!(failed(&[("PING", "-MASTERDOWN Link with MASTER is down\r\n")]).contains("MASTERDOWN"));

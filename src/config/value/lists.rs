@@ -1,0 +1,75 @@
+//! Lists whose items are no plain texts.
+
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::{At, Decoder, Fault, name_of};
+
+/// A question and its answer as they were written.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct WrittenStep {
+    pub(in crate::config) span: Range<usize>,
+    /// `None` where it is not written.
+    pub(in crate::config) send: Option<String>,
+    pub(in crate::config) expect: Option<String>,
+}
+
+impl Decoder<'_> {
+    /// Reads `[200, "300-399"]`.
+    pub(super) fn statuses(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<(u16, u16)>, Vec<At<Fault>>> {
+        let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
+        let (mut ranges, mut faults) = (Vec::new(), Vec::new());
+        for item in items.iter() {
+            let written = match item.get_ref() {
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::String(text) => text.to_string(),
+                other => {
+                    faults.push((item.span(), Fault::Type(name_of(other))));
+                    continue;
+                }
+            };
+            let (first, last) = written.split_once('-').unwrap_or((&written, &written));
+            match code(first).zip(code(last)).filter(|(first, last)| first <= last) {
+                Some(range) => ranges.push(range),
+                None => {
+                    let hint = "write codes from 100 to 599 and ranges of them, as in [200, \"300-399\"]";
+                    faults.push((item.span(), Fault::Value(written, hint.to_string())));
+                }
+            }
+        }
+        if faults.is_empty() { Ok(ranges) } else { Err(faults) }
+    }
+
+    /// Reads `[{ send = '…', expect = '…' }]`.
+    pub(super) fn steps(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<WrittenStep>, Vec<At<Fault>>> {
+        let (mut steps, mut faults) = (Vec::new(), Vec::new());
+        for item in items.iter() {
+            let DeValue::Table(table) = item.get_ref() else {
+                faults.push((item.span(), Fault::Type(name_of(item.get_ref()))));
+                continue;
+            };
+            let mut step = WrittenStep { span: item.span(), send: None, expect: None };
+            for (key, value) in table.iter() {
+                let place = match key.get_ref().as_ref() {
+                    "send" => &mut step.send,
+                    "expect" => &mut step.expect,
+                    other => {
+                        let hint = "a step has `send` and `expect`".to_string();
+                        faults.push((key.span(), Fault::Value(format!("a step with `{other}`"), hint)));
+                        continue;
+                    }
+                };
+                match value.get_ref() {
+                    DeValue::String(text) => match self.substitute(text) {
+                        Ok(text) => *place = Some(text),
+                        Err(why) => faults.push((value.span(), Fault::Variable(why))),
+                    },
+                    other => faults.push((value.span(), Fault::Type(name_of(other)))),
+                }
+            }
+            steps.push(step);
+        }
+        if faults.is_empty() { Ok(steps) } else { Err(faults) }
+    }
+}

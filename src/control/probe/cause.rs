@@ -1,0 +1,36 @@
+//! What is likely behind a check that fails: a server that expects TLS or a PROXY header says so in its own way, or not
+//! at all.
+
+use super::budget::Budget;
+use super::{Ask, Failure};
+use crate::config::model::CheckKind;
+
+/// The beginning of a TLS alert: a record of type 21, version 3.
+const TLS_ALERT: [u8; 2] = [21, 3];
+
+/// The failure, with the likely cause where there is one.
+pub(super) fn with_the_likely(failure: Failure, ask: &Ask, budget: &Budget) -> Failure {
+    let has_spoken = matches!(failure, Failure::Broken { .. } | Failure::Answer(_));
+    match likely(ask, &budget.first(), &failure).filter(|_| has_spoken) {
+        Some(cause) => Failure::Likely { failure: Box::new(failure), cause },
+        None => failure,
+    }
+}
+
+fn likely(ask: &Ask, first: &[u8], failure: &Failure) -> Option<&'static str> {
+    let has_header = ask.opening.header.is_some();
+    if first.starts_with(&TLS_ALERT) {
+        return Some("it seems to expect TLS");
+    }
+    let is_bad_request = matches!(ask.kind, CheckKind::Http { .. })
+        && matches!(failure, Failure::Answer(text) if text.contains(" was answered 400 "));
+    match (first.is_empty() || is_bad_request, has_header) {
+        (false, _) => None,
+        (true, true) => {
+            Some("it may expect no PROXY header: `check.send_proxy = \"off\"` leaves it out of checks, or expect TLS")
+        }
+        (true, false) => {
+            Some("it may expect a PROXY header (`send_proxy` of the pool, `check.send_proxy`), or expect TLS")
+        }
+    }
+}
