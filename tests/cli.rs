@@ -26,6 +26,17 @@ fn check_accepts_what_is_shipped() {
 }
 
 #[test]
+fn check_warns_of_what_is_hardly_meant_and_accepts_it() {
+    let lines =
+        "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"db\"\n[[pools.db.backends]]\naddress = \"10.0.0.1:3306\"\n";
+    let output = ringway(&["check", file(lines).path().to_str().expect("a name")]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "ok\n"));
+    let warning =
+        "warning: pool db: a check of type \"tcp\" at port 3306 only connects; type = \"mysql\" asks the server\n";
+    assert_eq!(text(&output.stderr), warning);
+}
+
+#[test]
 fn a_wrong_configuration_exits_2_with_a_line_for_each_error() {
     let file = file("[listeners.l]\nbind = 1\npol = \"x\"\n");
     let path = file.path().display().to_string();

@@ -160,10 +160,14 @@ struct Backend {
     removed: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Checks {
     success_total: u64,
     failure_total: u64,
+    /// Of servers that live and refuse the account of the check.
+    refused_total: u64,
+    /// That could not be made.
+    unknown_total: u64,
     mean_ms: Option<f64>,
 }
 
@@ -373,13 +377,19 @@ impl Viewer<'_> {
 
     fn checks(&self, BackendId(slot): BackendId) -> Checks {
         let Some(cells) = self.admin.stats.control.backends.existing(slot as usize) else {
-            return Checks { success_total: 0, failure_total: 0, mean_ms: None };
+            return Checks::default();
         };
         let mut took = Distribution::default();
         cells.check_ns.add_to(&mut took);
         let count = took.count();
         let mean_ms = (count > 0).then(|| took.sum_ns as f64 / count as f64 / 1e6);
-        Checks { success_total: cells.success.get(), failure_total: cells.failure.get(), mean_ms }
+        Checks {
+            success_total: cells.success.get(),
+            failure_total: cells.failure.get(),
+            refused_total: cells.refused.get(),
+            unknown_total: cells.unknown.get(),
+            mean_ms,
+        }
     }
 
     fn detail(&self, pool: &PoolView, backend: &BackendView) -> Detail {

@@ -145,3 +145,26 @@ pub(in crate::control) fn reason(text: &impl ToString) -> std::sync::Arc<str> {
 fn so_far(received: &str) -> String {
     if received.is_empty() { String::new() } else { format!("; it had sent {received}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_bounded_and_a_lack_of_ports_is_told_from_others() {
+        assert!(reason(&"x".repeat(10 << 20)).len() <= REASON_MAX + 3);
+        let lack = |code| Lack::Resource(io::Error::from_raw_os_error(code));
+        assert!(lack(99).is_of_ports() && lack(98).is_of_ports(), "EADDRNOTAVAIL, EADDRINUSE");
+        assert!(!lack(24).is_of_ports() && !Lack::Agreement("x".to_string()).is_of_ports(), "EMFILE");
+    }
+
+    #[test]
+    fn what_breaks_for_want_of_memory_is_no_failure() {
+        let broken = |code| Trouble::broken("reading", io::Error::from_raw_os_error(code));
+        assert!(matches!(broken(105), Trouble::Unknown(Lack::Resource(_))), "ENOBUFS");
+        assert!(matches!(broken(104), Trouble::Failure(Failure::Broken { .. })), "ECONNRESET");
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let alert = io::Error::new(io::ErrorKind::InvalidData, alert);
+        assert!(matches!(Trouble::broken("reading", alert), Trouble::Unknown(Lack::Agreement(_))));
+    }
+}
