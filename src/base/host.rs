@@ -29,8 +29,8 @@ pub fn server_name(name: &str) -> Option<String> {
     (is_name(name.as_bytes()) && !is_address).then(|| name.to_ascii_lowercase())
 }
 
-/// Whether the C library takes a text for an IPv4 address: one to four numbers, as in `10.1`, `0x7f.0.0.1` or `127`. Such
-/// a name is never looked up.
+/// Whether the C library takes a text for an IPv4 address: numbers alone, as in `10.1`, `0x7f.0.0.1` or `127`. Such a
+/// name is never looked up.
 pub fn is_number(name: &str) -> bool {
     let is_number = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
         Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),

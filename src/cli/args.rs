@@ -86,6 +86,9 @@ pub(super) enum Command {
         /// Whose.
         shell: clap_complete::Shell,
     },
+    /// Is the process that reads files for a ringway which stays root.
+    #[command(name = crate::app::names::SUBCOMMAND, hide = true)]
+    ReadNames,
     /// Write the man page to standard output: `ringway man | man -l -`.
     Man,
 }

@@ -56,6 +56,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Ctl(options) => ctl::ctl(&options),
         Command::Top { socket } => top::top(socket.as_ref()),
         Command::Completions { shell } => manual::completions(shell),
+        Command::ReadNames => Ok(crate::app::names::serve()?),
         Command::Man => manual::man(),
     }
 }

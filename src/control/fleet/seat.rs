@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::names::Missing;
 use super::reason::Reason;
 use super::watches::WatchId;
 use super::{Finding, Member};
@@ -48,7 +49,7 @@ pub struct Seat {
     pub order: Order,
     /// Who checks it, if anybody does.
     pub watch: Option<WatchId>,
-    /// What its pool makes of the checks; `Some` exactly if `watch` is, so never of one that is retired.
+    /// What its pool makes of the checks; `Some` exactly if `watch` is.
     pub subscriber: Option<Subscriber>,
     /// Why the last check failed, or counted as failed.
     failure: Option<Arc<str>>,
@@ -56,6 +57,12 @@ pub struct Seat {
     pub ejector: Option<Ejector>,
     /// Why it is ejected; means something only while it is.
     pub ejected_for: Reason,
+    /// Of an address of a name: when an answer had it first, and last.
+    pub answered: Option<(Moment, Moment)>,
+    /// Its name does not have this address any more; `None` if it does, and of one that is retired.
+    pub missing: Option<Missing>,
+    /// Why its name has no address; means something only while `address` is `None`.
+    pub trouble: Option<Arc<str>>,
     /// `Some` exactly if it only keeps the sessions it has.
     pub retired: Option<Retired>,
     /// A check has had its effect on the state, so that what comes up from now on is back rather than new.
@@ -192,6 +199,9 @@ impl Seat {
             failure: None,
             ejector: pool.ejection.map(|ejection| Ejector::new(rules(ejection))),
             ejected_for: Reason::EjectionOver,
+            answered: None,
+            missing: None,
+            trouble: None,
             retired: None,
             is_known: false,
             standing: Standing { state: State::Down, reason: Reason::NotCheckedYet, end_sessions: false },
@@ -220,8 +230,11 @@ impl Seat {
         success && self.ejector.as_mut().is_some_and(|ejector| ejector.checked(begun, now))
     }
 
-    /// What it says of itself to the guard of its pool.
+    /// What it says of itself to the guard of its pool; nothing once it is retired.
     pub fn claim(&self) -> Claim {
+        if self.retired.is_some() {
+            return Claim::None;
+        }
         let Some(subscriber) = &self.subscriber else { return Claim::None };
         match (subscriber.facts(), subscriber.verdict()) {
             (Some(facts), Verdict::Fit) if facts.role == Some(Role::Primary) => Claim::Primary(facts.term),
@@ -230,13 +243,22 @@ impl Seat {
         }
     }
 
-    /// What follows from everything that is known; `guard` is that of its pool, if the pool wants a primary.
-    pub fn judge(&self, pool: &Pool, guard: Option<&Guard>, name_of: impl Fn(BackendId) -> Arc<str>) -> Standing {
+    /// What follows from everything that is known; `guard` is that of its pool, if the pool wants a primary, and
+    /// `is_self` says which seats are addresses of the same server.
+    pub fn judge(
+        &self,
+        pool: &Pool,
+        guard: Option<&Guard>,
+        is_self: impl Fn(BackendId) -> bool,
+        name_of: impl Fn(BackendId) -> Arc<str>,
+    ) -> Standing {
         // With two writers data is lost; so what is not the primary keeps no session once another one is.
-        let is_displaced = guard.is_some_and(|guard| guard.primary().is_some_and(|primary| primary != self.id));
+        let other_primary = guard.and_then(Guard::primary).filter(|primary| *primary != self.id);
+        let is_displaced = other_primary.is_some_and(|primary| !is_self(primary));
         let stands = |state, reason, end| Standing { state, reason, end_sessions: end || is_displaced };
         if let Some(retired) = &self.retired {
-            return stands(State::Draining, retired.reason.clone(), retired.is_over);
+            let end = retired.is_over || self.ends_by_check(pool, guard.is_some());
+            return stands(State::Draining, retired.reason.clone(), end);
         }
         match &self.order {
             Order::Maintenance { by: None } => return stands(State::Maintenance, Reason::Disabled, false),
@@ -244,14 +266,13 @@ impl Seat {
                 return stands(State::Maintenance, Reason::Maintenance(by.clone()), false);
             }
             Order::Drain { is_over, by, .. } => {
-                let fails = self.subscriber.as_ref().is_some_and(|known| known.verdict() == Verdict::Failing);
-                let end = *is_over || (fails && pool.close_on_backend_down);
+                let end = *is_over || self.ends_by_check(pool, false);
                 return stands(State::Draining, Reason::Drained(by.clone()), end);
             }
             Order::Ready => {}
         }
         if self.address.is_none() {
-            return stands(State::Down, Reason::NoAddress, false);
+            return stands(State::Down, Reason::NoAddress(self.trouble.clone()), false);
         }
         let down = |reason, certain| stands(State::Down, reason, certain || pool.close_on_backend_down);
         let up = match self.subscriber.as_ref().map(|subscriber| (subscriber.verdict(), subscriber.is_unchecked())) {
@@ -273,12 +294,22 @@ impl Seat {
         let Some(guard) = guard else { return stands(State::Up, up, false) };
         match (guard.primary(), guard.greatest()) {
             (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, false),
+            (Some(primary), _) if is_self(primary) => stands(State::Down, Reason::SameServer(name_of(primary)), false),
             (Some(primary), _) => down(Reason::AnotherPrimary(name_of(primary)), true),
             (None, Some((other, greatest))) => {
                 let term = self.subscriber.as_ref().and_then(Subscriber::facts).map_or(0, |facts| facts.term);
                 down(Reason::Stale { term, other: name_of(other), greatest }, true)
             }
             (None, None) => down(Reason::NoRole, true),
+        }
+    }
+
+    /// Whether its checks end the sessions of a backend that takes no new ones.
+    fn ends_by_check(&self, pool: &Pool, wants_primary: bool) -> bool {
+        match self.subscriber.as_ref().map(Subscriber::verdict) {
+            Some(Verdict::Failing) => pool.close_on_backend_down,
+            Some(Verdict::WrongRole(_) | Verdict::NoRole) => wants_primary,
+            Some(Verdict::Fit | Verdict::Unproven) | None => false,
         }
     }
 
@@ -302,9 +333,12 @@ impl Seat {
         self.history.iter()
     }
 
-    /// Keeps what `before` remembers: the same address, gone and back.
+    /// Keeps what `before` remembers: the same address, gone and back. Where its checks went on, what they found
+    /// counts.
     pub fn inherit(&mut self, before: Seat) {
         self.history = before.history;
+        (self.watch, self.subscriber, self.failure) = (before.watch, before.subscriber, before.failure);
+        self.is_known = before.is_known;
     }
 
     /// Its IP address, if it has one.
