@@ -1,9 +1,9 @@
 //! From names to addresses, with a resolver that never blocks.
 //!
 //! It behaves as the C library does on the same files ([`conf`]), one question at a time: [`search`] decides whom to
-//! ask for which name, [`wire`] asks. `/etc/hosts`, `/etc/resolv.conf` and `/etc/nsswitch.conf` are read again when they
-//! have changed ([`files`]). A and AAAA are asked for apart, so that what one of them fails to say is kept from before
-//! ([`known`]), and the two never come from different names of the search list. `docs/names.md` tells users.
+//! ask for which name, [`wire`] asks. `/etc/hosts`, `/etc/resolv.conf` and `/etc/nsswitch.conf` are read again when
+//! they have changed ([`files`]). A and AAAA are asked for apart, so that what one of them fails to say is kept from
+//! before ([`known`]), and the two never come from different names of the search list. `docs/names.md` tells users.
 
 mod conf;
 mod files;

@@ -186,7 +186,7 @@ fn sessions_live_on_whatever_part_of_its_addresses_a_name_answers_with() {
     }
     assert!(clients.iter_mut().all(lives));
     wait_serving(&ringway, &["a", "b", "c"]);
-    assert_eq!(ringway.metrics().count("backend_connections", &[]), 6);
+    ringway.wait_metrics("no other is left", |metrics| metrics.count("backend_connections", &[]) == 6);
 }
 
 #[test]
