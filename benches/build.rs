@@ -58,6 +58,8 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         drain_timeout: Duration::from_secs(30),
         use_all_when_down: false,
         slow_start: Duration::ZERO,
+        address_family: AddressFamily::Any,
+        hold: Hold { obsolete: Duration::from_secs(30), denied: Duration::from_secs(300) },
         dial: Dial::default(),
         ejection: None,
         check: Some(check),
@@ -79,6 +81,7 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         log: Log { level: LogLevel::Info, json: false, output: Output::Stderr },
         access_log: None,
         admin: Admin { socket: None, socket_mode: 0o600, listen: None, hosts: Vec::new() },
+        dns: Dns::default(),
         listeners: Vec::new(),
         pools: vec![pool],
     })

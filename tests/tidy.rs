@@ -30,7 +30,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("fastrand", &["worker", "control", "app"]),
     ("flate2", &[]),
     ("http_body_util", &["control/probe", "control/take_over", "cli/ctl"]),
-    ("hickory_resolver", &["control/resolve"]),
+    ("hickory_proto", &["control/resolve"]),
     ("humantime", &["cli", "control"]),
     ("hyper", &["control/probe", "control/admin", "control/take_over", "cli/ctl"]),
     ("hyper_util", &["control/probe", "control/admin", "control/take_over", "cli/ctl"]),

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::base::host;
+
 /// A server name, or all names below a domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NamePattern {
@@ -13,7 +15,10 @@ pub struct NamePattern {
 
 /// Why a text is no pattern.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("write a host name, as in \"db1.example.com\", or \"*.example.com\" for every name below example.com")]
+#[error(
+    "write a host name as TLS clients send it, as in \"db1.example.com\", or \"*.example.com\" for every name below \
+     example.com; no address, and no `-` at the end of a part"
+)]
 pub struct NotAPattern;
 
 impl NamePattern {
@@ -27,11 +32,10 @@ impl NamePattern {
             None => (text, false),
         };
         let host = if is_wildcard { name.strip_prefix('.').ok_or(NotAPattern)? } else { name };
-        let is_label = |label: &str| {
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            !label.is_empty() && label.len() <= 63 && label.bytes().all(fits)
-        };
-        if host.len() > 253 || !host.split('.').all(is_label) {
+        // The star stands for a letter and a dot at least.
+        let most = if is_wildcard { host::NAME_MAX - 2 } else { host::NAME_MAX };
+        let is_sent = host::server_name(host).is_some_and(|sent| sent.len() == host.len() && sent.len() <= most);
+        if !is_sent {
             return Err(NotAPattern);
         }
         Ok(NamePattern { name: name.to_ascii_lowercase(), is_wildcard })
@@ -65,17 +69,14 @@ pub struct Route<P> {
 
 impl<P> Route<P> {
     fn fits(&self, name: Option<&str>, protocols: &[Vec<u8>]) -> bool {
-        let by_name = self.names.is_empty()
-            || name.is_some_and(|name| {
-                let name = name.strip_suffix('.').unwrap_or(name);
-                self.names.iter().any(|pattern| pattern.matches(name))
-            });
+        let by_name =
+            self.names.is_empty() || name.is_some_and(|name| self.names.iter().any(|pattern| pattern.matches(name)));
         let offers = |wanted: &String| protocols.iter().any(|offered| offered == wanted.as_bytes());
         by_name && (self.protocols.is_empty() || self.protocols.iter().any(offers))
     }
 }
 
-/// The first route that fits, in the order of the file. `name` is in lower case.
+/// The first route that fits, in the order of the file. `name` is as [`host::server_name`] says it.
 pub fn find<'r, P>(routes: &'r [Route<P>], name: Option<&str>, protocols: &[Vec<u8>]) -> Option<&'r P> {
     routes.iter().find(|route| route.fits(name, protocols)).map(|route| &route.pool)
 }
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(to(Some("db1.example.com"), &["postgresql"]), Some(1));
         assert_eq!(to(Some("db1.example.com"), &[]), Some(2));
         assert_eq!(to(Some("a.eu.example.com"), &[]), Some(2));
-        assert_eq!(to(Some("a.b.eu.example.com."), &["h2"]), Some(2), "a dot at the end means nothing");
+        assert_eq!(to(Some("a.b.eu.example.com"), &["h2"]), Some(2));
         assert_eq!(to(Some("eu.example.com"), &[]), None, "the star stands for something");
         assert_eq!(to(Some("xeu.example.com"), &[]), None);
         assert_eq!(to(Some("other"), &["http/1.1"]), Some(3));
@@ -121,5 +122,11 @@ mod tests {
         for text in ["", "*", "*.", "*example.com", "a.*.com", "a..b", ".a", "a.", "a b", "10.0.0.1:80", "ä.example"] {
             assert_eq!(NamePattern::new(text), Err(NotAPattern), "{text}");
         }
+        // No client can send a name that these would fit.
+        let long = format!("*.{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(60));
+        for text in ["10.0.0.1", "*.0.0.1", "-a.example", "a.b-.example", &long, "db.example."] {
+            assert_eq!(NamePattern::new(text), Err(NotAPattern), "{text}");
+        }
+        assert!(NamePattern::new(&long[..long.len() - 1]).is_ok());
     }
 }

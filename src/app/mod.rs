@@ -5,6 +5,7 @@ mod inherited;
 mod limits;
 mod listeners;
 mod logging;
+pub mod names;
 mod privileges;
 mod sandbox;
 mod secrets;
@@ -69,8 +70,10 @@ pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow
     if identity.is_none() {
         privileges::keep_needed();
     }
+    let stays_root = privileges::Identity::is_root(identity.as_ref());
+    let read_file = stays_root.then(|| sandbox::names_reader(&config)).flatten();
     // Before there is another thread, so that all of them inherit it.
-    let permitted = sandbox::Permitted::restrict(&config, &source, privileges::Identity::is_root(identity.as_ref()));
+    let permitted = sandbox::Permitted::restrict(&config, &source, stays_root);
     let log = logging::start(&config.log)?;
     let outlet = log.outlet.clone();
     secrets::warn_of_readable(&config, &source);
@@ -80,9 +83,9 @@ pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow
         predecessor: None,
         log: Some(log),
         identity,
-        permitted: None,
+        permitted: Some(permitted),
+        read_file,
     };
-    start.permitted = Some(permitted);
     match take_over {
         None => start.before = Before::Bound(inherited::sockets()?),
         Some(socket) => {
@@ -107,6 +110,8 @@ struct Start {
     identity: Option<Identity>,
     /// What of the file system it may use; `None` if that is the business of who embeds it.
     permitted: Option<Permitted>,
+    /// How files are read that say how names are looked up; `None`: as any other.
+    read_file: Option<control::ReadFile>,
 }
 
 impl Server {
@@ -118,11 +123,11 @@ impl Server {
         let before = Before::Bound(Vec::new());
         let identity = Identity::of(&config)?;
         let (source, predecessor, log, permitted) = (Source::CommandLine, None, None, None);
-        Server::start_from(config, Start { source, before, predecessor, log, identity, permitted })
+        Server::start_from(config, Start { source, before, predecessor, log, identity, permitted, read_file: None })
     }
 
     fn start_from(config: Config, start: Start) -> anyhow::Result<Server> {
-        let Start { source, before, predecessor, log, identity, permitted } = start;
+        let Start { source, before, predecessor, log, identity, permitted, read_file } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();
         let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
@@ -182,6 +187,7 @@ impl Server {
             out_of_reach: Box::new(move |config| {
                 permitted.as_ref().as_ref().map_or(Vec::new(), |one| one.missing(config))
             }),
+            read_file,
             ask: asker_of(&shared),
             ready: Box::new(|| ()),
             stop,

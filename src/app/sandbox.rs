@@ -18,14 +18,19 @@ use landlock::{
 };
 
 use crate::base::address::Address;
-use crate::config::model::{CheckKind, Config, Output, Source};
-use crate::sys::filter;
+use crate::config::model::{Backend, CheckKind, Config, Output, Source, Target};
+use crate::control::ReadFile;
+use crate::sys::{filter, system};
 
 /// The newest rights that are asked for (Linux 6.10); an older kernel keeps to those it knows.
 const RIGHTS: ABI = ABI::V5;
 
-/// What the resolver, the C library and ringway's own figures are read from.
-const READ_ALWAYS: [&str; 8] = [
+/// What the resolver, the C library and ringway's own figures are read from. `/etc/resolv.conf` may become a link to a
+/// file of another program.
+const READ_ALWAYS: [&str; 11] = [
+    "/run/systemd/resolve",
+    "/run/NetworkManager",
+    "/run/resolvconf",
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/nsswitch.conf",
@@ -133,7 +138,33 @@ impl Needs {
     }
 }
 
-/// The folder of a file; where it is a link, that of the file it stands for, too.
+/// Where a ringway stays root and needs names, what reads the files that say how they are looked up.
+pub(super) fn names_reader(config: &Config) -> Option<ReadFile> {
+    let is_off = std::env::var_os("RINGWAY_SANDBOX").is_some_and(|value| value == "off");
+    let is_host = |backend: &Backend| matches!(backend.target, Target::Host { .. });
+    let needs_it = config.pools.iter().any(|pool| pool.backends.iter().any(is_host));
+    if is_off || !needs_it || system::landlock_version() == 0 {
+        return None;
+    }
+    // Without it files that are replaced are not followed, which the resolver says when it happens.
+    super::names::start().ok()
+}
+
+/// Leaves this process nothing of the file system but to read in these folders.
+pub(super) fn restrict_to_reading(folders: &[&Path]) -> Result<(), RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(RIGHTS))?
+        .create()?
+        .add_rules(path_beneath_rules(folders, read))?
+        .restrict_self()?;
+    Ok(())
+}
+
+/// The folder of a file; where it is a link, that of the file it stands for, too. A folder on the way that is a link
+/// (`current` to `releases/124`) is a release that is changed by changing the link, so its neighbours are among them,
+/// but not folders at the root, in which there is too much else.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let of = |path: &Path| match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -142,7 +173,10 @@ fn folders(path: &Path) -> Vec<PathBuf> {
     let behind = path.canonicalize().ok().map(|path| of(&path));
     let folder = of(path);
     let folder = folder.canonicalize().unwrap_or(folder);
-    std::iter::once(folder).chain(behind).collect()
+    let links = path.ancestors().skip(1).filter(|above| above.is_symlink());
+    let releases = links.filter_map(|link| Some(link.canonicalize().ok()?.parent()?.to_path_buf()));
+    let releases = releases.filter(|folder| folder.components().count() > 2);
+    std::iter::once(folder).chain(behind).chain(releases).collect()
 }
 
 fn lies_in(folder: &Path, permitted: &BTreeSet<PathBuf>) -> bool {
@@ -207,6 +241,20 @@ mod tests {
         assert!(missing[1].starts_with("a unix socket to listen on in /nowhere/t: "));
         let free = Permitted { needs: None, status: Err(String::new()), is_off: true };
         assert!(free.missing(&load(&CONFIG.replace("s/l", "t/l"))).is_empty());
+    }
+
+    #[test]
+    fn a_release_behind_a_link_has_its_successors_within_reach() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().canonicalize().unwrap().join(path);
+        std::fs::create_dir_all(at("releases/123")).unwrap();
+        std::os::unix::fs::symlink("releases/123", at("current")).unwrap();
+        std::os::unix::fs::symlink("/", at("root")).unwrap();
+        assert_eq!(folders(&at("current/ringway.toml")), [at("releases/123"), at("releases")]);
+        assert_eq!(folders(&at("releases/123/ringway.toml")), [at("releases/123")]);
+        assert_eq!(folders(&at("root/ringway.toml")), [PathBuf::from("/")], "nothing more than was asked for");
+        std::os::unix::fs::symlink("/etc", at("etc")).unwrap();
+        assert_eq!(folders(&at("etc/ringway.toml")), [PathBuf::from("/etc")]);
     }
 
     const CHILD: &str = "RINGWAY_TEST_RESTRICTED";

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod hash;
+pub mod host;
 pub mod id;
 pub mod lease;
 pub mod refused;

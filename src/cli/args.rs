@@ -90,6 +90,9 @@ pub(super) enum Command {
     },
     /// Write every key of the configuration, with its default, to standard output.
     Reference,
+    /// Is the process that reads files for a ringway which stays root.
+    #[command(name = crate::app::names::SUBCOMMAND, hide = true)]
+    ReadNames,
     /// Write the man page to standard output: `ringway man | man -l -`.
     Man,
 }

@@ -36,7 +36,7 @@ pub(super) fn man() -> Result<(), Failure> {
     page.render_title(&mut text)?;
     page.render_name_section(&mut text)?;
     page.render_synopsis_section(&mut text)?;
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
         text.extend_from_slice(format!(".SH \"RINGWAY {}\"\n", sub.get_name().to_uppercase()).as_bytes());
         let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
         text.extend_from_slice(format!("{}.\n", about.replace('-', "\\-")).as_bytes());

@@ -63,6 +63,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Top { socket } => top::top(socket.as_ref()),
         Command::Completions { shell } => manual::completions(shell),
         Command::Reference => print(include_bytes!("../../conf/reference.toml")),
+        Command::ReadNames => Ok(crate::app::names::serve()?),
         Command::Man => manual::man(),
     }
 }

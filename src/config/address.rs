@@ -7,13 +7,10 @@ use std::sync::Arc;
 
 use super::model::Target;
 use crate::base::address::Address;
+use crate::base::host;
 
 /// Longest path of a unix socket in bytes (`sun_path` less its final zero).
 const UNIX_PATH_MAX: usize = 107;
-
-/// Longest host name and longest part of one, in bytes (RFC 1035).
-const HOST_MAX: usize = 253;
-const LABEL_MAX: usize = 63;
 
 /// Why a text is no address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -39,6 +36,11 @@ pub enum Error {
     /// A name where only an address can stand: to listen on.
     #[error("`{0}` is no IP address; write ip:port, [ip6]:port or unix:/path")]
     NotAnIp(String),
+    /// Neither an address nor a name that can be looked up.
+    #[error(
+        "`{0}` is neither an IP address nor the name of a host; write ip:port, [ip6]:port, host:port or unix:/path"
+    )]
+    NotAHost(String),
 }
 
 /// Reads where to listen. A port range gives an address a port; port 0 lets the kernel choose.
@@ -70,8 +72,10 @@ pub fn backend(text: &str) -> Result<Target, Error> {
     let port = number(port, 1)?;
     match ip(host) {
         Some(ip) => Ok(Target::Address(with_port(ip, port))),
-        None if is_host_name(host) => Ok(Target::Host { name: Arc::from(host), port }),
-        None => Err(Error::NotAnIp(host.to_string())),
+        None if host::is_name(host::without_dot(host).as_bytes()) && !host::is_number(host::without_dot(host)) => {
+            Ok(Target::Host { name: Arc::from(host), port })
+        }
+        None => Err(Error::NotAHost(host.to_string())),
     }
 }
 
@@ -120,19 +124,6 @@ pub(super) fn unix(path: &str) -> Result<Address, Error> {
     Ok(Address::Unix(PathBuf::from(path)))
 }
 
-fn is_host_name(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=LABEL_MAX).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    // A last dot says that the name is complete.
-    let labels = host.strip_suffix('.').unwrap_or(host);
-    // All digits and dots is a mistyped IPv4 address, not a name.
-    labels.len() <= HOST_MAX
-        && labels.split('.').all(label)
-        && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +157,12 @@ mod tests {
         assert_eq!(binds("unix:run/x"), Err(Error::UnixPath));
         assert_eq!(binds(&format!("unix:/{}", "x".repeat(107))), Err(Error::UnixPath));
         assert_eq!(backend("db.example:5432"), Ok(Target::Host { name: "db.example".into(), port: 5432 }));
-        assert_eq!(backend("10.0.0.300:5432"), Err(Error::NotAnIp("10.0.0.300".into())));
+        for host in ["10.0.0.300", "10.1", "0x7f.1", "127", "-db.example", "db-.example", "a..b", "db.."] {
+            assert_eq!(backend(&format!("{host}:5432")), Err(Error::NotAHost(host.into())));
+        }
+        for host in ["db.example.", "db.1", "my_db", "1st.example"] {
+            assert!(backend(&format!("{host}:5432")).is_ok(), "{host}");
+        }
         assert_eq!(backend("10.0.0.3:0"), Err(Error::Port("0".into(), 1)));
         assert_eq!(backend("10.0.0.3:1-2"), Err(Error::Port("1-2".into(), 1)));
     }

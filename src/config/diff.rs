@@ -137,7 +137,7 @@ impl List {
 }
 
 fn list(config: &Config) -> List {
-    let Config { process, log, access_log, admin, listeners, pools } = config;
+    let Config { process, log, access_log, admin, dns, listeners, pools } = config;
     let mut list = List::default();
     let Process { workers, pin_workers, connections_max, shutdown_delay, shutdown_grace, .. } = process;
     let Process { busy_poll, receive_buffers_max, user, group, .. } = process;
@@ -165,9 +165,19 @@ fn list(config: &Config) -> List {
     list.key("socket_mode", format_args!("{socket_mode:04o}"));
     list.key("listen", listen.map_or_else(|| "off".to_string(), |address| address.to_string()));
     list.key("hosts", hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    self::dns(&mut list, dns);
     listeners.iter().for_each(|each| listener(&mut list, each));
     pools.iter().for_each(|each| pool(&mut list, each));
     list
+}
+
+fn dns(list: &mut List, dns: &Dns) {
+    let Dns { servers, timeout, attempts } = dns;
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    list.table("dns");
+    list.key("servers", if servers.is_empty() { "of the system".to_string() } else { servers.join(", ") });
+    list.key("timeout", timeout.map_or("of the system".to_string(), |timeout| keys::shown(timeout.as_micros())));
+    list.key("attempts", attempts.map_or("of the system".to_string(), |attempts| attempts.to_string()));
 }
 
 fn shown(output: &Output) -> String {
@@ -218,6 +228,7 @@ fn pool(list: &mut List, pool: &Pool) {
     let Pool { name, balance, limits, queue, check, ejection, backends, .. } = pool;
     let Dial { send_proxy, source } = &pool.dial;
     let Pool { close_on_backend_down, drain_timeout, use_all_when_down, slow_start, .. } = pool;
+    let Pool { address_family, hold: Hold { obsolete, denied }, .. } = pool;
     let path = format!("pools.{name}");
     list.thing("", path.clone(), String::new());
     list.key("balance", balance.name());
@@ -240,6 +251,9 @@ fn pool(list: &mut List, pool: &Pool) {
     list.time("drain_timeout", *drain_timeout);
     list.key("when_all_down", if *use_all_when_down { "use_all" } else { "refuse" });
     list.time("slow_start", *slow_start);
+    list.key("address_family", address_family.name());
+    list.time("obsolete_hold", *obsolete);
+    list.time("denied_hold", *denied);
     list.key(
         "send_proxy",
         match send_proxy {

@@ -11,6 +11,7 @@ pub enum Section {
     Log,
     AccessLog,
     Admin,
+    Dns,
     Listener,
     Route,
     Pool,
@@ -27,6 +28,7 @@ impl Section {
             Section::Log => "[log]",
             Section::AccessLog => "[access_log]",
             Section::Admin => "[admin]",
+            Section::Dns => "[dns]",
             Section::Listener => "[listeners.NAME]",
             Section::Route => "[[listeners.NAME.routes]]",
             Section::Pool => "[pools.NAME]",
@@ -80,6 +82,8 @@ pub enum Kind {
     Target,
     /// `ip:port`, or empty.
     IpPortOrOff,
+    /// A list of name servers.
+    NameServers,
     /// Path of a unix socket, or empty.
     SocketOrOff,
 }
@@ -162,6 +166,8 @@ const YEAR: u64 = 365 * 24 * 3600 * S;
 const LIMIT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: YEAR, step_us: MS });
 /// A pace or a deadline that must exist: 1 ms to a day.
 const PACE: Kind = Kind::Duration(Span { zero: false, min_us: MS, max_us: 24 * 3600 * S, step_us: MS });
+/// Of one server, as in `/etc/resolv.conf`.
+const DNS_TIMEOUT: Kind = Kind::Duration(Span { zero: false, min_us: 100 * MS, max_us: 30 * S, step_us: MS });
 /// Spinning: more than a second would only be a mistake of the unit.
 const SPIN: Kind = Kind::Duration(Span { zero: true, min_us: 1, max_us: S, step_us: 1 });
 /// TCP_KEEPIDLE: whole seconds, at most 32767 (MAX_TCP_KEEPIDLE).
@@ -207,6 +213,9 @@ pub const KEYS: &[Key] = {
         key(Admin, "socket_mode", Mode, "\"0600\""),
         key(Admin, "listen", IpPortOrOff, "\"\""),
         key(Admin, "hosts", ServerNames, "[]"),
+        key(Dns, "servers", NameServers, "[]"),
+        key(Dns, "timeout", DNS_TIMEOUT, "\"5s\""),
+        key(Dns, "attempts", Integer(1, 5), "2"),
         required(Listener, "bind", Binds, "bind = \"0.0.0.0:5432\""),
         required(Listener, "pool", Name, "pool = \"NAME\""),
         key(Listener, "unix_mode", Mode, "\"0666\""),
@@ -239,6 +248,9 @@ pub const KEYS: &[Key] = {
         key(Pool, "drain_timeout", LIMIT, "\"30s\""),
         key(Pool, "when_all_down", Word(&["refuse", "use_all"]), "\"refuse\""),
         key(Pool, "slow_start", LIMIT, "\"0s\""),
+        key(Pool, "address_family", Word(&["any", "ipv4", "ipv6"]), "\"any\""),
+        key(Pool, "obsolete_hold", LIMIT, "\"30s\""),
+        key(Pool, "denied_hold", LIMIT, "\"5m\""),
         key(Pool, "send_proxy", Word(&["off", "v1", "v2"]), "\"off\""),
         key(Pool, "source", Source, "\"\""),
         key(Pool, "keepalive", KEEPALIVE, "\"60s\""),

@@ -2,6 +2,7 @@
 
 mod check;
 mod listener;
+mod names;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ pub use crate::health::Role;
 pub use crate::wire::proxy::Version;
 pub use check::{Check, CheckHeader, CheckKind, Login, Pattern, Step};
 pub use listener::{AcceptProxy, Listener, Preread};
+pub use names::{AddressFamily, Dns, Hold};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// `[admin]`
     pub admin: Admin,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[listeners.*]`, at least one.
     pub listeners: Vec<Listener>,
     /// `[pools.*]`; every listener's pool is here.
@@ -149,6 +153,10 @@ pub struct Pool {
     pub use_all_when_down: bool,
     /// From zero to its whole weight, after a backend came up; zero: at once.
     pub slow_start: Duration,
+    /// Which addresses of host names are used.
+    pub address_family: AddressFamily,
+    /// How long addresses of host names stay that are not answered any more.
+    pub hold: Hold,
     /// How its backends are connected to.
     pub dial: Dial,
     /// Health check; `None` is `type = "off"`.

@@ -16,6 +16,7 @@ pub(super) struct Raw {
     pub(super) log: Table,
     pub(super) access_log: Table,
     pub(super) admin: Table,
+    pub(super) dns: Table,
     /// In the order of the file, as are all lists.
     pub(super) listeners: Vec<Listener>,
     pub(super) pools: Vec<Pool>,
@@ -83,7 +84,7 @@ impl Table {
 
 /// Reads a whole document. `faults` gets everything that is wrong with single keys.
 pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<At<Problem>>) -> Raw {
-    const TABLES: [&str; 6] = ["process", "log", "access_log", "admin", "listeners", "pools"];
+    const TABLES: [&str; 7] = ["process", "log", "access_log", "admin", "dns", "listeners", "pools"];
     let mut reader = Reader { decoder, faults };
     for (key, _) in in_order(root) {
         if !TABLES.contains(&key.get_ref().as_ref()) {
@@ -99,6 +100,7 @@ pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<A
         log: plain(&mut reader, "log", Section::Log),
         access_log: plain(&mut reader, "access_log", Section::AccessLog),
         admin: plain(&mut reader, "admin", Section::Admin),
+        dns: plain(&mut reader, "dns", Section::Dns),
         listeners: reader.listeners(root),
         pools: reader.pools(root),
     }

@@ -1,7 +1,8 @@
 //! From what was written to what it means: the one maker of [`Config`].
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use super::model::*;
 use super::raw::{self, Raw, Table};
 use super::value::{self, At, Value};
 use crate::base::address::Address;
+use crate::base::host;
 
 /// Resolves a file. What it returns is a configuration only if `faults` is empty afterwards: things that were wrong
 /// before are left out of it, so that what depends on them is still looked at.
@@ -25,6 +27,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
         log: log(&raw.log),
         access_log: access_log(&raw.access_log),
         admin: admin(&raw.admin),
+        dns: dns(&raw.dns),
         listeners: raw.listeners.iter().filter_map(listener).collect(),
         pools: raw.pools.iter().map(|raw| pool(raw, faults)).collect(),
     };
@@ -102,6 +105,20 @@ fn admin(table: &Table) -> Admin {
     Admin { socket, socket_mode: mode(table, "socket_mode"), listen, hosts }
 }
 
+fn dns(table: &Table) -> Dns {
+    let servers = match table.get("servers") {
+        Some(Value::NameServers(servers)) => servers.clone(),
+        other => disagree("servers", other),
+    };
+    // What the file does not say, the system says; it has the same defaults.
+    let is_ours = |key: &str| !servers.is_empty() || table.is_written(key);
+    Dns {
+        timeout: is_ours("timeout").then(|| duration(table, "timeout")),
+        attempts: is_ours("attempts").then(|| number(table, "attempts")),
+        servers,
+    }
+}
+
 fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
     let hash_key = match word(&raw.table, "hash_key") {
         "source_ip" => HashKey::SourceIp,
@@ -127,6 +144,12 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         drain_timeout: duration(&raw.table, "drain_timeout"),
         use_all_when_down: word(&raw.table, "when_all_down") == "use_all",
         slow_start: duration(&raw.table, "slow_start"),
+        address_family: match word(&raw.table, "address_family") {
+            "ipv4" => AddressFamily::Ipv4,
+            "ipv6" => AddressFamily::Ipv6,
+            _ => AddressFamily::Any,
+        },
+        hold: Hold { obsolete: duration(&raw.table, "obsolete_hold"), denied: duration(&raw.table, "denied_hold") },
         check: check(&raw.check, faults),
         ejection: ejection(&raw.ejection),
         backends: raw.backends.iter().filter_map(backend).collect(),
@@ -198,6 +221,16 @@ fn backend_name(table: &Table) -> Option<String> {
         (Some(Value::Text(name)), _) => Some(name.clone()),
         (_, Some(Value::Target(target))) => Some(target.to_string()),
         _ => None,
+    }
+}
+
+/// A text that is the same for two targets exactly if they are written for the same address.
+fn same_place(target: &Target) -> String {
+    match target {
+        Target::Address(Address::Tcp(SocketAddr::V6(address))) if address.scope_id() != 0 => address.to_string(),
+        Target::Address(Address::Tcp(address)) => format!("{}:{}", address.ip().to_canonical(), address.port()),
+        Target::Address(other) => other.to_string(),
+        Target::Host { name, port } => format!("{}:{port}", host::without_dot(name).to_ascii_lowercase()),
     }
 }
 
@@ -330,6 +363,7 @@ impl Check<'_, '_> {
                 self.faults.push((pool.table.span.clone(), Problem::EmptyPool(pool.name.clone())));
             }
             self.backend_names(pool);
+            self.backend_addresses(pool);
             self.primary(pool);
             self.balance(pool);
             self.source(pool);
@@ -405,6 +439,26 @@ impl Check<'_, '_> {
                 hint: "a backend that is not the primary takes no writes; leave it at \"refuse\"".to_string(),
             };
             self.faults.push((pool.table.span_of("when_all_down"), problem));
+        }
+    }
+
+    /// One server twice would get two shares, two limits, and two votes on who the primary is.
+    fn backend_addresses(&mut self, pool: &raw::Pool) {
+        let mut seen: HashMap<String, (Option<String>, usize)> = HashMap::new();
+        for backend in &pool.backends {
+            let Some(Value::Target(target)) = backend.get("address") else { continue };
+            let (name, span) = (backend_name(backend), backend.span_of("address"));
+            let line = self.places.line(span.start);
+            match seen.entry(same_place(target)) {
+                Entry::Vacant(place) => _ = place.insert((name, line)),
+                // Two without a `name` are called the same, which has been said.
+                Entry::Occupied(first) if first.get().0 == name => {}
+                Entry::Occupied(first) => {
+                    let hint = "a pool has each address once; for a greater share raise its `weight`";
+                    let (what, line) = (format!("the address `{target}`"), first.get().1);
+                    self.faults.push((span, Problem::Duplicate { what, line, hint }));
+                }
+            }
         }
     }
 

@@ -50,7 +50,7 @@ weight = 256
 
 [[pools.db.backends]]
 name = "a"
-address = "10.0.0.2:5432"
+address = "10.0.0.3:5432"
 weight = 0
 disabled = true
 "#;
@@ -287,7 +287,22 @@ fn no_address_and_no_name_is_used_twice() {
     assert!(errors(&range)[0].contains("`127.0.0.1:7001` is already in use on line 10"));
     let names = VALID.replace("name = \"a\"", "name = \"b\"");
     assert!(errors(&names)[0].contains("the backend name `b` is already in use on line 39"));
-    assert!(errors(&VALID.replace("name = \"b\"\n", "").replace("name = \"a\"\n", ""))[0].contains("10.0.0.2:5432"));
+    let unnamed = VALID.replace("name = \"b\"\n", "").replace("name = \"a\"\n", "").replace("0.3:5432", "0.2:5432");
+    assert!(errors(&unnamed)[0].contains("the backend name `10.0.0.2:5432`"));
+    for (address, same) in [
+        ("10.0.0.2:5432", "10.0.0.2:5432"),
+        ("10.0.0.2:5432", "[::ffff:10.0.0.2]:5432"),
+        ("unix:/x", "unix:/x"),
+        ("db.example:1", "DB.example.:1"),
+    ] {
+        let text = format!(
+            "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[pools.p]\nbackends = [\n\
+             {{ name = \"a\", address = \"{address}\" }},\n{{ name = \"b\", address = \"{same}\" }}]"
+        );
+        let found = errors(&text);
+        assert!(found.len() == 1 && found[0].contains("is already in use on line 6; a pool has each"), "{found:?}");
+        assert!(read(&text.replacen(address, "[fe80::1%1]:5432", 1).replace(same, "[fe80::1%2]:5432")).is_ok());
+    }
     assert!(read(&VALID.replace("0.0.0.0:5432", "127.0.0.1:0").replace("[::1]:7000", "127.0.0.1:0")).is_ok());
 }
 

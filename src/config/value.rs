@@ -41,6 +41,7 @@ pub(super) enum Value {
     Binds(Vec<(Range<usize>, Address)>),
     Target(Target),
     Listen(Option<SocketAddr>),
+    NameServers(Vec<SocketAddr>),
 }
 
 /// Why there is no value.
@@ -88,6 +89,9 @@ impl Decoder<'_> {
             }
             (Kind::Protocols, DeValue::Array(items)) => {
                 self.list(items, |_, text| protocol(text)).map(Value::Protocols)
+            }
+            (Kind::NameServers, DeValue::Array(items)) => {
+                self.list(items, |_, text| name_server(text).map(|server| vec![server])).map(Value::NameServers)
             }
             (Kind::Source, DeValue::Array(items)) => {
                 let all = self.list(items, |_, text| address_of_ours(text).map(|address| vec![address]))?;
@@ -176,6 +180,7 @@ pub(super) fn expected(kind: Kind) -> String {
             "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
         }
         Kind::IpPortOrOff => "an address in quotes, as in \"127.0.0.1:9900\", or \"\" for none".to_string(),
+        Kind::NameServers => "a list of name servers, as in [\"10.0.0.53:53\"]".to_string(),
         Kind::SocketOrOff => "a path in quotes, as in \"/run/ringway/admin.sock\", or \"\" for none".to_string(),
     }
 }
@@ -223,14 +228,23 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
         Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
             Err(wrong(text, &format!("write {}", expected(kind))))
         }
-        Kind::Protocols | Kind::Statuses | Kind::Steps => Err(wrong(text, &format!("write {}", expected(kind)))),
+        Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::NameServers => {
+            Err(wrong(text, &format!("write {}", expected(kind))))
+        }
     }
+}
+
+/// Reads where a name server is; its port is 53 where none is written.
+fn name_server(text: &str) -> Result<SocketAddr, Fault> {
+    let with_port = text.parse::<SocketAddr>().ok().filter(|server| server.port() > 0);
+    let server = with_port.or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53)));
+    server.ok_or_else(|| wrong(text, "write the address of a name server, as in \"10.0.0.53:53\" or \"[fd00::53]:53\""))
 }
 
 /// Whether a text can hold what this kind takes; for the others it is a wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps)
+    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | NameServers)
 }
 
 /// Why a text cannot be the name of something: names stand in paths, labels and `POOL/BACKEND`.

@@ -34,6 +34,7 @@ use crate::snapshot::table::Table;
 use crate::stats::Stats;
 
 pub use alarm::Alarm;
+pub use resolve::NAME_FILES;
 pub use run::run;
 pub use stop::{Stop, Stopper, stop_channel};
 
@@ -66,6 +67,8 @@ pub struct Spec {
     pub predecessor: Option<take_over::Predecessor>,
     /// What of a configuration this process may not open, a line each: then it cannot be applied.
     pub out_of_reach: OutOfReach,
+    /// Reads one of [`NAME_FILES`]; `None`: this process may open them itself.
+    pub read_file: Option<ReadFile>,
     /// Asks workers about their sessions.
     pub ask: admin::AskWorker,
     /// Called once, as soon as every worker's `running` gauge is 1 and checks and admin server are under way.
@@ -77,6 +80,9 @@ pub struct Spec {
     /// What is logged, and where to.
     pub logs: log::Logs,
 }
+
+/// See [`Spec::read_file`].
+pub type ReadFile = Box<dyn Fn(&str) -> std::io::Result<Vec<u8>> + Send>;
 
 /// See [`Spec::out_of_reach`].
 pub type OutOfReach = Box<dyn Fn(&Config) -> Vec<String> + Send>;

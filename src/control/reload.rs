@@ -75,6 +75,7 @@ impl Loop {
         self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         self.control.apply(changes);
         self.control.follow();
+        self.control.look_up_again();
         self.lifecycle.set_spans(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));
         if let Some(set_level) = &self.set_level {
             set_level(config.log.level);
@@ -107,8 +108,15 @@ async fn read(source: &Source) -> Result<Config, Vec<Fault>> {
 }
 
 fn read_file(path: &Path) -> Result<Config, Vec<Fault>> {
+    let remedy = |error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "; a running ringway reads only below the folders that it was started with: start a new process \
+             (`ringway run --take-over`)"
+        }
+        _ => "",
+    };
     let text = std::fs::read_to_string(path)
-        .map_err(|error| vec![Fault::of(format!("cannot read {}: {error}", path.display()))])?;
+        .map_err(|error| vec![Fault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
     let variable = |name: &str| std::env::var(name).ok();
     crate::config::load(&text, &path.display().to_string(), &variable)
         .map_err(|errors| errors.into_iter().map(Fault::from).collect())

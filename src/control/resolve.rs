@@ -1,232 +1,255 @@
 //! From names to addresses, with a resolver that never blocks.
 //!
-//! `/etc/hosts` counts before DNS, the search list of `/etc/resolv.conf` as usual; both files are read anew when they
-//! have changed. A and AAAA are asked for apart, so that what one of them fails to say is kept from before, and the
-//! two never come from different names of the search list.
+//! It behaves as the C library does on the same files ([`conf`]), one question at a time: [`search`] decides whom to
+//! ask for which name, [`wire`] asks. `/etc/hosts`, `/etc/resolv.conf` and `/etc/nsswitch.conf` are read again when
+//! they have changed ([`files`]). A and AAAA are asked for apart, so that what one of them fails to say is kept from
+//! before ([`known`]), and the two never come from different names of the search list. `docs/names.md` tells users.
 
+mod conf;
+mod files;
 mod known;
+mod search;
+mod wire;
 
-use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
-use hickory_resolver::{Hosts, TokioResolver};
-use tracing::{info, warn};
+use tokio::sync::Semaphore;
+use tracing::warn;
 
+use super::ReadFile;
+use crate::base::time::Clock;
+use crate::config::model::Dns;
+use conf::{Conf, Order, Source, in_hosts};
+use files::Files;
+pub use files::NAME_FILES;
 use known::{Answer, Family};
 pub(super) use known::{Known, Learned, Pace};
+use search::{Event, Kind, Reply, Search, Step};
 
-/// One question, over all servers and attempts.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// For the other family, once one has answered.
-const GRACE: Duration = Duration::from_millis(500);
-/// What the system is configured by.
-const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+/// How long what the hosts file says holds, unless it changes.
+const HOSTS_TTL: Duration = Duration::from_secs(300);
+/// Lookups at the same time; each takes two descriptors.
+const LOOKUPS_MAX: usize = 256;
+/// Names that a reason lists.
+const NAMES_SHOWN: usize = 4;
+/// For tests that name the server by `RINGWAY_RESOLVER`.
+const TEST_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Asks a resolver. Clones share what was read.
+/// Asks a resolver. Clones are the same one.
 #[derive(Clone)]
-pub(super) struct Resolver {
+pub(super) struct Resolver(Rc<Shared>);
+
+struct Shared {
     /// Only this server, for tests.
     server: Option<SocketAddr>,
-    read: Rc<RefCell<Option<Read>>>,
+    /// `[dns]`
+    dns: RefCell<Dns>,
+    files: RefCell<Files>,
+    system: RefCell<Option<Rc<System>>>,
+    /// Lookups so far.
+    turn: Cell<usize>,
+    /// How often the files were read.
+    edition: Cell<u64>,
+    /// So that many names do not take all descriptors.
+    lookups: Semaphore,
+    clock: Clock,
 }
-
-/// The system's configuration, and what shows whether it has changed.
-struct Read {
-    stamp: Stamp,
-    system: Rc<System>,
-}
-
-/// What a file's change shows by.
-type Stamp = [Option<(SystemTime, u64)>; 2];
 
 /// The configuration of the system as it was read.
+#[derive(Debug)]
 struct System {
-    dns: TokioResolver,
-    hosts: Hosts,
-    search: Vec<Name>,
-    ndots: usize,
+    conf: Arc<Conf>,
+    order: Order,
+    hosts: String,
 }
 
 impl Resolver {
-    /// As the system is configured. For tests `RINGWAY_RESOLVER=ip:port` names the one server to ask.
-    pub(super) fn new() -> Resolver {
+    /// As the system is configured, and `[dns]` says. For tests `RINGWAY_RESOLVER=ip:port` names the one server to ask.
+    /// `read_file` reads what this process may not open any more.
+    pub(super) fn new(dns: &Dns, read_file: Option<ReadFile>) -> Resolver {
         let server = std::env::var("RINGWAY_RESOLVER").ok().filter(|text| !text.is_empty());
         let parsed = server.as_ref().and_then(|text| text.parse().ok());
         if let (Some(text), None) = (&server, parsed) {
             warn!("RINGWAY_RESOLVER is {text}, which is no ip:port; it does not count");
         }
-        Resolver { server: parsed, read: Rc::default() }
+        let resolver = Resolver::with(parsed, dns);
+        resolver.0.files.borrow_mut().read_by(read_file);
+        resolver
     }
 
-    /// Looks a name up. Ends within some [`TIMEOUT`] for each entry of the search list.
+    fn with(server: Option<SocketAddr>, dns: &Dns) -> Resolver {
+        Resolver(Rc::new(Shared {
+            server,
+            dns: RefCell::new(dns.clone()),
+            files: RefCell::default(),
+            system: RefCell::default(),
+            turn: Cell::new(0),
+            edition: Cell::new(0),
+            lookups: Semaphore::new(LOOKUPS_MAX),
+            clock: Clock::new(),
+        }))
+    }
+
+    /// From now on as `[dns]` says.
+    pub(super) fn set(&self, dns: &Dns) {
+        self.0.dns.replace(dns.clone());
+        self.0.system.replace(None);
+    }
+
+    /// Another number whenever a file has changed.
+    pub(super) fn edition(&self) -> u64 {
+        self.system();
+        self.0.edition.get()
+    }
+
+    /// Looks a name up. How long that takes is bounded by the time-outs and the search list.
     pub(super) async fn lookup(&self, host: &str) -> Answer {
-        let Ok(name) = Name::from_ascii(host) else { return Answer::failed("it is no valid host name") };
-        let system = match self.system() {
-            Ok(system) => system,
-            Err(error) => return Answer::failed(&format!("the resolver cannot be made: {error}")),
-        };
-        system.lookup(name).await
-    }
-
-    /// The system's configuration, read anew if a file has changed.
-    fn system(&self) -> Result<Rc<System>, NetError> {
-        let stamp = FILES.map(|file| {
-            let metadata = std::fs::metadata(file).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        });
-        if let Some(read) = self.read.borrow().as_ref().filter(|read| read.stamp == stamp) {
-            return Ok(read.system.clone());
-        }
-        if let Some(read) = self.read.borrow_mut().as_mut()
-            && let Some(file) = FILES.iter().find(|file| is_forbidden(file))
-        {
-            warn!("{file} was replaced, and this process may not read the new one: it uses what the old one said");
-            read.stamp = stamp;
-            return Ok(read.system.clone());
-        }
-        let system = Rc::new(System::read(self.server)?);
-        *self.read.borrow_mut() = Some(Read { stamp, system: system.clone() });
-        Ok(system)
-    }
-}
-
-/// Another file in its place than the one that the process was let read when it started.
-fn is_forbidden(file: &str) -> bool {
-    std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
-}
-
-impl System {
-    fn read(server: Option<SocketAddr>) -> Result<System, NetError> {
-        let (config, options) = match server {
-            Some(server) => {
-                let mut options = ResolverOpts::default();
-                (options.timeout, options.attempts) = (Duration::from_millis(300), 1);
-                (only(server), options)
+        let _place = self.0.lookups.acquire().await;
+        self.0.turn.set(self.0.turn.get().wrapping_add(1));
+        let system = self.system();
+        let (mut answer, mut looked) = (Answer::denied(), Vec::new());
+        for source in &system.order.sources {
+            match source {
+                Source::Hosts | Source::HostsOnly => {
+                    let found = in_hosts(&system.hosts, host);
+                    if !found.is_empty() {
+                        return of_hosts(&found);
+                    }
+                    looked.push("it is not in /etc/hosts".to_owned());
+                }
+                Source::Dns | Source::DnsOnly => {
+                    answer = self.ask(&system.conf, host).await;
+                    if answer.has_addresses() {
+                        return answer;
+                    }
+                    looked.push(system.looked(host, &answer));
+                }
             }
-            None => read_system_conf().unwrap_or_else(|error| {
-                let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 53));
-                warn!(%error, "cannot use /etc/resolv.conf: names are looked up at {server}");
-                (only(server), ResolverOpts::default())
-            }),
-        };
-        let hosts = Hosts::from_system().unwrap_or_else(|error| {
-            info!(%error, "no hosts file");
-            Hosts::default()
-        });
-        System::of(config, options, hosts)
-    }
-
-    fn of(config: ResolverConfig, mut options: ResolverOpts, hosts: Hosts) -> Result<System, NetError> {
-        // Whoever asks here wants to know what is so now, and has waited for it.
-        options.cache_size = 0;
-        let search = match (config.search(), config.domain()) {
-            ([], Some(domain)) => vec![domain.clone()],
-            (search, _) => search.to_vec(),
-        };
-        let ndots = options.ndots;
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        Ok(System { dns: builder.build()?, hosts, search, ndots })
-    }
-
-    fn in_hosts(&self, name: &Name) -> Option<Answer> {
-        let of = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
-        let (v4, v6) = (of(RecordType::A), of(RecordType::AAAA));
-        if v4.is_none() && v6.is_none() {
-            return None;
-        }
-        let family = |found: Option<_>| found.map_or(Family::Absent, |lookup| found_in(&lookup));
-        Some(Answer { v4: family(v4), v6: family(v6) })
-    }
-
-    /// Looks into the hosts file, and then asks for one name of the search list after the other.
-    async fn lookup(&self, name: Name) -> Answer {
-        if let Some(answer) = self.in_hosts(&name) {
-            return answer;
-        }
-        let mut last = Answer::failed("there is no name to ask for");
-        for candidate in self.candidates(name) {
-            last = self.ask(candidate).await;
-            // A name that cannot be looked up now may exist, and what the next one stands for is another server.
-            if !last.is_denial() {
+            if matches!(source, Source::HostsOnly) || (*source == Source::DnsOnly && answer.is_denial()) {
                 break;
             }
         }
-        last
+        if !system.order.others.is_empty() {
+            let others = system.order.others.join(" and ");
+            looked.push(format!("{others} of /etc/nsswitch.conf can only be asked by programs of the C library"));
+        }
+        answer.looked = looked.join("; ");
+        answer
     }
 
-    /// The names to try, one after the other.
-    fn candidates(&self, name: Name) -> Vec<Name> {
-        if name.is_fqdn() {
-            return vec![name];
+    /// Drives a [`Search`].
+    async fn ask(&self, conf: &Arc<Conf>, host: &str) -> Answer {
+        let clock = &self.0.clock;
+        let mut search = Search::new(conf.clone(), host, self.0.turn.get());
+        let mut step = search.on(Event::Begin, clock.now());
+        loop {
+            let (server, name, mut until) = match step {
+                Step::Done(answer) => return answer,
+                Step::Ask(server, name, until) => (server, name, until),
+                // Nothing is asked, so nothing but time can pass.
+                Step::Wait(until) => {
+                    tokio::time::sleep(Duration::from_nanos(until.since_ns(clock.now()))).await;
+                    step = search.on(Event::Time, clock.now());
+                    continue;
+                }
+            };
+            let v4 = wire::ask(server, &name, Kind::V4, conf.use_vc);
+            tokio::pin!(v4);
+            let v6 = ask_v6(conf, server, &name);
+            tokio::pin!(v6);
+            let (mut has_v4, mut has_v6) = (false, false);
+            step = loop {
+                let event = tokio::select! {
+                    reply = &mut v4, if !has_v4 => { has_v4 = true; Event::Reply(Kind::V4, reply) }
+                    reply = &mut v6, if !has_v6 && (has_v4 || !conf.single_request) => {
+                        has_v6 = true;
+                        Event::Reply(Kind::V6, reply)
+                    }
+                    () = tokio::time::sleep(Duration::from_nanos(until.since_ns(clock.now()))) => Event::Time,
+                };
+                match search.on(event, clock.now()) {
+                    Step::Wait(at) => until = at,
+                    other => break other,
+                }
+            };
         }
-        let searched = self.search.iter().filter_map(|domain| name.clone().append_domain(domain).ok());
-        let mut as_it_is = name.clone();
-        as_it_is.set_fqdn(true);
-        let (first, last) = match usize::from(name.num_labels()) > self.ndots {
-            true => (Some(as_it_is), None),
-            false => (None, Some(as_it_is)),
+    }
+
+    /// The system's configuration, read anew if a file has changed.
+    fn system(&self) -> Rc<System> {
+        let mut files = self.0.files.borrow_mut();
+        let is_new = files.look();
+        let mut system = self.0.system.borrow_mut();
+        if let Some(system) = system.as_ref().filter(|_| !is_new) {
+            return system.clone();
+        }
+        let conf = match (self.0.server, &*self.0.dns.borrow()) {
+            (Some(server), _) => Conf { servers: vec![server], timeout: TEST_TIMEOUT, attempts: 1, ..Conf::default() },
+            (None, dns) => {
+                let around = files.surroundings();
+                let mut conf = match dns.servers.is_empty() {
+                    true => Conf::read(&files.resolv_conf, &around),
+                    false => Conf { servers: dns.servers.clone(), ..Conf::default() },
+                };
+                conf.timeout = dns.timeout.unwrap_or(conf.timeout);
+                conf.attempts = dns.attempts.unwrap_or(conf.attempts);
+                conf
+            }
         };
-        first.into_iter().chain(searched).chain(last).collect()
-    }
-
-    /// Asks for both families at once; the slower one is not waited for long.
-    async fn ask(&self, name: Name) -> Answer {
-        let v4 = self.family(name.clone(), RecordType::A);
-        let v6 = self.family(name, RecordType::AAAA);
-        tokio::pin!(v4, v6);
-        tokio::select! {
-            v4 = &mut v4 => { let v6 = limited(&v4, v6).await; Answer { v4, v6 } }
-            v6 = &mut v6 => { let v4 = limited(&v6, v4).await; Answer { v4, v6 } }
+        let known: Vec<String> = system.as_ref().map(|system| system.conf.left_out.clone()).unwrap_or_default();
+        for server in conf.left_out.iter().filter(|server| !known.contains(server)) {
+            warn!("a name server of /etc/resolv.conf is left out: {server}");
         }
-    }
-
-    async fn family(&self, name: Name, kind: RecordType) -> Family {
-        self.dns.clear_cache();
-        match tokio::time::timeout(TIMEOUT, self.dns.lookup(name, kind)).await {
-            Ok(Ok(lookup)) => found_in(&lookup),
-            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Family::Absent,
-            Ok(Err(error)) => Family::Failed(error.to_string()),
-            Err(_) => Family::Failed(format!("no answer within {} s", TIMEOUT.as_secs())),
+        files.follow_interfaces(!conf.left_out.is_empty());
+        let order = Order::read(&files.nsswitch);
+        let new = Rc::new(System { conf: Arc::new(conf), order, hosts: files.hosts.clone() });
+        *system = Some(new.clone());
+        if is_new {
+            self.0.edition.set(self.0.edition.get() + 1);
         }
+        new
     }
 }
 
-/// The other family has little time once the first one has brought addresses.
-async fn limited(first: &Family, second: impl Future<Output = Family>) -> Family {
-    if !matches!(first, Family::Found { .. }) {
-        return second.await;
+/// The second family, as the options want it.
+async fn ask_v6(conf: &Conf, server: SocketAddr, name: &str) -> Reply {
+    match conf.no_aaaa {
+        true => Reply::NoData,
+        false => wire::ask(server, name, Kind::V6, conf.use_vc).await,
     }
-    let late = |_| Family::Failed("the other kind of address was answered long before".to_owned());
-    tokio::time::timeout(GRACE, second).await.unwrap_or_else(late)
 }
 
-fn found_in(lookup: &hickory_resolver::lookup::Lookup) -> Family {
-    let answers = lookup.answers();
-    let addresses: Vec<IpAddr> = answers.iter().filter_map(|record| record.data.ip_addr()).collect();
-    if addresses.is_empty() {
-        return Family::Absent;
+impl System {
+    /// What DNS was asked, and what it said; for a person.
+    fn looked(&self, host: &str, answer: &Answer) -> String {
+        let servers = self.conf.servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+        if let Family::Failed(why) = &answer.v4 {
+            return format!("DNS cannot say ({why})");
+        }
+        let names = self.conf.candidates(host);
+        let shown = names.iter().take(NAMES_SHOWN).map(|name| name.trim_end_matches('.')).collect::<Vec<_>>();
+        let more = names.len().saturating_sub(NAMES_SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("DNS ({servers}) has no address of {}{more}", shown.join(", "))
     }
-    let ttl = answers.iter().map(|record| record.ttl).min().unwrap_or(0);
-    Family::Found { addresses, ttl: Duration::from_secs(ttl.into()) }
 }
 
-/// Asks that server and no other.
-fn only(server: SocketAddr) -> ResolverConfig {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = server.port();
-        connection
-    });
-    ResolverConfig::from_name_servers(vec![NameServerConfig::new(server.ip(), true, connections.to_vec())])
+fn of_hosts(found: &[std::net::IpAddr]) -> Answer {
+    let family = |is_ipv6: bool| {
+        let addresses: Vec<_> = found.iter().copied().filter(|ip| ip.is_ipv6() == is_ipv6).collect();
+        match addresses.is_empty() {
+            true => Family::Absent,
+            false => Family::Found { addresses, ttl: HOSTS_TTL },
+        }
+    };
+    Answer::of(family(false), family(true), None)
 }
 
+#[cfg(test)]
+mod glibc_tests;
 #[cfg(test)]
 mod tests;

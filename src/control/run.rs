@@ -48,7 +48,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
     let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
     let Spec { admin, admin_socket, predecessor, ask, ready, stop, .. } = spec;
-    let Spec { connections_max, mut logs, out_of_reach, .. } = spec;
+    let Spec { connections_max, mut logs, out_of_reach, read_file, .. } = spec;
     stats.control.config_generation.set(1);
     let fleet = Fleet::new(config.clone(), clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
@@ -57,6 +57,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let set_level = logs.set_level.take();
     let keeper = Keeper::begin(logs, facts);
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
+    control.read_names_by(read_file);
     let (asker, commands) = command::channel();
     let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
     let mut servers = admin::Servers::new(admin, &config.admin.hosts, admin_socket).map_err(Error::Admin)?;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
+use super::ReadFile;
 use super::alarm::Alarm;
 use super::checks::check_for_ever;
 use super::command::{Change, SetError, Target};
@@ -27,6 +28,8 @@ use crate::stats::{ConnectError, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
 const STAGGER: Duration = Duration::from_micros(100);
+/// How often it is seen whether files that say how names are looked up have changed.
+const FILES_PAUSE: Duration = Duration::from_secs(2);
 /// Failed connects come in bursts: this long they are gathered.
 const GATHER: Duration = Duration::from_millis(5);
 /// How often it is seen whether a backend that is gone has lost its last session.
@@ -42,9 +45,11 @@ pub(super) struct Control {
     /// Rung when a watch has ended.
     watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
     /// Likewise, of names that are looked up.
-    resolving: RefCell<HashMap<Arc<str>, Rc<Notify>>>,
+    resolving: RefCell<HashMap<Arc<str>, Rc<Naming>>>,
     /// Made when there is the first name.
     resolver: OnceCell<Resolver>,
+    /// For it.
+    read_file: RefCell<Option<ReadFile>>,
     /// `Some` until anything follows from failed connects.
     alarm: RefCell<Option<Alarm>>,
     pub stats: Arc<Stats>,
@@ -52,6 +57,15 @@ pub(super) struct Control {
     pub clock: Clock,
     /// Another ringway has taken over.
     pub is_relieved: std::cell::Cell<bool>,
+}
+
+/// A name that is looked up.
+#[derive(Default)]
+struct Naming {
+    /// Rung when nobody wants it any more.
+    gone: Notify,
+    /// Rung when it is to be looked up now.
+    again: Notify,
 }
 
 impl Control {
@@ -63,6 +77,7 @@ impl Control {
             watching: RefCell::default(),
             resolving: RefCell::default(),
             resolver: OnceCell::new(),
+            read_file: RefCell::default(),
             alarm: RefCell::default(),
             stats,
             counts,
@@ -101,22 +116,75 @@ impl Control {
     fn follow_hosts(self: &Rc<Control>) {
         let hosts = self.fleet.borrow().hosts();
         let mut resolving = self.resolving.borrow_mut();
-        resolving.retain(|host, gone| {
+        resolving.retain(|host, naming| {
             let goes_on = hosts.contains(host);
             if !goes_on {
-                gone.notify_one();
+                naming.gone.notify_one();
             }
             goes_on
         });
         let mut delay = Duration::ZERO;
         for host in hosts {
             resolving.entry(host.clone()).or_insert_with(|| {
-                let (gone, resolver) = (Rc::new(Notify::new()), self.resolver.get_or_init(Resolver::new).clone());
-                tokio::task::spawn_local(resolve_until(self.clone(), resolver, host, delay, gone.clone()));
+                let (naming, resolver) = (Rc::new(Naming::default()), self.resolver());
+                tokio::task::spawn_local(resolve_until(self.clone(), resolver, host, delay, naming.clone()));
                 delay += STAGGER;
-                gone
+                naming
             });
         }
+    }
+
+    /// How the resolver is to read its files.
+    pub(super) fn read_names_by(&self, read_file: Option<ReadFile>) {
+        self.read_file.replace(read_file);
+    }
+
+    fn resolver(self: &Rc<Control>) -> Resolver {
+        let make = || {
+            let resolver = Resolver::new(&self.fleet.borrow().dns(), self.read_file.take());
+            tokio::task::spawn_local(follow_files(self.clone(), resolver.clone()));
+            resolver
+        };
+        self.resolver.get_or_init(make).clone()
+    }
+
+    /// Another configuration: names are looked up as it says, and now, whatever their time to live.
+    pub(super) fn look_up_again(&self) {
+        if let Some(resolver) = self.resolver.get() {
+            resolver.set(&self.fleet.borrow().dns());
+            self.resolving.borrow().values().for_each(|naming| naming.again.notify_one());
+        }
+    }
+
+    /// Takes what was learned of a name; what of it counts.
+    fn on_learned(self: &Rc<Control>, host: &Arc<str>, learned: Learned) -> Learned {
+        let now = self.clock.now();
+        let (learned, changes) = match learned {
+            Learned::Addresses { addresses, ttl, doubt } => {
+                let (is_good, changes) = self.fleet.borrow_mut().on_resolved(host, &addresses, now);
+                if changes.table {
+                    info!(%host, ?addresses, "has new addresses");
+                }
+                let unfit = "none of its addresses can be that of a server";
+                match is_good {
+                    true => (Learned::Addresses { addresses, ttl, doubt }, changes),
+                    false => (Learned::Nothing(unfit.to_owned()), changes),
+                }
+            }
+            Learned::Denied(why) => {
+                let changes = self.fleet.borrow_mut().on_denied(host, &why, now);
+                (Learned::Denied(why), changes)
+            }
+            Learned::Nothing(why) => {
+                let changes = self.fleet.borrow_mut().on_unresolved(host, &why, now);
+                (Learned::Nothing(why), changes)
+            }
+        };
+        self.apply(changes);
+        // An address may have begun to be missing.
+        self.rescheduled.notify_one();
+        self.follow_watches();
+        learned
     }
 
     /// Starts a task for each new watch and ends those of watches that are gone.
@@ -253,44 +321,52 @@ async fn hear_of_troubles(control: Rc<Control>, alarm: Alarm) {
     }
 }
 
-/// Looks a name up again and again, until nobody wants it any more.
-async fn resolve_until(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, gone: Rc<Notify>) {
-    tokio::select! {
-        () = resolve_for_ever(control, resolver, host, delay) => {}
-        () = gone.notified() => {}
+/// Has names looked up again when a file that says how has changed.
+async fn follow_files(control: Rc<Control>, resolver: Resolver) {
+    let mut seen = resolver.edition();
+    loop {
+        sleep(FILES_PAUSE).await;
+        let edition = resolver.edition();
+        if std::mem::replace(&mut seen, edition) != edition {
+            info!("the files that say how names are looked up have changed: looking all names up again");
+            control.resolving.borrow().values().for_each(|naming| naming.again.notify_one());
+        }
     }
 }
 
-async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration) {
+/// Looks a name up again and again, until nobody wants it any more.
+async fn resolve_until(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, naming: Rc<Naming>) {
+    tokio::select! {
+        () = resolve_for_ever(control, resolver, host, delay, &naming.again) => {}
+        () = naming.gone.notified() => {}
+    }
+}
+
+async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, again: &Notify) {
     sleep(delay).await;
     let (mut known, mut pace) = (Known::default(), Pace::new());
     let mut trouble: Option<String> = None;
     loop {
-        let mut learned = known.on(resolver.lookup(&host).await);
-        if let Learned::Addresses { addresses, .. } = &learned {
-            let (is_good, changes) = control.fleet.borrow_mut().on_resolved(&host, addresses, control.clock.now());
-            if changes.table {
-                info!(%host, ?addresses, "has new addresses");
-            }
-            control.apply(changes);
-            control.follow_watches();
-            if !is_good {
-                learned = Learned::Nothing("none of its addresses can be that of a server".to_owned());
-            }
-        }
+        let learned = control.on_learned(&host, known.on(resolver.lookup(&host).await));
         let reason = match &learned {
             Learned::Addresses { doubt, .. } => doubt.clone(),
-            Learned::Nothing(why) => Some(why.clone()),
+            Learned::Denied(why) | Learned::Nothing(why) => Some(why.clone()),
         };
-        match &reason {
-            Some(reason) if trouble.as_ref() != Some(reason) => {
-                warn!(%host, %reason, "cannot look up; the addresses that are known stay in use");
+        match (&reason, &learned) {
+            (Some(reason), _) if trouble.as_ref() == Some(reason) => {}
+            (Some(reason), Learned::Denied(_)) => {
+                warn!(%host, %reason, "cannot look up: there is no such address; those that are known stay in use \
+                                       for denied_hold");
             }
-            None if trouble.is_some() => info!(%host, "can be looked up again"),
-            _ => {}
+            (Some(reason), _) => warn!(%host, %reason, "cannot look up; the addresses that are known stay in use"),
+            (None, _) if trouble.is_some() => info!(%host, "can be looked up again"),
+            (None, _) => {}
         }
         trouble = reason;
-        sleep(pace.pause(&learned, fastrand::u64(..))).await;
+        tokio::select! {
+            () = sleep(pace.pause(&learned, fastrand::u64(..))) => {}
+            () = again.notified() => {}
+        }
     }
 }
 

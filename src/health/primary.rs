@@ -42,15 +42,17 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Takes what is known of a backend; one that is no longer there has [`Claim::None`].
-    pub fn on(&mut self, id: BackendId, claim: Claim) -> Outcome {
+    /// Takes what is known of a backend; one that is no longer there has [`Claim::None`]. `is_same` says which others
+    /// are the same server at another address, and so no rivals.
+    pub fn on(&mut self, id: BackendId, claim: Claim, is_same: impl Fn(BackendId) -> bool) -> Outcome {
         let before = match claim {
             Claim::None => self.claims.remove(&id),
             claim => self.claims.insert(id, claim),
         };
         let claims = |claim: Option<Claim>| matches!(claim, Some(Claim::Primary(_)));
         let begins = claims(Some(claim)) && !claims(before);
-        let mut others = self.claims.iter().filter(|(other, claim)| **other != id && claims(Some(**claim)));
+        let is_other = |other: BackendId| other != id && !is_same(other);
+        let mut others = self.claims.iter().filter(|(other, claim)| is_other(**other) && claims(Some(**claim)));
         let rival = begins.then(|| others.next().map(|(other, _)| *other)).flatten();
         let old = self.primary;
         self.primary = self.elect();
@@ -112,7 +114,7 @@ mod tests {
             for (id, claim) in steps {
                 let before = guard.primary();
                 known[id as usize] = claim;
-                let outcome = guard.on(BackendId(id), claim);
+                let outcome = guard.on(BackendId(id), claim, |_| false);
                 prop_assert_eq!(outcome.changed, guard.primary() != before);
                 let term = known.iter().filter_map(|claim| match claim {
                     Claim::Primary(term) | Claim::Presumed(term) | Claim::Unreachable(term) => Some(*term),
@@ -135,37 +137,47 @@ mod tests {
     #[test]
     fn a_promoted_backend_takes_over_from_one_that_has_not_noticed() {
         let mut guard = Guard::default();
-        assert_eq!(guard.on(A, Claim::Primary(1)), Outcome { changed: true, rival: None });
-        assert_eq!(guard.on(B, Claim::Primary(2)), Outcome { changed: true, rival: Some(A) });
+        assert_eq!(guard.on(A, Claim::Primary(1), |_| false), Outcome { changed: true, rival: None });
+        assert_eq!(guard.on(B, Claim::Primary(2), |_| false), Outcome { changed: true, rival: Some(A) });
         assert_eq!(guard.primary(), Some(B));
-        assert_eq!(guard.on(B, Claim::Primary(2)), Outcome::default(), "told once");
-        assert_eq!(guard.on(A, Claim::None), Outcome::default());
-        assert_eq!(guard.on(A, Claim::Primary(2)), Outcome { changed: false, rival: Some(B) }, "it stays");
+        assert_eq!(guard.on(B, Claim::Primary(2), |_| false), Outcome::default(), "told once");
+        assert_eq!(guard.on(A, Claim::None, |_| false), Outcome::default());
+        assert_eq!(guard.on(A, Claim::Primary(2), |_| false), Outcome { changed: false, rival: Some(B) }, "it stays");
         assert_eq!(guard.primary(), Some(B));
     }
 
     #[test]
     fn a_stale_primary_is_not_used_while_the_newer_one_is_unreachable() {
         let mut guard = Guard::default();
-        guard.on(A, Claim::Primary(1));
-        guard.on(B, Claim::Primary(2));
-        assert_eq!(guard.on(B, Claim::Unreachable(2)), Outcome { changed: true, rival: None });
+        guard.on(A, Claim::Primary(1), |_| false);
+        guard.on(B, Claim::Primary(2), |_| false);
+        assert_eq!(guard.on(B, Claim::Unreachable(2), |_| false), Outcome { changed: true, rival: None });
         assert_eq!((guard.primary(), guard.greatest()), (None, Some((B, 2))));
-        guard.on(A, Claim::Primary(3));
+        guard.on(A, Claim::Primary(3), |_| false);
         assert_eq!(guard.primary(), Some(A), "promoted anew");
     }
 
     #[test]
     fn where_there_are_no_terms_another_one_follows_when_the_first_is_gone() {
         let mut guard = Guard::default();
-        guard.on(A, Claim::Primary(0));
-        guard.on(B, Claim::Primary(0));
+        guard.on(A, Claim::Primary(0), |_| false);
+        guard.on(B, Claim::Primary(0), |_| false);
         assert_eq!(guard.primary(), Some(A));
-        guard.on(A, Claim::Unreachable(0));
+        guard.on(A, Claim::Unreachable(0), |_| false);
         assert_eq!(guard.primary(), Some(B));
-        guard.on(A, Claim::Primary(0));
+        guard.on(A, Claim::Primary(0), |_| false);
         assert_eq!(guard.primary(), Some(B));
-        guard.on(B, Claim::None);
+        guard.on(B, Claim::None, |_| false);
         assert_eq!(guard.primary(), Some(A));
+    }
+
+    #[test]
+    fn a_server_at_two_addresses_is_no_rival_of_itself() {
+        let mut guard = Guard::default();
+        assert_eq!(guard.on(A, Claim::Primary(1), |_| false).rival, None);
+        assert_eq!(guard.on(B, Claim::Primary(1), |other| other == A), Outcome::default());
+        assert_eq!(guard.primary(), Some(A), "one of both is used");
+        assert!(guard.on(A, Claim::Unreachable(1), |other| other == B).changed);
+        assert_eq!(guard.primary(), Some(B));
     }
 }

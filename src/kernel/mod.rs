@@ -293,6 +293,12 @@ pub trait Sockets {
     /// The kernel's.
     fn connect_unix(&self, fd: Fd, to: &Address) -> io::Result<()>;
 
+    /// Whether this host has an address that it could reach that one from. To be asked when a connect failed for want
+    /// of an address: the kernel says the same when all ports are taken.
+    fn has_source_for(&self, _to: &Address) -> bool {
+        true
+    }
+
     /// Takes a connection out of a backlog.
     ///
     /// # Errors

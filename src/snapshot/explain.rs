@@ -12,6 +12,7 @@ use crate::admit::routes;
 use crate::balance::{Ask, Counts, Pick};
 use crate::base::address::Address;
 use crate::base::hash;
+use crate::base::host;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::time::Moment;
@@ -88,7 +89,7 @@ fn door<'a>(listener: &'a Listener, question: Question<'_>) -> (&'a Arc<str>, Op
         return (&listener.pool, Some(Refused::Deny));
     }
     let Some(preread) = &listener.preread else { return (&listener.pool, None) };
-    let name = question.sni.map(str::to_ascii_lowercase);
+    let name = question.sni.and_then(host::server_name);
     let offered: Vec<Vec<u8>> = question.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     match routes::find(&preread.routes, name.as_deref(), &offered) {
         Some(pool) => (pool, None),
@@ -319,7 +320,10 @@ mod tests {
         };
         assert_eq!(to([10, 1, 2, 3], Some("a.example")), ("p".to_string(), Some(Refused::Deny)));
         assert_eq!(to([10, 2, 2, 3], Some("A.Example")), ("q".to_string(), None));
-        assert_eq!(to([10, 2, 2, 3], None), ("p".to_string(), Some(Refused::Unmatched)));
+        assert_eq!(to([10, 2, 2, 3], Some("A.Example.")), ("q".to_string(), None), "as the worker reads it");
+        for no_name in [None, Some("-a.example"), Some("a b.example")] {
+            assert_eq!(to([10, 2, 2, 3], no_name), ("p".to_string(), Some(Refused::Unmatched)));
+        }
         let offers = Question { client: IpAddr::from([10, 2, 2, 3]), alpn: Some("h2"), ..ask(None) };
         assert_eq!(explain(&config, offers).unwrap().refused, None);
     }

@@ -24,6 +24,10 @@ impl Sockets for Direct {
         socket::connect_unix(fd, to)
     }
 
+    fn has_source_for(&self, to: &Address) -> bool {
+        socket::has_source_for(to)
+    }
+
     fn accept(&self, listener: Fd) -> io::Result<Fd> {
         socket::accept(listener)
     }

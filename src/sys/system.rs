@@ -69,6 +69,19 @@ pub fn presize_descriptors(count: u64) {
     }
 }
 
+/// Closes every descriptor behind standard error, for a process that has opened nothing yet.
+pub fn close_all_but_standard() {
+    // SAFETY: a plain call; nothing of ours has one of these descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+}
+
+/// Gives this thread, and those that it starts, a network and mounts of their own.
+#[cfg(test)]
+pub(crate) fn leave_network_and_mounts() -> io::Result<()> {
+    // SAFETY: a plain call; it concerns this thread alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })
+}
+
 /// Makes a descriptor our own that whoever started us has left open for us. To be called once for each.
 pub fn adopt(fd: Fd) -> io::Result<OwnedFd> {
     // SAFETY: a plain call; a number that is no descriptor is refused.

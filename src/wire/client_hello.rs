@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod tests;
 
+use crate::base::host;
+
 /// Bytes of the longest handshake message that is read, with its header. Browsers send up to 2 KiB, and more with
 /// post-quantum keys.
 pub const HELLO_MAX: usize = 16 * 1024;
@@ -220,24 +222,7 @@ fn read_server_name(names: &mut Input) -> Result<Option<String>, Malformed> {
             return Err(Malformed::Twice);
         }
     }
-    Ok(host.and_then(host_name))
-}
-
-/// `name` in lower case, if it is a host name (RFC 1123, and underscores, which are in use): labels of 1 to 63 bytes,
-/// 253 in all, no dot at its end, and no IP address.
-fn host_name(name: &[u8]) -> Option<String> {
-    let is_label = |label: &[u8]| {
-        (1..=63).contains(&label.len())
-            && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte == b'_')
-            && !label.starts_with(b"-")
-            && !label.ends_with(b"-")
-    };
-    let mut labels = name.split(|byte| *byte == b'.');
-    let is_name = name.len() <= 253 && labels.clone().all(is_label);
-    // No top-level domain is a number, so this is an address, or half of one.
-    let is_address = labels.next_back().is_some_and(|last| last.iter().all(u8::is_ascii_digit));
-    let lower = || std::str::from_utf8(name).ok().map(str::to_ascii_lowercase);
-    if is_name && !is_address { lower() } else { None }
+    Ok(host.and_then(|name| host::server_name(std::str::from_utf8(name).ok()?)))
 }
 
 /// RFC 7301, 3.1: names, none of them empty.

@@ -105,6 +105,8 @@ impl<K: Kernel> Worker<K> {
                             false => Break(self.connect_later(key, error.raw_os_error().unwrap_or(errno::EMFILE))),
                         }
                     }
+                    // This kernel does not speak the backend's family.
+                    Some(errno::EAFNOSUPPORT) => Break(self.connect_ended(key, -errno::ENETUNREACH)),
                     Some(code @ (errno::ENOMEM | errno::ENOBUFS)) => Break(self.connect_later(key, code)),
                     code => Break(self.connect_ended(key, -code.unwrap_or(errno::EINVAL))),
                 };
@@ -154,6 +156,15 @@ impl<K: Kernel> Worker<K> {
         if self.slots.get(key).is_some_and(|slot| slot.greets) {
             self.kernel.cancel(key.token(Operation::Greet));
         }
+    }
+
+    /// Whether a connect failed because this host has no address of the backend's family, rather than no port.
+    pub(super) fn lacks_family(&self, key: Key) -> bool {
+        let Some(slot) = self.slots.get(key) else { return false };
+        let table = self.known.reader.table();
+        let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
+        let is_any = table.pool(slot.pool).is_some_and(|pool| pool.dial.source == LocalAddress::Any);
+        to.is_some_and(|to| is_any && !self.kernel.sockets().has_source_for(to))
     }
 
     /// An address has no port left to this backend; another one may. True if one is tried.

@@ -146,6 +146,8 @@ impl<K: Kernel> Worker<K> {
 
     fn connected(&mut self, key: Key, result: i32) {
         let result = if result == 0 && self.met_itself(key) { -errno::ECONNREFUSED } else { result };
+        let lacks_family = result == -errno::EADDRNOTAVAIL && self.lacks_family(key);
+        let result = if lacks_family { -errno::ENETUNREACH } else { result };
         if result == -errno::EADDRNOTAVAIL && self.connect_from_another(key) || self.connect_again(key, result) {
             return;
         }

@@ -18,8 +18,13 @@ pub fn ips(backends: &[&Backend]) -> Vec<IpAddr> {
     backends.iter().map(|backend| ip(backend)).collect()
 }
 
-/// One backend `db` behind a name; all harness backends have the same port.
+/// One backend `db` behind a name; all harness backends have the same port. What leaves the answers goes at once.
 pub fn plan(dns: &Dns) -> Plan {
+    held(dns).pool("obsolete_hold = \"0s\"")
+}
+
+/// The same with the holds that are the default.
+fn held(dns: &Dns) -> Plan {
     Ringway::plan().backend("db", "db.test:7300", "").environment("RINGWAY_RESOLVER", &dns.address())
 }
 
@@ -161,4 +166,86 @@ fn sessions_do_not_wait_for_a_dns_that_hangs() {
         let (took, (_, name)) = timed(|| session(&ringway));
         assert!(name == "a" && took < 500 * MS, "{name:?} after {took:?}");
     }
+}
+
+/// Whether a session is still relayed.
+fn lives(client: &mut Peer) -> bool {
+    client.write_all(b"x").is_ok() && client.read_some(1).is_ok_and(|bytes| bytes == b"x")
+}
+
+/// Load balancers in front of many servers answer with some of them, and with others the next time.
+#[test]
+fn sessions_live_on_whatever_part_of_its_addresses_a_name_answers_with() {
+    let backends = ["a", "b", "c"].map(Backend::named);
+    let dns = Dns::new(Says::Addresses(ips(&[&backends[0], &backends[1]]), 0));
+    let ringway = held(&dns).pool("drain_timeout = \"1ms\"").checked(1, 2).start();
+    wait_serving(&ringway, &["a", "b"]);
+    let mut clients: Vec<Peer> = (0..6).map(|_| session(&ringway).0).collect();
+    for turn in 0..3 {
+        dns.say(Says::Addresses(ips(&[&backends[turn], &backends[(turn + 1) % 3]]), 0));
+        dns.wait_questions(4);
+    }
+    assert!(clients.iter_mut().all(lives));
+    wait_serving(&ringway, &["a", "b", "c"]);
+    ringway.wait_metrics("no other is left", |metrics| metrics.count("backend_connections", &[]) == 6);
+}
+
+#[test]
+fn an_address_that_has_left_its_name_loses_its_sessions_when_its_check_fails() {
+    let [a, b] = ["a", "b"].map(Backend::named);
+    let dns = Dns::with(&ips(&[&a]));
+    let plan = held(&dns).pool("obsolete_hold = \"2s\"\ndrain_timeout = \"1ms\"").checked(1, 2);
+    let ringway = plan.start();
+    wait_serving(&ringway, &["a"]);
+    let (mut client, _) = session(&ringway);
+    dns.say(Says::Addresses(ips(&[&b]), 1));
+    wait_serving(&ringway, &["a", "b"]);
+    wait_serving(&ringway, &["b"]);
+    assert!(lives(&mut client), "no name ends a session");
+    a.kill();
+    assert_eq!(client.end(), End::Reset, "its checks do");
+}
+
+/// At the old address of a name that nobody has any more a stranger may answer one day.
+#[test]
+fn a_name_that_is_denied_serves_nobody_after_a_while() {
+    let a = Backend::named("a");
+    let dns = Dns::with(&ips(&[&a]));
+    let ringway = held(&dns).pool("denied_hold = \"2s\"").checked(1, 2).start();
+    wait_serving(&ringway, &["a"]);
+    let (mut client, _) = session(&ringway);
+    dns.say(Says::NxDomain);
+    dns.wait_questions(2);
+    assert_eq!(serving(&ringway), ["a".to_string()].into());
+    wait_serving(&ringway, &[""]);
+    assert!(lives(&mut client));
+    wait_until("it says why", || {
+        let pool = ringway.api().get("/v1/pools/main").to_string();
+        pool.contains("its name has no address: it is not in /etc/hosts; DNS (127.0.0.1:")
+    });
+    dns.say(Says::Addresses(ips(&[&a]), 1));
+    wait_serving(&ringway, &["a"]);
+}
+
+#[test]
+fn only_addresses_of_the_family_that_is_wanted_are_used() {
+    let a = Backend::named("a");
+    let dns = Dns::with(&[ip(&a), "fd00::1".parse().unwrap()]);
+    let ringway = held(&dns).pool("address_family = \"ipv4\"").start();
+    wait_serving(&ringway, &["a"]);
+    assert_eq!(states(&ringway), [("db".into(), "up")]);
+}
+
+/// `[dns]` names the servers, the first one that knows something counts, and a reload can name others.
+#[test]
+fn name_servers_of_the_configuration_are_asked_in_their_order() {
+    let [a, b] = ["a", "b"].map(Backend::named);
+    let [broken, first, second] =
+        [Says::Refused, Says::Addresses(ips(&[&a]), 1), Says::Addresses(ips(&[&b]), 1)].map(Dns::new);
+    let servers = |all: [&Dns; 2]| format!("servers = [{:?}, {:?}]", all[0].address(), all[1].address());
+    let plan = Ringway::plan().backend("db", "db.test:7300", "").pool("obsolete_hold = \"0s\"");
+    let ringway = plan.more(&format!("[dns]\n{}\ntimeout = \"1s\"", servers([&broken, &first]))).start();
+    wait_serving(&ringway, &["a"]);
+    ringway.change(&servers([&broken, &first]), &servers([&second, &first]));
+    wait_serving(&ringway, &["b"]);
 }

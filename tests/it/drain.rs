@@ -1,4 +1,4 @@
-//! A backend that is gone from DNS keeps the sessions it has until `drain_timeout`, and gets no new ones.
+//! A backend that is gone keeps the sessions it has until `drain_timeout`, and gets no new ones.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,20 @@ use crate::harness::{Backend, Dns, End, Peer, Ringway, Says, assert_about, timed
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A session of `a`, whose address has just gone, and `b` serves.
-fn left_behind(drain_timeout: &str) -> (Ringway, Peer, Dns, [Backend; 2]) {
+/// A session of `a`, whose address the configuration has just given up, and `b` serves.
+fn left_behind(drain_timeout: &str) -> (Ringway, Peer, [Backend; 2]) {
     let backends = ["a", "b"].map(Backend::named);
-    let dns = Dns::with(&ips(&[&backends[0]]));
-    let ringway = plan(&dns).pool(&format!("drain_timeout = \"{drain_timeout}\"")).start();
-    wait_serving(&ringway, &["a"]);
+    let plan = Ringway::plan().backend("db", backends[0].address(), "");
+    let ringway = plan.pool(&format!("drain_timeout = \"{drain_timeout}\"")).start();
     let (client, name) = session(&ringway);
     assert_eq!(name, "a");
-    dns.say(Says::Addresses(ips(&[&backends[1]]), 1));
-    (ringway, client, dns, backends)
+    ringway.change(backends[0].address(), backends[1].address());
+    (ringway, client, backends)
 }
 
 #[test]
 fn sessions_go_on_until_the_deadline_and_are_then_reset() {
-    let (ringway, mut client, _dns, _backends) = left_behind("1500ms");
+    let (ringway, mut client, _backends) = left_behind("1500ms");
     wait_serving(&ringway, &["b"]);
     client.send(b"still here");
     client.expect(b"still here");
@@ -32,7 +31,7 @@ fn sessions_go_on_until_the_deadline_and_are_then_reset() {
 
 #[test]
 fn the_deadline_is_kept() {
-    let (ringway, mut client, _dns, _backends) = left_behind("1s");
+    let (ringway, mut client, _backends) = left_behind("1s");
     let gone = || ringway.process().output().contains("backend is draining");
     wait_until("the address is gone", gone);
     let (took, end) = timed(|| client.end());
@@ -42,7 +41,7 @@ fn the_deadline_is_kept() {
 
 #[test]
 fn without_a_deadline_they_go_on() {
-    let (ringway, mut client, _dns, _backends) = left_behind("0s");
+    let (ringway, mut client, _backends) = left_behind("0s");
     wait_serving(&ringway, &["b"]);
     assert!(client.is_silent_for(1500 * MS));
     client.send(b"still here");
@@ -53,7 +52,12 @@ fn without_a_deadline_they_go_on() {
 
 #[test]
 fn what_has_lost_its_last_session_is_gone_and_may_return() {
-    let (ringway, client, dns, [a, b]) = left_behind("30s");
+    let [a, b] = ["a", "b"].map(Backend::named);
+    let dns = Dns::with(&ips(&[&a]));
+    let ringway = plan(&dns).start();
+    wait_serving(&ringway, &["a"]);
+    let (client, _) = session(&ringway);
+    dns.say(Says::Addresses(ips(&[&b]), 1));
     wait_serving(&ringway, &["b"]);
     assert_eq!(states(&ringway), [("db".into(), "up")], "the new one has the name");
     dns.say(Says::Addresses(ips(&[&a, &b]), 1));

@@ -65,6 +65,8 @@ mod health_flap;
 mod leaks;
 /// Too many connections, too few descriptors.
 mod limits;
+/// The files that say how names are looked up.
+mod names;
 /// Networks that lose, refuse and run out.
 mod network;
 /// The status page in a real browser.

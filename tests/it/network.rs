@@ -68,6 +68,26 @@ fn half_of_all_connects_lost_costs_time_and_no_session() {
     });
 }
 
+/// On a host without IPv6 an address of that family is of no use, and that is not for want of ports.
+#[test]
+fn an_address_of_a_family_that_this_host_does_not_speak_is_ejected() {
+    network::within_own(|| {
+        network::set("net.ipv6.conf.all.disable_ipv6", "1");
+        let a = Backend::named("a");
+        let plan = Ringway::before([a.address(), "[fd00::1]:7300"]).workers(1);
+        let ringway = plan.more("[pools.main.ejection]\nfailures = 3\nduration = \"60s\"").start();
+        let ejected = [("backend", "b"), ("state", "ejected")];
+        let mut number = 0;
+        ringway.wait_metrics("it is ejected", |metrics| {
+            assert_eq!(client(&ringway, number).read_some(1).unwrap(), b"a", "every session is served");
+            number += 1;
+            metrics.count("backend_state", &ejected) == 1
+        });
+        let failed = |reason| ringway.metrics().count("backend_connect_errors_total", &[("reason", reason)]);
+        assert_eq!((failed("resource"), failed("unreachable") >= 3), (0, true));
+    });
+}
+
 /// R31: ports are counted by destination, so other backends are served, and who finds none is told why.
 #[test]
 fn without_a_port_left_another_backend_is_tried_and_a_freed_port_is_used_at_once() {

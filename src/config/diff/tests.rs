@@ -59,6 +59,25 @@ fn each_change_is_a_line_that_a_person_understands() {
 }
 
 #[test]
+fn how_names_are_looked_up_can_change_while_it_runs() {
+    let with = |text: &str| diff(&config(BASE), &config(&format!("{text}\n{BASE}")));
+    for (text, line) in [
+        (
+            "[dns]\nservers = [\"10.0.0.53\", \"[fd00::53]:54\"]",
+            "dns: servers of the system → 10.0.0.53:53, [fd00::53]:54",
+        ),
+        ("[dns]\ntimeout = \"2s\"", "dns: timeout of the system → 2s"),
+        ("[dns]\nattempts = 2", "dns: attempts of the system → 2"),
+    ] {
+        let found = with(text);
+        assert!(found.changes.contains(&line.to_string()) && found.needs_restart.is_empty(), "{found:?}");
+    }
+    assert_eq!(lines("[pools.db]", "[pools.db]\nobsolete_hold = \"0s\""), ["pools.db: obsolete_hold 30s → 0s"]);
+    assert_eq!(lines("[pools.db]", "[pools.db]\ndenied_hold = \"1h\""), ["pools.db: denied_hold 5m → 1h"]);
+    assert_eq!(lines("[pools.db]", "[pools.db]\naddress_family = \"ipv4\""), ["pools.db: address_family any → ipv4"]);
+}
+
+#[test]
 fn the_order_of_backends_counts() {
     let (a, b) = ("name = \"a\"\naddress = \"10.0.0.1:1\"", "name = \"b\"\naddress = \"10.0.0.2:1\"");
     let swapped = BASE.replace(a, "A").replace(b, a).replace('A', b);
@@ -104,6 +123,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "source" => "\"client\"",
         "workers" | "backlog" | "queue_max" | "connect_attempts" | "rise" | "fall" | "percent_max" | "failures"
         | "hangups" | "weight" | "port" => "7",
+        "attempts" => "3",
         "connections_max" | "hash_balance_factor" => "125",
         "pin_workers" => "false",
         "backup" | "disabled" | "lag_strict" => "true",
@@ -114,6 +134,8 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "unix_mode" => "\"0600\"",
         "socket" => "\"/admin\"",
         "socket_mode" => "\"0640\"",
+        "servers" => "[\"10.0.0.53:53\"]",
+        "address_family" => "\"ipv6\"",
         "balance" => "\"random\"",
         "hash_key" => "\"source_ip_port\"",
         "on_backend_down" => "\"keep\"",
@@ -168,6 +190,7 @@ fn a_change_of_any_key_is_seen() {
             Section::Admin => "[admin]",
             // It has a unix socket.
             Section::Listener if key.name == "unix_mode" => "[listeners.other]",
+            Section::Dns => "[dns]",
             Section::Listener => "[listeners.web]",
             Section::Route => "name = \"a\"",
             Section::Pool => "[pools.db]",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::hosts::is_same_target;
+use super::hosts::{is_same_name, is_same_target};
 use super::seat::GONE;
 use super::set::ByHand;
 use super::{Changes, Fleet, Reason, Squad};
@@ -105,7 +105,15 @@ impl Fleet {
             let place = config.pools[pool].backends.iter().position(|now| now.name == seat.configured_name);
             let now = place.map(|place| &config.pools[pool].backends[place].target);
             (seat.pool, seat.backend) = (pool, place.unwrap_or(GONE));
-            if seat.retired.is_some() || (now.is_some() && is_same_target(target, now, seat.address.as_ref())) {
+            if !is_same_name(target, now) {
+                // Another name has not answered with this address yet.
+                seat.answered = None;
+            }
+            // One that only its name has left drains like others once the file has left it, too.
+            let is_left = seat.retired.as_ref().is_some_and(|retired| retired.reason.is_of_name()) && now.is_none();
+            if (seat.retired.is_some() && !is_left)
+                || (now.is_some() && is_same_target(target, now, seat.address.as_ref()))
+            {
                 return true;
             }
             if seat.address.is_some() {

@@ -42,6 +42,15 @@ pub fn is_same_target(before: Option<&Target>, now: Option<&Target>, at: Option<
     }
 }
 
+/// Whether both are looked up by the same name.
+pub fn is_same_name(before: Option<&Target>, now: Option<&Target>) -> bool {
+    let name = |target: Option<&Target>| match target {
+        Some(Target::Host { name, .. }) => Some(name.clone()),
+        _ => None,
+    };
+    name(before).is_some() && name(before) == name(now)
+}
+
 /// Whether a server can be there, and the same one whoever asks: not without a zone, and not many at once.
 fn is_fit(ip: &IpAddr) -> bool {
     let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());

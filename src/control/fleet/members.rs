@@ -10,7 +10,7 @@ use super::{Changes, Fleet, Notice, Reason, Seat};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Backend, Target};
+use crate::config::model::{Backend, Dns, Target};
 use crate::health::State;
 
 impl Fleet {
@@ -32,6 +32,11 @@ impl Fleet {
             let place = self.places[&id];
             self.begin(place, self.pools[self.seats[place].pool].is_old, now);
         }
+    }
+
+    /// How names are looked up.
+    pub fn dns(&self) -> Dns {
+        self.config.dns.clone()
     }
 
     /// Names to be looked up, each once.
@@ -65,6 +70,12 @@ impl Fleet {
                 if let Target::Host { name, port } = target
                     && **name == *host
                 {
+                    if let Some(why) = self.lacks_family(pool, found) {
+                        self.deny((pool, backend), now);
+                        self.let_go(now, &mut changes);
+                        self.explain((pool, backend), &why, now, &mut changes);
+                        continue;
+                    }
                     let joins = !is_first || self.pools[pool].is_old;
                     is_good &= self.move_to((pool, backend), *port, found, joins, now, &mut changes);
                 }
@@ -86,17 +97,23 @@ impl Fleet {
         let (pool, backend) = at;
         let current = self.addresses(at);
         let in_use: Vec<IpAddr> = current.iter().map(|(_, ip)| *ip).collect();
-        let hosts::Chosen { addresses, left_out } = hosts::choose(found, &in_use);
+        let hosts::Chosen { addresses, left_out } = hosts::choose(&self.of_family(pool, found), &in_use);
+        if addresses.is_empty() {
+            return false;
+        }
+        let addresses = self.hold(at, addresses, now);
         let next = hosts::number(&current, &addresses);
-        if addresses.is_empty() || next == current {
-            return !addresses.is_empty();
+        if next == current {
+            return true;
         }
         changes.table = true;
         for (_, ip) in current.iter().filter(|kept| !next.contains(kept)) {
             let is_it =
                 |seat: &Seat| (seat.pool, seat.backend) == at && seat.ip() == Some(*ip) && seat.retired.is_none();
             if let Some(place) = self.seats.iter().position(is_it) {
-                self.retire(place, Reason::AddressGone, now, changes);
+                let is_of_name = self.seats[place].answered.is_some();
+                let reason = if is_of_name { Reason::AddressGone } else { Reason::Moved };
+                self.retire(place, reason, now, changes);
             }
         }
         // Whoever has an address now needs no seat without one.
@@ -108,8 +125,9 @@ impl Fleet {
         self.rename(at);
         self.put_in_order();
         for place in self.pools[pool].seats.clone() {
-            let seat = &self.seats[place];
+            let seat = &mut self.seats[place];
             if seat.backend == backend && new.iter().any(|(_, ip)| seat.ip() == Some(*ip)) && seat.retired.is_none() {
+                seat.answered = Some((now, now));
                 self.begin(place, joins, now);
             }
         }
@@ -146,10 +164,11 @@ impl Fleet {
     }
 
     /// What a new seat is to begin with: no change of state, as there was none before.
-    fn begin(&mut self, place: usize, joins: bool, now: Moment) {
+    pub(super) fn begin(&mut self, place: usize, joins: bool, now: Moment) {
         let seat = &self.seats[place];
         let pool = &self.config.pools[seat.pool];
-        let standing = seat.judge(pool, self.pools[seat.pool].guard.as_ref(), |id| self.name_of(id));
+        let guard = self.pools[seat.pool].guard.as_ref();
+        let standing = seat.judge(pool, guard, |id| self.is_same_server(seat.id, id), |id| self.name_of(id));
         let slow_start_ns = self.ramp_ns(place);
         let seat = &mut self.seats[place];
         seat.standing = standing;
@@ -158,14 +177,20 @@ impl Fleet {
         seat.enter(now);
     }
 
-    /// From now on it only keeps the sessions it has, until its pool's `drain_timeout`.
+    /// From now on it only keeps the sessions it has: until its pool's `drain_timeout`, or, where only its name has
+    /// left it, for as long as its checks succeed.
     pub(super) fn retire(&mut self, place: usize, reason: Reason, now: Moment, changes: &mut Changes) {
         let drain_ns = ns(self.config.pools[self.seats[place].pool].drain_timeout);
-        let until = if drain_ns == 0 { Moment::NEVER } else { now.after_ns(drain_ns) };
+        let is_checked = reason.is_of_name();
+        let until = if drain_ns == 0 || is_checked { Moment::NEVER } else { now.after_ns(drain_ns) };
         let seat = &mut self.seats[place];
         seat.retired = Some(Retired { until, is_over: false, reason, generation: None });
-        (seat.subscriber, seat.ejector, seat.ramp_from) = (None, None, None);
-        if let Some(watch) = seat.watch.take() {
+        (seat.ejector, seat.ramp_from, seat.missing) = (None, None, None);
+        let watch = if is_checked { None } else { seat.watch.take() };
+        if !is_checked {
+            seat.subscriber = None;
+        }
+        if let Some(watch) = watch {
             self.watches.leave(watch, seat.id);
         }
         self.claim(place, now, changes);
@@ -174,7 +199,7 @@ impl Fleet {
 
     /// Names the addresses of a backend: the first as the backend is called, further ones by their numbers. For
     /// `consistent_hash`, where every ringway must agree, the number does not count: it depends on what came first.
-    fn rename(&mut self, at: (usize, usize)) {
+    pub(super) fn rename(&mut self, at: (usize, usize)) {
         let name = self.config.pools[at.0].backends[at.1].name.clone();
         let is_it = |seat: &&mut Seat| (seat.pool, seat.backend) == at && seat.retired.is_none();
         let count = self.seats.iter_mut().filter(is_it).count();
@@ -205,9 +230,14 @@ impl Fleet {
     /// seen that a backend is retired may still give it a session.
     pub fn sweep(&mut self, seen: u64, sessions: impl Fn(BackendId) -> u32) -> Changes {
         let before = self.seats.len();
+        let watches = &mut self.watches;
         self.seats.retain(|seat| {
             let is_known = |retired: &Retired| retired.generation.is_some_and(|generation| seen >= generation);
-            !(seat.retired.as_ref().is_some_and(is_known) && sessions(seat.id) == 0)
+            let is_over = seat.retired.as_ref().is_some_and(is_known) && sessions(seat.id) == 0;
+            if let Some(watch) = seat.watch.filter(|_| is_over) {
+                watches.leave(watch, seat.id);
+            }
+            !is_over
         });
         if self.seats.len() == before {
             return Changes::default();

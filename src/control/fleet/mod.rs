@@ -10,6 +10,7 @@ mod fresh;
 mod hosts;
 mod leave;
 mod members;
+mod names;
 mod reason;
 mod seat;
 mod set;
@@ -246,6 +247,7 @@ impl Fleet {
                 self.settle(place, now, &mut changes);
             }
         }
+        self.let_go(now, &mut changes);
         changes
     }
 
@@ -255,7 +257,8 @@ impl Fleet {
             let ejection = seat.ejector.as_ref().and_then(|ejector| ejector.until());
             let drain = seat.retired.as_ref().map(|retired| retired.until).or(seat.order.until());
             let ramp = seat.ramp_from.map(|from| from.after_ns(self.ramp_ns(place)));
-            [ejection, drain, ramp].into_iter().flatten().min()
+            let missing = seat.missing.filter(|_| seat.retired.is_none()).map(|missing| missing.until);
+            [ejection, drain, ramp, missing].into_iter().flatten().min()
         };
         self.seats.iter().enumerate().filter_map(of_seat).min().unwrap_or(Moment::NEVER)
     }
@@ -330,9 +333,10 @@ impl Fleet {
     fn claim(&mut self, place: usize, now: Moment, changes: &mut Changes) {
         let seat = &self.seats[place];
         let (id, pool, claim) = (seat.id, seat.pool, seat.claim());
-        let Some(guard) = &mut self.pools[pool].guard else { return };
-        let outcome = guard.on(id, claim);
+        let Some(mut guard) = self.pools[pool].guard.take() else { return };
+        let outcome = guard.on(id, claim, |other| self.is_same_server(id, other));
         let primary = guard.primary();
+        self.pools[pool].guard = Some(guard);
         if let Some(rival) = outcome.rival {
             changes.notices.push(Notice::Rivals {
                 pool: self.config.pools[pool].name.clone(),
@@ -353,7 +357,8 @@ impl Fleet {
         let seat = &self.seats[place];
         let index = seat.pool;
         let pool = &self.config.pools[index];
-        let standing = seat.judge(pool, self.pools[index].guard.as_ref(), |id| self.name_of(id));
+        let guard = self.pools[index].guard.as_ref();
+        let standing = seat.judge(pool, guard, |id| self.is_same_server(seat.id, id), |id| self.name_of(id));
         let slow_start_ns = ns(pool.slow_start);
         let pool_name = &pool.name;
         let seat = &mut self.seats[place];

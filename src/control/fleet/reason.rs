@@ -44,8 +44,10 @@ pub enum Reason {
         /// What that one said.
         greatest: u64,
     },
-    /// Its name was not found yet.
-    NoAddress,
+    /// Of the addresses of the primary another one is used.
+    SameServer(Arc<str>),
+    /// Its name was not found, for this reason if it was looked up.
+    NoAddress(Option<Arc<str>>),
     /// By the configuration.
     Disabled,
     /// Taken out by somebody, at run time.
@@ -58,6 +60,8 @@ pub enum Reason {
     Moved,
     /// Its name stands for other addresses now.
     AddressGone,
+    /// Its name has been denied for too long.
+    NameDenied,
     /// Real traffic met with trouble so many times.
     Ejected {
         /// With what.
@@ -69,6 +73,13 @@ pub enum Reason {
         /// For how long it is out, unless a check succeeds before.
         duration_ms: u64,
     },
+}
+
+impl Reason {
+    /// Whether only what its name says speaks against it.
+    pub(super) fn is_of_name(&self) -> bool {
+        matches!(self, Reason::AddressGone | Reason::NameDenied)
+    }
 }
 
 impl fmt::Display for Reason {
@@ -92,13 +103,16 @@ impl fmt::Display for Reason {
                 "says it is the primary of term {term}, but {other}, now unreachable, was it with term {greatest}; \
                  remove {other} from the pool if it is gone for good"
             ),
-            Reason::NoAddress => f.write_str("its name has no address yet"),
+            Reason::SameServer(other) => write!(f, "is another address of the primary, which is used at {other}"),
+            Reason::NoAddress(None) => f.write_str("its name has no address yet"),
+            Reason::NoAddress(Some(why)) => write!(f, "its name has no address: {why}"),
             Reason::Disabled => f.write_str("disabled in the configuration"),
             Reason::Maintenance(by) => write!(f, "put into maintenance by {by}"),
             Reason::Drained(by) => write!(f, "drained by {by}"),
             Reason::Moved => f.write_str("the configuration has it at another address now"),
             Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),
+            Reason::NameDenied => f.write_str("its name no longer has any address"),
             Reason::Ejected { trouble, count, window_ms, duration_ms } => {
                 let span = |ms: u64| humantime::format_duration(std::time::Duration::from_millis(ms));
                 let (window, duration) = (span(*window_ms), span(*duration_ms));

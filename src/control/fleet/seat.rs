@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::names::Missing;
 use super::reason::Reason;
 use super::watches::WatchId;
 use super::{Finding, Member};
@@ -48,7 +49,7 @@ pub struct Seat {
     pub order: Order,
     /// Who checks it, if anybody does.
     pub watch: Option<WatchId>,
-    /// What its pool makes of the checks; `Some` exactly if `watch` is, so never of one that is retired.
+    /// What its pool makes of the checks; `Some` exactly if `watch` is.
     pub subscriber: Option<Subscriber>,
     /// Why the last check failed, or counted as failed.
     failure: Option<Arc<str>>,
@@ -63,6 +64,12 @@ pub struct Seat {
     pub ejector: Option<Ejector>,
     /// Why it is ejected; means something only while it is.
     pub ejected_for: Reason,
+    /// Of an address of a name: when an answer had it first, and last.
+    pub answered: Option<(Moment, Moment)>,
+    /// Its name does not have this address any more; `None` if it does, and of one that is retired.
+    pub missing: Option<Missing>,
+    /// Why its name has no address; means something only while `address` is `None`.
+    pub trouble: Option<Arc<str>>,
     /// `Some` exactly if it only keeps the sessions it has.
     pub retired: Option<Retired>,
     /// A check has had its effect on the state, so that what comes up from now on is back rather than new.
@@ -234,6 +241,9 @@ impl Seat {
             is_least_stale: false,
             ejector: pool.ejection.map(|ejection| Ejector::new(rules(ejection))),
             ejected_for: Reason::EjectionOver,
+            answered: None,
+            missing: None,
+            trouble: None,
             retired: None,
             is_known: false,
             standing: Standing { state: State::Down, reason: Reason::NotCheckedYet, cut: Cut::Never },
@@ -277,8 +287,11 @@ impl Seat {
         success && self.ejector.as_mut().is_some_and(|ejector| ejector.checked(begun, now))
     }
 
-    /// What it says of itself to the guard of its pool.
+    /// What it says of itself to the guard of its pool; nothing once it is retired.
     pub fn claim(&self) -> Claim {
+        if self.retired.is_some() {
+            return Claim::None;
+        }
         let Some(subscriber) = &self.subscriber else { return Claim::None };
         match (subscriber.facts(), subscriber.verdict()) {
             (Some(facts), Verdict::Fit) if facts.role == Some(Role::Primary) => match self.is_heard {
@@ -303,17 +316,25 @@ impl Seat {
         }
     }
 
-    /// What follows from everything that is known; `guard` is that of its pool, if the pool wants a primary.
-    pub fn judge(&self, pool: &Pool, guard: Option<&Guard>, name_of: impl Fn(BackendId) -> Arc<str>) -> Standing {
+    /// What follows from everything that is known; `guard` is that of its pool, if the pool wants a primary, and
+    /// `is_self` says which seats are addresses of the same server.
+    pub fn judge(
+        &self,
+        pool: &Pool,
+        guard: Option<&Guard>,
+        is_self: impl Fn(BackendId) -> bool,
+        name_of: impl Fn(BackendId) -> Arc<str>,
+    ) -> Standing {
         // With two writers data is lost; so what is not the primary keeps no session once another one is.
-        let is_displaced = guard.is_some_and(|guard| guard.primary().is_some_and(|primary| primary != self.id));
+        let other_primary = guard.and_then(Guard::primary).filter(|primary| *primary != self.id);
+        let is_displaced = other_primary.is_some_and(|primary| !is_self(primary));
         let stands = |state, reason, cut| Standing { state, reason, cut: if is_displaced { Cut::Now } else { cut } };
-        let now_if = |is_so| if is_so { Cut::Now } else { Cut::Never };
         // Where all are used when all are down, checks are not trusted so far.
         let closes = pool.close_on_backend_down && !pool.use_all_when_down;
         let by_checks = if closes { Cut::WhenRelieved } else { Cut::Never };
         if let Some(retired) = &self.retired {
-            return stands(State::Draining, retired.reason.clone(), now_if(retired.is_over));
+            let cut = if retired.is_over { Cut::Now } else { self.cut_by_check(by_checks, guard.is_some()) };
+            return stands(State::Draining, retired.reason.clone(), cut);
         }
         match &self.order {
             Order::Maintenance { by: None } => return stands(State::Maintenance, Reason::Disabled, Cut::Never),
@@ -321,14 +342,13 @@ impl Seat {
                 return stands(State::Maintenance, Reason::Maintenance(by.clone()), Cut::Never);
             }
             Order::Drain { is_over, by, .. } => {
-                let fails = self.subscriber.as_ref().is_some_and(|known| known.verdict() == Verdict::Failing);
-                let cut = if fails && !is_over { by_checks } else { now_if(*is_over) };
+                let cut = if *is_over { Cut::Now } else { self.cut_by_check(by_checks, false) };
                 return stands(State::Draining, Reason::Drained(by.clone()), cut);
             }
             Order::Ready => {}
         }
         if self.address.is_none() {
-            return stands(State::Down, Reason::NoAddress, Cut::Never);
+            return stands(State::Down, Reason::NoAddress(self.trouble.clone()), Cut::Never);
         }
         let down = |reason, certain| stands(State::Down, reason, if certain { Cut::Now } else { by_checks });
         let up = match self.subscriber.as_ref().map(|subscriber| (subscriber.verdict(), subscriber.is_unchecked())) {
@@ -358,12 +378,24 @@ impl Seat {
         let Some(guard) = guard else { return stands(State::Up, up, Cut::Never) };
         match (guard.primary(), guard.greatest()) {
             (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, Cut::Never),
+            (Some(primary), _) if is_self(primary) => {
+                stands(State::Down, Reason::SameServer(name_of(primary)), Cut::Never)
+            }
             (Some(primary), _) => down(Reason::AnotherPrimary(name_of(primary)), true),
             (None, Some((other, greatest))) => {
                 let term = self.subscriber.as_ref().and_then(Subscriber::facts).map_or(0, |facts| facts.term);
                 down(Reason::Stale { term, other: name_of(other), greatest }, true)
             }
             (None, None) => down(Reason::NoRole, true),
+        }
+    }
+
+    /// What its checks do to the sessions of a backend that takes no new ones.
+    fn cut_by_check(&self, by_checks: Cut, wants_primary: bool) -> Cut {
+        match self.subscriber.as_ref().map(Subscriber::verdict) {
+            Some(Verdict::Failing) => by_checks,
+            Some(Verdict::WrongRole(_) | Verdict::NoRole) if wants_primary => Cut::Now,
+            _ => Cut::Never,
         }
     }
 
@@ -387,9 +419,12 @@ impl Seat {
         self.history.iter()
     }
 
-    /// Keeps what `before` remembers: the same address, gone and back.
+    /// Keeps what `before` remembers: the same address, gone and back. Where its checks went on, what they found
+    /// counts.
     pub fn inherit(&mut self, before: Seat) {
         self.history = before.history;
+        (self.watch, self.subscriber, self.failure) = (before.watch, before.subscriber, before.failure);
+        self.is_known = before.is_known;
     }
 
     /// Begins its slow start if it takes new sessions from now on, and forgets that if it takes none. `was` is the

@@ -1,6 +1,7 @@
 //! What is known of a name, and when to ask again. Pure.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Answers hold at least so long...
@@ -32,6 +33,12 @@ pub(in crate::control) enum Family {
 pub(in crate::control) struct Answer {
     pub v4: Family,
     pub v6: Family,
+    /// The name that has the addresses: of the search list, or `None` for the hosts file.
+    pub from: Option<Arc<str>>,
+    /// Names that come before it and could not be looked up, and why.
+    pub failed: Vec<(Arc<str>, String)>,
+    /// Without addresses: where they were looked for.
+    pub looked: String,
 }
 
 /// What is known after an answer.
@@ -46,6 +53,8 @@ pub(in crate::control) enum Learned {
         /// `None` if both families answered.
         doubt: Option<String>,
     },
+    /// The name has no addresses; that is what was asked, and who said so.
+    Denied(String),
     /// Nothing new, for this reason: what was known before stays.
     Nothing(String),
 }
@@ -55,12 +64,24 @@ pub(in crate::control) enum Learned {
 pub(in crate::control) struct Known {
     v4: Vec<IpAddr>,
     v6: Vec<IpAddr>,
+    /// The name that they are of.
+    from: Option<Arc<str>>,
 }
 
 impl Answer {
+    /// These families of that name.
+    pub(in crate::control) fn of(v4: Family, v6: Family, from: Option<Arc<str>>) -> Answer {
+        Answer { v4, v6, from, failed: Vec::new(), looked: String::new() }
+    }
+
     /// Neither family could be asked for.
     pub(in crate::control) fn failed(why: &str) -> Answer {
-        Answer { v4: Family::Failed(why.to_owned()), v6: Family::Failed(why.to_owned()) }
+        Answer::of(Family::Failed(why.to_owned()), Family::Failed(why.to_owned()), None)
+    }
+
+    /// There is no address.
+    pub(in crate::control) fn denied() -> Answer {
+        Answer::of(Family::Absent, Family::Absent, None)
     }
 
     /// Whether it says that the name has no addresses.
@@ -69,27 +90,36 @@ impl Answer {
     }
 
     /// Whether there is any address in it.
-    fn has_addresses(&self) -> bool {
+    pub(in crate::control) fn has_addresses(&self) -> bool {
         [&self.v4, &self.v6].iter().any(|family| matches!(family, Family::Found { .. }))
     }
 }
 
 impl Known {
-    /// Takes an answer. One without addresses changes nothing: a server that has lost its data must not take the
-    /// backends away. A family that failed stays as it was.
+    /// Takes an answer. One without addresses changes nothing here: a server that has lost its data must not take the
+    /// backends away. A family that failed stays as it was, and so does everything if the name that it is of could not
+    /// be looked up: what a later name of the search list stands for is another server.
     pub(in crate::control) fn on(&mut self, answer: Answer) -> Learned {
-        let (mut ttl, mut doubt) = (TTL_MAX, None);
-        let found = answer.has_addresses();
+        let said = |(name, why): &(Arc<str>, String)| format!("{}: {why}", name.trim_end_matches('.'));
+        if !answer.has_addresses() {
+            let looked = answer.looked.clone();
+            return if answer.is_denial() { Learned::Denied(looked) } else { Learned::Nothing(looked) };
+        }
+        let is_known = !self.v4.is_empty() || !self.v6.is_empty();
+        let ours = answer.failed.iter().find(|(name, _)| is_known && self.from.as_ref() == Some(name));
+        if let Some(failed) = ours {
+            return Learned::Nothing(said(failed));
+        }
+        if answer.from != self.from {
+            *self = Known { from: answer.from, ..Known::default() };
+        }
+        let (mut ttl, mut doubt) = (TTL_MAX, answer.failed.first().map(said));
         for (family, known) in [(answer.v4, &mut self.v4), (answer.v6, &mut self.v6)] {
             match family {
                 Family::Found { addresses, ttl: its } => (*known, ttl) = (addresses, ttl.min(its)),
-                Family::Absent if found => known.clear(),
-                Family::Absent => {}
+                Family::Absent => known.clear(),
                 Family::Failed(why) => _ = doubt.get_or_insert(why),
             }
-        }
-        if !found {
-            return Learned::Nothing(doubt.unwrap_or_else(|| "it has no address in DNS".to_owned()));
         }
         Learned::Addresses { addresses: [&self.v4[..], &self.v6[..]].concat(), ttl: ttl.max(TTL_MIN), doubt }
     }
@@ -115,7 +145,7 @@ impl Pace {
                 *ttl
             }
             Learned::Addresses { ttl, .. } => self.again().min(*ttl),
-            Learned::Nothing(_) => self.again(),
+            Learned::Denied(_) | Learned::Nothing(_) => self.again(),
         };
         let base = base.clamp(TTL_MIN, TTL_MAX);
         let spread_us = base.as_micros() as u64 / 5;
@@ -151,9 +181,9 @@ mod tests {
     }
 
     fn addresses(known: &mut Known, v4: Family, v6: Family) -> Option<Vec<String>> {
-        match known.on(Answer { v4, v6 }) {
+        match known.on(Answer::of(v4, v6, None)) {
             Learned::Addresses { addresses, .. } => Some(addresses.iter().map(IpAddr::to_string).collect()),
-            Learned::Nothing(_) => None,
+            Learned::Denied(_) | Learned::Nothing(_) => None,
         }
     }
 
@@ -172,10 +202,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_later_name_stands_for_does_not_replace_what_is_known_of_an_earlier_one() {
+        let mut known = Known::default();
+        let mut of = |v4, v6, from: &str, failed: &[&str]| {
+            let failed = failed.iter().map(|name| (Arc::from(*name), "SERVFAIL".to_owned())).collect();
+            match known.on(Answer { failed, ..Answer::of(v4, v6, Some(from.into())) }) {
+                Learned::Addresses { addresses, doubt, .. } => {
+                    (addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "), doubt)
+                }
+                Learned::Nothing(why) => (String::new(), Some(why)),
+                Learned::Denied(_) => panic!("none was denied"),
+            }
+        };
+        let doubt = |name: &str| Some(format!("{name}: SERVFAIL"));
+        assert_eq!(of(found(&[1], 60), six(1), "db.b.", &["db.a."]), ("10.0.0.1 fd00::1".into(), doubt("db.a")));
+        assert_eq!(of(found(&[2], 60), failed(), "db.a.", &[]).0, "10.0.0.2", "no address of another name stays");
+        assert_eq!(of(found(&[1], 60), six(1), "db.b.", &["db.a."]), (String::new(), doubt("db.a")));
+        assert_eq!(of(found(&[3], 60), Family::Absent, "db.b.", &[]).0, "10.0.0.3", "the earlier one was denied");
+        assert_eq!(of(found(&[4], 60), Family::Absent, "db.b.", &["db.a."]).0, "10.0.0.4", "it is of that name");
+    }
+
+    #[test]
     fn the_shorter_time_to_live_counts_within_its_bounds() {
-        let ttl = |v4, v6| match Known::default().on(Answer { v4, v6 }) {
+        let ttl = |v4, v6| match Known::default().on(Answer::of(v4, v6, None)) {
             Learned::Addresses { ttl, .. } => ttl,
-            Learned::Nothing(why) => panic!("{why}"),
+            other => panic!("{other:?}"),
         };
         assert_eq!(ttl(found(&[1], 20), six(1)), 20 * S);
         assert_eq!(ttl(found(&[1], 0), Family::Absent), S);

@@ -1,12 +1,12 @@
 use super::*;
-use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA};
-use hickory_resolver::proto::rr::{RData, Record};
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::{RData, Record, RecordType};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs a future as control does.
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
@@ -26,6 +26,7 @@ fn with_server<T>(
             let query = question.queries[0].clone();
             let Some(answer) = answer(&query.name().to_string(), query.query_type()) else { continue };
             let mut message = Message::new(question.metadata.id, MessageType::Response, OpCode::Query);
+            message.metadata.recursion_available = true;
             match answer {
                 Ok(records) => {
                     let records = records.into_iter();
@@ -47,7 +48,7 @@ fn with_server<T>(
 }
 
 fn lookup(server: SocketAddr, host: &str) -> Answer {
-    run(Resolver { server: Some(server), read: Rc::default() }.lookup(host))
+    run(Resolver::with(Some(server), &Dns::default()).lookup(host))
 }
 
 fn v4(last: u8) -> RData {
@@ -68,7 +69,8 @@ fn both_kinds_of_address_are_found_with_the_least_time_to_live() {
         }))
     };
     let answer = with_server(answer, |server| lookup(server, "db.example"));
-    assert_eq!(answer, Answer { v4: found(&["10.0.0.1", "10.0.0.2"], 7), v6: found(&["fd00::1"], 0) });
+    let from = Some("db.example.".into());
+    assert_eq!(answer, Answer::of(found(&["10.0.0.1", "10.0.0.2"], 7), found(&["fd00::1"], 0), from));
 }
 
 #[test]
@@ -105,47 +107,57 @@ fn a_server_that_is_not_there_and_a_name_that_is_none_are_failures() {
     assert!(matches!(lookup(closed, &"x".repeat(300)).v4, Family::Failed(_)));
 }
 
+/// A resolver with these files.
+fn with_files(conf: &str, hosts: &str, server: SocketAddr) -> Resolver {
+    let resolver = Resolver::with(None, &Dns::default());
+    resolver.0.files.borrow_mut().look();
+    let mut conf = Conf::read(conf, &conf::Surroundings::default());
+    conf.servers = vec![server];
+    conf.timeout = Duration::from_millis(300);
+    let system = System { conf: Arc::new(conf), order: Order::default(), hosts: hosts.to_owned() };
+    resolver.0.system.replace(Some(Rc::new(system)));
+    resolver
+}
+
 #[test]
-fn the_hosts_file_answers_without_dns() {
+fn the_hosts_file_answers_without_dns_and_a_reason_says_where_it_was_looked() {
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut hosts = Hosts::default();
-    hosts.read_hosts_conf("10.0.0.7 db other\nfd00::7 db\n10.0.0.8 db".as_bytes()).unwrap();
-    let system = System::of(only(closed), ResolverOpts::default(), hosts).unwrap();
-    let lookup = |host| run(system.lookup(Name::from_ascii(host).unwrap()));
-    assert_eq!(lookup("db"), Answer { v4: found(&["10.0.0.7", "10.0.0.8"], 86400), v6: found(&["fd00::7"], 86400) });
-    assert_eq!(lookup("other."), Answer { v4: found(&["10.0.0.7"], 86400), v6: Family::Absent });
-    assert!(matches!(lookup("nobody").v4, Family::Failed(_)), "here DNS is asked");
-}
-
-/// A system with two search domains, and what it asks for until something is found.
-fn searching(server: SocketAddr, host: &str) -> (Vec<String>, Answer) {
-    let name = |text| Name::from_ascii(text).unwrap();
-    let mut config = only(server);
-    ["one.test", "two.test"].into_iter().for_each(|domain| config.add_search(name(domain)));
-    let system = System::of(config, ResolverOpts::default(), Hosts::default()).unwrap();
-    let candidates = system.candidates(name(host));
-    let answer = run(system.lookup(name(host)));
-    (candidates.iter().map(Name::to_string).collect(), answer)
+    let resolver = with_files("", "10.0.0.7 db other\nfd00::7 db\n10.0.0.8 db", closed);
+    let lookup = |host| run(resolver.lookup(host));
+    let db = Answer::of(found(&["10.0.0.7", "10.0.0.8"], 300), found(&["fd00::7"], 300), None);
+    assert_eq!(lookup("DB"), db);
+    assert_eq!(lookup("other"), Answer::of(found(&["10.0.0.7"], 300), Family::Absent, None));
+    let nobody = lookup("nobody");
+    assert!(matches!(nobody.v4, Family::Failed(_)), "here DNS is asked");
+    assert!(nobody.looked.starts_with("it is not in /etc/hosts; DNS cannot say (nobody: 127.0.0.1:"), "{nobody:?}");
 }
 
 #[test]
-fn a_short_name_is_searched_for_and_a_complete_one_is_not() {
+fn a_short_name_is_searched_for_and_a_denial_says_what_was_asked() {
     let answer =
         |name: &str, _| Some(if name == "db.two.test." { Ok(vec![(v4(2), 9)]) } else { Err(ResponseCode::NXDomain) });
     with_server(answer, |server| {
-        let (asked, answer) = searching(server, "db");
-        assert_eq!(asked, ["db.one.test.", "db.two.test.", "db."]);
-        assert_eq!(answer.v4, found(&["10.0.0.2"], 9));
-        let (asked, answer) = searching(server, "db.");
-        assert_eq!((asked, answer.v4), (vec!["db.".to_owned()], Family::Absent));
-        assert_eq!(searching(server, "a.b").0, ["a.b.", "a.b.one.test.", "a.b.two.test."]);
+        let resolver = with_files("search one.test two.test", "", server);
+        let answer = run(resolver.lookup("db"));
+        assert_eq!((answer.v4, answer.from.as_deref()), (found(&["10.0.0.2"], 9), Some("db.two.test.")));
+        let answer = run(resolver.lookup("x"));
+        let looked = format!("it is not in /etc/hosts; DNS ({server}) has no address of x.one.test, x.two.test, x");
+        assert_eq!((answer.is_denial(), answer.looked), (true, looked));
     });
 }
 
-/// Another name is another server, and not a stand-in for one that cannot be looked up just now.
+/// Servers may send an alias with the addresses; others they send are not ours.
 #[test]
-fn the_search_goes_on_only_after_a_denial() {
-    let answer =
-        |name: &str, _| Some(if name == "db.two.test." { Ok(vec![(v4(2), 9)]) } else { Err(ResponseCode::ServFail) });
-    with_server(answer, |server| assert!(matches!(searching(server, "db").1.v4, Family::Failed(_))));
+fn aliases_are_followed_and_what_does_not_belong_to_the_name_is_not_used() {
+    let name = |text: &str| hickory_proto::rr::Name::from_ascii(text).unwrap();
+    let alias = |to: &str| RData::CNAME(hickory_proto::rr::rdata::CNAME(name(to)));
+    let question = wire::tests_read(
+        "db.test.",
+        vec![
+            Record::from_rdata(name("DB.test."), 30, alias("Real.test.")),
+            Record::from_rdata(name("other.test."), 1, v4(9)),
+            Record::from_rdata(name("real.test."), 60, v4(1)),
+        ],
+    );
+    assert_eq!(question, Reply::Found(vec!["10.0.0.1".parse().unwrap()], Duration::from_secs(30)));
 }

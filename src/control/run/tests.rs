@@ -63,6 +63,7 @@ fn start(config: Config) -> Running {
         admin_socket: None,
         predecessor: None,
         out_of_reach: Box::new(|_| Vec::new()),
+        read_file: None,
         ask: Arc::new(|_, _| ()),
         ready: Box::new(move || ready_there.store(true, SeqCst)),
         stop,

@@ -34,6 +34,8 @@ pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
         drain_timeout: Duration::from_secs(30),
         use_all_when_down: false,
         slow_start: Duration::ZERO,
+        address_family: AddressFamily::Any,
+        hold: Hold { obsolete: Duration::from_secs(30), denied: Duration::from_secs(300) },
         dial: Dial::default(),
         ejection: None,
         check: Some(Check {
@@ -84,6 +86,7 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
         log: Log { level: LogLevel::Info, json: false, output: Output::Stderr },
         access_log: None,
         admin: Admin { socket: None, socket_mode: 0o600, listen: None, hosts: Vec::new() },
+        dns: Dns::default(),
         listeners: pools.iter().enumerate().map(listener).collect(),
         pools,
     }

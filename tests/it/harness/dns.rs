@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA};
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA};
+use hickory_proto::rr::{RData, Record, RecordType};
 
 use super::wait_until;
 
@@ -44,7 +44,21 @@ struct Shared {
 
 impl Dns {
     pub fn new(says: Says) -> Dns {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Dns::at("127.0.0.1:0", says)
+    }
+
+    /// At that address.
+    pub fn at(address: &str, says: Says) -> Dns {
+        Dns::serving(address, says, |_| None)
+    }
+
+    /// At that address, saying something else for each name, which is in lower case and ends in a dot.
+    pub fn answering(address: &str, says: impl Fn(&str) -> Says + Send + 'static) -> Dns {
+        Dns::serving(address, Says::Nothing, move |name| Some(says(name)))
+    }
+
+    fn serving(address: &str, says: Says, by_name: impl Fn(&str) -> Option<Says> + Send + 'static) -> Dns {
+        let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let address = socket.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -54,7 +68,7 @@ impl Dns {
         });
         let thread = {
             let shared = shared.clone();
-            std::thread::spawn(move || serve(&socket, &shared))
+            std::thread::spawn(move || serve(&socket, &shared, by_name))
         };
         Dns { address, shared, thread: Some(thread) }
     }
@@ -91,12 +105,13 @@ impl Drop for Dns {
     }
 }
 
-fn serve(socket: &UdpSocket, shared: &Shared) {
+fn serve(socket: &UdpSocket, shared: &Shared, by_name: impl Fn(&str) -> Option<Says>) {
     let mut buffer = [0; 4096];
     while !shared.is_over.load(Ordering::Relaxed) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         let Ok(question) = Message::from_vec(&buffer[..length]) else { continue };
-        let says = shared.says.lock().unwrap().clone();
+        let name = question.queries.first().map(|query| query.name().to_lowercase().to_string());
+        let says = name.and_then(|name| by_name(&name)).unwrap_or_else(|| shared.says.lock().unwrap().clone());
         if let Some(answer) = answer(&question, &says) {
             let _ = socket.send_to(&answer.to_vec().unwrap(), from);
         }

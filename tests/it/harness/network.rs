@@ -23,6 +23,24 @@ pub fn within_own(test: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// The same with an `/etc` of its own, in which files can be replaced.
+pub fn within_own_etc(test: impl FnOnce() + Send + 'static) {
+    within_own(|| {
+        // SAFETY: a plain call; it concerns this thread alone.
+        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+            eprintln!("skipped: no mounts of its own: {}", std::io::Error::last_os_error());
+            return;
+        }
+        run("mount --make-rprivate /");
+        let folder = tempfile::tempdir().unwrap();
+        let etc = folder.path().join("etc");
+        run(&format!("cp -a /etc {}", etc.display()));
+        run(&format!("mount --bind {} /etc", etc.display()));
+        test();
+        run("umount /etc");
+    });
+}
+
 /// Runs a command, words apart by blanks, which must succeed.
 #[track_caller]
 pub fn run(command: &str) {

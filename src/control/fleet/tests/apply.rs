@@ -210,6 +210,8 @@ fn addresses_of_a_name_are_known_to_who_comes_later() {
     rig.fleet.on_resolved("other.example", &found[1..], rig.now);
     assert_eq!(rig.names(), ["a#2", "a", "b", "b#2"]);
     assert_eq!(rig.retired(), ["a"]);
+    let retired = rig.fleet.seats().iter().find_map(|seat| seat.retired.as_ref()).unwrap();
+    assert_eq!(retired.reason, Reason::Moved, "the file has left that address, and not a name");
 }
 
 fn any_backend() -> impl Strategy<Value = Backend> {
@@ -339,7 +341,9 @@ fn check_invariants(rig: &mut Rig) {
             assert_eq!(seat.watch.is_some(), is_checked, "{seat:?}");
             assert_eq!(seat.ejector.is_some(), pool.ejection.is_some());
         } else {
-            assert_eq!((seat.standing.state, seat.watch), (State::Draining, None));
+            assert_eq!(seat.standing.state, State::Draining);
+            let left_by_name = seat.retired.as_ref().is_some_and(|retired| retired.reason.is_of_name());
+            assert!(seat.watch.is_none() || left_by_name, "{seat:?}");
         }
         if let Some(watch) = seat.watch {
             assert_eq!(fleet.watch(watch).unwrap().subscribers.iter().filter(|id| **id == seat.id).count(), 1);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 /// A pool with one backend behind a name.
 fn named() -> Vec<Pool> {
     let mut pools = vec![pool("p", &["db"])];
+    pools[0].hold.obsolete = Duration::ZERO;
     pools[0].backends[0].target = Target::Host { name: "db.example".into(), port: 5432 };
     pools
 }

@@ -1,0 +1,86 @@
+//! A process that reads the files which say how names are looked up, for a ringway that stays root.
+//!
+//! Such a ringway may not read `/etc`, where root's secrets are, but only the files that it was let read when it
+//! started; Landlock ties that to the files themselves, not to their names. So a `hosts` or `resolv.conf` over which
+//! another file was renamed would be out of its reach for ever. This process may read all of `/etc`, takes no input but
+//! the number of a file, and answers with what that file says. It ends with the ringway that started it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::control::{NAME_FILES, ReadFile};
+use crate::sys::system;
+
+/// The hidden subcommand that is this process.
+pub const SUBCOMMAND: &str = "read-names";
+/// Files under `/etc` are there at once, or not at all.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+const BYTES_MAX: u64 = 16 << 20;
+
+/// Starts that process. What it returns reads one of [`NAME_FILES`] through it.
+pub(super) fn start() -> io::Result<ReadFile> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_read_timeout(Some(ANSWER_MAX))?;
+    ours.set_write_timeout(Some(ANSWER_MAX))?;
+    let output = OwnedFd::from(theirs.try_clone()?);
+    // In a group of its own, so that Ctrl-C does not end it before its ringway has drained.
+    Command::new(std::env::current_exe()?)
+        .arg(SUBCOMMAND)
+        .env_clear()
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(output))
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    Ok(Box::new(move |path| {
+        let number = NAME_FILES.iter().position(|known| *known == path).ok_or(io::ErrorKind::NotFound)?;
+        ask(&ours, number as u8)
+    }))
+}
+
+fn ask(mut stream: &UnixStream, number: u8) -> io::Result<Vec<u8>> {
+    stream.write_all(&[number])?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    let [code, length] =
+        [&head[..4], &head[4..]].map(|bytes| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)));
+    if code != 0 {
+        return Err(io::Error::from_raw_os_error(code as i32));
+    }
+    let mut bytes = Vec::new();
+    stream.take(length.min(BYTES_MAX)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Is that process, until nobody asks any more.
+///
+/// # Errors
+/// It cannot restrict itself, or whoever asks has gone in the middle of an answer.
+pub fn serve() -> anyhow::Result<()> {
+    // Sockets that systemd has bound for the ringway are not ours to keep open.
+    system::close_all_but_standard();
+    super::privileges::renounce();
+    super::sandbox::restrict_to_reading(&["/etc", "/run"].map(Path::new))?;
+    crate::sys::filter::install()?;
+    let mut number = [0];
+    while io::stdin().read(&mut number)? == 1 {
+        let path = NAME_FILES.get(usize::from(number[0])).context("there is no such file")?;
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(BYTES_MAX).read_to_end(&mut bytes));
+        let code = read.err().map_or(0, |error| error.raw_os_error().unwrap_or(1) as u32);
+        let mut out = io::stdout().lock();
+        out.write_all(&code.to_be_bytes())?;
+        out.write_all(&(bytes.len() as u64).to_be_bytes())?;
+        out.write_all(&bytes)?;
+        out.flush()?;
+    }
+    Ok(())
+}

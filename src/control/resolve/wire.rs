@@ -1,0 +1,149 @@
+//! One question to one name server, and its answer.
+//!
+//! Each question has a socket, and so a port, of its own; only what comes from that server, with that number and that
+//! question, is an answer. One that did not fit is asked for again over TCP.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+use super::search::{Kind, Reply};
+
+/// A datagram without EDNS has at most 512 bytes; some servers send more all the same.
+const DATAGRAM_MAX: usize = 4096;
+/// QR, TC, AA in the third byte of a header, RA in the fourth.
+const RESPONSE: u8 = 0x80;
+const TRUNCATED: u8 = 0x02;
+const HEADER: usize = 12;
+
+/// Asks; the caller says how long that may take.
+pub(super) async fn ask(server: SocketAddr, name: &str, kind: Kind, over_tcp: bool) -> Reply {
+    let Ok(name) = Name::from_ascii(name) else { return Reply::Useless("the name cannot be asked for".to_owned()) };
+    let question = Question::new(name, kind);
+    let asked = async {
+        if !over_tcp && let Some(answer) = question.by_udp(server).await? {
+            return Ok(answer);
+        }
+        question.by_tcp(server).await
+    };
+    let asked: std::io::Result<Message> = asked.await;
+    asked.map_or_else(|error| Reply::Useless(error.to_string()), |answer| question.read(&answer))
+}
+
+struct Question {
+    id: u16,
+    query: Query,
+    bytes: Vec<u8>,
+}
+
+impl Question {
+    fn new(name: Name, kind: Kind) -> Question {
+        let mut query = Query::query(name, if kind == Kind::V4 { RecordType::A } else { RecordType::AAAA });
+        query.set_query_class(hickory_proto::rr::DNSClass::IN);
+        // Nobody can guess it: the keys of this hash come from the kernel.
+        let id = RandomState::new().hash_one(0u8) as u16;
+        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.queries.push(query.clone());
+        Question { id, query, bytes: message.to_vec().unwrap_or_default() }
+    }
+
+    /// `None` if it did not fit.
+    async fn by_udp(&self, server: SocketAddr) -> std::io::Result<Option<Message>> {
+        let any = if server.is_ipv6() { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
+        socket.connect(server).await?;
+        socket.send(&self.bytes).await?;
+        let mut buffer = [0; DATAGRAM_MAX];
+        loop {
+            let length = socket.recv(&mut buffer).await?;
+            let datagram = &buffer[..length];
+            if !self.is_for_us(datagram) {
+                continue;
+            }
+            // Where it was cut off it may not even be a message.
+            if datagram[2] & TRUNCATED != 0 {
+                return Ok(None);
+            }
+            if let Some(answer) = self.accept(datagram) {
+                return Ok(Some(answer));
+            }
+        }
+    }
+
+    async fn by_tcp(&self, server: SocketAddr) -> std::io::Result<Message> {
+        let mut stream = TcpStream::connect(server).await?;
+        let mut bytes = (self.bytes.len() as u16).to_be_bytes().to_vec();
+        bytes.extend(&self.bytes);
+        stream.write_all(&bytes).await?;
+        let length = stream.read_u16().await?;
+        let mut answer = vec![0; length.into()];
+        stream.read_exact(&mut answer).await?;
+        let fits = self.is_for_us(&answer).then(|| self.accept(&answer)).flatten();
+        fits.ok_or_else(|| std::io::Error::other("the answer over TCP makes no sense"))
+    }
+
+    fn is_for_us(&self, bytes: &[u8]) -> bool {
+        bytes.len() >= HEADER && bytes[..2] == self.id.to_be_bytes() && bytes[2] & RESPONSE != 0
+    }
+
+    fn accept(&self, bytes: &[u8]) -> Option<Message> {
+        let answer = Message::from_vec(bytes).ok()?;
+        let is_same = |query: &Query| {
+            query.query_type() == self.query.query_type()
+                && query.name().to_lowercase() == self.query.name().to_lowercase()
+        };
+        // A server that cannot read the question may not repeat it.
+        let is_error = answer.metadata.response_code != ResponseCode::NoError && answer.queries.is_empty();
+        (is_error || answer.queries.first().is_some_and(is_same)).then_some(answer)
+    }
+
+    /// What it means; of aliases only those that lead on from the name that was asked for, in their order.
+    fn read(&self, answer: &Message) -> Reply {
+        match answer.metadata.response_code {
+            ResponseCode::NoError => {}
+            ResponseCode::NXDomain => return Reply::NxDomain,
+            ResponseCode::ServFail => return Reply::Useless("SERVFAIL".to_owned()),
+            ResponseCode::Refused => return Reply::Useless("REFUSED".to_owned()),
+            other => return Reply::Useless(format!("error {}", u16::from(other))),
+        }
+        let (mut name, mut addresses, mut ttl) = (self.query.name().to_lowercase(), Vec::new(), u32::MAX);
+        for record in &answer.answers {
+            if record.name.to_lowercase() != name {
+                continue;
+            }
+            match &record.data {
+                RData::CNAME(alias) => name = alias.0.to_lowercase(),
+                RData::A(address) if self.query.query_type() == RecordType::A => addresses.push(address.0.into()),
+                RData::AAAA(address) if self.query.query_type() == RecordType::AAAA => addresses.push(address.0.into()),
+                _ => continue,
+            }
+            ttl = ttl.min(record.ttl);
+        }
+        let metadata = &answer.metadata;
+        let is_lame = answer.answers.is_empty()
+            && answer.additionals.is_empty()
+            && !metadata.authoritative
+            && !metadata.recursion_available;
+        match addresses.is_empty() {
+            true if is_lame => Reply::Useless("has no answer and looks for none".to_owned()),
+            true => Reply::NoData,
+            false => Reply::Found(addresses, Duration::from_secs(ttl.into())),
+        }
+    }
+}
+
+/// What an answer with these records means to who asked for the IPv4 addresses of that name.
+#[cfg(test)]
+pub(super) fn tests_read(name: &str, answers: Vec<hickory_proto::rr::Record>) -> Reply {
+    let question = Question::new(Name::from_ascii(name).unwrap_or_default(), Kind::V4);
+    let mut message = Message::new(question.id, MessageType::Response, OpCode::Query);
+    message.answers = answers;
+    question.read(&message)
+}
