@@ -1,68 +1,98 @@
 #!/bin/sh
-# Do the simulations notice? Puts each fault of tests/sim/mutants.txt and tests/sim_worker/mutants.txt into a copy of the
-# tree, one at a time, and runs the sweep of that simulation until it fails. Prints a table for each: the fault, the seed
-# that found it, what it said.
+# Do the simulations notice? Puts each fault of tests/*/mutants.txt into a copy of the tree, one at a time, and runs the
+# sweep of that simulation until it fails. Prints a table: the fault, the seed that found it, what it said.
 #
-#   scripts/mutate.sh                            all of them
-#   scripts/mutate.sh 'flush|FIN'                those whose title matches
-#   scripts/mutate.sh 'flush|FIN' sim_worker     those of one simulation
+#   scripts/mutate.sh                    all of them
+#   scripts/mutate.sh 'flush|FIN'        those whose title matches
 #
 # Debug assertions are off, so that it is the simulation that notices. Exit 1 if a fault survives or does not apply.
-# RINGWAY_SIM_SEEDS bounds each sweep (20,000).
+# RINGWAY_SIM_SEEDS bounds each sweep (10,000), RINGWAY_MUTATE_JOBS says how many faults are tried at once (2).
 set -eu
 cd "$(dirname "$0")/.."
 here=$PWD
 target="${CARGO_TARGET_DIR:-$here/target}/mutants"
-copy="$target/tree"
-mkdir -p "$copy"
-list="$copy/mutants.tsv"
-output="$copy/output"
+jobs="${RINGWAY_MUTATE_JOBS:-2}"
+threads=$(($(nproc) / jobs))
+[ "$threads" -gt 0 ] || threads=1
 
-export CARGO_TARGET_DIR="$target" CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false RUST_BACKTRACE=0
-export RINGWAY_SIM_SEEDS="${RINGWAY_SIM_SEEDS:-20000}"
+export CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false CARGO_PROFILE_TEST_DEBUG=0 RUST_BACKTRACE=0 CARGO_BUILD_JOBS=1
+export RINGWAY_SIM_SEEDS="${RINGWAY_SIM_SEEDS:-10000}" RINGWAY_SIM_THREADS="$threads"
+tab=$(printf '\t')
 
+mkdir -p "$target"
+list="$target/list.tsv"
+rm -rf "$target/taken"
+mkdir "$target/taken"
+# Its place in the whole table, its simulation, its number there, its title.
+perl -ne 'if (/^# (.*)/) { my $title = $1; my ($suite) = $ARGV =~ m{tests/(.*)/};
+    print ++$place, "\t$suite\t", ++$number{$suite}, "\t$title\n" }' tests/*/mutants.txt |
+    { grep -E "^[0-9]+${tab}[a-z_]+${tab}[0-9]+${tab}.*(${1:-.})" || true; } >"$list"
+
+# A tree of its own for each job. Without the program, which no simulation needs, each build is quicker.
 fresh() {
+    mkdir -p "$tree"
     for part in src tests benches Cargo.toml Cargo.lock; do
-        rm -rf "${copy:?}/$part"
-        cp -Rp "$here/$part" "$copy/$part"
+        rm -rf "${tree:?}/$part"
+        cp -Rp "$here/$part" "$tree/$part"
     done
+    perl -0pi -e 's/\[\[bin\]\]\n(.+\n)+//; s/\[package\]\n/[package]\nautobins = false\n/' "$tree/Cargo.toml"
 }
 
-# One fault: its number and its title, of the simulation $suite.
+# One fault: its simulation, its number there, its title. Prints its row of the table.
 try() {
-    file=$(perl -00 -ne 'if (/^# / && ++$n == '"$1"') { print((split /\n/)[1]) }' "$mutants")
-    if ! perl scripts/mutate.pl "$1" "$mutants" "$here/$file" "$copy/$file"; then
-        echo "| $2 | - | **does not apply** |"
-        failures=$((failures + 1))
+    mutants="tests/$1/mutants.txt"
+    file=$(perl -00 -ne 'if (/^# / && ++$n == '"$2"') { print((split /\n/)[1]) }' "$mutants")
+    if ! perl scripts/mutate.pl "$2" "$mutants" "$here/$file" "$tree/$file"; then
+        echo "| $3 | - | **does not apply** |"
         return
     fi
-    if (cd "$copy" && cargo test --quiet --test "$suite") >"$output" 2>&1; then
-        echo "| $2 | - | **survives** |"
-        failures=$((failures + 1))
+    if (cd "$tree" && timeout 900 cargo test --quiet --test "$1") >"$output" 2>&1; then
+        echo "| $3 | - | **survives** |"
     elif grep -q '^error' "$output" && ! grep -q 'test result' "$output"; then
-        echo "| $2 | - | **does not compile** |"
-        failures=$((failures + 1))
+        echo "| $3 | - | **does not compile** |"
     else
         said=$(perl -ne 'if (/^seed (\d+): (.*)/) { print "$1 | $2"; $seen = 1; exit }
             if (/(the sweep is too kind.*)/) { $kind = $1 } $last = $1 if /(a worker left .*|the ring is entered .*)/;
-            END { print "- | ", $kind // $last // "?" unless $seen }' "$output")
-        echo "| $2 | $said |"
+            END { print "- | ", $kind // $last // "**nothing that is understood**" unless $seen }' "$output")
+        echo "| $3 | $said |"
     fi
-    cp -p "$here/$file" "$copy/$file"
-    touch "$copy/$file"
+    cp -p "$here/$file" "$tree/$file"
+    touch "$tree/$file"
 }
 
-failures=0
-fresh
-for suite in ${2:-sim sim_worker}; do
-    mutants="tests/$suite/mutants.txt"
-    perl -ne 'print ++$n, "\t$1\n" if /^# (.*)/' "$mutants" >"$list"
-    echo "$suite:"
-    echo '| fault | seed | what the simulation said |'
-    echo '|---|---|---|'
-    while IFS="$(printf '\t')" read -r number title; do
-        printf '%s\n' "$title" | grep -Eq "${1:-.}" || continue
-        try "$number" "$title"
+# Takes one fault after the other, as long as there are any.
+work() {
+    tree="$target/$1/tree"
+    output="$target/$1/output"
+    rows="$target/$1/rows"
+    export CARGO_TARGET_DIR="$target/$1/build"
+    fresh
+    : >"$rows"
+    while IFS="$tab" read -r place suite number title; do
+        mkdir "$target/taken/$place" 2>/dev/null || continue
+        row=$(try "$suite" "$number" "$title")
+        printf '%s\t%s\t%s\n' "$place" "$suite" "$row" >>"$rows"
+        echo "$row" >&2
     done <"$list"
+}
+
+running=""
+trap 'kill $running 2>/dev/null; exit 1' INT TERM
+job=0
+while [ "$job" -lt "$jobs" ]; do
+    work "$job" &
+    running="$running $!"
+    job=$((job + 1))
 done
-[ "$failures" = 0 ]
+# shellcheck disable=SC2086
+wait $running
+
+cat "$target"/*/rows | sort -n >"$target/rows.tsv"
+echo '| fault | seed | what the simulation said |'
+echo '|---|---|---|'
+cut -f 3- "$target/rows.tsv"
+echo
+all=$(wc -l <"$list")
+missed=$(grep -c '\*\*' "$target/rows.tsv" || true)
+echo "$((all - missed)) of $all found"
+[ "$missed" = 0 ] && [ "$(wc -l <"$target/rows.tsv")" = "$all" ]

@@ -27,7 +27,7 @@ fn run(seed: u64, trace: bool) -> Result<Corners, String> {
     })
 }
 
-/// Runs seeds from 0 on all CPUs; the lowest seed that fails is reported.
+/// Runs seeds from 0 on all CPUs, or on `RINGWAY_SIM_THREADS`; the lowest seed that fails is reported.
 fn sweep(seeds: u64) -> Result<Corners, String> {
     let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     let work = || {
@@ -43,7 +43,8 @@ fn sweep(seeds: u64) -> Result<Corners, String> {
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus = || std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let threads = setting("RINGWAY_SIM_THREADS").unwrap_or_else(cpus);
     let mut corners = Corners::default();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
