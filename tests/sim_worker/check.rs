@@ -1,23 +1,19 @@
 //! What must hold: at each FIN and each close, after each turn, at rest, and at the end.
 
 use ringway::base::side::Side;
-use ringway::base::termination::{Termination, When, Who};
-use ringway::base::time::{Moment, ns};
-use ringway::config::model::Pool;
+use ringway::base::time::Moment;
 use ringway::kernel::token::Operation;
 use ringway::snapshot::table::Phase;
-use ringway::stats::record::{Reason, Record};
+use ringway::stats::record::Record;
 
 use crate::corner::Corner;
-use crate::faults::MS;
-use crate::host::{Host, Key, Pair, Thing};
+use crate::host::{Host, Thing};
+use crate::pair::{Key, Pair};
 use crate::ring::Deed;
 use crate::world::World;
 
 /// Sessions that one turn may cut of those on a list.
 const CUT_A_TURN: usize = 32;
-/// A timer may come so much late or early.
-const TICK_NS: u64 = 20 * MS;
 
 impl Host {
     /// A FIN is about to be sent: after all bytes, and only if the other side's FIN was seen.
@@ -46,22 +42,12 @@ impl Host {
         assert_eq!(from.undelivered(sock), 0, "FIN to c{id} with bytes undelivered");
     }
 
-    /// Where memory is scarce, what there is left is for those that hold nothing.
-    pub fn check_recv(&self, worker: usize, id: usize) {
-        let sock = &self.socks[id];
-        let passed_on = sock.partner.map_or(0, |partner| self.socks[partner].accepted);
-        let holds = sock.taken - sock.skipped > passed_on;
-        let gone = sock.partner.is_some_and(|partner| self.socks[partner].dead);
-        let scarce = self.rings[worker].pool.is_scarce();
-        assert!(!scarce || !holds || gone, "memory is scarce, and c{id} takes more of it");
-    }
-
     /// Whether a session that relays holds bytes on that worker.
     fn has_holder(&self, worker: usize) -> bool {
         let holds = |pair: &Pair| {
             let [Some(client), Some(backend)] = pair.socks else { return false };
             let (client, backend) = (&self.socks[client], &self.socks[backend]);
-            let open = client.closed.is_none() && backend.closed.is_none() && pair.connected;
+            let open = client.closed.is_none() && backend.closed.is_none() && pair.connected_at.is_some();
             open && client.undelivered(backend) + backend.undelivered(client) > 0
         };
         self.sessions.iter().any(|(key, pair)| key.0 == worker && holds(pair))
@@ -127,8 +113,10 @@ impl World {
         for record in records {
             self.records += 1;
             self.check_record(&record);
+            self.check_order(&record);
         }
         self.check_counts();
+        self.check_sources();
     }
 
     fn check_counts(&self) {
@@ -171,76 +159,6 @@ impl World {
         }
     }
 
-    /// A session has ended: what its record says is what happened.
-    fn check_record(&mut self, record: &Record) {
-        let id = record.session;
-        let key: Key = (id.worker(), id.place(), id.generation());
-        let mut host = self.host.borrow_mut();
-        let pair = host.sessions.remove(&key).unwrap_or_default();
-        for side in Side::BOTH {
-            let open = pair.socks[side.index()].is_some_and(|sock| host.socks[sock].closed.is_none());
-            assert!(!open, "{key:?} is over, and its {side:?} is open");
-        }
-        let accepted = |side: Side| pair.socks[side.index()].map_or(0, |sock| host.socks[sock].accepted);
-        assert_eq!(record.bytes_to_backend, accepted(Side::Backend), "bytes to the backend of {key:?}");
-        assert_eq!(record.bytes_to_client, accepted(Side::Client), "bytes to the client of {key:?}");
-        let Termination(who, when) = record.termination;
-        host.say(format_args!("  {key:?} ended: {who:?} {when:?} {:?}", record.reason));
-        let now = host.now;
-        let fits = self.fits(&host, record, &pair, now);
-        assert!(fits, "{who:?} {when:?} {:?} does not fit what happened to {key:?}", record.reason);
-        for corner in corners_of(record) {
-            host.corners.reach(corner);
-        }
-    }
-
-    /// The code fits what happened (INTERFACE section 6).
-    fn fits(&self, host: &Host, record: &Record, pair: &Pair, now: Moment) -> bool {
-        let sock = |side: Side| pair.socks[side.index()].map(|sock| &host.socks[sock]);
-        let (client, backend) = (sock(Side::Client), sock(Side::Backend));
-        let pool = self.control.pool(record.pool);
-        let limits = &pool.limits;
-        let waited = |limit_ns: u64| limit_ns > 0 && now.since_ns(record.accepted_at) + TICK_NS >= limit_ns;
-        let Termination(who, when) = record.termination;
-        let stops = self.control.phase == Phase::Stopping;
-        match (who, when) {
-            (Who::Normal, When::Done) => match (client, backend) {
-                (Some(client), Some(backend)) => {
-                    client.eof_told
-                        && backend.eof_told
-                        && client.undelivered(backend) == 0
-                        && backend.undelivered(client) == 0
-                }
-                _ => false,
-            },
-            (Who::Killed, _) => self.control.kills || stops,
-            (Who::Down, _) => record.backend.is_some_and(|backend| self.control.cut.contains(&backend.0)),
-            (Who::Rule, When::Request) => matches!(record.reason, Some(Reason::Refused(_))),
-            (Who::Client, When::Request | When::Queue | When::Connect) => {
-                client.is_none_or(|client| client.dead || client.fin_arrived)
-            }
-            (Who::Client, _) => client.is_some_and(|client| client.dead),
-            (Who::Server, When::Connect) => true,
-            (Who::Server, _) => backend.is_some_and(|backend| backend.dead),
-            (Who::Resource, When::Queue) => record.reason == Some(Reason::QueueFull) || record.reason.is_none(),
-            (Who::Resource, _) => true,
-            (Who::ServerTimeout, When::Queue) => waited(ns(pool.queue.timeout)),
-            (Who::ServerTimeout, When::Connect) => waited(ns(limits.connect_timeout)),
-            (Who::Local, _) => waited(ns(limits.lifetime_max) * 9 / 10),
-            (Who::ClientTimeout | Who::ServerTimeout, When::Data | When::Last) => self.is_quiet(host, pair, pool, now),
-            _ => false,
-        }
-    }
-
-    fn is_quiet(&self, host: &Host, pair: &Pair, pool: &Pool, now: Moment) -> bool {
-        let limits = [pool.limits.idle_timeout, pool.limits.half_close_timeout];
-        let least = limits.into_iter().map(ns).filter(|&limit| limit > 0).min().unwrap_or(u64::MAX);
-        // A FIN or a failure starts the clock anew, and may be told by something that moves no bytes.
-        host.say(format_args!("  quiet since {:?}, least {least}", pair.active_at));
-        // What was in flight when its time had come may bring something before it is over.
-        now.since_ns(pair.active_at).max(pair.longest_ns) + TICK_NS >= least
-    }
-
     /// Nothing can go on before `next`, when a timer comes or a peer wakes.
     pub fn check_rest(&mut self, next: Moment) {
         let keys: Vec<Key> = self.host.borrow().sessions.keys().copied().collect();
@@ -248,6 +166,7 @@ impl World {
             self.check_session_at_rest(key, next);
         }
         self.check_doors_at_rest(next);
+        self.check_unheard(next);
         let stuck = self.control.leaves_clients_waiting();
         let now = self.host.borrow().now;
         let since = &mut self.control.queue_stuck_since;
@@ -278,23 +197,23 @@ impl World {
                 panic!("c{from} of {key:?}: {why}, since {since:?}");
             }
         }
-        self.check_limits(&host, key, &pair, next);
     }
 
-    /// A connected session that nothing happens to ends at its limit.
-    fn check_limits(&self, host: &Host, key: Key, pair: &Pair, next: Moment) {
-        let [Some(client), Some(backend)] = pair.socks else { return };
-        let socks = [&host.socks[client], &host.socks[backend]];
-        if !pair.connected || socks.iter().any(|sock| sock.closed.is_some()) {
-            return;
+    /// Who was accepted is listened to, but for the few that came early.
+    fn check_unheard(&mut self, next: Moment) {
+        let mut host = self.host.borrow_mut();
+        let (host, early) = (&mut *host, self.early.get());
+        for thing in host.fds.values() {
+            let &Thing::Sock(id) = thing else { continue };
+            let sock = &mut host.socks[id];
+            let is_unheard = sock.is_client && sock.dead && sock.session.is_none() && early == 0;
+            let since = is_unheard.then(|| sock.stuck_since.unwrap_or(host.now));
+            if sock.session.is_none() {
+                sock.stuck_since = since;
+            }
+            let is_lost = since.is_some_and(|since| Host::is_overdue(since, next));
+            assert!(!is_lost, "c{id} has left, and nobody listens to it");
         }
-        let longest = self.control.config.pools.iter().map(|pool| ns(pool.limits.idle_timeout));
-        let unlimited = longest.clone().any(|limit| limit == 0);
-        let halves = self.control.config.pools.iter().map(|pool| ns(pool.limits.half_close_timeout));
-        let longest = longest.chain(halves).max().unwrap_or(0);
-        let moved_at = socks[0].moved_at.max(socks[1].moved_at).max(pair.active_at);
-        let overdue = Host::is_overdue(moved_at.after_ns(longest), next);
-        assert!(unlimited || !overdue, "the timer of {key:?} is lost: c{client} and c{backend}");
     }
 
     fn check_doors_at_rest(&mut self, next: Moment) {
@@ -364,10 +283,15 @@ fn why_stuck(host: &Host, pair: &Pair, side: Side) -> Option<&'static str> {
     let waits_for_memory = host.profile.buffers < 20 && from.taken > from.skipped;
     let is_told = from.error_told || from.eof_told || from.unix || waits_for_memory;
     let is_unnoticed = from.dead && from.rx.is_empty() && !is_told;
-    let Some(to) = pair.socks[side.peer().index()].map(|to| &host.socks[to]).filter(|to| to.open && pair.connected)
+    let Some(to) =
+        pair.socks[side.peer().index()].map(|to| &host.socks[to]).filter(|to| to.open && pair.connected_at.is_some())
     else {
         return is_unnoticed.then_some("it has failed, and nobody knows");
     };
+    // Where nobody is to get anything any more, a side is read on: or it might never take in its last bytes.
+    if to.error_told && from.open && !from.dead && !from.rx.is_empty() {
+        return Some("the other side has failed, and it is not read on");
+    }
     if to.closed.is_some() || to.dead || to.shut {
         return None;
     }
@@ -379,25 +303,4 @@ fn why_stuck(host: &Host, pair: &Pair, side: Side) -> Option<&'static str> {
         return is_unnoticed.then_some("it has failed, and nobody knows");
     }
     from.fin_arrived.then_some("its FIN is not passed on")
-}
-
-fn corners_of(record: &Record) -> Vec<Corner> {
-    let Termination(who, when) = record.termination;
-    let mut corners = Vec::new();
-    let corner = match (who, when) {
-        (Who::Normal, _) => Some(Corner::EndedNormally),
-        (Who::Client, When::Data | When::Last) => Some(Corner::ClientReset),
-        (Who::Server, When::Data | When::Last) => Some(Corner::BackendReset),
-        (Who::ServerTimeout, When::Queue) => Some(Corner::QueueTimedOut),
-        (Who::ServerTimeout, When::Connect) => Some(Corner::ConnectTimedOut),
-        (Who::ClientTimeout | Who::ServerTimeout, _) => Some(Corner::IdleEnd),
-        (Who::Resource, When::Queue) => Some(Corner::QueueFull),
-        (Who::Rule, _) => Some(Corner::Refused),
-        (Who::Server, When::Connect) if record.failed.is_empty() => Some(Corner::NoBackend),
-        _ => None,
-    };
-    corners.extend(corner);
-    corners.extend((record.queue_position > 0).then_some(Corner::Queued));
-    corners.extend((!record.failed.is_empty() && record.connect_ns.is_some()).then_some(Corner::TriedAnother));
-    corners
 }

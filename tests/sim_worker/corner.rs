@@ -6,6 +6,7 @@ corners! {
     SentQuietly
     QuietSendFailed
     CancelCameLate
+    BytesCrossCancel
     CancelFoundNothing
     ConnectedAlthoughCancelled
     SilentReset
@@ -13,6 +14,7 @@ corners! {
     EdgeTold
     Spliced
     Unloaded
+    TurnUsedUp
     NoPipe
     UrgentStallsSplice
     NoDescriptor
@@ -27,6 +29,7 @@ corners! {
     Headed
     AskedForTls
     Queued
+    QueuedInOrder
     QueueTimedOut
     QueueFull
     TriedAnother
@@ -34,6 +37,13 @@ corners! {
     NoBackend
     Refused
     IdleEnd
+    HalfCloseEnd
+    LifetimeEnd
+    Flushed
+    ResetAfterFin
+    ClientLeftEarly
+    ClientLeftQueue
+    QueuedAfterAttempt
     CutInParts
     Killed
     Listed
@@ -43,4 +53,7 @@ corners! {
     ClientReset
     BackendReset
     ListenerClosed
+    Assigned
+    BackendReplaced
+    SlotUsedAgain
 }

@@ -23,6 +23,8 @@ pub struct Profile {
     pub fd_max: usize,
     pub connections_max: u64,
     pub early_max: usize,
+    /// So long does a worker look for something to do before it sleeps.
+    pub busy_poll_ns: u64,
     /// Bytes that a peer writes, at most.
     pub total_max: u64,
     /// What control does in a schedule, at most.
@@ -95,11 +97,20 @@ impl Profile {
             fd_max: if !crowd && dice.one_in(6) { clients + dice.between(12, 20) as usize } else { 100_000 },
             connections_max: if !crowd && dice.one_in(5) { dice.between(1, 4) } else { 10_000 },
             early_max: dice.pick(&[0, 1, 4]),
-            total_max: if crowd { 3_000 } else { dice.pick(&[3_000, 100_000, 300_000, 1_500_000]) },
+            busy_poll_ns: dice.pick(&[0, 30_000]),
+            total_max: throw_total(dice, crowd),
             orders_left: if dice.one_in(2) { dice.between(1, 8) as u32 } else { 0 },
             odds: Faults::throw(dice),
             spurious_left: 30,
         }
+    }
+}
+
+fn throw_total(dice: &mut Dice, crowd: bool) -> u64 {
+    match dice.one_in(12) {
+        _ if crowd => 3_000,
+        true => 12_000_000,
+        false => dice.pick(&[3_000, 100_000, 300_000, 1_500_000]),
     }
 }
 

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringway::base::address::Address;
-use ringway::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
+use ringway::base::lease::{BUFFER_LEN, Lease, PipeId};
 use ringway::base::time::Moment;
 use ringway::kernel::token::{Operation, Token};
-use ringway::kernel::{self, Bell, Completion, Fd, Kernel, Op, Options, Sockets as _, Wait, errno};
+use ringway::kernel::{self, Bell, Completion, Fd, Kernel, Op, Options, Wait, errno};
 use ringway::wire::postgresql;
 
 use crate::bytes::Bytes;
 use crate::corner::Corner;
 use crate::host::{Mood, Shared, Thing};
 use crate::ring::Deed;
-use crate::sock::{Got, Sock, moved};
+use crate::sock::{Got, Sock};
+use crate::splice::Pipes;
 
 /// One worker's kernel.
 pub struct SimKernel {
@@ -29,9 +30,7 @@ pub struct SimKernel {
 
 pub struct Buffers(Shared, usize);
 
-pub struct Pipes(Shared, usize);
-
-pub struct Sockets(Shared);
+pub struct Sockets(pub Shared);
 
 /// Wakes a worker.
 pub struct SimBell {
@@ -101,7 +100,8 @@ impl Kernel for SimKernel {
             if left == 1 {
                 return Err(refused(errno::EBADF));
             }
-            // Nobody else moves the world.
+            // Nobody else moves the world, nor time for a worker that spins.
+            host.now = host.now.after_ns(10_000);
             (0..8).for_each(|_| _ = host.act_at_all());
         }
         host.submit(self.worker);
@@ -142,17 +142,23 @@ impl Kernel for SimKernel {
 
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
         let mut host = self.host.borrow_mut();
+        let now = host.now;
+        host.called();
         let ring = &mut host.rings[self.worker];
+        ring.pipes.used(pipe, None, now);
         if !ring.pool.has_spare(left.div_ceil(BUFFER_LEN as u32) as usize) {
             return None;
         }
+        let source = ring.pipes.source(pipe).expect("there are bytes in it");
         let held = ring.pipes.bytes(pipe);
         assert_eq!(held.len(), u64::from(left), "a pipe holds other bytes than are unloaded");
         let mut bytes = Bytes::default();
         held.move_to(BUFFER_LEN as u64, &mut bytes);
-        let lease = ring.pool.take(bytes);
+        let lease = ring.pool.take(bytes)?;
+        ring.pool.own(lease.buffer, source);
+        host.socks[source].unloaded = true;
         host.corners.reach(Corner::Unloaded);
-        lease
+        Some(lease)
     }
 }
 
@@ -188,107 +194,6 @@ impl kernel::Buffers for Buffers {
     fn trim(&mut self) {}
 }
 
-impl kernel::Pipes for Pipes {
-    fn borrow(&mut self) -> Option<(PipeId, u32)> {
-        let mut host = self.0.borrow_mut();
-        let odds = host.profile.odds.no_pipe;
-        let full = host.descriptors() + 2 > host.profile.fd_max && !host.rings[self.1].pipes.has_spare();
-        let pipe = if full || host.dice.chance(odds) { None } else { host.rings[self.1].pipes.lend() };
-        host.corners.reach(if pipe.is_some() { Corner::Spliced } else { Corner::NoPipe });
-        pipe.map(|pipe| (pipe, host.profile.pipe_capacity))
-    }
-
-    fn give_back(&mut self, id: PipeId) {
-        self.0.borrow_mut().rings[self.1].pipes.give_back(id);
-    }
-
-    fn destroy(&mut self, id: PipeId) {
-        self.0.borrow_mut().rings[self.1].pipes.destroy(id);
-    }
-
-    fn shrink(&mut self) {
-        self.0.borrow_mut().rings[self.1].pipes.shrink();
-    }
-
-    fn fill(&mut self, id: PipeId, from: Fd, len: u32) -> Moved {
-        let result = self.try_fill(id, from, len);
-        self.told(from, result)
-    }
-
-    /// As `sys::pipes`: what takes less than it was offered is asked whether it is there still.
-    fn drain(&mut self, id: PipeId, to: Fd, len: u32) -> Moved {
-        let result = self.try_drain(id, to, len);
-        let is_closed = Sockets(self.0.clone()).is_closed(to);
-        match result {
-            Ok(bytes) if bytes < u64::from(len) && is_closed => self.told(to, Err(errno::ECONNRESET)),
-            result => self.told(to, result),
-        }
-    }
-}
-
-impl Pipes {
-    fn try_fill(&mut self, id: PipeId, from: Fd, len: u32) -> Result<u64, i32> {
-        let mut host = self.0.borrow_mut();
-        let odds = host.profile.odds;
-        assert!(len > 0, "nothing is spliced");
-        if host.fault(odds.splice_zero) {
-            return Ok(0);
-        }
-        if host.spurious(odds.send_refused) {
-            return Err(errno::EAGAIN);
-        }
-        if host.spurious(odds.no_memory) {
-            return Err(host.dice.pick(&[errno::ENOMEM, errno::EINTR, errno::EBUSY, errno::EPERM]));
-        }
-        let capacity = u64::from(host.rings[self.1].pipes.capacity);
-        let room = (capacity - host.rings[self.1].pipes.bytes(id).len()).min(u64::from(len));
-        let room = if room == 0 { 0 } else { host.perhaps_less(odds.short_splice, room) };
-        let sock = host.sock(from).id;
-        let host = &mut *host;
-        let socket = &mut host.socks[sock];
-        let result = socket.splice_in(room, host.rings[self.1].pipes.bytes(id));
-        if result == Err(errno::EAGAIN) && socket.urgent_at == Some(socket.taken) {
-            host.corners.reach(Corner::UrgentStallsSplice);
-        }
-        host.progress += u64::from(result.is_ok_and(|bytes| bytes > 0));
-        result
-    }
-
-    fn try_drain(&mut self, id: PipeId, to: Fd, len: u32) -> Result<u64, i32> {
-        let mut host = self.0.borrow_mut();
-        let odds = host.profile.odds;
-        let held = host.rings[self.1].pipes.bytes(id).len();
-        assert!(held > 0 && u64::from(len) <= held, "an empty pipe is drained");
-        if host.spurious(odds.send_refused) {
-            return Err(errno::EAGAIN);
-        }
-        if host.spurious(odds.no_memory) {
-            return Err(host.dice.pick(&[errno::ENOMEM, errno::EINTR, errno::ENOBUFS]));
-        }
-        let max = host.perhaps_less(odds.short_splice, u64::from(len));
-        let sock = host.sock(to).id;
-        let skipped = host.skipped_of_partner(sock);
-        let host = &mut *host;
-        let result = host.socks[sock].send(host.rings[self.1].pipes.bytes(id), max, skipped);
-        host.progress += u64::from(result.is_ok());
-        result
-    }
-
-    /// As `sys::pipes` tells the worker.
-    fn told(&self, fd: Fd, result: Result<u64, i32>) -> Moved {
-        let moved = match result {
-            Ok(bytes) => moved(bytes),
-            Err(errno) => Sockets(self.0.clone()).refusal(errno, fd),
-        };
-        if let Moved::Failed(_) = moved {
-            let mut host = self.0.borrow_mut();
-            let turn = host.turn;
-            host.sock(fd).tell_error(turn);
-        }
-        moved
-    }
-}
-
 fn refused(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
@@ -310,7 +215,7 @@ impl kernel::Sockets for Sockets {
         let total_max = host.profile.total_max;
         let host = &mut *host;
         let mut sock = Sock::new(&mut host.dice, id, false, total_max, [to.clone(), to.clone()]);
-        sock.moved_at = host.now;
+        (sock.moved_at, sock.began_at) = (host.now, host.now);
         if host.dice.one_in(3) {
             sock.peer.script.write_after = host.dice.below(2_000);
         }
@@ -388,12 +293,15 @@ impl kernel::Sockets for Sockets {
 
     fn take(&self, fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
         let mut host = self.0.borrow_mut();
+        let now = host.now;
         let sock = host.sock(fd);
+        sock.began_at = now;
         let len = sock.peek(into);
         match sock.recv(len as u64) {
             Got::Bytes(bytes) => {
                 assert_eq!(sock.skipped + bytes.len(), sock.taken, "bytes are taken beside the relay");
                 sock.skipped = sock.taken;
+                sock.heard = sock.taken;
                 Ok(Some(bytes.len() as usize))
             }
             Got::Eof => Ok(Some(0)),
@@ -431,13 +339,16 @@ impl kernel::Sockets for Sockets {
     }
 
     fn keep_alive(&self, fd: Fd, _options: &Options) {
-        self.0.borrow_mut().sock(fd);
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.note_keep_alive(id);
     }
 
     fn shutdown_write(&self, fd: Fd) {
         let mut host = self.0.borrow_mut();
         let id = host.sock(fd).id;
         host.check_fin(id);
+        host.note_fin(id);
         host.socks[id].shut = true;
         host.socks[id].changes += 1;
         host.progress += 1;
@@ -451,7 +362,9 @@ impl kernel::Sockets for Sockets {
     }
 
     fn end_on_close(&self, fd: Fd, reset: bool) {
-        self.0.borrow_mut().sock(fd).linger_reset = reset;
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.part(id, reset);
     }
 
     fn is_closed(&self, fd: Fd) -> bool {
@@ -465,6 +378,9 @@ impl kernel::Sockets for Sockets {
     }
 
     fn unsent(&self, fd: Fd) -> u32 {
-        self.0.borrow_mut().sock(fd).unsent()
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.note_flush(id);
+        host.socks[id].unsent()
     }
 }

@@ -17,15 +17,21 @@ mod control;
 mod corner;
 #[path = "../sim/dice.rs"]
 mod dice;
+mod ending;
 mod faults;
 mod flight;
 mod host;
 mod kernel;
+mod leave;
+mod limits;
+mod order;
+mod pair;
 #[path = "../sim/peer.rs"]
 mod peer;
 mod pools;
 mod ring;
 mod sock;
+mod splice;
 #[path = "../sim/sweep.rs"]
 mod sweep;
 mod world;

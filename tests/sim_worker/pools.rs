@@ -1,8 +1,9 @@
 //! A worker's receive buffers and pipes, as its kernel sees them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use ringway::base::lease::{BUFFER_LEN, Lease, PipeId};
+use ringway::base::time::Moment;
 
 use crate::bytes::Bytes;
 
@@ -18,6 +19,14 @@ enum State {
 struct Buffer {
     state: State,
     bytes: Bytes,
+    /// The connection whose bytes the worker knows to be in it.
+    owner: Option<usize>,
+}
+
+impl Buffer {
+    fn new(state: State, bytes: Bytes) -> Buffer {
+        Buffer { state, bytes, owner: None }
+    }
 }
 
 /// The receive buffers. What a released buffer held is gone, as if its memory had become inaccessible.
@@ -28,13 +37,16 @@ pub struct Pool {
     target: u16,
     /// Filled, and the worker was not told.
     pub untold: u16,
+    /// Buffers by the connection whose bytes they hold.
+    held: BTreeMap<usize, usize>,
 }
 
 impl Pool {
     pub fn new(count: u16, target: u16) -> Pool {
-        let buffer = |_| Buffer { state: State::Spare, bytes: Bytes::default() };
+        let buffer = |_| Buffer::new(State::Spare, Bytes::default());
         let buffers = (0..count).map(buffer).collect();
-        let mut pool = Pool { buffers, spare: (0..count).collect(), posted: VecDeque::new(), target, untold: 0 };
+        let (posted, held) = (VecDeque::new(), BTreeMap::new());
+        let mut pool = Pool { buffers, spare: (0..count).collect(), posted, target, untold: 0, held };
         pool.publish();
         pool
     }
@@ -79,7 +91,7 @@ impl Pool {
         let buffer = self.posted.pop_front().expect("a buffer is posted");
         assert!(!bytes.is_empty() && bytes.len() <= BUFFER_LEN as u64);
         let lease = Lease { buffer, start: 0, len: bytes.len() as u16 };
-        self.buffers[usize::from(buffer)] = Buffer { state: State::Leased, bytes };
+        self.buffers[usize::from(buffer)] = Buffer::new(State::Leased, bytes);
         self.untold += 1;
         lease
     }
@@ -93,7 +105,7 @@ impl Pool {
     pub fn take(&mut self, bytes: Bytes) -> Option<Lease> {
         let buffer = self.spare.pop()?;
         let lease = Lease { buffer, start: 0, len: bytes.len() as u16 };
-        self.buffers[usize::from(buffer)] = Buffer { state: State::Leased, bytes };
+        self.buffers[usize::from(buffer)] = Buffer::new(State::Leased, bytes);
         Some(lease)
     }
 
@@ -117,8 +129,23 @@ impl Pool {
         let it = &mut self.buffers[usize::from(buffer)];
         assert_ne!(it.state, State::Sending, "EFAULT: buffer {buffer} is released while a send of it is in flight");
         assert_eq!(it.state, State::Leased, "buffer {buffer} is released twice");
-        *it = Buffer { state: State::Spare, bytes: Bytes::default() };
+        let before = std::mem::replace(it, Buffer::new(State::Spare, Bytes::default()));
+        if let Some(held) = before.owner.and_then(|owner| self.held.get_mut(&owner)) {
+            *held -= 1;
+        }
         self.spare.push(buffer);
+    }
+
+    /// The worker knows that bytes of that connection are in the buffer.
+    pub fn own(&mut self, buffer: u16, sock: usize) {
+        if self.buffers[usize::from(buffer)].owner.replace(sock).is_none() {
+            *self.held.entry(sock).or_default() += 1;
+        }
+    }
+
+    /// Buffers that hold bytes of that connection.
+    pub fn held_by(&self, sock: usize) -> usize {
+        self.held.get(&sock).copied().unwrap_or(0)
     }
 
     /// A send begins or ends to read the buffer.
@@ -136,6 +163,14 @@ impl Pool {
 struct Pipe {
     bytes: Bytes,
     is_lent: bool,
+    /// The connection that it was filled from.
+    source: Option<usize>,
+    /// When it was lent, or of some use.
+    used_at: Moment,
+    /// The source has come to an end, as far as splice can tell.
+    is_dry: bool,
+    /// Fills in a row that an urgent byte has stopped.
+    stalls: u32,
 }
 
 /// The pipes.
@@ -163,7 +198,7 @@ impl Plumbing {
         self.pipes.iter().flatten().any(|pipe| !pipe.is_lent)
     }
 
-    pub fn lend(&mut self) -> Option<PipeId> {
+    pub fn lend(&mut self, now: Moment) -> Option<PipeId> {
         let spare = self.pipes.iter().position(|pipe| pipe.as_ref().is_some_and(|pipe| !pipe.is_lent));
         let vacant = spare.or_else(|| self.pipes.iter().position(Option::is_none));
         let id = match vacant {
@@ -174,21 +209,53 @@ impl Plumbing {
             }
             None => return None,
         };
-        self.pipes[id].get_or_insert_with(|| Pipe { bytes: Bytes::default(), is_lent: false }).is_lent = true;
+        let bytes = Bytes::default();
+        self.pipes[id] = Some(Pipe { bytes, is_lent: true, source: None, used_at: now, is_dry: false, stalls: 0 });
         Some(PipeId(id as u16))
     }
 
-    pub fn give_back(&mut self, id: PipeId) {
-        let bytes = self.bytes(id);
-        assert!(bytes.is_empty(), "{id:?} goes back with bytes in it");
-        if let Some(pipe) = &mut self.pipes[usize::from(id.0)] {
-            pipe.is_lent = false;
-        }
+    /// Says whose bytes went through it.
+    pub fn give_back(&mut self, id: PipeId) -> Option<usize> {
+        let pipe = self.pipe(id);
+        assert!(pipe.bytes.is_empty(), "{id:?} goes back with bytes in it");
+        pipe.is_lent = false;
+        pipe.source
     }
 
-    pub fn destroy(&mut self, id: PipeId) {
-        self.bytes(id);
+    /// Likewise.
+    pub fn destroy(&mut self, id: PipeId) -> Option<usize> {
+        let source = self.pipe(id).source;
         self.pipes[usize::from(id.0)] = None;
+        source
+    }
+
+    /// It is filled from that connection, or tried to be emptied.
+    pub fn used(&mut self, id: PipeId, from: Option<usize>, now: Moment) {
+        let pipe = self.pipe(id);
+        pipe.source = from.or(pipe.source);
+        pipe.used_at = now;
+    }
+
+    /// How a fill has ended; says how many in a row an urgent byte has stopped.
+    pub fn stalled(&mut self, id: PipeId, stalled: bool, is_dry: bool) -> u32 {
+        let pipe = self.pipe(id);
+        pipe.is_dry |= is_dry;
+        pipe.stalls = if stalled { pipe.stalls + 1 } else { 0 };
+        pipe.stalls
+    }
+
+    pub fn is_dry(&mut self, id: PipeId) -> bool {
+        self.pipe(id).is_dry
+    }
+
+    pub fn source(&mut self, id: PipeId) -> Option<usize> {
+        self.pipe(id).source
+    }
+
+    /// The pipe of that connection: the bytes in it, and since when it is of no use.
+    pub fn lent_to(&self, sock: usize) -> Option<(u64, Moment)> {
+        let is_its = |pipe: &&Pipe| pipe.is_lent && pipe.source == Some(sock);
+        self.pipes.iter().flatten().find(is_its).map(|pipe| (pipe.bytes.len(), pipe.used_at))
     }
 
     pub fn shrink(&mut self) {
@@ -201,7 +268,11 @@ impl Plumbing {
 
     /// The bytes in a pipe, which is lent.
     pub fn bytes(&mut self, id: PipeId) -> &mut Bytes {
+        &mut self.pipe(id).bytes
+    }
+
+    fn pipe(&mut self, id: PipeId) -> &mut Pipe {
         let pipe = self.pipes[usize::from(id.0)].as_mut().filter(|pipe| pipe.is_lent);
-        &mut pipe.unwrap_or_else(|| panic!("{id:?} is used and not lent")).bytes
+        pipe.unwrap_or_else(|| panic!("{id:?} is used and not lent"))
     }
 }

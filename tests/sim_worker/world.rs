@@ -17,6 +17,7 @@ use crate::dice::{Dice, Odds};
 use crate::faults::{MS, SECOND};
 use crate::host::{Host, Shared};
 use crate::kernel::SimKernel;
+use crate::order::Served;
 use crate::peer::Finale;
 use crate::sock::Sock;
 
@@ -55,6 +56,7 @@ pub struct World {
     pub records: u64,
     /// Clients that wait although they were accepted.
     pub early: Cell<u64>,
+    pub served: Vec<Served>,
     pub has_orders: bool,
 }
 
@@ -67,6 +69,8 @@ enum Stage {
 
 /// What may happen to one connection, besides its operations.
 const DEEDS: u64 = 5;
+/// So much later than it wanted to does a worker wake up.
+pub const LATE_NS: u64 = 4 * MS;
 /// Turns without anything that came about: more is a worker that spins.
 const IDLE_TURNS_MAX: u32 = 60;
 const SLEEPS_MAX: u32 = 120;
@@ -93,11 +97,22 @@ impl World {
         for seat in &mut seats {
             seat.worker.as_mut().expect("it is new").start();
         }
-        let stage = Stage::Serving;
-        let (steps, sleeps, stopped_at) = (0, 0, Moment::NEVER);
         let has_orders = host.borrow().profile.orders_left > 0;
-        let (records, early) = (0, Cell::new(0));
-        World { host, control, seats, guests, steps, stage, patience, sleeps, stopped_at, records, early, has_orders }
+        World {
+            host,
+            control,
+            seats,
+            guests,
+            steps: 0,
+            stage: Stage::Serving,
+            patience,
+            sleeps: 0,
+            stopped_at: Moment::NEVER,
+            records: 0,
+            early: Cell::new(0),
+            served: Vec::new(),
+            has_orders,
+        }
     }
 
     /// Runs to the end of every worker. Panics at the first fault.
@@ -106,7 +121,7 @@ impl World {
             self.steps += 1;
             assert!(self.steps <= steps_max, "no end after {steps_max} steps");
             if self.step() {
-                self.host.borrow_mut().pass();
+                self.pass();
                 if self.steps >= self.patience {
                     self.next_stage();
                 }
@@ -130,6 +145,17 @@ impl World {
         assert_eq!(self.control.given_up.load(Ordering::Relaxed), 1, "a worker left without a word");
         let running = self.control.shared.stats.workers[0].worker.running.get();
         assert_eq!(running, 1, "it was not stopped in order");
+    }
+
+    /// Lets time pass. No worker sleeps much longer than it wanted to.
+    fn pass(&mut self) {
+        self.host.borrow_mut().pass();
+        let now = self.host.borrow().now;
+        for seat in 0..self.seats.len() {
+            if self.seats[seat].wakes_at.after_ns(LATE_NS) <= now {
+                self.turn_if_due(seat);
+            }
+        }
     }
 
     fn next_stage(&mut self) {
@@ -173,6 +199,7 @@ impl World {
             peers.chain(guests).chain(workers).min().unwrap_or(Moment::NEVER)
         };
         self.check_rest(next);
+        self.check_deadlines(false);
         self.sleeps += 1;
         let is_over = self.host.borrow().sessions.is_empty() && self.guests.is_empty();
         if next == Moment::NEVER || self.sleeps > SLEEPS_MAX || (is_over && self.stage == Stage::Serving) {
@@ -246,6 +273,7 @@ impl World {
         if self.stage != Stage::Serving || host.profile.orders_left == 0 || !host.dice.one_in(8) {
             return false;
         }
+        self.control.sweep();
         host.profile.orders_left -= 1;
         host.progress += 1;
         self.control.act(&mut host);
@@ -289,7 +317,7 @@ impl World {
             host.say(format_args!("  w{index} wakes"));
             host.rings[index].asleep = false;
             host.rings[index].cut = 0;
-            host.turn += 1;
+            host.begin_turn();
         }
         worker.enter(Wait::No).expect("the simulated ring can be entered");
         worker.turn().expect("the simulated ring can be entered");
@@ -320,6 +348,11 @@ impl World {
         self.host.borrow_mut().close_doors();
         self.check_cuts(index);
         self.check_turn();
+        let rests = !self.seats[index].is_busy;
+        self.check_deadlines(rests);
+        if rests && self.seats[index].worker.is_some() {
+            self.check_quiet(index);
+        }
     }
 }
 
@@ -396,7 +429,7 @@ fn throw_guest(host: &mut Host, control: &Control) -> Guest {
     };
     let total_max = host.profile.total_max;
     let mut sock = Sock::new(&mut host.dice, id, true, total_max, [peer, bind]);
-    sock.open = false;
+    (sock.open, sock.listener) = (false, place);
     if listener.proxy.is_some() && !host.dice.one_in(8) {
         let addresses = (([203, 0, 113, 5], 5).into(), ([203, 0, 113, 6], 6).into());
         let version = host.dice.pick(&[proxy::Version::V1, proxy::Version::V2]);
