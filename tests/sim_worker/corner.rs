@@ -40,6 +40,7 @@ corners! {
     HalfCloseEnd
     LifetimeEnd
     Flushed
+    FlushGaveUp
     ResetAfterFin
     ClientLeftEarly
     ClientLeftQueue

@@ -118,7 +118,10 @@ impl Ended<'_> {
         let is_failure = matches!(who, Who::Client | Who::Server) && matches!(when, When::Data | When::Last);
         // The last FIN is that of the close.
         let may_be_both = is_failure && !has_finished && (client.eof_told || backend.eof_told);
-        assert!(!(self.is_timed_out() || is_failure) || when == expected || may_be_both, "{when:?}, not {expected:?}");
+        assert!(
+            !(self.is_timed_out() || is_failure) || when == expected || may_be_both,
+            "it ended in {when:?}, and not in {expected:?}"
+        );
     }
 
     /// Who did not do its part is blamed, as far as one of the two can be.
@@ -254,6 +257,11 @@ impl World {
         let Termination(who, when) = record.termination;
         host.say(format_args!("  {key:?} ended: {who:?} {when:?} {:?}, {pair:?}", record.reason));
         self.check_ended(&host, record, &pair);
+        let gave_up =
+            pair.first_error.and_then(|by| pair.socks[by.peer().index()]).and_then(|at| host.socks[at].parting);
+        if pair.flushing_since.is_some() && gave_up.is_some_and(|parting| parting.unsent > 0 && !parting.dead) {
+            host.corners.reach(Corner::FlushGaveUp);
+        }
         for corner in corners_of(record, &pair) {
             host.corners.reach(corner);
         }

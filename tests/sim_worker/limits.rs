@@ -144,11 +144,11 @@ impl Host {
     fn flush_due(&self, pair: &Pair, since: Moment, spans: &Spans) -> Moment {
         let Some(at) = pair.first_error.and_then(|by| pair.socks[by.peer().index()]) else { return Moment::NEVER };
         let sock = &self.socks[at];
-        let since = since.max(sock.moved_at);
+        let moved_at = since.max(sock.moved_at);
         let quiet_ns = if sock.tx.is_empty() && !sock.dead { 0 } else { spans.quiet(pair) };
-        // One look notices the last byte that moved, and another one that it was long ago.
-        let look_ns = (self.now.since_ns(since) / 2).clamp(FLUSH_NS, SECOND);
-        since.after_ns(quiet_ns.saturating_add(2 * (look_ns + TICK_NS)))
+        // The next look notices the last byte that moved: half as long as nothing had moved before it.
+        let look_ns = (moved_at.since_ns(since) / 2).clamp(FLUSH_NS, SECOND) + TICK_NS;
+        moved_at.after_ns(quiet_ns.saturating_add(look_ns))
     }
 
     /// A receive is about to begin: what its half may come to hold is bounded. Where memory is scarce, what there is
