@@ -7,6 +7,7 @@ use ringway::snapshot::table::Phase;
 use ringway::stats::record::Record;
 
 use crate::corner::Corner;
+use crate::faults::MS;
 use crate::host::{Host, Thing};
 use crate::pair::{Key, Pair};
 use crate::ring::Deed;
@@ -14,6 +15,8 @@ use crate::world::World;
 
 /// Sessions that one turn may cut of those on a list.
 const CUT_A_TURN: usize = 32;
+/// Who found no descriptor or no memory tries again sooner than that.
+const TRIES_AGAIN_NS: u64 = 200 * MS;
 
 impl Host {
     /// A FIN is about to be sent: after all bytes, and only if the other side's FIN was seen.
@@ -153,6 +156,9 @@ impl World {
         let counted: u32 = self.control.members.iter().map(|member| shared.counts.connections(member.id)).sum();
         assert!(backends <= counted as usize, "{backends} connections to backends, {counted} counted");
         assert!(u64::from(counted) <= process, "{counted} backends of {process} clients");
+        // Somebody has a backend and cannot connect to it now.
+        let since = self.hindered_since.get().unwrap_or(host.now).max(host.tried_at);
+        self.hindered_since.set((backends < counted as usize).then_some(since));
         drop(host);
         if early > 0 {
             self.host.borrow_mut().corners.reach(Corner::CameEarly);
@@ -167,6 +173,9 @@ impl World {
         }
         self.check_doors_at_rest(next);
         self.check_unheard(next);
+        let since = self.hindered_since.get().map(|since| since.max(self.host.borrow().tried_at));
+        let is_left = since.is_some_and(|since| next > since.after_ns(TRIES_AGAIN_NS));
+        assert!(!is_left, "somebody could not connect, and does not try again");
         let stuck = self.control.leaves_clients_waiting();
         let now = self.host.borrow().now;
         let since = &mut self.control.queue_stuck_since;

@@ -65,6 +65,8 @@ pub struct Faults {
     pub no_message: Odds,
     /// A worker wakes up for nothing, or its operations are not taken at once.
     pub spurious_wake: Odds,
+    /// A session that is not modelled takes all free buffers for a while.
+    pub withheld: Odds,
     /// A connect fails.
     pub connect_fails: Odds,
     /// A reset does not wake a receive that has taken the last bytes.
@@ -138,6 +140,7 @@ impl Faults {
             no_socket: odds(100),
             no_message: odds(300),
             spurious_wake: odds(20),
+            withheld: odds(40),
             connect_fails: odds(200),
             silent_reset: odds(700),
         }

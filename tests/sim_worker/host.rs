@@ -78,6 +78,8 @@ pub struct Host {
     /// Number of the turn, over all workers, and what the kernel was asked to do in it.
     pub turn: u64,
     calls: u32,
+    /// When somebody last tried to connect to a backend.
+    pub tried_at: Moment,
     /// Counts bytes that moved, deeds of peers and faults: while it stands still, workers may not be busy.
     pub progress: u64,
     pub fds: BTreeMap<i32, Thing>,
@@ -99,6 +101,7 @@ impl Host {
             breaks_after: None,
             turn: 0,
             calls: 0,
+            tried_at: Moment(0),
             progress: 0,
             fds: BTreeMap::new(),
             socks: Vec::new(),

@@ -203,6 +203,7 @@ impl kernel::Sockets for Sockets {
     fn open(&self, to: &Address, _options: &Options) -> io::Result<Fd> {
         let mut host = self.0.borrow_mut();
         let odds = host.profile.odds.no_socket;
+        host.tried_at = host.now;
         if host.spurious(odds) {
             host.corners.reach(Corner::NoDescriptor);
             let errnos = [errno::EMFILE, errno::ENFILE, errno::ENOMEM, errno::ENOBUFS];

@@ -90,8 +90,8 @@ pub struct Pair {
     pub ending: Option<Ending>,
     /// The connect that was last in flight was cancelled.
     pub connect_cancelled: bool,
-    /// Any was.
-    pub connects_cancelled: bool,
+    /// So many were.
+    pub connects_cancelled: u32,
     /// A pipe went back, and nothing has begun since.
     gave_pipe_back: bool,
     /// When the worker, entered for that time, was told that a connection is no more. It ends that poll by itself.
@@ -170,7 +170,7 @@ impl Pair {
             self.flights[operation as usize] = Flight::Cancelled;
         }
         self.connect_cancelled |= operation == Operation::Connect;
-        self.connects_cancelled |= operation == Operation::Connect;
+        self.connects_cancelled += u32::from(operation == Operation::Connect);
     }
 
     fn told(&mut self, done: &Completion, entered: u64, now: Moment) {

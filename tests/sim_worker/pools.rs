@@ -37,6 +37,8 @@ pub struct Pool {
     target: u16,
     /// Filled, and the worker was not told.
     pub untold: u16,
+    /// A session that nobody looks at has them.
+    withheld: Vec<u16>,
     /// Buffers by the connection whose bytes they hold.
     held: BTreeMap<usize, usize>,
 }
@@ -46,7 +48,8 @@ impl Pool {
         let buffer = |_| Buffer::new(State::Spare, Bytes::default());
         let buffers = (0..count).map(buffer).collect();
         let (posted, held) = (VecDeque::new(), BTreeMap::new());
-        let mut pool = Pool { buffers, spare: (0..count).collect(), posted, target, untold: 0, held };
+        let mut pool =
+            Pool { buffers, spare: (0..count).collect(), posted, target, untold: 0, withheld: Vec::new(), held };
         pool.publish();
         pool
     }
@@ -84,6 +87,20 @@ impl Pool {
 
     pub fn ran_dry(&mut self) {
         self.target = (self.target.max(1) * 2).min(self.buffers.len() as u16);
+    }
+
+    /// All that is free is somebody else's for a while.
+    pub fn withhold(&mut self) {
+        self.withheld.append(&mut self.spare);
+        self.withheld.extend(self.posted.drain(..));
+    }
+
+    /// That is over.
+    pub fn return_withheld(&mut self) {
+        for &buffer in &self.withheld {
+            self.buffers[usize::from(buffer)].state = State::Spare;
+        }
+        self.spare.append(&mut self.withheld);
     }
 
     /// The kernel fills a buffer; one is posted.

@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 
 use ringway::base::lease::Lease;
 use ringway::base::side::Side;
+use ringway::base::time::Moment;
 use ringway::kernel::token::{Operation, Token};
 use ringway::kernel::{Completion, Fd, Interest, errno, poll};
 
 use crate::corner::Corner;
-use crate::faults::Profile;
+use crate::faults::{MS, Profile};
 use crate::host::{Host, Mood, Thing};
 use crate::pair::Key;
 use crate::pools::{Plumbing, Pool};
@@ -68,6 +69,8 @@ pub struct Ring {
     pub heard: usize,
     /// How often the worker has taken its completions.
     pub entered: u64,
+    /// Its free buffers are somebody else's until then.
+    pub withheld_until: Moment,
 }
 
 impl Ring {
@@ -88,6 +91,7 @@ impl Ring {
             cut: 0,
             heard: 0,
             entered: 0,
+            withheld_until: Moment::NEVER,
         }
     }
 
@@ -261,6 +265,24 @@ impl Host {
             Mood::Fine => Some(0),
             Mood::Refuses => Some(errno::ECONNREFUSED),
             Mood::Silent => None,
+        }
+    }
+
+    /// A session that nobody looks at takes every buffer that is free, and gives them back after a while.
+    pub fn withhold(&mut self, worker: usize) {
+        let for_ns = self.dice.pick(&[MS, 100 * MS, 400 * MS]);
+        let until = self.now.after_ns(for_ns);
+        self.say(format_args!("    w{worker} has no free buffer until {until:?}"));
+        self.rings[worker].pool.withhold();
+        self.rings[worker].withheld_until = until;
+    }
+
+    /// The worker hears of what that session did.
+    pub fn return_withheld(&mut self) {
+        for ring in self.rings.iter_mut().filter(|ring| ring.withheld_until <= self.now) {
+            ring.withheld_until = Moment::NEVER;
+            ring.pool.return_withheld();
+            ring.done.push_back((completion(Token::plain(Operation::Forget, 0), 0, false), None));
         }
     }
 

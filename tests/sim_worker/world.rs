@@ -57,6 +57,8 @@ pub struct World {
     /// Clients that wait although they were accepted.
     pub early: Cell<u64>,
     pub served: Vec<Served>,
+    /// Since when there are backends to connect to, and nothing is done about it.
+    pub hindered_since: Cell<Option<Moment>>,
     pub has_orders: bool,
 }
 
@@ -111,6 +113,7 @@ impl World {
             records: 0,
             early: Cell::new(0),
             served: Vec::new(),
+            hindered_since: Cell::new(None),
             has_orders,
         }
     }
@@ -131,6 +134,7 @@ impl World {
             let now = self.host.borrow().now;
             assert!(now <= self.stopped_at.after_ns(3 * SECOND), "it was told to stop, and goes on");
         }
+        self.host.borrow_mut().rings.iter_mut().for_each(|ring| ring.pool.return_withheld());
         self.check_end();
         self.host.borrow().corners.clone()
     }
@@ -150,6 +154,7 @@ impl World {
     /// Lets time pass. No worker sleeps much longer than it wanted to.
     fn pass(&mut self) {
         self.host.borrow_mut().pass();
+        self.host.borrow_mut().return_withheld();
         let now = self.host.borrow().now;
         for seat in 0..self.seats.len() {
             if self.seats[seat].wakes_at.after_ns(LATE_NS) <= now {
@@ -196,7 +201,8 @@ impl World {
             let peers = host.socks.iter().filter(|sock| sock.open).map(|sock| sock.peer.wakes_at(now));
             let guests = self.guests.iter().map(|guest| guest.at);
             let workers = self.seats.iter().filter(|seat| seat.worker.is_some()).map(|seat| seat.wakes_at);
-            peers.chain(guests).chain(workers).min().unwrap_or(Moment::NEVER)
+            let withheld = host.rings.iter().map(|ring| ring.withheld_until);
+            peers.chain(guests).chain(workers).chain(withheld).min().unwrap_or(Moment::NEVER)
         };
         self.check_rest(next);
         self.check_deadlines(false);
@@ -210,6 +216,7 @@ impl World {
         let mut host = self.host.borrow_mut();
         host.progress += 1;
         host.now = host.now.max(next);
+        host.return_withheld();
     }
 
     /// Something happens, at random. False if nothing can.
@@ -268,6 +275,12 @@ impl World {
         if host.spurious(Odds(spurious.0)) {
             let seat = host.dice.below(self.seats.len() as u64) as usize;
             self.seats[seat].wakes_at = Moment(0);
+            return true;
+        }
+        let withheld = host.profile.odds.withheld;
+        if host.spurious(withheld) {
+            let worker = host.dice.below(self.seats.len() as u64) as usize;
+            host.withhold(worker);
             return true;
         }
         if self.stage != Stage::Serving || host.profile.orders_left == 0 || !host.dice.one_in(8) {
