@@ -1,6 +1,6 @@
 #!/bin/sh
-# Do the simulations notice? Puts each fault of tests/*/mutants.txt into a copy of the tree, one at a time, and runs the
-# sweep of that simulation until it fails. Prints a table: the fault, the seed that found it, what it said.
+# Does the simulation notice? Puts each fault of tests/sim/mutants.txt into a copy of the tree, one at a time, and runs the
+# sweep until it fails. Prints a table: the fault, the seed that found it, what it said.
 #
 #   scripts/mutate.sh                    all of them
 #   scripts/mutate.sh 'flush|FIN'        those whose title matches
@@ -21,12 +21,11 @@ tab=$(printf '\t')
 
 mkdir -p "$target"
 list="$target/list.tsv"
-rm -rf "$target/taken"
+rm -rf "$target/taken" "$target"/*/rows
 mkdir "$target/taken"
-# Its place in the whole table, its simulation, its number there, its title.
-perl -ne 'if (/^# (.*)/) { my $title = $1; my ($suite) = $ARGV =~ m{tests/(.*)/};
-    print ++$place, "\t$suite\t", ++$number{$suite}, "\t$title\n" }' tests/*/mutants.txt |
-    { grep -E "^[0-9]+${tab}[a-z_]+${tab}[0-9]+${tab}.*(${1:-.})" || true; } >"$list"
+mutants=tests/sim/mutants.txt
+# Its number, its title.
+perl -ne 'print ++$number, "\t$1\n" if /^# (.*)/' "$mutants" | { grep -E "${tab}.*(${1:-.})" || true; } >"$list"
 
 # What only the program needs, and no simulation: without it each build takes a third of the time.
 modules="app cli control uring"
@@ -49,25 +48,24 @@ fresh() {
     for name in $modules; do perl -pi -e 's/^pub mod '"$name"';\n//' "$tree/src/lib.rs"; done
 }
 
-# One fault: its simulation, its number there, its title. Prints its row of the table.
+# One fault: its number, its title. Prints its row of the table.
 try() {
-    mutants="tests/$1/mutants.txt"
-    file=$(perl -00 -ne 'if (/^# / && ++$n == '"$2"') { print((split /\n/)[1]) }' "$mutants")
-    if ! perl scripts/mutate.pl "$2" "$mutants" "$here/$file" "$tree/$file"; then
-        echo "| $3 | - | **does not apply** |"
+    file=$(perl -00 -ne 'if (/^# / && ++$n == '"$1"') { print((split /\n/)[1]) }' "$mutants")
+    if ! perl scripts/mutate.pl "$1" "$mutants" "$here/$file" "$tree/$file"; then
+        echo "| $2 | - | **does not apply** |"
         return
     fi
-    if (cd "$tree" && timeout 900 cargo test --quiet --test "$1") >"$output" 2>&1; then
-        echo "| $3 | - | **survives** |"
+    if (cd "$tree" && timeout 900 cargo test --quiet --test sim) >"$output" 2>&1; then
+        echo "| $2 | - | **survives** |"
     elif grep -q '^error' "$output" && ! grep -q 'test result' "$output"; then
-        echo "| $3 | - | **does not compile** |"
+        echo "| $2 | - | **does not compile** |"
     else
         said=$(perl -ne 's/assertion `left .= right` failed: //; $seen //= "$1 | $2" if /^seed (\d+): (.*)/;
             $kind = $1 if /(the sweep is too kind.*)/; $last = $1 if /(a worker left .*|the ring is entered .*)/;
             $panic //= $_ if $after; $after = /panicked at/;
             END { chomp($panic //= "**nothing that is understood**"); print $seen // "- | " . ($kind // $last // $panic) }
             ' "$output")
-        echo "| $3 | $said |"
+        echo "| $2 | $said |"
     fi
     cp -p "$here/$file" "$tree/$file"
     touch "$tree/$file"
@@ -81,10 +79,10 @@ work() {
     export CARGO_TARGET_DIR="$target/$1/build"
     fresh
     : >"$rows"
-    while IFS="$tab" read -r place suite number title; do
-        mkdir "$target/taken/$place" 2>/dev/null || continue
-        row=$(try "$suite" "$number" "$title")
-        printf '%s\t%s\t%s\n' "$place" "$suite" "$row" >>"$rows"
+    while IFS="$tab" read -r number title; do
+        mkdir "$target/taken/$number" 2>/dev/null || continue
+        row=$(try "$number" "$title")
+        printf '%s\t%s\n' "$number" "$row" >>"$rows"
         echo "$row" >&2
     done <"$list"
 }
@@ -103,7 +101,7 @@ wait $running
 cat "$target"/*/rows | sort -n >"$target/rows.tsv"
 echo '| fault | seed | what the simulation said |'
 echo '|---|---|---|'
-cut -f 3- "$target/rows.tsv"
+cut -f 2- "$target/rows.tsv"
 echo
 all=$(wc -l <"$list")
 missed=$(grep -c '\*\*' "$target/rows.tsv" || true)
