@@ -1,68 +1,109 @@
 #!/bin/sh
-# Do the simulations notice? Puts each fault of tests/sim/mutants.txt and tests/sim_worker/mutants.txt into a copy of the
-# tree, one at a time, and runs the sweep of that simulation until it fails. Prints a table for each: the fault, the seed
-# that found it, what it said.
+# Does the simulation notice? Puts each fault of tests/sim/mutants.txt into a copy of the tree, one at a time, and runs the
+# sweep until it fails. Prints a table: the fault, the seed that found it, what it said.
 #
-#   scripts/mutate.sh                            all of them
-#   scripts/mutate.sh 'flush|FIN'                those whose title matches
-#   scripts/mutate.sh 'flush|FIN' sim_worker     those of one simulation
+#   scripts/mutate.sh                    all of them
+#   scripts/mutate.sh 'flush|FIN'        those whose title matches
 #
 # Debug assertions are off, so that it is the simulation that notices. Exit 1 if a fault survives or does not apply.
-# RINGWAY_SIM_SEEDS bounds each sweep (20,000).
+# RINGWAY_SIM_SEEDS bounds each sweep (10,000), RINGWAY_MUTATE_JOBS says how many faults are tried at once (2).
 set -eu
 cd "$(dirname "$0")/.."
 here=$PWD
 target="${CARGO_TARGET_DIR:-$here/target}/mutants"
-copy="$target/tree"
-mkdir -p "$copy"
-list="$copy/mutants.tsv"
-output="$copy/output"
+jobs="${RINGWAY_MUTATE_JOBS:-2}"
+threads=$(($(nproc) / jobs))
+[ "$threads" -gt 0 ] || threads=1
 
-export CARGO_TARGET_DIR="$target" CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false RUST_BACKTRACE=0
-export RINGWAY_SIM_SEEDS="${RINGWAY_SIM_SEEDS:-20000}"
+export CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false CARGO_PROFILE_TEST_DEBUG=0 RUST_BACKTRACE=0 CARGO_BUILD_JOBS=1
+export RINGWAY_SIM_SEEDS="${RINGWAY_SIM_SEEDS:-10000}" RINGWAY_SIM_THREADS="$threads"
+tab=$(printf '\t')
 
+mkdir -p "$target"
+list="$target/list.tsv"
+rm -rf "$target/taken" "$target"/*/rows
+mkdir "$target/taken"
+mutants=tests/sim/mutants.txt
+# Its number, its title.
+perl -ne 'print ++$number, "\t$1\n" if /^# (.*)/' "$mutants" | { grep -E "${tab}.*(${1:-.})" || true; } >"$list"
+
+# What only the program needs, and no simulation: without it each build takes a third of the time.
+modules="app cli control uring"
+crates="anyhow axum caps clap clap_complete clap_mangen flate2 http-body-util hickory-resolver humantime hyper hyper-util
+    io-uring landlock metrics metrics-exporter-prometheus ratatui redis mysql_common rustls sd-notify serde_json tokio
+    tokio-postgres tokio-rustls tokio-uring tracing-subscriber criterion proptest tempfile"
+
+# A tree of its own for each job.
 fresh() {
+    mkdir -p "$tree"
     for part in src tests benches Cargo.toml Cargo.lock; do
-        rm -rf "${copy:?}/$part"
-        cp -Rp "$here/$part" "$copy/$part"
+        rm -rf "${tree:?}/$part"
+        cp -Rp "$here/$part" "$tree/$part"
     done
+    perl -0pi -e 's/\[\[bin\]\]\n(.+\n)+//; s/\[package\]\n/[package]\nautobins = false\n/' "$tree/Cargo.toml"
+    # The lists are words.
+    # shellcheck disable=SC2086
+    for name in $crates; do perl -pi -e 's/^'"$name"' = .*\n//' "$tree/Cargo.toml"; done
+    # shellcheck disable=SC2086
+    for name in $modules; do perl -pi -e 's/^pub mod '"$name"';\n//' "$tree/src/lib.rs"; done
 }
 
-# One fault: its number and its title, of the simulation $suite.
+# One fault: its number, its title. Prints its row of the table.
 try() {
     file=$(perl -00 -ne 'if (/^# / && ++$n == '"$1"') { print((split /\n/)[1]) }' "$mutants")
-    if ! perl scripts/mutate.pl "$1" "$mutants" "$here/$file" "$copy/$file"; then
+    if ! perl scripts/mutate.pl "$1" "$mutants" "$here/$file" "$tree/$file"; then
         echo "| $2 | - | **does not apply** |"
-        failures=$((failures + 1))
         return
     fi
-    if (cd "$copy" && cargo test --quiet --test "$suite") >"$output" 2>&1; then
+    if (cd "$tree" && timeout 900 cargo test --quiet --test sim) >"$output" 2>&1; then
         echo "| $2 | - | **survives** |"
-        failures=$((failures + 1))
     elif grep -q '^error' "$output" && ! grep -q 'test result' "$output"; then
         echo "| $2 | - | **does not compile** |"
-        failures=$((failures + 1))
     else
-        said=$(perl -ne 'if (/^seed (\d+): (.*)/) { print "$1 | $2"; $seen = 1; exit }
-            if (/(the sweep is too kind.*)/) { $kind = $1 } $last = $1 if /(a worker left .*|the ring is entered .*)/;
-            END { print "- | ", $kind // $last // "?" unless $seen }' "$output")
+        said=$(perl -ne 's/assertion `left .= right` failed: //; $seen //= "$1 | $2" if /^seed (\d+): (.*)/;
+            $kind = $1 if /(the sweep is too kind.*)/; $last = $1 if /(a worker left .*|the ring is entered .*)/;
+            $panic //= $_ if $after; $after = /panicked at/;
+            END { chomp($panic //= "**nothing that is understood**"); print $seen // "- | " . ($kind // $last // $panic) }
+            ' "$output")
         echo "| $2 | $said |"
     fi
-    cp -p "$here/$file" "$copy/$file"
-    touch "$copy/$file"
+    cp -p "$here/$file" "$tree/$file"
+    touch "$tree/$file"
 }
 
-failures=0
-fresh
-for suite in ${2:-sim sim_worker}; do
-    mutants="tests/$suite/mutants.txt"
-    perl -ne 'print ++$n, "\t$1\n" if /^# (.*)/' "$mutants" >"$list"
-    echo "$suite:"
-    echo '| fault | seed | what the simulation said |'
-    echo '|---|---|---|'
-    while IFS="$(printf '\t')" read -r number title; do
-        printf '%s\n' "$title" | grep -Eq "${1:-.}" || continue
-        try "$number" "$title"
+# Takes one fault after the other, as long as there are any.
+work() {
+    tree="$target/$1/tree"
+    output="$target/$1/output"
+    rows="$target/$1/rows"
+    export CARGO_TARGET_DIR="$target/$1/build"
+    fresh
+    : >"$rows"
+    while IFS="$tab" read -r number title; do
+        mkdir "$target/taken/$number" 2>/dev/null || continue
+        row=$(try "$number" "$title")
+        printf '%s\t%s\n' "$number" "$row" >>"$rows"
+        echo "$row" >&2
     done <"$list"
+}
+
+running=""
+trap 'kill $running 2>/dev/null; exit 1' INT TERM
+job=0
+while [ "$job" -lt "$jobs" ]; do
+    work "$job" &
+    running="$running $!"
+    job=$((job + 1))
 done
-[ "$failures" = 0 ]
+# shellcheck disable=SC2086
+wait $running
+
+cat "$target"/*/rows | sort -n >"$target/rows.tsv"
+echo '| fault | seed | what the simulation said |'
+echo '|---|---|---|'
+cut -f 2- "$target/rows.tsv"
+echo
+all=$(wc -l <"$list")
+missed=$(grep -c '\*\*' "$target/rows.tsv" || true)
+echo "$((all - missed)) of $all found"
+[ "$missed" = 0 ] && [ "$(wc -l <"$target/rows.tsv")" = "$all" ]

@@ -30,7 +30,6 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn run_errands(&mut self) {
         // The table that knows the listeners was published before they were sent.
         self.known.reader.let_go();
-        self.leave_room();
         while let Some(errand) = self.shared.next_errand(self.index) {
             match errand {
                 // A worker that ends opens nothing.
@@ -44,5 +43,7 @@ impl<K: Kernel> Worker<K> {
                 Errand::Close { address } => self.close_address(address),
             }
         }
+        // What is accepted now may be another listener's, and that may be near its limit.
+        self.leave_room();
     }
 }

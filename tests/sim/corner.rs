@@ -1,46 +1,61 @@
-//! The corners of sessions and relays.
+//! The corners of whole workers.
 
 corners! {
-    PrereadDone
-    PrereadTooFew
-    PrereadRefused
-    PrereadLeft
-    PrereadMore
-    PrereadAgain
     Starved
-    CancelledReceiveBroughtBytes
-    SendEndedEmpty
+    SendBlocked
+    SentQuietly
+    QuietSendFailed
+    CancelCameLate
+    BytesCrossCancel
+    CancelFoundNothing
     ConnectedAlthoughCancelled
-    Paused
-    ResetAfterFin
-    UrgentStallsSplice
+    SilentReset
+    ReadyByFinAlone
+    EdgeTold
     Spliced
+    Unloaded
+    TurnUsedUp
     NoPipe
-    PipeGivenBack
-    PipeUnloaded
-    NotUnloaded
-    PipeDestroyed
-    LeasesPutTogether
-    SecondAttempt
+    UrgentStallsSplice
     NoDescriptor
-    HalfClosed
-    Flushed
-    FlushGaveUp
-    BothFailed
-    ClientLeftEarly
-    ClientGone
-    ConnectTimedOut
-    NoBackend
+    HandedOver
+    HandOverFailed
+    OtherWorkerTold
+    AcceptedOneByOne
+    AcceptFailed
+    BacklogFull
+    CameEarly
+    UnixBacklogFull
+    Headed
+    AskedForTls
     Queued
-    QueuedAfterAttempt
-    LeftQueueServed
+    QueuedInOrder
     QueueTimedOut
     QueueFull
-    ClientLeftQueue
+    TriedAnother
+    ConnectTimedOut
+    NoBackend
+    Refused
     IdleEnd
     HalfCloseEnd
     LifetimeEnd
-    CutWithBytesHeld
+    Flushed
+    FlushGaveUp
+    ResetAfterFin
+    ClientLeftEarly
+    ClientLeftQueue
+    QueuedAfterAttempt
+    CutInParts
     Killed
+    Listed
+    Stopped
+    OpsNotTaken
     EndedNormally
+    ClientReset
+    BackendReset
+    ListenerClosed
+    Assigned
+    PlaceUsedAgain
+    BackendReplaced
+    SlotUsedAgain
 }

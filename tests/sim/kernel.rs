@@ -1,341 +1,393 @@
-//! The fake kernel: operations in flight, and in what order and with what result they end.
+//! `ringway::kernel::Kernel` on the simulated host.
 
-use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use ringway::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
-use ringway::base::side::Side;
+use ringway::base::address::Address;
+use ringway::base::lease::{BUFFER_LEN, Lease, PipeId};
 use ringway::base::time::Moment;
-use ringway::relay::{self, End};
-use ringway::session::{ConnectError, Event};
+use ringway::kernel::token::{Operation, Token};
+use ringway::kernel::{self, Bell, Completion, Fd, Kernel, Op, Options, Wait, errno};
+use ringway::wire::postgresql;
 
 use crate::bytes::Bytes;
-use crate::corner::{Corner, Corners};
-use crate::dice::{Dice, Odds};
-use crate::faults::{Attempt, Profile};
-use crate::link::{Got, Kind, Link, Op};
-use crate::pools::{Buffers, Half, Pipes};
+use crate::corner::Corner;
+use crate::host::{Mood, Shared, Thing};
+use crate::ring::Deed;
+use crate::sock::{Got, Sock};
+use crate::splice::Pipes;
 
-/// A completion. The order of those of one operation is kept.
-#[derive(Debug)]
-pub struct Completion {
-    pub session: usize,
-    pub side: Side,
-    pub kind: Kind,
-    pub event: Event,
-    /// The operation is over.
-    pub last: bool,
+/// One worker's kernel.
+pub struct SimKernel {
+    host: Shared,
+    worker: usize,
+    buffers: Buffers,
+    pipes: Pipes,
+    sockets: Sockets,
 }
 
-pub struct Kernel {
-    pub now: Moment,
-    pub dice: Dice,
-    pub profile: Profile,
-    pub links: Vec<[Link; 2]>,
-    pub buffers: Buffers,
-    pub pipes: Pipes,
-    pub completions: VecDeque<Completion>,
-    pub corners: Corners,
-    /// Counts bytes that moved, deeds of peers and faults: while it stands still, sessions may not be busy.
-    pub progress: u64,
-    pub trace: bool,
+pub struct Buffers(Shared, usize);
+
+pub struct Sockets(pub Shared);
+
+/// Wakes a worker.
+pub struct SimBell {
+    pub rung: Arc<AtomicBool>,
+    pub fd: i32,
 }
 
-/// The stream that a peer writes.
-pub fn stream_of((session, side): Half) -> u32 {
-    (session * 2 + side.index()) as u32
+impl Bell for SimBell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.rung.store(false, Ordering::Relaxed);
+    }
+
+    fn fd(&self) -> Fd {
+        Fd(self.fd)
+    }
 }
 
-impl Kernel {
-    pub fn new(mut dice: Dice, trace: bool) -> Kernel {
-        let profile = Profile::throw(&mut dice);
-        Kernel {
-            now: Moment(1_000_000_000),
-            links: Vec::new(),
-            buffers: Buffers::new(profile.buffers),
-            pipes: Pipes::new(profile.pipes, profile.pipe_capacity),
-            completions: VecDeque::new(),
-            corners: Corners::default(),
-            progress: 0,
-            trace,
-            dice,
-            profile,
+impl SimKernel {
+    pub fn new(host: &Shared, worker: usize) -> SimKernel {
+        SimKernel {
+            host: host.clone(),
+            worker,
+            buffers: Buffers(host.clone(), worker),
+            pipes: Pipes(host.clone(), worker),
+            sockets: Sockets(host.clone()),
         }
     }
+}
 
-    pub fn say(&self, what: std::fmt::Arguments<'_>) {
-        if self.trace {
-            println!("{:>12.3} ms  {what}", self.now.0 as f64 / 1e6 - 1000.0);
-        }
-    }
+impl Kernel for SimKernel {
+    type Buffers = Buffers;
+    type Pipes = Pipes;
+    type Sockets = Sockets;
 
-    pub fn link(&mut self, (session, side): Half) -> &mut Link {
-        &mut self.links[session][side.index()]
-    }
-
-    /// Whether this fault happens now.
-    pub fn fault(&mut self, odds: Odds) -> bool {
-        let happens = self.dice.chance(odds);
-        self.progress += u64::from(happens);
-        happens
-    }
-
-    /// Whether this fault happens now, out of nowhere.
-    pub fn spurious(&mut self, odds: Odds) -> bool {
-        let happens = self.profile.spurious_left > 0 && self.fault(odds);
-        self.profile.spurious_left -= u32::from(happens);
-        happens
-    }
-
-    /// At most `len`, less if that fault happens.
-    fn perhaps_less(&mut self, odds: Odds, len: u64) -> u64 {
-        if self.fault(odds) { self.dice.size(len) } else { len }
-    }
-
-    /// Submits an operation.
-    pub fn submit(&mut self, at: Half, kind: Kind, op: Op) {
-        let link = self.link(at);
-        assert!(link.closed.is_none(), "{kind:?} on {at:?} after its close");
-        assert!(!link.busy[kind as usize], "two of {kind:?} in flight on {at:?}");
-        link.busy[kind as usize] = true;
-        link.ops[kind as usize] = Some(op);
-    }
-
-    /// Asks for the end of one operation. It may have completed, or complete all the same.
-    pub fn cancel_one(&mut self, at: Half, kind: Kind) {
-        if let Some(op) = &mut self.link(at).ops[kind as usize] {
-            op.cancelled = true;
-        }
-    }
-
-    fn complete(&mut self, at: Half, kind: Kind, event: Event, last: bool) {
-        if last {
-            self.link(at).ops[kind as usize] = None;
-        }
-        self.completions.push_back(Completion { session: at.0, side: at.1, kind, event, last });
-    }
-
-    /// Lets one operation go on. False if it cannot.
-    pub fn run(&mut self, at: Half, kind: Kind) -> bool {
-        let Some(op) = self.link(at).ops[kind as usize] else { return false };
-        match kind {
-            Kind::Recv => self.run_recv(at, op),
-            Kind::Send => self.run_send(at, op),
-            Kind::Readable => self.run_poll(at, kind, op),
-            Kind::Writable => self.run_poll(at, kind, op),
-            Kind::Connect => self.run_connect(at, op),
-            Kind::Preread => self.run_preread(at, op),
-            Kind::Hangup => self.run_hangup(at, op),
-        }
-    }
-
-    fn run_recv(&mut self, at: Half, op: Op) -> bool {
-        let readable = self.link(at).is_readable();
-        let end = |end| Event::Relay(relay::Event::Ended { side: at.1, end });
-        if op.cancelled && (!readable || self.buffers.free() == 0 || self.dice.one_in(2)) {
-            self.complete(at, Kind::Recv, end(End::Cancelled), true);
-            return true;
-        }
-        let multishot = self.profile.recv_credit;
-        if self.buffers.free() == 0 && (readable || (multishot && op.fresh)) {
-            self.corners.reach(Corner::Starved);
-            self.complete(at, Kind::Recv, end(End::Starved), true);
-            return true;
-        }
-        if !readable {
-            return false;
-        }
-        if self.spurious(self.profile.odds.recv_interrupted) {
-            self.complete(at, Kind::Recv, end(End::Starved), true);
-            return true;
-        }
-        let max = self.perhaps_less(self.profile.odds.short_recv, BUFFER_LEN as u64);
-        if self.spurious(self.profile.odds.no_memory) {
-            self.complete(at, Kind::Recv, end(End::Later), true);
-            return true;
-        }
-        match self.link(at).recv(max) {
-            Got::Bytes(bytes) => {
-                let len = bytes.len() as u32;
-                let lease = self.buffers.fill(at, bytes);
-                let credit = op.credit.saturating_sub(len);
-                let more = multishot && credit > 0 && !op.cancelled && !self.fault(self.profile.odds.recv_ends);
-                let lie = self.fault(self.profile.odds.wrong_hint);
-                let nonempty = self.link(at).is_readable() != lie;
-                self.link(at).ops[Kind::Recv as usize] = Some(Op { credit, fresh: false, ..op });
-                let event = relay::Event::Received { side: at.1, lease, more, nonempty };
-                if op.cancelled {
-                    self.corners.reach(Corner::CancelledReceiveBroughtBytes);
-                }
-                self.complete(at, Kind::Recv, Event::Relay(event), !more);
+    fn push(&mut self, token: Token, op: Op<'_>) {
+        let mut host = self.host.borrow_mut();
+        assert_ne!(host.breaks_after, Some(0), "{token:?} is pushed after the ring broke");
+        let (fd, deed) = match op {
+            Op::Recv { fd, credit, fresh } => {
+                assert!(credit > 0, "a receive of nothing");
+                (fd, Deed::Recv { credit, fresh })
             }
-            Got::Eof => self.complete(at, Kind::Recv, end(End::Eof), true),
-            Got::Error(errno) => self.complete(at, Kind::Recv, end(End::Failed(errno)), true),
-            Got::Nothing => unreachable!("it is readable"),
-        }
-        self.progress += 1;
-        true
-    }
-
-    /// It never waits for room, but what comes of it may be heard later.
-    fn run_send(&mut self, at: Half, op: Op) -> bool {
-        let half = (at.0, at.1.peer());
-        let moved = if self.spurious(self.profile.odds.send_refused) {
-            Moved::WouldBlock
-        } else if self.spurious(self.profile.odds.no_memory) {
-            Moved::Later
-        } else {
-            let mut bytes = self.buffers.read(half, op.lease);
-            assert!(!bytes.is_empty(), "nothing is sent");
-            let max = self.perhaps_less(self.profile.odds.short_send, bytes.len());
-            self.link(at).send(&mut bytes, max, stream_of(half))
+            Op::Send { fd, lease, quiet } => (fd, Deed::Send { lease, quiet }),
+            Op::Poll { fd, interest } => (fd, Deed::Poll(interest)),
+            Op::Connect { fd, to } => (fd, Deed::Connect { site: host.site(to) }),
+            Op::Accept { fd } => (fd, Deed::Accept),
+            Op::Close { fd } => (fd, Deed::Close),
+            Op::Cancel { token } => (Fd(-1), Deed::Cancel(token)),
+            Op::Message { port, result, there } => (Fd(-1), Deed::Message { port, result, there }),
         };
-        if moved == Moved::WouldBlock {
-            self.corners.reach(Corner::SendEndedEmpty);
-        }
-        self.buffers.set_sending(half, op.lease.buffer, false);
-        self.progress += 1;
-        self.complete(at, Kind::Send, Event::Relay(relay::Event::Sent { side: at.1, moved }), true);
-        true
+        host.push(self.worker, token, fd, deed);
     }
 
-    /// It may say that the connection is no more, and goes on until it is cancelled.
-    fn run_hangup(&mut self, at: Half, op: Op) -> bool {
-        let (dead, told) = (self.link(at).dead, self.link(at).hangup_told);
-        if dead && !told {
-            self.link(at).hangup_told = true;
-            self.progress += 1;
-            let event = Event::Relay(relay::Event::HungUp { side: at.1 });
-            self.complete(at, Kind::Hangup, event, false);
-            // As the worker does.
-            self.cancel_one(at, Kind::Hangup);
-            return true;
-        }
-        if !op.cancelled {
-            return false;
-        }
-        self.complete(at, Kind::Hangup, Event::Relay(relay::Event::HangupPolled { side: at.1 }), true);
-        true
+    fn has_queued(&mut self) -> bool {
+        !self.host.borrow().rings[self.worker].queued.is_empty()
     }
 
-    fn run_poll(&mut self, at: Half, kind: Kind, op: Op) -> bool {
-        let read = kind == Kind::Readable;
-        let ready = if read { self.link(at).is_readable() } else { self.link(at).is_writable() };
-        if !ready && !op.cancelled && !self.spurious(self.profile.odds.poll_lies) {
-            return false;
+    fn enter(&mut self, _wait: Wait, into: &mut Vec<Completion>) -> io::Result<()> {
+        let mut host = self.host.borrow_mut();
+        if let Some(left) = host.breaks_after {
+            assert!(left > 0, "the ring is entered after it broke");
+            host.breaks_after = Some(left - 1);
+            if left == 1 {
+                return Err(refused(errno::EBADF));
+            }
+            // Nobody else moves the world, nor time for a worker that spins.
+            host.now = host.now.after_ns(10_000);
+            host.begin_turn();
+            (0..8).for_each(|_| _ = host.act_at_all());
         }
-        let side = at.1;
-        let event = if read { relay::Event::Readable { side } } else { relay::Event::Writable { side } };
-        self.complete(at, kind, Event::Relay(event), true);
-        true
+        host.submit(self.worker);
+        if !host.rings[self.worker].asleep {
+            host.collect(self.worker, into);
+        }
+        Ok(())
     }
 
-    /// There is more than the low-water mark, which stands in the credit, or nothing more will come.
-    fn run_preread(&mut self, at: Half, op: Op) -> bool {
-        let link = self.link(at);
-        let ended = link.dead || link.fin_arrived;
-        let more = link.rx.len() > u64::from(op.credit);
-        if !ended && !more && !op.cancelled && !self.spurious(self.profile.odds.poll_lies) {
-            return false;
-        }
-        self.progress += 1;
-        let ended = ended || op.cancelled;
-        self.complete(at, Kind::Preread, Event::ClientSpoke { ended }, true);
-        true
+    fn now(&self) -> Moment {
+        self.host.borrow().now
     }
 
-    fn run_connect(&mut self, at: Half, op: Op) -> bool {
-        let cancelled = op.cancelled && self.dice.one_in(2);
-        let result = match cancelled {
-            true => None,
-            false => self.link(at).connected(op.attempt),
-        };
-        if result.is_none() && !op.cancelled {
-            return false;
-        }
-        if op.cancelled && result == Some(Ok(())) {
-            self.corners.reach(Corner::ConnectedAlthoughCancelled);
-        }
-        self.progress += 1;
-        // The backend may refuse just when the connect is cancelled.
-        let refused = matches!(op.attempt, Attempt::Silence) && self.dice.one_in(4);
-        let error = if refused { ConnectError::Backend } else { ConnectError::Timeout };
-        let result = result.unwrap_or(Err(error));
-        self.complete(at, Kind::Connect, Event::Connected(result), true);
-        true
+    fn port(&self) -> Fd {
+        Fd(self.host.borrow().rings[self.worker].port)
     }
 
-    /// splice(2) from a half's source into its pipe.
-    pub fn fill(&mut self, half: Half, id: PipeId, len: u32) -> Moved {
-        let capacity = u64::from(self.pipes.capacity);
-        assert!(len > 0, "nothing is spliced");
-        if self.fault(self.profile.odds.splice_zero) {
-            return Moved::Bytes(0);
-        }
-        if self.spurious(self.profile.odds.splice_refused) {
-            return Moved::WouldBlock;
-        }
-        if self.spurious(self.profile.odds.no_memory) {
-            return Moved::Later;
-        }
-        let room = (capacity - self.pipes.bytes(half, id).len()).min(u64::from(len));
-        let room = if room == 0 { 0 } else { self.perhaps_less(self.profile.odds.short_splice, room) };
-        let link = &mut self.links[half.0][half.1.index()];
-        let moved = link.splice_in(room, self.pipes.bytes(half, id));
-        if moved == Moved::WouldBlock && link.urgent_at == Some(link.taken) {
-            self.corners.reach(Corner::UrgentStallsSplice);
-        }
-        self.progress += u64::from(moved != Moved::WouldBlock);
-        moved
+    fn await_bell(&mut self, bell: &dyn Bell) {
+        let token = Token::plain(Operation::Wake, 0);
+        self.host.borrow_mut().push(self.worker, token, bell.fd(), Deed::Bell);
     }
 
-    /// splice(2) from a half's pipe to its destination.
-    pub fn drain(&mut self, half: Half, id: PipeId, len: u32) -> Moved {
-        let held = self.pipes.bytes(half, id).len();
-        assert!(held > 0 && u64::from(len) <= held, "an empty pipe is drained");
-        if self.spurious(self.profile.odds.splice_refused) {
-            return Moved::WouldBlock;
-        }
-        if self.spurious(self.profile.odds.no_memory) {
-            return Moved::Later;
-        }
-        let max = self.perhaps_less(self.profile.odds.short_splice, u64::from(len));
-        let link = &mut self.links[half.0][half.1.peer().index()];
-        let moved = link.send(self.pipes.bytes(half, id), max, stream_of(half));
-        self.progress += u64::from(moved != Moved::WouldBlock);
-        moved
+    fn has_credit(&self) -> bool {
+        self.host.borrow().profile.recv_credit
     }
 
-    /// read(2) from a half's pipe into a buffer.
-    pub fn unload(&mut self, half: Half, id: PipeId, left: u32) -> Option<Lease> {
-        assert_eq!(self.pipes.bytes(half, id).len(), u64::from(left), "a pipe holds something else");
-        if self.buffers.free() < (left as usize).div_ceil(BUFFER_LEN) {
-            self.corners.reach(Corner::NotUnloaded);
+    fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+
+    fn pipes(&mut self) -> &mut Pipes {
+        &mut self.pipes
+    }
+
+    fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
+        let mut host = self.host.borrow_mut();
+        let now = host.now;
+        host.called();
+        let ring = &mut host.rings[self.worker];
+        ring.pipes.used(pipe, None, now);
+        if !ring.pool.has_spare(left.div_ceil(BUFFER_LEN as u32) as usize) {
             return None;
         }
-        self.corners.reach(Corner::PipeUnloaded);
+        let source = ring.pipes.source(pipe).expect("there are bytes in it");
+        let held = ring.pipes.bytes(pipe);
+        assert_eq!(held.len(), u64::from(left), "a pipe holds other bytes than are unloaded");
         let mut bytes = Bytes::default();
-        self.pipes.bytes(half, id).move_to(BUFFER_LEN as u64, &mut bytes);
-        self.progress += 1;
-        Some(self.buffers.fill(half, bytes))
+        held.move_to(BUFFER_LEN as u64, &mut bytes);
+        let lease = ring.pool.take(bytes)?;
+        ring.pool.own(lease.buffer, source);
+        host.socks[source].unloaded = true;
+        host.corners.reach(Corner::Unloaded);
+        Some(lease)
+    }
+}
+
+impl kernel::Buffers for Buffers {
+    fn publish(&mut self) {
+        self.0.borrow_mut().rings[self.1].pool.publish();
     }
 
-    /// Lends a pipe.
-    pub fn lend(&mut self, half: Half) -> Option<(PipeId, u32)> {
-        if self.dice.chance(self.profile.odds.no_pipe) {
-            return None;
-        }
-        let pipe = self.pipes.lend(half);
-        self.corners.reach(if pipe.is_some() { Corner::Spliced } else { Corner::NoPipe });
-        pipe.map(|pipe| (pipe, self.pipes.capacity))
+    fn available(&self) -> u16 {
+        self.0.borrow().rings[self.1].pool.available()
     }
 
-    /// Submits a connect, or answers at once.
-    pub fn connect(&mut self, at: Half, attempt: Attempt) -> Option<Result<(), ConnectError>> {
-        self.progress += 1;
-        if let Attempt::AtOnce(_) = attempt {
-            return self.link(at).connected(attempt);
+    fn is_scarce(&self) -> bool {
+        self.0.borrow().rings[self.1].pool.is_scarce()
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.0.borrow().rings[self.1].pool.is_exhausted()
+    }
+
+    fn ran_dry(&mut self) {
+        self.0.borrow_mut().rings[self.1].pool.ran_dry();
+    }
+
+    fn release(&mut self, buffer: u16) {
+        self.0.borrow_mut().rings[self.1].pool.release(buffer);
+    }
+
+    fn append(&mut self, from: Lease, to: Lease) {
+        self.0.borrow_mut().rings[self.1].pool.append(from, to);
+    }
+
+    fn trim(&mut self) {}
+}
+
+fn refused(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+impl kernel::Sockets for Sockets {
+    fn open(&self, to: &Address, _options: &Options) -> io::Result<Fd> {
+        let mut host = self.0.borrow_mut();
+        let odds = host.profile.odds.no_socket;
+        host.tried_at = host.now;
+        if host.spurious(odds) {
+            host.corners.reach(Corner::NoDescriptor);
+            let errnos = [errno::EMFILE, errno::ENFILE, errno::ENOMEM, errno::ENOBUFS];
+            return Err(refused(host.dice.pick(&errnos)));
         }
-        self.submit(at, Kind::Connect, Op { attempt, ..Op::new() });
-        None
+        let id = host.socks.len();
+        let fd = host.try_fd(Thing::Sock(id)).map_err(|errno| {
+            host.corners.reach(Corner::NoDescriptor);
+            refused(errno)
+        })?;
+        let total_max = host.profile.total_max;
+        let host = &mut *host;
+        // Not the address that it connects to: then it would have met itself.
+        let own = match to {
+            Address::Tcp(_) => Address::Tcp(([192, 0, 2, 100], 10_000 + (id % 50_000) as u16).into()),
+            unix => unix.clone(),
+        };
+        let mut sock = Sock::new(&mut host.dice, id, false, total_max, [to.clone(), own]);
+        (sock.moved_at, sock.began_at) = (host.now, host.now);
+        if host.dice.one_in(3) {
+            sock.peer.script.write_after = host.dice.below(2_000);
+        }
+        host.socks.push(sock);
+        Ok(Fd(fd))
+    }
+
+    fn bind_source(&self, fd: Fd, _source: IpAddr, _transparent: bool) -> io::Result<()> {
+        let mut host = self.0.borrow_mut();
+        host.sock(fd);
+        let odds = host.profile.odds.no_socket;
+        if host.spurious(odds) { Err(refused(errno::EADDRNOTAVAIL)) } else { Ok(()) }
+    }
+
+    fn connect_unix(&self, fd: Fd, to: &Address) -> io::Result<()> {
+        let mut host = self.0.borrow_mut();
+        let site = host.site(to);
+        host.progress += 1;
+        let (odds, mood) = (host.profile.odds, host.sites[site].mood);
+        if host.spurious(odds.no_memory) {
+            return Err(refused(errno::ENOMEM));
+        }
+        match mood {
+            Mood::Fine if host.fault(odds.connect_fails) => Err(refused(errno::ECONNREFUSED)),
+            Mood::Fine => {
+                host.sock(fd).open = true;
+                Ok(())
+            }
+            Mood::Refuses => Err(refused(host.dice.pick(&[errno::ECONNREFUSED, errno::ENOENT]))),
+            Mood::Silent => {
+                host.corners.reach(Corner::UnixBacklogFull);
+                Err(refused(errno::EAGAIN))
+            }
+        }
+    }
+
+    fn accept(&self, listener: Fd) -> io::Result<Fd> {
+        let mut host = self.0.borrow_mut();
+        let Thing::Door(door) = host.thing(listener) else { panic!("{listener:?} is no listening socket") };
+        host.accept(door).map(Fd).map_err(refused)
+    }
+
+    fn close(&self, fd: Fd) {
+        self.0.borrow_mut().close(fd);
+    }
+
+    fn peer_address(&self, fd: Fd) -> Option<Address> {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        (!sock.dead || sock.unix).then(|| sock.peer_address.clone())
+    }
+
+    fn own_address(&self, fd: Fd) -> Option<Address> {
+        Some(self.0.borrow_mut().sock(fd).own_address.clone())
+    }
+
+    fn available(&self, fd: Fd) -> usize {
+        self.0.borrow_mut().sock(fd).rx.len() as usize
+    }
+
+    fn peek(&self, fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        match sock.peek(into) {
+            0 if sock.fin_arrived || sock.reading_stopped => Ok(Some(0)),
+            // The failure is told, as by any other call.
+            0 if sock.dead => match sock.recv(0) {
+                Got::Error(errno) => Err(refused(errno)),
+                _ => Ok(Some(0)),
+            },
+            0 => Ok(None),
+            len => Ok(Some(len)),
+        }
+    }
+
+    fn take(&self, fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut host = self.0.borrow_mut();
+        let now = host.now;
+        let sock = host.sock(fd);
+        sock.began_at = now;
+        let len = sock.peek(into);
+        match sock.recv(len as u64) {
+            Got::Bytes(bytes) => {
+                assert_eq!(sock.skipped + bytes.len(), sock.taken, "bytes are taken beside the relay");
+                sock.skipped = sock.taken;
+                sock.heard = sock.taken;
+                Ok(Some(bytes.len() as usize))
+            }
+            Got::Eof => Ok(Some(0)),
+            Got::Error(errno) => Err(refused(errno)),
+            Got::Nothing => Ok(None),
+        }
+    }
+
+    fn send_first(&self, fd: Fd, bytes: &[u8], _more: bool) -> io::Result<()> {
+        let mut host = self.0.borrow_mut();
+        let odds = host.profile.odds.no_memory;
+        if !host.sock(fd).is_client && host.spurious(odds) {
+            return Err(refused(errno::ENOBUFS));
+        }
+        let asks_for_tls = bytes == postgresql::SSL_REQUEST;
+        host.corners.reach(if asks_for_tls { Corner::AskedForTls } else { Corner::Headed });
+        let address = host.sock(fd).peer_address.clone();
+        let knows_tls = host.sites.iter().any(|site| site.address == address && site.knows_tls);
+        let sock = host.sock(fd);
+        if asks_for_tls && knows_tls {
+            sock.preamble = b"S".to_vec();
+            sock.peer.script.total = sock.peer.script.total.max(1);
+            // It answers the request, whatever its script waits for.
+            sock.peer.script.write_after = sock.greeted + bytes.len() as u64;
+        }
+        sock.greet(bytes.len() as u64).map_err(refused)
+    }
+
+    fn set_low_water(&self, fd: Fd, bytes: usize) {
+        self.0.borrow_mut().sock(fd).low_water = bytes.max(1) as u64;
+    }
+
+    fn no_delay(&self, fd: Fd) {
+        self.0.borrow_mut().sock(fd);
+    }
+
+    fn keep_alive(&self, fd: Fd, _options: &Options) {
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.note_keep_alive(id);
+    }
+
+    fn shutdown_write(&self, fd: Fd) {
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.check_fin(id);
+        host.note_fin(id);
+        host.socks[id].shut = true;
+        host.socks[id].changes += 1;
+        host.progress += 1;
+    }
+
+    fn stop_reading(&self, fd: Fd) {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        sock.reading_stopped = true;
+        sock.changes += 1;
+    }
+
+    fn end_on_close(&self, fd: Fd, reset: bool) {
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.part(id, reset);
+    }
+
+    fn is_closed(&self, fd: Fd) -> bool {
+        self.0.borrow_mut().sock(fd).is_closed()
+    }
+
+    fn has_ended(&self, fd: Fd) -> bool {
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        sock.fin_arrived || sock.dead || sock.reading_stopped
+    }
+
+    fn unsent(&self, fd: Fd) -> u32 {
+        let mut host = self.0.borrow_mut();
+        let id = host.sock(fd).id;
+        host.note_flush(id);
+        host.socks[id].unsent()
     }
 }

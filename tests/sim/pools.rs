@@ -1,149 +1,295 @@
-//! The worker's buffers and pipes, and who holds each.
+//! A worker's receive buffers and pipes, as its kernel sees them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use ringway::base::lease::{BUFFER_LEN, Lease, PipeId};
-use ringway::base::side::Side;
+use ringway::base::time::Moment;
 
 use crate::bytes::Bytes;
 
-/// Which half of which session.
-pub type Half = (usize, Side);
-
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Holder {
-    half: Half,
-    /// A send in the ring reads it.
-    sending: bool,
+enum State {
+    Spare,
+    Posted,
+    Leased,
+    /// A send reads it that was not answered.
+    Sending,
 }
 
-#[derive(Default)]
 struct Buffer {
+    state: State,
     bytes: Bytes,
-    holder: Option<Holder>,
+    /// The connection whose bytes the worker knows to be in it.
+    owner: Option<usize>,
 }
 
-/// The receive buffers. What a released buffer held is gone, as if the page had become inaccessible.
-pub struct Buffers {
+impl Buffer {
+    fn new(state: State, bytes: Bytes) -> Buffer {
+        Buffer { state, bytes, owner: None }
+    }
+}
+
+/// The receive buffers. What a released buffer held is gone, as if its memory had become inaccessible.
+pub struct Pool {
     buffers: Vec<Buffer>,
-    free: VecDeque<u16>,
+    spare: Vec<u16>,
+    posted: VecDeque<u16>,
+    target: u16,
+    /// Filled, and the worker was not told.
+    pub untold: u16,
+    /// A session that nobody looks at has them.
+    withheld: Vec<u16>,
+    /// Buffers by the connection whose bytes they hold.
+    held: BTreeMap<usize, usize>,
 }
 
-impl Buffers {
-    pub fn new(count: u16) -> Buffers {
-        Buffers { buffers: (0..count).map(|_| Buffer::default()).collect(), free: (0..count).collect() }
+impl Pool {
+    pub fn new(count: u16, target: u16) -> Pool {
+        let buffer = |_| Buffer::new(State::Spare, Bytes::default());
+        let buffers = (0..count).map(buffer).collect();
+        let (posted, held) = (VecDeque::new(), BTreeMap::new());
+        let mut pool =
+            Pool { buffers, spare: (0..count).collect(), posted, target, untold: 0, withheld: Vec::new(), held };
+        pool.publish();
+        pool
     }
 
-    pub fn free(&self) -> usize {
-        self.free.len()
+    pub fn publish(&mut self) {
+        while self.posted.len() + usize::from(self.untold) < usize::from(self.target)
+            && let Some(buffer) = self.spare.pop()
+        {
+            self.buffers[usize::from(buffer)].state = State::Posted;
+            self.posted.push_back(buffer);
+        }
     }
 
-    pub fn all(&self) -> usize {
-        self.buffers.len()
+    /// Buffers that the kernel may fill.
+    pub fn posted(&self) -> usize {
+        self.posted.len()
     }
 
-    /// The kernel fills a buffer. It must not be empty-handed: see `free`.
-    pub fn fill(&mut self, half: Half, bytes: Bytes) -> Lease {
-        let buffer = self.free.pop_front().expect("a buffer is free");
+    /// As the worker knows it: what was filled since it looked last is not counted off.
+    pub fn available(&self) -> u16 {
+        self.posted.len() as u16 + self.untold
+    }
+
+    pub fn leased(&self) -> usize {
+        self.buffers.len() - self.spare.len() - self.posted.len()
+    }
+
+    pub fn is_scarce(&self) -> bool {
+        self.leased() - usize::from(self.untold) > self.buffers.len() / 2
+    }
+
+    pub fn is_exhausted(&self) -> bool {
+        self.available() == 0 && self.spare.is_empty()
+    }
+
+    pub fn ran_dry(&mut self) {
+        self.target = (self.target.max(1) * 2).min(self.buffers.len() as u16);
+    }
+
+    /// All that is free is somebody else's for a while.
+    pub fn withhold(&mut self) {
+        self.withheld.append(&mut self.spare);
+        self.withheld.extend(self.posted.drain(..));
+    }
+
+    /// That is over.
+    pub fn return_withheld(&mut self) {
+        for &buffer in &self.withheld {
+            self.buffers[usize::from(buffer)].state = State::Spare;
+        }
+        self.spare.append(&mut self.withheld);
+    }
+
+    /// The kernel fills a buffer; one is posted.
+    pub fn fill(&mut self, bytes: Bytes) -> Lease {
+        let buffer = self.posted.pop_front().expect("a buffer is posted");
         assert!(!bytes.is_empty() && bytes.len() <= BUFFER_LEN as u64);
         let lease = Lease { buffer, start: 0, len: bytes.len() as u16 };
-        self.buffers[buffer as usize] = Buffer { bytes, holder: Some(Holder { half, sending: false }) };
+        self.buffers[usize::from(buffer)] = Buffer::new(State::Leased, bytes);
+        self.untold += 1;
         lease
     }
 
-    /// The bytes of a lease. Panics if the buffer is not held by that half.
-    pub fn read(&self, half: Half, lease: Lease) -> Bytes {
-        self.ensure_held(half, lease.buffer, "reads");
-        self.buffers[lease.buffer as usize].bytes.slice(u64::from(lease.start), u64::from(lease.len))
+    /// Whether so many can be taken without buffers becoming scarce.
+    pub fn has_spare(&self, count: usize) -> bool {
+        self.leased() + count <= self.buffers.len() / 2 && self.spare.len() >= count
     }
 
-    pub fn append(&mut self, half: Half, from: Lease, to: Lease) {
-        let mut bytes = self.read(half, from);
-        self.ensure_held(half, to.buffer, "appends to");
-        let target = &mut self.buffers[to.buffer as usize];
+    /// A buffer that the kernel does not fill takes bytes of a pipe.
+    pub fn take(&mut self, bytes: Bytes) -> Option<Lease> {
+        let buffer = self.spare.pop()?;
+        let lease = Lease { buffer, start: 0, len: bytes.len() as u16 };
+        self.buffers[usize::from(buffer)] = Buffer::new(State::Leased, bytes);
+        Some(lease)
+    }
+
+    /// The bytes of a lease.
+    pub fn read(&self, lease: Lease) -> Bytes {
+        let buffer = &self.buffers[usize::from(lease.buffer)];
+        assert!(matches!(buffer.state, State::Leased | State::Sending), "buffer {} is not leased", lease.buffer);
+        buffer.bytes.slice(u64::from(lease.start), u64::from(lease.len))
+    }
+
+    pub fn append(&mut self, from: Lease, to: Lease) {
+        let mut bytes = self.read(from);
+        let target = &mut self.buffers[usize::from(to.buffer)];
+        assert_eq!(target.state, State::Leased, "an append to buffer {}", to.buffer);
         assert_eq!(target.bytes.len(), to.end() as u64, "an append overwrites bytes, or leaves a hole");
         bytes.move_to(u64::MAX, &mut target.bytes);
         assert!(target.bytes.len() <= BUFFER_LEN as u64, "an append beyond the end of the buffer");
     }
 
-    pub fn release(&mut self, session: usize, buffer: u16) {
-        let holder = self.buffers[buffer as usize].holder;
-        let holder = holder.unwrap_or_else(|| panic!("contract 2: buffer {buffer} is released twice"));
-        assert_eq!(holder.half.0, session, "contract 2: buffer {buffer} of another session is released");
-        assert!(!holder.sending, "EFAULT: buffer {buffer} is released while a send of it is in flight");
-        self.buffers[buffer as usize] = Buffer::default();
-        self.free.push_back(buffer);
+    pub fn release(&mut self, buffer: u16) {
+        let it = &mut self.buffers[usize::from(buffer)];
+        assert_ne!(it.state, State::Sending, "EFAULT: buffer {buffer} is released while a send of it is in flight");
+        assert_eq!(it.state, State::Leased, "buffer {buffer} is released twice");
+        let before = std::mem::replace(it, Buffer::new(State::Spare, Bytes::default()));
+        if let Some(held) = before.owner.and_then(|owner| self.held.get_mut(&owner)) {
+            *held -= 1;
+        }
+        self.spare.push(buffer);
     }
 
-    /// A send in the ring begins or ends to read the buffer.
-    pub fn set_sending(&mut self, half: Half, buffer: u16, sending: bool) {
-        self.ensure_held(half, buffer, "sends");
-        if let Some(holder) = &mut self.buffers[buffer as usize].holder {
-            holder.sending = sending;
+    /// The worker knows that bytes of that connection are in the buffer.
+    pub fn own(&mut self, buffer: u16, sock: usize) {
+        if self.buffers[usize::from(buffer)].owner.replace(sock).is_none() {
+            *self.held.entry(sock).or_default() += 1;
         }
     }
 
-    /// Buffers that the half holds.
-    pub fn held_by(&self, half: Half) -> usize {
-        self.buffers.iter().filter(|buffer| buffer.holder.is_some_and(|holder| holder.half == half)).count()
+    /// Buffers that hold bytes of that connection.
+    pub fn held_by(&self, sock: usize) -> usize {
+        self.held.get(&sock).copied().unwrap_or(0)
     }
 
-    pub fn is_held_by(&self, half: Half, buffer: u16) -> bool {
-        self.buffers[buffer as usize].holder.is_some_and(|holder| holder.half == half)
-    }
-
-    fn ensure_held(&self, half: Half, buffer: u16, what: &str) {
-        let holder = self.buffers[buffer as usize].holder.map(|holder| holder.half);
-        assert_eq!(holder, Some(half), "{half:?} {what} buffer {buffer} which it does not hold");
+    /// A send begins or ends to read the buffer.
+    pub fn set_sending(&mut self, buffer: u16, sending: bool) {
+        let state = &mut self.buffers[usize::from(buffer)].state;
+        let (before, after) = match sending {
+            true => (State::Leased, State::Sending),
+            false => (State::Sending, State::Leased),
+        };
+        assert_eq!(*state, before, "a send of buffer {buffer}");
+        *state = after;
     }
 }
 
 struct Pipe {
     bytes: Bytes,
-    lent_to: Option<Half>,
+    is_lent: bool,
+    /// The connection that it was filled from.
+    source: Option<usize>,
+    /// When it was lent, or of some use.
+    used_at: Moment,
+    /// The source has come to an end, as far as splice can tell.
+    is_dry: bool,
+    /// Fills in a row that an urgent byte has stopped.
+    stalls: u32,
 }
 
 /// The pipes.
-pub struct Pipes {
-    pipes: Vec<Pipe>,
+pub struct Plumbing {
+    pipes: Vec<Option<Pipe>>,
     pub capacity: u32,
+    max: u16,
 }
 
-impl Pipes {
-    pub fn new(count: u16, capacity: u32) -> Pipes {
-        Pipes { pipes: (0..count).map(|_| Pipe { bytes: Bytes::default(), lent_to: None }).collect(), capacity }
+impl Plumbing {
+    pub fn new(max: u16, capacity: u32) -> Plumbing {
+        Plumbing { pipes: Vec::new(), capacity, max }
     }
 
-    pub fn lend(&mut self, half: Half) -> Option<PipeId> {
-        assert!(self.lent_to(half).is_none(), "{half:?} borrows a second pipe");
-        let id = self.pipes.iter().position(|pipe| pipe.lent_to.is_none())?;
-        self.pipes[id].lent_to = Some(half);
+    /// Descriptors that it has.
+    pub fn descriptors(&self) -> usize {
+        2 * self.pipes.iter().flatten().count()
+    }
+
+    pub fn lent(&self) -> usize {
+        self.pipes.iter().flatten().filter(|pipe| pipe.is_lent).count()
+    }
+
+    pub fn has_spare(&self) -> bool {
+        self.pipes.iter().flatten().any(|pipe| !pipe.is_lent)
+    }
+
+    pub fn lend(&mut self, now: Moment) -> Option<PipeId> {
+        let spare = self.pipes.iter().position(|pipe| pipe.as_ref().is_some_and(|pipe| !pipe.is_lent));
+        let vacant = spare.or_else(|| self.pipes.iter().position(Option::is_none));
+        let id = match vacant {
+            Some(id) => id,
+            None if self.pipes.len() < usize::from(self.max) => {
+                self.pipes.push(None);
+                self.pipes.len() - 1
+            }
+            None => return None,
+        };
+        let bytes = Bytes::default();
+        self.pipes[id] = Some(Pipe { bytes, is_lent: true, source: None, used_at: now, is_dry: false, stalls: 0 });
         Some(PipeId(id as u16))
     }
 
-    /// Takes an empty pipe back.
-    pub fn give_back(&mut self, session: usize, id: PipeId) {
-        assert!(self.pipes[id.0 as usize].bytes.is_empty(), "contract 2: {id:?} goes back with bytes in it");
-        self.destroy(session, id);
+    /// Says whose bytes went through it.
+    pub fn give_back(&mut self, id: PipeId) -> Option<usize> {
+        let pipe = self.pipe(id);
+        assert!(pipe.bytes.is_empty(), "{id:?} goes back with bytes in it");
+        pipe.is_lent = false;
+        pipe.source
     }
 
-    /// Closes a pipe, with what is in it.
-    pub fn destroy(&mut self, session: usize, id: PipeId) {
-        let pipe = &mut self.pipes[id.0 as usize];
-        let lent_to = pipe.lent_to.take().unwrap_or_else(|| panic!("contract 2: {id:?} goes back twice"));
-        assert_eq!(lent_to.0, session, "contract 2: {id:?} of another session goes back");
-        pipe.bytes.clear();
+    /// Likewise.
+    pub fn destroy(&mut self, id: PipeId) -> Option<usize> {
+        let source = self.pipe(id).source;
+        self.pipes[usize::from(id.0)] = None;
+        source
     }
 
-    /// The bytes in a pipe. Panics if it is not lent to that half.
-    pub fn bytes(&mut self, half: Half, id: PipeId) -> &mut Bytes {
-        let pipe = &mut self.pipes[id.0 as usize];
-        assert_eq!(pipe.lent_to, Some(half), "{half:?} uses {id:?} which it does not have");
-        &mut pipe.bytes
+    /// It is filled from that connection, or tried to be emptied.
+    pub fn used(&mut self, id: PipeId, from: Option<usize>, now: Moment) {
+        let pipe = self.pipe(id);
+        pipe.source = from.or(pipe.source);
+        pipe.used_at = now;
     }
 
-    /// The pipe of a half, and the bytes in it.
-    pub fn lent_to(&self, half: Half) -> Option<u64> {
-        self.pipes.iter().find(|pipe| pipe.lent_to == Some(half)).map(|pipe| pipe.bytes.len())
+    /// How a fill has ended; says how many in a row an urgent byte has stopped.
+    pub fn stalled(&mut self, id: PipeId, stalled: bool, is_dry: bool) -> u32 {
+        let pipe = self.pipe(id);
+        pipe.is_dry |= is_dry;
+        pipe.stalls = if stalled { pipe.stalls + 1 } else { 0 };
+        pipe.stalls
+    }
+
+    pub fn is_dry(&mut self, id: PipeId) -> bool {
+        self.pipe(id).is_dry
+    }
+
+    pub fn source(&mut self, id: PipeId) -> Option<usize> {
+        self.pipe(id).source
+    }
+
+    /// The pipe of that connection: the bytes in it, and since when it is of no use.
+    pub fn lent_to(&self, sock: usize) -> Option<(u64, Moment)> {
+        let is_its = |pipe: &&Pipe| pipe.is_lent && pipe.source == Some(sock);
+        self.pipes.iter().flatten().find(is_its).map(|pipe| (pipe.bytes.len(), pipe.used_at))
+    }
+
+    pub fn shrink(&mut self) {
+        for place in &mut self.pipes {
+            if place.as_ref().is_some_and(|pipe| !pipe.is_lent) {
+                *place = None;
+            }
+        }
+    }
+
+    /// The bytes in a pipe, which is lent.
+    pub fn bytes(&mut self, id: PipeId) -> &mut Bytes {
+        &mut self.pipe(id).bytes
+    }
+
+    fn pipe(&mut self, id: PipeId) -> &mut Pipe {
+        let pipe = self.pipes[usize::from(id.0)].as_mut().filter(|pipe| pipe.is_lent);
+        pipe.unwrap_or_else(|| panic!("{id:?} is used and not lent"))
     }
 }

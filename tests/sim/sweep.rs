@@ -1,5 +1,6 @@
 //! Runs schedules, one after the other or many at once, and says how to run one again that fails.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,14 +28,14 @@ fn run(seed: u64, trace: bool) -> Result<Corners, String> {
     })
 }
 
-/// Runs seeds from 0 on all CPUs; the lowest seed that fails is reported.
-fn sweep(seeds: u64) -> Result<Corners, String> {
-    let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+/// Runs these seeds on all CPUs, or on `RINGWAY_SIM_THREADS`; the lowest seed that fails is reported.
+fn sweep(seeds: Range<u64>) -> Result<Corners, String> {
+    let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(u64::MAX));
     let work = || {
         let mut corners = Corners::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds || failed.load(Ordering::Relaxed) < seed {
+            if seed >= seeds.end || failed.load(Ordering::Relaxed) < seed {
                 return corners;
             }
             match run(seed, false) {
@@ -43,7 +44,8 @@ fn sweep(seeds: u64) -> Result<Corners, String> {
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus = || std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let threads = setting("RINGWAY_SIM_THREADS").unwrap_or_else(cpus);
     let mut corners = Corners::default();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -68,7 +70,8 @@ pub fn no_schedule_breaks_an_invariant(seeds_thorough: u64) {
     }
     std::panic::set_hook(Box::new(|_| {}));
     let seeds = setting("RINGWAY_SIM_SEEDS").unwrap_or(SEEDS);
-    let swept = sweep(seeds);
+    let from = setting("RINGWAY_SIM_FROM").unwrap_or(0);
+    let swept = sweep(from..from + seeds);
     drop(std::panic::take_hook());
     let corners = swept.unwrap_or_else(|why| panic!("{why}"));
     println!("{seeds} schedules: {corners}");

@@ -1,447 +1,480 @@
-//! One schedule: sessions, their peers, a kernel, and the order in which they move.
+//! One schedule: workers, their clients and backends, control, and the order in which they move.
 
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
-use ringway::base::side::Side;
-use ringway::base::termination::Who;
+use ringway::base::address::Address;
+use ringway::base::session::SessionId;
 use ringway::base::time::Moment;
-use ringway::base::wheel::Wheel;
-use ringway::relay;
-use ringway::session::{ConnectError, Effects, Event, Limits, Session};
+use ringway::kernel::Wait;
+use ringway::snapshot::table::Phase;
+use ringway::wire::{postgresql, proxy};
+use ringway::worker::{Spec, Worker};
 
-use crate::corner::Corners;
+use crate::control::Control;
+use crate::corner::{Corner, Corners};
 use crate::dice::{Dice, Odds};
-use crate::faults::{Attempt, throw_limits};
-use crate::kernel::{Kernel, stream_of};
-use crate::link::{KINDS, Kind, Link};
-use crate::preread::Preread;
+use crate::faults::{MS, SECOND};
+use crate::host::{Host, Shared};
+use crate::kernel::SimKernel;
+use crate::order::Served;
+use crate::peer::Finale;
+use crate::sock::Sock;
 
-/// A session, and what was seen of it.
-pub struct Slot {
-    pub session: Session,
-    pub limits: Limits,
-    pub accepted: bool,
-    /// What its client must say first.
-    pub preread: Option<Preread>,
-    pub accepted_at: Moment,
-    pub over: bool,
-    /// The session was told that the backend is connected.
-    pub connected: bool,
-    pub connecting_at: Moment,
-    pub connected_at: Moment,
-    pub connect_expired: bool,
-    pub waits_for_descriptor: bool,
-    pub backend_fd: bool,
-    /// What the attempts that are left will come to.
-    pub attempts: Vec<Attempt>,
-    pub picks: u32,
-    /// It stands in the queue, and since when it has done so for the first time.
-    pub queued: bool,
-    pub first_queued_at: Option<Moment>,
-    /// Picks that will find no room; [`NO_ROOM`] is all of them.
-    pub waits: u32,
-    pub queue_full: bool,
-    /// It left the queue without a backend.
-    pub left_queue: bool,
-    /// Sessions counted for a backend because of this one.
-    pub counted: i32,
-    pub no_backend: bool,
-    /// Nobody could say any more who the client was.
-    pub client_gone: bool,
-    pub last_error: Option<ConnectError>,
-    /// Last told that a byte moved, or entered a state.
-    pub active_at: Moment,
-    /// By side: it was told of a receive that brought no bytes, and of a FIN that was one.
-    pub ended: [bool; 2],
-    pub eof_told: [bool; 2],
-    pub error_told: [bool; 2],
-    pub first_error: Option<Side>,
-    /// By side: a FIN was sent there, before the close.
-    pub finished_to: [bool; 2],
-    pub half_closed_at: Option<Moment>,
-    /// By side: since when its connection is no more, and the session does not know.
-    pub unnoticed_since: [Option<Moment>; 2],
-    pub flushing_since: Option<Moment>,
-    pub killed_while_flushing: bool,
-    /// By half: when its pipe was lent, or something went through.
-    pub spliced_at: [Moment; 2],
-    /// Its close, which has begun, should be over by then.
-    pub close_due: Moment,
-    /// By half: its buffers hold what was in a pipe, more than is ever received.
-    pub unloaded: [bool; 2],
-    /// By half: splice has come to an end, and calls in a row that urgent data has stalled.
-    pub splice_dry: [bool; 2],
-    pub splice_stalls: [u32; 2],
-    /// When its timer came last: which half had bytes undelivered (a send in flight may have delivered them since),
-    /// and whether bytes flowed.
-    pub open_at_timer: [bool; 2],
-    pub flowing_at_timer: bool,
-    /// The last event before it began to end was its timer, while bytes could move.
-    pub limit_came: bool,
-    pub kept_alive: bool,
-    /// Why it was ended from outside, if it had not ended before.
-    pub ended_by: Option<Who>,
-    /// The session is to be ended after so many steps.
-    pub kill_at: Option<(u64, Who)>,
+/// One worker, as far as it is seen from outside.
+pub struct Seat {
+    /// `None` once it is done.
+    pub worker: Option<Worker<SimKernel>>,
+    /// It does its next turn then, if nothing completes before.
+    pub wakes_at: Moment,
+    /// It may hold completions that it has not looked at.
+    pub is_busy: bool,
+    /// Turns in a row in which nothing came about.
+    idle_turns: u32,
+    seen_progress: u64,
+}
+
+/// A client that has not connected yet.
+struct Guest {
+    sock: usize,
+    at: Moment,
 }
 
 pub struct World {
-    pub kernel: Kernel,
-    pub slots: Vec<Slot>,
-    pub wheel: Wheel,
-    pub effects: Effects,
-    pub ready: VecDeque<(usize, Side)>,
-    pub starved: VecDeque<(usize, Side)>,
-    /// Halves that try something again at a moment.
-    pub pauses: Vec<(Moment, (usize, Side))>,
-    pub idle_events: u32,
-    pub seen_progress: u64,
-    /// Bytes that the half whose turn it is may still move.
-    pub budget: u32,
+    pub host: Shared,
+    pub control: Control,
+    pub seats: Vec<Seat>,
+    guests: Vec<Guest>,
     steps: u64,
-    /// Times in a row that only a timer went on.
-    sleeps: u64,
+    stage: Stage,
+    /// Steps after which control ends it all, whatever goes on.
+    patience: u64,
+    /// Times in a row that only time went on.
+    sleeps: u32,
+    stopped_at: Moment,
+    /// Sessions that have ended.
+    pub records: u64,
+    /// Clients that wait although they were accepted.
+    pub early: Cell<u64>,
+    pub served: Vec<Served>,
+    /// Sessions that there were.
+    pub ids: HashSet<SessionId>,
+    /// Since when there are backends to connect to, and nothing is done about it.
+    pub hindered_since: Cell<Option<Moment>>,
+    pub has_orders: bool,
 }
 
-/// See [`Slot::waits`].
-pub const NO_ROOM: u32 = u32::MAX;
-/// What one side may do in a step, besides its operations.
-const DEEDS: usize = 5;
-const SIDE_ACTIONS: usize = DEEDS + KINDS.len();
-const SESSION_ACTIONS: usize = 2 * SIDE_ACTIONS + 3;
-/// More than the looks of a session in its longest limit: they are up to a second apart.
-const SLEEPS_MAX: u64 = 4_000;
-/// How much likelier a turn of the worker is than anything else.
-const TURN_WEIGHT: usize = 8;
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    Serving,
+    Draining,
+    Stopping,
+}
+
+/// What may happen to one connection, besides its operations.
+const DEEDS: u64 = 5;
+/// So much later than it wanted to does a worker wake up.
+pub const LATE_NS: u64 = 4 * MS;
+/// Turns without anything that came about: more is a worker that spins.
+const IDLE_TURNS_MAX: u32 = 60;
+const SLEEPS_MAX: u32 = 120;
 
 impl World {
     pub fn new(seed: u64, trace: bool) -> World {
-        let mut kernel = Kernel::new(Dice::new(seed), trace);
-        let slots = (0..kernel.profile.sessions).map(|_| throw_slot(&mut kernel)).collect();
-        let wheel = Wheel::new(kernel.now);
-        let mut world = World {
-            kernel,
-            slots,
-            wheel,
-            effects: Effects::default(),
-            ready: VecDeque::new(),
-            starved: VecDeque::new(),
-            pauses: Vec::new(),
-            idle_events: 0,
-            seen_progress: 0,
-            budget: 0,
-            steps: 0,
-            sleeps: 0,
+        let mut host = Host::new(Dice::new(seed), trace);
+        let control = Control::new(&mut host);
+        let sockets = control.sockets(&mut host);
+        let is_crowd = host.profile.is_crowd();
+        let patience = match host.dice.one_in(6) {
+            _ if is_crowd => host.dice.between(1_000, 5_000),
+            true => host.dice.size(3_000),
+            false => 30_000,
         };
-        world.kernel.say(format_args!("{:?}", world.kernel.profile));
-        world.let_backends_wait_for_requests();
-        world
-    }
-
-    /// Some backends answer only when they were asked.
-    fn let_backends_wait_for_requests(&mut self) {
-        for [client, backend] in &mut self.kernel.links {
-            if self.kernel.dice.one_in(3) {
-                let asked = client.peer.script.total;
-                backend.peer.script.write_after = self.kernel.dice.between(0, asked);
-            }
+        let guests = (0..host.profile.clients).map(|_| throw_guest(&mut host, &control)).collect();
+        let host = Rc::new(RefCell::new(host));
+        let mut seats = Vec::new();
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let spec = Spec { index, cpu: None, seed, sockets, shared: control.shared.clone() };
+            let worker = Some(Worker::new(spec, SimKernel::new(&host, index)));
+            seats.push(Seat { worker, wakes_at: Moment(0), is_busy: false, idle_turns: 0, seen_progress: 0 });
+        }
+        for seat in &mut seats {
+            seat.worker.as_mut().expect("it is new").start();
+        }
+        let has_orders = host.borrow().profile.orders_left > 0;
+        World {
+            host,
+            control,
+            seats,
+            guests,
+            steps: 0,
+            stage: Stage::Serving,
+            patience,
+            sleeps: 0,
+            stopped_at: Moment::NEVER,
+            records: 0,
+            early: Cell::new(0),
+            served: Vec::new(),
+            ids: HashSet::new(),
+            hindered_since: Cell::new(None),
+            has_orders,
         }
     }
 
-    /// Runs to the end of every session. Panics at the first fault.
+    /// Runs to the end of every worker. Panics at the first fault.
     pub fn run(mut self, steps_max: u64) -> Corners {
-        while !self.slots.iter().all(|slot| slot.over) {
+        while self.seats.iter().any(|seat| seat.worker.is_some()) {
             self.steps += 1;
             assert!(self.steps <= steps_max, "no end after {steps_max} steps");
             if self.step() {
-                self.sleeps = 0;
-                let step_ns = self.kernel.dice.below(self.kernel.profile.step_ns + 1);
-                self.advance(self.kernel.now.after_ns(step_ns));
+                self.pass();
+                if self.steps >= self.patience {
+                    self.next_stage();
+                }
             } else {
-                self.check_rest();
                 self.sleep();
             }
+            let now = self.host.borrow().now;
+            assert!(now <= self.stopped_at.after_ns(3 * SECOND), "it was told to stop, and goes on");
         }
+        self.host.borrow_mut().rings.iter_mut().for_each(|ring| ring.pool.return_withheld());
         self.check_end();
-        self.kernel.corners
+        self.host.borrow().corners.clone()
     }
 
-    /// Lets time pass; timers are not kept waiting.
-    fn advance(&mut self, to: Moment) {
-        self.kernel.now = to;
-        if self.next_alarm() <= to {
-            self.turn();
+    /// The ring of the first worker breaks: it is given up, and nothing else happens.
+    pub fn run_to_a_broken_ring(mut self) {
+        while self.knock() {}
+        let breaks_after = 1 + self.host.borrow_mut().dice.below(60) as u32;
+        self.host.borrow_mut().breaks_after = Some(breaks_after);
+        let worker = self.seats[0].worker.take().expect("it is new");
+        worker.run();
+        assert_eq!(self.control.given_up.load(Ordering::Relaxed), 1, "a worker left without a word");
+        let running = self.control.shared.stats.workers[0].worker.running.get();
+        assert_eq!(running, 1, "it was not stopped in order");
+    }
+
+    /// Lets time pass. No worker sleeps much longer than it wanted to.
+    fn pass(&mut self) {
+        self.host.borrow_mut().pass();
+        self.host.borrow_mut().return_withheld();
+        let now = self.host.borrow().now;
+        for seat in 0..self.seats.len() {
+            if self.seats[seat].wakes_at.after_ns(LATE_NS) <= now {
+                self.turn_if_due(seat);
+            }
         }
-        self.check_deadlines();
     }
 
-    /// Nothing moves before a timer or a peer wakes. If that leads nowhere, whoever is left is ended from outside.
+    fn next_stage(&mut self) {
+        if self.stage == Stage::Serving {
+            self.check_nobody_was_turned_away();
+        }
+        let mut host = self.host.borrow_mut();
+        let now = host.now;
+        let at_once = host.profile.is_crowd() || host.dice.one_in(8);
+        (self.stage, self.sleeps) = match self.stage {
+            Stage::Serving if !at_once => {
+                self.guests.clear();
+                host.say(format_args!("control: drain"));
+                self.control.enter(Phase::Draining { until: now.after_ns(30 * SECOND) });
+                self.patience = self.steps + host.dice.size(20_000);
+                (Stage::Draining, 0)
+            }
+            Stage::Serving | Stage::Draining => {
+                self.guests.clear();
+                host.say(format_args!("control: stop, {} sessions", host.sessions.len()));
+                host.corners.reach(Corner::Stopped);
+                self.control.enter(Phase::Stopping);
+                self.stopped_at = now;
+                (Stage::Stopping, 0)
+            }
+            Stage::Stopping => (Stage::Stopping, self.sleeps),
+        };
+        if self.stage == Stage::Stopping {
+            self.patience = u64::MAX;
+        }
+    }
+
+    /// Nothing moves before a timer or a peer wakes. If that leads nowhere, control ends it.
     fn sleep(&mut self) {
-        let now = self.kernel.now;
-        let links = self.kernel.links.iter().flatten();
-        let peers = links.map(|link| link.peer.wakes_at(now)).min().unwrap_or(Moment::NEVER);
-        let next = self.next_alarm().min(peers);
+        let next = {
+            let host = self.host.borrow();
+            let now = host.now;
+            let peers = host.socks.iter().filter(|sock| sock.open).map(|sock| sock.peer.wakes_at(now));
+            let guests = self.guests.iter().map(|guest| guest.at);
+            let workers = self.seats.iter().filter(|seat| seat.worker.is_some()).map(|seat| seat.wakes_at);
+            let withheld = host.rings.iter().map(|ring| ring.withheld_until);
+            peers.chain(guests).chain(workers).chain(withheld).min().unwrap_or(Moment::NEVER)
+        };
+        self.check_rest(next);
+        self.check_deadlines(false);
         self.sleeps += 1;
-        if next != Moment::NEVER && self.sleeps < SLEEPS_MAX {
-            self.kernel.progress += 1;
-            self.advance(next.max(now));
+        let is_over = self.host.borrow().sessions.is_empty() && self.guests.is_empty();
+        if next == Moment::NEVER || self.sleeps > SLEEPS_MAX || (is_over && self.stage == Stage::Serving) {
+            assert!(self.stage != Stage::Stopping, "it was told to stop, and sleeps");
+            self.next_stage();
             return;
         }
-        self.sleeps = 0;
-        self.check_nobody_has_a_limit();
-        for s in 0..self.slots.len() {
-            self.tell(s, Event::End(Who::Killed));
-        }
+        let mut host = self.host.borrow_mut();
+        host.progress += 1;
+        host.now = host.now.max(next);
+        host.return_withheld();
     }
 
     /// Something happens, at random. False if nothing can.
     fn step(&mut self) -> bool {
-        let count = self.slots.len() * SESSION_ACTIONS + TURN_WEIGHT;
         for _ in 0..6 {
-            let action = self.kernel.dice.below(count as u64) as usize;
-            if self.act(action) {
+            if self.act_at_random() {
                 return true;
             }
         }
-        let first = self.kernel.dice.below(count as u64) as usize;
-        (0..count).any(|offset| self.act((first + offset) % count))
+        self.act_at_all()
     }
 
-    fn act(&mut self, action: usize) -> bool {
-        let (s, action) = (action / SESSION_ACTIONS, action % SESSION_ACTIONS);
-        if s >= self.slots.len() {
-            return self.turn_if_due();
-        }
-        if !self.slots[s].accepted {
-            return action == 0 && self.accept(s);
-        }
-        match action {
-            0 => self.kill(s),
-            1 => self.nudge(s),
-            2 => self.call(s),
-            _ => {
-                let action = action - 3;
-                let side = Side::BOTH[action / SIDE_ACTIONS];
-                self.act_on((s, side), action % SIDE_ACTIONS)
+    fn act_at_random(&mut self) -> bool {
+        let kind = self.host.borrow_mut().dice.below(16);
+        match kind {
+            0..4 => {
+                let seat = self.host.borrow_mut().dice.below(self.seats.len() as u64) as usize;
+                self.turn_if_due(seat)
             }
+            4..9 => {
+                let mut host = self.host.borrow_mut();
+                let workers = host.profile.workers as u64;
+                let worker = host.dice.below(workers) as usize;
+                let armed = host.rings[worker].armed.len() as u64;
+                let at = if armed == 0 { return false } else { host.dice.below(armed) as usize };
+                host.run(worker, at)
+            }
+            9..14 => {
+                let mut host = self.host.borrow_mut();
+                let socks = host.socks.len() as u64;
+                let sock = host.dice.below(socks) as usize;
+                let deed = host.dice.below(DEEDS);
+                host.act_on(sock, deed)
+            }
+            14 => self.knock(),
+            _ => self.order(),
         }
     }
 
-    fn act_on(&mut self, at: (usize, Side), action: usize) -> bool {
-        let now = self.kernel.now;
-        if let Some(&kind) = KINDS.get(action.wrapping_sub(DEEDS)) {
-            let done = self.kernel.run(at, kind);
-            if done && self.kernel.trace {
-                self.kernel.say(format_args!("    {at:?} {kind:?}: {:?}", self.kernel.completions.back()));
-            }
-            return done;
+    fn act_at_all(&mut self) -> bool {
+        let first = self.host.borrow_mut().dice.below(self.seats.len() as u64) as usize;
+        let seats = self.seats.len();
+        if (0..seats).any(|offset| self.turn_if_due((first + offset) % seats)) {
+            return true;
         }
-        let link = &mut self.kernel.links[at.0][at.1.index()];
-        let done = match action {
-            0 => link.peer_writes(stream_of(at), now),
+        if self.host.borrow_mut().act_at_all() {
+            return true;
+        }
+        self.knock() || self.order()
+    }
+
+    /// Control does something, while it may.
+    fn order(&mut self) -> bool {
+        let mut host = self.host.borrow_mut();
+        let spurious = host.profile.odds.spurious_wake;
+        if host.spurious(Odds(spurious.0)) {
+            let seat = host.dice.below(self.seats.len() as u64) as usize;
+            self.seats[seat].wakes_at = Moment(0);
+            return true;
+        }
+        let withheld = host.profile.odds.withheld;
+        if host.spurious(withheld) {
+            let worker = host.dice.below(self.seats.len() as u64) as usize;
+            host.withhold(worker);
+            return true;
+        }
+        if self.stage != Stage::Serving || host.profile.orders_left == 0 || !host.dice.one_in(8) {
+            return false;
+        }
+        self.control.sweep();
+        host.profile.orders_left -= 1;
+        host.progress += 1;
+        self.control.act(&mut host);
+        true
+    }
+
+    fn knock(&mut self) -> bool {
+        let mut host = self.host.borrow_mut();
+        let now = host.now;
+        let Some(at) = self.guests.iter().position(|guest| guest.at <= now) else { return false };
+        let sock = self.guests[at].sock;
+        if host.knock(sock) {
+            host.socks[sock].open = true;
+            host.socks[sock].moved_at = now;
+            self.guests.swap_remove(at);
+        } else {
+            host.corners.reach(Corner::BacklogFull);
+            self.guests[at].at = now.after_ns(50 * MS);
+        }
+        true
+    }
+
+    fn turn_if_due(&mut self, seat: usize) -> bool {
+        let host = self.host.borrow();
+        let ring = &host.rings[seat];
+        let due = self.seats[seat].wakes_at <= host.now || !ring.done.is_empty() || !ring.queued.is_empty();
+        drop(host);
+        if !due || self.seats[seat].worker.is_none() {
+            return false;
+        }
+        self.turn(seat);
+        true
+    }
+
+    /// As `Worker::run`, from one sleep to the next.
+    fn turn(&mut self, index: usize) {
+        let seat = &mut self.seats[index];
+        let Some(worker) = &mut seat.worker else { return };
+        {
+            let mut host = self.host.borrow_mut();
+            host.say(format_args!("  w{index} wakes"));
+            host.rings[index].asleep = false;
+            host.rings[index].cut = 0;
+            host.begin_turn();
+        }
+        worker.enter(Wait::No).expect("the simulated ring can be entered");
+        worker.turn().expect("the simulated ring can be entered");
+        if worker.is_done() {
+            worker.finish();
+            seat.worker = None;
+            seat.is_busy = false;
+            let mut host = self.host.borrow_mut();
+            host.say(format_args!("  w{index} is done"));
+            host.rings[index].gone = true;
+        } else {
+            let now = self.host.borrow().now;
+            let rest = worker.rest(now);
+            self.host.borrow_mut().rings[index].asleep = true;
+            worker.enter(rest).expect("the simulated ring can be entered");
+            seat.wakes_at = match rest {
+                Wait::No => now,
+                Wait::Forever => Moment::NEVER,
+                Wait::For(ns) => now.after_ns(ns),
+            };
+            seat.is_busy = rest == Wait::No;
+            self.host.borrow().say(format_args!("  w{index} rests: {rest:?}"));
+        }
+        let progress = self.host.borrow().progress;
+        seat.idle_turns = if progress == seat.seen_progress { seat.idle_turns + 1 } else { 0 };
+        seat.seen_progress = progress;
+        assert!(seat.idle_turns < IDLE_TURNS_MAX, "worker {index} is busy, and nothing comes of it");
+        self.host.borrow_mut().close_doors();
+        self.check_cuts(index);
+        self.check_turn();
+        let rests = !self.seats[index].is_busy;
+        self.check_deadlines(rests);
+        if rests && self.seats[index].worker.is_some() {
+            self.check_quiet(index);
+        }
+    }
+}
+
+impl Host {
+    /// Something happens to a connection, or its peer does something.
+    pub fn act_on(&mut self, sock: usize, deed: u64) -> bool {
+        let now = self.now;
+        let silent = deed == 2 && self.dice.chance(self.profile.odds.silent_reset);
+        let done = match deed {
+            0 => self.socks[sock].peer_writes(now),
             1 => {
-                let wants = link.peer.wants_to_read(now);
+                let wants = self.socks[sock].open && self.socks[sock].peer.wants_to_read(now);
                 if wants {
-                    link.peer.read(now);
+                    self.socks[sock].peer.read(now);
                 }
                 wants
             }
-            2 => link.peer_ends(now),
+            2 => self.socks[sock].peer_ends(silent, now),
             3 => {
-                let max = self.kernel.dice.between(1 + link.tx.len() / 8, link.tx.len());
-                link.deliver(max, now)
+                let len = self.socks[sock].tx.len();
+                let max = self.dice.between(1 + len / 8, len);
+                self.socks[sock].deliver(max, now)
             }
-            _ => link.lose(now),
+            _ => self.socks[sock].lose(now),
         };
         if done {
-            self.kernel.progress += 1;
-            if self.kernel.trace {
-                let deed = ["writes", "reads", "ends", "takes in", "is lost"][action];
-                let link = &self.kernel.links[at.0][at.1.index()];
-                let (peer, rx, tx) = (&link.peer, link.rx.len(), link.tx.len());
-                let queues = format!("rx {rx} tx {tx} peer's {}", peer.rx.len());
-                let ends = (peer.fin_sent, peer.reset_sent, peer.fin_arrived, peer.reset_arrived);
-                self.kernel.say(format_args!("    {at:?} {deed}: sent {} {queues} {ends:?}", peer.sent));
+            self.progress += 1;
+            if self.trace {
+                let deed = ["writes", "reads", "ends", "takes in", "is lost"][deed as usize];
+                let it = &self.socks[sock];
+                let (rx, tx, ends) = (it.rx.len(), it.tx.len(), (it.fin_arrived, it.dead, it.silent));
+                self.say(format_args!("    c{sock} {deed}: sent {} rx {rx} tx {tx} {ends:?}", it.peer.sent));
             }
         }
         done
     }
 
-    fn accept(&mut self, s: usize) -> bool {
-        let now = self.kernel.now;
-        let jitter = self.kernel.dice.below(u64::from(u32::MAX)) as u32;
-        let slot = &mut self.slots[s];
-        slot.accepted = true;
-        slot.accepted_at = now;
-        slot.active_at = now;
-        slot.session = Session::new(slot.limits, jitter, now);
-        self.kernel.say(format_args!("s{s} {:?} attempts {:?}", slot.limits, slot.attempts));
-        for link in &self.kernel.links[s] {
-            self.kernel.say(format_args!("s{s} {:?}", link.peer.script));
-        }
-        let first = match &mut self.slots[s].preread {
-            Some(preread) => {
-                preread.begin(now);
-                Event::Preread
+    /// Anything but a turn of a worker.
+    pub fn act_at_all(&mut self) -> bool {
+        for worker in 0..self.rings.len() {
+            let armed = self.rings[worker].armed.len();
+            let first = self.dice.below(armed.max(1) as u64) as usize;
+            for offset in 0..armed {
+                if self.run(worker, (first + offset) % armed) {
+                    return true;
+                }
             }
-            None => Event::Accepted,
-        };
-        self.tell(s, first);
-        true
-    }
-
-    fn kill(&mut self, s: usize) -> bool {
-        let Some((at, who)) = self.slots[s].kill_at.filter(|&(at, _)| self.steps >= at) else { return false };
-        debug_assert!(self.steps >= at);
-        self.slots[s].kill_at = None;
-        self.tell(s, Event::End(who));
-        true
-    }
-
-    /// There may be a backend now. Calls that find none are few, or nothing would ever come to rest.
-    fn call(&mut self, s: usize) -> bool {
-        let slot = &self.slots[s];
-        let in_vain = slot.waits == NO_ROOM || (slot.attempts.is_empty() && slot.limits.waits_for_primary);
-        // It may come late, when the session waits no more.
-        let odds = if slot.queued { Odds(30) } else { Odds(2) };
-        if slot.over || ((in_vain || !slot.queued) && !self.kernel.spurious(odds)) {
-            return false;
         }
-        self.kernel.progress += 1;
-        self.dispatch_all();
-        self.tell(s, Event::Called);
-        true
-    }
-
-    /// A session may be asked to look at itself at any time.
-    fn nudge(&mut self, s: usize) -> bool {
-        let wanted = !self.slots[s].over && self.kernel.spurious(self.kernel.profile.odds.spurious_timer);
-        if wanted {
-            self.dispatch_all();
-            self.tell(s, Event::Timer);
-        }
-        wanted
-    }
-
-    fn turn_if_due(&mut self) -> bool {
-        let fed = !self.starved.is_empty() && self.kernel.buffers.free() > 0;
-        let due = !self.kernel.completions.is_empty() || !self.ready.is_empty() || fed;
-        if due || self.next_alarm() <= self.kernel.now {
-            self.turn();
-            return true;
-        }
-        false
-    }
-
-    /// As `Worker::turn`.
-    fn turn(&mut self) {
-        self.dispatch_all();
-        self.feed_starved();
-        if let Some((s, half)) = self.ready.pop_front() {
-            let budget = self.kernel.dice.pick(&[100_000, 1 << 20, 4 << 20]);
-            self.budget = budget;
-            self.tell(s, Event::Relay(relay::Event::Turn { half, budget }));
-        }
-        while let Some(s) = self.wheel.expire(self.kernel.now) {
-            self.tell(s as usize, Event::Timer);
-        }
-        self.resume_due();
-    }
-
-    fn next_alarm(&self) -> Moment {
-        self.pauses.iter().map(|&(at, _)| at).fold(self.wheel.next(), Moment::min)
-    }
-
-    fn resume_due(&mut self) {
-        let now = self.kernel.now;
-        let due: Vec<_> = self.pauses.extract_if(.., |&mut (at, _)| at <= now).collect();
-        for (_, (s, half)) in due {
-            self.kernel.progress += 1;
-            self.tell(s, Event::Relay(relay::Event::Resumed { half }));
-        }
-    }
-
-    fn dispatch_all(&mut self) {
-        for _ in 0..self.kernel.completions.len() {
-            let Some(done) = self.kernel.completions.pop_front() else { break };
-            assert!(!self.slots[done.session].over, "contract 1: {done:?} after the end of its session");
-            if done.last {
-                self.kernel.link((done.session, done.side)).busy[done.kind as usize] = false;
-            }
-            self.tell(done.session, done.event);
-        }
-    }
-
-    /// As `Worker::feed_starved`.
-    fn feed_starved(&mut self) {
-        for _ in 0..self.kernel.buffers.free() {
-            let Some((s, side)) = self.starved.pop_front() else { break };
-            self.tell(s, Event::Relay(relay::Event::Fed { side }));
-        }
-    }
-
-    /// Everything was handed over, and it waits for the side that will be reset.
-    pub fn is_flushing(&self, s: usize) -> bool {
-        let slot = &self.slots[s];
-        slot.connected && !slot.session.is_relaying() && !slot.session.is_ending()
-    }
-
-    pub fn is_connecting(&self, s: usize) -> bool {
-        let link = &self.kernel.links[s][Side::Backend.index()];
-        !self.slots[s].connected && link.busy[Kind::Connect as usize]
+        let socks = self.socks.len();
+        let first = self.dice.below(socks as u64) as usize;
+        (0..socks).any(|offset| (0..DEEDS).any(|deed| self.act_on((first + offset) % socks, deed)))
     }
 }
 
-fn throw_slot(kernel: &mut Kernel) -> Slot {
-    let limits = throw_limits(&mut kernel.dice);
-    let (now, dice) = (kernel.now, &mut kernel.dice);
-    let odds = kernel.profile.odds.kill;
-    kernel.links.push([Link::throw(dice, true), Link::throw(dice, false)]);
-    let kill = odds.0 > 0 && dice.one_in(3);
-    Slot {
-        session: Session::new(limits, 0, now),
-        limits,
-        accepted: false,
-        preread: Preread::throw(dice),
-        accepted_at: now,
-        over: false,
-        connected: false,
-        connecting_at: now,
-        connected_at: now,
-        connect_expired: false,
-        waits_for_descriptor: false,
-        backend_fd: false,
-        attempts: (0..dice.pick(&[0, 1, 2, 3, 3, 3, 3, 3])).map(|_| Attempt::throw(dice)).collect(),
-        picks: 0,
-        queued: false,
-        first_queued_at: None,
-        waits: if dice.one_in(4) { dice.pick(&[1, 1, 2, 5, NO_ROOM]) } else { 0 },
-        queue_full: false,
-        left_queue: false,
-        counted: 0,
-        no_backend: false,
-        client_gone: false,
-        last_error: None,
-        active_at: now,
-        ended: [false; 2],
-        eof_told: [false; 2],
-        error_told: [false; 2],
-        first_error: None,
-        finished_to: [false; 2],
-        half_closed_at: None,
-        unnoticed_since: [None; 2],
-        flushing_since: None,
-        killed_while_flushing: false,
-        spliced_at: [now; 2],
-        unloaded: [false; 2],
-        close_due: now,
-        splice_dry: [false; 2],
-        splice_stalls: [0; 2],
-        open_at_timer: [false; 2],
-        flowing_at_timer: false,
-        limit_came: false,
-        kept_alive: false,
-        ended_by: None,
-        kill_at: kill.then(|| (dice.size(3000), dice.pick(&[Who::Killed, Who::Down]))),
+/// The beginning of a TLS connection to that name.
+fn hello(name: &[u8]) -> Vec<u8> {
+    let len = |add: usize| ((name.len() + add) as u16).to_be_bytes();
+    let named = [&[0, 0][..], &len(5), &len(3), &[0], &len(0), name].concat();
+    let begin = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 0x01], &[1, 0]].concat();
+    let body = [&begin[..], &(named.len() as u16).to_be_bytes(), &named].concat();
+    let message = [&[1, 0, (body.len() >> 8) as u8, body.len() as u8], &body[..]].concat();
+    [&[22, 3, 1][..], &(message.len() as u16).to_be_bytes(), &message].concat()
+}
+
+/// A client that will connect at some moment, to some listener.
+fn throw_guest(host: &mut Host, control: &Control) -> Guest {
+    let place = host.dice.below(control.config.listeners.len() as u64) as usize;
+    let listener = &control.config.listeners[place];
+    let id = host.socks.len();
+    let bind = listener.binds[0].clone();
+    let peer = match bind {
+        Address::Unix(_) => Address::Unix(Default::default()),
+        Address::Tcp(_) => Address::Tcp(([192, 0, 2, host.dice.between(1, 9) as u8], 40_000 + id as u16).into()),
+    };
+    let total_max = host.profile.total_max;
+    let mut sock = Sock::new(&mut host.dice, id, true, total_max, [peer, bind]);
+    (sock.open, sock.listener) = (false, place);
+    if listener.proxy.is_some() && !host.dice.one_in(8) {
+        let addresses = (([203, 0, 113, 5], 5).into(), ([203, 0, 113, 6], 6).into());
+        let version = host.dice.pick(&[proxy::Version::V1, proxy::Version::V2]);
+        sock.preamble.extend_from_slice(&proxy::encode(version, Some(addresses)));
     }
+    if listener.preread.is_some() && !host.dice.one_in(8) {
+        if host.dice.one_in(3) {
+            sock.preamble.extend_from_slice(&postgresql::SSL_REQUEST);
+        }
+        let names: [&[u8]; 2] = [b"a.example", b"b.example"];
+        sock.preamble.extend(hello(host.dice.pick(&names)));
+    }
+    if !host.dice.one_in(4) {
+        sock.peer.script.total = sock.peer.script.total.max(sock.preamble.len() as u64);
+    }
+    // A call that takes a header out stops before an urgent byte in it: such a client is turned away.
+    let preamble = sock.preamble.len() as u64;
+    sock.peer.script.urgent_at = sock.peer.script.urgent_at.filter(|&at| at >= preamble);
+    let (is_crowd, is_swarm) = (host.profile.is_crowd(), host.profile.is_swarm());
+    if is_swarm {
+        sock.peer.script.finale = Finale::Close;
+        sock.peer.script.reset_after = Some((0, 0));
+    } else if is_crowd && !host.dice.one_in(4) {
+        (sock.peer.script.finale, sock.peer.script.reset_after) = (Finale::Stay, None);
+    }
+    host.socks.push(sock);
+    let together = (is_crowd && !is_swarm) || host.dice.one_in(2);
+    let at = if together { host.now } else { host.now.after_ns(host.dice.size(2 * SECOND)) };
+    Guest { sock: id, at }
 }

@@ -11,12 +11,16 @@ use ringway::kernel::{Interest, errno, poll};
 
 use crate::bytes::{Bytes, Run};
 use crate::dice::Dice;
+use crate::pair::Key;
 use crate::peer::{Finale, Peer, Script};
 
 /// The stream of bytes that ringway says itself.
 pub const OURS: u32 = u32::MAX;
 /// What a peer writes behind its preamble.
 const FILLER: u8 = b'x';
+
+/// The queues of a connection to a neighbour that is never in the way.
+const FAST: u64 = 8_000_000;
 
 /// What a receive finds.
 #[derive(Debug)]
@@ -25,6 +29,20 @@ pub enum Got {
     Eof,
     Error(i32),
     Nothing,
+}
+
+/// What a worker left behind when it gave a connection up.
+#[derive(Clone, Copy, Debug)]
+pub struct Parting {
+    pub at: Moment,
+    pub reset: bool,
+    pub dead: bool,
+    /// Bytes that our kernel has taken over, and the peer's has not; and when the last one has moved on.
+    pub unsent: u64,
+    pub moved_at: Moment,
+    /// Bytes from the other side that were not read, and that were read and not handed over.
+    pub unread: u64,
+    pub undelivered: u64,
 }
 
 pub struct Sock {
@@ -59,6 +77,8 @@ pub struct Sock {
     /// Bytes that we have read: by `take` before the relay began, and in all.
     pub skipped: u64,
     pub taken: u64,
+    /// The worker knows that it has these, and those that it took itself.
+    pub heard: u64,
     /// Bytes that our kernel has taken over: ringway's own, and its partner's.
     pub greeted: u64,
     pub accepted: u64,
@@ -72,14 +92,27 @@ pub struct Sock {
     /// The worker was told of the FIN; of the failure.
     pub eof_told: bool,
     pub error_told: bool,
-    /// In which turn it was told first.
+    /// Bytes that went into a pipe in that turn.
+    pub spliced: (u64, u64),
+    /// Its bytes were in a pipe and are in buffers, and nothing was received since.
+    pub unloaded: bool,
+    /// In which turn it was told first, and when.
     pub error_turn: u64,
+    pub error_at: Moment,
     /// When the peer's kernel last took something in.
     pub moved_at: Moment,
     /// Operations in flight on it.
     pub in_flight: u32,
     /// The connection on the other side of its session.
     pub partner: Option<usize>,
+    /// Who uses it, or did.
+    pub session: Option<Key>,
+    /// How the worker left it.
+    pub parting: Option<Parting>,
+    /// Where it came in, by the place of the listener in the file.
+    pub listener: usize,
+    /// When the worker has begun to connect it; when it has taken out what the client must say first.
+    pub began_at: Moment,
     pub preamble: Vec<u8>,
     pub peer: Peer,
     /// Since when something that could go on did not.
@@ -102,6 +135,7 @@ impl Sock {
                 other => other,
             };
         }
+        let fast = total_max > FAST && dice.one_in(2);
         Sock {
             id,
             is_client,
@@ -110,7 +144,7 @@ impl Sock {
             own_address,
             open: is_client,
             rx: Bytes::default(),
-            rx_max: dice.pick(&[20_000, 70_000, 300_000, 1_500_000]),
+            rx_max: if fast { FAST } else { dice.pick(&[20_000, 70_000, 300_000, 1_500_000]) },
             fin_arrived: false,
             urgent_at: None,
             dead: false,
@@ -118,13 +152,14 @@ impl Sock {
             reading_stopped: false,
             silent: false,
             tx: Bytes::default(),
-            tx_max: dice.pick(&[10_000, 100_000, 600_000]),
+            tx_max: if fast { FAST } else { dice.pick(&[10_000, 100_000, 600_000]) },
             stale_unsent: 0,
             shut: false,
             closed: None,
             linger_reset: true,
             skipped: 0,
             taken: 0,
+            heard: 0,
             greeted: 0,
             accepted: 0,
             low_water: 1,
@@ -134,10 +169,17 @@ impl Sock {
             room_denied: false,
             eof_told: false,
             error_told: false,
+            spliced: (0, 0),
+            unloaded: false,
             error_turn: u64::MAX,
+            error_at: Moment::NEVER,
             moved_at: Moment(0),
             in_flight: 0,
             partner: None,
+            session: None,
+            parting: None,
+            listener: 0,
+            began_at: Moment(0),
             preamble: Vec::new(),
             peer: Peer::new(script),
             stuck_since: None,
@@ -401,10 +443,8 @@ impl Sock {
     }
 
     /// The worker is told that it has failed.
-    pub fn tell_error(&mut self, turn: u64) {
-        if !self.error_told {
-            (self.error_told, self.error_turn) = (true, turn);
-        }
+    pub fn tell_error(&mut self, turn: u64, now: Moment) {
+        (self.error_told, self.error_turn, self.error_at) = (true, turn, now);
     }
 
     /// Bytes of its peer that were read and not handed to its partner.

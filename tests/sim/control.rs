@@ -1,6 +1,6 @@
 //! What control does in a schedule: a configuration at random, tables, questions, errands, and the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
 use std::hash::RandomState;
 use std::num::NonZeroU32;
@@ -29,14 +29,16 @@ use crate::dice::Dice;
 use crate::faults::Profile;
 use crate::host::{Door, Host, Mood, Site, Thing};
 use crate::kernel::SimBell;
+use crate::leave::Leaving;
+use crate::limits::Spans;
 
 pub struct Control {
     pub shared: Arc<Shared>,
     pub config: Config,
-    ids: Ids,
+    pub ids: Ids,
     pub members: Vec<Member>,
     pub phase: Phase,
-    generation: u64,
+    pub generation: u64,
     pub table: Table,
     /// Backends whose sessions were to end at some time.
     pub cut: BTreeSet<u32>,
@@ -45,6 +47,15 @@ pub struct Control {
     pub given_up: Arc<AtomicU64>,
     pub listed: Arc<AtomicU64>,
     pub asked: u64,
+    /// Slots of backends that are gone, and those that are free again.
+    pub leaving: Vec<Leaving>,
+    pub freed: HashSet<BackendId>,
+    /// By address: whose connections come from it.
+    owners: Vec<ListenerId>,
+    /// Since then some belong to another listener than before.
+    pub has_assigned: bool,
+    /// By listener: the longest limits of its sessions.
+    spans: Vec<Spans>,
     /// Since when clients wait for a pool whose backends have nothing to do.
     pub queue_stuck_since: Option<Moment>,
 }
@@ -70,6 +81,9 @@ fn listener_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize)
     writeln!(out, "connections_max = {}", dice.pick(&[0, 0, 0, 1, 2, 5]))?;
     if dice.one_in(6) {
         writeln!(out, "source_connections_max = {}", dice.between(1, 3))?;
+    }
+    if dice.one_in(10) {
+        writeln!(out, "source_rate_max = \"{}\"", dice.pick(&["1/s", "3/s", "60/m"]))?;
     }
     if dice.one_in(4) {
         let timeout = or_zero(dice, &["0s", "20ms", "3s", "3s"]);
@@ -130,7 +144,7 @@ fn throw_config(dice: &mut Dice) -> Config {
 fn let_all_in(config: &mut Config) {
     for listener in &mut config.listeners {
         (listener.connections_max, listener.proxy, listener.preread) = (None, None, None);
-        listener.source_limits.connections_max = 0;
+        (listener.source_limits.connections_max, listener.source_limits.rate.count) = (0, 0);
     }
     for pool in &mut config.pools {
         pool.backends.iter_mut().for_each(|backend| backend.connections_max = None);
@@ -182,6 +196,8 @@ impl Control {
             let mood = host.dice.pick(&[Mood::Fine, Mood::Fine, Mood::Fine, Mood::Fine, Mood::Refuses, Mood::Silent]);
             host.sites.push(Site { address, mood, knows_tls: host.dice.one_in(2) });
         }
+        let spans = config.listeners.iter().map(|listener| Spans::longest(&config, listener)).collect();
+        let owners = (0..config.listeners.len() as u32).map(ListenerId).collect();
         let phase = Phase::Serving;
         let input = Input { config: &config, ids: &ids, members: &members, phase, generation: 1, previous: None };
         let table = build(input);
@@ -200,6 +216,11 @@ impl Control {
             given_up,
             listed: Arc::default(),
             asked: 0,
+            leaving: Vec::new(),
+            freed: HashSet::new(),
+            owners,
+            has_assigned: false,
+            spans,
             queue_stuck_since: None,
         }
     }
@@ -218,7 +239,7 @@ impl Control {
 
     fn open(&self, host: &mut Host, listener: ListenerId, address: u32) -> Vec<(usize, ListenSocket)> {
         let entry = &self.config.listeners[listener.index()];
-        let bind = entry.binds[0].clone();
+        let bind = self.config.listeners[address as usize].binds[0].clone();
         let is_shared = matches!(bind, Address::Unix(_));
         let mut sockets: Vec<(usize, ListenSocket)> = Vec::new();
         for worker in 0..host.profile.workers {
@@ -232,6 +253,7 @@ impl Control {
             let let_go = Arc::new(AtomicBool::new(false));
             host.doors.push(Door {
                 fd,
+                address,
                 listener,
                 bind: bind.clone(),
                 backlog: Default::default(),
@@ -266,8 +288,10 @@ impl Control {
 
     /// Something that control may do at any time.
     pub fn act(&mut self, host: &mut Host) {
-        match host.dice.below(16) {
+        match host.dice.below(20) {
             0..6 => self.change_backend(host),
+            16..18 => self.replace_backend(host),
+            18 => self.assign(host),
             6 => {
                 let listener = host.dice.below(self.config.listeners.len() as u64) as usize;
                 self.config.listeners[listener].connections_max = NonZeroU32::new(host.dice.below(4) as u32);
@@ -333,14 +357,40 @@ impl Control {
         for worker in 0..self.shared.workers() {
             self.shared.send(worker, Errand::Close { address });
         }
-        for (worker, socket) in self.open(host, ListenerId(address), address) {
+        for (worker, socket) in self.open(host, self.owners[address as usize], address) {
             self.shared.send(worker, Errand::Open(socket));
         }
+    }
+
+    /// Connections that come to one address are another listener's from now on.
+    fn assign(&mut self, host: &mut Host) {
+        let address = host.dice.below(self.owners.len() as u64) as u32;
+        let listener = ListenerId(host.dice.below(self.owners.len() as u64) as u32);
+        if self.owners[address as usize] == listener {
+            return self.publish();
+        }
+        host.corners.reach(Corner::Assigned);
+        host.say(format_args!("control: address {address} is {listener:?}'s"));
+        self.owners[address as usize] = listener;
+        self.publish();
+        host.doors.iter_mut().filter(|door| door.address == address).for_each(|door| door.listener = listener);
+        for worker in 0..self.shared.workers() {
+            self.shared.send(worker, Errand::Assign { address, listener });
+        }
+        // Who has come to it before may be of either one.
+        let longest = self.spans.iter().copied().fold(Spans::default(), Spans::or);
+        self.spans.fill(longest);
+        self.has_assigned = true;
     }
 
     pub fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.publish();
+    }
+
+    /// The longest limits of the clients of a listener.
+    pub fn spans(&self, listener: usize) -> Spans {
+        self.spans[listener]
     }
 
     /// The pool of a session.
@@ -353,7 +403,8 @@ impl Control {
         self.config.pools.iter().any(|pool| {
             let id = self.ids.pool(&pool.name).expect("pools are numbered");
             let waiting = self.shared.counts.queue(id).waiting();
-            let usable = |member: &&Member| member.pool == id && member.state == State::Up && member.weight > 0;
+            let is_usable = |member: &Member| member.state == State::Up && member.weight > 0 && !member.retired;
+            let usable = |member: &&Member| member.pool == id && is_usable(member);
             let mut usable = self.members.iter().filter(usable).peekable();
             let is_served = waiting == 0 || usable.peek().is_none();
             !is_served && usable.all(|member| self.shared.counts.connections(member.id) == 0)
@@ -365,7 +416,7 @@ fn share(host: &mut Host, table: Table, given_up: Arc<AtomicU64>) -> Shared {
     let count = move |_: usize, _: &std::io::Error| {
         given_up.fetch_add(1, Ordering::Relaxed);
     };
-    let Profile { workers, connections_max, early_max, .. } = host.profile;
+    let Profile { workers, connections_max, early_max, busy_poll_ns, .. } = host.profile;
     let parts = Parts {
         cell: Arc::new(Cell::new(table)),
         stats: Arc::new(Stats::new(workers)),
@@ -375,7 +426,7 @@ fn share(host: &mut Host, table: Table, given_up: Arc<AtomicU64>) -> Shared {
         connections_max,
         early_max,
         backlog_max: 4096,
-        busy_poll_ns: 0,
+        busy_poll_ns,
         give_up: Box::new(count),
         on_trouble: Box::new(|| {}),
         journal: Some(Arc::new(Journal::new(workers, Box::new(|| {})))),

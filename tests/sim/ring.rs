@@ -7,12 +7,14 @@ use std::sync::atomic::AtomicBool;
 
 use ringway::base::lease::Lease;
 use ringway::base::side::Side;
+use ringway::base::time::Moment;
 use ringway::kernel::token::{Operation, Token};
 use ringway::kernel::{Completion, Fd, Interest, errno, poll};
 
 use crate::corner::Corner;
-use crate::faults::Profile;
-use crate::host::{Host, Key, Mood, Thing};
+use crate::faults::{MS, Profile};
+use crate::host::{Host, Mood, Thing};
+use crate::pair::Key;
 use crate::pools::{Plumbing, Pool};
 
 /// What an operation does.
@@ -65,6 +67,10 @@ pub struct Ring {
     pub cut: usize,
     /// Completions that the worker heard in its last turns.
     pub heard: usize,
+    /// How often the worker has taken its completions.
+    pub entered: u64,
+    /// Its free buffers are somebody else's until then.
+    pub withheld_until: Moment,
 }
 
 impl Ring {
@@ -84,6 +90,8 @@ impl Ring {
             pipes: Plumbing::new(profile.pipes, profile.pipe_capacity),
             cut: 0,
             heard: 0,
+            entered: 0,
+            withheld_until: Moment::NEVER,
         }
     }
 
@@ -91,6 +99,11 @@ impl Ring {
     pub fn on_their_way(&self, operations: &[Operation]) -> usize {
         let is_one = |completion: &Completion| operations.contains(&completion.token.operation);
         self.done.iter().filter(|(completion, _)| completion.result >= 0 && is_one(completion)).count()
+    }
+
+    /// Connections to which something was sent that the worker has not heard of.
+    pub fn sent_quietly(&self) -> impl Iterator<Item = usize> {
+        self.quiet.iter().map(|&(_, _, id)| id)
     }
 
     pub fn failed_messages(&self) -> usize {
@@ -135,16 +148,15 @@ impl Host {
             (None, _) => {}
             (thing, _) => panic!("{token:?} {deed:?} on {thing:?}"),
         }
-        if let Deed::Cancel(which) = deed
-            && let Some(pair) = self.sessions.get_mut(&(worker, which.index, which.generation))
-            && side_of(which.operation).is_some()
-        {
-            pair.cancels += 1;
-            self.rings[worker].cut += usize::from(which.operation == Operation::RecvClient);
-            assert!(pair.cancels <= 2_000, "{which:?} is cancelled again and again");
+        self.called();
+        if let Deed::Cancel(which) = deed {
+            self.note_cancel(worker, which);
         }
-        if let (Deed::Recv { .. }, Some(Thing::Sock(sock))) = (deed, thing) {
-            self.check_recv(worker, sock);
+        if answered && side_of(token.operation).is_some() {
+            self.note_push(worker, token);
+        }
+        if let (Deed::Recv { credit, .. }, Some(Thing::Sock(sock))) = (deed, thing) {
+            self.check_recv(worker, sock, credit);
         }
         if let Deed::Send { lease, .. } = deed {
             self.rings[worker].pool.set_sending(lease.buffer, true);
@@ -194,6 +206,7 @@ impl Host {
         match self.rings[worker].armed.iter().position(|op| op.token == which) {
             Some(at) => {
                 self.rings[worker].armed[at].cancelled = true;
+                self.cross(worker, at);
                 if self.dice.one_in(2) {
                     self.run(worker, at);
                 }
@@ -203,6 +216,20 @@ impl Host {
                 let forget = Token::plain(Operation::Forget, 0);
                 self.rings[worker].done.push_back((completion(forget, -errno::ENOENT, false), None));
             }
+        }
+    }
+
+    /// Bytes may be on their way that nobody reckons with any more.
+    fn cross(&mut self, worker: usize, at: usize) {
+        let (now, op) = (self.now, self.rings[worker].armed[at]);
+        if !matches!(op.deed, Deed::Recv { .. }) || !self.dice.one_in(4) {
+            return;
+        }
+        let sock = self.sock(op.fd);
+        sock.peer.write_at = sock.peer.write_at.min(now);
+        if sock.peer_writes(now) {
+            self.progress += 1;
+            self.corners.reach(Corner::BytesCrossCancel);
         }
     }
 
@@ -238,6 +265,24 @@ impl Host {
             Mood::Fine => Some(0),
             Mood::Refuses => Some(errno::ECONNREFUSED),
             Mood::Silent => None,
+        }
+    }
+
+    /// A session that nobody looks at takes every buffer that is free, and gives them back after a while.
+    pub fn withhold(&mut self, worker: usize) {
+        let for_ns = self.dice.pick(&[MS, 100 * MS, 400 * MS]);
+        let until = self.now.after_ns(for_ns);
+        self.say(format_args!("    w{worker} has no free buffer until {until:?}"));
+        self.rings[worker].pool.withhold();
+        self.rings[worker].withheld_until = until;
+    }
+
+    /// The worker hears of what that session did.
+    pub fn return_withheld(&mut self) {
+        for ring in self.rings.iter_mut().filter(|ring| ring.withheld_until <= self.now) {
+            ring.withheld_until = Moment::NEVER;
+            ring.pool.return_withheld();
+            ring.done.push_back((completion(Token::plain(Operation::Forget, 0), 0, false), None));
         }
     }
 
@@ -284,6 +329,7 @@ impl Host {
 
     /// Gives the worker everything that is done.
     pub fn collect(&mut self, worker: usize, into: &mut Vec<Completion>) {
+        self.rings[worker].entered += 1;
         if self.rings[worker].queued.is_empty() {
             for (token, lease, id) in std::mem::take(&mut self.rings[worker].quiet) {
                 let mut done = completion(token, i32::from(lease.len), false);
@@ -312,15 +358,11 @@ impl Host {
             ring.tokens.remove(&token.pack());
         }
         if let Some(id) = id {
-            let now = self.now;
             self.socks[id].in_flight -= u32::from(!done.more);
             self.tell_sock(id, done);
-            let moves = matches!(token.operation, RecvClient | RecvBackend | SendClient | SendBackend | Connect);
-            let moved = done.result >= 0 && moves;
-            if moved && let Some(pair) = self.sessions.get_mut(&(worker, token.index, token.generation)) {
-                pair.longest_ns = pair.longest_ns.max(now.since_ns(pair.active_at));
-                pair.active_at = now;
-                pair.connected |= matches!(token.operation, RecvBackend | SendBackend);
+            self.note_told(worker, &done, id);
+            if let Some(buffer) = done.buffer {
+                self.rings[worker].pool.own(buffer, id);
             }
         }
         if self.trace {
@@ -333,7 +375,7 @@ impl Host {
     /// What the worker knows of a connection from now on.
     fn tell_sock(&mut self, id: usize, done: Completion) {
         use Operation::*;
-        let (sock, turn) = (&mut self.socks[id], self.turn);
+        let sock = &mut self.socks[id];
         let is_bad = !matches!(
             -done.result,
             errno::EAGAIN
@@ -344,17 +386,22 @@ impl Host {
                 | errno::EMFILE
                 | errno::ENFILE
         );
-        match done.token.operation {
+        let has_failed = match done.token.operation {
             RecvClient | RecvBackend if done.result == 0 => {
                 sock.eof_told |= sock.fin_arrived;
-                if !sock.fin_arrived {
-                    sock.tell_error(turn);
-                }
+                !sock.fin_arrived
             }
-            RecvClient | RecvBackend | SendClient | SendBackend if done.result < 0 && is_bad => sock.tell_error(turn),
-            WritableClient | WritableBackend => sock.room_denied = !poll::says_writable(done.result),
-            HangupClient | HangupBackend if poll::says_hung_up(done.result) && sock.dead => sock.tell_error(turn),
-            _ => {}
+            RecvClient | RecvBackend | SendClient | SendBackend => done.result < 0 && is_bad,
+            WritableClient | WritableBackend => {
+                sock.room_denied = !poll::says_writable(done.result);
+                false
+            }
+            // After our own FIN it says nothing.
+            HangupClient | HangupBackend => poll::says_hung_up(done.result) && sock.dead && !sock.shut,
+            _ => false,
+        };
+        if has_failed {
+            self.note_failure(id);
         }
     }
 }

@@ -9,20 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringway::base::address::Address;
 use ringway::base::id::ListenerId;
-use ringway::base::side::Side;
 use ringway::base::time::Moment;
 use ringway::kernel::{Fd, errno};
 
 use crate::corner::Corners;
 use crate::dice::{Dice, Odds};
 use crate::faults::{MS, Profile};
+use crate::pair::{Key, Pair};
 use crate::ring::{Deed, Op, Ring};
 use crate::sock::Sock;
 
-pub type Shared = Rc<RefCell<Host>>;
+/// What one turn asks of the kernel, at the most.
+const CALLS_MAX: u32 = 50_000;
 
-/// A session by its worker, its place, and the tenant of the place.
-pub type Key = (usize, u32, u32);
+pub type Shared = Rc<RefCell<Host>>;
 
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +36,8 @@ pub enum Thing {
 /// A listening socket.
 pub struct Door {
     pub fd: i32,
+    /// See `ListenSocket::address`.
+    pub address: u32,
     pub listener: ListenerId,
     pub bind: Address,
     pub backlog: VecDeque<usize>,
@@ -65,19 +67,6 @@ pub struct Site {
     pub knows_tls: bool,
 }
 
-/// The two connections of a session.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pair {
-    pub socks: [Option<usize>; 2],
-    pub active_at: Moment,
-    /// The longest time that it was quiet, before the last byte.
-    pub longest_ns: u64,
-    /// Cancels that were pushed.
-    pub cancels: u32,
-    /// The session was relaying, as far as can be seen.
-    pub connected: bool,
-}
-
 pub struct Host {
     pub now: Moment,
     pub dice: Dice,
@@ -86,8 +75,11 @@ pub struct Host {
     pub trace: bool,
     /// After so many more enters, no ring can be entered any more.
     pub breaks_after: Option<u32>,
-    /// Number of the turn, over all workers.
+    /// Number of the turn, over all workers, and what the kernel was asked to do in it.
     pub turn: u64,
+    calls: u32,
+    /// When somebody last tried to connect to a backend.
+    pub tried_at: Moment,
     /// Counts bytes that moved, deeds of peers and faults: while it stands still, workers may not be busy.
     pub progress: u64,
     pub fds: BTreeMap<i32, Thing>,
@@ -108,6 +100,8 @@ impl Host {
             trace,
             breaks_after: None,
             turn: 0,
+            calls: 0,
+            tried_at: Moment(0),
             progress: 0,
             fds: BTreeMap::new(),
             socks: Vec::new(),
@@ -129,6 +123,18 @@ impl Host {
         if self.trace {
             println!("{:>12.3} ms  {what}", self.now.0 as f64 / 1e6 - 1000.0);
         }
+    }
+
+    /// A turn begins.
+    pub fn begin_turn(&mut self) {
+        self.turn += 1;
+        self.calls = 0;
+    }
+
+    /// The kernel is asked to do something. Panics if one turn asks for so much that it would never end.
+    pub fn called(&mut self) {
+        self.calls += 1;
+        assert!(self.calls < CALLS_MAX, "a turn does not end");
     }
 
     /// Whether this fault happens now.
@@ -199,29 +205,10 @@ impl Host {
         self.check_close(id);
     }
 
-    /// That session uses this connection.
-    pub fn pair(&mut self, key: Key, side: Side, sock: usize) {
-        let now = self.now;
-        let pair = self.sessions.entry(key).or_insert(Pair { active_at: now, ..Pair::default() });
-        let before = pair.socks[side.index()].replace(sock);
-        let other = pair.socks[side.peer().index()];
-        if before == Some(sock) {
-            return;
-        }
-        if let Some(before) = before {
-            assert!(side == Side::Backend, "{key:?} has another client");
-            let closes =
-                |op: &Op| matches!(op.deed, Deed::Close) && self.fds.get(&op.fd.0) == Some(&Thing::Sock(before));
-            let is_closed = self.socks[before].closed.is_some() || self.rings[key.0].queued.iter().any(closes);
-            assert!(is_closed, "{key:?} has two backends");
-            assert_eq!(self.socks[before].accepted, 0, "{key:?} has another backend after bytes were relayed");
-        }
-        assert_eq!(self.socks[sock].is_client, side == Side::Client, "{key:?} takes one side for the other");
-        self.say(format_args!("      {key:?} {side:?} is c{sock}"));
-        if let Some(other) = other {
-            self.socks[sock].partner = Some(other);
-            self.socks[other].partner = Some(sock);
-        }
+    /// Whether that worker is about to close that connection.
+    pub fn closes(&self, worker: usize, sock: usize) -> bool {
+        let closes = |op: &Op| matches!(op.deed, Deed::Close) && self.fds.get(&op.fd.0) == Some(&Thing::Sock(sock));
+        self.rings[worker].queued.iter().any(closes)
     }
 
     /// Bytes of its peer that `sock`'s partner is to get no more, because ringway has taken them itself.

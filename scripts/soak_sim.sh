@@ -1,0 +1,21 @@
+#!/bin/sh
+# A million schedules of the simulation: with debug assertions, optimised, so some hours on two CPUs. Stops at the first
+# one that breaks an invariant, and says how to run it again.
+#
+#   scripts/soak_sim.sh            from seed 0
+#   scripts/soak_sim.sh 420000     from that seed on
+#
+# RINGWAY_SIM_SEEDS is where it ends (1,000,000), RINGWAY_SIM_THREADS how many CPUs it takes (all).
+set -eu
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/soak"
+export CARGO_PROFILE_TEST_OPT_LEVEL=2 CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=true CARGO_PROFILE_TEST_DEBUG=0
+end="${RINGWAY_SIM_SEEDS:-1000000}"
+from="${1:-0}"
+part=20000
+
+while [ "$from" -lt "$end" ]; do
+    RINGWAY_SIM_FROM="$from" RINGWAY_SIM_SEEDS="$part" cargo test --quiet --locked --test sim no_schedule_breaks
+    from=$((from + part))
+    echo "$(date +%H:%M:%S) all seeds below $from hold"
+done

@@ -1,0 +1,347 @@
+//! A session as its kernel can see it: which connections it has, what is in flight, and how far it has come. What a
+//! session may do, and by when, follows from this alone.
+
+use ringway::base::side::Side;
+use ringway::base::time::Moment;
+use ringway::kernel::token::{Operation, Token};
+use ringway::kernel::{Completion, poll};
+
+use crate::host::Host;
+use crate::ring::side_of;
+use crate::sock::Sock;
+
+/// A session by its worker, its place, and the tenant of the place.
+pub type Key = (usize, u32, u32);
+
+/// Operations that a session has; those of workers have higher numbers.
+const OPERATIONS: usize = Operation::HangupBackend as usize + 1;
+/// Cancels of one end: one for each operation that may be in flight at once.
+const CANCELS_MAX: u32 = 8;
+
+fn is_hangup(operation: Operation) -> bool {
+    matches!(operation, Operation::HangupClient | Operation::HangupBackend)
+}
+
+/// What became of an operation of a session.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Flight {
+    #[default]
+    Never,
+    InFlight,
+    Cancelled,
+    /// Its end was told to the worker, when it was entered for that time.
+    Told(u64),
+}
+
+/// Operations were cancelled, and none has begun since: most likely the session ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    pub at: Moment,
+    /// For so long nothing had happened.
+    pub quiet_ns: u64,
+    pub half_closed: bool,
+    pub first_error: Option<Side>,
+    /// One of its halves had a pipe.
+    pub spliced: bool,
+    /// By half: the worker knew of bytes that were not handed over. A send may be about to do so.
+    pub held: [bool; 2],
+    pub sends: bool,
+    /// By side: when its peer's kernel took something in.
+    pub moved_at: [Moment; 2],
+    cancels: u32,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// Its client must say something first.
+    Prereading,
+    /// A connect to a backend is in flight, or its greeting is.
+    Connecting,
+    /// It waits for a backend, or for something that a connect takes.
+    Seeking,
+    Relaying,
+    /// One side has failed, and the other one is to get what came before that.
+    Flushing(Moment),
+    Ending,
+}
+
+/// The two connections of a session, and what was seen of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pair {
+    pub socks: [Option<usize>; 2],
+    /// When it was first seen.
+    pub known_at: Moment,
+    /// Something was received from the client for the first time then: it is asked nothing more.
+    pub opened_at: Option<Moment>,
+    /// No connect is in flight since then.
+    pub seeking_since: Moment,
+    /// Likewise from the backend: both are connected.
+    pub connected_at: Option<Moment>,
+    /// The last byte.
+    pub active_at: Moment,
+    /// A FIN was passed on, or a side failed.
+    pub half_closed_at: Option<Moment>,
+    pub first_error: Option<Side>,
+    pub flushing_since: Option<Moment>,
+    pub kept_alive: bool,
+    /// By side: since when its connection is no more, and nobody could know.
+    pub unnoticed_since: [Option<Moment>; 2],
+    pub ending: Option<Ending>,
+    /// The connect that was last in flight was cancelled.
+    pub connect_cancelled: bool,
+    /// So many were.
+    pub connects_cancelled: u32,
+    /// A pipe went back, and nothing has begun since.
+    gave_pipe_back: bool,
+    /// When the worker, entered for that time, was told that a connection is no more. It ends that poll by itself.
+    hung_up_told: u64,
+    /// Cancels that were pushed.
+    cancels: u32,
+    flights: [Flight; OPERATIONS],
+}
+
+impl Pair {
+    /// The last time that anything happened which keeps it alive.
+    pub fn quiet_since(&self) -> Moment {
+        let entered = self.connected_at.unwrap_or_default();
+        self.active_at.max(self.half_closed_at.unwrap_or_default()).max(entered)
+    }
+
+    /// Whether that is in flight, cancelled or not.
+    pub fn has_in_flight(&self, operation: Operation) -> bool {
+        matches!(self.flights[operation as usize], Flight::InFlight | Flight::Cancelled)
+    }
+
+    /// Whether anything is in flight that nobody has cancelled; what is sent is over at once.
+    fn has_armed(&self) -> bool {
+        let sends = [Operation::SendClient as usize, Operation::SendBackend as usize];
+        (0..).zip(&self.flights).any(|(number, &flight)| flight == Flight::InFlight && !sends.contains(&number))
+    }
+
+    /// Whether a send was on its way to the kernel or back.
+    fn sends(&self, entered: u64) -> bool {
+        let sends = [Operation::SendClient, Operation::SendBackend];
+        sends.iter().any(|&operation| {
+            let told = self.flights[operation as usize] == Flight::Told(entered);
+            told || self.has_in_flight(operation)
+        })
+    }
+
+    pub fn stage(&self) -> Stage {
+        let connects = self.has_in_flight(Operation::Connect) || self.has_in_flight(Operation::Greet);
+        match (self.connected_at, self.opened_at) {
+            _ if self.ending.is_some() && !self.has_armed() => Stage::Ending,
+            (Some(_), _) => self.flushing_since.map_or(Stage::Relaying, Stage::Flushing),
+            (None, Some(_)) if connects => Stage::Connecting,
+            (None, Some(_)) => Stage::Seeking,
+            (None, None) => Stage::Prereading,
+        }
+    }
+
+    fn pushed(&mut self, operation: Operation, now: Moment) {
+        self.flights[operation as usize] = Flight::InFlight;
+        (self.ending, self.gave_pipe_back) = (None, false);
+        match operation {
+            Operation::RecvClient if self.opened_at.is_none() => {
+                (self.opened_at, self.seeking_since) = (Some(now), now);
+            }
+            Operation::RecvBackend if self.connected_at.is_none() => self.connected_at = Some(now),
+            Operation::Connect => self.connect_cancelled = false,
+            _ => {}
+        }
+    }
+
+    /// Only what is in flight can be cancelled, or what ended just now and the worker has not looked at. A greeting
+    /// follows its connect, and both are cancelled as one.
+    fn cancelled(&mut self, operation: Operation, entered: u64, is_dead: bool) {
+        let is_there = |operation: Operation| match self.flights[operation as usize] {
+            Flight::InFlight | Flight::Cancelled => true,
+            Flight::Told(at) => at + 2 >= entered,
+            Flight::Never => false,
+        };
+        let greets = matches!(operation, Operation::Connect | Operation::Greet);
+        let is_one =
+            is_there(operation) || (greets && [Operation::Connect, Operation::Greet].into_iter().any(is_there));
+        // Whether a receive has met the end of its connection is not asked before it is woken to say so.
+        let is_woken = is_dead && matches!(operation, Operation::RecvClient | Operation::RecvBackend);
+        assert!(is_one || is_woken, "{operation:?} is cancelled, and is not in flight");
+        if self.flights[operation as usize] == Flight::InFlight {
+            self.flights[operation as usize] = Flight::Cancelled;
+        }
+        self.connect_cancelled |= operation == Operation::Connect;
+        self.connects_cancelled += u32::from(operation == Operation::Connect);
+    }
+
+    fn told(&mut self, done: &Completion, entered: u64, now: Moment) {
+        let operation = done.token.operation;
+        if is_hangup(operation) && poll::says_hung_up(done.result) {
+            self.hung_up_told = entered;
+        }
+        // What ends has cancelled all that could tell it anything but how a send went.
+        let sends = matches!(operation, Operation::SendClient | Operation::SendBackend);
+        if self.flights[operation as usize] == Flight::InFlight && !sends {
+            self.ending = None;
+        }
+        if done.more {
+            return;
+        }
+        self.flights[operation as usize] = Flight::Told(entered);
+        if matches!(operation, Operation::Connect | Operation::Greet) {
+            self.seeking_since = now;
+        }
+    }
+}
+
+impl Host {
+    /// That session uses this connection.
+    pub fn pair(&mut self, key: Key, side: Side, sock: usize) {
+        let now = self.now;
+        let pair = self.sessions.entry(key).or_insert(Pair { known_at: now, active_at: now, ..Pair::default() });
+        let before = pair.socks[side.index()].replace(sock);
+        let (other, is_connected) = (pair.socks[side.peer().index()], pair.connected_at.is_some());
+        if before == Some(sock) {
+            return;
+        }
+        if let Some(before) = before {
+            assert!(side == Side::Backend, "{key:?} has another client");
+            assert!(!is_connected, "{key:?} has another backend after a connection was made");
+            let is_closed = self.socks[before].closed.is_some() || self.closes(key.0, before);
+            assert!(is_closed, "{key:?} has two backends");
+        }
+        assert_eq!(self.socks[sock].is_client, side == Side::Client, "{key:?} takes one side for the other");
+        self.say(format_args!("      {key:?} {side:?} is c{sock}"));
+        self.socks[sock].session = Some(key);
+        if let Some(other) = other {
+            self.socks[sock].partner = Some(other);
+            self.socks[other].partner = Some(sock);
+        }
+    }
+
+    /// The session of a connection, while it lives.
+    fn pair_of(&mut self, sock: usize) -> Option<&mut Pair> {
+        let key = self.socks[sock].session?;
+        self.sessions.get_mut(&key).filter(|pair| pair.socks.contains(&Some(sock)))
+    }
+
+    pub fn note_push(&mut self, worker: usize, token: Token) {
+        let now = self.now;
+        if let Some(pair) = self.sessions.get_mut(&(worker, token.index, token.generation)) {
+            pair.pushed(token.operation, now);
+        }
+    }
+
+    /// An operation is cancelled. It must be one that is there: the kernel walks over many others to find none.
+    pub fn note_cancel(&mut self, worker: usize, which: Token) {
+        let (now, entered) = (self.now, self.rings[worker].entered);
+        if side_of(which.operation).is_none() {
+            return;
+        }
+        let key = (worker, which.index, which.generation);
+        let Some(pair) = self.sessions.get(&key) else { panic!("{which:?} is cancelled after the end") };
+        let sock = side_of(which.operation).and_then(|side| pair.socks[side.index()]);
+        let is_dead = sock.is_some_and(|sock| self.socks[sock].dead);
+        let moved_at = pair.socks.map(|sock| sock.map_or(now, |sock| self.socks[sock].moved_at));
+        let (spliced, held) = (self.has_pipe(worker, pair), self.held_by(pair));
+        let Some(pair) = self.sessions.get_mut(&key) else { return };
+        pair.cancelled(which.operation, entered, is_dead);
+        pair.cancels += 1;
+        assert!(pair.cancels <= 2_000, "{which:?} is cancelled again and again");
+        if is_hangup(which.operation) && pair.hung_up_told + 2 >= entered {
+            return;
+        }
+        let cancels = 1 + pair.ending.filter(|ending| ending.at == now).map_or(0, |ending| ending.cancels);
+        assert!(cancels <= CANCELS_MAX, "{cancels} operations are cancelled at one end");
+        let spliced = spliced || pair.gave_pipe_back;
+        // The first one says how it was.
+        let begin = pair.ending.filter(|ending| ending.at == now);
+        let (half_closed, quiet_ns) = (pair.half_closed_at.is_some(), now.since_ns(pair.quiet_since()));
+        let sends = pair.sends(entered);
+        let first_error = pair.first_error;
+        let new = Ending { at: now, quiet_ns, half_closed, first_error, spliced, held, sends, moved_at, cancels };
+        pair.ending = Some(Ending { cancels, ..begin.unwrap_or(new) });
+        self.rings[worker].cut += usize::from(which.operation == Operation::RecvClient);
+    }
+
+    /// The worker hears of an operation on that connection.
+    pub fn note_told(&mut self, worker: usize, done: &Completion, sock: usize) {
+        use Operation::{RecvBackend, RecvClient, SendBackend, SendClient};
+        let (now, entered, token) = (self.now, self.rings[worker].entered, done.token);
+        let key = (worker, token.index, token.generation);
+        if side_of(token.operation).is_some()
+            && let Some(pair) = self.sessions.get_mut(&key)
+        {
+            pair.told(done, entered, now);
+        }
+        if done.result > 0 && matches!(token.operation, RecvClient | RecvBackend | SendClient | SendBackend) {
+            self.note_bytes(sock);
+            if matches!(token.operation, RecvClient | RecvBackend) {
+                self.socks[sock].heard += done.result as u64;
+            }
+        }
+    }
+
+    /// Bytes have moved through that connection.
+    pub fn note_bytes(&mut self, sock: usize) {
+        let now = self.now;
+        if let Some(pair) = self.pair_of(sock) {
+            pair.active_at = now;
+        }
+    }
+
+    /// A FIN is passed on to that connection.
+    pub fn note_fin(&mut self, sock: usize) {
+        let now = self.now;
+        if let Some(pair) = self.pair_of(sock) {
+            pair.half_closed_at.get_or_insert(now);
+        }
+    }
+
+    /// The worker is told that this connection has failed.
+    pub fn note_failure(&mut self, sock: usize) {
+        let (now, turn) = (self.now, self.turn);
+        if self.socks[sock].error_told {
+            return;
+        }
+        self.socks[sock].tell_error(turn, now);
+        let side = if self.socks[sock].is_client { Side::Client } else { Side::Backend };
+        if let Some(pair) = self.pair_of(sock) {
+            pair.first_error.get_or_insert(side);
+            pair.half_closed_at.get_or_insert(now);
+        }
+    }
+
+    /// A pipe that was for bytes of that connection is used no more.
+    pub fn note_pipe_back(&mut self, sock: Option<usize>) {
+        if let Some(pair) = sock.and_then(|sock| self.pair_of(sock)) {
+            pair.gave_pipe_back = true;
+        }
+    }
+
+    /// The worker asks how much of what was sent there is not acknowledged.
+    pub fn note_flush(&mut self, sock: usize) {
+        let now = self.now;
+        if let Some(pair) = self.pair_of(sock) {
+            pair.flushing_since.get_or_insert(now);
+        }
+    }
+
+    pub fn note_keep_alive(&mut self, sock: usize) {
+        if let Some(pair) = self.pair_of(sock) {
+            pair.kept_alive = true;
+        }
+    }
+
+    /// By half, whether the worker knows of bytes that were not handed over.
+    fn held_by(&self, pair: &Pair) -> [bool; 2] {
+        let [Some(client), Some(backend)] = pair.socks else { return [false; 2] };
+        let holds = |from: &Sock, to: &Sock| !to.error_told && from.heard - from.skipped > to.accepted;
+        let (client, backend) = (&self.socks[client], &self.socks[backend]);
+        [holds(client, backend), holds(backend, client)]
+    }
+
+    /// Whether bytes of one of the two go through a pipe.
+    pub fn has_pipe(&self, worker: usize, pair: &Pair) -> bool {
+        pair.socks.iter().flatten().any(|&sock| self.rings[worker].pipes.lent_to(sock).is_some())
+    }
+}
