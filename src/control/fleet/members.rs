@@ -63,7 +63,8 @@ impl Fleet {
     pub fn on_resolved(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
         let mut changes = Changes::default();
         let config = self.config.clone();
-        let is_first = self.resolved.insert(host.into(), found.to_vec()).is_none();
+        let before = self.resolved.insert(host.into(), found.to_vec());
+        let is_first = before.is_none_or(|before| before.is_empty());
         let mut is_good = true;
         for (pool, configured) in config.pools.iter().enumerate() {
             for (backend, target) in configured.backends.iter().map(|backend| &backend.target).enumerate() {

@@ -379,7 +379,7 @@ impl Seat {
         match (guard.primary(), guard.greatest()) {
             (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, Cut::Never),
             (Some(primary), _) if is_self(primary) => {
-                stands(State::Down, Reason::SameServer(name_of(primary)), Cut::Never)
+                stands(State::Standby, Reason::SameServer(name_of(primary)), Cut::Never)
             }
             (Some(primary), _) => down(Reason::AnotherPrimary(name_of(primary)), true),
             (None, Some((other, greatest))) => {

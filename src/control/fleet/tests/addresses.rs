@@ -138,6 +138,8 @@ fn names_do_not_end_sessions_and_checks_do() {
     rig.pass(3600 * S);
     assert!(rig.ended().is_empty(), "whatever drain_timeout says");
     rig.fail_retired();
+    assert!(rig.ended().is_empty(), "nobody is known to take them");
+    rig.succeed("first");
     assert_eq!(rig.ended(), ["db"]);
     assert!(!rig.sweep(table.generation - 1, &[]), "a worker may still give it a session");
     assert!(!rig.sweep(table.generation, &[seven]), "it has one");

@@ -90,7 +90,7 @@ fn a_primary_that_cannot_be_asked_stays_it_until_another_one_says_so() {
         for name in ["a", "b", "a", "b"] {
             rig.check(name, &finding);
         }
-        assert_eq!(rig.states(), [State::Up, State::Down], "{finding:?}");
+        assert_eq!(rig.states(), [State::Up, State::Standby], "{finding:?}");
         assert_eq!(rig.ended(), ["b"], "nobody loses a session");
         rig.check("b", &facts(Role::Primary, 0));
         assert_eq!(rig.states(), [State::Down, State::Up], "b was heard, a only remembered: {finding:?}");
