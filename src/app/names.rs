@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -32,7 +33,8 @@ pub(super) fn start() -> io::Result<ReadFile> {
     ours.set_write_timeout(Some(ANSWER_MAX))?;
     let output = OwnedFd::from(theirs.try_clone()?);
     // In a group of its own, so that Ctrl-C does not end it before its ringway has drained.
-    Command::new(std::env::current_exe()?)
+    // This very program, also where another version has been installed over it.
+    Command::new("/proc/self/exe")
         .arg(SUBCOMMAND)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -42,8 +44,17 @@ pub(super) fn start() -> io::Result<ReadFile> {
         .spawn()?;
     Ok(Box::new(move |path| {
         let number = NAME_FILES.iter().position(|known| *known == path).ok_or(io::ErrorKind::NotFound)?;
-        ask(&ours, number as u8)
+        let answer = ask(&ours, number as u8);
+        if answer.as_ref().is_err_and(|error| error.raw_os_error().is_none() || is_late(error)) {
+            // What still comes would be taken for the answer to the next question.
+            let _ = ours.shutdown(Shutdown::Both);
+        }
+        answer
     }))
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::BrokenPipe)
 }
 
 fn ask(mut stream: &UnixStream, number: u8) -> io::Result<Vec<u8>> {
@@ -57,7 +68,7 @@ fn ask(mut stream: &UnixStream, number: u8) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     stream.take(length.min(BYTES_MAX)).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    if bytes.len() as u64 == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Is that process, until nobody asks any more.
@@ -68,6 +79,10 @@ pub fn serve() -> anyhow::Result<()> {
     // Sockets that systemd has bound for the ringway are not ours to keep open.
     system::close_all_but_standard();
     super::privileges::renounce();
+    // Where one of them stays, less was possible before.
+    for set in [caps::CapSet::Effective, caps::CapSet::Permitted, caps::CapSet::Inheritable] {
+        let _ = caps::clear(None, set);
+    }
     super::sandbox::restrict_to_reading(&["/etc", "/run"].map(Path::new))?;
     crate::sys::filter::install()?;
     let mut number = [0];

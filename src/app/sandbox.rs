@@ -116,11 +116,14 @@ impl Needs {
     fn of(config: &Config, source: &Source) -> Needs {
         let mut needs = Needs::default();
         if let Source::File(path) = source {
-            needs.read.extend(folders(path));
+            needs.read.extend(folders_to_read(path));
         }
         let kinds = config.pools.iter().filter_map(|pool| pool.check.as_ref()).map(|check| &check.kind);
         needs.read.extend(
-            kinds.filter_map(CheckKind::login).filter_map(|login| login.password_file.as_deref()).flat_map(folders),
+            kinds
+                .filter_map(CheckKind::login)
+                .filter_map(|login| login.password_file.as_deref())
+                .flat_map(folders_to_read),
         );
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
         for output in outputs.into_iter().flatten() {
@@ -162,9 +165,7 @@ pub(super) fn restrict_to_reading(folders: &[&Path]) -> Result<(), RulesetError>
     Ok(())
 }
 
-/// The folder of a file; where it is a link, that of the file it stands for, too. A folder on the way that is a link
-/// (`current` to `releases/124`) is a release that is changed by changing the link, so its neighbours are among them,
-/// but not folders at the root, in which there is too much else.
+/// The folder of a file; where it is a link, that of the file it stands for, too.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let of = |path: &Path| match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -173,10 +174,16 @@ fn folders(path: &Path) -> Vec<PathBuf> {
     let behind = path.canonicalize().ok().map(|path| of(&path));
     let folder = of(path);
     let folder = folder.canonicalize().unwrap_or(folder);
+    std::iter::once(folder).chain(behind).collect()
+}
+
+/// The folders to read a file from. A folder on the way that is a link (`current` to `releases/124`) is a release that
+/// is changed by changing the link, so its neighbours are among them, but not folders at the root, in which there is
+/// too much else.
+fn folders_to_read(path: &Path) -> Vec<PathBuf> {
     let links = path.ancestors().skip(1).filter(|above| above.is_symlink());
     let releases = links.filter_map(|link| Some(link.canonicalize().ok()?.parent()?.to_path_buf()));
-    let releases = releases.filter(|folder| folder.components().count() > 2);
-    std::iter::once(folder).chain(behind).chain(releases).collect()
+    folders(path).into_iter().chain(releases.filter(|folder| folder.components().count() > 2)).collect()
 }
 
 fn lies_in(folder: &Path, permitted: &BTreeSet<PathBuf>) -> bool {
@@ -250,11 +257,12 @@ mod tests {
         std::fs::create_dir_all(at("releases/123")).unwrap();
         std::os::unix::fs::symlink("releases/123", at("current")).unwrap();
         std::os::unix::fs::symlink("/", at("root")).unwrap();
-        assert_eq!(folders(&at("current/ringway.toml")), [at("releases/123"), at("releases")]);
-        assert_eq!(folders(&at("releases/123/ringway.toml")), [at("releases/123")]);
-        assert_eq!(folders(&at("root/ringway.toml")), [PathBuf::from("/")], "nothing more than was asked for");
+        assert_eq!(folders_to_read(&at("current/ringway.toml")), [at("releases/123"), at("releases")]);
+        assert_eq!(folders_to_read(&at("releases/123/ringway.toml")), [at("releases/123")]);
+        assert_eq!(folders_to_read(&at("root/ringway.toml")), [PathBuf::from("/")], "nothing more than was asked for");
         std::os::unix::fs::symlink("/etc", at("etc")).unwrap();
-        assert_eq!(folders(&at("etc/ringway.toml")), [PathBuf::from("/etc")]);
+        assert_eq!(folders_to_read(&at("etc/ringway.toml")), [PathBuf::from("/etc")]);
+        assert_eq!(folders(&at("current/log")), [at("releases/123")], "nobody writes to another release");
     }
 
     const CHILD: &str = "RINGWAY_TEST_RESTRICTED";

@@ -129,11 +129,11 @@ fn a_configuration_behind_a_link_is_read_from_where_the_link_leads() {
         let mut client = crate::harness::Peer::try_connect(&plan.address()).ok()?;
         (client.read_some(16).ok()? == name.as_bytes()).then_some(())
     };
-    wait_until("the first release serves", || serves("a").is_some());
+    wait_until("the first release serves", || process.output().contains("ready") && serves("a").is_some());
     lead("124");
     process.signal(libc::SIGHUP);
     wait_until("the second one serves", || serves("b").is_some());
-    assert!(process.output().contains("configuration reloaded"), "{}", process.output());
+    wait_until("it says so", || process.output().contains("configuration reloaded"));
 }
 
 /// B2, as Kubernetes has it: most candidates of a name are asked in vain.
