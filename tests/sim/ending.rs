@@ -286,12 +286,13 @@ impl World {
         let Termination(who, when) = record.termination;
         let fits = ended.fits(was_cut, was_killed);
         assert!(fits, "{who:?} {when:?} {:?} does not fit what happened to {:?}", record.reason, record.session);
+        let may_be_cut = was_cut || was_killed || host.rings[record.session.worker()].pool.has_run_out;
         ended.check_not_early();
         ended.check_not_late();
         ended.check_when();
         ended.check_blame();
         ended.check_attempts(self.has_another(record));
-        Side::BOTH.into_iter().for_each(|side| ended.check_parting(side, was_cut || was_killed));
+        Side::BOTH.into_iter().for_each(|side| ended.check_parting(side, may_be_cut));
     }
 
     /// Whether one that was not tried could have been, all the time.
