@@ -249,7 +249,11 @@ impl World {
         let id = record.session;
         let key = (id.worker(), id.place(), id.generation());
         let mut host = self.host.borrow_mut();
-        let pair = host.sessions.remove(&key).unwrap_or_default();
+        let mut pair = host.sessions.remove(&key).unwrap_or_default();
+        let client = pair.socks[Side::Client.index()];
+        if let Some(parting) = client.and_then(|client| host.socks[client].parting) {
+            pair.forget_old_cancels(parting.at);
+        }
         for side in Side::BOTH {
             let open = pair.socks[side.index()].is_some_and(|sock| host.socks[sock].closed.is_none());
             assert!(!open, "{key:?} is over, and its {side:?} is open");
