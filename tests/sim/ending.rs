@@ -249,7 +249,11 @@ impl World {
         let id = record.session;
         let key = (id.worker(), id.place(), id.generation());
         let mut host = self.host.borrow_mut();
-        let pair = host.sessions.remove(&key).unwrap_or_default();
+        let mut pair = host.sessions.remove(&key).unwrap_or_default();
+        let client = pair.socks[Side::Client.index()];
+        if let Some(parting) = client.and_then(|client| host.socks[client].parting) {
+            pair.forget_old_cancels(parting.at);
+        }
         for side in Side::BOTH {
             let open = pair.socks[side.index()].is_some_and(|sock| host.socks[sock].closed.is_none());
             assert!(!open, "{key:?} is over, and its {side:?} is open");
@@ -286,12 +290,13 @@ impl World {
         let Termination(who, when) = record.termination;
         let fits = ended.fits(was_cut, was_killed);
         assert!(fits, "{who:?} {when:?} {:?} does not fit what happened to {:?}", record.reason, record.session);
+        let may_be_cut = was_cut || was_killed || host.rings[record.session.worker()].pool.has_run_out;
         ended.check_not_early();
         ended.check_not_late();
         ended.check_when();
         ended.check_blame();
         ended.check_attempts(self.has_another(record));
-        Side::BOTH.into_iter().for_each(|side| ended.check_parting(side, was_cut || was_killed));
+        Side::BOTH.into_iter().for_each(|side| ended.check_parting(side, may_be_cut));
     }
 
     /// Whether one that was not tried could have been, all the time.

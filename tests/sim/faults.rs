@@ -146,7 +146,7 @@ impl Faults {
             no_socket: odds(100),
             no_message: odds(300),
             spurious_wake: odds(20),
-            withheld: odds(40),
+            withheld: odds(100),
             connect_fails: odds(200),
             silent_reset: odds(700),
         }

@@ -177,7 +177,10 @@ impl kernel::Buffers for Buffers {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.0.borrow().rings[self.1].pool.is_exhausted()
+        let mut host = self.0.borrow_mut();
+        let pool = &mut host.rings[self.1].pool;
+        pool.has_run_out |= pool.is_exhausted();
+        pool.is_exhausted()
     }
 
     fn ran_dry(&mut self) {
@@ -387,6 +390,7 @@ impl kernel::Sockets for Sockets {
     fn unsent(&self, fd: Fd) -> u32 {
         let mut host = self.0.borrow_mut();
         let id = host.sock(fd).id;
+        host.called();
         host.note_flush(id);
         host.socks[id].unsent()
     }

@@ -98,6 +98,8 @@ pub struct Pair {
     hung_up_told: u64,
     /// Cancels that were pushed.
     cancels: u32,
+    /// When the worker was told something last.
+    told_at: Moment,
     flights: [Flight; OPERATIONS],
 }
 
@@ -106,6 +108,11 @@ impl Pair {
     pub fn quiet_since(&self) -> Moment {
         let entered = self.connected_at.unwrap_or_default();
         self.active_at.max(self.half_closed_at.unwrap_or_default()).max(entered)
+    }
+
+    /// What was cancelled last is told at the very end. If nothing was told then, nothing was in flight.
+    pub fn forget_old_cancels(&mut self, parted_at: Moment) {
+        self.ending = self.ending.filter(|ending| self.told_at.max(ending.at) == parted_at);
     }
 
     /// Whether that is in flight, cancelled or not.
@@ -175,6 +182,7 @@ impl Pair {
 
     fn told(&mut self, done: &Completion, entered: u64, now: Moment) {
         let operation = done.token.operation;
+        self.told_at = now;
         if is_hangup(operation) && poll::says_hung_up(done.result) {
             self.hung_up_told = entered;
         }

@@ -37,6 +37,8 @@ pub struct Pool {
     target: u16,
     /// Filled, and the worker was not told.
     pub untold: u16,
+    /// The worker was told that there is none, so it may end whoever has some.
+    pub has_run_out: bool,
     /// A session that nobody looks at has them.
     withheld: Vec<u16>,
     /// Buffers by the connection whose bytes they hold.
@@ -48,8 +50,16 @@ impl Pool {
         let buffer = |_| Buffer::new(State::Spare, Bytes::default());
         let buffers = (0..count).map(buffer).collect();
         let (posted, held) = (VecDeque::new(), BTreeMap::new());
-        let mut pool =
-            Pool { buffers, spare: (0..count).collect(), posted, target, untold: 0, withheld: Vec::new(), held };
+        let mut pool = Pool {
+            buffers,
+            spare: (0..count).collect(),
+            posted,
+            target,
+            untold: 0,
+            has_run_out: false,
+            withheld: Vec::new(),
+            held,
+        };
         pool.publish();
         pool
     }

@@ -270,7 +270,7 @@ impl Host {
 
     /// A session that nobody looks at takes every buffer that is free, and gives them back after a while.
     pub fn withhold(&mut self, worker: usize) {
-        let for_ns = self.dice.pick(&[MS, 100 * MS, 400 * MS]);
+        let for_ns = self.dice.pick(&[120 * MS, 400 * MS]);
         let until = self.now.after_ns(for_ns);
         self.say(format_args!("    w{worker} has no free buffer until {until:?}"));
         self.rings[worker].pool.withhold();
