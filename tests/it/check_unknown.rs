@@ -62,14 +62,13 @@ fn a_password_that_is_gone_or_wrong_takes_no_backend_down() {
 /// Its reader hangs; all other checks go on, and there are no more readers with each check.
 #[test]
 fn a_password_file_that_hangs_keeps_one_reader_and_no_other_check() {
-    let (server, other) = (redis(), Listener::new());
+    let (servers, other): (Vec<Listener>, _) = ((0..50).map(|_| Listener::new()).collect(), Listener::new());
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
     assert!(process::run(Command::new("mkfifo").arg(&fifo)).status.success());
     let check = format!("type = \"redis\"\npassword_file = {fifo:?}\nfall = 1\ntimeout = \"50ms\"");
-    let backends: Vec<String> = (0..50)
-        .map(|n| format!("[[pools.main.backends]]\nname = \"n{n}\"\naddress = \"{}\"", server.address()))
-        .collect();
+    let backend = |server: &Listener| format!("[[pools.main.backends]]\naddress = \"{}\"", server.address());
+    let backends: Vec<String> = servers.iter().map(backend).collect();
     let tcp = format!(
         "[pools.tcp.check]\ntype = \"tcp\"\ninterval = \"50ms\"\n[[pools.tcp.backends]]\naddress = \"{}\"\n",
         other.address()

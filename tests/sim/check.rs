@@ -48,13 +48,13 @@ impl Host {
         assert_eq!(from.undelivered(sock), 0, "FIN to c{id} with bytes undelivered");
     }
 
-    /// Whether a session that relays holds bytes on that worker.
+    /// Whether a session that relays holds a buffer of that worker. What is owed to a dead peer is not held any more.
     fn has_holder(&self, worker: usize) -> bool {
         let holds = |pair: &Pair| {
             let [Some(client), Some(backend)] = pair.socks else { return false };
-            let (client, backend) = (&self.socks[client], &self.socks[backend]);
-            let open = client.closed.is_none() && backend.closed.is_none() && pair.connected_at.is_some();
-            open && client.undelivered(backend) + backend.undelivered(client) > 0
+            let is_open = [client, backend].iter().all(|&sock| self.socks[sock].closed.is_none());
+            let pool = &self.rings[worker].pool;
+            is_open && pair.connected_at.is_some() && pool.held_by(client) + pool.held_by(backend) > 0
         };
         self.sessions.iter().any(|(key, pair)| key.0 == worker && holds(pair))
     }

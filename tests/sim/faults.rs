@@ -85,7 +85,7 @@ impl Profile {
 
     pub fn throw(dice: &mut Dice) -> Profile {
         let clients = match dice.below(64) {
-            0 if dice.one_in(12) => dice.between(280, 320),
+            0 if dice.one_in(12) => dice.between(420, 520),
             0 => dice.between(70, 100),
             1..8 => dice.between(7, 16),
             _ => dice.between(1, 6),

@@ -278,7 +278,9 @@ impl Host {
 
     /// Lets time pass.
     pub fn pass(&mut self) {
-        let step_ns = self.profile.step_ns;
+        // A worker that spins does so until time has passed.
+        let least_ns = if self.profile.busy_poll_ns > 0 { 4_000 } else { 0 };
+        let step_ns = self.profile.step_ns.max(least_ns);
         self.now = self.now.after_ns(self.dice.below(step_ns + 1));
     }
 

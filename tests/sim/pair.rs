@@ -161,7 +161,7 @@ impl Pair {
 
     /// Only what is in flight can be cancelled, or what ended just now and the worker has not looked at. A greeting
     /// follows its connect, and both are cancelled as one.
-    fn cancelled(&mut self, operation: Operation, entered: u64, is_dead: bool) {
+    fn cancelled(&mut self, operation: Operation, entered: u64, may_be_refused: bool) {
         let is_there = |operation: Operation| match self.flights[operation as usize] {
             Flight::InFlight | Flight::Cancelled => true,
             Flight::Told(at) => at + 2 >= entered,
@@ -171,7 +171,7 @@ impl Pair {
         let is_one =
             is_there(operation) || (greets && [Operation::Connect, Operation::Greet].into_iter().any(is_there));
         // Whether a receive has met the end of its connection is not asked before it is woken to say so.
-        let is_woken = is_dead && matches!(operation, Operation::RecvClient | Operation::RecvBackend);
+        let is_woken = may_be_refused && matches!(operation, Operation::RecvClient | Operation::RecvBackend);
         assert!(is_one || is_woken, "{operation:?} is cancelled, and is not in flight");
         if self.flights[operation as usize] == Flight::InFlight {
             self.flights[operation as usize] = Flight::Cancelled;
@@ -252,7 +252,9 @@ impl Host {
         let moved_at = pair.socks.map(|sock| sock.map_or(now, |sock| self.socks[sock].moved_at));
         let (spliced, held) = (self.has_pipe(worker, pair), self.held_by(pair));
         let Some(pair) = self.sessions.get_mut(&key) else { return };
-        pair.cancelled(which.operation, entered, is_dead);
+        // A receive may be refused where memory is scarce, before its cancel, which was asked for already, is made.
+        let may_be_refused = is_dead || self.rings[worker].pool.is_scarce();
+        pair.cancelled(which.operation, entered, may_be_refused);
         pair.cancels += 1;
         assert!(pair.cancels <= 2_000, "{which:?} is cancelled again and again");
         if is_hangup(which.operation) && pair.hung_up_told + 2 >= entered {
