@@ -13,6 +13,21 @@ use std::time::Duration;
 
 const BACKENDS: u16 = 1000;
 
+fn limits() -> Limits {
+    let second = Duration::from_secs(1);
+    Limits {
+        connect_timeout: second,
+        connect_attempts: 3,
+        idle_timeout: second,
+        half_close_timeout: second,
+        lifetime_max: second,
+        keepalive: second,
+        user_timeout: second,
+        receive_buffer: 0,
+        unsent_max: 0,
+    }
+}
+
 fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
     let second = Duration::from_secs(1);
     let backend = |index| Backend {
@@ -38,21 +53,10 @@ fn config(balance: Balance, weight: impl Fn(u16) -> u16) -> Arc<Config> {
         lag_strict: false,
         header: CheckHeader::Auto,
     };
-    let limits = Limits {
-        connect_timeout: second,
-        connect_attempts: 3,
-        idle_timeout: second,
-        half_close_timeout: second,
-        lifetime_max: second,
-        keepalive: second,
-        user_timeout: second,
-        receive_buffer: 0,
-        unsent_max: 0,
-    };
     let pool = Pool {
         name: "p".into(),
         balance,
-        limits,
+        limits: limits(),
         queue: Queue { max: 1024, timeout: Duration::from_secs(5) },
         close_on_backend_down: true,
         drain_timeout: Duration::from_secs(30),

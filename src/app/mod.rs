@@ -169,7 +169,6 @@ impl Server {
             keep_one_everywhere(&shared)?;
         }
         let permitted = Arc::new(permitted);
-        let confined = permitted.clone();
         limits.report(&config, workers, cpus.len());
         let spec = control::Spec {
             config,
@@ -184,9 +183,7 @@ impl Server {
             admin,
             admin_socket,
             predecessor,
-            out_of_reach: Box::new(move |config| {
-                permitted.as_ref().as_ref().map_or(Vec::new(), |one| one.missing(config))
-            }),
+            out_of_reach: out_of_reach_of(&permitted),
             read_file,
             ask: asker_of(&shared),
             ready: Box::new(|| ()),
@@ -194,7 +191,7 @@ impl Server {
             connections_max: limits.connections_max,
             logs: control::log::Logs { operational, access, set_level },
         };
-        server.control = start_control(spec, confined)?;
+        server.control = start_control(spec, permitted)?;
         Ok(server)
     }
 
@@ -315,6 +312,12 @@ fn keep_one_everywhere(shared: &worker::Shared) -> anyhow::Result<()> {
         answers.recv_timeout(WORKERS_ANSWER_MAX).context(WHY)?.context(WHY)?;
     }
     Ok(())
+}
+
+/// What of another configuration lies outside of what is permitted.
+fn out_of_reach_of(permitted: &Arc<Option<Permitted>>) -> control::OutOfReach {
+    let permitted = permitted.clone();
+    Box::new(move |config| permitted.as_ref().as_ref().map_or(Vec::new(), |one| one.missing(config)))
 }
 
 fn waker_of(shared: &Arc<worker::Shared>) -> Box<dyn Fn() + Send> {

@@ -216,7 +216,7 @@ impl World {
     pub fn check_deadlines(&self, rests: bool) {
         let mut host = self.host.borrow_mut();
         // To look at a whole crowd takes a while.
-        if host.profile.is_crowd() && host.turn % CROWD_TURNS != 0 {
+        if host.profile.is_crowd() && !host.turn.is_multiple_of(CROWD_TURNS) {
             return;
         }
         let keys: Vec<Key> = host.sessions.keys().copied().collect();

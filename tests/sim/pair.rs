@@ -27,7 +27,7 @@ fn is_hangup(operation: Operation) -> bool {
 enum Flight {
     #[default]
     Never,
-    InFlight,
+    Begun,
     Cancelled,
     /// Its end was told to the worker, when it was entered for that time.
     Told(u64),
@@ -117,13 +117,13 @@ impl Pair {
 
     /// Whether that is in flight, cancelled or not.
     pub fn has_in_flight(&self, operation: Operation) -> bool {
-        matches!(self.flights[operation as usize], Flight::InFlight | Flight::Cancelled)
+        matches!(self.flights[operation as usize], Flight::Begun | Flight::Cancelled)
     }
 
     /// Whether anything is in flight that nobody has cancelled; what is sent is over at once.
     fn has_armed(&self) -> bool {
         let sends = [Operation::SendClient as usize, Operation::SendBackend as usize];
-        (0..).zip(&self.flights).any(|(number, &flight)| flight == Flight::InFlight && !sends.contains(&number))
+        (0..).zip(&self.flights).any(|(number, &flight)| flight == Flight::Begun && !sends.contains(&number))
     }
 
     /// Whether a send was on its way to the kernel or back.
@@ -147,7 +147,7 @@ impl Pair {
     }
 
     fn pushed(&mut self, operation: Operation, now: Moment) {
-        self.flights[operation as usize] = Flight::InFlight;
+        self.flights[operation as usize] = Flight::Begun;
         (self.ending, self.gave_pipe_back) = (None, false);
         match operation {
             Operation::RecvClient if self.opened_at.is_none() => {
@@ -163,7 +163,7 @@ impl Pair {
     /// follows its connect, and both are cancelled as one.
     fn cancelled(&mut self, operation: Operation, entered: u64, may_be_refused: bool) {
         let is_there = |operation: Operation| match self.flights[operation as usize] {
-            Flight::InFlight | Flight::Cancelled => true,
+            Flight::Begun | Flight::Cancelled => true,
             Flight::Told(at) => at + 2 >= entered,
             Flight::Never => false,
         };
@@ -173,7 +173,7 @@ impl Pair {
         // Whether a receive has met the end of its connection is not asked before it is woken to say so.
         let is_woken = may_be_refused && matches!(operation, Operation::RecvClient | Operation::RecvBackend);
         assert!(is_one || is_woken, "{operation:?} is cancelled, and is not in flight");
-        if self.flights[operation as usize] == Flight::InFlight {
+        if self.flights[operation as usize] == Flight::Begun {
             self.flights[operation as usize] = Flight::Cancelled;
         }
         self.connect_cancelled |= operation == Operation::Connect;
@@ -188,7 +188,7 @@ impl Pair {
         }
         // What ends has cancelled all that could tell it anything but how a send went.
         let sends = matches!(operation, Operation::SendClient | Operation::SendBackend);
-        if self.flights[operation as usize] == Flight::InFlight && !sends {
+        if self.flights[operation as usize] == Flight::Begun && !sends {
             self.ending = None;
         }
         if done.more {

@@ -8,6 +8,7 @@ mod apply;
 mod eject;
 mod fresh;
 mod hosts;
+mod judge;
 mod leave;
 mod members;
 mod names;

@@ -274,7 +274,7 @@ fn a_primary_at_two_addresses_of_its_name_is_one_server() {
     (0..3).for_each(|_| rig.fail("db"));
     assert_eq!(rig.state("db#2"), State::Up);
     (0..2).for_each(|_| rig.check("db", &primary(1)));
-    assert_eq!(rig.state("db"), State::Down);
+    assert_eq!(rig.state("db"), State::Standby);
     assert_eq!(rig.ended(), ["first", "last"], "its sessions are still on the primary");
     rig.check("first", &primary(2));
     assert_eq!(rig.changes.notices.len(), 1, "that is another server");
