@@ -182,11 +182,11 @@ fn cutting_nine_thousand_sessions_does_not_delay_the_others() {
     let toml = format!(
         "[listeners.crowded]\nbind = \"{}\"\npool = \"crowded\"\n[pools.crowded]\n[pools.crowded.check]\n\
          type = \"off\"\n[[pools.crowded.backends]]\nname = \"a\"\naddress = \"{}\"\n",
-        plan.address().replace(":7000", ":7001"),
+        plan.address().replace(":7000", ":7005"),
         crowded.address()
     );
     let ringway = plan.more(&toml).start();
-    let other = ringway.address().replace(":7000", ":7001");
+    let other = ringway.address().replace(":7000", ":7005");
     let sessions: Vec<_> = (0..SESSIONS).map(|_| (Peer::connect(&other), crowded.accept())).collect();
     let mut client = ringway.connect();
     let (mut worst, mut alone) = (Duration::ZERO, Duration::ZERO);
