@@ -18,6 +18,9 @@ const UNLOADED_A_TURN: u32 = 1 << 20;
 /// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
 const EXHAUSTED_NS: u64 = 1_000_000_000;
 const ENDED_AT_ONCE: usize = 64;
+/// Timers of one turn. Thousands of sessions that came at once have theirs at once, and the first one takes eight
+/// system calls (keepalive).
+const TIMERS_A_TURN: usize = 64;
 /// Attempts to have the last operations taken.
 const FINISHING_ENTERS_MAX: u32 = 1000;
 /// Between looks at memory that is not used any more.
@@ -138,7 +141,8 @@ impl<K: Kernel> Worker<K> {
         }
         self.turn.batch = batch;
         self.run_one_bulk()?;
-        while let Some(index) = self.wheel.expire(self.turn.now) {
+        for _ in 0..TIMERS_A_TURN {
+            let Some(index) = self.wheel.expire(self.turn.now) else { break };
             if let Some(key) = self.slots.tenant(index) {
                 self.tell(key, Event::Timer);
             }

@@ -15,7 +15,7 @@ use crate::ring::Deed;
 use crate::world::World;
 
 /// Sessions that one turn may cut of those on a list.
-const CUT_A_TURN: usize = 32;
+const CUT_A_TURN: usize = 4;
 /// Places of sessions that are free before one is used again; some may be of sessions that are not over.
 const PLACES_REST: usize = 200;
 /// Who found no descriptor or no memory tries again sooner than that.
