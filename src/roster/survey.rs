@@ -9,8 +9,8 @@ use crate::base::id::BackendId;
 
 /// Places that are looked at in one slice; some 100 µs where each client is asked for.
 const PLACES_A_SLICE: u32 = 256;
-/// Sessions that are ended in one slice: each takes a handful of system calls.
-const KILLS_A_SLICE: u64 = 32;
+/// Sessions that are ended in one slice: what is cancelled must not pile up in the kernel (`worker::renew`).
+const KILLS_A_SLICE: u64 = 4;
 
 /// Questions that were not answered yet, oldest first.
 #[derive(Default)]
