@@ -221,6 +221,19 @@ impl World {
                 panic!("c{from} of {key:?}: {why}, since {since:?}");
             }
         }
+        let is_cut = self.is_to_be_cut(&host, &pair);
+        assert!(!is_cut, "{key:?} is to be cut, and its worker sleeps");
+    }
+
+    /// Whether its backend is to have no session, in whichever pool.
+    fn is_to_be_cut(&self, host: &Host, pair: &Pair) -> bool {
+        let [Some(client), Some(backend)] = pair.socks else { return false };
+        let is_open = [client, backend].iter().all(|&sock| host.socks[sock].closed.is_none());
+        let address = &host.socks[backend].peer_address;
+        let mut there =
+            self.control.members.iter().filter(|member| member.address.as_ref() == Some(address)).peekable();
+        let is_served = pair.connected_at.is_some() && is_open && there.peek().is_some();
+        is_served && there.all(|member| member.end_sessions)
     }
 
     /// Who was accepted is listened to, but for the few that came early.
