@@ -2,6 +2,9 @@
 //!
 //! An address that stays keeps its very sockets, and with them who waits in their backlogs.
 
+mod refusal;
+mod want;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
@@ -10,12 +13,13 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::id::ListenerId;
 use crate::config::model::Config;
-use crate::control::sockets::{Refused, Sockets};
-use crate::kernel::Options;
-use crate::kernel::errno;
+use crate::control::sockets::{Refused, Sockets, WatchedFile};
 use crate::snapshot::ids::Ids;
 use crate::sys::socket;
-use crate::worker::{Errand, ListenSocket, Shared, options_of};
+use crate::sys::socket_file::{AtEnd, SocketFile};
+use crate::worker::{Errand, ListenSocket, Shared};
+pub(super) use refusal::refusal;
+use want::{Want, deal, keep, overlaps, takes_clients_of, wanted};
 
 /// After a ringway was killed, the kernel needs a moment to take its ring down, and the ring holds the listeners.
 const IN_USE_RETRIES: u32 = 10;
@@ -44,16 +48,8 @@ struct Place {
     address: Address,
     /// Each once. The workers close them; who only looks at them must not keep them open.
     sockets: Vec<Weak<OwnedFd>>,
-}
-
-/// An address as it is configured.
-#[derive(Clone, Debug, PartialEq)]
-struct Want {
-    listener: Arc<str>,
-    address: Address,
-    backlog: u32,
-    unix_mode: u32,
-    options: Options,
+    /// Of a unix socket; `None` until it is in use, and if it could not be seen.
+    file: Option<WatchedFile>,
 }
 
 /// What is bound and not yet in use.
@@ -166,7 +162,8 @@ impl Listeners {
         let mut sockets: Vec<Arc<OwnedFd>> = inherited.map(|(_, fd)| fd.clone()).collect();
         let is_taken = !sockets.is_empty() && self.taken.contains(&want.address);
         // Who has bound it for us did not say that others may bind it too, so all workers share it.
-        let shares = matches!(want.address, Address::Unix(_)) || !(sockets.is_empty() || is_taken);
+        let is_inherited = !(sockets.is_empty() || is_taken);
+        let shares = matches!(want.address, Address::Unix(_)) || is_inherited;
         if sockets.is_empty() {
             // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
             let known = self.places.iter().map(|place| &place.address).chain(&self.taken);
@@ -189,9 +186,38 @@ impl Listeners {
                 Err(error) => return Err(refused(error)),
             }
         }
-        self.next += 1;
-        let place = Place { number: self.next, want, address, sockets: sockets.iter().map(Arc::downgrade).collect() };
+        let at_end = if is_inherited { AtEnd::Leave } else { AtEnd::Remove };
+        let mut place = self.place(want, address, &sockets);
+        // Until it is relieved, the other ringway sees to the file.
+        if !is_taken {
+            place.watch_file(at_end);
+        }
         Ok(Next::New(place, sockets))
+    }
+
+    fn place(&mut self, want: Want, address: Address, sockets: &[Arc<OwnedFd>]) -> Place {
+        self.next += 1;
+        let sockets = sockets.iter().map(Arc::downgrade).collect();
+        Place { number: self.next, want, address, sockets, file: None }
+    }
+
+    fn open(&self, place: &Place, sockets: &[Arc<OwnedFd>], listener: ListenerId) -> Vec<(usize, Errand)> {
+        let address = place.number;
+        let open = |(worker, index): (usize, usize)| {
+            let (fd, owner) = (socket::number(&sockets[index]), sockets[index].clone());
+            (worker, Errand::Open(ListenSocket { listener, address, fd, owner }))
+        };
+        deal(sockets.len(), self.workers).map(open).collect()
+    }
+
+    fn close(&self, place: &Place) -> impl Iterator<Item = (usize, Errand)> + use<> {
+        let address = place.number;
+        (0..self.workers).map(move |worker| (worker, Errand::Close { address }))
+    }
+
+    fn send(&self, errands: Vec<(usize, Errand)>) {
+        let Some(shared) = &self.shared else { return };
+        errands.into_iter().for_each(|(worker, errand)| shared.send(worker, errand));
     }
 
     /// Makes what is prepared so; what each worker is to do follows.
@@ -212,27 +238,22 @@ impl Listeners {
                     place.change(want);
                     self.places.push(place);
                 }
-                Next::New(place, sockets) => {
+                Next::New(mut place, sockets) => {
                     let Some(listener) = listener(&place.want.listener) else { continue };
                     if self.taken.contains(&place.want.address) {
                         place.adjust();
                         place.set_mode();
+                        place.watch_file(AtEnd::Remove);
                     }
-                    let address = place.number;
-                    errands.extend(deal(sockets.len(), self.workers).map(|(worker, index)| {
-                        let (fd, owner) = (socket::number(&sockets[index]), sockets[index].clone());
-                        (worker, Errand::Open(ListenSocket { listener, address, fd, owner }))
-                    }));
+                    errands.extend(self.open(&place, &sockets, listener));
                     self.places.push(place);
                 }
             }
         }
         let places = &self.places;
         self.inherited.retain(|(address, _)| !places.iter().any(|place| place.want.address == *address));
-        for place in before.into_iter().flatten() {
-            let address = place.number;
-            errands.extend((0..self.workers).map(|worker| (worker, Errand::Close { address })));
-        }
+        // With the place goes its file.
+        before.into_iter().flatten().for_each(|place| errands.extend(self.close(&place)));
         errands
     }
 }
@@ -260,28 +281,39 @@ impl Sockets for Listeners {
         for address in self.close_unused() {
             tracing::info!(%address, "the ringway before listened there, and nothing of this configuration does");
         }
-        let Some(shared) = &self.shared else { return };
-        errands.into_iter().for_each(|(worker, errand)| shared.send(worker, errand));
+        self.send(errands);
     }
 
     fn lend(&self) -> Vec<Arc<OwnedFd>> {
         self.places.iter().flat_map(|place| place.sockets.iter().filter_map(Weak::upgrade)).collect()
     }
-}
 
-impl Want {
-    fn listen(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::listen(address, self.backlog, self.unix_mode, &self.options).map(Arc::new)
+    fn mend(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) {
+        for index in 0..self.places.len() {
+            let Place { want, file: Some(file), .. } = &mut self.places[index] else { continue };
+            let Some(listener) = listener(&want.listener) else { continue };
+            let Some(socket) = file.mend(|| want.listen(&want.address)) else { continue };
+            let (want, address) = (want.clone(), want.address.clone());
+            let sockets = [socket];
+            let place = self.place(want, address, &sockets);
+            let mut before = std::mem::replace(&mut self.places[index], place);
+            self.places[index].file = before.file.take();
+            let errands = self.open(&self.places[index], &sockets, listener).into_iter().chain(self.close(&before));
+            self.send(errands.collect());
+        }
     }
 
-    /// Beside sockets of another ringway. A connection that came to this one would be lost if this ringway did not
-    /// start, so it does not listen before [`Place::adjust`].
-    fn bind(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::bind(address, self.unix_mode, &self.options).map(Arc::new)
+    fn leave(&mut self) {
+        self.places.iter().filter_map(|place| place.file.as_ref()).for_each(|file| file.file().share());
     }
 }
 
 impl Place {
+    fn watch_file(&mut self, at_end: AtEnd) {
+        let Address::Unix(path) = &self.address else { return };
+        self.file = SocketFile::at(path, at_end).map(WatchedFile::new).ok();
+    }
+
     /// What can be changed of a socket that listens is changed.
     fn change(&mut self, want: Want) {
         let before = std::mem::replace(&mut self.want, want);
@@ -306,190 +338,5 @@ impl Place {
         if let Err(error) = socket::set_mode(path, self.want.unix_mode) {
             tracing::warn!(address = %self.address, %error, "a listening socket keeps its permissions");
         }
-    }
-}
-
-/// Which worker accepts from which socket: each worker from one at least, and each socket by one at least.
-fn deal(sockets: usize, workers: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..sockets.max(workers)).map(move |turn| (turn % workers, turn % sockets))
-}
-
-/// Every address of a configuration, in its order.
-fn wanted(config: &Config) -> Vec<Want> {
-    let mut all = Vec::new();
-    for listener in &config.listeners {
-        let limits = config.pools.iter().find(|pool| pool.name == listener.pool).map(|pool| pool.limits);
-        let options = limits.as_ref().map(options_of).unwrap_or_default();
-        all.extend(listener.binds.iter().map(|address| Want {
-            listener: listener.name.clone(),
-            address: address.clone(),
-            backlog: listener.backlog,
-            unix_mode: listener.unix_mode,
-            options,
-        }));
-    }
-    all
-}
-
-/// For each address that is wanted the one that is bound already, if there is one. The listener may have another name
-/// now; a port that the kernel chose belongs to its listener, as nobody else can mean it.
-fn keep(bound: &[&Want], wanted: &[Want]) -> Vec<Option<usize>> {
-    let mut kept = vec![None; wanted.len()];
-    let mut is_free = vec![true; bound.len()];
-    for by_name in [true, false] {
-        for (want, kept) in wanted.iter().zip(&mut kept).filter(|(_, kept)| kept.is_none()) {
-            let any_port = matches!(want.address, Address::Tcp(address) if address.port() == 0);
-            let is_it = |&index: &usize| {
-                let named = bound[index].listener == want.listener;
-                is_free[index] && bound[index].address == want.address && (named || !(by_name || any_port))
-            };
-            *kept = (0..bound.len()).find(is_it);
-            if let Some(index) = *kept {
-                is_free[index] = false;
-            }
-        }
-    }
-    kept
-}
-
-/// Whether a socket on one address is in the way of another one on the other.
-fn overlaps(one: &Address, other: &Address) -> bool {
-    match (one, other) {
-        (Address::Tcp(one), Address::Tcp(other)) => {
-            let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
-            one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (is_any || one.ip() == other.ip())
-        }
-        _ => false,
-    }
-}
-
-/// Whether a socket at `held` stands in the way of one at `wanted`, both families seen together: [::] takes IPv4 too,
-/// unless it was told otherwise.
-fn takes_clients_of(held: &Address, wanted: &Address) -> bool {
-    match (held, wanted) {
-        (Address::Tcp(one), Address::Tcp(other)) if one.port() == other.port() => {
-            overlaps(held, wanted) || (one.is_ipv6() && one.ip().is_unspecified() && other.is_ipv4())
-        }
-        _ => false,
-    }
-}
-
-/// One line: what, why, and what to do.
-pub(super) fn refusal(key: &str, address: &Address, error: &io::Error) -> anyhow::Error {
-    let why = match (error.raw_os_error(), address) {
-        (Some(errno::EADDRINUSE), Address::Tcp(tcp)) if is_ephemeral(tcp.port()) => format!(
-            "in use; it lies in net.ipv4.ip_local_port_range, so an outgoing connection may have it: choose another \
-             port or reserve this one with `sysctl net.ipv4.ip_local_reserved_ports={}`",
-            tcp.port()
-        ),
-        (Some(errno::EADDRINUSE), Address::Tcp(tcp)) => {
-            format!("in use by another program (`ss -ltnp 'sport = {}'` shows which)", tcp.port())
-        }
-        (None, Address::Unix(_)) if error.kind() == io::ErrorKind::AddrInUse => {
-            "another program listens there: stop it, or choose another path".to_owned()
-        }
-        (Some(errno::EADDRNOTAVAIL | errno::EAFNOSUPPORT), Address::Tcp(tcp)) if tcp.is_ipv6() && !has_ipv6() => {
-            "this host has no IPv6 (it is off in the kernel, or `sysctl net.ipv6.conf.all.disable_ipv6` is 1): write \
-             an IPv4 address"
-                .into()
-        }
-        (Some(errno::EADDRNOTAVAIL), _) => {
-            "no interface of this host has that address (`ip address` shows them); where it is a virtual address that \
-             moves here later, `sysctl net.ipv4.ip_nonlocal_bind=1` (or net.ipv6.ip_nonlocal_bind) lets ringway listen \
-             on it before"
-                .into()
-        }
-        (Some(errno::EACCES | errno::EPERM), Address::Tcp(_)) => {
-            "not allowed: ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd) or root".into()
-        }
-        (Some(errno::EACCES | errno::EPERM), Address::Unix(_)) => {
-            "not allowed: the directory must be writable for ringway's user".into()
-        }
-        (Some(errno::ENOENT), Address::Unix(_)) => "its directory does not exist".into(),
-        (Some(errno::EMFILE), _) => "too many open descriptors: raise the hard limit (`ulimit -Hn`)".into(),
-        _ => error.to_string(),
-    };
-    anyhow::anyhow!("{key}: cannot listen on {address}: {why}")
-}
-
-/// Whether an interface has an IPv6 address.
-fn has_ipv6() -> bool {
-    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())
-}
-
-fn is_ephemeral(port: u16) -> bool {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut bounds = range.split_whitespace().filter_map(|bound| bound.parse::<u16>().ok());
-    bounds.next().is_some_and(|low| low <= port) && bounds.next().is_some_and(|high| port <= high)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn want((listener, port): (u8, u16)) -> Want {
-        Want {
-            listener: format!("l{listener}").into(),
-            address: Address::Tcp(([127, 0, 0, 1], port).into()),
-            backlog: 1,
-            unix_mode: 0,
-            options: Options::default(),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn an_address_that_stays_keeps_its_sockets_and_each_is_kept_once(
-            bound in prop::collection::vec((0..3u8, 0..5u16), 0..6),
-            wanted in prop::collection::vec((0..3u8, 0..5u16), 0..6),
-        ) {
-            // As `resolve` makes sure: no address twice, but for port 0.
-            let once = |list: Vec<(u8, u16)>| {
-                let mut seen = std::collections::BTreeSet::new();
-                list.into_iter().filter(|(_, port)| *port == 0 || seen.insert(*port)).collect::<Vec<_>>()
-            };
-            let (bound, wanted) = (once(bound), once(wanted));
-            let have: Vec<Want> = bound.iter().copied().map(want).collect();
-            let want: Vec<Want> = wanted.iter().copied().map(want).collect();
-            let kept = keep(&have.iter().collect::<Vec<_>>(), &want);
-            let mut used: Vec<usize> = kept.iter().copied().flatten().collect();
-            used.sort_unstable();
-            used.dedup();
-            prop_assert_eq!(used.len(), kept.iter().flatten().count(), "each once");
-            for (index, (listener, port)) in wanted.iter().enumerate() {
-                let is_there = bound.iter().any(|(_, other)| other == port);
-                match kept[index] {
-                    Some(place) => {
-                        prop_assert_eq!(bound[place].1, *port);
-                        prop_assert!(*port != 0 || bound[place].0 == *listener);
-                    }
-                    None if *port != 0 => prop_assert!(!is_there),
-                    None => {
-                        let count = |list: &[(u8, u16)]| list.iter().filter(|other| **other == (*listener, 0)).count();
-                        prop_assert!(count(&wanted) > count(&bound));
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn no_worker_is_idle_and_no_socket_forgotten() {
-        for (sockets, workers) in (1..6).flat_map(|sockets| (1..6).map(move |workers| (sockets, workers))) {
-            let dealt: Vec<(usize, usize)> = deal(sockets, workers).collect();
-            assert!((0..workers).all(|worker| dealt.iter().any(|&(of, _)| of == worker)), "{sockets} {workers}");
-            assert!((0..sockets).all(|socket| dealt.iter().any(|&(_, one)| one == socket)), "{sockets} {workers}");
-        }
-    }
-
-    #[test]
-    fn any_address_is_in_the_way_of_every_one_of_its_family() {
-        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
-        assert!(overlaps(&tcp("0.0.0.0:80"), &tcp("127.0.0.1:80")));
-        assert!(overlaps(&tcp("127.0.0.1:80"), &tcp("0.0.0.0:80")));
-        assert!(!overlaps(&tcp("127.0.0.1:80"), &tcp("127.0.0.2:80")));
-        assert!(!overlaps(&tcp("0.0.0.0:80"), &tcp("[::1]:80")));
-        assert!(!overlaps(&tcp("0.0.0.0:80"), &tcp("127.0.0.1:81")));
     }
 }

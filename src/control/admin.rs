@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::command::Asker;
+use super::sockets::WatchedFile;
 use crate::admit::routes::NamePattern;
 use crate::balance::Counts;
 use crate::base::time::Clock;
@@ -87,12 +88,13 @@ pub(super) struct Servers {
     /// Names that it may be asked by.
     hosts: Arc<[NamePattern]>,
     socket: Option<tokio::net::UnixListener>,
-    /// Removed on the way out.
-    file: Option<socket::File>,
-    /// Of both, for another ringway.
-    lent: Vec<Arc<OwnedFd>>,
+    /// Of `socket`, and its mode.
+    file: Option<(WatchedFile, u32)>,
+    /// `listen` and `socket`, for another ringway.
+    lent: [Option<Arc<OwnedFd>>; 2],
     closed: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    /// Who serve `listen` and `socket`.
+    tasks: [Option<JoinHandle<()>>; 2],
 }
 
 impl Servers {
@@ -102,27 +104,32 @@ impl Servers {
         hosts: &[NamePattern],
         socket: Option<Socket>,
     ) -> std::io::Result<Servers> {
-        let (socket, file) = socket.map(Socket::split).unzip();
-        let mut lent: Vec<Arc<OwnedFd>> = Vec::new();
-        if let Some(listen) = &listen {
-            listen.set_nonblocking(true)?;
-            lent.push(Arc::new(listen.try_clone()?.into()));
-        }
-        if let Some(socket) = &socket {
-            socket.set_nonblocking(true)?;
-            lent.push(Arc::new(socket.try_clone()?.into()));
-        }
-        let listen = listen.map(tokio::net::TcpListener::from_std).transpose()?;
-        let socket = socket.map(tokio::net::UnixListener::from_std).transpose()?;
-        Ok(Servers {
-            listen,
+        let mut servers = Servers {
+            listen: None,
             hosts: hosts.into(),
-            socket,
-            file,
-            lent,
+            socket: None,
+            file: None,
+            lent: [None, None],
             closed: watch::Sender::new(false),
-            tasks: Vec::new(),
-        })
+            tasks: [None, None],
+        };
+        if let Some(listen) = listen {
+            listen.set_nonblocking(true)?;
+            servers.lent[0] = Some(Arc::new(listen.try_clone()?.into()));
+            servers.listen = Some(tokio::net::TcpListener::from_std(listen)?);
+        }
+        if let Some(Socket { listener, file, mode }) = socket {
+            servers.file = Some((WatchedFile::new(file), mode));
+            servers.use_socket(listener)?;
+        }
+        Ok(servers)
+    }
+
+    fn use_socket(&mut self, socket: std::os::unix::net::UnixListener) -> std::io::Result<()> {
+        socket.set_nonblocking(true)?;
+        self.lent[1] = Some(Arc::new(socket.try_clone()?.into()));
+        self.socket = Some(tokio::net::UnixListener::from_std(socket)?);
+        Ok(())
     }
 
     /// Serves, for as long as the runtime lives or until it is closed: reads on `admin.listen`, everything on
@@ -132,30 +139,52 @@ impl Servers {
             let hosts = middleware::from_fn_with_state(self.hosts.clone(), only_known_hosts);
             let router = router(admin.clone()).layer(middleware::from_fn(only_reads)).layer(hosts);
             let who = |_: &_| Who("admin.listen".into());
-            self.tasks.push(tokio::spawn(server::serve(listener, router, who, self.closed.subscribe())));
+            self.tasks[0] = Some(tokio::spawn(server::serve(listener, router, who, self.closed.subscribe())));
         }
-        if let Some(listener) = self.socket.take() {
-            self.tasks.push(tokio::spawn(server::serve(listener, router(admin), user, self.closed.subscribe())));
-        }
-        if let Some(Err(error)) = self.file.as_ref().map(socket::File::set_mode) {
+        self.serve_socket(admin);
+        let Some((file, mode)) = &self.file else { return };
+        file.file().claim();
+        if let Err(error) = socket::set_mode(file.file().path(), *mode) {
             tracing::warn!(%error, "admin.socket keeps its permissions");
         }
     }
 
+    fn serve_socket(&mut self, admin: Admin) {
+        if let Some(listener) = self.socket.take() {
+            let serving = tokio::spawn(server::serve(listener, router(admin), user, self.closed.subscribe()));
+            if let Some(before) = self.tasks[1].replace(serving) {
+                before.abort(); // its connections go on
+            }
+        }
+    }
+
+    /// Binds `admin.socket` anew if its file was removed.
+    pub(super) fn mend(&mut self, admin: &Admin) {
+        let Some((file, mode)) = &mut self.file else { return };
+        let path = file.file().path().to_path_buf();
+        // The new file is `file`'s to keep.
+        let bound = file.mend(|| socket::bind(&path, *mode));
+        match bound.map(|socket| self.use_socket(socket)) {
+            None => {}
+            Some(Ok(())) => self.serve_socket(admin.clone()),
+            Some(Err(error)) => tracing::error!(%error, "admin.socket cannot be used"),
+        }
+    }
+
     /// The sockets themselves.
-    pub(super) fn lend(&self) -> &[Arc<OwnedFd>] {
-        &self.lent
+    pub(super) fn lend(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
+        self.lent.iter().flatten()
     }
 
     /// Serves no more, because another ringway does.
     pub(super) async fn close(&mut self) {
         self.closed.send_replace(true);
-        self.lent.clear();
-        for task in self.tasks.drain(..) {
+        self.lent = [None, None];
+        for task in self.tasks.iter_mut().filter_map(Option::take) {
             let _ = task.await; // it only ends
         }
-        if let Some(file) = self.file.take() {
-            file.leave();
+        if let Some((file, _)) = self.file.take() {
+            file.file().share();
         }
     }
 }

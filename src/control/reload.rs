@@ -70,10 +70,11 @@ impl Loop {
         let now = self.control.clock.now();
         self.control.forget_old_troubles();
         let changes = self.control.fleet.borrow_mut().apply(&config, now);
-        // Listeners that are new must be known before they accept.
-        self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
-        self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         self.control.apply(changes);
+        // Listeners that are new must be known before they accept.
+        self.publisher.publish(&self.control, self.lifecycle.phase());
+        self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
+        self.mend_socket_files();
         self.control.follow();
         self.control.look_up_again();
         self.lifecycle.set_spans(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));

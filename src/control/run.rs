@@ -34,6 +34,8 @@ const GATHER: Duration = Duration::from_millis(1);
 /// How long a worker may take to serve by a new table, and how often that is looked at.
 const SERVED_MAX: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);
+/// How often it is seen whether the files of unix sockets are still there.
+const MEND_EVERY: Duration = Duration::from_secs(2);
 /// Until old tables are freed, when every worker has long seen the new one.
 const SWEEP_AFTER: Duration = Duration::from_secs(1);
 
@@ -99,11 +101,11 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes what follows from what is known now; its generation.
-    pub(super) fn publish(&self, fleet: &RefCell<Fleet>, phase: Phase) -> u64 {
-        let table = fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
-        let generation = table.generation;
-        debug!(generation, ?phase, "new table");
+    /// Publishes what follows from what is known now.
+    pub(super) fn publish(&self, control: &Control, phase: Phase) {
+        control.has_news.set(false);
+        let table = control.fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
+        debug!(generation = table.generation, ?phase, "new table");
         self.names.borrow_mut().learn(&table);
         self.cell.publish(table);
         (self.wake)();
@@ -115,7 +117,18 @@ impl Publisher {
                 cell.sweep();
             });
         }
-        generation
+    }
+
+    /// The same, unless the last table says it already.
+    pub(super) fn publish_news(&self, control: &Control, phase: Phase) {
+        if control.has_news.get() {
+            self.publish(control, phase);
+        }
+    }
+
+    /// Generation of the last table.
+    fn generation(&self) -> u64 {
+        self.reader.pin().generation
     }
 }
 
@@ -138,12 +151,14 @@ impl Loop {
     async fn turn_until_done(mut self, mut signals: Signals, mut stop: Stop, logs: &Keeper) -> Result<(), Error> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut mends = interval(MEND_EVERY);
+        mends.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let watching_workers = self.ready.is_some() || self.lifecycle.phase() != Phase::Serving;
             let event = tokio::select! {
                 () = self.control.changed.notified() => {
                     sleep(GATHER).await;
-                    self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
+                    self.publisher.publish_news(&self.control, self.lifecycle.phase());
                     continue;
                 }
                 Some(command) = self.commands.recv() => match self.obey(command).await {
@@ -163,6 +178,10 @@ impl Loop {
                         continue;
                     }
                 },
+                _ = mends.tick() => {
+                    self.mend_socket_files();
+                    continue;
+                }
                 _ = ticks.tick(), if watching_workers => {
                     Event::Tick { workers_running: self.control.workers_running() }
                 }
@@ -205,14 +224,15 @@ impl Loop {
         None
     }
 
-    /// Answers what was asked for. A change is answered when every worker serves by it: whoever connects after the
-    /// answer meets with what was changed.
+    /// Answers what was asked for. A change is answered when every worker serves by it: a client that connects after
+    /// the answer meets with what was changed.
     fn answer_when_served<T: 'static, E: 'static>(&self, reply: oneshot::Sender<Result<T, E>>, result: Result<T, E>) {
         if result.is_err() {
             let _ = reply.send(result);
             return;
         }
-        let generation = self.publisher.publish(&self.control.fleet, self.lifecycle.phase());
+        self.publisher.publish_news(&self.control, self.lifecycle.phase());
+        let generation = self.publisher.generation();
         let control = self.control.clone();
         tokio::task::spawn_local(async move {
             let begun = control.clock.now();
@@ -236,7 +256,7 @@ impl Loop {
             Phase::Draining { .. } => info!("draining: no new connections; a second signal resets what is left"),
             Phase::Stopping => info!("stopping: resetting the sessions that are left"),
         }
-        self.publisher.publish(&self.control.fleet, phase);
+        self.publisher.publish(&self.control, phase);
     }
 
     async fn tell_if_ready(&mut self) {

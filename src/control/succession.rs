@@ -62,7 +62,7 @@ impl Loop {
         if !is_late && !self.control.fleet.borrow().is_looked_over() {
             return false;
         }
-        self.publisher.publish(&self.control.fleet, Phase::Serving);
+        self.publisher.publish(&self.control, Phase::Serving);
         // From here on both accept; nothing that can fail is left.
         self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         let Some(predecessor) = self.succession.predecessor.take() else { return true };
@@ -76,6 +76,17 @@ impl Loop {
         true
     }
 
+    /// Binds unix sockets anew whose files were removed. Not while two ringways share them.
+    pub(super) fn mend_socket_files(&mut self) {
+        if self.lifecycle.phase().accepts()
+            && !self.control.is_relieved.get()
+            && self.succession.forbids_change().is_none()
+        {
+            self.sockets.mend(&|name| self.control.fleet.borrow().listener(name));
+            self.succession.servers.mend(&self.succession.answers);
+        }
+    }
+
     /// Every listening socket, if another one may have them.
     pub(super) fn lend(&mut self) -> Result<Loan, String> {
         if self.lifecycle.phase() != Phase::Serving {
@@ -86,7 +97,7 @@ impl Loop {
         }
         let lock = Arc::new(());
         self.succession.lent = Arc::downgrade(&lock);
-        let admin = self.succession.servers.lend().iter().cloned();
+        let admin = self.succession.servers.lend().cloned();
         Ok(Loan { sockets: self.sockets.lend().into_iter().chain(admin).collect(), lock })
     }
 
@@ -97,6 +108,7 @@ impl Loop {
             notify::succeeded_by(pid);
         }
         self.control.is_relieved.set(true);
+        self.sockets.leave();
         self.succession.servers.close().await;
         // Asked for shutdown meanwhile, it drains already; a second time would be the end of its sessions.
         (self.lifecycle.phase() == Phase::Serving).then_some(Event::Relieved)

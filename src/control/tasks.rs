@@ -39,6 +39,8 @@ const SWEEP_NS: u64 = 1_000_000_000;
 pub(super) struct Control {
     pub fleet: RefCell<Fleet>,
     /// The fleet has changed since the last publication.
+    pub has_news: std::cell::Cell<bool>,
+    /// Rung when that becomes true.
     pub changed: Notify,
     /// So may have the next deadline.
     rescheduled: Notify,
@@ -72,6 +74,7 @@ impl Control {
     pub(super) fn new(fleet: Fleet, stats: Arc<Stats>, counts: Arc<Counts>, clock: Clock) -> Rc<Control> {
         Rc::new(Control {
             fleet: RefCell::new(fleet),
+            has_news: std::cell::Cell::new(false),
             changed: Notify::new(),
             rescheduled: Notify::new(),
             watching: RefCell::default(),
@@ -230,6 +233,7 @@ impl Control {
             log_notice(notice);
         }
         if changes.table {
+            self.has_news.set(true);
             self.changed.notify_one();
             self.rescheduled.notify_one();
         }

@@ -42,6 +42,11 @@ impl State {
             State::Maintenance => "maintenance",
         }
     }
+
+    /// Whether a backend of that state and weight takes new sessions.
+    pub fn takes_sessions(self, weight: u16) -> bool {
+        self == State::Up && weight > 0
+    }
 }
 
 /// What a database says of itself.

@@ -11,4 +11,5 @@ pub mod pass;
 pub mod pipes;
 pub mod signals;
 pub mod socket;
+pub mod socket_file;
 pub mod system;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::harness::address::own_ip;
 use crate::harness::bytes::Key;
-use crate::harness::{Backend, End, Listener, Mode, Peer, Ringway, process};
+use crate::harness::{Backend, End, Listener, Mode, Peer, Ringway, process, wait_until};
 
 /// A few bytes there and back, in both modes, and a half-close.
 fn exercise(ringway: &Ringway, listen: &str, listener: &Listener) {
@@ -116,6 +116,72 @@ fn a_stale_socket_file_is_replaced_and_a_live_one_is_an_error() {
     let live = Listener::unix(Path::new(&folder.path().join("other")));
     let plan = Ringway::before([backend.address()]).bind(&format!("\"{}\"", live.address()));
     refused(plan.command(&folder.path().join("third.toml")), "another program listens there");
+}
+
+/// Nobody who looks for the path would find it otherwise until the next start.
+#[test]
+fn a_socket_file_that_was_removed_is_bound_anew_and_nobody_in_between_is_lost() {
+    let (folder, backend) = (tempfile::tempdir().unwrap(), Backend::named("hi"));
+    let (path, front) = (folder.path().join("front"), unix(&folder, "front"));
+    let plan = Ringway::before([backend.address()]).bind(&format!("\"{front}\"")).listener("unix_mode = \"0640\"");
+    let ringway = plan.workers(2).start();
+    let mut early = Peer::connect(&front);
+    early.expect(b"hi");
+    for path in [&path, &ringway.socket().to_path_buf()] {
+        std::fs::remove_file(path).unwrap();
+        wait_until("the file is there again", || path.exists());
+        ringway.wait_said("the file of this socket was removed; ringway has bound it anew");
+    }
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    Peer::connect(&front).expect(b"hi");
+    assert_eq!(ringway.api().get("/v1/status")["phase"], "serving");
+    early.send(b"on");
+    early.expect(b"on");
+    // A reload does not wait for the next look.
+    std::fs::remove_file(&path).unwrap();
+    ringway.change("[pools.main]\n", "[pools.main]\nidle_timeout = \"2h\"\n");
+    Peer::connect(&front).expect(b"hi");
+    let (socket, descriptors) = (ringway.socket().to_path_buf(), ringway.process().descriptors());
+    wait_until("what was there before is closed", || ringway.process().descriptors() <= descriptors);
+    drop(early);
+    ringway.stop();
+    assert!(!path.exists() && !socket.exists(), "nobody listens there any more");
+}
+
+#[test]
+fn a_socket_file_of_another_program_is_left_alone() {
+    let (folder, backend) = (tempfile::tempdir().unwrap(), Backend::named("hi"));
+    let (path, front) = (folder.path().join("front"), unix(&folder, "front"));
+    let ringway = Ringway::before([backend.address()]).bind(&format!("\"{front}\"")).start();
+    std::fs::rename(&path, path.with_extension("old")).unwrap();
+    let other = Listener::unix(&path);
+    ringway.wait_said("the file of this socket was replaced by another program");
+    ringway.stop();
+    assert!(path.exists(), "it is not ringway's to remove");
+    let _client = Peer::connect(&front);
+    drop(other.accept());
+}
+
+#[test]
+fn a_listener_that_goes_takes_its_socket_file_with_it() {
+    let (folder, backend) = (tempfile::tempdir().unwrap(), Backend::named("hi"));
+    let [stays, goes] = ["stays", "goes"].map(|name| unix(&folder, name));
+    let ringway = Ringway::before([backend.address()]).bind(&format!("[\"{stays}\", \"{goes}\"]")).start();
+    Peer::connect(&goes).expect(b"hi");
+    ringway.change(&format!(", \"{goes}\""), "");
+    wait_until("the file is gone", || !folder.path().join("goes").exists());
+    Peer::connect(&stays).expect(b"hi");
+    // Who took over has the file, and the one before leaves it.
+    let next = ringway.successor(|text| text);
+    assert_eq!(ringway.wait(crate::harness::PATIENCE).code(), Some(0));
+    Peer::connect(&stays).expect(b"hi");
+    // It leaves what the one before had and it has not.
+    let last = next.successor(|text| text.replace("stays", "new"));
+    assert_eq!(next.wait(crate::harness::PATIENCE).code(), Some(0));
+    assert!(!folder.path().join("stays").exists(), "nobody listens there any more");
+    Peer::connect(&unix(&folder, "new")).expect(b"hi");
+    last.stop();
+    assert!(!folder.path().join("new").exists());
 }
 
 #[test]

@@ -57,12 +57,12 @@ impl Ctl<'_> {
 
     fn wait_for_workers(&self) -> Result<(), Failure> {
         for _ in 0..LOOKS_MAX {
-            sleep(LOOK_EVERY);
             let status: model::Status = self.client.get("/v1/status")?;
             let mut running = status.workers.iter().filter(|worker| worker.is_running);
             if running.all(|worker| worker.table_generation >= status.table_generation) {
                 return Ok(());
             }
+            sleep(LOOK_EVERY);
         }
         Err(anyhow::anyhow!("a worker has not taken the change over; look at the log of ringway").into())
     }

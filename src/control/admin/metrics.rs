@@ -149,7 +149,7 @@ fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntr
         let (open, close) = if label.is_empty() { ("", "") } else { ("=\"", "\"") };
         scrape.line(metric, format_args!("{{{labels}{comma}{label}{open}{value}{close}}} {number}"));
     };
-    put(&list::BACKEND_UP, "", "", u64::from(backend.state == State::Up && backend.weight > 0));
+    put(&list::BACKEND_UP, "", "", u64::from(backend.state.takes_sessions(backend.weight)));
     for state in State::ALL {
         put(&list::BACKEND_STATE, "state", state.name(), u64::from(backend.state == state));
     }

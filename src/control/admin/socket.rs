@@ -5,11 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::base::address::Address;
 use crate::kernel::Options;
 use crate::sys::socket;
+use crate::sys::socket_file::{AtEnd, SocketFile};
 
 /// More than may be served at once; who comes in a burst need not be refused.
 const BACKLOG: u32 = 64;
@@ -18,7 +19,8 @@ const BACKLOG: u32 = 64;
 #[derive(Debug)]
 pub struct Socket {
     pub(super) listener: UnixListener,
-    file: File,
+    pub(super) file: SocketFile,
+    pub(super) mode: u32,
 }
 
 impl Socket {
@@ -27,67 +29,32 @@ impl Socket {
     /// # Errors
     /// The path cannot be bound, or somebody listens there.
     pub fn bind(path: &Path, mode: u32) -> io::Result<Socket> {
-        let bound = socket::listen(&Address::Unix(path.to_path_buf()), BACKLOG, mode, &Options::default())?;
-        let listener = UnixListener::from(bound);
-        let identity = identity(path)?;
-        Ok(Socket { listener, file: File { path: path.to_path_buf(), mode, identity } })
+        Ok(Socket { listener: bind(path, mode)?, file: SocketFile::at(path, AtEnd::Remove)?, mode })
     }
 
-    /// One that another ringway has bound there, and is about to leave to this one.
+    /// One that another ringway has bound there, and is about to leave to this one: until then the file is its own.
     ///
     /// # Errors
     /// There is no such file.
     pub fn adopt(fd: OwnedFd, path: &Path, mode: u32) -> io::Result<Socket> {
-        let identity = identity(path)?;
-        Ok(Socket { listener: UnixListener::from(fd), file: File { path: path.to_path_buf(), mode, identity } })
-    }
-
-    /// Its parts; the file is removed when the second is dropped.
-    pub(super) fn split(self) -> (UnixListener, File) {
-        (self.listener, self.file)
+        Ok(Socket { listener: UnixListener::from(fd), file: SocketFile::at(path, AtEnd::Leave)?, mode })
     }
 }
 
-/// Device and inode: which file it is, whatever it is called.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let found = fs::symlink_metadata(path)?;
-    Ok((found.dev(), found.ino()))
+/// Without anybody who sees to its file.
+pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let address = Address::Unix(path.to_path_buf());
+    socket::listen(&address, BACKLOG, mode, &Options::default()).map(UnixListener::from)
 }
 
-/// Removed when dropped, unless another ringway has put its own there meanwhile.
-#[derive(Debug)]
-pub(in crate::control) struct File {
-    path: PathBuf,
-    mode: u32,
-    identity: (u64, u64),
-}
-
-impl File {
-    /// Gives it its mode, if another ringway has made it with another one.
-    ///
-    /// # Errors
-    /// The file is somebody else's.
-    pub(in crate::control) fn set_mode(&self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path)?.mode() & 0o777 == self.mode {
-            true => Ok(()),
-            false => socket::set_mode(&self.path, self.mode),
-        }
-    }
-
-    /// Another ringway has taken over: the file stays if that one serves there. To be called when this one listens no
-    /// more.
-    pub(in crate::control) fn leave(self) {
-        if socket::is_served(&self.path) {
-            std::mem::forget(self);
-        }
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
-            let _ = fs::remove_file(&self.path); // a stale file is replaced by the next start
-        }
+/// Gives the file its mode, if another ringway has made it with another one.
+///
+/// # Errors
+/// The file is another program's.
+pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::symlink_metadata(path)?.mode() & 0o777 == mode {
+        true => Ok(()),
+        false => socket::set_mode(path, mode),
     }
 }
 

@@ -44,11 +44,10 @@ pub fn is_same_target(before: Option<&Target>, now: Option<&Target>, at: Option<
 
 /// Whether both are looked up by the same name.
 pub fn is_same_name(before: Option<&Target>, now: Option<&Target>) -> bool {
-    let name = |target: Option<&Target>| match target {
-        Some(Target::Host { name, .. }) => Some(name.clone()),
-        _ => None,
-    };
-    name(before).is_some() && name(before) == name(now)
+    match (before, now) {
+        (Some(Target::Host { name: before, .. }), Some(Target::Host { name: now, .. })) => before == now,
+        _ => false,
+    }
 }
 
 /// Whether a server can be there, and the same one whoever asks: not without a zone, and not many at once.

@@ -339,7 +339,7 @@ impl Seat {
 
     /// Whether it takes new sessions.
     pub fn is_usable(&self) -> bool {
-        self.standing.state == State::Up && self.settings.weight > 0
+        self.standing.state.takes_sessions(self.settings.weight)
     }
 
     /// Whether its sessions are to be reset now.

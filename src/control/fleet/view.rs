@@ -67,7 +67,7 @@ pub struct BackendView {
 impl BackendView {
     /// Whether it takes new sessions.
     pub fn takes_sessions(&self) -> bool {
-        self.state == State::Up && self.weight > 0
+        self.state.takes_sessions(self.weight)
     }
 }
 

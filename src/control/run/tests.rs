@@ -38,6 +38,10 @@ impl Sockets for NoSockets {
     fn lend(&self) -> Vec<Arc<std::os::fd::OwnedFd>> {
         Vec::new()
     }
+
+    fn mend(&mut self, _: &dyn Fn(&str) -> Option<crate::base::id::ListenerId>) {}
+
+    fn leave(&mut self) {}
 }
 
 fn start(config: Config) -> Running {
