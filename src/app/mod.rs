@@ -359,7 +359,7 @@ fn parts(
     worker::Parts {
         cell: Arc::new(Cell::new(control::first_table(config))),
         stats: Arc::new(Stats::new(workers)),
-        counts: Arc::new(Counts::new()),
+        counts: Arc::new(Counts::beginning_at(fastrand::u32(..))),
         sources: Sources::new(RandomState::new()),
         clock: Clock::new(),
         connections_max: limits.connections_max,

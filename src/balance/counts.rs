@@ -29,6 +29,8 @@ pub struct Counts {
     pub listeners: Slots<ListenerCount>,
     /// Of the process.
     pub process: ProcessCount,
+    /// Where turns begin.
+    first_turn: u64,
 }
 
 /// Of one backend. A cache line pair of its own: the adjacent-line prefetcher works on 128 bytes.
@@ -95,6 +97,12 @@ impl Counts {
     /// Counts with nothing open.
     pub fn new() -> Counts {
         Counts::default()
+    }
+
+    /// The same, with turns that begin there. Chosen by chance, it keeps many ringways that start together from sending
+    /// their first clients to the same backends.
+    pub fn beginning_at(first_turn: u32) -> Counts {
+        Counts { first_turn: first_turn.into(), ..Counts::default() }
     }
 
     /// One more session on `backend`. A session picked through [`Picker`](super::Picker) is counted there already.
@@ -194,7 +202,7 @@ impl Counts {
     /// The turn that is next in `pool`, without taking it: for another attempt of a session that had its turn.
     #[inline]
     pub fn next_turn(&self, pool: PoolId) -> u64 {
-        self.pools.get(pool.index()).position.load(Relaxed)
+        self.first_turn + self.pools.get(pool.index()).position.load(Relaxed)
     }
 
     /// Clients that wait for `pool`.
@@ -206,7 +214,7 @@ impl Counts {
     /// The next turn of `pool`: each number goes to one caller, over all workers.
     #[inline]
     pub fn turn(&self, pool: PoolId) -> u64 {
-        self.pools.get(pool.index()).position.fetch_add(1, Relaxed)
+        self.first_turn + self.pools.get(pool.index()).position.fetch_add(1, Relaxed)
     }
 }
 

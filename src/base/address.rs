@@ -13,6 +13,16 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Its IP address and port, if it has them.
+    pub fn tcp(self) -> Option<SocketAddr> {
+        match self {
+            Address::Tcp(address) => Some(address),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

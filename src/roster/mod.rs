@@ -7,6 +7,8 @@
 
 pub mod survey;
 
+use std::net::SocketAddr;
+
 use ipnet::IpNet;
 
 use crate::base::address::Address;
@@ -86,6 +88,8 @@ pub struct Record {
     pub pool: PoolId,
     /// The backend it holds.
     pub backend: Option<BackendId>,
+    /// Ringway's own address of the connection to it; `None` if there is none, or it is a unix socket.
+    pub backend_local: Option<SocketAddr>,
     /// How far it has come.
     pub stage: Stage,
     /// Since it was accepted.

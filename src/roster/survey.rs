@@ -166,6 +166,7 @@ mod tests {
             listener: ListenerId(0),
             pool: PoolId(0),
             backend: None,
+            backend_local: None,
             stage: Stage::Open,
             age_ns: 0,
             idle_ns: 0,

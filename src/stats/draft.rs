@@ -1,6 +1,7 @@
 //! What the record of a session will say and nothing else knows, gathered while it lives. Nothing is gathered while
 //! there is no access log.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 
 use super::ConnectError;
@@ -15,6 +16,7 @@ use crate::base::time::Moment;
 pub struct Draft {
     client: Client,
     backend: Option<BackendId>,
+    backend_local: Option<SocketAddr>,
     queue_ns: u64,
     queue_position: u32,
     connecting_ns: u64,
@@ -54,6 +56,7 @@ impl Draft {
         Draft {
             client,
             backend: None,
+            backend_local: None,
             queue_ns: 0,
             queue_position: 0,
             connecting_ns: 0,
@@ -75,10 +78,16 @@ impl Draft {
         match failed {
             None => self.last_attempt_ns = NonZeroU64::new(took_ns.max(1)),
             Some((error, resource)) => {
+                self.backend_local = None;
                 self.failed.push(Attempt { backend, error, took_ns });
                 self.reason = (error == ConnectError::Resource).then_some(resource);
             }
         }
+    }
+
+    /// An attempt has connected from that address.
+    pub fn came_from(&mut self, own: SocketAddr) {
+        self.backend_local = Some(own);
     }
 
     /// Whose session it is, by a PROXY header.
@@ -110,6 +119,7 @@ impl Draft {
             // One whose attempt to connect has not begun or not ended, or the last one that was tried.
             backend: ended.backend.or(self.backend),
             client: self.client,
+            backend_local: self.backend_local,
             accepted_at: ended.accepted_at,
             ended_at: ended.ended_at,
             queue_ns: self.queue_ns,
@@ -160,11 +170,16 @@ mod tests {
     #[test]
     fn attempts_add_up_and_the_last_one_is_whose_session_it_is() {
         let mut draft = Draft::new(Client::Gone);
+        let [one, other] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        draft.came_from(one);
         draft.attempt_ended(BackendId(3), 30, REFUSED);
+        assert_eq!(draft.backend_local, None, "that connection is gone");
+        draft.came_from(other);
         draft.attempt_ended(BackendId(4), 50, None);
         draft.waited(7);
         draft.waited(8);
         let record = draft.finish(ended(Termination::NORMAL));
+        assert_eq!(record.backend_local, Some(other));
         assert_eq!((record.connect_ns, record.last_attempt_ns, record.backend), (Some(80), 50, Some(BackendId(4))));
         let failed: Vec<_> = record.failed.iter().map(|attempt| (attempt.backend, attempt.took_ns)).collect();
         assert_eq!((failed, record.queue_ns), (vec![(BackendId(3), 30)], 15));

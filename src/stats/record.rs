@@ -29,6 +29,8 @@ pub struct Record {
     pub backend: Option<BackendId>,
     /// Who it was.
     pub client: Client,
+    /// Ringway's own address of the connection to the backend; `None` if there was none, or it was a unix socket.
+    pub backend_local: Option<SocketAddr>,
     /// When it was accepted.
     pub accepted_at: Moment,
     /// When it was over.
@@ -165,6 +167,7 @@ pub(crate) mod tests {
             pool: PoolId(0),
             backend: Some(BackendId(0)),
             client: Client::Tcp(([192, 0, 2, 7], 40_000).into()),
+            backend_local: Some(([10, 0, 0, 9], 50_000).into()),
             accepted_at: Moment(1_000_000_000),
             ended_at: Moment(3_500_000_000),
             queue_ns: 0,

@@ -135,19 +135,21 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Whether a connect was answered by itself: nobody listens on a port of this host that the kernel also gives to
-    /// clients, and it gave this one.
-    pub(super) fn met_itself(&self, key: Key) -> bool {
-        let Some(slot) = self.slots.get(key) else { return false };
+    /// clients, and it gave this one. The address that it came from is noted for the access log.
+    pub(super) fn met_itself(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get_mut(key) else { return false };
         let table = self.known.reader.table();
         let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
-        let fd = slot.fd(Side::Backend);
+        let (Some(Address::Tcp(to)), Some(fd)) = (to, slot.fd(Side::Backend)) else { return false };
         // Below 1024 there are no ports for clients.
-        match (to, fd) {
-            (Some(to @ Address::Tcp(tcp)), Some(fd)) if tcp.port() >= 1024 => {
-                self.kernel.sockets().own_address(fd).as_ref() == Some(to)
-            }
-            _ => false,
+        if to.port() < 1024 && slot.draft.is_none() {
+            return false;
         }
+        let Some(Address::Tcp(own)) = self.kernel.sockets().own_address(fd) else { return false };
+        if let Some(draft) = &mut slot.draft {
+            draft.came_from(own);
+        }
+        own == *to
     }
 
     /// The connect in flight, or the wait for what the backend says to its greeting, is over.

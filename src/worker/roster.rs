@@ -8,7 +8,7 @@ use crate::base::address::Address;
 use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::base::time::Moment;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Sockets};
 use crate::roster::survey::{Found, Slice};
 use crate::roster::{Record, SessionId, Stage};
 use crate::stats::record::Reason;
@@ -44,14 +44,14 @@ impl<K: Kernel> Worker<K> {
         let id = SessionId::new(self.index, key.index, key.generation);
         let client = || client_of(slot, self.kernel.sockets());
         match slice.found(id, slot.backend, slot.session.is_ending(), client) {
-            Found::Listed => slice.list(record(id, slot, client_of(slot, self.kernel.sockets()), self.turn.now)),
+            Found::Listed => slice.list(record(id, slot, self.kernel.sockets(), self.turn.now)),
             Found::Killed => self.end_for(key, Who::Killed, Reason::Operator),
             Found::Passed | Found::Counted => {}
         }
     }
 }
 
-fn record(id: SessionId, slot: &Slot, client: Option<Address>, now: Moment) -> Record {
+fn record(id: SessionId, slot: &Slot, sockets: &impl Sockets, now: Moment) -> Record {
     let session = &slot.session;
     let stage = match slot.fd(Side::Backend) {
         _ if session.is_prereading() => Stage::Preread,
@@ -63,12 +63,15 @@ fn record(id: SessionId, slot: &Slot, client: Option<Address>, now: Moment) -> R
         // The last bytes before a reset.
         Some(_) => Stage::Closing,
     };
+    let is_connected = matches!(stage, Stage::Open | Stage::Closing);
+    let own = slot.fd(Side::Backend).filter(|_| is_connected).and_then(|fd| sockets.own_address(fd));
     Record {
         id,
-        client,
+        client: client_of(slot, sockets),
         listener: slot.listener,
         pool: slot.pool,
         backend: slot.backend,
+        backend_local: own.and_then(Address::tcp),
         stage,
         age_ns: now.since_ns(slot.accepted_at),
         idle_ns: now.since_ns(session.active_at()),

@@ -58,13 +58,13 @@ fn a_session_is_one_line_with_what_its_peers_saw() {
     server.send(b"answer!!!");
     client.expect(b"answer!!!");
     std::thread::sleep(Duration::from_millis(60));
-    let address = client.local_address();
+    let (address, seen) = (client.local_address(), server.peer_address());
     drop(client);
     assert_eq!(server.end(), End::Fin);
     drop(server);
     let line = &log.lines(1)[0];
-    let texts = ["listener", "client", "pool", "backend", "termination"].map(|key| line[key].as_str().unwrap());
-    assert_eq!(texts, ["main", &address, "main", "a", "--"]);
+    let texts = ["listener", "client", "pool", "backend", "backend_local", "termination"];
+    assert_eq!(texts.map(|key| line[key].as_str().unwrap()), ["main", &address, "main", "a", &seen, "--"]);
     let numbers = ["bytes_to_backend", "bytes_to_client", "queue_ms"].map(|key| line[key].as_u64().unwrap());
     assert_eq!(numbers, [7, 9, 0]);
     let duration_ms = line["duration_ms"].as_u64().unwrap();

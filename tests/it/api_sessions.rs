@@ -55,6 +55,9 @@ fn sessions_listed_are_those_that_are_held_with_the_bytes_that_moved() {
         assert_eq!(names, ["main", "main", "a", "open"]);
         assert!(number(session, "age_ms") >= number(session, "idle_ms"), "{session}");
     }
+    let seen = held.iter().map(|(_, server)| server.peer_address()).collect::<BTreeSet<_>>();
+    let told = sessions.iter().map(|session| text(session, "backend_local").to_string());
+    assert_eq!(told.collect::<BTreeSet<_>>(), seen, "backends know a session by it");
     let workers: BTreeSet<u64> = sessions.iter().map(|session| number(session, "worker")).collect();
     assert_eq!(workers, BTreeSet::from([0, 1]));
     let ids: BTreeSet<&str> = sessions.iter().map(|session| text(session, "id")).collect();

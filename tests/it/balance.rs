@@ -50,6 +50,16 @@ fn round_robin_is_exact_by_weight_over_all_workers() {
     }
 }
 
+/// Of many that start together, all would send their first client to the same one.
+#[test]
+fn the_first_client_after_a_start_goes_to_any_backend() {
+    let backends = named(&["a", "b"]);
+    let first = |_| session(&plan(&backends, &[1, 1]).start()).1;
+    let mut starts = (0..20).map(first);
+    let one = starts.next().unwrap();
+    assert!(starts.any(|other| other != one), "always {one}");
+}
+
 #[test]
 fn round_robin_is_exact_also_for_clients_that_come_at_once() {
     let backends = named(&["a", "b", "c"]);

@@ -212,7 +212,7 @@ fn a_client_that_has_finished_before_there_is_a_backend_gets_its_answer() {
 fn a_session_that_has_moved_a_byte_is_never_replayed() {
     let first = Listener::new();
     let other = Backend::new(|_, _| panic!("the other backend must not see this session"));
-    let ringway = Ringway::before([first.address(), other.address()]).start();
+    let ringway = Ringway::before([first.address()]).backend("b", other.address(), "backup = true").start();
     let mut client = ringway.connect();
     let mut server = first.accept();
     client.send(b"x");

@@ -51,7 +51,7 @@ fn stranded(on_backend_down: &str) -> (Ringway, Backend, Peer, Peer) {
     let (listener, other) = (Listener::new(), Backend::named("other"));
     let ringway = Ringway::plan()
         .backend("a", listener.address(), "")
-        .backend("b", other.address(), "")
+        .backend("b", other.address(), "backup = true")
         .checked(2, 2)
         .pool(&format!("on_backend_down = \"{on_backend_down}\"\nbalance = \"round_robin\""))
         .start();

@@ -127,6 +127,9 @@ pub(in crate::cli) struct Session {
     pub listener: String,
     pub pool: String,
     pub backend: Option<String>,
+    /// An older ringway does not say it.
+    #[serde(default)]
+    pub backend_local: Option<String>,
     pub worker: usize,
     pub state: String,
     pub age_ms: u64,

@@ -99,6 +99,7 @@ pub(super) fn sessions(found: &Sessions, paint: Paint) -> String {
             text(session.client.as_deref().unwrap_or("gone")),
             text(&session.listener),
             text(backend),
+            text(session.backend_local.as_deref().unwrap_or("-")),
             text(&session.state).dim_if(session.state == "open"),
             number(span(session.age_ms)),
             number(span(session.idle_ms)),
@@ -108,7 +109,19 @@ pub(super) fn sessions(found: &Sessions, paint: Paint) -> String {
         ]
     };
     let rows: Vec<_> = found.sessions.iter().map(row).collect();
-    let heading = ["ID", "CLIENT", "LISTENER", "BACKEND", "STATE", "AGE", "IDLE", "TO BACKEND", "TO CLIENT", "WORKER"];
+    let heading = [
+        "ID",
+        "CLIENT",
+        "LISTENER",
+        "BACKEND",
+        "BACKEND LOCAL",
+        "STATE",
+        "AGE",
+        "IDLE",
+        "TO BACKEND",
+        "TO CLIENT",
+        "WORKER",
+    ];
     let mut out = if rows.is_empty() { String::new() } else { table(&heading, &rows, paint) };
     let shown = rows.len() as u64;
     let note = match found.matching {

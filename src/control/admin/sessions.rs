@@ -52,6 +52,8 @@ struct Session {
     listener: Arc<str>,
     pool: Arc<str>,
     backend: Option<Arc<str>>,
+    /// Ringway's own address of the connection to the backend.
+    backend_local: Option<String>,
     worker: usize,
     state: &'static str,
     age_ms: u64,
@@ -200,6 +202,7 @@ fn describe(record: &Record, table: &Table) -> Session {
         listener: table.listener(record.listener).map_or_else(removed, |listener| listener.name.clone()),
         pool: table.pool(record.pool).map_or_else(removed, |pool| pool.name.clone()),
         backend: record.backend.map(|id| table.backend(id).map_or_else(removed, |backend| backend.name.clone())),
+        backend_local: record.backend_local.map(|own| own.to_string()),
         worker: record.id.worker(),
         state: record.stage.name(),
         age_ms: record.age_ns / 1_000_000,

@@ -46,6 +46,7 @@ struct Line<'a> {
     client: Option<String>,
     pool: &'a str,
     backend: Option<&'a str>,
+    backend_local: Option<String>,
     termination: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -79,6 +80,7 @@ impl<'a> Line<'a> {
             },
             pool: names.pool(record.pool),
             backend: record.backend.map(|id| names.backend(id)),
+            backend_local: record.backend_local.map(|own| own.to_string()),
             termination: record.termination.to_string(),
             reason: record.reason.map(|reason| reason.name()),
             attempts: attempts(record, names),

@@ -60,7 +60,8 @@ fn a_json_line_has_the_fields_of_the_contract() {
         json(&record(2049)),
         concat!(
             r#"{"time":"2026-12-31T23:59:59.500Z","session":"801","listener":"db","client":"192.0.2.7:40000","#,
-            r#""pool":"db","backend":"a","termination":"--","queue_ms":0,"connect_ms":1,"duration_ms":2500,"#,
+            r#""pool":"db","backend":"a","backend_local":"10.0.0.9:50000","termination":"--","queue_ms":0,"#,
+            r#""connect_ms":1,"duration_ms":2500,"#,
             r#""bytes_to_backend":10,"bytes_to_client":20,"worker":1}"#,
             "\n"
         )
@@ -88,6 +89,7 @@ fn attempts_stand_there_when_there_was_more_than_one() {
 fn who_is_not_there_has_no_name() {
     let full = Record {
         backend: None,
+        backend_local: None,
         client: Client::Gone,
         connect_ns: None,
         termination: Termination(Who::Resource, When::Queue),
@@ -95,7 +97,9 @@ fn who_is_not_there_has_no_name() {
         ..record(1)
     };
     let line = json(&full);
-    assert!(line.contains(r#""client":null,"pool":"db","backend":null,"termination":"RQ","reason":"queue_full""#));
+    assert!(line.contains(
+        r#""client":null,"pool":"db","backend":null,"backend_local":null,"termination":"RQ","reason":"queue_full""#
+    ));
     assert!(json(&Record { client: Client::Unix, ..full }).contains(r#""client":"unix:""#));
 }
 
