@@ -21,6 +21,7 @@ fn limits() -> Limits {
         idle_timeout: second,
         half_close_timeout: second,
         lifetime_max: second,
+        drain_idle: second,
         keepalive: second,
         user_timeout: second,
         receive_buffer: 0,

@@ -239,7 +239,7 @@ fn pool(list: &mut List, pool: &Pool) {
     list.key("hash_key", if key == Some(HashKey::SourceIpPort) { "source_ip_port" } else { "source_ip" });
     list.key("hash_balance_factor", factor.unwrap_or(0));
     let Limits { connect_timeout, connect_attempts, idle_timeout, half_close_timeout, .. } = limits;
-    let Limits { lifetime_max, keepalive, user_timeout, receive_buffer, unsent_max, .. } = limits;
+    let Limits { lifetime_max, drain_idle, keepalive, user_timeout, receive_buffer, unsent_max, .. } = limits;
     list.time("connect_timeout", *connect_timeout);
     list.key("connect_attempts", connect_attempts);
     list.key("queue_max", queue.max);
@@ -247,6 +247,7 @@ fn pool(list: &mut List, pool: &Pool) {
     list.time("idle_timeout", *idle_timeout);
     list.time("half_close_timeout", *half_close_timeout);
     list.time("lifetime_max", *lifetime_max);
+    list.time("drain_idle", *drain_idle);
     list.key("on_backend_down", if *close_on_backend_down { "close" } else { "keep" });
     list.time("drain_timeout", *drain_timeout);
     list.key("when_all_down", if *use_all_when_down { "use_all" } else { "refuse" });

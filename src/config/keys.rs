@@ -244,6 +244,7 @@ pub const KEYS: &[Key] = {
         key(Pool, "idle_timeout", LIMIT, "\"1h\""),
         key(Pool, "half_close_timeout", LIMIT, "\"60s\""),
         key(Pool, "lifetime_max", LIMIT, "\"0s\""),
+        key(Pool, "drain_idle", LIMIT, "\"0s\""),
         key(Pool, "on_backend_down", Word(&["close", "keep"]), "\"close\""),
         key(Pool, "drain_timeout", LIMIT, "\"30s\""),
         key(Pool, "when_all_down", Word(&["refuse", "use_all"]), "\"refuse\""),

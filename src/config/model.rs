@@ -228,6 +228,8 @@ pub struct Limits {
     pub half_close_timeout: Duration,
     /// Age, give or take 10 %.
     pub lifetime_max: Duration,
+    /// No byte, while the backend or the process drains.
+    pub drain_idle: Duration,
     /// Idle time before TCP keepalive probes.
     pub keepalive: Duration,
     /// TCP_USER_TIMEOUT.

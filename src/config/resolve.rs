@@ -163,6 +163,7 @@ fn limits(table: &Table) -> Limits {
         idle_timeout: duration(table, "idle_timeout"),
         half_close_timeout: duration(table, "half_close_timeout"),
         lifetime_max: duration(table, "lifetime_max"),
+        drain_idle: duration(table, "drain_idle"),
         keepalive: duration(table, "keepalive"),
         user_timeout: duration(table, "user_timeout"),
         receive_buffer: size(table, "receive_buffer"),

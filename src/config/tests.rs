@@ -112,6 +112,7 @@ fn defaults_are_those_of_the_contract() {
             idle_timeout: Duration::from_secs(3600),
             half_close_timeout: Duration::from_secs(60),
             lifetime_max: Duration::ZERO,
+            drain_idle: Duration::ZERO,
             keepalive: Duration::from_secs(60),
             user_timeout: Duration::ZERO,
             receive_buffer: 0,

@@ -46,6 +46,8 @@ pub struct Limits {
     pub half_close_timeout_ns: u64,
     /// Age.
     pub lifetime_max_ns: u64,
+    /// Without a byte, while it is to end soon ([`Event::Drains`]).
+    pub drain_idle_ns: u64,
 }
 
 /// What is cancelled is answered soon. A session that waits so long for it, waits for something that was lost.
@@ -111,6 +113,9 @@ pub enum Event {
     },
     /// The session must end now, in a reset, for this reason.
     End(Who),
+    /// Its backend or the process drains, for this reason: a session that is silent for long enough ends now, in a FIN.
+    /// `None`: not any more.
+    Drains(Option<Who>),
 }
 
 /// Where it stands.
@@ -151,6 +156,8 @@ pub struct Session {
     connect_expired: bool,
     /// The kernel probes both connections while they are idle.
     kept_alive: bool,
+    /// It is to end soon, for this reason.
+    drained_by: Option<Who>,
     /// What the close of that side shall be: a reset, or a FIN.
     reset: [bool; 2],
     attempts: u32,
@@ -177,6 +184,7 @@ impl Session {
             connect_in_flight: false,
             connect_expired: false,
             kept_alive: false,
+            drained_by: None,
             reset: [false; 2],
             attempts: 0,
             termination: Termination::NORMAL,
@@ -205,6 +213,7 @@ impl Session {
             Event::Timer => self.timer(now, out),
             Event::Unsent { bytes } => self.unsent(bytes, now, out),
             Event::End(who) => self.end_by(who, out),
+            Event::Drains(who) => self.drains(who, now, out),
         }
     }
 
@@ -216,6 +225,11 @@ impl Session {
     /// When the last byte or FIN moved, or its state was entered.
     pub fn active_at(&self) -> Moment {
         self.active_at
+    }
+
+    /// Whether a drain may end it before its deadline.
+    pub fn heeds_drains(&self) -> bool {
+        self.limits.drain_idle_ns > 0
     }
 
     /// Whether it holds receive buffers.

@@ -60,13 +60,40 @@ impl Session {
         self.active_at.after_ns(or_never(quiet_ns)).min(self.ends_at)
     }
 
+    /// When it has been silent for long enough to end before the drain is over. A session that has bytes to deliver, or
+    /// whose client waits for an answer after its FIN, is not silent.
+    fn drain_deadline(&self) -> Moment {
+        let is_silent = !self.is_half_closed() && !Side::BOTH.iter().any(|&side| self.relay.is_undelivered(side));
+        match self.drained_by {
+            Some(_) if self.heeds_drains() && is_silent => self.active_at.after_ns(self.limits.drain_idle_ns),
+            _ => Moment::NEVER,
+        }
+    }
+
+    /// When it has to see whether it is silent.
+    fn drain_look(&self, now: Moment) -> Moment {
+        match self.drain_deadline() {
+            Moment::NEVER if self.drained_by.is_some() && self.heeds_drains() => {
+                now.after_ns(self.limits.drain_idle_ns)
+            }
+            at => at,
+        }
+    }
+
+    pub(super) fn drains(&mut self, who: Option<Who>, now: Moment, out: &mut Effects) {
+        self.drained_by = who;
+        if self.state == State::Relaying {
+            self.timer_while_relaying(now, out);
+        }
+    }
+
     /// When it has to look at itself: at its deadline, and sooner while it has a pipe, or while nothing would tell of a
     /// reset.
     pub(super) fn next_look(&self, now: Moment) -> Moment {
         let pipe = if self.relay.has_pipe() { PIPE_INTERVAL_NS } else { u64::MAX };
         let unwatched = Side::BOTH.iter().any(|&side| self.relay.is_unwatched(side));
         let watch = if unwatched { WATCH_NS } else { u64::MAX };
-        self.deadline().min(now.after_ns(pipe.min(watch)))
+        self.deadline().min(now.after_ns(pipe.min(watch))).min(self.drain_look(now))
     }
 
     pub(super) fn timer(&mut self, now: Moment, out: &mut Effects) {
@@ -130,6 +157,13 @@ impl Session {
             self.expire(now, out);
             return;
         }
+        if now >= self.drain_deadline()
+            && let Some(who) = self.drained_by
+        {
+            self.termination = Termination(who, When::Data);
+            self.terminate([false, false], out);
+            return;
+        }
         if !self.kept_alive {
             self.kept_alive = true;
             out.push(Effect::KeepAlive);
@@ -179,7 +213,10 @@ mod tests {
 
     /// A session that will be ten seconds old, and whose bytes move.
     fn open() -> Session {
-        let limits = Limits { lifetime_max_ns: 10 * SECOND, ..Limits::default() };
+        relaying(Limits { lifetime_max_ns: 10 * SECOND, ..Limits::default() })
+    }
+
+    fn relaying(limits: Limits) -> Session {
         let mut session = Session::new(limits, u32::MAX / 2, START);
         for event in [Event::Accepted, Event::Picked(Picked::Backend), Event::Connected(Ok(()))] {
             tell(&mut session, event, START);
@@ -211,6 +248,39 @@ mod tests {
         assert_eq!(session.termination(), Termination(Who::Local, When::Data));
         assert!(!effects.is_empty());
         session.reset == [true, true]
+    }
+
+    /// The bytes that the backend has sent and nobody has taken are not to be lost.
+    #[test]
+    fn a_silent_session_ends_in_a_fin_when_its_backend_drains_and_others_go_on() {
+        let limits = Limits { drain_idle_ns: SECOND, ..Limits::default() };
+        let silent_for = |ns: u64| START.after_ns(ns);
+        let mut session = relaying(limits);
+        tell(&mut session, Event::Timer, silent_for(3 * SECOND));
+        assert!(session.is_relaying(), "nothing drains");
+        tell(&mut session, Event::Drains(Some(Who::Down)), silent_for(SECOND - 1));
+        assert!(session.is_relaying() && session.timer_at == silent_for(SECOND));
+        tell(&mut session, Event::Drains(None), silent_for(SECOND - 1));
+        tell(&mut session, Event::Timer, silent_for(SECOND));
+        assert!(session.is_relaying(), "it drains no more");
+        tell(&mut session, Event::Drains(Some(Who::Killed)), silent_for(SECOND));
+        assert!(session.is_ending() && session.reset == [false, false]);
+        assert_eq!(session.termination(), Termination(Who::Killed, When::Data));
+
+        let mut talks = relaying(limits);
+        tell(&mut talks, Event::Drains(Some(Who::Down)), START);
+        let lease = Lease { buffer: 0, start: 0, len: 7 };
+        let received = relay::Event::Received { side: Side::Backend, lease, more: false, nonempty: false };
+        relay(&mut talks, received, silent_for(SECOND / 2));
+        tell(&mut talks, Event::Timer, silent_for(5 * SECOND));
+        assert!(talks.is_relaying(), "its client has not got all of it");
+        relay(&mut talks, relay::Event::Sent { side: Side::Client, moved: Moved::Bytes(7) }, silent_for(5 * SECOND));
+        tell(&mut talks, Event::Timer, silent_for(6 * SECOND));
+        assert_eq!(talks.termination(), Termination(Who::Down, When::Data));
+
+        let mut without = relaying(Limits::default());
+        tell(&mut without, Event::Drains(Some(Who::Down)), silent_for(1000 * SECOND));
+        assert!(without.is_relaying(), "0 is off");
     }
 
     /// The pause of a stream is no end of it, and the pause of a talk most likely is.

@@ -184,6 +184,7 @@ fn limits_of(pool: &Pool) -> session::Limits {
         idle_timeout_ns: ns(limits.idle_timeout),
         half_close_timeout_ns: ns(limits.half_close_timeout),
         lifetime_max_ns: ns(limits.lifetime_max),
+        drain_idle_ns: ns(limits.drain_idle),
     }
 }
 

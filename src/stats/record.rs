@@ -98,6 +98,8 @@ pub enum Reason {
     BackendDrained,
     /// The backend is no longer configured, or at another address.
     BackendRemoved,
+    /// It was silent while its backend or the process drained.
+    DrainIdle,
     /// ringway shuts down.
     Shutdown,
     /// Somebody killed it through the API.
@@ -116,6 +118,7 @@ impl Reason {
             Reason::BackendDown => "backend_down",
             Reason::BackendDrained => "backend_drained",
             Reason::BackendRemoved => "backend_removed",
+            Reason::DrainIdle => "drain_idle",
             Reason::Shutdown => "shutdown",
             Reason::Operator => "operator",
         }

@@ -194,6 +194,7 @@ impl<K: Kernel> Worker<K> {
             slot.has_arrived();
             let pool = slot.pool;
             self.waiters.connected(pool);
+            self.note_drain_of(key);
             return Some(Event::Connected(Ok(())));
         }
         let (error, reason) = match slot.session.is_connecting() {

@@ -9,6 +9,7 @@ mod acceptors;
 mod admission;
 mod connect;
 mod dispatch;
+mod drain;
 mod early;
 mod errand;
 mod execute;
@@ -95,6 +96,8 @@ struct Agenda {
     starved: VecDeque<(Key, Side)>,
     /// Sessions that are to end, some in each turn.
     to_end: VecDeque<ToEnd>,
+    /// Sessions whose backend or process has begun to drain or has ceased to, some in each turn.
+    to_drain: VecDeque<Key>,
     housekeeping_at: Moment,
     /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
     exhausted_at: Moment,
@@ -117,6 +120,8 @@ struct Known {
     phase: Phase,
     /// By backend id: its sessions are to end, as of that table, and have been ended.
     ended: Vec<bool>,
+    /// By backend id: it drains, as of that table.
+    drained: Vec<bool>,
 }
 
 /// What a turn works with.
@@ -143,10 +148,17 @@ impl<K: Kernel> Worker<K> {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             to_end: VecDeque::new(),
+            to_drain: VecDeque::new(),
             housekeeping_at: now,
             exhausted_at: Moment::NEVER,
         };
-        let known = Known { reader: shared.cell.reader(), generation: 0, phase: Phase::Serving, ended: Vec::new() };
+        let known = Known {
+            reader: shared.cell.reader(),
+            generation: 0,
+            phase: Phase::Serving,
+            ended: Vec::new(),
+            drained: Vec::new(),
+        };
         let turn = Turn {
             now,
             batch: Vec::with_capacity(4096),

@@ -11,7 +11,7 @@ use crate::stats::record::Reason;
 /// Sessions that are ended in one turn. Each has three or four operations to be cancelled, and the kernel looks at no
 /// more than 20 answers an enter, oldest first (IO_LOCAL_TW_DEFAULT_MAX in io_uring, Linux 6.13): with more of them a
 /// turn, they pile up before everybody else's. With 32 the worst round trip beside a cut of 9,000 took 90 ms.
-const ENDED_A_TURN: usize = 4;
+pub(super) const ENDED_A_TURN: usize = 4;
 
 impl<K: Kernel> Worker<K> {
     /// Takes over what is new in the table.
@@ -25,7 +25,9 @@ impl<K: Kernel> Worker<K> {
         self.learn_bounds();
         self.end_sessions_of(&leave);
         self.waiters.serve_all();
+        let was = self.known.phase;
         self.enter_phase(phase);
+        self.note_drains(was);
         self.stats().worker.generation.set(self.known.generation);
     }
 

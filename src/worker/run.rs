@@ -59,8 +59,9 @@ impl<K: Kernel> Worker<K> {
         // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
         // fed need not take any.
         let can_feed = self.buffers_for_starved() > 0;
-        let is_busy = !self.agenda.ready.is_empty() || !self.agenda.to_end.is_empty() || self.surveys.are_under_way();
-        if is_busy || can_feed || self.turn.hurried || !self.turn.batch.is_empty() {
+        let agenda = &self.agenda;
+        let is_busy = !(agenda.ready.is_empty() && agenda.to_end.is_empty() && agenda.to_drain.is_empty());
+        if is_busy || self.surveys.are_under_way() || can_feed || self.turn.hurried || !self.turn.batch.is_empty() {
             return Wait::No;
         }
         let next = self
@@ -154,6 +155,7 @@ impl<K: Kernel> Worker<K> {
             self.tell(key, Event::Relay(relay::Event::Resumed { half }));
         }
         self.end_some();
+        self.drain_some();
         self.look_after_silence();
         self.retry_accepting();
         self.serve_queues();

@@ -50,6 +50,57 @@ fn without_a_deadline_they_go_on() {
     assert_eq!(client.end(), End::Fin);
 }
 
+/// As a web server ends a connection that is kept alive, so that whoever holds it connects again without an error.
+#[test]
+fn a_silent_session_of_a_backend_that_drains_ends_in_a_fin_and_one_that_talks_goes_on() {
+    let backends = ["a", "b"].map(Backend::named);
+    let (folder, plan) = (tempfile::tempdir().unwrap(), Ringway::plan().backend("a", backends[0].address(), ""));
+    let log = folder.path().join("access.log");
+    let plan = plan.backend("b", backends[1].address(), "backup = true").pool("drain_idle = \"400ms\"");
+    let ringway = plan.access_log(log.to_str().unwrap(), "json").start();
+    let ([mut silent, mut late], mut talks) = ([(); 2].map(|()| session(&ringway).0), session(&ringway).0);
+    let patch = |state: &str| ringway.api().patch("/v1/pools/main/backends/a", state).expect(200);
+    patch("{\"state\":\"drain\"}");
+    let begun = Instant::now();
+    late.send(b"one more");
+    late.expect(b"one more");
+    for _ in 0..20 {
+        talks.send(b"still here");
+        talks.expect(b"still here");
+        std::thread::sleep(50 * MS);
+    }
+    assert_eq!((silent.end(), late.end()), (End::Fin, End::Fin));
+    assert!(begun.elapsed() < 20 * 400 * MS, "not at the deadline, which is 30 s");
+    talks.send(b"still here");
+    talks.expect(b"still here");
+    patch("{\"state\":\"ready\"}");
+    assert!(talks.is_silent_for(800 * MS), "it drains no more");
+    let detail = ringway.api().get("/v1/pools/main/backends/a");
+    assert_eq!(detail["sessions_cut_total"], 0);
+    ringway.wait_metrics("both are told", |metrics| metrics.ended("DD") == 2);
+    let told = || std::fs::read_to_string(&log).unwrap().matches("\"reason\":\"drain_idle\"").count();
+    wait_until("the log says why", || told() == 2);
+}
+
+#[test]
+fn silent_sessions_end_in_a_fin_when_ringway_drains() {
+    let backend = Backend::named("a");
+    let plan = Ringway::before([backend.address()]).process("shutdown_grace = \"60s\"").workers(2);
+    let ringway = plan.pool("drain_idle = \"200ms\"").start();
+    let mut clients: Vec<Peer> = (0..200).map(|_| session(&ringway).0).collect();
+    let mut talks = session(&ringway).0;
+    ringway.signal(libc::SIGTERM);
+    for client in &mut clients {
+        talks.send(b"on");
+        talks.expect(b"on");
+        assert_eq!(client.end(), End::Fin);
+    }
+    talks.send(b"on");
+    talks.expect(b"on");
+    assert_eq!(talks.end(), End::Fin);
+    assert!(ringway.wait(crate::harness::PATIENCE).success());
+}
+
 #[test]
 fn what_has_lost_its_last_session_is_gone_and_may_return() {
     let [a, b] = ["a", "b"].map(Backend::named);

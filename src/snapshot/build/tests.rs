@@ -24,6 +24,7 @@ pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
             idle_timeout: Duration::from_secs(3600),
             half_close_timeout: Duration::from_secs(60),
             lifetime_max: Duration::ZERO,
+            drain_idle: Duration::ZERO,
             keepalive: Duration::from_secs(60),
             user_timeout: Duration::ZERO,
             receive_buffer: 0,
