@@ -1,6 +1,7 @@
 //! Where the operational log and the access log go.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log_line::LogLine;
 use crate::config::model::{Config, Log, LogLevel, Output};
 use crate::control::Alarm;
 use crate::control::log::{self, Access, Outlet, SetLevel, Sink, Target};
@@ -33,15 +35,23 @@ pub(super) fn start(config: &Log) -> anyhow::Result<Operational> {
     let lines = outlet.clone();
     let writer = move || Line { outlet: lines.clone(), text: Vec::new() };
     let (filter, handle) = reload::Layer::new(filter_of(config.level));
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
-    let registry = tracing_subscriber::registry().with(filter);
-    let _ = match config.json {
-        true => registry.with(layer.json()).try_init(),
-        false => registry.with(layer.with_ansi(terminal)).try_init(),
-    };
+    let line = LogLine { json: config.json, journal: is_journal(&config.output) };
+    let layer = tracing_subscriber::fmt::layer().event_format(line).with_writer(writer).with_ansi(terminal);
     // Fails only for a log that was not the first one.
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
     let set_level = move |level| drop(handle.modify(|filter| *filter = filter_of(level)));
     Ok(Operational { outlet, set_level: Box::new(set_level) })
+}
+
+/// Whether it goes to the journal of systemd, which says the device and inode of its stream (systemd.exec(5)).
+fn is_journal(output: &Output) -> bool {
+    let stream = match output {
+        Output::Stderr => nix::sys::stat::fstat(io::stderr().as_fd()),
+        Output::Stdout => nix::sys::stat::fstat(io::stdout().as_fd()),
+        Output::File(_) => return false,
+    };
+    let is_it = |there: String| stream.is_ok_and(|here| there == format!("{}:{}", here.st_dev, here.st_ino));
+    std::env::var("JOURNAL_STREAM").is_ok_and(is_it)
 }
 
 fn filter_of(level: LogLevel) -> LevelFilter {

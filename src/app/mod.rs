@@ -4,6 +4,7 @@ mod cgroup;
 mod inherited;
 mod limits;
 mod listeners;
+mod log_line;
 mod logging;
 pub mod names;
 mod privileges;

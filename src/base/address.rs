@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::text::printable;
+
 /// An address to listen on or to connect to.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Address {
@@ -27,7 +29,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Tcp(address) => write!(f, "{address}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            // A client chooses its own.
+            Address::Unix(path) => write!(f, "unix:{}", printable(&path.to_string_lossy())),
         }
     }
 }

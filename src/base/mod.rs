@@ -10,5 +10,6 @@ pub mod session;
 pub mod side;
 pub mod slots;
 pub mod termination;
+pub mod text;
 pub mod time;
 pub mod wheel;

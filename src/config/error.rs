@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::text::printable;
+
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{place}: {}", self.message())]
@@ -17,8 +19,7 @@ impl Error {
     /// What is wrong, on one line. What was written may stand in it, so line breaks and what else would control a
     /// terminal are shown as `\n` and the like.
     pub fn message(&self) -> String {
-        let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-        self.problem.to_string().chars().map(shown).collect()
+        printable(&self.problem.to_string()).into_owned()
     }
 }
 

@@ -172,7 +172,7 @@ fn a_rename_and_usr1_lose_no_line_of_either_log() {
     numbers.dedup();
     assert_eq!(numbers.len(), 120);
     let said = |path: PathBuf| std::fs::read_to_string(path).unwrap();
-    assert!(said(rotated(0, &operational)).contains(" ready "));
+    assert!(said(rotated(0, &operational)).contains(" message=ready "));
     assert!(said(operational).contains("asked to shut down"));
 }
 

@@ -35,7 +35,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_an_error() {
     let file = folder.path().join("ringway.toml");
     let plan = || Ringway::before([backend.address()]).admin(&format!("socket = {socket:?}"));
     let mut first = process::Process::start(&mut plan().command(&file));
-    wait_until("it is ready", || first.output().contains(" ready "));
+    wait_until("it is ready", || first.output().contains(" message=ready "));
     let ended = process::run(&mut plan().command(&folder.path().join("second.toml")));
     assert_eq!(ended.status.code(), Some(1));
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);

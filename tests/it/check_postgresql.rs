@@ -36,7 +36,9 @@ fn a_check_logs_in_by_scram_over_tls_and_reads_its_password_anew() {
     ringway.wait_checks("a", 10);
     assert_eq!(cluster.process.settled_output(), log, "checks leave no trace in its log");
     std::fs::write(file.path(), "falsch").unwrap();
-    let said = "password authentication failed for user \"scram\" (SQLSTATE 28P01); check `user` and `password_file`";
+    // In the quotes of its field.
+    let said =
+        r#"password authentication failed for user \"scram\" (SQLSTATE 28P01); check `user` and `password_file`""#;
     ringway.wait_said(said);
     let refused = |metrics: &crate::harness::Metrics| {
         metrics.count("backend_checks_total", &[("backend", "a"), ("result", "refused")])

@@ -130,6 +130,24 @@ fn set_changes_a_backend_and_says_what() {
     fails(&ringway, "kill --session 77", 1, &["no session 77"]);
 }
 
+/// A client of a unix socket chooses the path of its own end.
+#[test]
+fn what_a_client_calls_itself_cannot_reach_the_terminal_or_another_line() {
+    let (folder, backend) = (tempfile::tempdir().unwrap(), Backend::named("a"));
+    let front = folder.path().join("front");
+    let ringway = Ringway::before([backend.address()]).bind(&format!("\"unix:{}\"", front.display())).start();
+    let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let own = folder.path().join("x\u{1b}[2J\n8 root open\u{202e}");
+    client.bind(&socket2::SockAddr::unix(&own).unwrap()).unwrap();
+    client.connect(&socket2::SockAddr::unix(&front).unwrap()).unwrap();
+    wait_until("it is served", || ringway.api().count() == 1);
+    let shown = said(&ringway, "sessions");
+    assert_eq!(shown.lines().count(), 3, "heading, session, count: {shown:?}");
+    assert!(shown.contains("x\\u{1b}[2J\\n8 root open\\u{202e}"), "{shown:?}");
+    let listed = ringway.api().sessions("")[0]["client"].as_str().unwrap().to_owned();
+    assert!(!listed.contains(|c: char| c.is_control() || c == '\u{202e}'), "{listed:?}");
+}
+
 #[test]
 fn drain_waits_for_sessions_that_end_by_themselves() {
     let (a, b) = (Backend::named("a"), Backend::named("b"));

@@ -352,7 +352,7 @@ fn the_level_of_the_log_and_the_grace_of_a_shutdown_live_in_a_reload() {
     ringway.wait_checks("a", 2);
     assert_eq!(ringway.process().output(), "", "nothing to warn of");
     ringway.change("level = \"warn\"", "level = \"debug\"");
-    ringway.wait_said("DEBUG checked");
+    ringway.wait_said("level=debug message=checked");
     ringway.change("level = \"debug\"", "level = \"error\"");
     let before = ringway.process().settled_output().len();
     ringway.wait_checks("a", 3);

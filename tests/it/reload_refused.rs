@@ -105,7 +105,7 @@ fn without_a_file_there_is_nothing_to_reload() {
     let mut command = Ringway::command();
     command.args(["run", "--listen", &address, "--backend", backend.address()]);
     let ringway = process::Process::start(&mut command);
-    wait_until("it is ready", || ringway.output().contains(" ready"));
+    wait_until("it is ready", || ringway.output().contains(" message=ready"));
     ringway.signal(libc::SIGHUP);
     wait_until("it says why", || ringway.output().contains("started without a file"));
     let mut client = Peer::connect(&address);

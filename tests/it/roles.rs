@@ -81,7 +81,7 @@ fn a_fail_over_ends_old_sessions_and_lets_new_ones_wait() {
     waiting.expect(b"b");
     assert_eq!(states(&ringway), [("a".into(), "standby"), ("b".into(), "up")]);
     let output = ringway.process().output();
-    assert!(output.contains("reason=is a replica") && output.contains("reason=is the primary"), "{output}");
+    assert!(output.contains("reason=\"is a replica\"") && output.contains("reason=\"is the primary\""), "{output}");
     let codes = ringway.metrics().codes();
     assert_eq!(codes.iter().filter(|(code, _)| code != "DD" && code != "--").count(), 0, "{codes:?}");
 }

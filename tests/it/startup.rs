@@ -208,7 +208,7 @@ fn the_quick_form_serves_without_a_file() {
     command.args(["run", "--listen", &tcp, "--listen", &unix, "--backend", a.address(), "--backend", b.address()]);
     command.args(["--balance", "least_conn"]);
     let mut ringway = process::Process::start(&mut command);
-    wait_until("it is ready", || ringway.output().contains(" ready"));
+    wait_until("it is ready", || ringway.output().contains(" message=ready"));
     let mut held: Vec<Peer> = [&tcp, &unix, &tcp, &unix].map(|address| Peer::connect(address)).into();
     let mut names: Vec<Vec<u8>> = held.iter_mut().map(|client| client.read_some(8).unwrap()).collect();
     names.sort();

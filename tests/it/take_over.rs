@@ -167,7 +167,9 @@ fn addresses_come_and_go_with_the_configuration_of_the_new_one() {
         let text = text.replace(&format!("[{stays:?}, {goes:?}]"), &format!("[{comes:?}, {stays:?}]"));
         text.replace(a.address(), b.address()).replace("[listeners.main]", "[listeners.other]")
     });
-    new.wait_said(&format!("the ringway before listened there, and nothing of this configuration does address={goes}"));
+    new.wait_said(&format!(
+        "the ringway before listened there, and nothing of this configuration does\" address={goes}"
+    ));
     for address in [&stays, &comes] {
         Peer::connect(address).expect(b"b");
     }
@@ -260,7 +262,7 @@ fn only_one_takes_over_at_a_time_and_the_configuration_stays_meanwhile() {
     assert!(!old.reload(), "a reload of this one would be lost");
     Peer::connect(old.address()).expect(b"a");
     hole.open();
-    wait_until("it has taken over", || waits.output().contains(" ready "));
+    wait_until("it has taken over", || waits.output().contains(" message=ready "));
     assert_eq!(old.wait(PATIENCE).code(), Some(0));
     waits.signal(libc::SIGTERM);
     assert!(waits.wait(PATIENCE).unwrap().success());

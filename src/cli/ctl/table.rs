@@ -1,5 +1,6 @@
 //! Tables for people: aligned, and no wider than what is in them.
 
+use crate::base::text::printable;
 use crate::cli::paint::{Paint, Tone};
 
 /// One cell.
@@ -12,7 +13,7 @@ pub(super) struct Cell {
 
 /// Text, on the left.
 pub(super) fn text(text: impl Into<String>) -> Cell {
-    Cell { text: text.into(), tone: None, right: false }
+    Cell { text: printable(&text.into()).into_owned(), tone: None, right: false }
 }
 
 /// A number or an amount, on the right.

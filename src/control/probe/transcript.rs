@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::base::text::push_printable;
 use crate::base::time::{Clock, Moment};
 
 /// More lines than any check has; what comes beyond them is left out.
@@ -96,13 +97,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     let mut out = String::new();
     'all: for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            match c {
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                '\t' => out.push_str("\\t"),
-                c if c.is_control() => out.extend(c.escape_unicode()),
-                c => out.push(c),
-            }
+            push_printable(c, &mut out);
             if out.len() > TEXT_MAX {
                 break 'all;
             }

@@ -463,7 +463,7 @@ impl Drop for Ringway {
 
 /// In either format of the log.
 fn is_ready(log: &str) -> bool {
-    log.contains(" ready ") || log.contains("\"ready\"")
+    log.contains(" message=ready ") || log.contains("\"ready\"")
 }
 
 /// For a command that is not started yet.
