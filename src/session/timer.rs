@@ -21,6 +21,8 @@ const WATCH_NS: u64 = 50_000_000;
 /// Before a connect that could not be begun is tried again: a part of the time since the first attempt, within these.
 const AGAIN_MIN_NS: u64 = 1_000_000;
 const AGAIN_MAX_NS: u64 = 50_000_000;
+/// Twice the time after which a connect that could not be begun is late.
+const LATE_MAX_NS: u64 = 3_000_000_000;
 
 /// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this
 /// counts as delivered when it pauses, and ends in a FIN.
@@ -123,6 +125,12 @@ impl Session {
 
     fn connect_deadline(&self) -> Moment {
         self.active_at.after_ns(or_never(self.limits.connect_timeout_ns))
+    }
+
+    /// Whether half of the time to connect is over, or a second and a half where there is more.
+    pub fn is_late_to_connect(&self, now: Moment) -> bool {
+        let half_ns = or_never(self.limits.connect_timeout_ns).min(LATE_MAX_NS) / 2;
+        self.state == State::Connecting && now.since_ns(self.active_at) >= half_ns
     }
 
     fn timer_while_connecting(&mut self, now: Moment, out: &mut Effects) {

@@ -1,8 +1,8 @@
 //! What the record of a session will say and nothing else knows, gathered while it lives. Nothing is gathered while
 //! there is no access log.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU64};
 
 use super::ConnectError;
 use super::record::{Attempt, Client, Reason, Record};
@@ -16,13 +16,35 @@ use crate::base::time::Moment;
 pub struct Draft {
     client: Client,
     backend: Option<BackendId>,
-    backend_local: Option<SocketAddr>,
+    backend_local: Option<Own>,
     queue_ns: u64,
     queue_position: u32,
     connecting_ns: u64,
     last_attempt_ns: Option<NonZeroU64>,
-    failed: Vec<Attempt>,
+    /// As small as can be: most have none.
+    failed: Box<[Attempt]>,
     reason: Option<Reason>,
+}
+
+/// An address of ours, in little memory: an IPv4 address is mapped, and whose link a link-local one is on is left out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Own {
+    ip: Ipv6Addr,
+    port: NonZeroU16,
+}
+
+impl Own {
+    fn new(address: SocketAddr) -> Option<Own> {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Some(Own { ip, port: NonZeroU16::new(address.port())? })
+    }
+
+    fn address(self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V6(self.ip).to_canonical(), self.port.get())
+    }
 }
 
 /// What is known of a session that is over without its draft.
@@ -61,7 +83,7 @@ impl Draft {
             queue_position: 0,
             connecting_ns: 0,
             last_attempt_ns: None,
-            failed: Vec::new(),
+            failed: Box::default(),
             reason: None,
         }
     }
@@ -79,7 +101,9 @@ impl Draft {
             None => self.last_attempt_ns = NonZeroU64::new(took_ns.max(1)),
             Some((error, resource)) => {
                 self.backend_local = None;
-                self.failed.push(Attempt { backend, error, took_ns });
+                let mut failed = std::mem::take(&mut self.failed).into_vec();
+                failed.push(Attempt { backend, error, took_ns });
+                self.failed = failed.into_boxed_slice();
                 self.reason = (error == ConnectError::Resource).then_some(resource);
             }
         }
@@ -87,7 +111,7 @@ impl Draft {
 
     /// An attempt has connected from that address.
     pub fn came_from(&mut self, own: SocketAddr) {
-        self.backend_local = Some(own);
+        self.backend_local = Own::new(own);
     }
 
     /// Whose session it is, by a PROXY header.
@@ -119,14 +143,14 @@ impl Draft {
             // One whose attempt to connect has not begun or not ended, or the last one that was tried.
             backend: ended.backend.or(self.backend),
             client: self.client,
-            backend_local: self.backend_local,
+            backend_local: self.backend_local.map(Own::address),
             accepted_at: ended.accepted_at,
             ended_at: ended.ended_at,
             queue_ns: self.queue_ns,
             queue_position: self.queue_position,
             connect_ns: self.last_attempt_ns.map(|_| self.connecting_ns),
             reason: self.reason(ended.termination),
-            failed: self.failed,
+            failed: self.failed.into_vec(),
             last_attempt_ns: self.last_attempt_ns.map_or(0, NonZeroU64::get),
             bytes_to_backend: ended.bytes_to_backend,
             bytes_to_client: ended.bytes_to_client,
@@ -180,6 +204,9 @@ mod tests {
         draft.waited(8);
         let record = draft.finish(ended(Termination::NORMAL));
         assert_eq!(record.backend_local, Some(other));
+        draft = Draft::new(Client::Gone);
+        draft.came_from("[2001:db8::7]:9".parse().unwrap());
+        assert_eq!(draft.backend_local.unwrap().address(), "[2001:db8::7]:9".parse().unwrap());
         assert_eq!((record.connect_ns, record.last_attempt_ns, record.backend), (Some(80), 50, Some(BackendId(4))));
         let failed: Vec<_> = record.failed.iter().map(|attempt| (attempt.backend, attempt.took_ns)).collect();
         assert_eq!((failed, record.queue_ns), (vec![(BackendId(3), 30)], 15));

@@ -10,7 +10,7 @@ use crate::session::{Event, Session};
 use crate::snapshot::table::Phase;
 
 /// After a descriptor or memory could not be had.
-const EXHAUSTED_RETRY_NS: u64 = 100_000_000;
+pub(super) const EXHAUSTED_RETRY_NS: u64 = 100_000_000;
 /// Connections that are taken one by one before others are looked at.
 const ACCEPTS_MAX: usize = 16;
 

@@ -93,6 +93,7 @@ impl<K: Kernel> Worker<K> {
             return Break(Some(Event::ClientGone));
         }
         slot.greets = sends_proxy || slot.asks_for_tls();
+        let greets = slot.greets;
         let fd = match self.kernel.sockets().open(&to, &options) {
             Ok(fd) => fd,
             Err(error) => {
@@ -102,7 +103,11 @@ impl<K: Kernel> Worker<K> {
                         // Whoever was not admitted yet goes without.
                         match self.give_up_youngest() {
                             true => Continue(()),
-                            false => Break(self.connect_later(key, error.raw_os_error().unwrap_or(errno::EMFILE))),
+                            false => {
+                                let event = self.connect_later(key, error.raw_os_error().unwrap_or(errno::EMFILE));
+                                self.wants_descriptor(key);
+                                Break(event)
+                            }
                         }
                     }
                     // This kernel does not speak the backend's family.
@@ -113,6 +118,7 @@ impl<K: Kernel> Worker<K> {
             }
         };
         slot.set_backend_fd(fd);
+        self.has_descriptor(key);
         if let Err(error) = bind(self.kernel.sockets(), fd, &to, source) {
             let errno = error.raw_os_error().unwrap_or(errno::EINVAL);
             // This host does not have the address now; it may have another one of the list.
@@ -124,7 +130,7 @@ impl<K: Kernel> Worker<K> {
             return Break(None);
         }
         Break(match self.kernel.sockets().connect_unix(fd, &to) {
-            Ok(()) if slot.greets => self.greet(key),
+            Ok(()) if greets => self.greet(key),
             Ok(()) => self.connect_ended(key, 0),
             Err(error) => match error.raw_os_error().unwrap_or(errno::EINVAL) {
                 // Its backlog is full. The kernel does not wait for room, as it does for TCP.

@@ -8,6 +8,8 @@ use crate::kernel::{Fd, Kernel, Sockets};
 
 /// Between looks while as many connections are open as may be; another worker may close one.
 const FULL_RETRY_NS: u64 = 10_000_000;
+/// The same where there is no other worker: its own sessions say when they end (`admit_waiting`).
+const FULL_RETRY_ALONE_NS: u64 = 1_000_000_000;
 
 /// What has no room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,9 +45,13 @@ impl<K: Kernel> Worker<K> {
     /// Whoever waits is looked after, even if nothing happens on this worker: it may wait for another one's session.
     pub(super) fn look_again(&mut self, full: Full, listener: ListenerId) {
         match full {
-            Full::Process => self.pause(FULL_RETRY_NS),
-            Full::Listener => self.hold(listener, FULL_RETRY_NS),
+            Full::Process => self.pause(self.full_retry_ns()),
+            Full::Listener => self.hold(listener, self.full_retry_ns()),
         }
+    }
+
+    fn full_retry_ns(&self) -> u64 {
+        if self.shared.workers() == 1 { FULL_RETRY_ALONE_NS } else { FULL_RETRY_NS }
     }
 
     /// Counts a session of the process and of its listener, if there is room for one, and nobody of that listener waits
@@ -127,7 +133,8 @@ impl<K: Kernel> Worker<K> {
         let is_full =
             self.admit_those_with_room() || self.shared.counts.process_connections() >= self.shared.connections_max;
         if self.acceptors.may_resume(self.turn.now) {
-            self.acceptors.resume_at(if is_full { self.turn.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER });
+            let again = self.turn.now.after_ns(self.full_retry_ns());
+            self.acceptors.resume_at(if is_full { again } else { Moment::NEVER });
             if !is_full {
                 self.open_listeners();
             }
@@ -142,7 +149,7 @@ impl<K: Kernel> Worker<K> {
         let still_held = self.release_held();
         // Some may wait for a listener that is being removed.
         let look_again = still_held || !self.acceptors.early().is_empty();
-        let at = if look_again { self.turn.now.after_ns(FULL_RETRY_NS) } else { Moment::NEVER };
+        let at = if look_again { self.turn.now.after_ns(self.full_retry_ns()) } else { Moment::NEVER };
         self.acceptors.look_at_held_at(at);
     }
 }

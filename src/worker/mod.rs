@@ -26,6 +26,7 @@ mod run;
 mod shared;
 mod silence;
 mod slots;
+mod wanting;
 
 use std::collections::VecDeque;
 use std::io;
@@ -98,6 +99,8 @@ struct Agenda {
     to_end: VecDeque<ToEnd>,
     /// Sessions whose backend or process has begun to drain or has ceased to, some in each turn.
     to_drain: VecDeque<Key>,
+    /// Sessions for whose backend there is no descriptor.
+    wanting: wanting::Wanting,
     housekeeping_at: Moment,
     /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
     exhausted_at: Moment,
@@ -149,6 +152,7 @@ impl<K: Kernel> Worker<K> {
             starved: VecDeque::new(),
             to_end: VecDeque::new(),
             to_drain: VecDeque::new(),
+            wanting: wanting::Wanting::default(),
             housekeeping_at: now,
             exhausted_at: Moment::NEVER,
         };

@@ -23,6 +23,8 @@ impl<K: Kernel> Worker<K> {
         self.known.ended = ended;
         let phase = table.phase;
         self.learn_bounds();
+        // A limit may have been raised.
+        self.admit_waiting();
         self.end_sessions_of(&leave);
         self.waiters.serve_all();
         let was = self.known.phase;

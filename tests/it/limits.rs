@@ -140,6 +140,34 @@ fn a_lack_of_descriptors_harms_nobody_who_is_served() {
     assert_eq!(codes, [("--".to_string(), 20)], "nobody was turned away");
 }
 
+/// Clients must not take the descriptors that their sessions need.
+#[test]
+fn the_last_descriptors_serve_clients_instead_of_being_held_by_those_that_wait() {
+    const FREE: usize = 30;
+    for (workers, frozen) in [(1, true), (2, true), (1, false), (2, false)] {
+        let backend = Backend::named("hi");
+        let ringway = Ringway::before([backend.address()]).workers(workers).start();
+        ringway.metrics();
+        ringway.process().limit_descriptors(ringway.process().descriptor_limit_for(FREE));
+        if frozen {
+            ringway.process().freeze();
+        }
+        // Some may be reset while they still connect.
+        let mut clients: Vec<Peer> = (0..100).filter_map(|_| Peer::try_connect(ringway.address()).ok()).collect();
+        ringway.signal(libc::SIGCONT);
+        let mut served = Vec::new();
+        wait_until("a third of the free descriptors serve somebody", || {
+            served.extend(clients.extract_if(.., |client| client.has_bytes()));
+            served.len() >= FREE / 3
+        });
+        for client in &mut served {
+            client.expect(b"hi");
+            client.send(b"still here");
+            client.expect(b"still here");
+        }
+    }
+}
+
 /// R27: a client was accepted, and then there is no descriptor for its backend: it waits, too.
 #[test]
 fn a_client_whose_backend_needs_the_last_descriptor_waits_for_it() {
