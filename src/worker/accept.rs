@@ -56,7 +56,8 @@ impl<K: Kernel> Worker<K> {
 
     /// Takes over what a table says of limits and backlogs.
     pub(super) fn learn_bounds(&mut self) {
-        self.acceptors.learn(self.known.reader.table(), self.shared.workers(), self.shared.backlog_max);
+        let (workers, backlog_max) = (self.shared.workers(), self.shared.backlog_max);
+        self.acceptors.learn(self.known.reader.table(), workers, backlog_max, self.shared.connections_max);
         self.acceptors.listeners().for_each(|listener| self.watch_room(listener));
         self.leave_room();
     }

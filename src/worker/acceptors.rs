@@ -98,11 +98,13 @@ impl Acceptors {
         Acceptors { list, early, bounds, burst: 0, closing: false, retry_at, held_until }
     }
 
-    /// The kernel lets no backlog be longer than `backlog_max`.
-    pub fn learn(&mut self, table: &Table, workers: usize, backlog_max: u32) {
+    /// The kernel lets no backlog be longer than `backlog_max`. The process may have `connections_max`.
+    pub fn learn(&mut self, table: &Table, workers: usize, backlog_max: u32, connections_max: u64) {
+        let listeners = table.listeners.iter().flatten().filter(|entry| !entry.retired).count();
+        let share = if listeners > 1 { most_of_one(connections_max) } else { u32::MAX };
         let bound = |entry: &Option<ListenerEntry>| {
             let Some(entry) = entry else { return Bound::default() };
-            let most = entry.connections_max.map_or(u32::MAX, |most| most.get());
+            let most = entry.connections_max.map_or(share, |most| most.get().min(share));
             let addresses = u64::from(entry.addresses) * workers as u64;
             // The kernel takes one more than it was told.
             Bound { most, burst: (u64::from(entry.backlog.min(backlog_max)) + 1) * addresses }
@@ -332,6 +334,12 @@ impl Acceptors {
     }
 }
 
+/// Connections that one of several listeners may have, of those of the process: the last sixteenth is for the others,
+/// so that whatever floods one leaves them some.
+fn most_of_one(connections_max: u64) -> u32 {
+    u32::try_from(connections_max - connections_max / 16).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,6 +386,12 @@ mod tests {
         acceptors.early().push(Fd(99), ONE);
         acceptors.hold(ONE, Moment(60));
         assert_eq!(acceptors.release_held(|_, _| false), (vec![], true), "a client of it came before");
+    }
+
+    #[test]
+    fn one_of_several_listeners_leaves_the_others_a_part() {
+        assert_eq!([0, 1, 15, 16, 1600].map(most_of_one), [0, 1, 15, 15, 1500]);
+        assert_eq!(most_of_one(1 << 40), u32::MAX, "no limit");
     }
 
     #[test]

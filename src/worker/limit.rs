@@ -82,8 +82,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Connections a listener may have.
     fn most_of(&self, listener: ListenerId) -> u32 {
-        let most = self.known.reader.table().listener(listener).and_then(|entry| entry.connections_max);
-        most.map_or(u32::MAX, |most| most.get())
+        self.acceptors.bound(listener).most
     }
 
     /// Has this turn admit who waits, as there may be room. To be called when a session has ended: there are

@@ -108,6 +108,23 @@ fn a_burst_beyond_the_limit_of_a_listener_waits_in_its_backlog() {
     assert_eq!((served, backend.accepted()), (100, 100));
 }
 
+/// Whatever floods one of them, or leads back to itself.
+#[test]
+fn one_listener_cannot_take_every_connection_from_the_others() {
+    let backend = Backend::named("hi");
+    let other = format!("{}:7005", crate::harness::address::own_ip());
+    let plan = Ringway::before([backend.address()]).workers(2).process("connections_max = 64");
+    let ringway = plan.more(&format!("[listeners.other]\nbind = \"{other}\"\npool = \"main\"")).start();
+    let _flood: Vec<Peer> = (0..100).map(|_| ringway.connect()).collect();
+    ringway.wait_metrics("it has its part", |metrics| metrics.count("connections", &[]) == 60);
+    for _ in 0..4 {
+        Peer::connect(&other).expect(b"hi");
+    }
+    let mut kept: Vec<Peer> = (0..4).map(|_| Peer::connect(&other)).collect();
+    kept.iter_mut().for_each(|client| client.expect(b"hi"));
+    assert_eq!(ringway.metrics().count("connections", &[]), 64);
+}
+
 /// R27: the limit is lowered under the hands of a running ringway, below what it has open.
 #[test]
 fn a_lack_of_descriptors_harms_nobody_who_is_served() {
