@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -25,8 +25,12 @@ use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
-use crate::sys::signals;
+use crate::sys::{ring, signals};
 
+/// Entries of control's ring: as many writes of logs as may wait.
+const RING_ENTRIES: u32 = 64;
+/// What it may do: IORING_OP_ASYNC_CANCEL, CLOSE and WRITE.
+const RING_OPERATIONS: &[u8] = &[14, 19, 23];
 /// How often the workers' `running` is looked at, while it matters.
 const TICK: Duration = Duration::from_millis(10);
 /// Changes seldom come alone: this long they are gathered before they are published.
@@ -42,8 +46,27 @@ const SWEEP_AFTER: Duration = Duration::from_secs(1);
 /// Runs control on the calling thread, until shutdown was asked for and every worker's `running` gauge is 0. Start the
 /// workers first, or at least at the same time.
 pub fn run(spec: Spec) -> Result<(), Error> {
-    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(64)).map_err(Error::Runtime)?;
-    runtime.block_on(serve(spec))
+    runtime().map_err(Error::Runtime)?.block_on(serve(spec))
+}
+
+/// With a ring that writes and closes the files of logs and can do nothing else, where the kernel can restrict one: a
+/// control that was taken over must find no way past the filter of system calls.
+fn runtime() -> std::io::Result<tokio_uring::Runtime> {
+    // One at a time, so that the ring that is new is the one that was made here.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock();
+    let mut disabled = tokio_uring::uring_builder();
+    disabled.setup_r_disabled();
+    let before = ring::all(RING_ENTRIES);
+    let made = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&disabled));
+    if let Ok(runtime) = made {
+        let new = ring::all(RING_ENTRIES);
+        if new.difference(&before).any(|&fd| ring::enable(fd, RING_OPERATIONS).is_ok()) {
+            return Ok(runtime);
+        }
+    }
+    debug!("control's ring is not restricted: this kernel cannot");
+    tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
 }
 
 async fn serve(spec: Spec) -> Result<(), Error> {

@@ -6,9 +6,8 @@
 //! clone3 does not exist (ENOSYS): its flags are in memory, where no filter sees them, so threads are made by clone.
 //!
 //! The calls of the data path have no conditions on their arguments, so since Linux 5.11 the kernel answers them from a
-//! bitmap and runs no filter at all. What goes through a ring is not seen here: the rings of workers are restricted
-//! (`uring::ring::Ring::enable`), no new ring is made, and no ring starts programs, traces or mounts; what control's
-//! opens is Landlock's to say.
+//! bitmap and runs no filter at all. What goes through a ring is not seen here: the rings are restricted, those of
+//! workers (`uring::ring::Ring::enable`) and that of control (`sys::ring`), and no new one is made.
 
 use std::collections::BTreeMap;
 

@@ -9,6 +9,7 @@ pub mod features;
 pub mod filter;
 pub mod pass;
 pub mod pipes;
+pub mod ring;
 pub mod signals;
 pub mod socket;
 pub mod socket_file;

@@ -220,3 +220,19 @@ fn failed_connects_that_workers_count_eject_a_backend_until_it_is_over() {
     control.stopper.ask();
     control.finish().unwrap();
 }
+
+/// It would be a way past the filter of system calls.
+#[test]
+fn the_ring_of_control_writes_files_and_opens_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let there = std::fs::File::create(&path).unwrap();
+    super::runtime().unwrap().block_on(async {
+        let file = tokio_uring::fs::File::from_std(there);
+        assert_eq!(file.write_at(b"line".to_vec(), 0).submit().await.0.unwrap(), 4);
+        file.close().await.unwrap();
+        let opened = tokio_uring::fs::File::open(&path).await;
+        assert_eq!(opened.err().and_then(|error| error.raw_os_error()), Some(crate::kernel::errno::EACCES));
+    });
+    assert_eq!(std::fs::read(&path).unwrap(), b"line");
+}
