@@ -38,7 +38,7 @@ fn check_warns_of_what_is_hardly_meant_and_accepts_it() {
 
 #[test]
 fn a_wrong_configuration_exits_2_with_a_line_for_each_error() {
-    let file = file("[listeners.l]\nbind = 1\npol = \"x\"\n");
+    let file = file("[listeners.l]\nbind = 1\npol = \"x\"\nbacklog = 0\n");
     let path = file.path().display().to_string();
     for arguments in [vec!["check", &path], vec!["run", "-c", &path], vec!["doctor", "-c", &path]] {
         let output = ringway(&arguments);

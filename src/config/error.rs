@@ -59,7 +59,7 @@ pub enum Problem {
     UnknownKey { key: String, table: String, hint: String },
     /// A TOML type that the key cannot take.
     #[error("`{key}` is {found}; it takes {expected}")]
-    WrongType { key: String, found: &'static str, expected: String },
+    WrongType { key: String, found: String, expected: String },
     /// The right type, but nothing that the key can take.
     #[error("`{key}` cannot be {found}; {hint}")]
     BadValue { key: String, found: String, hint: String },

@@ -115,8 +115,10 @@ fn read_file(path: &Path) -> Result<Config, Vec<Fault>> {
         }
         _ => "",
     };
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .map_err(|error| vec![Fault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
+    let text = crate::config::text_of(bytes)
+        .map_err(|why| vec![Fault::of(format!("cannot read {}: {why}", path.display()))])?;
     let variable = |name: &str| std::env::var(name).ok();
     crate::config::load(&text, &path.display().to_string(), &variable)
         .map_err(|errors| errors.into_iter().map(Fault::from).collect())
