@@ -11,6 +11,10 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("it writes UTF-8")
 }
 
+fn text_lines(bytes: &[u8]) -> Vec<String> {
+    text(bytes).lines().map(str::to_string).collect()
+}
+
 fn file(content: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(content.as_bytes()).expect("it takes what is written");
@@ -34,6 +38,46 @@ fn check_warns_of_what_is_hardly_meant_and_accepts_it() {
     let warning =
         "warning: pool db: a check of type \"tcp\" at port 3306 only connects; type = \"mysql\" asks the server\n";
     assert_eq!(text(&output.stderr), warning);
+}
+
+/// What warnings say of the host is true of the one that it is asked on.
+#[test]
+fn check_tells_every_warning_and_strict_makes_errors_of_them() {
+    let text = "[process]\nuser = \"nobody-like-that\"\n[listeners.l]\nbind = \"0.0.0.0:8080\"\npool = \"p\"\n\
+                [pools.p]\nbackends = [{ address = \"localhost:8080\", weight = 0 }]\n\
+                [pools.p.check]\ntype = \"redis\"\ntimeout = \"9s\"\npassword_file = \"/does/not/exist\"\n\
+                [pools.q]\nbackends = [{ address = \"10.0.0.1:1\" }]\n";
+    let mut expected = vec![
+        "process.user: there is no user `nobody-like-that`; add it, or name another one",
+        "pool p: every backend has weight 0, so its clients are reset; give one a `weight`, or enable one",
+        "pool p: the check's `timeout` (9s) is longer than its `interval` (2s), so a backend that does not answer is \
+         found after 3 times 9s; lower `timeout`",
+        "pool q: no listener and no route leads to it; write pool = \"q\" in one, or remove the pool",
+        "pool p: connections may go around: listener l → pool p → backend localhost:8080 (a name of this host) → \
+         listener l; give the backend an address behind ringway",
+    ];
+    let lines = |output: &Output| -> Vec<String> { text_lines(&output.stderr) };
+    let written = file(text);
+    let path = written.path().to_str().expect("a name");
+    let output = ringway(&["check", path]);
+    assert_eq!((output.status.code(), self::text(&output.stdout)), (Some(0), "ok\n"));
+    assert_eq!(lines(&output), expected.iter().map(|line| format!("warning: {line}")).collect::<Vec<_>>());
+    let output = ringway(&["check", "--strict", path]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert_eq!(lines(&output), expected.iter().map(|line| format!("error: {line}")).collect::<Vec<_>>());
+
+    // Who is there cannot read what is not.
+    let written = file(&text.replacen("[process]\nuser = \"nobody-like-that\"\n", "", 1));
+    let path = written.path().to_str().expect("a name");
+    expected.remove(0);
+    expected.insert(2, "pool p: `password_file` /does/not/exist cannot be read: it is not there");
+    let output = ringway(&["check", path]);
+    assert_eq!(lines(&output), expected.iter().map(|line| format!("warning: {line}")).collect::<Vec<_>>());
+
+    let good =
+        file("[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"10.0.0.1:80\"\n");
+    let output = ringway(&["check", "--strict", good.path().to_str().expect("a name")]);
+    assert_eq!((output.status.code(), self::text(&output.stdout), lines(&output).len()), (Some(0), "ok\n", 0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 
 pub(super) fn check(file: &Path, strict: bool) -> Result<(), Failure> {
     let config = load(file)?;
-    let warnings = config::warnings(&config);
+    let warnings = super::host::warnings_of(&config);
     if strict && !warnings.is_empty() {
         return Err(Failure::Warnings(warnings));
     }

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod failure;
+mod host;
 mod manual;
 mod paint;
 mod run;

@@ -84,6 +84,9 @@ pub enum Problem {
     /// A pool that can never serve anybody.
     #[error("pool `{0}` has no backends; add [[pools.{0}.backends]] with `address`")]
     EmptyPool(String),
+    /// A way that leads back to where it began.
+    #[error("connections would go around for ever: {0}; give the backend an address behind ringway")]
+    Loop(String),
     /// `${NAME}` that cannot be replaced.
     #[error("`{key}`: {why}")]
     Variable { key: String, why: String },

@@ -150,10 +150,7 @@ const LISTENER: Words = &[
         "sni hostsni servername servernames rule sslpreread usebackendsni",
         "it is `sni` of a [[listeners.NAME.routes]] here",
     ),
-    (
-        "timeout timeoutclient clienttimeout timeouts",
-        "it is `idle_timeout` in [pools.NAME], for both sides",
-    ),
+    ("timeout timeoutclient clienttimeout timeouts", "it is `idle_timeout` in [pools.NAME], for both sides"),
 ];
 
 const ROUTE: Words = &[

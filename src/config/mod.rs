@@ -14,6 +14,7 @@ pub mod error;
 mod foreign;
 pub mod keys;
 mod listener;
+mod loops;
 pub mod model;
 mod quick;
 mod raw;
@@ -30,7 +31,7 @@ pub use model::Config;
 pub use quick::quick;
 pub use syntax::text_of;
 pub use value::nearest;
-pub use warnings::warnings;
+pub use warnings::{Host, warnings};
 
 use std::ops::Range;
 

@@ -35,6 +35,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
     check.binds(raw, &config.admin);
     check.process(raw);
     check.pools(raw);
+    check.loops(raw, &config);
     config
 }
 
@@ -216,7 +217,7 @@ fn backend(table: &Table) -> Option<Backend> {
 }
 
 /// The name of a backend, or its address.
-fn backend_name(table: &Table) -> Option<String> {
+pub(super) fn backend_name(table: &Table) -> Option<String> {
     match (table.get("name"), table.get("address")) {
         (Some(Value::Text(name)), _) => Some(name.clone()),
         (_, Some(Value::Target(target))) => Some(target.to_string()),
