@@ -399,7 +399,10 @@ fn parsed<T>(text: &str, result: Result<T, impl ToString>) -> Result<Vec<T>, Fau
 }
 
 fn bad(text: &str, error: &impl ToString) -> Fault {
-    Fault::Value(quoted(text), error.to_string())
+    // `postgres://user:password@host`
+    let secret = text.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(secret, _)| secret);
+    let shown = secret.filter(|secret| !secret.is_empty()).map_or(text.to_string(), |it| text.replacen(it, "…", 1));
+    Fault::Value(quoted(&shown), error.to_string())
 }
 
 fn wrong(text: &str, hint: &str) -> Fault {
