@@ -39,24 +39,29 @@ impl Account {
     /// # Errors
     /// There is no such user or group; what to do.
     pub fn of(process: &Process) -> anyhow::Result<Account> {
-        let own = Uid::effective();
         let user = process.user.as_deref().map(find_user).transpose()?;
         let group = process.group.as_deref().map(find_group).transpose()?;
-        let is_own = user.as_ref().is_none_or(|user| user.uid == own) && group.is_none();
-        let user = match user {
-            Some(user) => Some(user),
-            None => User::from_uid(own).ok().flatten(),
-        };
-        let Some(user) = user else {
-            // A container has users that nobody has named.
-            let groups =
-                getgroups().unwrap_or_default().into_iter().chain([Gid::effective()]).map(Gid::as_raw).collect();
-            return Ok(Account { name: format!("uid {own}"), uid: own.as_raw(), groups, is_own });
-        };
-        let first = group.unwrap_or(user.gid);
-        let groups = CString::new(user.name.as_str()).ok().and_then(|name| getgrouplist(&name, first).ok());
-        let groups = groups.unwrap_or_else(|| vec![first]).into_iter().map(Gid::as_raw).collect();
-        Ok(Account { name: user.name, uid: user.uid.as_raw(), groups, is_own })
+        let mut account = Account::own();
+        if let Some(user) = user {
+            let (uid, first) = (user.uid.as_raw(), group.unwrap_or(user.gid));
+            let groups = CString::new(user.name.as_str()).ok().and_then(|name| getgrouplist(&name, first).ok());
+            let groups = groups.unwrap_or_else(|| vec![first]).into_iter().map(Gid::as_raw).collect();
+            account = Account { name: user.name, uid, groups, is_own: uid == account.uid && group.is_none() };
+        } else if let Some(group) = group {
+            account = Account { groups: vec![group.as_raw()], is_own: false, ..account };
+        }
+        Ok(account)
+    }
+
+    /// Who runs this program.
+    pub fn own() -> Account {
+        let uid = Uid::effective();
+        let groups: Vec<u32> =
+            getgroups().unwrap_or_default().into_iter().chain([Gid::effective()]).map(Gid::as_raw).collect();
+        let user = User::from_uid(uid).ok().flatten();
+        // A container has users that nobody has named.
+        let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
+        Account { name, uid: uid.as_raw(), groups, is_own: true }
     }
 
     /// As people call it.

@@ -51,7 +51,7 @@ pub(super) enum Command {
     },
     /// Say what of this machine ringway can use, and what to do about the rest.
     Doctor {
-        /// Look at the addresses of this configuration as well.
+        /// Look as well at what this configuration names: addresses, users, folders, files, names, backends.
         #[arg(value_name = "FILE", conflicts_with = "config")]
         file: Option<PathBuf>,
         /// Likewise.

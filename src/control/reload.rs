@@ -69,13 +69,13 @@ impl Loop {
     /// What to do about a change that a process cannot make for as long as it lives.
     fn needs_another_process(&self) -> String {
         let (Source::File(file), Some(socket)) = (&self.source, &self.config.admin.socket) else {
-            return "a running ringway cannot change this: undo it, or restart it; with `admin.socket` set, `ringway run \
-                    -c FILE --take-over SOCKET` would relieve it and lose no connection"
+            return "a running ringway cannot change this: undo it, or restart it; with `admin.socket` set, \
+                    `ringway run -c FILE --take-over SOCKET` would relieve it and lose no connection"
                 .to_string();
         };
         format!(
-            "a running ringway cannot change this: undo it, or relieve it, which loses no connection as a restart would: \
-             `ringway run -c {} --take-over {}`",
+            "a running ringway cannot change this: undo it, or relieve it, which loses no connection as a restart \
+             would: `ringway run -c {} --take-over {}`",
             file.display(),
             socket.display()
         )

@@ -268,7 +268,7 @@ fn what_may_hold_a_secret_is_compared_and_never_shown() {
         ["send = 'hidden-one'", "path = '/?hidden-one'", "steps = [{ send = 'hidden-one' }]", "rise = 3"]
             .map(with)
             .into_iter()
-            .chain([config(&BASE)])
+            .chain([config(BASE)])
             .collect();
     for (before, after) in all.iter().flat_map(|before| all.iter().map(move |after| (before, after))) {
         let found = diff(before, after).changes.join("\n");
