@@ -33,6 +33,9 @@ pub(super) fn load(file: &Path) -> Result<Config, Failure> {
 fn unread(file: &Path, error: &io::Error) -> String {
     let shown = file.display();
     match error.kind() {
+        io::ErrorKind::NotFound if file == Path::new("-") => {
+            "there is no file -; standard input is /dev/stdin".to_string()
+        }
         io::ErrorKind::NotFound => {
             let fix = beside(file).map(|near| format!("did you mean {}?", near.display()));
             let fix = fix.unwrap_or_else(|| match file == Path::new(DEFAULT_FILE) {

@@ -105,7 +105,11 @@ pub(super) fn explain(error: &clap::Error) -> String {
         }
         ErrorKind::ValueValidation => {
             let line = first_line(error).replace("invalid digit found in string", "write a whole number");
-            line.replacen("': ", "'; ", 1)
+            let (what, why) = line.split_once("': ").unwrap_or((&line, ""));
+            match why.split_once(" is not in ").and_then(|(_, range)| range.split_once("..=")) {
+                Some((min, max)) => format!("{what}'; write a number from {min} to {max}"),
+                None => format!("{what}'; {why}"),
+            }
         }
         _ => format!("{}; see `{path} --help`", first_line(error)),
     }
@@ -143,6 +147,13 @@ fn instead_of_argument(error: &clap::Error, path: &str, word: &str) -> String {
     }
     if let (Some(tip), true) = (tip(error), name.starts_with("--")) {
         return tip;
+    }
+    let takes_file = root
+        .find_subcommand(path.trim_start_matches("ringway "))
+        .is_some_and(|sub| sub.get_arguments().any(|argument| argument.get_long() == Some("config")));
+    if takes_file && OPTIONS.iter().any(|(words, _)| words.starts_with("-f ") && words.split(' ').any(|it| it == name))
+    {
+        return format!("the configuration is given as `{path} -c FILE`");
     }
     if name == "-s" && path.starts_with("ringway ctl") {
         return "write --socket PATH".to_string();

@@ -23,7 +23,7 @@ pub(super) struct Raw {
     pub(super) pools: Vec<Pool>,
     /// Something else stands where listeners should, and that has been said.
     pub(super) has_wrong_listeners: bool,
-    /// Likewise pools.
+    /// Something else stands where pools should, and that has been said.
     pub(super) has_wrong_pools: bool,
 }
 

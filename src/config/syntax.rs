@@ -33,10 +33,11 @@ pub(super) fn problems(errors: &[toml::de::Error], text: &str, places: &Places<'
         return vec![(*first..*first, Problem::Syntax(why.to_string()))];
     }
     let lines: Vec<&str> = text.lines().collect();
+    let headers = headers(&lines);
     let (mut found, mut last, mut skipped) = (Vec::new(), 0, None);
     for (start, message) in errors {
         let line = places.line(start);
-        let header = header_above(&lines, line);
+        let header = headers.get(line - 1).copied().flatten();
         // What stands below a header that is there twice is merged with what stands below the first one.
         if line == last || (skipped.is_some() && skipped == header) {
             continue;
@@ -48,7 +49,7 @@ pub(super) fn problems(errors: &[toml::de::Error], text: &str, places: &Places<'
             if is_header(written) {
                 skipped = Some(line);
             }
-            twice(&lines, line, header, &text[start..])
+            twice(&lines, line, header, text.get(start..).unwrap_or_default())
         } else {
             instead(written, section(&lines, header), &message).map_or(message, |why| {
                 foreign::with_name(&why, header.and_then(|line| lines.get(line - 1)).map_or("", |line| line.trim()))
@@ -267,9 +268,17 @@ fn is_header(line: &str) -> bool {
     line.trim_start().starts_with('[')
 }
 
-/// The line of the header that a line stands below, from 1.
-fn header_above(lines: &[&str], line: usize) -> Option<usize> {
-    lines[..(line - 1).min(lines.len())].iter().rposition(|line| is_header(line)).map(|at| at + 1)
+/// For each line, the line of the header that it stands below, from 1.
+fn headers(lines: &[&str]) -> Vec<Option<usize>> {
+    let mut last = None;
+    let above = |(at, line): (usize, &&str)| {
+        let above = last;
+        if is_header(line) {
+            last = Some(at + 1);
+        }
+        above
+    };
+    lines.iter().enumerate().map(above).collect()
 }
 
 /// Which table the keys below a header belong to.

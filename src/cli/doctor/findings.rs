@@ -42,7 +42,7 @@ impl Finding {
         Finding { grade: Grade::Note, ..Finding::good(what, detail) }
     }
 
-    /// Likewise of what keeps ringway from running.
+    /// What keeps ringway from running, with the remedy in its detail.
     pub(super) fn told_bad(what: &'static str, detail: impl Into<String>) -> Finding {
         Finding { grade: Grade::Bad, ..Finding::good(what, detail) }
     }

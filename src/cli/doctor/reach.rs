@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::time::Clock;
 
-/// One that does not answer for so long is told as such.
+/// A backend that does not answer within this time is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Connections that are tried at the same time.
+/// How many connections are tried together.
 const AT_ONCE: usize = 64;
 
 /// Connects to each of them, and closes. How long it took, or why it did not work, in their order.
