@@ -31,7 +31,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("flate2", &[]),
     ("http_body_util", &["control/probe", "control/take_over", "cli/ctl"]),
     ("hickory_proto", &["control/resolve"]),
-    ("humantime", &["cli", "control", "app/log_line"]),
+    ("humantime", &["cli", "config", "control", "app/log_line"]),
     ("hyper", &["control/probe", "control/admin", "control/take_over", "cli/ctl"]),
     ("hyper_util", &["control/probe", "control/admin", "control/take_over", "cli/ctl"]),
     ("io_uring", &["uring"]),

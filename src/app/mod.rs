@@ -1,5 +1,6 @@
 //! The composition root: the only place where workers and control meet.
 
+pub mod account;
 mod cgroup;
 mod inherited;
 mod limits;

@@ -144,12 +144,12 @@ pub(super) fn keep_one() -> Result<(), caps::errors::CapsError> {
     caps::set(None, caps::CapSet::Permitted, &one)
 }
 
-fn find_user(name: &str) -> anyhow::Result<User> {
+pub(super) fn find_user(name: &str) -> anyhow::Result<User> {
     let found = User::from_name(name).with_context(|| format!("cannot look up process.user `{name}`"))?;
     found.with_context(|| format!("process.user: there is no user `{name}`; add it, or name another one"))
 }
 
-fn find_group(name: &str) -> anyhow::Result<Gid> {
+pub(super) fn find_group(name: &str) -> anyhow::Result<Gid> {
     let found = Group::from_name(name).with_context(|| format!("cannot look up process.group `{name}`"))?;
     let group = found.with_context(|| format!("process.group: there is no group `{name}`; add it, or name another"))?;
     Ok(group.gid)

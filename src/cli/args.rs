@@ -45,10 +45,13 @@ pub(super) enum Command {
     Check {
         #[command(flatten)]
         file: FileArgument,
+        /// Take warnings for errors.
+        #[arg(long)]
+        strict: bool,
     },
     /// Say what of this machine ringway can use, and what to do about the rest.
     Doctor {
-        /// Look at the addresses of this configuration as well.
+        /// Look as well at what this configuration names: addresses, users, folders, files, names, backends.
         #[arg(value_name = "FILE", conflicts_with = "config")]
         file: Option<PathBuf>,
         /// Likewise.
@@ -126,10 +129,10 @@ pub(super) struct RunOptions {
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["listen", "backend", "balance"])]
     pub(super) config: Option<PathBuf>,
     /// Serve without a file: listen here. May be given several times.
-    #[arg(long, value_name = "ADDR", requires = "backend")]
+    #[arg(long, value_name = "ADDR", requires = "backend", value_parser = one_address)]
     pub(super) listen: Vec<String>,
     /// Serve without a file: a backend. May be given several times.
-    #[arg(long, value_name = "ADDR", requires = "listen")]
+    #[arg(long, value_name = "ADDR", requires = "listen", value_parser = one_address)]
     pub(super) backend: Vec<String>,
     /// Serve without a file: round_robin, least_conn, consistent_hash, random or failover [default:
     /// round_robin].
@@ -141,10 +144,18 @@ pub(super) struct RunOptions {
     pub(super) take_over: Option<PathBuf>,
 }
 
+/// What an address is, the configuration says; a list of them is another option each.
+fn one_address(text: &str) -> Result<String, String> {
+    match text.contains(',') {
+        true => Err("write the option once for each address".to_string()),
+        false => Ok(text.to_string()),
+    }
+}
+
 fn demo_span(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(span) if (3..=3600).contains(&span.as_secs()) => Ok(span),
-        Ok(_) => Err("it goes from 3s to 1h".to_string()),
+        Ok(_) => Err("write a time from 3s to 1h".to_string()),
         Err(_) => Err("write it as in 10s or 1m".to_string()),
     }
 }
@@ -183,7 +194,7 @@ mod tests {
     #[test]
     fn a_file_is_named_with_the_flag_or_without() {
         let file = |line: &str| match Arguments::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Check { file } | Command::Explain { file, .. } => file.path().to_owned(),
+            Command::Check { file, .. } | Command::Explain { file, .. } => file.path().to_owned(),
             other => panic!("{other:?}"),
         };
         for line in

@@ -1,31 +1,69 @@
 //! `ringway check FILE`, and how every command reads a configuration.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
+use super::args::DEFAULT_FILE;
 use super::failure::Failure;
 use crate::config::{self, Config};
 
-pub(super) fn check(file: &Path) -> Result<(), Failure> {
+pub(super) fn check(file: &Path, strict: bool) -> Result<(), Failure> {
     let config = load(file)?;
-    for warning in config::warnings(&config) {
-        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    let warnings = super::host::warnings_of(&config);
+    if strict && !warnings.is_empty() {
+        return Err(Failure::Warnings(warnings));
+    }
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "warning: {warning}"); // nobody is left to tell if this fails
     }
     super::print(b"ok\n")
 }
 
 /// Reads a configuration from a file.
 pub(super) fn load(file: &Path) -> Result<Config, Failure> {
-    let text = fs::read_to_string(file).map_err(|error| {
-        let fix = match error.kind() {
-            std::io::ErrorKind::NotFound => "conf/ringway.toml is one to begin with",
-            std::io::ErrorKind::PermissionDenied => "make it readable for the user ringway runs as",
-            std::io::ErrorKind::InvalidData => "a configuration is UTF-8 text",
-            _ => "give the path of a configuration file",
-        };
-        Failure::Usage(format!("cannot read {}: {error}; {fix}", file.display()))
-    })?;
+    let bytes = fs::read(file).map_err(|error| Failure::Usage(unread(file, &error)))?;
+    let text =
+        config::text_of(bytes).map_err(|why| Failure::Usage(format!("cannot read {}: {why}", file.display())))?;
     let variable = |name: &str| std::env::var(name).ok();
     config::load(&text, &file.display().to_string(), &variable).map_err(Failure::Configuration)
+}
+
+/// Why a file could not be read, and what to do.
+fn unread(file: &Path, error: &io::Error) -> String {
+    let shown = file.display();
+    match error.kind() {
+        io::ErrorKind::NotFound if file == Path::new("-") => {
+            "there is no file -; standard input is /dev/stdin".to_string()
+        }
+        io::ErrorKind::NotFound => {
+            let fix = beside(file).map(|near| format!("did you mean {}?", near.display()));
+            let fix = fix.unwrap_or_else(|| match file == Path::new(DEFAULT_FILE) {
+                true => "`ringway run -c FILE` names another, and `ringway reference` prints every key".to_string(),
+                false => "`ringway reference` prints every key there is".to_string(),
+            });
+            format!("there is no file {shown}; {fix}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("this user may not read {shown}; `chmod` it, or be the user ringway runs as")
+        }
+        io::ErrorKind::IsADirectory => {
+            format!(
+                "{shown} is a directory; a configuration is one file, as in {}",
+                file.join("ringway.toml").display()
+            )
+        }
+        _ => format!("cannot read {shown}: {error}; give the path of a configuration"),
+    }
+}
+
+/// A file in the same directory with nearly that name.
+fn beside(file: &Path) -> Option<PathBuf> {
+    let name = file.file_name()?.to_str()?;
+    let folder = file.parent()?;
+    let names: Vec<String> = fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    config::nearest(name, names.iter().map(String::as_str)).map(|near| folder.join(near))
 }

@@ -7,10 +7,12 @@ mod demo;
 mod doctor;
 mod explain;
 mod failure;
+mod host;
 mod manual;
 mod paint;
 mod run;
 mod top;
+mod usage;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -34,7 +36,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let _ = help.print(); // to standard error, for nothing was asked
             return ExitCode::from(2);
         }
-        Err(error) if error.use_stderr() => Err(Failure::of_usage(&error)),
+        Err(error) if error.use_stderr() => Err(Failure::Usage(usage::explain(&error))),
         Err(help) => help.print().map_err(Failure::from), // --help and --version come this way
     };
     match result {
@@ -53,7 +55,7 @@ fn command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(options) => run::run(&options),
         Command::Demo { span } => demo::demo(span),
-        Command::Check { file } => check::check(file.path()),
+        Command::Check { file, strict } => check::check(file.path(), strict),
         Command::Doctor { file, config } => doctor::doctor(file.or(config).as_deref()),
         Command::Explain { file, listener, client, sni, alpn, without } => {
             let tls = (sni.as_deref(), alpn.as_deref());

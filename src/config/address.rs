@@ -1,6 +1,6 @@
 //! Addresses as they are written: `ip:port`, `[ip6]:port`, `unix:/path`, and port ranges to listen on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use super::model::Target;
 use crate::base::address::Address;
 use crate::base::host;
 
+/// To listen on every IPv4 address.
+const ANY: &str = "0.0.0.0";
 /// Longest path of a unix socket in bytes (`sun_path` less its final zero).
 const UNIX_PATH_MAX: usize = 107;
 
@@ -18,24 +20,45 @@ pub enum Error {
     /// A relative or empty path, or one that the kernel cannot take.
     #[error("the path after `unix:` must begin with `/`, hold no zero byte and have at most 107 bytes")]
     UnixPath,
+    /// `/run/x.sock`.
+    #[error("for a unix socket write `unix:{0}`")]
+    Path(String),
     /// `10.0.0.1`, `10.0.0.1:`.
-    #[error("the port is missing; write {0}:PORT")]
+    #[error("the port is missing; write `{0}:PORT`")]
     NoPort(String),
+    /// `80`, with the address that could stand before it.
+    #[error("the address is missing; write it before the port, as in `{1}:{0}`")]
+    OnlyPort(String, &'static str),
     /// `::1:5432`.
-    #[error("write an IPv6 address in brackets, `[::1]:5432`")]
-    NoBrackets,
+    #[error("write an IPv6 address in brackets: `[{0}]:{1}`")]
+    NoBrackets(String, String),
     /// The port is no number, or none that there is.
-    #[error("`{0}` is no port; ports go from {1} to 65535")]
+    #[error("`{0}` is no port; write a number from {1} to 65535")]
     Port(String, u16),
     /// `7009-7000`.
     #[error("a port range goes upward from at least 1, as in `7000-7009`")]
     PortRange,
+    /// `10.0.0.1:80-90`, to connect to.
+    #[error("a backend has one port; write one `address` for each")]
+    OnePort,
     /// `*:5432`, `:5432`.
     #[error("for every address write `0.0.0.0:{0}` (IPv4) or `[::]:{0}` (IPv6)")]
     Wildcard(String),
+    /// `http://10.0.0.1:80/x`, with what of it is an address.
+    #[error("write the address without `{0}` and without a path: `{1}`")]
+    Url(String, String),
+    /// `10.0.0.1:80,10.0.0.2:80`.
+    #[error("these are several addresses; write {0}")]
+    Several(String),
+    /// `10.0.0.1:80 weight=5`, with the address.
+    #[error("an address holds no blanks; write `{0}` alone, and what belongs to it as keys, as in weight = 5")]
+    Blanks(String),
+    /// `$NAME`.
+    #[error("the environment variable is written `${{{0}}}`")]
+    Variable(String),
     /// A name where only an address can stand: to listen on.
-    #[error("`{0}` is no IP address; write ip:port, [ip6]:port or unix:/path")]
-    NotAnIp(String),
+    #[error("`{0}` is no IP address; write one of this host, as in `127.0.0.1:{1}`, or `0.0.0.0:{1}` for all")]
+    NotAnIp(String, String),
     /// Neither an address nor a name that can be looked up.
     #[error(
         "`{0}` is neither an IP address nor the name of a host; write ip:port, [ip6]:port, host:port or unix:/path"
@@ -48,11 +71,11 @@ pub fn binds(text: &str) -> Result<Vec<Address>, Error> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(vec![unix(path)?]);
     }
-    let (host, port) = split(text)?;
+    let (host, port) = split(text, ANY)?;
     if host.is_empty() || host == "*" {
         return Err(Error::Wildcard(port.to_string()));
     }
-    let ip = ip(host).ok_or_else(|| Error::NotAnIp(host.to_string()))?;
+    let ip = ip(host).ok_or_else(|| Error::NotAnIp(host.to_string(), port.to_string()))?;
     let Some((first, last)) = port.split_once('-') else {
         return Ok(vec![with_port(ip, number(port, 0)?)]);
     };
@@ -68,7 +91,10 @@ pub fn backend(text: &str) -> Result<Target, Error> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(Target::Address(unix(path)?));
     }
-    let (host, port) = split(text)?;
+    let (host, port) = split(text, "10.0.0.1")?;
+    if port.split_once('-').is_some_and(|(first, last)| number(first, 0).is_ok() && number(last, 0).is_ok()) {
+        return Err(Error::OnePort);
+    }
     let port = number(port, 1)?;
     match ip(host) {
         Some(ip) => Ok(Target::Address(with_port(ip, port))),
@@ -97,16 +123,59 @@ fn ip(host: &str) -> Option<Ip> {
     }
 }
 
-/// Splits at the last colon, and finds out what was meant where that does not work.
-fn split(text: &str) -> Result<(&str, &str), Error> {
-    if IpAddr::from_str(text).is_ok_and(|ip| ip.is_ipv6()) {
-        return Err(Error::NoBrackets);
+/// Splits at the last colon, and finds out what was meant where that does not work. `example` is an address for
+/// a text without one.
+fn split<'t>(text: &'t str, example: &'static str) -> Result<(&'t str, &'t str), Error> {
+    if let Some(error) = of_another_kind(text, example) {
+        return Err(error);
     }
     match text.rsplit_once(':') {
-        Some((host, _)) if host.contains(':') && !host.starts_with('[') => Err(Error::NoBrackets),
+        Some((host, port)) if Ipv6Addr::from_str(host).is_ok() && number(port, 0).is_ok() => {
+            Err(Error::NoBrackets(host.to_string(), port.to_string()))
+        }
+        _ if Ipv6Addr::from_str(text).is_ok() => Err(Error::NoBrackets(text.to_string(), "PORT".to_string())),
         Some((host, port)) if !port.is_empty() && !port.ends_with(']') => Ok((host, port)),
         _ => Err(Error::NoPort(text.trim_end_matches(':').to_string())),
     }
+}
+
+/// What other programs take as an address, and ringway does not.
+fn of_another_kind(text: &str, example: &'static str) -> Option<Error> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Error::OnlyPort(text.to_string(), example));
+    }
+    if let Some(name) = text.strip_prefix('$') {
+        return Some(Error::Variable(name.split(':').next().unwrap_or_default().to_string()));
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host); // without a user and a password
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| number(port, 0).is_ok());
+        let port = match scheme {
+            _ if has_port => "",
+            "http" => ":80",
+            "https" => ":443",
+            _ => ":PORT",
+        };
+        return Some(Error::Url(format!("{scheme}://"), format!("{host}{port}")));
+    }
+    if text.contains([',', ';']) {
+        let all: Vec<String> = text.split([',', ';']).map(|one| format!("\"{}\"", one.trim())).collect();
+        let is_bind = example == ANY;
+        let list = || format!("them as a list: [{}]", all.join(", "));
+        return Some(Error::Several(if is_bind { list() } else { "[[pools.NAME.backends]] for each".to_string() }));
+    }
+    let path = text.trim_start_matches("unix@");
+    if path.starts_with('/') {
+        return Some(Error::Path(path.to_string()));
+    }
+    let first = text.split_whitespace().next().unwrap_or_default();
+    if first.len() < text.len() && first.contains(':') {
+        return Some(Error::Blanks(first.to_string()));
+    }
+    let (address, _) = text.split_once('/')?;
+    let (_, port) = address.rsplit_once(':')?;
+    number(port, 0).is_ok().then(|| Error::Url(text[address.len()..].to_string(), address.to_string()))
 }
 
 fn number(text: &str, min: u16) -> Result<u16, Error> {
@@ -146,24 +215,46 @@ mod tests {
         assert_eq!(binds("10.0.0.1"), Err(Error::NoPort("10.0.0.1".into())));
         assert_eq!(binds("10.0.0.1:"), Err(Error::NoPort("10.0.0.1".into())));
         assert_eq!(binds("[::1]"), Err(Error::NoPort("[::1]".into())));
-        assert_eq!(binds("::1:5432"), Err(Error::NoBrackets));
+        assert_eq!(binds("::1:5432"), Err(Error::NoBrackets("::1".into(), "5432".into())));
+        assert_eq!(binds("fe80::aaaa:bbbb"), Err(Error::NoBrackets("fe80::aaaa:bbbb".into(), "PORT".into())));
+        assert_eq!(binds("::1"), Err(Error::NoBrackets("::1".into(), "PORT".into())));
         assert_eq!(binds("*:5432"), Err(Error::Wildcard("5432".into())));
         assert_eq!(binds(":5432"), Err(Error::Wildcard("5432".into())));
-        assert_eq!(binds("localhost:5432"), Err(Error::NotAnIp("localhost".into())));
+        assert_eq!(binds("80"), Err(Error::OnlyPort("80".into(), ANY)));
+        assert_eq!(binds("localhost:5432"), Err(Error::NotAnIp("localhost".into(), "5432".into())));
         assert_eq!(binds("1.1.1.1:65536"), Err(Error::Port("65536".into(), 0)));
         assert_eq!(binds("1.1.1.1:+80"), Err(Error::Port("+80".into(), 0)));
         assert_eq!(binds("1.1.1.1:9-8"), Err(Error::PortRange));
         assert_eq!(binds("1.1.1.1:0-8"), Err(Error::Port("0".into(), 1)));
         assert_eq!(binds("unix:run/x"), Err(Error::UnixPath));
         assert_eq!(binds(&format!("unix:/{}", "x".repeat(107))), Err(Error::UnixPath));
+        assert_eq!(binds("/run/x"), Err(Error::Path("/run/x".into())));
         assert_eq!(backend("db.example:5432"), Ok(Target::Host { name: "db.example".into(), port: 5432 }));
-        for host in ["10.0.0.300", "10.1", "0x7f.1", "127", "-db.example", "db-.example", "a..b", "db.."] {
+        for host in ["10.0.0.300", "10.1", "0x7f.1", "127", "-db.example", "db-.example", "a..b", "db..", "1:2:3"] {
             assert_eq!(backend(&format!("{host}:5432")), Err(Error::NotAHost(host.into())));
         }
         for host in ["db.example.", "db.1", "my_db", "1st.example"] {
             assert!(backend(&format!("{host}:5432")).is_ok(), "{host}");
         }
         assert_eq!(backend("10.0.0.3:0"), Err(Error::Port("0".into(), 1)));
-        assert_eq!(backend("10.0.0.3:1-2"), Err(Error::Port("1-2".into(), 1)));
+        assert_eq!(backend("10.0.0.3:1-2"), Err(Error::OnePort));
+        assert_eq!(backend("10.0.0.3:1-x"), Err(Error::Port("1-x".into(), 1)));
+    }
+
+    #[test]
+    fn an_address_of_another_program_leads_to_the_one_that_was_meant() {
+        for (written, address) in [
+            ("http://10.0.0.1", "10.0.0.1:80"),
+            ("https://db.example/x?y", "db.example:443"),
+            ("postgres://u:secret@db:5432/x", "db:5432"),
+            ("tcp://[::1]:80", "[::1]:80"),
+            ("tcp://[::1]", "[::1]:PORT"),
+            ("10.0.0.1:80/x", "10.0.0.1:80"),
+        ] {
+            assert!(matches!(backend(written), Err(Error::Url(_, meant)) if meant == address), "{written}");
+        }
+        assert_eq!(backend("$DB:5432"), Err(Error::Variable("DB".into())));
+        assert_eq!(backend("10.0.0.1:80,10.0.0.2:80"), Err(Error::Several("[[pools.NAME.backends]] for each".into())));
+        assert_eq!(backend("10.0.0.1:80 weight=5"), Err(Error::Blanks("10.0.0.1:80".into())));
     }
 }

@@ -29,10 +29,10 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
     let (old, new) = (list(before), list(after));
     let mut diff = Diff::default();
     for item in &new.items {
-        match old.value(&item.path) {
-            None => diff.changes.extend(item.shown_alone("added", |parent| old.value(parent).is_none())),
-            Some(value) if *value != item.value && !item.is_thing => {
-                let line = format!("{} {value} → {}", item.shown(), item.value);
+        match old.item(&item.path) {
+            None => diff.changes.extend(item.shown_alone("added", |parent| old.item(parent).is_none())),
+            Some(was) if was.value != item.value && !item.is_thing => {
+                let line = format!("{} {}", item.shown(), item.change_from(was));
                 let stays = RESTART.iter().any(|table| item.path.starts_with(table));
                 if stays && !LIVE.contains(&&*item.path) {
                     diff.needs_restart.push(line.clone());
@@ -42,8 +42,8 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
             Some(_) => {}
         }
     }
-    let gone = old.items.iter().filter(|item| new.value(&item.path).is_none());
-    diff.changes.extend(gone.filter_map(|item| item.shown_alone("removed", |parent| new.value(parent).is_none())));
+    let gone = old.items.iter().filter(|item| new.item(&item.path).is_none());
+    diff.changes.extend(gone.filter_map(|item| item.shown_alone("removed", |parent| new.item(parent).is_none())));
     diff.changes.extend(reordered(before, after));
     diff
 }
@@ -58,15 +58,39 @@ struct Item {
     path: String,
     /// Of a thing: what is said of it when it comes or goes.
     value: String,
+    /// Of what may hold a secret: how much it is, which is all that is ever shown of it. Lines of a change go to the
+    /// log, to the API and to whoever asks for a reload.
+    measure: Option<Measure>,
     /// The thing it belongs to; empty for keys of tables that are always there.
     parent: String,
     is_thing: bool,
 }
 
+/// What is shown of what may hold a secret.
+enum Measure {
+    Bytes(usize),
+    /// What of it is none, and how much the rest is.
+    Part(String),
+}
+
 impl Item {
+    /// What it was and what it is; of what may hold a secret only how much.
+    fn change_from(&self, was: &Item) -> String {
+        let shown = |item: &Item| match &item.measure {
+            None => item.value.clone(),
+            Some(Measure::Bytes(count)) => format!("{count} bytes"),
+            Some(Measure::Part(part)) => part.clone(),
+        };
+        match (&was.measure, &self.measure) {
+            (None, None) => format!("{} → {}", was.value, self.value),
+            (Some(Measure::Bytes(was)), Some(Measure::Bytes(is))) => format!("changed ({was} → {is} bytes)"),
+            _ => format!("changed ({} → {})", shown(was), shown(self)),
+        }
+    }
+
     /// What is said of something that only one of both has. Keys of a thing that comes or goes need no line each.
     fn shown_alone(&self, what: &str, parent_is_alone: impl Fn(&str) -> bool) -> Option<String> {
-        let Item { path, value, parent, is_thing } = self;
+        let Item { path, value, parent, is_thing, .. } = self;
         if !parent.is_empty() && parent_is_alone(parent) {
             return None;
         }
@@ -99,13 +123,13 @@ struct List {
 }
 
 impl List {
-    fn value(&self, path: &str) -> Option<&String> {
-        self.places.get(path).map(|place| &self.items[*place].value)
+    fn item(&self, path: &str) -> Option<&Item> {
+        self.places.get(path).map(|place| &self.items[*place])
     }
 
     fn push(&mut self, path: String, value: String, is_thing: bool) {
         self.places.insert(path.clone(), self.items.len());
-        self.items.push(Item { path, value, parent: self.parent.clone(), is_thing });
+        self.items.push(Item { path, value, measure: None, parent: self.parent.clone(), is_thing });
     }
 
     /// From here on keys are of this table.
@@ -122,6 +146,14 @@ impl List {
 
     fn key(&mut self, key: &str, value: impl Display) {
         self.push(format!("{}.{key}", self.table), value.to_string(), false);
+    }
+
+    /// A key whose value is compared and never shown.
+    fn secret(&mut self, key: &str, value: String, measure: Measure) {
+        self.key(key, value);
+        if let Some(item) = self.items.last_mut() {
+            item.measure = Some(measure);
+        }
     }
 
     /// A long list is shown by its beginning, so it is told by all of it whether it is the same.
@@ -316,15 +348,26 @@ fn check(list: &mut List, check: Option<&Check>) {
         CheckKind::SendExpect { steps } => {
             let expect =
                 |step: &Step| step.expect.as_ref().map_or(String::new(), |pattern| pattern.as_str().to_string());
-            let shown = |step: &Step| format!("{} / {}", step.send.escape_ascii(), expect(step));
+            let whole = |step: &Step| format!("{} / {}", step.send.escape_ascii(), expect(step));
             // One step is what `send` and `expect` say. Each key stands there, else its change would not show.
             let (one, more) = if let [one] = steps.as_slice() { (Some(one), &[][..]) } else { (None, &steps[..]) };
-            list.key("send", one.map_or(String::new(), |step| step.send.escape_ascii().to_string()));
-            list.key("expect", one.map(expect).unwrap_or_default());
-            list.key("steps", more.iter().map(shown).collect::<Vec<_>>().join(", "));
+            let (sent, expected) = (one.map_or(&[][..], |step| &step.send), one.map(expect).unwrap_or_default());
+            list.secret("send", sent.escape_ascii().to_string(), Measure::Bytes(sent.len()));
+            let length = Measure::Bytes(expected.len());
+            list.secret("expect", expected, length);
+            let all: usize = more.iter().map(|step| step.send.len() + expect(step).len()).sum();
+            let measure = Measure::Part(format!("{} steps of {all} bytes", more.len()));
+            list.secret("steps", more.iter().map(whole).collect::<Vec<_>>().join(", "), measure);
         }
         CheckKind::Http { path, status, drain_status } => {
-            list.key("path", path);
+            // What stands behind `?` may be a token.
+            match path.split_once('?') {
+                Some((alone, query)) => {
+                    let measure = format!("{alone} with a query of {} bytes", query.len());
+                    list.secret("path", path.clone(), Measure::Part(measure));
+                }
+                None => list.key("path", path),
+            }
             list.key("status", format_args!("{status:?}"));
             list.key("drain_status", format_args!("{drain_status:?}"));
         }

@@ -60,7 +60,7 @@ pub enum Problem {
     UnknownKey { key: String, table: String, hint: String },
     /// A TOML type that the key cannot take.
     #[error("`{key}` is {found}; it takes {expected}")]
-    WrongType { key: String, found: &'static str, expected: String },
+    WrongType { key: String, found: String, expected: String },
     /// The right type, but nothing that the key can take.
     #[error("`{key}` cannot be {found}; {hint}")]
     BadValue { key: String, found: String, hint: String },
@@ -85,6 +85,9 @@ pub enum Problem {
     /// A pool that can never serve anybody.
     #[error("pool `{0}` has no backends; add [[pools.{0}.backends]] with `address`")]
     EmptyPool(String),
+    /// A way that leads back to where it began.
+    #[error("connections would go around for ever: {0}; give the backend an address behind ringway")]
+    Loop(String),
     /// `${NAME}` that cannot be replaced.
     #[error("`{key}`: {why}")]
     Variable { key: String, why: String },

@@ -300,7 +300,7 @@ const BALANCE: [&str; 5] = ["round_robin", "least_conn", "consistent_hash", "ran
 const CHECKS: [&str; 7] = ["off", "tcp", "send_expect", "http", "postgresql", "mysql", "redis"];
 
 /// The keys of one table.
-pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
+pub fn of(section: Section) -> impl Iterator<Item = &'static Key> + Clone {
     KEYS.iter().filter(move |key| key.section == section)
 }
 

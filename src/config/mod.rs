@@ -11,12 +11,15 @@ pub mod address;
 mod check;
 pub mod diff;
 pub mod error;
+mod foreign;
 pub mod keys;
 mod listener;
+mod loops;
 pub mod model;
 mod quick;
 mod raw;
 mod resolve;
+mod syntax;
 mod value;
 mod warnings;
 
@@ -26,7 +29,9 @@ mod tests;
 pub use error::{Error, Place};
 pub use model::Config;
 pub use quick::quick;
-pub use warnings::warnings;
+pub use syntax::text_of;
+pub use value::nearest;
+pub use warnings::{Host, warnings};
 
 use std::ops::Range;
 
@@ -50,10 +55,7 @@ pub fn load(text: &str, source_name: &str, env: &dyn Fn(&str) -> Option<String>)
     } else {
         let broken: Vec<usize> = syntax.iter().map(|error| places.line(start_of(error, text))).collect();
         faults.retain(|(span, problem)| is_certain(text, &broken, places.line(span.start), span, problem));
-        faults.extend(syntax.iter().map(|error| {
-            let start = start_of(error, text);
-            (start..start, Problem::Syntax(error.message().replace('\n', " ")))
-        }));
+        faults.extend(syntax::problems(&syntax, text, &places));
     }
     faults.sort_by_key(|(span, _)| span.start);
     let mut errors: Vec<Error> =

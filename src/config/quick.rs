@@ -1,6 +1,6 @@
 //! A configuration without a file: one listener, one pool.
 
-use super::error::{Error, Place};
+use super::error::{Error, Place, Problem};
 use super::model::Config;
 use super::value::quoted;
 
@@ -38,12 +38,27 @@ pub fn quick(listen: &[String], backends: &[String], balance: Option<&str>) -> R
         let at_option = |error: Error| match error.place {
             Place::File { line, .. } => {
                 let option = options.get(line - 1).map_or("command line", String::as_str);
-                Error { place: Place::Argument(option.to_string()), problem: error.problem }
+                Error { place: Place::Argument(option.to_string()), problem: named_as_option(error.problem) }
             }
             Place::Argument(_) => error,
         };
         errors.into_iter().map(at_option).collect()
     })
+}
+
+/// A problem of a key that nobody has written, told of the option.
+fn named_as_option(problem: Problem) -> Problem {
+    match problem {
+        Problem::BadValue { key, found, hint } => {
+            let option = match key.as_str() {
+                "bind" => "--listen",
+                "address" => "--backend",
+                _ => "--balance",
+            };
+            Problem::BadValue { key: option.to_string(), found, hint }
+        }
+        other => other,
+    }
 }
 
 /// A TOML text that means exactly `text`: `${` is not a variable.

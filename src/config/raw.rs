@@ -7,6 +7,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::error::Problem;
+use super::foreign;
 use super::keys::{self, Default, Key, Kind, Section};
 use super::value::{self, At, Decoder, Fault, Value};
 
@@ -20,6 +21,10 @@ pub(super) struct Raw {
     /// In the order of the file, as are all lists.
     pub(super) listeners: Vec<Listener>,
     pub(super) pools: Vec<Pool>,
+    /// Something else stands where listeners should, and that has been said.
+    pub(super) has_wrong_listeners: bool,
+    /// Something else stands where pools should, and that has been said.
+    pub(super) has_wrong_pools: bool,
 }
 
 /// A listener with what hangs on it.
@@ -36,6 +41,8 @@ pub(super) struct Pool {
     pub(super) check: Table,
     pub(super) ejection: Table,
     pub(super) backends: Vec<Table>,
+    /// Something else stands where backends should, and that has been said.
+    pub(super) has_wrong_backends: bool,
 }
 
 /// The keys of one table: what was written, or the default; missing exactly when it has none or was wrong.
@@ -85,17 +92,23 @@ impl Table {
 /// Reads a whole document. `faults` gets everything that is wrong with single keys.
 pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<At<Problem>>) -> Raw {
     const TABLES: [&str; 7] = ["process", "log", "access_log", "admin", "dns", "listeners", "pools"];
-    let mut reader = Reader { decoder, faults };
-    for (key, _) in in_order(root) {
+    let mut reader = Reader { decoder, faults, misplaced: Vec::new() };
+    for (key, value) in in_order(root) {
         if !TABLES.contains(&key.get_ref().as_ref()) {
-            reader.unknown(key, "the file", TABLES.into_iter(), "a section");
+            let is_table = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+            let belongs = belongs(key.get_ref()).filter(|_| !is_table);
+            let hint = reader.unknown(key, "the file", TABLES.into_iter(), None, belongs);
+            let leads = |kind: &&str| {
+                is_table && (hint.contains(&format!("`{kind}`")) || hint.contains(&format!("[{kind}.NAME]")))
+            };
+            reader.misplaced.extend(["listeners", "pools"].into_iter().filter(leads));
         }
     }
     let plain = |reader: &mut Reader<'_, '_>, name: &str, section: Section| {
         let table = reader.subtable(root, name, name);
         reader.table(table, section, name, 0..0)
     };
-    Raw {
+    let mut raw = Raw {
         process: plain(&mut reader, "process", Section::Process),
         log: plain(&mut reader, "log", Section::Log),
         access_log: plain(&mut reader, "access_log", Section::AccessLog),
@@ -103,7 +116,18 @@ pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<A
         dns: plain(&mut reader, "dns", Section::Dns),
         listeners: reader.listeners(root),
         pools: reader.pools(root),
-    }
+        has_wrong_listeners: false,
+        has_wrong_pools: false,
+    };
+    raw.has_wrong_listeners = reader.misplaced.contains(&"listeners");
+    raw.has_wrong_pools = reader.misplaced.contains(&"pools");
+    raw
+}
+
+/// Whether a fault says already what to do about a key that is missing.
+fn leads_to(faults: &[At<Problem>], missing: &str) -> bool {
+    let named = format!("`{missing}`");
+    faults.iter().any(|(_, problem)| matches!(problem, Problem::UnknownKey { hint, .. } if hint.contains(&named)))
 }
 
 type Entry<'t, 'i> = (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>);
@@ -118,12 +142,14 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
 struct Reader<'a, 'e> {
     decoder: &'a Decoder<'e>,
     faults: &'a mut Vec<At<Problem>>,
+    /// Which of `listeners` and `pools` were written as something else.
+    misplaced: Vec<&'static str>,
 }
 
 impl Reader<'_, '_> {
     fn listeners(&mut self, root: &DeTable<'_>) -> Vec<Listener> {
         let mut listeners = Vec::new();
-        for (name, value) in self.named(root, "listeners") {
+        for (name, value) in self.named(root, "listeners", Section::Listener) {
             let title = format!("listeners.{name}");
             if let Some(table) = self.as_table(value, &title) {
                 let routes = self.tables(table, "routes", Section::Route, &title);
@@ -136,7 +162,7 @@ impl Reader<'_, '_> {
 
     fn pools(&mut self, root: &DeTable<'_>) -> Vec<Pool> {
         let mut pools = Vec::new();
-        for (name, value) in self.named(root, "pools") {
+        for (name, value) in self.named(root, "pools", Section::Pool) {
             let title = format!("pools.{name}");
             let Some(table) = self.as_table(value, &title) else { continue };
             let check_title = format!("{title}.check");
@@ -146,8 +172,14 @@ impl Reader<'_, '_> {
             let ejection = self.subtable(table, "ejection", &ejection_title);
             let ejection = self.table(ejection, Section::Ejection, &ejection_title, value.span());
             let backends = self.tables(table, "backends", Section::Backend, &title);
+            let (is_written, faults_before) = (table.contains_key("backends"), self.faults.len());
             let table = self.table(Some(table), Section::Pool, &title, value.span());
-            pools.push(Pool { name, table, check, ejection, backends });
+            let elsewhere = foreign::with_name(foreign::BACKENDS, &title);
+            let is_elsewhere = self.faults[faults_before..].iter().any(|(_, problem)| {
+                matches!(problem, Problem::UnknownKey { hint, .. } if *hint == elsewhere || hint.contains("`backends`"))
+            });
+            let has_wrong_backends = is_elsewhere || (is_written && !table_is_empty_list(value, "backends"));
+            pools.push(Pool { name, table, check, ejection, backends, has_wrong_backends });
         }
         pools
     }
@@ -156,26 +188,59 @@ impl Reader<'_, '_> {
     fn tables(&mut self, parent: &DeTable<'_>, name: &str, section: Section, title: &str) -> Vec<Table> {
         let title = format!("{title}.{name}");
         let Some(value) = parent.get(name) else { return Vec::new() };
+        let example = match section {
+            Section::Route => "{ sni = [\"db.example\"], pool = \"NAME\" }",
+            _ => "{ address = \"10.0.0.1:5432\" }",
+        };
         let DeValue::Array(items) = value.get_ref() else {
-            let expected = format!("a list of tables; write [[{title}]] with two brackets");
+            let expected = match value.get_ref() {
+                DeValue::Table(_) => format!("a list of tables; write [[{title}]] with two brackets, once for each"),
+                _ => format!("a list of tables; write {name} = [{example}]"),
+            };
             self.wrong_type(value, &title, expected);
             return Vec::new();
         };
         let mut tables = Vec::new();
         for item in items.iter() {
-            if let Some(table) = self.as_table(item, &title) {
-                tables.push(self.table(Some(table), section, &title, item.span()));
-            }
+            let DeValue::Table(table) = item.get_ref() else {
+                let meant = match item.get_ref() {
+                    DeValue::String(text) if section == Section::Backend && super::address::backend(text).is_ok() => {
+                        format!("{{ address = {} }}", value::quoted(text))
+                    }
+                    _ => example.to_string(),
+                };
+                self.wrong_type(item, &title, format!("a table; write {meant} for it"));
+                continue;
+            };
+            tables.push(self.table(Some(table), section, &title, item.span()));
         }
         tables
     }
 
     /// The tables below `[listeners]` or `[pools]`, with their names, in the order of the file.
-    fn named<'t, 'i>(&mut self, root: &'t DeTable<'i>, kind: &str) -> Vec<(String, &'t Spanned<DeValue<'i>>)> {
-        let Some(table) = self.subtable(root, kind, kind) else { return Vec::new() };
+    fn named<'t, 'i>(
+        &mut self,
+        root: &'t DeTable<'i>,
+        kind: &'static str,
+        section: Section,
+    ) -> Vec<(String, &'t Spanned<DeValue<'i>>)> {
+        let Some(value) = root.get(kind) else { return Vec::new() };
+        let header = section.title();
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(value, kind, format!("tables with names; write {header}, where NAME is yours"));
+            self.misplaced.push(kind);
+            return Vec::new();
+        };
         let mut found = Vec::new();
         for (key, value) in in_order(table) {
             let name = key.get_ref().to_string();
+            if !matches!(value.get_ref(), DeValue::Table(_)) {
+                // What stands there belongs into a table with a name, all of it, which is said once.
+                let expected = format!("a table; write {header} above `{name}`, where NAME is yours");
+                self.wrong_type(value, &format!("{kind}.{name}"), expected);
+                self.misplaced.push(kind);
+                break;
+            }
             let slash = name.contains('/').then_some("a name holds no `/`");
             if let Some(hint) = value::fault_of_name(&name).or(slash) {
                 let problem = Problem::BadValue {
@@ -195,17 +260,19 @@ impl Reader<'_, '_> {
     }
 
     fn as_table<'t, 'i>(&mut self, value: &'t Spanned<DeValue<'i>>, title: &str) -> Option<&'t DeTable<'i>> {
-        match value.get_ref() {
-            DeValue::Table(table) => Some(table),
-            DeValue::Array(_) => {
-                self.wrong_type(value, title, format!("a table; write [{title}] with one bracket"));
-                None
-            }
-            _ => {
-                self.wrong_type(value, title, format!("a table; write [{title}]"));
-                None
-            }
-        }
+        let one = match value.get_ref() {
+            DeValue::Table(table) => return Some(table),
+            DeValue::Array(_) => " with one bracket",
+            _ => "",
+        };
+        // What a short form of other programs means: `check = true`, `log = "/var/log/x"`.
+        let key = match title.rsplit('.').next() {
+            Some("check") => " and `type` below it",
+            Some("log" | "access_log") => " and `output` below it",
+            _ => "",
+        };
+        self.wrong_type(value, title, format!("a table; write [{title}]{one}{key}"));
+        None
     }
 
     /// Reads the keys of one table, or its defaults where there is none.
@@ -225,6 +292,7 @@ impl Reader<'_, '_> {
                 Default::Is(text) => {
                     values.entry(key.name).or_insert_with(|| (span.clone(), of_list(key.kind, text)));
                 }
+                Default::Required(_) if leads_to(&self.faults[faults_before..], key.name) => {}
                 Default::Required(hint) if absent => {
                     let table = brackets(section, title);
                     self.faults.push((span.clone(), Problem::Missing { table, key: key.name, hint }));
@@ -254,12 +322,13 @@ impl Reader<'_, '_> {
         }
         let Some(key) = keys::find(section, name.get_ref()) else {
             let known = keys::of(section).map(|key| key.name).chain(below.iter().copied());
-            return self.unknown(name, &brackets(section, title), known, section.title());
+            self.unknown(name, &brackets(section, title), known, Some(section), None);
+            return;
         };
         match self.decoder.decode(key.kind, value.span(), value.get_ref()) {
             Err(all) => {
                 let name = if key.name == "type" { format!("{title}.type") } else { key.name.to_string() };
-                let faults = all.into_iter().map(|(span, fault)| (span, problem_of(fault, &name, key.kind)));
+                let faults = all.into_iter().map(|(span, fault)| (span, problem_of(fault, &name, key.kind, title)));
                 self.faults.extend(faults);
             }
             Ok(found) => {
@@ -268,28 +337,51 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Reports an unknown key, with the most helpful hint there is.
+    /// Reports an unknown key, with the most helpful hint there is. `section` is `None` at the top of the file, and
+    /// `certain` are the tables where the key stands, if it is surely meant for one of them.
     fn unknown<'k>(
         &mut self,
         key: &Spanned<DeString<'_>>,
         table: &str,
-        known: impl Iterator<Item = &'k str>,
-        place: &str,
-    ) {
+        known: impl Iterator<Item = &'k str> + Clone,
+        section: Option<Section>,
+        certain: Option<String>,
+    ) -> String {
         let name = key.get_ref().to_string();
-        let elsewhere = keys::KEYS.iter().find(|other| other.name == name);
-        let hint = match (value::nearest(&name, known), elsewhere) {
-            (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, Some(other)) => format!("it belongs into {}", other.section.title()),
-            (None, None) => format!("nothing of {place} is called nearly so; conf/reference.toml has every key"),
+        let same = known.clone().find(|known| foreign::plain(known) == foreign::plain(&name));
+        let of_others = section.map_or_else(|| foreign::at_top(&name), |section| foreign::in_table(section, &name));
+        let of_others = of_others.filter(|_| same.is_none());
+        let hint = match (certain, of_others, same.or_else(|| value::nearest(&name, known)), belongs(&name)) {
+            (Some(places), ..) | (None, None, None, Some(places)) => format!("it belongs into {places}"),
+            (None, Some(here), ..) => here.to_string(),
+            (None, None, Some(near), _) => format!("did you mean `{near}`?"),
+            (None, None, None, None) => {
+                "no key there has a similar name; `ringway reference` prints every key".to_string()
+            }
         };
-        self.faults.push((key.span(), Problem::UnknownKey { key: name, table: table.to_string(), hint }));
+        let hint = foreign::with_name(&hint, table);
+        let problem = Problem::UnknownKey { key: name, table: table.to_string(), hint: hint.clone() };
+        self.faults.push((key.span(), problem));
+        hint
     }
 
     fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, title: &str, expected: String) {
         let found = value::name_of(value.get_ref());
         self.faults.push((value.span(), Problem::WrongType { key: title.to_string(), found, expected }));
     }
+}
+
+/// The tables that have a key of that name.
+fn belongs(name: &str) -> Option<String> {
+    let places: Vec<&str> = keys::KEYS.iter().filter(|key| key.name == name).map(|key| key.section.title()).collect();
+    let (last, others) = places.split_last()?;
+    Some(if others.is_empty() { last.to_string() } else { format!("{} or {last}", others.join(", ")) })
+}
+
+/// Whether a key of a table is `[]`.
+fn table_is_empty_list(table: &Spanned<DeValue<'_>>, key: &str) -> bool {
+    let DeValue::Table(table) = table.get_ref() else { return false };
+    table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()))
 }
 
 fn brackets(section: Section, title: &str) -> String {
@@ -299,11 +391,11 @@ fn brackets(section: Section, title: &str) -> String {
     }
 }
 
-fn problem_of(fault: Fault, key: &str, kind: Kind) -> Problem {
+fn problem_of(fault: Fault, key: &str, kind: Kind, title: &str) -> Problem {
     let key = key.to_string();
     match fault {
         Fault::Type(found) => Problem::WrongType { key, found, expected: value::expected(kind) },
-        Fault::Value(found, hint) => Problem::BadValue { key, found, hint },
+        Fault::Value(found, hint) => Problem::BadValue { key, found, hint: foreign::with_name(&hint, title) },
         Fault::Variable(why) => Problem::Variable { key, why },
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
     check.binds(raw, &config.admin);
     check.process(raw);
     check.pools(raw);
+    check.loops(raw, &config);
     config
 }
 
@@ -217,7 +218,7 @@ fn backend(table: &Table) -> Option<Backend> {
 }
 
 /// The name of a backend, or its address.
-fn backend_name(table: &Table) -> Option<String> {
+pub(super) fn backend_name(table: &Table) -> Option<String> {
     match (table.get("name"), table.get("address")) {
         (Some(Value::Text(name)), _) => Some(name.clone()),
         (_, Some(Value::Target(target))) => Some(target.to_string()),
@@ -351,7 +352,7 @@ impl Check<'_, '_> {
     }
 
     fn pools(&mut self, raw: &Raw) {
-        if raw.listeners.is_empty() {
+        if raw.listeners.is_empty() && !raw.has_wrong_listeners {
             self.faults.push((0..0, Problem::NoListener));
         }
         for listener in &raw.listeners {
@@ -360,7 +361,7 @@ impl Check<'_, '_> {
             self.listener(listener);
         }
         for pool in &raw.pools {
-            if pool.backends.is_empty() {
+            if pool.backends.is_empty() && !pool.has_wrong_backends {
                 self.faults.push((pool.table.span.clone(), Problem::EmptyPool(pool.name.clone())));
             }
             self.backend_names(pool);
@@ -398,7 +399,7 @@ impl Check<'_, '_> {
     /// The pool of a listener or of a route.
     fn leads_somewhere(&mut self, table: &Table, raw: &Raw) {
         let Some(Value::Text(pool)) = table.get("pool") else { return };
-        if raw.pools.iter().any(|known| known.name == *pool) {
+        if raw.has_wrong_pools || raw.pools.iter().any(|known| known.name == *pool) {
             return;
         }
         let hint = match value::nearest(pool, raw.pools.iter().map(|known| known.name.as_str())) {

@@ -1,5 +1,6 @@
 //! One value: from what TOML holds to what the key means.
 
+mod instead;
 mod lists;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +10,14 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::address;
+use super::foreign;
 use super::keys::{self, Kind, Span};
 use super::model::{LocalAddress, Target};
 use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
 use crate::admit::sources::Rate;
 use crate::base::address::Address;
+pub(super) use instead::of_unquoted;
 pub(super) use lists::WrittenStep;
 
 /// What a key holds.
@@ -47,7 +50,7 @@ pub(super) enum Value {
 /// Why there is no value.
 pub(super) enum Fault {
     /// A TOML type that the key cannot take.
-    Type(&'static str),
+    Type(String),
     /// The value as it was written, and what to write instead.
     Value(String, String),
     /// A variable that cannot be replaced.
@@ -72,7 +75,7 @@ impl Decoder<'_> {
                 let known = u64::from_str_radix(number.as_str(), number.radix()).ok();
                 let fits = known.filter(|number| (min..=max).contains(number));
                 fits.map(Value::Integer)
-                    .ok_or_else(|| here(Fault::Value(number.to_string(), format!("it goes from {min} to {max}"))))
+                    .ok_or_else(|| here(Fault::Value(number.to_string(), format!("write {}", expected(kind)))))
             }
             (Kind::Binds, DeValue::Array(items)) => self
                 .list(items, |span, text| {
@@ -103,7 +106,10 @@ impl Decoder<'_> {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
                 one(kind, &span, &text).map_err(here)
             }
-            (_, other) => Err(here(Fault::Type(name_of(other)))),
+            (kind, other) => Err(here(match instead::of_type(kind, other) {
+                Some((found, hint)) => Fault::Value(found, hint),
+                None => Fault::Type(name_of(other)),
+            })),
         }
     }
 
@@ -143,6 +149,10 @@ impl Decoder<'_> {
             let (name, after) = rest[at + 2..]
                 .split_once('}')
                 .ok_or("`${` without `}`; a literal `${` is written `$${`".to_string())?;
+            if let Some((name, _)) = name.split_once([':', '-']).filter(|(name, _)| is_variable_name(name)) {
+                let why = "a variable has no default here";
+                return Err(format!("{why}; write `${{{name}}}`, and set {name} where ringway starts"));
+            }
             if !is_variable_name(name) {
                 return Err(format!("`{name}` is not the name of a variable; a literal `${{` is written `$${{`"));
             }
@@ -226,7 +236,8 @@ fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
             Err(_) => Err(wrong(text, "write a path that begins with `/` and has at most 107 bytes, without `unix:`")),
         },
         Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
-            Err(wrong(text, &format!("write {}", expected(kind))))
+            let hint = instead::of_type(kind, &DeValue::String(text.into())).map(|(_, hint)| hint);
+            Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
         }
         Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::NameServers => {
             Err(wrong(text, &format!("write {}", expected(kind))))
@@ -261,25 +272,31 @@ pub(super) fn fault_of_name(name: &str) -> Option<&'static str> {
 }
 
 fn duration(text: &str, limits: Span) -> Result<Duration, Fault> {
+    match micros(text, limits) {
+        Some(Some(us)) => Ok(Duration::from_micros(us)),
+        Some(None) => Err(Fault::Value(quoted(text), format!("write a time {}", limits.range()))),
+        None => Err(wrong(text, &instead::of_duration(text, limits))),
+    }
+}
+
+/// A time in microseconds: `None` if it has not the form of one, `Some(None)` if it is out of range.
+fn micros(text: &str, limits: Span) -> Option<Option<u64>> {
     let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let unit_us: u64 = match &text[split..] {
+        _ if split == 0 => return None,
         "us" if limits.step_us == 1 => 1,
         "ms" => 1_000,
         "s" => 1_000_000,
         "m" => 60_000_000,
         "h" => 3_600_000_000,
-        _ => return Err(wrong(text, "write a whole number with its unit: \"250ms\", \"5s\", \"10m\" or \"1h\"")),
+        _ => return None,
     };
-    let number = text[..split].parse::<u64>().ok();
-    let all_us = number.and_then(|number| number.checked_mul(unit_us));
+    let all_us = text[..split].parse::<u64>().ok().and_then(|number| number.checked_mul(unit_us));
     let fits = |us: &u64| match *us {
         0 => limits.zero,
         us => (limits.min_us..=limits.max_us).contains(&us) && us.is_multiple_of(limits.step_us),
     };
-    match all_us.filter(fits) {
-        Some(us) => Ok(Duration::from_micros(us)),
-        None => Err(Fault::Value(quoted(text), format!("it goes {}", limits.range()))),
-    }
+    Some(all_us.filter(fits))
 }
 
 /// A size is a whole number and a unit; 0 is "auto".
@@ -292,11 +309,14 @@ fn size(text: &str, min: u32, max: u32) -> Result<u32, Fault> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(wrong(text, "write a whole number with its unit: \"256KiB\" or \"4MiB\", or \"auto\"")),
+        _ => {
+            let units = "write a whole number with its unit: \"256KiB\" or \"4MiB\", or \"auto\"".to_string();
+            return Err(wrong(text, &instead::of_size(text, min, max).unwrap_or(units)));
+        }
     };
     let bytes = text[..split].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     let fits = bytes.and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| (min..=max).contains(bytes));
-    fits.ok_or_else(|| Fault::Value(quoted(text), format!("it goes {}", keys::range_of_sizes(min, max))))
+    fits.ok_or_else(|| Fault::Value(quoted(text), format!("write a size {}", keys::range_of_sizes(min, max))))
 }
 
 fn mode(text: &str) -> Option<u32> {
@@ -307,9 +327,10 @@ fn mode(text: &str) -> Option<u32> {
 
 fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Fault> {
     words.iter().copied().find(|word| *word == text).ok_or_else(|| {
-        let hint = match nearest(text, words.iter().copied()) {
-            Some(word) => format!("did you mean \"{word}\"? It takes {}", words_of(words)),
-            None => format!("it takes {}", words_of(words)),
+        let hint = match (foreign::value(text, words), nearest(text, words.iter().copied())) {
+            (Some(word), _) => format!("that is \"{word}\" here; it takes {}", words_of(words)),
+            (None, Some(word)) => format!("did you mean \"{word}\"? It takes {}", words_of(words)),
+            (None, None) => format!("it takes {}", words_of(words)),
         };
         Fault::Value(quoted(text), hint)
     })
@@ -341,7 +362,7 @@ fn address_of_ours(text: &str) -> Result<IpAddr, Fault> {
 }
 
 /// The word that was most likely meant, if one is near enough.
-pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = words.map(|word| (strsim::damerau_levenshtein(text, word), word));
     near.min().filter(|(distance, word)| *distance <= word.len().max(3) / 3).map(|(_, word)| word)
 }
@@ -378,7 +399,10 @@ fn parsed<T>(text: &str, result: Result<T, impl ToString>) -> Result<Vec<T>, Fau
 }
 
 fn bad(text: &str, error: &impl ToString) -> Fault {
-    Fault::Value(quoted(text), error.to_string())
+    // `postgres://user:password@host`
+    let secret = text.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(secret, _)| secret);
+    let shown = secret.filter(|secret| !secret.is_empty()).map_or(text.to_string(), |it| text.replacen(it, "…", 1));
+    Fault::Value(quoted(&shown), error.to_string())
 }
 
 fn wrong(text: &str, hint: &str) -> Fault {
@@ -391,15 +415,16 @@ fn is_variable_name(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-pub(super) fn name_of(value: &DeValue<'_>) -> &'static str {
+/// What a value is, for messages. A text may be a secret, so it is not shown.
+pub(super) fn name_of(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
+        DeValue::String(_) => "a text".to_string(),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(flag) => format!("`{flag}`"),
+        DeValue::Datetime(_) => "a date or time".to_string(),
+        DeValue::Array(_) => "a list".to_string(),
+        DeValue::Table(_) => "a table".to_string(),
     }
 }
 
@@ -409,20 +434,20 @@ mod tests {
 
     const ANY: Span = Span { zero: true, min_us: 1, max_us: u64::MAX, step_us: 1 };
 
-    fn micros(text: &str) -> Option<u128> {
+    fn span_of(text: &str) -> Option<u128> {
         duration(text, ANY).ok().map(|duration| duration.as_micros())
     }
 
     #[test]
     fn durations_are_a_whole_number_and_a_unit() {
-        assert_eq!(micros("250ms"), Some(250_000));
-        assert_eq!(micros("1h"), Some(3_600_000_000));
-        assert_eq!(micros("0s"), Some(0));
-        assert_eq!(micros("7us"), Some(7));
+        assert_eq!(span_of("250ms"), Some(250_000));
+        assert_eq!(span_of("1h"), Some(3_600_000_000));
+        assert_eq!(span_of("0s"), Some(0));
+        assert_eq!(span_of("7us"), Some(7));
         for text in
             ["", "5", "s", "-5s", "1.5s", "5 s", "1m30s", "5S", "99999999999999999999s", "18446744073709551615h"]
         {
-            assert_eq!(micros(text), None, "{text}");
+            assert_eq!(span_of(text), None, "{text}");
         }
     }
 

@@ -1,14 +1,85 @@
-//! What a configuration may say and hardly means.
+//! What a configuration may say and hardly means. Pure: what depends on the host is asked.
 
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::keys;
+use super::loops;
 use super::model::{CheckKind, Config, Pool, Target};
 use crate::base::address::Address;
 
 /// Where MySQL and MariaDB listen.
 const MYSQL: u16 = 3306;
 
-/// One line for each.
-pub fn warnings(config: &Config) -> Vec<String> {
-    config.pools.iter().filter_map(mute_to_mysql).collect()
+/// The host that a configuration is looked at for.
+pub struct Host<'a> {
+    /// Whether an address is one of this host's.
+    pub has_address: &'a dyn Fn(IpAddr) -> bool,
+    /// Why ringway could not read a file there; `None` where it can.
+    pub cannot_read: &'a dyn Fn(&Path) -> Option<String>,
+    /// What is wrong with the user and the group that ringway is to become.
+    pub no_account: Option<String>,
+}
+
+/// One line for each: what, where, and what to do.
+pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
+    let mut all: Vec<String> = host.no_account.iter().cloned().collect();
+    for pool in &config.pools {
+        all.extend(without_listener(config, pool));
+        all.extend(without_weight(pool));
+        all.extend(slow_check(pool));
+        all.extend(mute_to_mysql(pool));
+        all.extend(unreadable(pool, host));
+    }
+    // Those that are certain are errors.
+    let around = loops::find(config, host.has_address).into_iter().filter(|found| !found.is_certain);
+    all.extend(around.map(|found| {
+        let pool = &found.pool;
+        format!("pool {pool}: connections may go around: {}; give the backend an address behind ringway", found.way)
+    }));
+    all
+}
+
+/// A pool that nobody can come to.
+fn without_listener(config: &Config, pool: &Pool) -> Option<String> {
+    let is_used = config.listeners.iter().any(|listener| listener.pools().any(|name| *name == pool.name));
+    (!is_used).then(|| {
+        let name = &pool.name;
+        format!("pool {name}: no listener and no route leads to it; write pool = \"{name}\" in one, or remove the pool")
+    })
+}
+
+/// A pool in which no backend takes a session.
+fn without_weight(pool: &Pool) -> Option<String> {
+    if pool.backends.iter().any(|backend| backend.weight > 0 && !backend.disabled) {
+        return None;
+    }
+    let what = match pool.backends.iter().filter(|backend| backend.disabled).count() {
+        0 => "every backend has weight 0",
+        count if count == pool.backends.len() => "every backend is disabled",
+        _ => "every backend is disabled or has weight 0",
+    };
+    let remedy = "its clients are reset; give one a `weight`, or enable one";
+    Some(format!("pool {}: {what}, so {remedy}", pool.name))
+}
+
+/// The next check begins when the one before has ended.
+fn slow_check(pool: &Pool) -> Option<String> {
+    let check = pool.check.as_ref().filter(|check| check.timeout > check.interval)?;
+    let [timeout, interval] = [check.timeout, check.interval].map(|time| keys::shown(time.as_micros()));
+    let fall = check.fall;
+    Some(format!(
+        "pool {}: the check's `timeout` ({timeout}) is longer than its `interval` ({interval}), so a backend that \
+         does not answer is found after {fall} times {timeout}; lower `timeout`",
+        pool.name
+    ))
+}
+
+/// A check without its password changes nothing, whatever happens to the backend.
+fn unreadable(pool: &Pool, host: &Host<'_>) -> Option<String> {
+    let file = pool.check.as_ref()?.kind.login()?.password_file.as_ref()?;
+    let why = (host.cannot_read)(file)?;
+    Some(format!("pool {}: `password_file` {} cannot be read: {why}", pool.name, file.display()))
 }
 
 /// A check that only connects says nothing of a MySQL: it is up as long as its kernel is.
@@ -31,17 +102,79 @@ fn mute_to_mysql(pool: &Pool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::warnings;
+    use super::*;
     use crate::config::load;
+
+    const BASE: &str = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\n[pools.p]\n";
+
+    fn warned(more: &str) -> Vec<String> {
+        let host = Host {
+            has_address: &|ip| ip.to_string() == "10.0.0.7",
+            cannot_read: &|path| (path != "/good").then(|| "it is not there".to_string()),
+            no_account: None,
+        };
+        warnings(&load(&format!("{BASE}{more}\n"), "f", &|_| None).unwrap(), &host)
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_not_warned_of() {
+        for more in [
+            "backends = [{ address = \"10.0.0.1:80\" }]",
+            "backends = [{ address = \"10.0.0.1:80\", weight = 0 }, { address = \"10.0.0.2:80\" }]",
+            "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { timeout = \"2s\", interval = \"2s\" }",
+            "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { type = \"redis\", password_file = \"/good\" }",
+            "backends = [{ address = \"10.0.0.7:81\" }]",
+        ] {
+            assert_eq!(warned(more), [""; 0], "{more}");
+        }
+    }
+
+    #[test]
+    fn each_thing_that_is_hardly_meant_is_one_line_with_its_pool() {
+        for (more, says) in [
+            (
+                "backends = [{ address = \"10.0.0.1:80\" }]\n[[pools.q.backends]]\naddress = \"10.0.0.1:80\"",
+                "pool q: no listener and no route leads to it; write pool = \"q\" in one",
+            ),
+            ("backends = [{ address = \"10.0.0.1:80\", weight = 0 }]", "pool p: every backend has weight 0, so"),
+            ("backends = [{ address = \"10.0.0.1:80\", disabled = true }]", "pool p: every backend is disabled, so"),
+            (
+                "backends = [{ address = \"10.0.0.1:80\", weight = 0 }, { address = \"10.0.0.2:80\", disabled = true \
+                 }]",
+                "pool p: every backend is disabled or has weight 0, so",
+            ),
+            (
+                "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { timeout = \"5s\", fall = 4 }",
+                "pool p: the check's `timeout` (5s) is longer than its `interval` (2s), so a backend that does not \
+                 answer is found after 4 times 5s; lower `timeout`",
+            ),
+            (
+                "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { type = \"redis\", password_file = \"/bad\" }",
+                "pool p: `password_file` /bad cannot be read: it is not there",
+            ),
+            (
+                "backends = [{ address = \"10.0.0.7:80\" }]",
+                "pool p: connections may go around: listener l → pool p → backend 10.0.0.7:80 (an address of this \
+                 host) → listener l;",
+            ),
+        ] {
+            let found = warned(more);
+            assert!(matches!(found.as_slice(), [line] if line.starts_with(says)), "{more}: {found:?}");
+        }
+    }
+
+    /// A route is a way to a pool, too.
+    #[test]
+    fn a_pool_of_a_route_has_a_listener() {
+        let more = "backends = [{ address = \"10.0.0.1:80\" }]\n[pools.q]\nbackends = [{ address = \"10.0.0.1:80\" }]\n\
+                    [[listeners.l.routes]]\nalpn = [\"x\"]\npool = \"q\"";
+        assert_eq!(warned(more), [""; 0]);
+    }
 
     #[test]
     fn a_check_that_only_connects_to_a_mysql_is_named() {
         let of = |address: &str, check: &str| {
-            let text = format!(
-                "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"{address}\"\n\
-                 [pools.p.check]\n{check}\n"
-            );
-            warnings(&load(&text, "f", &|_| None).unwrap()).len()
+            warned(&format!("[[pools.p.backends]]\naddress = \"{address}\"\n[pools.p.check]\n{check}")).len()
         };
         assert_eq!(of("10.0.0.1:3306", ""), 1, "the default");
         assert_eq!(of("db.example:3306", "type = \"tcp\""), 1);

@@ -34,7 +34,7 @@ use crate::snapshot::table::Table;
 use crate::stats::Stats;
 
 pub use alarm::Alarm;
-pub use resolve::NAME_FILES;
+pub use resolve::{NAME_FILES, look_up};
 pub use run::run;
 pub use stop::{Stop, Stopper, stop_channel};
 

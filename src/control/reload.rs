@@ -53,7 +53,7 @@ impl Loop {
         let config = read(&self.source).await?;
         let Diff { changes, needs_restart } = diff(&self.config, &config);
         if !needs_restart.is_empty() {
-            let remedy = "only a restart can change this: undo it, or restart ringway";
+            let remedy = self.needs_another_process();
             return Err(needs_restart.iter().map(|line| Fault::of(format!("{line}; {remedy}"))).collect());
         }
         let out_of_reach = (self.out_of_reach)(&config);
@@ -64,6 +64,21 @@ impl Loop {
         // From here on nothing can fail, and nothing waits: what follows is one step for everybody else.
         self.apply(config);
         Ok(changes)
+    }
+
+    /// What to do about a change that a process cannot make for as long as it lives.
+    fn needs_another_process(&self) -> String {
+        let (Source::File(file), Some(socket)) = (&self.source, &self.config.admin.socket) else {
+            return "a running ringway cannot change this: undo it, or restart it; with `admin.socket` set, \
+                    `ringway run -c FILE --take-over SOCKET` would relieve it and lose no connection"
+                .to_string();
+        };
+        format!(
+            "a running ringway cannot change this: undo it, or relieve it, which loses no connection as a restart \
+             would: `ringway run -c {} --take-over {}`",
+            file.display(),
+            socket.display()
+        )
     }
 
     fn apply(&mut self, config: Config) {
@@ -116,8 +131,10 @@ fn read_file(path: &Path) -> Result<Config, Vec<Fault>> {
         }
         _ => "",
     };
-    let text = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .map_err(|error| vec![Fault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
+    let text = crate::config::text_of(bytes)
+        .map_err(|why| vec![Fault::of(format!("cannot read {}: {why}", path.display()))])?;
     let variable = |name: &str| std::env::var(name).ok();
     crate::config::load(&text, &path.display().to_string(), &variable)
         .map_err(|errors| errors.into_iter().map(Fault::from).collect())

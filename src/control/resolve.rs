@@ -8,6 +8,7 @@
 mod conf;
 mod files;
 mod known;
+mod once;
 mod search;
 mod wire;
 
@@ -28,6 +29,7 @@ use files::Files;
 pub use files::NAME_FILES;
 use known::{Answer, Family};
 pub(super) use known::{Known, Learned, Pace};
+pub use once::look_up;
 use search::{Event, Kind, Reply, Search, Step};
 
 /// How long what the hosts file says holds, unless it changes.

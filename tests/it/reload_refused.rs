@@ -93,7 +93,13 @@ fn a_port_in_use_refuses_the_whole_of_it() {
 fn what_only_a_restart_can_change_is_named() {
     let backend = Backend::named("a");
     let ringway = Ringway::before([backend.address()]).start();
-    refused(&ringway, |text| text.replace("workers = 2", "workers = 1"), &["process: workers 2 → 1", "restart"]);
+    let (file, socket) = (ringway.file().display().to_string(), ringway.socket().display().to_string());
+    let relieve = format!("`ringway run -c {file} --take-over {socket}`");
+    refused(
+        &ringway,
+        |text| text.replace("workers = 2", "workers = 1"),
+        &["process: workers 2 → 1", "restart", &relieve],
+    );
     let elsewhere = own_ip().to_string();
     let admin = ringway.admin().to_string();
     refused(&ringway, |text| text.replace(&admin, &format!("{elsewhere}:7001")), &["admin: listen"]);

@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) ephemeral: Option<(u16, u16)>,
     /// `net.ipv4.ip_local_reserved_ports`
     pub(super) reserved: String,
+    /// `net.ipv4.tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
+    pub(super) reuse: Option<u64>,
     /// `net.ipv4.ip_unprivileged_port_start`
     pub(super) unprivileged_from: u64,
     /// Pages of pipes that a user without privileges may have before pipes get small; 0 is no limit.
@@ -69,6 +71,7 @@ impl Facts {
             descriptors: limit(&limits, "Max open files").map(|(_, hard)| hard),
             ephemeral: ports(&read("/proc/sys/net/ipv4/ip_local_port_range")),
             reserved: read("/proc/sys/net/ipv4/ip_local_reserved_ports"),
+            reuse: number("/proc/sys/net/ipv4/tcp_tw_reuse"),
             unprivileged_from: number("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or(1024),
             pipe_pages: number("/proc/sys/fs/pipe-user-pages-soft"),
             somaxconn: number("/proc/sys/net/core/somaxconn"),

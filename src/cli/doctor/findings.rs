@@ -25,16 +25,30 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn good(what: &'static str, detail: impl Into<String>) -> Finding {
+    pub(super) fn good(what: &'static str, detail: impl Into<String>) -> Finding {
         Finding { grade: Grade::Good, what, detail: detail.into(), remedy: None }
     }
 
-    fn note(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(super) fn note(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { grade: Grade::Note, what, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
-    fn bad(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    pub(super) fn bad(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { grade: Grade::Bad, ..Finding::note(what, detail, remedy) }
+    }
+
+    /// A note whose detail has the remedy in it.
+    pub(super) fn told(what: &'static str, detail: impl Into<String>) -> Finding {
+        Finding { grade: Grade::Note, ..Finding::good(what, detail) }
+    }
+
+    /// What keeps ringway from running, with the remedy in its detail.
+    pub(super) fn told_bad(what: &'static str, detail: impl Into<String>) -> Finding {
+        Finding { grade: Grade::Bad, ..Finding::good(what, detail) }
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.grade == Grade::Good
     }
 }
 
@@ -50,6 +64,7 @@ pub(super) fn all(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     findings.extend(facts.memlock.map(|bytes| memlock(bytes, facts.may_lock, facts.cpus)));
     findings.extend(facts.descriptors.map(descriptors));
     findings.extend(facts.ephemeral.map(|range| ephemeral(range, &facts.reserved, config)));
+    findings.extend(facts.ephemeral.zip(facts.reuse).map(|(range, reuse)| time_wait(range, reuse)));
     findings.extend(config.and_then(|config| low_ports(facts, config)));
     findings.extend(facts.pipe_pages.map(|pages| pipes(pages, facts.may_have_pipes)));
     findings.extend(facts.somaxconn.map(|most| somaxconn(most, config)));
@@ -165,7 +180,7 @@ fn descriptors(hard: u64) -> Finding {
 fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>) -> Finding {
     let what = "ephemeral ports";
     let count = u32::from(last.saturating_sub(first)) + 1;
-    let detail = format!("{first}-{last}: {count} connections to each backend address");
+    let detail = format!("{first}-{last} (net.ipv4.ip_local_port_range): {count} connections to each backend address");
     let inside: Vec<String> = tcp_binds(config)
         .filter(|(_, port)| (first..=last).contains(port) && !is_reserved(reserved, *port))
         .map(|(listener, port)| format!("{port} of listener {listener}"))
@@ -178,6 +193,20 @@ fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>)
         return Finding::note(what, detail, "sysctl net.ipv4.ip_local_port_range=\"10240 60999\"");
     }
     Finding::good(what, detail)
+}
+
+/// The end that closes first keeps its port for a minute (TIME_WAIT). Towards backends that is ringway where the client
+/// ends a session first.
+fn time_wait((first, last): (u16, u16), reuse: u64) -> Finding {
+    let (what, name) = ("TIME_WAIT", "net.ipv4.tcp_tw_reuse");
+    let rate = (u32::from(last.saturating_sub(first)) + 1) / 60;
+    let busy =
+        format!("a port stays busy for 60 s after a session, so {rate} sessions a second to each backend address");
+    match reuse {
+        1 => Finding::good(what, format!("{name}=1: ports are used again after a second")),
+        2 => Finding::note(what, format!("{name}=2, for loopback only: {busy}"), format!("sysctl {name}=1 lifts it")),
+        level => Finding::note(what, format!("{name}={level}: {busy}"), format!("sysctl {name}=1 lifts it")),
+    }
 }
 
 /// Listeners with their ports; port 0 is the kernel's choice.
@@ -290,6 +319,17 @@ mod tests {
         assert_eq!(ephemeral((32768, 60999), "1,39999-40001", Some(&config())).grade, Grade::Good);
         assert_eq!(ephemeral((32768, 60999), "", None).grade, Grade::Good);
         assert_eq!(ephemeral((40000, 40003), "", None).grade, Grade::Note);
+        assert!(finding.detail.contains("net.ipv4.ip_local_port_range"));
+    }
+
+    #[test]
+    fn ports_that_stay_busy_are_told_with_what_that_limits() {
+        assert_eq!(time_wait((32768, 60999), 1).grade, Grade::Good);
+        for reuse in [0, 2] {
+            let finding = time_wait((32768, 60999), reuse);
+            assert!(finding.grade == Grade::Note && finding.detail.contains("470 sessions a second"), "{finding:?}");
+            assert_eq!(finding.remedy.as_deref(), Some("sysctl net.ipv4.tcp_tw_reuse=1 lifts it"));
+        }
     }
 
     #[test]

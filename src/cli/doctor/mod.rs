@@ -1,7 +1,10 @@
 //! `ringway doctor`: what of this machine ringway can use, and what to do about the rest.
 
 mod facts;
+mod file;
 mod findings;
+mod held;
+mod reach;
 
 use std::path::Path;
 
@@ -14,7 +17,8 @@ use findings::{Finding, Grade};
 /// Prints one line a finding; fails if something keeps ringway from running.
 pub(super) fn doctor(config: Option<&Path>) -> Result<(), Failure> {
     let config = config.map(check::load).transpose()?;
-    let findings = findings::all(&Facts::gather(), config.as_ref());
+    let mut findings = findings::all(&Facts::gather(), config.as_ref());
+    findings.extend(config.iter().flat_map(file::all));
     let paint = Paint::of_stdout();
     let lines: String = findings.iter().map(|finding| line(finding, paint)).collect();
     super::print(lines.as_bytes())?;

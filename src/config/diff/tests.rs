@@ -222,9 +222,58 @@ fn another_step_is_a_change() {
     let one = with("send = \"a\"");
     let two = with("steps = [{ send = \"a\" }, { send = \"b\", expect = \"c\" }]");
     let found = diff(&one, &two).changes;
-    assert!(found.iter().any(|line| line.contains("steps  → a / , b / c")), "{found:?}");
+    assert!(
+        found.iter().any(|line| line.ends_with(": steps changed (0 steps of 0 bytes → 2 steps of 3 bytes)")),
+        "{found:?}"
+    );
     let other = with("steps = [{ send = \"a\" }, { send = \"b\", expect = \"d\" }]");
     assert_eq!(diff(&two, &other).changes.len(), 1);
+}
+
+/// Lines of a change go to the log, to the API and to whoever asks for a reload.
+#[test]
+fn what_may_hold_a_secret_is_compared_and_never_shown() {
+    let with = |check: &str| config(&BASE.replacen("[pools.db]", &format!("[pools.db]\ncheck = {{ {check} }}"), 1));
+    for (before, after, line) in [
+        (
+            "send = 'AUTH hidden-one\\r\\n'",
+            "send = 'AUTH hidden-three\\r\\n'",
+            "pools.db.check: send changed (17 → 19 bytes)",
+        ),
+        (
+            "send = 'x', expect = '^hidden-one'",
+            "send = 'x', expect = '^hidden-two'",
+            "pools.db.check: expect changed (11 → 11 bytes)",
+        ),
+        (
+            "steps = [{ send = 'hidden-one' }, { send = 'x' }]",
+            "steps = [{ send = 'hidden-two' }, { send = 'x' }]",
+            "pools.db.check: steps changed (2 steps of 11 bytes → 2 steps of 11 bytes)",
+        ),
+        (
+            "path = '/health?token=hidden-one'",
+            "path = '/health?token=hidden-two'",
+            "pools.db.check: path changed (/health with a query of 16 bytes → /health with a query of 16 bytes)",
+        ),
+        (
+            "path = '/health?token=hidden-one'",
+            "path = '/live'",
+            "pools.db.check: path changed (/health with a query of 16 bytes → /live)",
+        ),
+    ] {
+        assert_eq!(diff(&with(before), &with(after)).changes, [line]);
+    }
+    // Another kind of check, too, and where it comes or goes.
+    let all: Vec<Config> =
+        ["send = 'hidden-one'", "path = '/?hidden-one'", "steps = [{ send = 'hidden-one' }]", "rise = 3"]
+            .map(with)
+            .into_iter()
+            .chain([config(BASE)])
+            .collect();
+    for (before, after) in all.iter().flat_map(|before| all.iter().map(move |after| (before, after))) {
+        let found = diff(before, after).changes.join("\n");
+        assert!(!found.contains("hidden"), "{found}");
+    }
 }
 
 #[test]

@@ -1,0 +1,332 @@
+//! Ways that lead back: a listener whose pool has a backend that is that listener again, directly or around over
+//! others. A connection there would go around until no descriptor is left. Pure.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::error::Problem;
+use super::model::{Backend, Config, Listener, Target};
+use super::raw::Raw;
+use super::resolve::{Check, backend_name};
+use crate::base::address::Address;
+use crate::base::host;
+
+/// A way around.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Loop {
+    /// The pool that the way leaves its listener by.
+    pub(super) pool: String,
+    /// The backend in it.
+    pub(super) backend: String,
+    /// `listener a → pool p → backend b → listener a`
+    pub(super) way: String,
+    /// Connections take it, whatever host this is and whatever clients say.
+    pub(super) is_certain: bool,
+}
+
+impl Check<'_, '_> {
+    /// What leads back to itself serves nobody.
+    pub(super) fn loops(&mut self, raw: &Raw, config: &Config) {
+        for found in find(config, &|_| false).into_iter().filter(|found| found.is_certain) {
+            let pool = raw.pools.iter().find(|pool| pool.name == found.pool);
+            let backends = pool.into_iter().flat_map(|pool| &pool.backends);
+            let backend = backends.into_iter().find(|backend| backend_name(backend).as_ref() == Some(&found.backend));
+            let span = backend.map_or(0..0, |backend| backend.span_of("address"));
+            self.faults.push((span, Problem::Loop(found.way)));
+        }
+    }
+}
+
+/// Every way around, once for each backend that it begins with; the listener that stands first in the file begins it.
+/// `is_ours` is whether this host has an address, beside those that every host has.
+pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loop> {
+    let graph = Graph::of(config, is_ours);
+    let mut found = Vec::new();
+    for start in 0..config.listeners.len() {
+        if graph.edges[start].is_empty() {
+            continue;
+        }
+        let always = graph.always_leading_to(start);
+        for edge in &graph.edges[start] {
+            // A way over one that stands before it is found from there.
+            let Some(way) = graph.way_back(edge, start).filter(|_| edge.to >= start) else { continue };
+            let mut text = format!("listener {}", config.listeners[start].name);
+            for edge in &way {
+                let host = if edge.why.is_empty() { String::new() } else { format!(" ({})", edge.why) };
+                let (pool, backend, to) = (&edge.pool, edge.backend, &config.listeners[edge.to].name);
+                text += &format!(" → pool {pool} → backend {}{host} → listener {to}", backend.name);
+            }
+            let comes_back = |at: usize| at == start || always.contains(&at);
+            let is_certain = edge.is_certain && always.contains(&start) && comes_back(edge.to);
+            let (pool, backend) = (edge.pool.to_string(), edge.backend.name.to_string());
+            found.push(Loop { pool, backend, way: text, is_certain });
+        }
+    }
+    found
+}
+
+/// From a listener by one of its pools and a backend to another listener.
+struct Edge<'c> {
+    pool: &'c str,
+    backend: &'c Backend,
+    to: usize,
+    /// It does not depend on this host, and the backend is used.
+    is_certain: bool,
+    /// What it depends on.
+    why: &'static str,
+}
+
+struct Graph<'c> {
+    /// Of each listener.
+    edges: Vec<Vec<Edge<'c>>>,
+    /// The pools that clients of each listener can come to.
+    pools: Vec<Vec<&'c str>>,
+}
+
+impl<'c> Graph<'c> {
+    fn of(config: &'c Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Graph<'c> {
+        let binds = Binds::of(&config.listeners);
+        let pools: Vec<Vec<&str>> = config.listeners.iter().map(pools_of).collect();
+        let mut of_pool: HashMap<&str, Vec<(&Backend, usize, bool, &'static str)>> = HashMap::new();
+        for pool in &config.pools {
+            let leads = |backend: &'c Backend| {
+                let is_used = !backend.disabled && backend.weight > 0;
+                let back = binds.behind(&backend.target, is_ours);
+                back.into_iter().map(move |(to, why)| (backend, to, why.is_empty() && is_used, why))
+            };
+            of_pool.insert(&pool.name, pool.backends.iter().flat_map(leads).collect());
+        }
+        let edges_of =
+            |pools: &Vec<&'c str>| {
+                let edges =
+                    pools.iter().flat_map(|pool| of_pool.get(pool).into_iter().flatten().map(move |edge| (pool, edge)));
+                let edge =
+                    |(pool, (backend, to, is_certain, why)): (&&'c str, &(&'c Backend, usize, bool, &'static str))| {
+                        Edge { pool, backend, to: *to, is_certain: *is_certain, why }
+                    };
+                edges.map(edge).collect()
+            };
+        Graph { edges: pools.iter().map(edges_of).collect(), pools }
+    }
+
+    /// The shortest way from an edge to a listener, over listeners behind it only: so each way around is found once.
+    fn way_back<'g>(&'g self, first: &'g Edge<'c>, goal: usize) -> Option<Vec<&'g Edge<'c>>> {
+        let (mut seen, mut ways) = (HashSet::from([first.to]), std::collections::VecDeque::from([vec![first]]));
+        while let Some(way) = ways.pop_front() {
+            let at = way.last().map_or(goal, |edge| edge.to);
+            if at == goal {
+                return Some(way);
+            }
+            for edge in &self.edges[at] {
+                if edge.to >= goal && seen.insert(edge.to) {
+                    ways.push_back(way.iter().copied().chain([edge]).collect());
+                }
+            }
+        }
+        None
+    }
+
+    /// The listeners whose clients come to `goal` whatever they say: each of their pools has a backend that leads
+    /// there.
+    fn always_leading_to(&self, goal: usize) -> HashSet<usize> {
+        let mut known = HashSet::new();
+        loop {
+            let leads = |from: &usize| {
+                self.pools[*from].iter().all(|pool| {
+                    let mut edges = self.edges[*from].iter().filter(|edge| edge.pool == *pool && edge.is_certain);
+                    edges.any(|edge| edge.to == goal || known.contains(&edge.to))
+                })
+            };
+            let more: Vec<usize> = (0..self.pools.len()).filter(|from| !known.contains(from) && leads(from)).collect();
+            if more.is_empty() {
+                return known;
+            }
+            known.extend(more);
+        }
+    }
+}
+
+/// The pools that clients can come to, each once.
+fn pools_of(listener: &Listener) -> Vec<&str> {
+    let refuses = listener.preread.as_ref().is_some_and(|preread| preread.refuses_unmatched);
+    let mut pools: Vec<&str> = listener.pools().skip(usize::from(refuses)).map(|pool| &**pool).collect();
+    pools.sort_unstable();
+    pools.dedup();
+    pools
+}
+
+/// Where listeners listen.
+struct Binds<'c> {
+    of: HashMap<&'c Address, usize>,
+    /// By port, those of every address: IPv4 and IPv6.
+    of_all: HashMap<(u16, bool), usize>,
+}
+
+const OF_THIS_HOST: &str = "an address of this host";
+const A_NAME_OF_IT: &str = "a name of this host";
+
+impl<'c> Binds<'c> {
+    fn of(listeners: &'c [Listener]) -> Binds<'c> {
+        let (mut of, mut of_all) = (HashMap::new(), HashMap::new());
+        for (number, listener) in listeners.iter().enumerate() {
+            for bind in &listener.binds {
+                match bind {
+                    Address::Tcp(address) if address.port() == 0 => {}
+                    Address::Tcp(address) if address.ip().is_unspecified() => {
+                        of_all.insert((address.port(), address.is_ipv4()), number);
+                    }
+                    _ => _ = of.insert(bind, number),
+                }
+            }
+        }
+        Binds { of, of_all }
+    }
+
+    /// The listeners that a backend is, and what that depends on; empty where it depends on nothing.
+    fn behind(&self, target: &Target, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<(usize, &'static str)> {
+        let address = match target {
+            Target::Address(Address::Tcp(address)) => *address,
+            Target::Address(unix) => return self.of.get(unix).map(|to| (*to, "")).into_iter().collect(),
+            Target::Host { name, port } if is_localhost(name) => {
+                let both = ["127.0.0.1", "::1"].map(|ip| Target::Address(Address::Tcp(at(ip, *port))));
+                let behind = both.iter().flat_map(|target| self.behind(target, is_ours));
+                return behind.map(|(to, _)| (to, A_NAME_OF_IT)).collect();
+            }
+            Target::Host { .. } => return Vec::new(),
+        };
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        if let Some(to) = self.of.get(&Address::Tcp(SocketAddr::new(ip, port))).or(self.of.get(&Address::Tcp(address)))
+        {
+            return vec![(*to, "")];
+        }
+        let all = self.of_all.get(&(port, ip.is_ipv4()));
+        // To connect to every address is to connect to this host.
+        let loopback = if ip.is_ipv4() { "127.0.0.1" } else { "::1" };
+        match all {
+            Some(to) if ip.is_loopback() || ip.is_unspecified() => vec![(*to, "")],
+            Some(to) if is_ours(ip) => vec![(*to, OF_THIS_HOST)],
+            None if ip.is_unspecified() => {
+                self.of.get(&Address::Tcp(at(loopback, port))).map(|to| (*to, "")).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn is_localhost(name: &str) -> bool {
+    host::without_dot(name).eq_ignore_ascii_case("localhost")
+}
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    let ip = ip.parse().expect("an address that was written here");
+    SocketAddr::new(ip, port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    /// What is said of a configuration that is read, or the ways of one that is refused.
+    fn ways(text: &str, ours: &[&str]) -> Vec<(String, bool)> {
+        match load(text, "f", &|_| None) {
+            Ok(config) => {
+                let is_ours = |ip: IpAddr| ours.contains(&ip.to_string().as_str());
+                find(&config, &is_ours).into_iter().map(|found| (found.way, found.is_certain)).collect()
+            }
+            Err(errors) => errors.into_iter().map(|error| (error.to_string(), true)).collect(),
+        }
+    }
+
+    fn one(bind: &str, address: &str) -> String {
+        format!(
+            "[listeners.l]\nbind = \"{bind}\"\npool = \"p\"\n[pools.p]\nbackends = [{{ address = \"{address}\" }}]\n"
+        )
+    }
+
+    #[test]
+    fn a_backend_that_is_its_own_listener_is_refused() {
+        for (bind, address) in [
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("127.0.0.1:7000-7009", "127.0.0.1:7004"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "127.9.9.9:80"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("127.0.0.1:80", "0.0.0.0:80"),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::1]:80", "[::]:80"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+        ] {
+            let found = ways(&one(bind, address), &[]);
+            assert_eq!(found.len(), 1, "{bind} {address}: {found:?}");
+            let way = format!("listener l → pool p → backend {address} → listener l");
+            assert!(found[0].0.starts_with("f:5:25: ") && found[0].0.contains(&way), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_another_port_family_or_host_is_fine() {
+        for (bind, address) in [
+            ("0.0.0.0:80", "127.0.0.1:81"),
+            ("0.0.0.0:80", "[::1]:80"),
+            ("[::]:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "127.0.0.2:80"),
+            ("127.0.0.1:0", "127.0.0.1:80"),
+            ("0.0.0.0:80", "10.0.0.1:80"),
+            ("0.0.0.0:80", "db.example:80"),
+            ("unix:/run/x.sock", "unix:/run/y.sock"),
+        ] {
+            assert_eq!(ways(&one(bind, address), &["10.0.0.7"]), [], "{bind} {address}");
+        }
+    }
+
+    #[test]
+    fn what_depends_on_the_host_or_on_the_operator_is_not_certain() {
+        let way = |note: &str, name: &str| format!("listener l → pool p → backend {name} ({note}) → listener l");
+        let found = ways(&one("0.0.0.0:80", "10.0.0.1:80"), &["10.0.0.1"]);
+        assert_eq!(found, [(way(OF_THIS_HOST, "10.0.0.1:80"), false)]);
+        let found = ways(&one("127.0.0.1:80", "localhost:80"), &[]);
+        assert_eq!(found, [(way(A_NAME_OF_IT, "localhost:80"), false)]);
+        for key in ["disabled = true", "weight = 0"] {
+            let text = one("0.0.0.0:80", "127.0.0.1:80").replace(":80\" }", &format!(":80\", {key} }}"));
+            let found = ways(&text, &[]);
+            assert!(matches!(found.as_slice(), [(_, false)]), "{key}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_way_around_over_several_listeners_is_told_once_and_whole() {
+        let text = "[listeners.a]\nbind = \"127.0.0.1:1\"\npool = \"b\"\n\
+                    [listeners.b]\nbind = \"0.0.0.0:2\"\npool = \"c\"\n\
+                    [listeners.c]\nbind = \"127.0.0.1:3\"\npool = \"a\"\n\
+                    [listeners.d]\nbind = \"127.0.0.1:4\"\npool = \"b\"\n[pools]\n\
+                    a.backends = [{ address = \"10.0.0.1:1\" }, { name = \"y\", address = \"127.0.0.1:1\" }]\n\
+                    b.backends = [{ address = \"127.0.0.1:2\" }]\nc.backends = [{ address = \"127.0.0.1:3\" }]\n";
+        let found = ways(text, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let way = "listener a → pool b → backend 127.0.0.1:2 → listener b → pool c → backend 127.0.0.1:3 → \
+                   listener c → pool a → backend y → listener a";
+        assert!(found[0].0.contains(way) && found[0].0.starts_with("f:15:27: "), "{found:?}");
+    }
+
+    /// Who says another name may get elsewhere.
+    #[test]
+    fn with_routes_a_way_around_is_certain_only_if_every_route_leads_there() {
+        let text = |unmatched: &str, other: &str| {
+            format!(
+                "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"good\"\nunmatched = \"{unmatched}\"\nroutes = [\
+                 {{ sni = [\"a.example\"], pool = \"bad\" }}, {{ sni = [\"b.example\"], pool = \"{other}\" }}]\n\
+                 [pools]\ngood.backends = [{{ address = \"10.0.0.1:1\" }}]\n\
+                 bad.backends = [{{ address = \"127.0.0.1:1\" }}]\n"
+            )
+        };
+        for (unmatched, other, is_certain) in
+            [("default", "bad", false), ("refuse", "good", false), ("refuse", "bad", true)]
+        {
+            let found = ways(&text(unmatched, other), &[]);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].1, is_certain, "{unmatched} {other}: {found:?}");
+        }
+    }
+}
