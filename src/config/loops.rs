@@ -156,7 +156,7 @@ fn pools_of(listener: &Listener) -> Vec<&str> {
 }
 
 /// Where listeners listen.
-struct Binds<'c> {
+pub(crate) struct Binds<'c> {
     of: HashMap<&'c Address, usize>,
     /// By port, those of every address: IPv4 and IPv6.
     of_all: HashMap<(u16, bool), usize>,
@@ -166,7 +166,8 @@ const OF_THIS_HOST: &str = "an address of this host";
 const A_NAME_OF_IT: &str = "a name of this host";
 
 impl<'c> Binds<'c> {
-    fn of(listeners: &'c [Listener]) -> Binds<'c> {
+    /// Of all listeners of a configuration, which are known by their places.
+    pub(crate) fn of(listeners: &'c [Listener]) -> Binds<'c> {
         let (mut of, mut of_all) = (HashMap::new(), HashMap::new());
         for (number, listener) in listeners.iter().enumerate() {
             for bind in &listener.binds {
@@ -183,7 +184,7 @@ impl<'c> Binds<'c> {
     }
 
     /// The listeners that a backend is, and what that depends on; empty where it depends on nothing.
-    fn behind(&self, target: &Target, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<(usize, &'static str)> {
+    pub(crate) fn behind(&self, target: &Target, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<(usize, &'static str)> {
         let address = match target {
             Target::Address(Address::Tcp(address)) => *address,
             Target::Address(unix) => return self.of.get(unix).map(|to| (*to, "")).into_iter().collect(),

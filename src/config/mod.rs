@@ -14,7 +14,7 @@ pub mod error;
 mod foreign;
 pub mod keys;
 mod listener;
-mod loops;
+pub(crate) mod loops;
 pub mod model;
 mod quick;
 mod raw;

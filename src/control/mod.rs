@@ -106,5 +106,8 @@ pub enum Error {
 
 /// The table to start workers with, before anything was checked.
 pub fn first_table(config: &Arc<Config>) -> Table {
-    fleet::Fleet::new(config.clone(), crate::base::time::Moment::default()).table(None, lifecycle::Lifecycle::SERVING)
+    let now = crate::base::time::Moment::default();
+    let mut fleet = fleet::Fleet::new(config.clone(), now);
+    fleet.tell_own_by(crate::sys::socket::is_own, now);
+    fleet.table(None, lifecycle::Lifecycle::SERVING)
 }

@@ -25,6 +25,7 @@ use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
+use crate::sys::socket::is_own;
 use crate::sys::{ring, signals};
 
 /// Entries of control's ring: as many writes of logs as may wait.
@@ -75,7 +76,8 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let Spec { admin, admin_socket, predecessor, ask, ready, stop, .. } = spec;
     let Spec { connections_max, mut logs, out_of_reach, read_file, .. } = spec;
     stats.control.config_generation.set(1);
-    let fleet = Fleet::new(config.clone(), clock.now());
+    let mut fleet = Fleet::new(config.clone(), clock.now());
+    let led_back = fleet.tell_own_by(is_own, clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&cell.reader().pin());
     let facts = Facts { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
@@ -90,6 +92,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
         servers.begin(answers.clone());
     }
     control.begin(alarm);
+    control.apply(led_back);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake, names, sweeps: Rc::default() };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));

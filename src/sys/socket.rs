@@ -170,6 +170,17 @@ pub fn has_source_for(to: &Address) -> bool {
     !connected.is_err_and(|error| error.raw_os_error().is_some_and(|code| lacking.contains(&code)))
 }
 
+/// Whether an address is one of this host's. From there the kernel reaches it by the address itself; nothing is sent.
+pub fn is_own(ip: IpAddr) -> bool {
+    const DISCARD: u16 = 9;
+    let reached_from = || {
+        let socket = std::net::UdpSocket::bind((if ip.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;
+        socket.connect((ip, DISCARD))?;
+        socket.local_addr()
+    };
+    ip.is_loopback() || !ip.is_unspecified() && reached_from().is_ok_and(|own| own.ip() == ip)
+}
+
 /// Accepts a connection, without waiting; fails with EAGAIN if there is none.
 pub fn accept(listener: Fd) -> io::Result<Fd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;

@@ -83,6 +83,21 @@ fn every_address_of_a_name_is_a_backend() {
     assert_eq!(states(&ringway), [("db".into(), "up"), ("db#2".into(), "up")]);
 }
 
+/// One client would go around until no listener answers any more.
+#[test]
+fn a_name_that_leads_back_to_its_own_listener_is_down_and_says_why() {
+    let backend = Backend::named("a");
+    let plan = Ringway::plan();
+    let own: SocketAddr = plan.address().parse().unwrap();
+    let dns = Dns::with(&[own.ip()]);
+    let plan = plan.backend("db", "db.test:7000", "").environment("RINGWAY_RESOLVER", &dns.address());
+    let ringway = plan.backend("a", backend.address(), "backup = true").start();
+    wait_serving(&ringway, &["a"]);
+    ringway.wait_said("it is ringway itself: connections would come back by listener main and go around for ever");
+    assert_eq!(states(&ringway), [("a".into(), "up"), ("db".into(), "down")]);
+    assert_eq!(ringway.metrics().count("listener_connections_total", &[]), backend.accepted() as u64);
+}
+
 #[test]
 fn new_sessions_follow_the_addresses_also_without_a_time_to_live() {
     let [a, b, c] = ["a", "b", "c"].map(Backend::named);

@@ -32,7 +32,7 @@ impl Fleet {
         let hosts = self.hosts();
         self.resolved.retain(|host, _| hosts.contains(host));
         for (host, addresses) in self.resolved.clone() {
-            let (_, more) = self.on_resolved(&host, &addresses, now);
+            let (_, more) = self.learn_addresses(&host, &addresses, now);
             changes.absorb(more);
         }
         for place in 0..self.seats.len() {
@@ -52,6 +52,7 @@ impl Fleet {
         (0..self.seats.len()).for_each(|place| self.settle(place, now, &mut changes));
         (0..self.pools.len()).for_each(|pool| self.freshen(pool, now, &mut changes));
         (0..self.pools.len()).for_each(|pool| self.keep_one(pool, now, &mut changes));
+        self.look_around(now, &mut changes);
         changes
     }
 

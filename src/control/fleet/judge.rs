@@ -66,6 +66,9 @@ impl Seat {
         if self.address.is_none() {
             return stands(State::Down, Reason::NoAddress(self.trouble.clone()), Cut::Never);
         }
+        if let Some(listener) = &self.leads_back {
+            return stands(State::Down, Reason::LeadsBack(listener.clone()), Cut::Now);
+        }
         let down = |reason, certain| stands(State::Down, reason, if certain { Cut::Now } else { by_checks });
         let up = match self.subscriber.as_ref().map(|subscriber| (subscriber.verdict(), subscriber.is_unchecked())) {
             None => Reason::NotChecked,

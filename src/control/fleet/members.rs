@@ -61,6 +61,14 @@ impl Fleet {
 
     /// A name stands for these addresses now; an answer without any that can be used changes nothing, and is false.
     pub fn on_resolved(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
+        let (is_good, mut changes) = self.learn_addresses(host, found, now);
+        if changes.table {
+            self.look_around(now, &mut changes);
+        }
+        (is_good, changes)
+    }
+
+    pub(super) fn learn_addresses(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
         let mut changes = Changes::default();
         let config = self.config.clone();
         let before = self.resolved.insert(host.into(), found.to_vec());

@@ -5,6 +5,7 @@
 //! subscribers, and only a change of state at a whole pool.
 
 mod apply;
+mod around;
 mod eject;
 mod fresh;
 mod hosts;
@@ -63,6 +64,7 @@ pub struct Fleet {
     /// Addresses of names, as they were found last.
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
+    is_own: around::IsOwn,
 }
 
 /// What is known of a pool.
@@ -193,6 +195,7 @@ impl Fleet {
             leaving: HashMap::new(),
             resolved: HashMap::new(),
             generation: 0,
+            is_own: |_| false,
             pools,
             ids,
             configured: config.pools.len(),

@@ -48,6 +48,8 @@ pub enum Reason {
     SameServer(Arc<str>),
     /// Its name was not found, for this reason if it was looked up.
     NoAddress(Option<Arc<str>>),
+    /// It is that listener of ringway itself, which leads back to this pool.
+    LeadsBack(Arc<str>),
     /// By the configuration.
     Disabled,
     /// Taken out by somebody, at run time.
@@ -106,6 +108,11 @@ impl fmt::Display for Reason {
             Reason::SameServer(other) => write!(f, "is another address of the primary, which is used at {other}"),
             Reason::NoAddress(None) => f.write_str("its name has no address yet"),
             Reason::NoAddress(Some(why)) => write!(f, "its name has no address: {why}"),
+            Reason::LeadsBack(listener) => write!(
+                f,
+                "it is ringway itself: connections would come back by listener {listener} and go around for ever; give \
+                 the backend an address behind ringway"
+            ),
             Reason::Disabled => f.write_str("disabled in the configuration"),
             Reason::Maintenance(by) => write!(f, "put into maintenance by {by}"),
             Reason::Drained(by) => write!(f, "drained by {by}"),

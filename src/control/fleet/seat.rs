@@ -67,6 +67,8 @@ pub struct Seat {
     pub answered: Option<(Moment, Moment)>,
     /// Its name does not have this address any more; `None` if it does, and of one that is retired.
     pub missing: Option<Missing>,
+    /// It is a listener of ours by which its sessions would come back to its own pool, again and again.
+    pub leads_back: Option<Arc<str>>,
     /// Why its name has no address; means something only while `address` is `None`.
     pub trouble: Option<Arc<str>>,
     /// `Some` exactly if it only keeps the sessions it has.
@@ -242,6 +244,7 @@ impl Seat {
             ejected_for: Reason::EjectionOver,
             answered: None,
             missing: None,
+            leads_back: None,
             trouble: None,
             retired: None,
             is_known: false,
@@ -358,7 +361,8 @@ impl Seat {
             pool: self.pool_id,
             name: self.name.clone(),
             hash_name: self.hash_name.clone(),
-            address: self.address.clone(),
+            // Nobody is to connect there, not even as a last resort.
+            address: self.address.clone().filter(|_| self.leads_back.is_none()),
             weight: self.settings.weight,
             backup: self.settings.backup,
             connections_max: self.settings.connections_max,

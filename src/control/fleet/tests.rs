@@ -9,6 +9,8 @@ use std::time::Duration;
 mod addresses;
 /// Another configuration.
 mod apply;
+/// Backends that are ringway itself.
+mod around;
 /// What failed connects do.
 mod ejection;
 /// Replicas that lag.
