@@ -10,6 +10,8 @@ repository=$PWD
 . scripts/first_week/web.sh
 # shellcheck source=scripts/first_week/database.sh
 . scripts/first_week/database.sh
+# shellcheck source=scripts/first_week/recipes.sh
+. scripts/first_week/recipes.sh
 # shellcheck source=scripts/first_week/watch.sh
 . scripts/first_week/watch.sh
 
@@ -28,4 +30,7 @@ database_pair
 prometheus_and_alerts
 rolling_deploy
 fail_over
+nginx_with_tls
+redis_pair
+mariadb_pair
 the_end

@@ -100,7 +100,8 @@ def application(environ, start_response):
     """Who asked, and who answers."""
     time.sleep(0.02)
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [f"{environ['REMOTE_ADDR']} {os.getppid()}\n".encode()]
+    client = environ.get("HTTP_X_FORWARDED_FOR", environ["REMOTE_ADDR"])
+    return [f"{client} {os.getppid()}\n".encode()]
 PYTHON
 }
 
@@ -117,7 +118,7 @@ three_gunicorns() {
     done <"$work/commands"
     same "commands that are printed" 3 "$number"
     block docs/recipes.md "$recipe" toml >"$config"
-    if configure; then fail "a changed [admin] to take a restart" "the reload was done"; fi
+    ! configure || fail "a changed [admin] to take a restart" "the reload was done"
     take_over
     until_so 15 "three backends that are up" three_are_up
     on client python3 scripts/first_week/clients.py 10.0.0.100 80 60 >"$work/log/web" 2>&1 ||
