@@ -4,18 +4,18 @@
 : "${work:?a folder of its own}"
 
 step=
-begun=
+started=
 
 now_ms() { date +%s%3N; }
 
 # A step begins, and ends with its result in one line.
 begin() {
     step=$1
-    begun=$(now_ms)
+    started=$(now_ms)
 }
 
 end() {
-    local took=$(($(now_ms) - begun))
+    local took=$(($(now_ms) - started))
     printf '%-40s %3d.%d s  %s\n' "$step" $((took / 1000)) $((took % 1000 / 100)) "$1"
 }
 

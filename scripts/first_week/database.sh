@@ -125,8 +125,8 @@ fail_over() {
 }
 
 counted() {
-    awk -v who="$1" '$3 == "ok" { good++ } $3 == "failed" { bad++ }
-        END { printf "%d sessions of %ss and %d cut", good, who, bad }' "$work/log/$1"?
+    awk -v kind="$1" '$3 == "ok" { good++ } $3 == "failed" { bad++ }
+        END { printf "%d sessions of %ss and %d cut", good, kind, bad }' "$work/log/$1"?
 }
 
 # All of its processes, as when a host dies. Some may end before their turn comes.

@@ -97,7 +97,7 @@ import time
 
 
 def application(environ, start_response):
-    """Who asked, and who answers."""
+    """The client that asks, and the instance that answers."""
     time.sleep(0.02)
     start_response("200 OK", [("Content-Type", "text/plain")])
     client = environ.get("HTTP_X_FORWARDED_FOR", environ["REMOTE_ADDR"])

@@ -62,32 +62,32 @@ class Load:
         self.database.open(client)
         return client
 
-    def note(self, kind, begun, error=None):
-        self.reads.append((kind, begun, time.monotonic(), error))
+    def note(self, kind, started, error=None):
+        self.reads.append((kind, started, time.monotonic(), error))
 
     def comes(self):
         while not self.is_over:
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 client = self.connect()
                 self.database.read(client)
                 self.database.bye(client)
                 client.close()
-                self.note("new clients", begun)
+                self.note("new clients", started)
             except OSError as error:
-                self.note("new clients", begun, error)
+                self.note("new clients", started, error)
             time.sleep(0.02)
 
     def stays(self):
         client = None
         while not self.is_over:
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 client = client or self.connect()
                 self.database.read(client)
-                self.note("those that stay", begun)
+                self.note("those that stay", started)
             except OSError as error:
-                self.note("those that stay", begun, error)
+                self.note("those that stay", started, error)
                 client = None
             time.sleep(0.05)
 
@@ -95,7 +95,7 @@ class Load:
         for kind in ("new clients", "those that stay"):
             reads = [read for read in self.reads if read[0] == kind and since <= read[2] < until]
             failed = [read[3] for read in reads if read[3]]
-            slowest = max((ended - begun for _, begun, ended, _ in reads), default=0)
+            slowest = max((ended - started for _, started, ended, _ in reads), default=0)
             line = f"  {what}, {kind}: {len(reads) - len(failed)} reads, {len(failed)} failed, slowest {slowest:.2f} s"
             print(line + (f" ({failed[0]})" if failed else ""))
 
