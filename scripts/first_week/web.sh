@@ -145,9 +145,15 @@ take_over() {
     until_so 10 "the new one to answer" ringway ctl status
 }
 
+# An instance that was restarted is another process.
+six_served() {
+    awk '{ print $2 }' "$work/log/load" | sort | uniq -c | tee "$work/log/instances"
+    [ "$(grep -c '' "$work/log/instances")" = 6 ]
+}
+
 # The loop as it is printed, under load.
 rolling_deploy() {
-    local deploy instances stopped=0
+    local deploy stopped=0
     begin "a rolling deploy"
     deploy=$(block docs/recipes.md "## A rolling deploy" sh)
     # The command itself, as its status is waited for.
@@ -156,12 +162,11 @@ rolling_deploy() {
     echo $! >"$work/run/load.pid"
     until_so 10 "clients that are served" grep -q . "$work/log/load"
     run "$deploy" >"$work/log/deploy" 2>&1 || fail "the loop to end with 0" "$(cat "$work/log/deploy")"
+    until_so 15 "each of three instances to serve before and after its restart" six_served
     kill "$(cat "$work/run/load.pid")"
     wait "$(cat "$work/run/load.pid")" || stopped=$?
     [ "$stopped" = 0 ] || fail "0 requests to fail" "$(cat "$work/log/load.sum")"
     same "backends that were drained and without sessions when they were restarted" 3 \
         "$(awk '$3 == "draining" && $6 == 0' "$work/log/restarts" | grep -c '')"
-    instances=$(awk '{ print $2 }' "$work/log/load" | sort -u | grep -c '')
-    same "instances that served: three, and each of them anew" 6 "$instances"
     end "$(cat "$work/log/load.sum"), each instance served before and after it was restarted"
 }
