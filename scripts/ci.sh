@@ -20,7 +20,7 @@ step format
 cargo fmt --check
 
 step shell scripts
-shellcheck scripts/*.sh .ci/run
+shellcheck -x scripts/*.sh scripts/first_week/*.sh scripts/first_week/systemctl .ci/run
 
 step lints
 cargo clippy --quiet --all-targets --locked -- -D warnings
@@ -55,5 +55,8 @@ fi
 step the demo
 cargo run --quiet --locked --release -- doctor || true
 cargo run --quiet --locked --release -- demo --for 6s
+
+step a first week by the documents
+scripts/first_week.sh
 
 step passed

@@ -61,6 +61,8 @@ metrics! {
     POOL_REFUSED Counter "ringway_pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
     POOL_SERVES_STALE Gauge "ringway_pool_serves_stale" ["pool"]
         "1 while no replica is within lag_max and the least stale ones serve.";
+    POOL_BACKENDS_USABLE Gauge "ringway_pool_backends_usable" ["pool"]
+        "Backends that new sessions may go to: those that are up, or with use_all any while none is.";
     BACKEND_UP Gauge "ringway_backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";
     BACKEND_STATE Gauge "ringway_backend_state" ["pool", "backend", "state"]
         "1 for the state the backend is in, 0 for the others.";

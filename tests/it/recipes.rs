@@ -1,13 +1,15 @@
-//! What `docs/recipes.md` tells people to do, done.
+//! What the documents tell people to do, done.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::harness::process::run;
+use crate::harness::redis::{Redis, is_alive, programs};
 use crate::harness::{Backend, Peer, Ringway, wait_until};
 
 const RECIPES: &str = include_str!("../../docs/recipes.md");
+const DATABASES: &str = include_str!("../../docs/databases.md");
 
 /// The commands of a recipe, as they are printed.
 fn commands(recipe: &str) -> &'static str {
@@ -69,4 +71,46 @@ fn a_rolling_deploy_fails_nobody() {
         deploys.join().unwrap()
     });
     assert!(served.into_inner() > 20);
+}
+
+/// The keys of the pool for reading, as they are printed, without its check and its backends.
+fn pool_for_reading(document: &str) -> &str {
+    let (_, text) = document.split_once("[pools.replicas]\n").expect("there is such a pool");
+    text.split_once("check = ").expect("it has a check").0
+}
+
+/// G2. The only replica becomes the primary, and no replica is left.
+#[test]
+fn readers_of_two_servers_notice_nothing_when_the_primary_dies_and_the_replica_is_promoted() {
+    let Some([server, cli, _]) = programs() else { return };
+    assert_eq!(pool_for_reading(DATABASES), pool_for_reading(RECIPES));
+    let mut primary = Redis::start(&server);
+    let ip_of = |redis: &Redis| redis.address().split(':').next().unwrap().to_string();
+    let source = ["--replicaof", &ip_of(&primary), "6379", "--repl-diskless-sync-delay", "0"];
+    let replica = Redis::configured(&server, &source);
+    let ringway = Ringway::plan()
+        .backend("p", &primary.address(), "")
+        .backend("r", &replica.address(), "")
+        .pool(pool_for_reading(DATABASES))
+        .checks("type = \"redis\"\nrole = \"replica\"\nfall = 1")
+        .start();
+    let up = |name| ringway.metrics().count("backend_up", &[("backend", name)]);
+    wait_until("the replica alone serves", || (up("p"), up("r")) == (0, 1));
+    let mut stays = ringway.connect();
+    let mut read = || {
+        assert!((0..20).all(|_| is_alive(&mut ringway.connect())), "{:?}", ringway.metrics().codes());
+        assert!(is_alive(&mut stays));
+    };
+    read();
+    primary.process.kill();
+    read();
+    ringway.wait_said("Connection refused");
+    read();
+    let ended = run(Command::new(cli).args(["-h", &ip_of(&replica), "REPLICAOF", "NO", "ONE"]));
+    assert_eq!(ended.stdout.trim(), "OK");
+    ringway.wait_metrics("nobody is a replica", |metrics| metrics.count("backend_up", &[]) == 0);
+    read();
+    let metrics = ringway.metrics();
+    assert_eq!(metrics.count("pool_backends_usable", &[]), 2, "what the alert goes by");
+    assert_eq!(metrics.count("pool_retries_total", &[]), 0, "nobody was sent to the dead one first");
 }

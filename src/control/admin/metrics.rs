@@ -125,6 +125,7 @@ fn pool(scrape: &mut Scrape, admin: &Admin, pool: &PoolEntry) {
     scrape.put(&list::POOL_REFUSED, &labels, sum(|cells| &cells.refused_total));
     let stale = admin.stats.control.pools.existing(slot as usize).map_or(0, |cells| cells.serves_stale.get());
     scrape.put(&list::POOL_SERVES_STALE, &labels, stale);
+    scrape.put(&list::POOL_BACKENDS_USABLE, &labels, pool.picker.candidates().count() as u64);
     let text = &label_text(&list::SESSION_SECONDS, &labels);
     let (mut queue, mut connect) = (Distribution::default(), Distribution::default());
     let mut session = Distribution::default();
