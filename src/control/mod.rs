@@ -108,6 +108,6 @@ pub enum Error {
 pub fn first_table(config: &Arc<Config>) -> Table {
     let now = crate::base::time::Moment::default();
     let mut fleet = fleet::Fleet::new(config.clone(), now);
-    fleet.tell_own_by(crate::sys::socket::is_own, now);
+    fleet.tell_own_by(crate::sys::route::is_own, now);
     fleet.table(None, lifecycle::Lifecycle::SERVING)
 }

@@ -25,7 +25,7 @@ use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
-use crate::sys::socket::is_own;
+use crate::sys::route::is_own;
 use crate::sys::{ring, signals};
 
 /// Entries of control's ring: as many writes of logs as may wait.

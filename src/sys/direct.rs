@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::socket;
+use super::{route, socket};
 use crate::base::address::Address;
 use crate::kernel::{Fd, Options, Sockets};
 
@@ -25,7 +25,7 @@ impl Sockets for Direct {
     }
 
     fn has_source_for(&self, to: &Address) -> bool {
-        socket::has_source_for(to)
+        route::has_source_for(to)
     }
 
     fn accept(&self, listener: Fd) -> io::Result<Fd> {

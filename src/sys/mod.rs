@@ -10,6 +10,7 @@ pub mod filter;
 pub mod pass;
 pub mod pipes;
 pub mod ring;
+pub mod route;
 pub mod signals;
 pub mod socket;
 pub mod socket_file;

@@ -14,7 +14,7 @@ use crate::base::address::Address;
 use crate::config::model::{Check, Config, LocalAddress, Output, Pool, Target};
 use crate::config::{self, Host};
 use crate::control;
-use crate::sys::socket;
+use crate::sys::route;
 
 /// Addresses of one listener that get a line each.
 const ADDRESSES_SHOWN: usize = 8;
@@ -22,7 +22,7 @@ const ADDRESSES_SHOWN: usize = 8;
 /// Everything there is to say, in the order in which ringway would use it.
 pub(super) fn all(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let pure = Host { has_address: &socket::is_own, cannot_read: &|_| None, no_account: None };
+    let pure = Host { has_address: &route::is_own, cannot_read: &|_| None, no_account: None };
     findings.extend(config::warnings(config, &pure).into_iter().map(|line| Finding::told("configuration", line)));
     let account = account(config, &mut findings);
     listening(config, &mut findings);
@@ -83,7 +83,7 @@ fn listening(config: &Config, findings: &mut Vec<Finding>) {
 fn listen(whose: &str, address: &Address, held: &Held, own: &Account) -> Finding {
     let what = "listen";
     if let Address::Tcp(tcp) = address {
-        if !tcp.ip().is_unspecified() && !is_lax(tcp.ip()) && !socket::is_own(tcp.ip()) {
+        if !tcp.ip().is_unspecified() && !is_lax(tcp.ip()) && !route::is_own(tcp.ip()) {
             let detail = format!("{address} of {whose}: no interface of this host has that address");
             return Finding::bad(
                 what,
@@ -154,7 +154,7 @@ fn sources(config: &Config, findings: &mut Vec<Finding>) {
         let LocalAddress::Addresses(all) = &pool.dial.source else { continue };
         for address in all.iter() {
             let detail = format!("{address} of pool {}", pool.name);
-            findings.push(match is_lax(*address) || socket::is_own(*address) {
+            findings.push(match is_lax(*address) || route::is_own(*address) {
                 true => Finding::good("source", format!("{detail} is there")),
                 false => {
                     let detail = format!("{detail}: no interface of this host has that address");

@@ -14,8 +14,8 @@ fn rig_of(text: &str) -> Rig {
     Rig { fleet, now, changes }
 }
 
-const NAMED: &str = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\n[pools.p]\nwhen_all_down = \"use_all\"\nobsolete_hold = \"0s\"\n\
-    [[pools.p.backends]]\nname = \"b\"\naddress = \"b.test:80\"\n";
+const NAMED: &str = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\n[pools.p]\nwhen_all_down = \"use_all\"\n\
+    obsolete_hold = \"0s\"\n[[pools.p.backends]]\nname = \"b\"\naddress = \"b.test:80\"\n";
 
 #[test]
 fn a_name_that_stands_for_ringway_itself_is_not_connected_to_until_it_stands_for_another_host() {
