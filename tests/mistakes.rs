@@ -4,11 +4,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const MISTAKES: &str = include_str!("data/mistakes.toml");
 const LISTENER: &str = "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n";
 const POOL: &str = "[pools.p]\nbackends = [{ address = \"10.0.0.1:80\" }]\n";
+
+/// An answer takes some milliseconds; on a busy machine more.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs ringway in a folder, with no variable of its own in the environment.
 fn ringway(folder: &Path, arguments: &[&str]) -> Output {
@@ -16,7 +21,17 @@ fn ringway(folder: &Path, arguments: &[&str]) -> Output {
     for name in ["RINGWAY_SOCKET", "RINGWAY_SANDBOX", "ADDRESS", "BACKEND"] {
         command.env_remove(name);
     }
-    command.current_dir(folder).args(arguments).output().expect("the program was built")
+    command.current_dir(folder).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program was built");
+    // A mistake that is taken for right would serve until somebody ends it.
+    for _ in 0..ANSWER_MAX.as_millis() / PAUSE.as_millis() {
+        if child.try_wait().expect("it is ours").is_some() {
+            return child.wait_with_output().expect("it has ended");
+        }
+        std::thread::sleep(PAUSE);
+    }
+    child.kill().expect("it is ours");
+    child.wait_with_output().expect("it has ended")
 }
 
 fn text(bytes: &[u8]) -> &str {
