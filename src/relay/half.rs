@@ -138,7 +138,10 @@ impl Half {
                 out.push(Effect::Starve { side: self.side });
             }
             End::Later if !self.is_stopped() => self.pause(out),
-            End::Scarce => debug_assert!(!self.queue.is_empty() || self.is_stopped(), "it would wait for nothing"),
+            End::Scarce => {
+                debug_assert!(!self.queue.is_empty() || self.is_stopped(), "it would wait for nothing");
+                self.watch_unread(out);
+            }
             End::Starved | End::Later | End::Cancelled => {}
         }
         // A cancelled receive is part of the end of the session: nothing starts again.
@@ -217,8 +220,18 @@ impl Half {
         out.push(Effect::PollHangup { side: self.side });
     }
 
-    pub(super) fn hangup_polled(&mut self) {
+    pub(super) fn hangup_polled(&mut self, out: &mut impl Sink) {
         self.polling_hangup = false;
+        self.watch_unread(out);
+    }
+
+    /// Likewise if all that may be held waits for a destination to connect to: no receive tells that the source has
+    /// gone meanwhile.
+    fn watch_unread(&mut self, out: &mut impl Sink) {
+        let is_read = self.reading != Reading::Nothing || self.source != Source::Open || self.queue.is_empty();
+        if !is_read && !self.destination_open && !self.paused && !self.polling_hangup && !self.is_abandoned() {
+            self.watch(out);
+        }
     }
 
     pub(super) fn has_unwatched_end(&self) -> bool {
@@ -277,6 +290,8 @@ impl Half {
         if held <= CREDIT / 2 {
             self.reading = Reading::Armed;
             out.push(Effect::Recv { side: self.side, credit: CREDIT - held, fresh: !self.received });
+        } else {
+            self.watch_unread(out);
         }
     }
 

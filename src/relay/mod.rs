@@ -90,7 +90,7 @@ impl Relay {
             // After our own FIN nothing more is to reach it, so that it is gone says nothing.
             Event::HungUp { side } if self.half(side.peer()).is_finished() => {}
             Event::HungUp { side } => self.fail(side, out),
-            Event::HangupPolled { side } => self.half_mut(side).hangup_polled(),
+            Event::HangupPolled { side } => self.half_mut(side).hangup_polled(out),
             Event::Resumed { half } => self.half_mut(half).resumed(out),
             Event::Lent { half, pipe } => self.half_mut(half).lent(pipe, out),
             Event::Turn { half, budget } => self.half_mut(half).turn(budget, out),
