@@ -9,6 +9,7 @@
 #[macro_use]
 mod corners;
 
+mod asleep;
 mod bytes;
 mod check;
 mod control;
@@ -29,6 +30,7 @@ mod ring;
 mod sock;
 mod splice;
 mod sweep;
+mod way;
 mod world;
 
 use world::World;

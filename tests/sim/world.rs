@@ -9,6 +9,7 @@ use ringway::base::address::Address;
 use ringway::base::session::SessionId;
 use ringway::base::time::Moment;
 use ringway::kernel::Wait;
+use ringway::kernel::token::Operation;
 use ringway::snapshot::table::Phase;
 use ringway::wire::{postgresql, proxy};
 use ringway::worker::{Spec, Worker};
@@ -31,6 +32,8 @@ pub struct Seat {
     pub wakes_at: Moment,
     /// It may hold completions that it has not looked at.
     pub is_busy: bool,
+    /// Its turn has begun and is not over: the number of that.
+    amid: Option<u64>,
     /// Turns in a row in which nothing came about.
     idle_turns: u32,
     seen_progress: u64,
@@ -98,7 +101,14 @@ impl World {
         for (index, sockets) in sockets.into_iter().enumerate() {
             let spec = Spec { index, cpu: None, seed, sockets, shared: control.shared.clone() };
             let worker = Some(Worker::new(spec, SimKernel::new(&host, index)));
-            seats.push(Seat { worker, wakes_at: Moment(0), is_busy: false, idle_turns: 0, seen_progress: 0 });
+            seats.push(Seat {
+                worker,
+                wakes_at: Moment(0),
+                is_busy: false,
+                amid: None,
+                idle_turns: 0,
+                seen_progress: 0,
+            });
         }
         for seat in &mut seats {
             seat.worker.as_mut().expect("it is new").start();
@@ -172,19 +182,21 @@ impl World {
         if self.stage == Stage::Serving {
             self.check_nobody_was_turned_away();
         }
+        let at_once = self.host.borrow().profile.is_crowd() || self.host.borrow_mut().dice.one_in(8);
+        if self.stage == Stage::Serving && !at_once {
+            self.come_at_the_last_moment();
+        }
+        self.guests.clear();
         let mut host = self.host.borrow_mut();
         let now = host.now;
-        let at_once = host.profile.is_crowd() || host.dice.one_in(8);
         (self.stage, self.sleeps) = match self.stage {
             Stage::Serving if !at_once => {
-                self.guests.clear();
                 host.say(format_args!("control: drain"));
                 self.control.enter(Phase::Draining { until: now.after_ns(30 * SECOND) });
                 self.patience = self.steps + host.dice.size(20_000);
                 (Stage::Draining, 0)
             }
             Stage::Serving | Stage::Draining => {
-                self.guests.clear();
                 host.say(format_args!("control: stop, {} sessions", host.sessions.len()));
                 host.corners.reach(Corner::Stopped);
                 self.control.enter(Phase::Stopping);
@@ -195,6 +207,15 @@ impl World {
         };
         if self.stage == Stage::Stopping {
             self.patience = u64::MAX;
+        }
+    }
+
+    /// Those that are to come wait in the backlogs when the listening sockets are closed.
+    fn come_at_the_last_moment(&mut self) {
+        let now = self.host.borrow().now;
+        if self.host.borrow_mut().dice.one_in(2) {
+            self.guests.iter_mut().for_each(|guest| guest.at = now);
+            while self.knock() {}
         }
     }
 
@@ -308,7 +329,9 @@ impl World {
             host.socks[sock].moved_at = now;
             self.guests.swap_remove(at);
         } else {
+            // As long as somebody comes in vain, it is no wonder that workers look whether there is room.
             host.corners.reach(Corner::BacklogFull);
+            host.progress += 1;
             self.guests[at].at = now.after_ns(50 * MS);
         }
         true
@@ -326,10 +349,43 @@ impl World {
         true
     }
 
-    /// As `Worker::run`, from one sleep to the next.
+    /// As `Worker::run`, from one sleep to the next. Other workers may move before it is over.
     fn turn(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
-        let Some(worker) = &mut seat.worker else { return };
+        match self.seats[index].amid.take() {
+            Some(number) => self.host.borrow_mut().turn = number,
+            None => {
+                self.begin_turn(index);
+                if self.seats.len() > 1 && self.host.borrow_mut().dice.one_in(16) {
+                    let host = self.host.borrow();
+                    let seat = &mut self.seats[index];
+                    (seat.amid, seat.wakes_at, seat.is_busy) = (Some(host.turn), host.now, true);
+                    return;
+                }
+                self.let_others_hand_over(index);
+            }
+        }
+        self.end_turn(index);
+    }
+
+    /// A worker that is about to end has looked at all that has come. Before it says so, more may come.
+    fn let_others_hand_over(&mut self, index: usize) {
+        let serves = self.control.shared.stats.workers[index].worker.connections.get() > 0;
+        if serves || self.control.phase.accepts() {
+            return;
+        }
+        let number = self.host.borrow().turn;
+        (self.seats[index].amid, self.seats[index].is_busy) = (Some(number), true);
+        for other in 0..self.seats.len() {
+            if other != index && self.seats[other].amid.is_none() {
+                self.turn_if_due(other);
+            }
+        }
+        self.seats[index].amid = None;
+        self.host.borrow_mut().turn = number;
+    }
+
+    fn begin_turn(&mut self, index: usize) {
+        let Some(worker) = &mut self.seats[index].worker else { return };
         {
             let mut host = self.host.borrow_mut();
             host.say(format_args!("  w{index} wakes"));
@@ -339,6 +395,12 @@ impl World {
         }
         worker.enter(Wait::No).expect("the simulated ring can be entered");
         worker.turn().expect("the simulated ring can be entered");
+    }
+
+    fn end_turn(&mut self, index: usize) {
+        self.look_for_a_last_hand_over(index);
+        let seat = &mut self.seats[index];
+        let Some(worker) = &mut seat.worker else { return };
         if worker.is_done() {
             worker.finish();
             seat.worker = None;
@@ -368,8 +430,25 @@ impl World {
         self.check_turn();
         let rests = !self.seats[index].is_busy;
         self.check_deadlines(rests);
-        if rests && self.seats[index].worker.is_some() {
-            self.check_quiet(index);
+        self.check_places();
+        if self.seats[index].worker.is_none() {
+            return;
+        }
+        if rests {
+            self.check_asleep(index);
+        } else if self.host.borrow().is_fed_in_parts(index) {
+            self.host.borrow_mut().corners.reach(Corner::FedInParts);
+        }
+    }
+
+    /// A worker that has nothing left to serve looks whether it may end, and a connection has just come.
+    fn look_for_a_last_hand_over(&self, index: usize) {
+        let serves = self.control.shared.stats.workers[index].worker.connections.get() > 0;
+        if !serves && !self.control.phase.accepts() {
+            let mut host = self.host.borrow_mut();
+            if host.rings[index].on_their_way(&[Operation::HandOver]) > 0 {
+                host.corners.reach(Corner::HandedOverLast);
+            }
         }
     }
 }
