@@ -48,11 +48,19 @@ fresh() {
     for name in $modules; do perl -pi -e 's/^pub mod '"$name"';\n//' "$tree/src/lib.rs"; done
 }
 
-# The short test of a broken ring first.
+# One of the two tests.
+run() {
+    (cd "$tree" && timeout 900 cargo test --quiet --test sim "$1")
+}
+
+# The short test of a broken ring first. What it finds, the sweep may find too, and then it is found soon.
 sweep() {
-    for test in a_ring_that no_schedule_breaks; do
-        (cd "$tree" && timeout 900 cargo test --quiet --test sim "$test") || return 1
-    done
+    if run a_ring_that; then
+        run no_schedule_breaks
+    else
+        RINGWAY_SIM_SEEDS=200 run no_schedule_breaks || true
+        return 1
+    fi
 }
 
 # One fault: its number, its title. Prints its row of the table.

@@ -285,7 +285,7 @@ impl World {
         let quiet_ns = pair.ending.map_or(at.since_ns(pair.quiet_since()), |ending| ending.quiet_ns);
         let spans = Spans::of(self.control.pool(record.pool));
         let half_closed = pair.ending.map_or(pair.half_closed_at.is_some(), |ending| ending.half_closed);
-        // One that ends because a side failed may have had something else cancelled a moment before (`worker::silence`).
+        // One that ends because a side failed may have had something cancelled a moment before (`worker::silence`).
         let by_failure = matches!(record.termination.0, Who::Client | Who::Server);
         let first_error = pair.ending.filter(|_| !by_failure).map_or(pair.first_error, |ending| ending.first_error);
         let quiet_max_ns = if half_closed { spans.half_closed } else { spans.idle };

@@ -30,6 +30,7 @@ mod ring;
 mod sock;
 mod splice;
 mod sweep;
+mod turn;
 mod way;
 mod world;
 
