@@ -67,7 +67,7 @@ impl Half {
 
     /// Whether the destination can be reached no more, or the session ends.
     #[inline]
-    fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         self.course != Course::Deliver
     }
 
@@ -404,6 +404,27 @@ impl Half {
     /// Whether it holds receive buffers.
     pub(super) fn holds_buffers(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    pub(super) fn leases(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What holds after each event.
+    #[cfg(debug_assertions)]
+    pub(super) fn check_invariants(&self) {
+        self.queue.check_invariants();
+        assert!(!self.is_sending() || !self.queue.is_empty(), "nothing is being sent");
+        assert!(self.source_open || self.reading == Reading::Nothing, "it reads before there is a connection");
+        assert!(self.destination_open || self.writing == Writing::Nothing, "it writes before there is a connection");
+        let is_splicing = self.splice.is_some();
+        let is_copying = self.is_sending() || !matches!(self.reading, Reading::Nothing | Reading::Polling);
+        assert!(!is_splicing || !is_copying, "copy mode beside splice mode");
+        let may_finish = self.source == Source::Eof && self.is_drained();
+        assert!(!self.finished || may_finish, "a FIN before the end of the stream");
+        let left = usize::from(self.is_sending());
+        let is_empty = !is_splicing && self.queue.len() == left;
+        assert!(!self.is_abandoned() || is_empty, "it holds what nobody is to get");
     }
 
     pub(super) fn is_splicing(&self) -> bool {

@@ -171,6 +171,25 @@ impl Relay {
         self.halves.iter().any(Half::holds_buffers)
     }
 
+    /// Receive buffers that it holds.
+    pub fn leases(&self) -> usize {
+        self.halves.iter().map(Half::leases).sum()
+    }
+
+    /// Pipes that it holds.
+    pub fn pipes(&self) -> usize {
+        self.halves.iter().filter(|half| half.is_splicing()).count()
+    }
+
+    /// What holds after each event.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        self.halves.iter().for_each(Half::check_invariants);
+        assert_eq!(self.first_failed.is_some(), self.failed != [false, false], "who failed first");
+        let has_abandoned = |side: Side| !self.failed[side.index()] || self.half(side.peer()).is_abandoned();
+        assert!(Side::BOTH.into_iter().all(has_abandoned), "bytes are kept for a side that has failed");
+    }
+
     /// Whether nothing more will be delivered of the stream from `side`, because of its end or of a failure.
     pub fn is_over(&self, side: Side) -> bool {
         self.half(side).is_over()

@@ -133,7 +133,7 @@ impl Session {
     }
 
     #[inline]
-    fn is_in_flight(&self, side: Side) -> bool {
+    pub(super) fn is_in_flight(&self, side: Side) -> bool {
         self.relay.is_in_flight(side)
             || (side == Side::Backend && self.connect_in_flight)
             || (side == Side::Client && self.awaiting)

@@ -15,6 +15,8 @@ use crate::stats;
 impl<K: Kernel> Worker<K> {
     #[inline]
     pub(super) fn dispatch(&mut self, completion: Completion) {
+        #[cfg(debug_assertions)]
+        self.turn.watch.moved();
         let token = completion.token;
         let key = Key { index: token.index, generation: token.generation };
         match token.operation {

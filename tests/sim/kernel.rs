@@ -172,6 +172,10 @@ impl kernel::Buffers for Buffers {
         self.0.borrow().rings[self.1].pool.available()
     }
 
+    fn leased(&self) -> u16 {
+        self.0.borrow().rings[self.1].pool.told() as u16
+    }
+
     fn is_scarce(&self) -> bool {
         let mut host = self.0.borrow_mut();
         let turn = host.turn;

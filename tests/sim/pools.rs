@@ -90,6 +90,11 @@ impl Pool {
         self.buffers.len() - self.spare.len() - self.posted.len()
     }
 
+    /// Those that the worker was told of, and has not given back.
+    pub fn told(&self) -> usize {
+        self.leased() - usize::from(self.untold) - self.withheld.len()
+    }
+
     pub fn is_scarce(&self) -> bool {
         self.leased() - usize::from(self.untold) > self.buffers.len() / 2
     }
