@@ -180,7 +180,7 @@ impl<K: Kernel> Worker<K> {
     /// Whether its backend is to have no session by now, and the kernel was still to hear that nobody wants the
     /// connection any more (`end_sessions_of`).
     pub(super) fn connects_in_vain(&self, key: Key) -> bool {
-        let Some(slot) = self.slots.get(key).filter(|slot| slot.session.is_connecting()) else { return false };
+        let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return false };
         let table = self.known.reader.table();
         slot.backend.and_then(|id| table.backend(id)).is_some_and(|backend| backend.end_sessions)
     }
