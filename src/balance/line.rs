@@ -249,6 +249,16 @@ impl<K> Default for Waiters<K> {
 }
 
 impl<K: Copy> Waiters<K> {
+    /// Clients that wait.
+    pub fn len(&self) -> usize {
+        self.pools.values().map(|line| line.line.len() + line.aside.len()).sum()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.pools.is_empty()
+    }
+
     /// When the worker has to look although nothing happened.
     #[inline]
     pub fn look_at(&self) -> Moment {

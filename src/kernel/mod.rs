@@ -233,6 +233,9 @@ pub trait Buffers {
     /// Buffers the kernel may fill before it runs dry.
     fn available(&self) -> u16;
 
+    /// Buffers that were filled and told of, or taken, and not released.
+    fn leased(&self) -> u16;
+
     /// Whether so much is leased that sessions should hold less each, and those that hold something no more than that.
     fn is_scarce(&self) -> bool;
 
@@ -265,6 +268,9 @@ pub trait Pipes {
 
     /// Closes the pipes nobody uses, for their descriptors.
     fn shrink(&mut self);
+
+    /// Pipes that are lent.
+    fn lent(&self) -> usize;
 
     /// Moves up to `len` bytes from a socket into a pipe.
     fn fill(&mut self, id: PipeId, from: Fd, len: u32) -> Moved;

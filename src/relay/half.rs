@@ -67,7 +67,7 @@ impl Half {
 
     /// Whether the destination can be reached no more, or the session ends.
     #[inline]
-    fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         self.course != Course::Deliver
     }
 
@@ -138,7 +138,10 @@ impl Half {
                 out.push(Effect::Starve { side: self.side });
             }
             End::Later if !self.is_stopped() => self.pause(out),
-            End::Scarce => debug_assert!(!self.queue.is_empty() || self.is_stopped(), "it would wait for nothing"),
+            End::Scarce => {
+                debug_assert!(!self.queue.is_empty() || self.is_stopped(), "it would wait for nothing");
+                self.watch_unread(out);
+            }
             End::Starved | End::Later | End::Cancelled => {}
         }
         // A cancelled receive is part of the end of the session: nothing starts again.
@@ -217,8 +220,18 @@ impl Half {
         out.push(Effect::PollHangup { side: self.side });
     }
 
-    pub(super) fn hangup_polled(&mut self) {
+    pub(super) fn hangup_polled(&mut self, out: &mut impl Sink) {
         self.polling_hangup = false;
+        self.watch_unread(out);
+    }
+
+    /// Likewise if all that may be held waits for a destination to connect to: no receive tells that the source has
+    /// gone meanwhile.
+    fn watch_unread(&mut self, out: &mut impl Sink) {
+        let is_read = self.reading != Reading::Nothing || self.source != Source::Open || self.queue.is_empty();
+        if !is_read && !self.destination_open && !self.paused && !self.polling_hangup && !self.is_abandoned() {
+            self.watch(out);
+        }
     }
 
     pub(super) fn has_unwatched_end(&self) -> bool {
@@ -277,6 +290,8 @@ impl Half {
         if held <= CREDIT / 2 {
             self.reading = Reading::Armed;
             out.push(Effect::Recv { side: self.side, credit: CREDIT - held, fresh: !self.received });
+        } else {
+            self.watch_unread(out);
         }
     }
 
@@ -389,6 +404,27 @@ impl Half {
     /// Whether it holds receive buffers.
     pub(super) fn holds_buffers(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    pub(super) fn leases(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What holds after each event.
+    #[cfg(debug_assertions)]
+    pub(super) fn check_invariants(&self) {
+        self.queue.check_invariants();
+        assert!(!self.is_sending() || !self.queue.is_empty(), "nothing is being sent");
+        assert!(self.source_open || self.reading == Reading::Nothing, "it reads before there is a connection");
+        assert!(self.destination_open || self.writing == Writing::Nothing, "it writes before there is a connection");
+        let is_splicing = self.splice.is_some();
+        let is_copying = self.is_sending() || !matches!(self.reading, Reading::Nothing | Reading::Polling);
+        assert!(!is_splicing || !is_copying, "copy mode beside splice mode");
+        let may_finish = self.source == Source::Eof && self.is_drained();
+        assert!(!self.finished || may_finish, "a FIN before the end of the stream");
+        let left = usize::from(self.is_sending());
+        let is_empty = !is_splicing && self.queue.len() == left;
+        assert!(!self.is_abandoned() || is_empty, "it holds what nobody is to get");
     }
 
     pub(super) fn is_splicing(&self) -> bool {

@@ -90,7 +90,7 @@ impl Relay {
             // After our own FIN nothing more is to reach it, so that it is gone says nothing.
             Event::HungUp { side } if self.half(side.peer()).is_finished() => {}
             Event::HungUp { side } => self.fail(side, out),
-            Event::HangupPolled { side } => self.half_mut(side).hangup_polled(),
+            Event::HangupPolled { side } => self.half_mut(side).hangup_polled(out),
             Event::Resumed { half } => self.half_mut(half).resumed(out),
             Event::Lent { half, pipe } => self.half_mut(half).lent(pipe, out),
             Event::Turn { half, budget } => self.half_mut(half).turn(budget, out),
@@ -169,6 +169,25 @@ impl Relay {
     /// Whether it holds receive buffers.
     pub fn holds_buffers(&self) -> bool {
         self.halves.iter().any(Half::holds_buffers)
+    }
+
+    /// Receive buffers that it holds.
+    pub fn leases(&self) -> usize {
+        self.halves.iter().map(Half::leases).sum()
+    }
+
+    /// Pipes that it holds.
+    pub fn pipes(&self) -> usize {
+        self.halves.iter().filter(|half| half.is_splicing()).count()
+    }
+
+    /// What holds after each event.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        self.halves.iter().for_each(Half::check_invariants);
+        assert_eq!(self.first_failed.is_some(), self.failed != [false, false], "who failed first");
+        let has_abandoned = |side: Side| !self.failed[side.index()] || self.half(side.peer()).is_abandoned();
+        assert!(Side::BOTH.into_iter().all(has_abandoned), "bytes are kept for a side that has failed");
     }
 
     /// Whether nothing more will be delivered of the stream from `side`, because of its end or of a failure.

@@ -55,6 +55,16 @@ impl Queue {
         }
     }
 
+    /// What holds between two calls.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        let leases = || self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()));
+        let bytes: u32 = leases().map(|lease| u32::from(lease.len)).sum();
+        assert_eq!(bytes, self.bytes, "bytes of all leases");
+        let is_full = self.first.iter().all(|lease| lease.len > 0);
+        assert!(self.rest.as_ref().is_none_or(|rest| is_full && !rest.is_empty()), "a hole among the leases");
+    }
+
     /// Appends a lease, which has bytes.
     #[inline]
     pub fn push(&mut self, lease: Lease) {

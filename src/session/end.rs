@@ -133,7 +133,7 @@ impl Session {
     }
 
     #[inline]
-    fn is_in_flight(&self, side: Side) -> bool {
+    pub(super) fn is_in_flight(&self, side: Side) -> bool {
         self.relay.is_in_flight(side)
             || (side == Side::Backend && self.connect_in_flight)
             || (side == Side::Client && self.awaiting)
@@ -160,6 +160,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::lease::{BUFFER_LEN, Lease};
     use crate::session::{CLOSING_NS, Event, Limits, Picked};
 
     /// What a session says to an event.
@@ -178,6 +179,26 @@ mod tests {
         let effects = tell(&mut session, Event::End(Who::Killed), start);
         assert_eq!(effects.last(), Some(&Effect::WatchClose), "a connect and a receive are in flight");
         assert_eq!(tell(&mut session, Event::Timer, start.after_ns(CLOSING_NS)), [Effect::Stuck]);
+    }
+
+    /// Nothing is received any more that would tell.
+    #[test]
+    fn a_client_that_has_sent_all_that_is_kept_and_leaves_is_noticed_before_there_is_a_backend() {
+        let (start, side) = (Moment(1), Side::Client);
+        let mut session = Session::new(Limits::default(), 0, start);
+        for event in [Event::Accepted, Event::Picked(Picked::Backend)] {
+            tell(&mut session, event, start);
+        }
+        for buffer in 0..4 {
+            let lease = Lease { buffer, start: 0, len: BUFFER_LEN as u16 };
+            let event = relay::Event::Received { side, lease, more: buffer < 3, nonempty: true };
+            let effects = tell(&mut session, Event::Relay(event), start);
+            let watched = effects.contains(&Effect::Relay(relay::Effect::PollHangup { side }));
+            assert_eq!(watched, buffer == 3, "as soon as its receive has ended");
+        }
+        tell(&mut session, Event::Relay(relay::Event::HungUp { side }), start);
+        assert!(session.is_ending());
+        assert_eq!(session.termination(), Termination(Who::Client, When::Connect));
     }
 
     #[test]

@@ -16,6 +16,8 @@
 
 mod effect;
 mod end;
+#[cfg(debug_assertions)]
+mod invariants;
 mod preread;
 mod timer;
 
@@ -215,6 +217,8 @@ impl Session {
             Event::End(who) => self.end_by(who, out),
             Event::Drains(who) => self.drains(who, now, out),
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
     }
 
     /// How it ended; true of a session that is over.
@@ -235,6 +239,21 @@ impl Session {
     /// Whether it holds receive buffers.
     pub fn holds_buffers(&self) -> bool {
         self.relay.holds_buffers()
+    }
+
+    /// Whether it counts as one of its backend's.
+    pub fn has_backend(&self) -> bool {
+        self.backend_open
+    }
+
+    /// Receive buffers that it holds.
+    pub fn leases(&self) -> usize {
+        self.relay.leases()
+    }
+
+    /// Pipes that it holds.
+    pub fn pipes(&self) -> usize {
+        self.relay.pipes()
     }
 
     /// Whether bytes are moving or could move.

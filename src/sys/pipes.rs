@@ -101,6 +101,10 @@ impl kernel::Pipes for Pipes {
         }
     }
 
+    fn lent(&self) -> usize {
+        self.pipes.iter().flatten().count() - self.spare.len()
+    }
+
     /// Moves up to `len` bytes from a socket into a pipe.
     fn fill(&mut self, id: PipeId, from: Fd, len: u32) -> Moved {
         self.pipe(id).map_or(Moved::Failed(libc::EBADF), |pipe| splice(from, pipe.write, len, from))

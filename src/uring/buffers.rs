@@ -97,7 +97,7 @@ impl Buffers {
 
     /// Whether so many buffers could be taken without buffers becoming scarce. They are then there to be taken.
     pub fn has_spare(&mut self, count: u16) -> bool {
-        if self.leased() + count > self.count_max / 2 {
+        if kernel::Buffers::leased(self) + count > self.count_max / 2 {
             return false;
         }
         while self.spare.len() + self.returned.len() < usize::from(count) {
@@ -113,15 +113,6 @@ impl Buffers {
         let buffer = self.spare.pop().or_else(|| self.returned.pop());
         self.spare_min = self.spare_min.min(self.spare.len());
         buffer
-    }
-
-    /// Buffers that sessions hold.
-    #[inline]
-    fn leased(&self) -> u16 {
-        let free = self.posted + (self.spare.len() + self.returned.len()) as u16;
-        #[cfg(feature = "paranoid")]
-        let free = free + self.quarantine.len() as u16;
-        self.count - free
     }
 
     /// Takes memory for another block. An error is the kernel's refusal of memory, or that the limit is reached.
@@ -221,6 +212,14 @@ impl kernel::Buffers for Buffers {
     #[inline]
     fn available(&self) -> u16 {
         self.posted
+    }
+
+    #[inline]
+    fn leased(&self) -> u16 {
+        let free = self.posted + (self.spare.len() + self.returned.len()) as u16;
+        #[cfg(feature = "paranoid")]
+        let free = free + self.quarantine.len() as u16;
+        self.count - free
     }
 
     /// Whether so much is leased that sessions should hold less each: half of all there can be. The other half is kept

@@ -136,6 +136,12 @@ impl Acceptors {
         self.list.iter().all(|acceptor| acceptor.fd.is_none() && acceptor.armed.is_none())
     }
 
+    /// Listening sockets that are open.
+    #[cfg(debug_assertions)]
+    pub fn descriptors(&self) -> impl Iterator<Item = Fd> {
+        self.list.iter().filter_map(|acceptor| acceptor.fd.as_ref()).map(|(fd, _)| *fd)
+    }
+
     /// Listening sockets so far, with those that are closed.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -15,6 +15,8 @@ use crate::stats;
 impl<K: Kernel> Worker<K> {
     #[inline]
     pub(super) fn dispatch(&mut self, completion: Completion) {
+        #[cfg(debug_assertions)]
+        self.turn.watch.moved();
         let token = completion.token;
         let key = Key { index: token.index, generation: token.generation };
         match token.operation {
@@ -148,6 +150,8 @@ impl<K: Kernel> Worker<K> {
         let result = if result == 0 && self.met_itself(key) { -errno::ECONNREFUSED } else { result };
         let lacks_family = result == -errno::EADDRNOTAVAIL && self.lacks_family(key);
         let result = if lacks_family { -errno::ENETUNREACH } else { result };
+        let may_go_on = matches!(-result, 0 | errno::ENOMEM | errno::ENOBUFS | errno::EADDRNOTAVAIL);
+        let result = if may_go_on && self.connects_in_vain(key) { -errno::ECANCELED } else { result };
         if result == -errno::EADDRNOTAVAIL && self.connect_from_another(key) || self.connect_again(key, result) {
             return;
         }
@@ -173,16 +177,18 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Whether its backend is to have no session by now, and the kernel was still to hear that nobody wants the
+    /// connection any more (`end_sessions_of`).
+    pub(super) fn connects_in_vain(&self, key: Key) -> bool {
+        let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return false };
+        let table = self.known.reader.table();
+        slot.backend.and_then(|id| table.backend(id)).is_some_and(|backend| backend.end_sessions)
+    }
+
     /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
     pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
+        let result = if result == 0 && self.connects_in_vain(key) { -errno::ECANCELED } else { result };
         let slot = self.slots.get_mut(key)?;
-        // It came about while the kernel was still to hear that nobody wants it any more (`look_at_table`).
-        let is_over = |id| self.known.reader.table().backend(id).is_some_and(|backend| backend.end_sessions);
-        let result = if result == 0 && slot.session.is_connecting() && slot.backend.is_some_and(is_over) {
-            -errno::ECANCELED
-        } else {
-            result
-        };
         let (id, stats) = (slot.backend?, &self.shared.stats.workers[self.index]);
         let (backend, took_ns) = (stats.backends.get(id.index()), self.turn.now.since_ns(slot.connecting_at));
         if result == 0 {

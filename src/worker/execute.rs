@@ -30,6 +30,8 @@ impl<K: Kernel> Worker<K> {
 
     #[inline]
     fn execute(&mut self, key: Key, effect: Effect) -> Option<Event> {
+        #[cfg(debug_assertions)]
+        self.turn.watch.moved();
         match effect {
             Effect::Relay(effect) => self.execute_relay(key, effect).map(Event::Relay),
             Effect::Look { ended } => Some(Event::Looked(self.look_at_client(key, ended))),

@@ -77,10 +77,12 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn greeted(&mut self, key: Key, result: i32) {
         let Some(fd) = self.slots.get(key).and_then(|slot| slot.fd(Side::Backend)) else { return };
         let mut answer = [0];
+        let is_awaited = self.slots.get(key).is_some_and(|slot| slot.session.is_connecting());
+        let in_vain = !is_awaited || self.connects_in_vain(key);
         let result = match self.kernel.sockets().take(fd, &mut answer) {
             _ if result < 0 => result,
-            // Given up at the same moment, it would be waited for without end.
-            Ok(None) if !self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) => -errno::ECANCELED,
+            // Given up at the same moment, it would be waited for without end, or for as long as a connect may take.
+            Ok(None) if in_vain => -errno::ECANCELED,
             Ok(None) => {
                 self.kernel.poll(fd, Interest::Incoming, key.token(Operation::Greet));
                 return;

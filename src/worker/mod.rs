@@ -15,6 +15,8 @@ mod errand;
 mod execute;
 mod greet;
 mod hand_over;
+#[cfg(debug_assertions)]
+mod invariants;
 mod limit;
 mod pause;
 mod pick;
@@ -139,6 +141,8 @@ struct Turn {
     unload_budget: u32,
     /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
     peeked: Vec<u8>,
+    #[cfg(debug_assertions)]
+    watch: invariants::Watch,
 }
 
 impl<K: Kernel> Worker<K> {
@@ -171,6 +175,8 @@ impl<K: Kernel> Worker<K> {
             hurried: false,
             unload_budget: 0,
             peeked: Vec::new(),
+            #[cfg(debug_assertions)]
+            watch: invariants::Watch::default(),
         };
         Worker {
             kernel,

@@ -61,6 +61,8 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn end_some(&mut self) {
         for _ in 0..ENDED_A_TURN {
             let Some(ToEnd { key, who, reason, backend }) = self.agenda.to_end.pop_front() else { return };
+            #[cfg(debug_assertions)]
+            self.turn.watch.moved();
             let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
             if let Some(backend) = backend {
                 if slot.backend != Some(backend) {

@@ -31,6 +31,8 @@ impl<K: Kernel> Worker<K> {
 
     #[cold]
     fn survey_some(&mut self) {
+        #[cfg(debug_assertions)]
+        self.turn.watch.moved();
         let Some(mut slice) = self.surveys.begin_slice() else { return };
         while let Some(place) = slice.next_place() {
             self.look_at_place(&mut slice, place);

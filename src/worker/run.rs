@@ -56,6 +56,14 @@ impl<K: Kernel> Worker<K> {
     /// How long there is nothing to do before something has completed.
     #[inline]
     pub fn rest(&mut self, now: Moment) -> Wait {
+        let rest = self.rests_until(now);
+        #[cfg(debug_assertions)]
+        self.turn.watch.rests(rest == Wait::No);
+        rest
+    }
+
+    #[inline]
+    fn rests_until(&mut self, now: Moment) -> Wait {
         // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
         // fed need not take any.
         let can_feed = self.buffers_for_starved() > 0;
@@ -167,6 +175,8 @@ impl<K: Kernel> Worker<K> {
             self.end_longest_stalled();
         }
         self.feed_starved();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         Ok(())
     }
 

@@ -231,7 +231,29 @@ impl Slots {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.places.len() == self.free.len()
+        self.len() == 0
+    }
+
+    /// Sessions.
+    pub fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// All sessions.
+    #[cfg(debug_assertions)]
+    pub fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.places.iter().flatten()
+    }
+
+    /// What holds between two calls.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        assert_eq!(self.places.len(), self.generations.len(), "a place without a generation");
+        assert_eq!(self.iter().count(), self.len(), "places with a tenant, and those that are not free");
+        let is_free = |&index: &u32| self.places[index as usize].is_none();
+        assert!(self.free.iter().all(is_free), "a free place has a tenant");
+        let tenants = self.places.iter().zip(&self.generations).filter_map(|(slot, next)| Some((slot.as_ref()?, next)));
+        assert!(tenants.into_iter().all(|(slot, &next)| slot.generation == next), "two tenants are called the same");
     }
 }
 

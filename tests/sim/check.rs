@@ -221,19 +221,6 @@ impl World {
                 panic!("c{from} of {key:?}: {why}, since {since:?}");
             }
         }
-        let is_cut = self.is_to_be_cut(&host, &pair);
-        assert!(!is_cut, "{key:?} is to be cut, and its worker sleeps");
-    }
-
-    /// Whether its backend is to have no session, in whichever pool.
-    fn is_to_be_cut(&self, host: &Host, pair: &Pair) -> bool {
-        let [Some(client), Some(backend)] = pair.socks else { return false };
-        let is_open = [client, backend].iter().all(|&sock| host.socks[sock].closed.is_none());
-        let address = &host.socks[backend].peer_address;
-        let mut there =
-            self.control.members.iter().filter(|member| member.address.as_ref() == Some(address)).peekable();
-        let is_served = pair.connected_at.is_some() && is_open && there.peek().is_some();
-        is_served && there.all(|member| member.end_sessions)
     }
 
     /// Who was accepted is listened to, but for the few that came early.
@@ -297,7 +284,7 @@ impl World {
             assert_eq!((cells.worker.connections.get(), cells.worker.running.get()), (0, 0), "gauges after the end");
         }
         for sock in &host.socks {
-            let whole = sock.peer.received == sock.accepted + sock.greeted;
+            let whole = sock.peer.received == sock.accepted + sock.greeted();
             assert!(!sock.peer.fin_seen || whole, "c{} saw a FIN too early", sock.id);
         }
     }
@@ -316,14 +303,12 @@ fn why_stuck(host: &Host, pair: &Pair, side: Side) -> Option<&'static str> {
     if from.closed.is_some() {
         return None;
     }
-    // Where memory is scarce, a client whose bytes wait for a backend is not listened to.
-    let waits_for_memory = host.profile.buffers < 20 && from.taken > from.skipped;
-    let is_told = from.error_told || from.eof_told || from.unix || waits_for_memory;
+    let is_told = from.error_told || from.eof_told || from.unix;
     let is_unnoticed = from.dead && from.rx.is_empty() && !is_told;
     let Some(to) =
         pair.socks[side.peer().index()].map(|to| &host.socks[to]).filter(|to| to.open && pair.connected_at.is_some())
     else {
-        return is_unnoticed.then_some("it has failed, and nobody knows");
+        return (from.dead && !is_told).then_some("it has failed, and nobody knows");
     };
     // Where nobody is to get anything any more, a side is read on: or it might never take in its last bytes.
     if to.error_told && from.open && !from.dead && !from.rx.is_empty() {

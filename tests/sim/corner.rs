@@ -2,6 +2,7 @@
 
 corners! {
     Starved
+    FedInParts
     SendBlocked
     SentQuietly
     QuietSendFailed
@@ -20,6 +21,7 @@ corners! {
     NoDescriptor
     HandedOver
     HandOverFailed
+    HandedOverLast
     OtherWorkerTold
     AcceptedOneByOne
     AcceptFailed
@@ -27,6 +29,9 @@ corners! {
     CameEarly
     UnixBacklogFull
     Headed
+    HeaderTakenOut
+    GreetingHeard
+    WaitedInVain
     AskedForTls
     Queued
     QueuedInOrder

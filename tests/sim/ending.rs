@@ -266,12 +266,13 @@ impl World {
         let Termination(who, when) = record.termination;
         host.say(format_args!("  {key:?} ended: {who:?} {when:?} {:?}, {pair:?}", record.reason));
         self.check_ended(&host, record, &pair);
+        let on_its_way = self.check_way(&host, record, &pair);
         let gave_up =
             pair.first_error.and_then(|by| pair.socks[by.peer().index()]).and_then(|at| host.socks[at].parting);
         if pair.flushing_since.is_some() && gave_up.is_some_and(|parting| parting.unsent > 0 && !parting.dead) {
             host.corners.reach(Corner::FlushGaveUp);
         }
-        for corner in corners_of(record, &pair) {
+        for corner in corners_of(record, &pair).into_iter().chain(on_its_way) {
             host.corners.reach(corner);
         }
     }
@@ -284,7 +285,9 @@ impl World {
         let quiet_ns = pair.ending.map_or(at.since_ns(pair.quiet_since()), |ending| ending.quiet_ns);
         let spans = Spans::of(self.control.pool(record.pool));
         let half_closed = pair.ending.map_or(pair.half_closed_at.is_some(), |ending| ending.half_closed);
-        let first_error = pair.ending.map_or(pair.first_error, |ending| ending.first_error);
+        // One that ends because a side failed may have had something cancelled a moment before (`worker::silence`).
+        let by_failure = matches!(record.termination.0, Who::Client | Who::Server);
+        let first_error = pair.ending.filter(|_| !by_failure).map_or(pair.first_error, |ending| ending.first_error);
         let quiet_max_ns = if half_closed { spans.half_closed } else { spans.idle };
         let ended = Ended { record, pair, spans, socks, at, quiet_ns, quiet_max_ns, first_error };
         let was_cut = record.backend.is_some_and(|backend| self.control.cut.contains(&backend.0));

@@ -10,6 +10,8 @@ pub const SECOND: u64 = 1_000 * MS;
 pub struct Profile {
     pub workers: usize,
     pub clients: usize,
+    /// All come to one worker, where they may.
+    pub lopsided: bool,
     /// Receive buffers of each worker.
     pub buffers: u16,
     /// Receive buffers that the kernel is given at first.
@@ -96,6 +98,7 @@ impl Profile {
         Profile {
             workers: if crowd { 1 } else { dice.pick(&[1, 2, 2]) },
             clients,
+            lopsided: dice.one_in(4),
             buffers,
             posted: dice.between(1, u64::from(buffers)) as u16,
             pipes: dice.pick(&[0, 1, 1, 2, 4]),

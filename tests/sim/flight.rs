@@ -6,6 +6,7 @@ use ringway::base::lease::BUFFER_LEN;
 use ringway::kernel::{Completion, Interest, errno, poll};
 
 use crate::corner::Corner;
+use crate::dice::Odds;
 use crate::host::{Host, Thing};
 use crate::ring::{Deed, completion};
 use crate::sock::Got;
@@ -119,7 +120,9 @@ impl Host {
     fn run_poll(&mut self, worker: usize, at: usize, interest: Interest) -> bool {
         let op = self.rings[worker].armed[at];
         let mut mask = self.sock(op.fd).polled(interest);
-        if mask == 0 && self.spurious(self.profile.odds.poll_lies) {
+        // What is cancelled may have been woken up just before.
+        let odds = Odds(self.profile.odds.poll_lies.0 * if op.cancelled { 10 } else { 1 });
+        if mask == 0 && self.spurious(odds) {
             mask = if interest == Interest::Writable { poll::OUT } else { poll::IN };
         }
         if op.cancelled && (mask == 0 || self.dice.one_in(2)) {

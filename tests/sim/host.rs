@@ -77,6 +77,7 @@ pub struct Host {
     pub breaks_after: Option<u32>,
     /// Number of the turn, over all workers, and what the kernel was asked to do in it.
     pub turn: u64,
+    turns: u64,
     calls: u32,
     /// When somebody last tried to connect to a backend.
     pub tried_at: Moment,
@@ -100,6 +101,7 @@ impl Host {
             trace,
             breaks_after: None,
             turn: 0,
+            turns: 0,
             calls: 0,
             tried_at: Moment(0),
             progress: 0,
@@ -127,7 +129,8 @@ impl Host {
 
     /// A turn begins.
     pub fn begin_turn(&mut self) {
-        self.turn += 1;
+        self.turns += 1;
+        self.turn = self.turns;
         self.calls = 0;
     }
 
@@ -241,7 +244,7 @@ impl Host {
             refused.peer.reset_arrived = true;
             return true;
         }
-        let door = self.dice.pick(&open);
+        let door = if self.profile.lopsided { open[0] } else { self.dice.pick(&open) };
         // The kernel takes one more than it was told.
         if self.doors[door].backlog.len() > self.doors[door].backlog_max {
             return false;

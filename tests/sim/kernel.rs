@@ -172,8 +172,19 @@ impl kernel::Buffers for Buffers {
         self.0.borrow().rings[self.1].pool.available()
     }
 
+    fn leased(&self) -> u16 {
+        self.0.borrow().rings[self.1].pool.told() as u16
+    }
+
     fn is_scarce(&self) -> bool {
-        self.0.borrow().rings[self.1].pool.is_scarce()
+        let mut host = self.0.borrow_mut();
+        let turn = host.turn;
+        let pool = &mut host.rings[self.1].pool;
+        let is_scarce = pool.is_scarce();
+        if is_scarce {
+            pool.scarce_in = turn;
+        }
+        is_scarce
     }
 
     fn is_exhausted(&self) -> bool {
@@ -335,9 +346,9 @@ impl kernel::Sockets for Sockets {
             sock.preamble = b"S".to_vec();
             sock.peer.script.total = sock.peer.script.total.max(1);
             // It answers the request, whatever its script waits for.
-            sock.peer.script.write_after = sock.greeted + bytes.len() as u64;
+            sock.peer.script.write_after = sock.greeted() + bytes.len() as u64;
         }
-        sock.greet(bytes.len() as u64).map_err(refused)
+        sock.greet(bytes).map_err(refused)
     }
 
     fn set_low_water(&self, fd: Fd, bytes: usize) {

@@ -249,16 +249,4 @@ impl World {
             Side::BOTH.into_iter().for_each(|side| host.check_hangup(key, side));
         }
     }
-
-    /// A worker goes to sleep. What has been sent and need not be heard of waits until something else happens: so
-    /// nothing may follow from it.
-    pub fn check_quiet(&self, index: usize) {
-        let host = self.host.borrow();
-        for id in host.rings[index].sent_quietly() {
-            let Some(from) = host.socks[id].partner.map(|partner| &host.socks[partner]) else { continue };
-            let pair = from.session.and_then(|key| host.sessions.get(&key));
-            let ends = pair.is_some_and(|pair| pair.stage() == Stage::Ending);
-            assert!(!from.eof_told && !ends, "something follows from a send to c{id}, and nobody hears of it");
-        }
-    }
 }

@@ -9,6 +9,7 @@
 #[macro_use]
 mod corners;
 
+mod asleep;
 mod bytes;
 mod check;
 mod control;
@@ -29,6 +30,8 @@ mod ring;
 mod sock;
 mod splice;
 mod sweep;
+mod turn;
+mod way;
 mod world;
 
 use world::World;

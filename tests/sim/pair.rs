@@ -4,7 +4,7 @@
 use ringway::base::side::Side;
 use ringway::base::time::Moment;
 use ringway::kernel::token::{Operation, Token};
-use ringway::kernel::{Completion, poll};
+use ringway::kernel::{Completion, errno, poll};
 
 use crate::host::Host;
 use crate::ring::side_of;
@@ -92,6 +92,8 @@ pub struct Pair {
     pub connect_cancelled: bool,
     /// So many were.
     pub connects_cancelled: u32,
+    /// Connects that found no port.
+    pub ports_refused: u32,
     /// A pipe went back, and nothing has begun since.
     gave_pipe_back: bool,
     /// When the worker, entered for that time, was told that a connection is no more. It ends that poll by itself.
@@ -120,8 +122,18 @@ impl Pair {
         matches!(self.flights[operation as usize], Flight::Begun | Flight::Cancelled)
     }
 
+    /// Whether that is in flight, and not cancelled.
+    pub fn is_begun(&self, operation: Operation) -> bool {
+        self.flights[operation as usize] == Flight::Begun
+    }
+
+    /// Whether anything is in flight that was cancelled.
+    pub fn has_cancelled(&self) -> bool {
+        self.flights.contains(&Flight::Cancelled)
+    }
+
     /// Whether anything is in flight that nobody has cancelled; what is sent is over at once.
-    fn has_armed(&self) -> bool {
+    pub fn has_armed(&self) -> bool {
         let sends = [Operation::SendClient as usize, Operation::SendBackend as usize];
         (0..).zip(&self.flights).any(|(number, &flight)| flight == Flight::Begun && !sends.contains(&number))
     }
@@ -197,6 +209,7 @@ impl Pair {
         self.flights[operation as usize] = Flight::Told(entered);
         if matches!(operation, Operation::Connect | Operation::Greet) {
             self.seeking_since = now;
+            self.ports_refused += u32::from(done.result == -errno::EADDRNOTAVAIL);
         }
     }
 }
@@ -253,7 +266,7 @@ impl Host {
         let (spliced, held) = (self.has_pipe(worker, pair), self.held_by(pair));
         let Some(pair) = self.sessions.get_mut(&key) else { return };
         // A receive may be refused where memory is scarce, before its cancel, which was asked for already, is made.
-        let may_be_refused = is_dead || self.rings[worker].pool.is_scarce();
+        let may_be_refused = is_dead || self.rings[worker].pool.scarce_in == self.turn;
         pair.cancelled(which.operation, entered, may_be_refused);
         pair.cancels += 1;
         assert!(pair.cancels <= 2_000, "{which:?} is cancelled again and again");
@@ -282,6 +295,10 @@ impl Host {
             && let Some(pair) = self.sessions.get_mut(&key)
         {
             pair.told(done, entered, now);
+        }
+        let starves = matches!(-done.result, errno::ENOBUFS | errno::EINTR);
+        if starves && matches!(token.operation, RecvClient | RecvBackend) {
+            self.rings[worker].starved.push((key, sock));
         }
         if done.result > 0 && matches!(token.operation, RecvClient | RecvBackend | SendClient | SendBackend) {
             self.note_bytes(sock);

@@ -39,6 +39,8 @@ pub struct Pool {
     pub untold: u16,
     /// The worker was told that there is none, so it may end whoever has some.
     pub has_run_out: bool,
+    /// In that turn it was told that they are scarce.
+    pub scarce_in: u64,
     /// A session that nobody looks at has them.
     withheld: Vec<u16>,
     /// Buffers by the connection whose bytes they hold.
@@ -57,6 +59,7 @@ impl Pool {
             target,
             untold: 0,
             has_run_out: false,
+            scarce_in: 0,
             withheld: Vec::new(),
             held,
         };
@@ -85,6 +88,11 @@ impl Pool {
 
     pub fn leased(&self) -> usize {
         self.buffers.len() - self.spare.len() - self.posted.len()
+    }
+
+    /// Those that the worker was told of, and has not given back.
+    pub fn told(&self) -> usize {
+        self.leased() - usize::from(self.untold) - self.withheld.len()
     }
 
     pub fn is_scarce(&self) -> bool {

@@ -63,6 +63,8 @@ pub struct Ring {
     pub gone: bool,
     pub pool: Pool,
     pub pipes: Plumbing,
+    /// Receives that the worker knows to have found no buffer, and has not armed again.
+    pub starved: Vec<(Key, usize)>,
     /// Receives from clients that were cancelled in this turn.
     pub cut: usize,
     /// Completions that the worker heard in its last turns.
@@ -88,6 +90,7 @@ impl Ring {
             gone: false,
             pool: Pool::new(profile.buffers, profile.posted),
             pipes: Plumbing::new(profile.pipes, profile.pipe_capacity),
+            starved: Vec::new(),
             cut: 0,
             heard: 0,
             entered: 0,
@@ -156,6 +159,7 @@ impl Host {
             self.note_push(worker, token);
         }
         if let (Deed::Recv { credit, .. }, Some(Thing::Sock(sock))) = (deed, thing) {
+            self.rings[worker].starved.retain(|&(_, starved)| starved != sock);
             self.check_recv(worker, sock, credit);
         }
         if let Deed::Send { lease, .. } = deed {

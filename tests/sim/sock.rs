@@ -80,7 +80,7 @@ pub struct Sock {
     /// The worker knows that it has these, and those that it took itself.
     pub heard: u64,
     /// Bytes that our kernel has taken over: ringway's own, and its partner's.
-    pub greeted: u64,
+    pub greeting: Vec<u8>,
     pub accepted: u64,
     pub low_water: u64,
     /// How often its state has changed, and how often room has come.
@@ -160,7 +160,7 @@ impl Sock {
             skipped: 0,
             taken: 0,
             heard: 0,
-            greeted: 0,
+            greeting: Vec::new(),
             accepted: 0,
             low_water: 1,
             changes: 0,
@@ -270,14 +270,19 @@ impl Sock {
     }
 
     /// Takes over bytes of ringway's own.
-    pub fn greet(&mut self, len: u64) -> Result<(), i32> {
+    pub fn greet(&mut self, bytes: &[u8]) -> Result<(), i32> {
         assert!(!self.shut && self.accepted == 0, "ringway speaks amid a stream");
         if self.dead {
             return Err(self.error.take().unwrap_or(errno::EPIPE));
         }
-        self.tx.push(Run { stream: OURS, from: self.greeted, len });
-        self.greeted += len;
+        self.tx.push(Run { stream: OURS, from: self.greeted(), len: bytes.len() as u64 });
+        self.greeting.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// Bytes of ringway's own.
+    pub fn greeted(&self) -> u64 {
+        self.greeting.len() as u64
     }
 
     pub fn is_readable(&self) -> bool {

@@ -42,6 +42,10 @@ impl kernel::Pipes for Pipes {
         host.note_pipe_back(source);
     }
 
+    fn lent(&self) -> usize {
+        self.0.borrow().rings[self.1].pipes.lent()
+    }
+
     fn shrink(&mut self) {
         self.0.borrow_mut().rings[self.1].pipes.shrink();
     }

@@ -1,5 +1,6 @@
 //! Runs schedules, one after the other or many at once, and says how to run one again that fails.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,21 @@ use crate::world::World;
 const SEEDS: u64 = 10_000;
 /// Steps of a schedule; the longest that were seen have a tenth.
 const STEPS: u64 = 200_000;
+
+thread_local! {
+    /// What this thread panics of is told by the sweep.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Other tests may fail at the same time, and what they say must be heard.
+fn tell_panics_but_those_of_a_sweep() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !QUIET.get() {
+            tell(panic);
+        }
+    }));
+}
 
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -32,6 +48,7 @@ fn run(seed: u64, trace: bool) -> Result<Corners, String> {
 fn sweep(seeds: Range<u64>) -> Result<Corners, String> {
     let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(u64::MAX));
     let work = || {
+        QUIET.set(true);
         let mut corners = Corners::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +72,12 @@ fn sweep(seeds: Range<u64>) -> Result<Corners, String> {
     });
     match failed.into_inner() {
         u64::MAX => Ok(corners),
-        seed => Err(run(seed, false).err().unwrap_or(format!("seed {seed} failed once, and then not"))),
+        seed => {
+            QUIET.set(true);
+            let why = run(seed, false).err().unwrap_or(format!("seed {seed} failed once, and then not"));
+            QUIET.set(false);
+            Err(why)
+        }
     }
 }
 
@@ -68,12 +90,10 @@ pub fn no_schedule_breaks_an_invariant(seeds_thorough: u64) {
         }
         return;
     }
-    std::panic::set_hook(Box::new(|_| {}));
+    tell_panics_but_those_of_a_sweep();
     let seeds = setting("RINGWAY_SIM_SEEDS").unwrap_or(SEEDS);
     let from = setting("RINGWAY_SIM_FROM").unwrap_or(0);
-    let swept = sweep(from..from + seeds);
-    drop(std::panic::take_hook());
-    let corners = swept.unwrap_or_else(|why| panic!("{why}"));
+    let corners = sweep(from..from + seeds).unwrap_or_else(|why| panic!("{why}"));
     println!("{seeds} schedules: {corners}");
     let missed = corners.missed();
     assert!(missed.is_empty() || seeds < seeds_thorough, "the sweep is too kind: it never reached {missed:?}");

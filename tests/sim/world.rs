@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use ringway::base::address::Address;
 use ringway::base::session::SessionId;
 use ringway::base::time::Moment;
-use ringway::kernel::Wait;
 use ringway::snapshot::table::Phase;
 use ringway::wire::{postgresql, proxy};
 use ringway::worker::{Spec, Worker};
@@ -31,9 +30,11 @@ pub struct Seat {
     pub wakes_at: Moment,
     /// It may hold completions that it has not looked at.
     pub is_busy: bool,
+    /// Its turn has begun and is not over: the number of that.
+    pub amid: Option<u64>,
     /// Turns in a row in which nothing came about.
-    idle_turns: u32,
-    seen_progress: u64,
+    pub idle_turns: u32,
+    pub seen_progress: u64,
 }
 
 /// A client that has not connected yet.
@@ -77,8 +78,6 @@ enum Stage {
 const DEEDS: u64 = 5;
 /// So much later than it wanted to does a worker wake up.
 pub const LATE_NS: u64 = 4 * MS;
-/// Turns without anything that came about: more is a worker that spins.
-const IDLE_TURNS_MAX: u32 = 60;
 const SLEEPS_MAX: u32 = 120;
 
 impl World {
@@ -98,7 +97,14 @@ impl World {
         for (index, sockets) in sockets.into_iter().enumerate() {
             let spec = Spec { index, cpu: None, seed, sockets, shared: control.shared.clone() };
             let worker = Some(Worker::new(spec, SimKernel::new(&host, index)));
-            seats.push(Seat { worker, wakes_at: Moment(0), is_busy: false, idle_turns: 0, seen_progress: 0 });
+            seats.push(Seat {
+                worker,
+                wakes_at: Moment(0),
+                is_busy: false,
+                amid: None,
+                idle_turns: 0,
+                seen_progress: 0,
+            });
         }
         for seat in &mut seats {
             seat.worker.as_mut().expect("it is new").start();
@@ -172,19 +178,21 @@ impl World {
         if self.stage == Stage::Serving {
             self.check_nobody_was_turned_away();
         }
+        let at_once = self.host.borrow().profile.is_crowd() || self.host.borrow_mut().dice.one_in(8);
+        if self.stage == Stage::Serving && !at_once {
+            self.come_at_the_last_moment();
+        }
+        self.guests.clear();
         let mut host = self.host.borrow_mut();
         let now = host.now;
-        let at_once = host.profile.is_crowd() || host.dice.one_in(8);
         (self.stage, self.sleeps) = match self.stage {
             Stage::Serving if !at_once => {
-                self.guests.clear();
                 host.say(format_args!("control: drain"));
                 self.control.enter(Phase::Draining { until: now.after_ns(30 * SECOND) });
                 self.patience = self.steps + host.dice.size(20_000);
                 (Stage::Draining, 0)
             }
             Stage::Serving | Stage::Draining => {
-                self.guests.clear();
                 host.say(format_args!("control: stop, {} sessions", host.sessions.len()));
                 host.corners.reach(Corner::Stopped);
                 self.control.enter(Phase::Stopping);
@@ -195,6 +203,15 @@ impl World {
         };
         if self.stage == Stage::Stopping {
             self.patience = u64::MAX;
+        }
+    }
+
+    /// Those that are to come wait in the backlogs when the listening sockets are closed.
+    fn come_at_the_last_moment(&mut self) {
+        let now = self.host.borrow().now;
+        if self.host.borrow_mut().dice.one_in(2) {
+            self.guests.iter_mut().for_each(|guest| guest.at = now);
+            while self.knock() {}
         }
     }
 
@@ -308,13 +325,15 @@ impl World {
             host.socks[sock].moved_at = now;
             self.guests.swap_remove(at);
         } else {
+            // As long as somebody comes in vain, it is no wonder that workers look whether there is room.
             host.corners.reach(Corner::BacklogFull);
+            host.progress += 1;
             self.guests[at].at = now.after_ns(50 * MS);
         }
         true
     }
 
-    fn turn_if_due(&mut self, seat: usize) -> bool {
+    pub fn turn_if_due(&mut self, seat: usize) -> bool {
         let host = self.host.borrow();
         let ring = &host.rings[seat];
         let due = self.seats[seat].wakes_at <= host.now || !ring.done.is_empty() || !ring.queued.is_empty();
@@ -324,53 +343,6 @@ impl World {
         }
         self.turn(seat);
         true
-    }
-
-    /// As `Worker::run`, from one sleep to the next.
-    fn turn(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
-        let Some(worker) = &mut seat.worker else { return };
-        {
-            let mut host = self.host.borrow_mut();
-            host.say(format_args!("  w{index} wakes"));
-            host.rings[index].asleep = false;
-            host.rings[index].cut = 0;
-            host.begin_turn();
-        }
-        worker.enter(Wait::No).expect("the simulated ring can be entered");
-        worker.turn().expect("the simulated ring can be entered");
-        if worker.is_done() {
-            worker.finish();
-            seat.worker = None;
-            seat.is_busy = false;
-            let mut host = self.host.borrow_mut();
-            host.say(format_args!("  w{index} is done"));
-            host.rings[index].gone = true;
-        } else {
-            let now = self.host.borrow().now;
-            let rest = worker.rest(now);
-            self.host.borrow_mut().rings[index].asleep = true;
-            worker.enter(rest).expect("the simulated ring can be entered");
-            seat.wakes_at = match rest {
-                Wait::No => now,
-                Wait::Forever => Moment::NEVER,
-                Wait::For(ns) => now.after_ns(ns),
-            };
-            seat.is_busy = rest == Wait::No;
-            self.host.borrow().say(format_args!("  w{index} rests: {rest:?}"));
-        }
-        let progress = self.host.borrow().progress;
-        seat.idle_turns = if progress == seat.seen_progress { seat.idle_turns + 1 } else { 0 };
-        seat.seen_progress = progress;
-        assert!(seat.idle_turns < IDLE_TURNS_MAX, "worker {index} is busy, and nothing comes of it");
-        self.host.borrow_mut().close_doors();
-        self.check_cuts(index);
-        self.check_turn();
-        let rests = !self.seats[index].is_busy;
-        self.check_deadlines(rests);
-        if rests && self.seats[index].worker.is_some() {
-            self.check_quiet(index);
-        }
     }
 }
 

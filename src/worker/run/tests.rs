@@ -58,3 +58,25 @@ fn no_worker_sleeps_while_a_receive_waits_for_a_buffer_and_there_is_one() {
     worker.turn().unwrap();
     assert!(worker.agenda.starved.is_empty(), "it was fed");
 }
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_session_that_is_counted_and_is_not_there_is_noticed_after_the_turn() {
+    let Some(mut worker) = worker() else { return };
+    worker.turn().unwrap();
+    worker.stats().worker.connections.add(1);
+    let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.turn()));
+    assert!(turn.is_err());
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_buffer_that_is_released_and_was_not_leased_is_noticed_after_some_turns() {
+    let Some(mut worker) = worker() else { return };
+    (0..100).for_each(|_| worker.turn().unwrap());
+    // It is the kernel's.
+    worker.kernel.buffers().release(0);
+    let turns =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (0..100).for_each(|_| worker.turn().unwrap())));
+    assert!(turns.is_err());
+}

@@ -1,0 +1,145 @@
+//! What holds after each turn, in builds with debug assertions: what is counted is what there is, everything that was
+//! lent is somebody's, and no worker is busy with nothing.
+//!
+//! A look at every session takes a while, so it is taken now and then, and more often while there are few.
+
+use super::Worker;
+use crate::base::id::{BackendId, ListenerId};
+use crate::base::side::Side;
+use crate::kernel::{Buffers, Kernel, Pipes};
+
+/// All sessions are looked at once in so many turns while there are no more than these, and else.
+const FEW: usize = 16;
+const TURNS_OF_FEW: u32 = 4;
+const TURNS_OF_MANY: u32 = 256;
+/// Turns in a row of which nothing came, and which left something to be done at once.
+const IDLE_TURNS_MAX: u32 = 1000;
+
+/// What is known of the turns so far.
+#[derive(Default)]
+pub(super) struct Watch {
+    turns: u32,
+    /// Whether something has come of this one.
+    has_moved: bool,
+    idle: u32,
+}
+
+impl Watch {
+    /// Something has come of this turn.
+    #[inline]
+    pub fn moved(&mut self) {
+        self.has_moved = true;
+    }
+
+    /// A turn is over.
+    pub fn rests(&mut self, at_once: bool) {
+        let is_idle = at_once && !std::mem::take(&mut self.has_moved);
+        self.idle = if is_idle { self.idle + 1 } else { 0 };
+        assert!(self.idle < IDLE_TURNS_MAX, "a worker is busy, and nothing comes of it");
+    }
+}
+
+/// What the sessions of a worker have, all together.
+#[derive(Default)]
+struct Sum {
+    leases: usize,
+    pipes: usize,
+    waiting: usize,
+    descriptors: Vec<i32>,
+    backends: Vec<BackendId>,
+    listeners: Vec<ListenerId>,
+}
+
+impl<K: Kernel> Worker<K> {
+    pub(super) fn check_invariants(&mut self) {
+        self.turn.watch.turns = self.turn.watch.turns.wrapping_add(1);
+        let sessions = self.slots.len();
+        let early = self.acceptors.early().len();
+        assert_eq!(self.stats().worker.connections.get(), sessions as u64, "sessions that are counted");
+        assert!(self.shared.counts.process_connections() >= sessions as u64, "the process has fewer than this worker");
+        let load = self.shared.load(self.index);
+        assert!(load >= (sessions + early) as u64, "{load} connections are counted here, of {sessions} and {early}");
+        let turns = if sessions <= FEW { TURNS_OF_FEW } else { TURNS_OF_MANY };
+        if self.turn.watch.turns.is_multiple_of(turns) {
+            self.slots.check_invariants();
+            let sum = self.sum();
+            self.check_lent(&sum);
+            self.check_counts(sum);
+        }
+    }
+
+    fn sum(&mut self) -> Sum {
+        let mut sum = Sum::default();
+        sum.descriptors.extend(self.acceptors.descriptors().map(|fd| fd.0));
+        let early = (0..self.acceptors.early().len()).filter_map(|place| self.acceptors.early().get(place));
+        sum.descriptors.extend(early.map(|(fd, _)| fd.0));
+        for slot in self.slots.iter() {
+            let session = &slot.session;
+            let fds = Side::BOTH.map(|side| slot.fd(side));
+            assert!(fds[Side::Client.index()].is_some(), "a session without a client");
+            let [_, backend] = fds;
+            assert!(backend.is_none() || slot.backend.is_some(), "a connection to no backend");
+            let needs_one = session.is_connecting() || session.is_relaying();
+            assert!(!needs_one || backend.is_some(), "it connects, or relays, and has no descriptor");
+            let is_hindered = slot.detour().hindered_by != 0;
+            assert!(!is_hindered || backend.is_none(), "what it waits for is there");
+            assert_eq!(session.is_waiting(), slot.detour().waiting.place.is_some(), "it waits, or has its place");
+            sum.leases += session.leases();
+            sum.pipes += session.pipes();
+            sum.waiting += usize::from(session.is_waiting());
+            sum.descriptors.extend(fds.into_iter().flatten().map(|fd| fd.0));
+            assert!(!session.has_backend() || slot.backend.is_some(), "it has a backend, and nobody knows which");
+            sum.backends.extend(slot.backend.filter(|_| session.has_backend()));
+            sum.listeners.push(slot.listener);
+        }
+        sum
+    }
+
+    /// Each buffer and each pipe is in one place.
+    fn check_lent(&mut self, sum: &Sum) {
+        // Those were told while the turn was under way, and have not been looked at.
+        let untold = self.turn.batch.iter().filter(|completion| completion.buffer.is_some()).count();
+        assert_eq!(usize::from(self.kernel.buffers().leased()), sum.leases + untold, "buffers that sessions hold");
+        assert_eq!(self.kernel.pipes().lent(), sum.pipes, "pipes that sessions hold");
+    }
+
+    /// Other workers have their own sessions, and count them together with those of this one.
+    fn check_counts(&self, mut sum: Sum) {
+        assert_eq!(self.waiters.len(), sum.waiting, "sessions that wait");
+        sum.descriptors.sort_unstable();
+        assert!(sum.descriptors.windows(2).all(|pair| pair[0] != pair[1]), "a descriptor is there twice");
+        sum.backends.sort_unstable();
+        for own in sum.backends.chunk_by(|one, other| one == other) {
+            let all = self.shared.counts.connections(own[0]) as usize;
+            let is_alone = self.shared.workers() == 1;
+            assert!(all == own.len() || (all > own.len() && !is_alone), "{:?} has {all} of {}", own[0], own.len());
+        }
+        sum.listeners.sort_unstable();
+        for own in sum.listeners.chunk_by(|one, other| one == other) {
+            let gauge = self.stats().listeners.get(own[0].index()).connections.get();
+            assert_eq!(gauge, own.len() as u64, "clients of {:?}", own[0]);
+            let all = self.shared.counts.listener_connections(own[0]);
+            assert!(all as usize >= own.len(), "{:?} has {all} of {}", own[0], own.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_busy_with_nothing_is_noticed_and_one_that_gets_on_is_not() {
+        let mut watch = Watch::default();
+        for _ in 0..10 * IDLE_TURNS_MAX {
+            watch.moved();
+            watch.rests(true);
+        }
+        (0..10 * IDLE_TURNS_MAX).for_each(|_| watch.rests(false));
+        (1..IDLE_TURNS_MAX).for_each(|_| watch.rests(true));
+        let next = catch_unwind(AssertUnwindSafe(|| watch.rests(true)));
+        assert!(next.is_err());
+    }
+}
