@@ -376,9 +376,18 @@ impl Host {
         into.push(done);
     }
 
+    /// Whether a connection has had the worker's FIN, or has it before the worker looks at what it is told now: it was
+    /// told of the other side's, and everything before that was handed over.
+    fn gets_fin(&self, id: usize) -> bool {
+        let to = &self.socks[id];
+        let from = to.partner.map(|partner| &self.socks[partner]);
+        to.shut || from.is_some_and(|from| from.eof_told && from.heard - from.skipped <= to.accepted)
+    }
+
     /// What the worker knows of a connection from now on.
     fn tell_sock(&mut self, id: usize, done: Completion) {
         use Operation::*;
+        let gets_fin = self.gets_fin(id);
         let sock = &mut self.socks[id];
         let is_bad = !matches!(
             -done.result,
@@ -401,7 +410,7 @@ impl Host {
                 false
             }
             // After our own FIN it says nothing.
-            HangupClient | HangupBackend => poll::says_hung_up(done.result) && sock.dead && !sock.shut,
+            HangupClient | HangupBackend => poll::says_hung_up(done.result) && sock.dead && !gets_fin,
             _ => false,
         };
         if has_failed {
