@@ -392,6 +392,8 @@ impl Session {
             When::Connect,
         );
         self.backend_open = false;
+        // The next one may not drain.
+        self.drained_by = None;
         out.push(Effect::Close { side: Side::Backend, reset: true });
         self.state = State::Picking;
         if self.attempts < self.limits.connect_attempts_max.max(1) || self.limits.waits_for_primary {

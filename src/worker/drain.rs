@@ -1,7 +1,6 @@
 //! Sessions of a backend that drains, or of a process that does: those that are silent end before their deadline.
 
 use super::Worker;
-use super::renew::ENDED_A_TURN;
 use super::slots::{Key, Slot};
 use crate::base::termination::Who;
 use crate::health::State;
@@ -43,8 +42,8 @@ impl<K: Kernel> Worker<K> {
 
     /// Tells some of those: thousands that end at once would keep all others waiting.
     #[inline]
-    pub(super) fn drain_some(&mut self) {
-        for _ in 0..ENDED_A_TURN {
+    pub(super) fn drain_some(&mut self, most: usize) {
+        for _ in 0..most {
             let Some(key) = self.agenda.to_drain.pop_front() else { return };
             let who = self.drained_by(key);
             let Some(slot) = self.slots.get_mut(key).filter(|slot| !slot.session.is_ending()) else { continue };

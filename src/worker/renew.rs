@@ -11,7 +11,7 @@ use crate::stats::record::Reason;
 /// Sessions that are ended in one turn. Each has three or four operations to be cancelled, and the kernel looks at no
 /// more than 20 answers an enter, oldest first (IO_LOCAL_TW_DEFAULT_MAX in io_uring, Linux 6.13): with more of them a
 /// turn, they pile up before everybody else's. With 32 the worst round trip beside a cut of 9,000 took 90 ms.
-pub(super) const ENDED_A_TURN: usize = 4;
+const ENDED_A_TURN: usize = 4;
 
 impl<K: Kernel> Worker<K> {
     /// Takes over what is new in the table.
@@ -56,11 +56,14 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Ends some of the sessions that are to end: thousands at once would keep all others waiting.
+    /// Ends some of the sessions that are to end: thousands at once would keep all others waiting. How many more may end
+    /// in this turn.
     #[inline]
-    pub(super) fn end_some(&mut self) {
-        for _ in 0..ENDED_A_TURN {
-            let Some(ToEnd { key, who, reason, backend }) = self.agenda.to_end.pop_front() else { return };
+    pub(super) fn end_some(&mut self) -> usize {
+        for ended in 0..ENDED_A_TURN {
+            let Some(ToEnd { key, who, reason, backend }) = self.agenda.to_end.pop_front() else {
+                return ENDED_A_TURN - ended;
+            };
             #[cfg(debug_assertions)]
             self.turn.watch.moved();
             let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
@@ -72,6 +75,7 @@ impl<K: Kernel> Worker<K> {
             }
             self.end_for(key, who, reason);
         }
+        0
     }
 
     fn enter_phase(&mut self, phase: Phase) {

@@ -162,8 +162,8 @@ impl<K: Kernel> Worker<K> {
         while let Some((key, half)) = self.agenda.pauses.due(self.turn.now) {
             self.tell(key, Event::Relay(relay::Event::Resumed { half }));
         }
-        self.end_some();
-        self.drain_some();
+        let left = self.end_some();
+        self.drain_some(left);
         self.look_after_silence();
         self.retry_accepting();
         self.serve_queues();

@@ -42,6 +42,8 @@ pub struct Control {
     pub table: Table,
     /// Backends whose sessions were to end at some time.
     pub cut: BTreeSet<u32>,
+    /// Backends that drained at some time.
+    pub drained: BTreeSet<u32>,
     pub kills: bool,
     /// Workers that could not go on.
     pub given_up: Arc<AtomicU64>,
@@ -113,6 +115,7 @@ fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Resu
     writeln!(out, "idle_timeout = \"{}\"", dice.pick(&["0s", "300ms", "5s", "60s", "60s"]))?;
     writeln!(out, "half_close_timeout = \"{}\"", dice.pick(&["0s", "100ms", "2s", "20s"]))?;
     writeln!(out, "lifetime_max = \"{}\"", dice.pick(&["0s", "0s", "0s", "0s", "0s", "50ms", "2s"]))?;
+    writeln!(out, "drain_idle = \"{}\"", dice.pick(&["0s", "0s", "20ms", "1s"]))?;
     writeln!(out, "send_proxy = \"{}\"", dice.pick(&["off", "off", "off", "v1", "v2"]))?;
     let has_sources = dice.one_in(5);
     if has_sources {
@@ -137,7 +140,12 @@ fn throw_config(dice: &mut Dice) -> Config {
     let mut text = String::new();
     (0..listeners).try_for_each(|number| listener_text(dice, &mut text, number, pools)).expect("text is written");
     (0..pools).try_for_each(|number| pool_text(dice, &mut text, number)).expect("text is written");
-    ringway::config::load(&text, "sim", &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
+    let loaded = ringway::config::load(&text, "sim", &|_| None);
+    let mut config = loaded.unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    if dice.one_in(2) {
+        config.pools.iter_mut().for_each(|pool| pool.limits.drain_idle = std::time::Duration::ZERO);
+    }
+    config
 }
 
 /// Nothing keeps a crowd from being served together.
@@ -212,6 +220,7 @@ impl Control {
             generation: 1,
             table,
             cut: BTreeSet::new(),
+            drained: BTreeSet::new(),
             kills: false,
             given_up,
             listed: Arc::default(),
@@ -272,6 +281,9 @@ impl Control {
         self.generation += 1;
         for member in self.members.iter().filter(|member| member.end_sessions) {
             self.cut.insert(member.id.0);
+        }
+        for member in self.members.iter().filter(|member| member.retired || member.state == State::Draining) {
+            self.drained.insert(member.id.0);
         }
         let table = build(Input {
             config: &self.config,

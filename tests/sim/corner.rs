@@ -44,6 +44,8 @@ corners! {
     IdleEnd
     HalfCloseEnd
     LifetimeEnd
+    DrainIdleEnd
+    ShutdownIdleEnd
     Flushed
     FlushGaveUp
     ResetAfterFin

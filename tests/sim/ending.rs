@@ -71,6 +71,13 @@ impl Ended<'_> {
         is_limit && matches!(when, When::Data | When::Last)
     }
 
+    /// It was silent while its backend or its process drained.
+    fn is_drained(&self) -> bool {
+        let Termination(who, when) = self.record.termination;
+        let is_drain = matches!((who, when), (Who::Down | Who::Killed, When::Data));
+        is_drain && self.record.reason == Some(Reason::DrainIdle)
+    }
+
     /// Nobody is ended by a limit before it has come.
     fn check_not_early(&self) {
         let (record, spans) = (self.record, &self.spans);
@@ -90,6 +97,8 @@ impl Ended<'_> {
         if who == Who::Local {
             let first = spans.lifetime_ends(record.accepted_at).0;
             assert!(self.at >= first, "it ended before its time");
+        } else if self.is_drained() {
+            assert!(self.quiet_ns >= self.spans.drain_idle, "drained after {} ns without a byte", self.quiet_ns);
         } else if self.is_timed_out() {
             assert!(self.quiet_ns >= self.quiet_max_ns, "it ended after {} ns without a byte", self.quiet_ns);
         }
@@ -149,13 +158,16 @@ impl Ended<'_> {
         match (who, parting.reset) {
             (Who::Normal, reset) => assert!(!reset, "a reset to the {at:?} after a normal end"),
             (_, false) => {
-                assert!(self.is_timed_out() && !failed, "FIN to the {at:?} after {who:?} {when:?}");
+                assert!(
+                    (self.is_timed_out() || self.is_drained()) && !failed,
+                    "FIN to the {at:?} after {who:?} {when:?}"
+                );
                 let flowing_ns = self.pair.ending.map_or(0, |end| if end.spliced { SECOND } else { FLOWING_NS });
                 assert!(who != Who::Local || self.quiet_ns >= flowing_ns, "FIN to the {at:?} amid a stream");
                 assert_eq!(parting.undelivered, 0, "FIN to the {at:?} with bytes undelivered");
             }
             (Who::Client | Who::Server, true) => self.check_flushed(at, parting, may_be_cut),
-            (_, true) if self.is_timed_out() => self.check_needed(at, parting),
+            (_, true) if self.is_timed_out() || self.is_drained() => self.check_needed(at, parting),
             (_, true) => {}
         }
     }
@@ -205,7 +217,7 @@ impl Ended<'_> {
     }
 
     /// The code fits what happened (INTERFACE section 6).
-    fn fits(&self, was_cut: bool, was_killed: bool) -> bool {
+    fn fits(&self, was_cut: bool, was_killed: bool, was_drained: bool) -> bool {
         let (client, backend) = (self.sock(Side::Client), self.sock(Side::Backend));
         let Termination(who, when) = self.record.termination;
         let has_failed = |sock: Option<&Sock>| sock.is_some_and(|sock| sock.error_told);
@@ -220,6 +232,7 @@ impl Ended<'_> {
                 }
                 _ => false,
             },
+            (Who::Killed | Who::Down, _) if self.is_drained() => was_drained && self.first_error.is_none(),
             (Who::Killed, _) => was_killed,
             (Who::Down, _) => was_cut,
             (Who::Rule, When::Request) => matches!(self.record.reason, Some(Reason::Refused(_))),
@@ -293,7 +306,12 @@ impl World {
         let was_cut = record.backend.is_some_and(|backend| self.control.cut.contains(&backend.0));
         let was_killed = self.control.kills || self.control.phase == Phase::Stopping;
         let Termination(who, when) = record.termination;
-        let fits = ended.fits(was_cut, was_killed);
+        let drains = !matches!(self.control.phase, Phase::Serving | Phase::Leaving { .. });
+        let was_drained = match who {
+            Who::Killed => drains,
+            _ => record.backend.is_some_and(|backend| self.control.drained.contains(&backend.0)),
+        };
+        let fits = ended.fits(was_cut, was_killed, was_drained);
         assert!(fits, "{who:?} {when:?} {:?} does not fit what happened to {:?}", record.reason, record.session);
         let may_be_cut = was_cut || was_killed || host.rings[record.session.worker()].pool.has_run_out;
         ended.check_not_early();
@@ -326,6 +344,8 @@ fn corners_of(record: &Record, pair: &Pair) -> Vec<Corner> {
         (Who::ClientTimeout | Who::ServerTimeout, _) if pair.half_closed_at.is_some() => Some(Corner::HalfCloseEnd),
         (Who::ClientTimeout | Who::ServerTimeout, _) => Some(Corner::IdleEnd),
         (Who::Local, _) => Some(Corner::LifetimeEnd),
+        (Who::Down, _) if record.reason == Some(Reason::DrainIdle) => Some(Corner::DrainIdleEnd),
+        (Who::Killed, _) if record.reason == Some(Reason::DrainIdle) => Some(Corner::ShutdownIdleEnd),
         (Who::Resource, When::Queue) => Some(Corner::QueueFull),
         (Who::Rule, _) => Some(Corner::Refused),
         (Who::Server, When::Connect) if record.failed.is_empty() => Some(Corner::NoBackend),

@@ -40,6 +40,7 @@ impl Control {
         if self.freed.remove(&id) {
             host.corners.reach(Corner::SlotUsedAgain);
             self.cut.remove(&id.0);
+            self.drained.remove(&id.0);
         }
         self.members.push(new);
         self.publish();

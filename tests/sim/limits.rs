@@ -45,6 +45,7 @@ pub struct Spans {
     pub idle: u64,
     pub half_closed: u64,
     pub lifetime: u64,
+    pub drain_idle: u64,
     waits_for_primary: bool,
 }
 
@@ -65,6 +66,7 @@ impl Spans {
             idle,
             half_closed: if half_closed == 0 { idle } else { half_closed },
             lifetime: or_never(ns(limits.lifetime_max)),
+            drain_idle: or_never(ns(limits.drain_idle)),
             waits_for_primary: pool.wants_primary(),
         }
     }
@@ -88,6 +90,7 @@ impl Spans {
             idle: self.idle.max(other.idle),
             half_closed: self.half_closed.max(other.half_closed),
             lifetime: self.lifetime.max(other.lifetime),
+            drain_idle: self.drain_idle.max(other.drain_idle),
             waits_for_primary: self.waits_for_primary || other.waits_for_primary,
         }
     }
