@@ -154,15 +154,15 @@ fn severity(level: Level) -> u8 {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::mpsc;
     use tracing_subscriber::layer::SubscriberExt;
 
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
+    struct Sink(mpsc::Sender<Vec<u8>>);
 
     impl Write for Sink {
         fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(part)
+            self.0.send(part.to_vec()).unwrap();
+            Ok(part.len())
         }
 
         fn flush(&mut self) -> std::io::Result<()> {
@@ -171,11 +171,10 @@ mod tests {
     }
 
     fn lines(line: LogLine, say: impl FnOnce()) -> Vec<String> {
-        let sink = Sink::default();
-        let there = sink.clone();
-        let layer = tracing_subscriber::fmt::layer().event_format(line).with_writer(move || there.clone());
+        let (parts, written) = mpsc::channel();
+        let layer = tracing_subscriber::fmt::layer().event_format(line).with_writer(move || Sink(parts.clone()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_ansi(false)), say);
-        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(written.try_iter().flatten().collect()).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 

@@ -56,8 +56,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Ends some of the sessions that are to end: thousands at once would keep all others waiting. How many more may end
-    /// in this turn.
+    /// Ends some of the sessions that are to end: thousands at once would keep all others waiting. Returns how many
+    /// more may end in this turn.
     #[inline]
     pub(super) fn end_some(&mut self) -> usize {
         for ended in 0..ENDED_A_TURN {
