@@ -409,8 +409,10 @@ proptest! {
             let kept = past.iter().filter(|past| history.contains(past)).count();
             prop_assert!(kept + 2 >= past.len(), "history is kept");
             let new_pool = &rig.fleet.config.pools[now.pool];
-            if now.retired.is_some() {
-                prop_assert!(now.subscriber.is_none() && now.ejector.is_none());
+            if let Some(retired) = &now.retired {
+                // Checks go on of an address that its name has left, and end its sessions.
+                prop_assert!(now.subscriber.is_none() || retired.reason.is_of_name());
+                prop_assert!(now.ejector.is_none());
                 continue;
             }
             if let (Some(was), Some(is)) = (&subscriber, &now.subscriber) {
