@@ -15,6 +15,8 @@ begin() {
 }
 
 end() {
+    # Said in a command substitution, whose end is not that of the script.
+    [ ! -e "$work/failed" ] || exit 1
     local took=$(($(now_ms) - started))
     printf '%-40s %3d.%d s  %s\n' "$step" $((took / 1000)) $((took % 1000 / 100)) "$1"
 }
@@ -30,6 +32,7 @@ fail() {
             tail -n 12 "$work/log/ringway" | sed 's/^/    /'
         fi
     } >&2
+    : >"$work/failed"
     exit 1
 }
 
