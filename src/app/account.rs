@@ -83,10 +83,11 @@ impl Account {
             return match File::open(file).and_then(|file| file.metadata()) {
                 Ok(found) if found.is_dir() => Err("it is a directory".to_string()),
                 Ok(_) => Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(self.reach(file, Use::Read).err())
-                    .map_err(|why: Option<String>| {
-                        why.unwrap_or_else(|| format!("user {} may not read it", self.name))
-                    }),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    // The kernel has other reasons, too, which permissions do not show.
+                    let why = self.reach(file, Use::Read).err();
+                    Err(why.unwrap_or_else(|| format!("user {} may not read it", self.name)))
+                }
                 Err(error) => Err(said(&error)),
             };
         }

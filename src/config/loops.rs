@@ -146,8 +146,8 @@ impl<'c> Graph<'c> {
     }
 }
 
-/// The pools that clients can come to, each once.
-fn pools_of(listener: &Listener) -> Vec<&str> {
+/// The pools that clients of a listener can come to, each once.
+pub(crate) fn pools_of(listener: &Listener) -> Vec<&str> {
     let refuses = listener.preread.as_ref().is_some_and(|preread| preread.refuses_unmatched);
     let mut pools: Vec<&str> = listener.pools().skip(usize::from(refuses)).map(|pool| &**pool).collect();
     pools.sort_unstable();

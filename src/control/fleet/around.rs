@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::{Changes, Fleet};
 use crate::base::time::Moment;
-use crate::config::loops::Binds;
-use crate::config::model::{Config, Target};
+use crate::config::loops::{Binds, pools_of};
+use crate::config::model::{Config, Listener, Target};
 
 /// Whether an address is one of this host's.
 pub type IsOwn = fn(IpAddr) -> bool;
@@ -71,8 +71,7 @@ impl Fleet {
 }
 
 /// The pool of every client of a listener, if there is only one.
-fn only_pool(config: &Config, listener: &crate::config::model::Listener) -> Option<usize> {
-    let pools: HashSet<&Arc<str>> = listener.pools().collect();
-    let name = pools.iter().next().filter(|_| pools.len() == 1)?;
-    config.pools.iter().position(|pool| pool.name == **name)
+fn only_pool(config: &Config, listener: &Listener) -> Option<usize> {
+    let [name] = pools_of(listener)[..] else { return None };
+    config.pools.iter().position(|pool| &*pool.name == name)
 }

@@ -60,3 +60,13 @@ fn where_clients_decide_the_way_nothing_is_cut() {
         [[pools.q.backends]]\nname = \"c\"\naddress = \"10.0.0.8:80\"\n";
     assert_eq!(rig_of(text).seat("b").leads_back, None);
 }
+
+/// Nobody but the clients of its routes is served, and they have one pool.
+#[test]
+fn a_listener_that_refuses_whom_no_route_fits_has_only_the_pools_of_its_routes() {
+    let text = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\nunmatched = \"refuse\"\n\
+        [[listeners.l.routes]]\nsni = [\"x.test\"]\npool = \"q\"\n\
+        [[pools.p.backends]]\nname = \"b\"\naddress = \"10.0.0.8:80\"\n\
+        [[pools.q.backends]]\nname = \"c\"\naddress = \"10.0.0.7:80\"\n";
+    assert_eq!(rig_of(text).seat("c").leads_back.as_deref(), Some("l"));
+}
