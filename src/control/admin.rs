@@ -6,6 +6,7 @@
 
 mod answer;
 mod change;
+mod history;
 mod metrics;
 mod page;
 mod server;
@@ -208,6 +209,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/pools/{pool}/backends", get(view::backends))
         .route("/v1/pools/{pool}/backends/{backend}", get(view::backend).patch(change::set))
         .route("/v1/reload", post(change::reload))
+        .route("/v1/history", get(history::history))
         .route("/v1/sessions", get(sessions::list).delete(sessions::kill_many))
         .route(super::take_over::PATH, post(take_over::take_over))
         .route("/v1/sessions/{id}", delete(sessions::kill_one))

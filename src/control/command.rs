@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::fleet::FleetView;
 use crate::config;
 use crate::config::model::Config;
+use crate::stats::history::History;
 
 /// One thing to do, and who waits for it.
-#[derive(Debug)]
 pub enum Command {
     /// Change a backend at run time.
     Set {
@@ -51,7 +51,15 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<View>,
     },
+    /// Have the last minutes looked at.
+    History {
+        /// Takes what it wants of them. Control waits meanwhile.
+        look: Look,
+    },
 }
+
+/// Is shown the last minutes, once.
+pub type Look = Box<dyn FnOnce(&History) + Send>;
 
 /// What another ringway needs to take over.
 #[derive(Debug)]
@@ -231,6 +239,19 @@ impl Asker {
     /// Control has gone.
     pub async fn show(&self) -> Result<View, Gone> {
         self.ask(|reply| Command::Show { reply }).await
+    }
+
+    /// See [`Command::History`]: what `look` makes of them.
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn history<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&History) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
+        // Who asked may have gone meanwhile, and then nobody hears the answer.
+        let answer = |reply: oneshot::Sender<T>| Box::new(move |history: &History| drop(reply.send(look(history))));
+        self.ask(|reply| Command::History { look: answer(reply) }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {

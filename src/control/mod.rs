@@ -10,6 +10,7 @@ mod alarm;
 mod checks;
 pub mod command;
 pub mod fleet;
+mod history;
 pub mod lifecycle;
 pub mod log;
 mod notify;

@@ -14,6 +14,7 @@ use crate::base::time::ns;
 use crate::config::diff::{Diff, diff};
 use crate::config::model::{Config, Source};
 use crate::snapshot::table::Phase;
+use crate::stats::history::Event;
 
 /// An address may be in use for another moment, because a reload just before has given it up.
 const IN_USE_RETRIES: u32 = 10;
@@ -30,6 +31,8 @@ impl Loop {
             Ok(changes) => {
                 cells.reloads_success.add(1);
                 cells.config_generation.set(cells.config_generation.get() + 1);
+                let applied = Event::Configured(cells.config_generation.get());
+                self.control.history.borrow_mut().on_event(applied, self.control.clock.now());
                 changes.iter().for_each(|change| info!("configuration: {change}"));
                 info!(changes = changes.len(), generation = cells.config_generation.get(), "configuration reloaded");
             }

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 use super::admin::{self, Admin};
 use super::command::{self, Command, View};
 use super::fleet::Fleet;
+use super::history::sample_for_ever;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
 use super::log::{Facts, Keeper, Names, SetLevel};
 use super::notify;
@@ -93,6 +94,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     control.begin(alarm);
     control.apply(led_back);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
+    tokio::task::spawn_local(sample_for_ever(control.clone(), cell.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake, names, sweeps: Rc::default() };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));
     let succession = Succession::new(predecessor, servers, answers, clock.now());
@@ -240,6 +242,7 @@ impl Loop {
                 let _ = reply.send(());
                 return event;
             }
+            Command::History { look } => look(&self.control.history.borrow()),
             Command::Show { reply } => {
                 let fleet = self.control.fleet.borrow().view(self.control.clock.now());
                 let generation = self.control.stats.control.config_generation.get();

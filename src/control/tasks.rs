@@ -24,6 +24,7 @@ use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::health::State;
 use crate::health::ejection::Trouble;
+use crate::stats::history::{Event, History};
 use crate::stats::{ConnectError, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
@@ -55,7 +56,9 @@ pub(super) struct Control {
     /// `Some` until anything follows from failed connects.
     alarm: RefCell<Option<Alarm>>,
     pub stats: Arc<Stats>,
-    counts: Arc<Counts>,
+    pub counts: Arc<Counts>,
+    /// The last ten minutes.
+    pub history: RefCell<History>,
     pub clock: Clock,
     /// Another ringway has taken over.
     pub is_relieved: std::cell::Cell<bool>,
@@ -84,6 +87,7 @@ impl Control {
             alarm: RefCell::default(),
             stats,
             counts,
+            history: RefCell::new(History::new(clock.now())),
             clock,
             is_relieved: std::cell::Cell::new(false),
         })
@@ -216,6 +220,7 @@ impl Control {
     pub(super) fn apply(&self, changes: Changes) {
         for transition in &changes.transitions {
             log_transition(transition);
+            self.history.borrow_mut().on_event(event_of(transition), self.clock.now());
             let cells = self.stats.control.backends.get(transition.id.index());
             match transition.to.state {
                 State::Up => cells.went_up.add(1),
@@ -371,6 +376,17 @@ async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<st
             () = sleep(pace.pause(&learned, fastrand::u64(..))) => {}
             () = again.notified() => {}
         }
+    }
+}
+
+/// To be drawn on the plots.
+fn event_of(transition: &Transition) -> Event {
+    Event::State {
+        pool: transition.pool.clone(),
+        backend: transition.backend.clone(),
+        from: transition.from.name(),
+        to: transition.to.state.name(),
+        reason: transition.to.reason.to_string(),
     }
 }
 

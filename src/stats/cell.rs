@@ -136,6 +136,39 @@ impl Distribution {
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
+
+    /// What was recorded after `before`, which was taken of the same histograms. Ones that have begun anew since count
+    /// from there.
+    pub fn since(&self, before: &Distribution) -> Distribution {
+        if self.buckets.iter().zip(&before.buckets).any(|(now, then)| now < then) {
+            return self.clone();
+        }
+        Distribution {
+            buckets: std::array::from_fn(|bucket| self.buckets[bucket] - before.buckets[bucket]),
+            sum_ns: self.sum_ns.wrapping_sub(before.sum_ns),
+        }
+    }
+
+    /// The time in nanoseconds that this part of the values (from 0 to 1) does not exceed; `None` if there are none.
+    /// Within a bucket values count as evenly spread, as `histogram_quantile` of Prometheus has it, and what is beyond
+    /// every bound counts as the last bound.
+    pub fn quantile_ns(&self, part: f64) -> Option<f64> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let (wanted, mut below) = (part * count as f64, 0.0);
+        for (bucket, &values) in self.buckets.iter().enumerate() {
+            let values = values as f64;
+            if values > 0.0 && below + values >= wanted {
+                let Some(&upper) = BOUNDS_NS.get(bucket) else { break };
+                let lower = if bucket == 0 { 0 } else { BOUNDS_NS[bucket - 1] };
+                return Some(lower as f64 + (upper - lower) as f64 * ((wanted - below) / values).clamp(0.0, 1.0));
+            }
+            below += values;
+        }
+        BOUNDS_NS.last().map(|&bound| bound as f64)
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +192,36 @@ mod tests {
         let last = BOUNDS_NS.len();
         assert_eq!([sum.buckets[0], sum.buckets[1], sum.buckets[last - 1], sum.buckets[last]], [4, 2, 2, 2]);
         assert_eq!((sum.count(), sum.sum_ns), (10, 2 * 7_200_000_100_002));
+    }
+
+    #[test]
+    fn a_quantile_lies_in_the_bucket_where_that_part_is_reached() {
+        let mut times = Distribution::default();
+        assert_eq!(times.quantile_ns(0.5), None);
+        times.buckets[1] = 50; // above 50 µs, up to 100 µs
+        times.buckets[4] = 49; // above 500 µs, up to 1 ms
+        times.buckets[BOUNDS_NS.len()] = 1;
+        assert_eq!(times.quantile_ns(0.0), Some(50_000.0));
+        assert_eq!(times.quantile_ns(0.25), Some(75_000.0));
+        assert_eq!(times.quantile_ns(0.5), Some(100_000.0));
+        assert_eq!(times.quantile_ns(0.99), Some(1_000_000.0));
+        assert_eq!(times.quantile_ns(1.0), Some(3_600_000_000_000.0), "beyond every bound");
+    }
+
+    #[test]
+    fn what_was_recorded_since_is_the_difference_or_all_of_what_began_anew() {
+        let (before, more, anew) = (Histogram::default(), Histogram::default(), Histogram::default());
+        before.record_ns(7);
+        [7, 70_000].iter().for_each(|value| more.record_ns(*value));
+        anew.record_ns(90_000);
+        let [before, more, anew] = [before, more, anew].map(|histogram| {
+            let mut sum = Distribution::default();
+            histogram.add_to(&mut sum);
+            sum
+        });
+        let since = more.since(&before);
+        assert_eq!((since.count(), since.buckets[1], since.sum_ns), (1, 1, 70_000));
+        assert_eq!(anew.since(&before), anew);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod cell;
 pub mod draft;
+pub mod history;
 pub mod list;
 pub mod record;
 

@@ -61,6 +61,7 @@ mod half_close;
 mod health;
 /// Backends that come and go, hang, or are all gone.
 mod health_flap;
+mod history;
 /// Everything that was taken is given back.
 mod leaks;
 /// Too many connections, too few descriptors.

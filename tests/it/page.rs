@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::harness::browser::Browser;
-use crate::harness::{Backend, Ringway};
+use crate::harness::{Backend, Peer, Ringway, wait_until};
 
 /// The row of a backend of the pool `main`, as text.
 fn row(name: &str) -> String {
@@ -34,14 +34,15 @@ fn what_happens_shows_by_itself() {
 
     let mut client = ringway.connect();
     for of in ["document.getElementById('moved').innerText", "document.querySelector('#pools').innerText"] {
-        crate::harness::wait_until("the rate moves", || {
+        wait_until("the rate moves", || {
             client.send(&[7; 1000]);
             client.expect(&[7; 1000]);
             browser.value(&format!("/[1-9][0-9.]* (B|KiB)\\/s/.test({of})")) == true
         });
     }
-    let points = "document.querySelector('#plot-moved polyline').getAttribute('points').split(' ').length";
-    assert!(browser.value(points).as_u64().unwrap() >= 2);
+    let line = "document.querySelectorAll('#plot-moved path')[1]";
+    assert!(browser.text(&format!("{line}.dataset.points")).parse::<u32>().unwrap() >= 2);
+    assert!(browser.text(&format!("{line}.getAttribute('d')")).contains('L'));
     assert_eq!(browser.text("document.getElementById('open').innerText.split(' ')[0]"), "1");
 
     assert!(browser.text(&row("b")).contains("up"));
@@ -55,6 +56,41 @@ fn what_happens_shows_by_itself() {
                  .filter((name) => !name.startsWith(location.origin + '/') && !name.startsWith('data:'))";
     assert_eq!(browser.value(asked), serde_json::json!([]), "somebody else was asked");
     assert!(browser.value("performance.getEntriesByType('resource').length").as_u64().unwrap() > 3);
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+/// What happened before somebody came to look is there: traffic, refusals, changes of state.
+#[test]
+fn the_page_begins_with_what_happened_before() {
+    let Some(browser) = Browser::start() else { return };
+    let (staying, dying) = (Backend::echo(), Backend::echo());
+    let ringway = Ringway::before([staying.address(), dying.address()]).checked(1, 2).never_ejecting();
+    let ringway = ringway.listener("deny = [\"127.9.0.0/16\"]").start();
+    let mut client = ringway.connect();
+    client.send(&[7; 1000]);
+    client.expect(&[7; 1000]);
+    let _ = Peer::connect_from(Some("127.9.0.1:0"), ringway.address()).map(|mut refused| refused.end());
+    dying.kill();
+    wait_until("the history has the change", || {
+        let history = ringway.api().get("/v1/history");
+        let is_down = history["marks"].as_array().unwrap().iter().any(|mark| mark["to"] == "down");
+        is_down && history["second"].as_u64() >= Some(3)
+    });
+    browser.open(&format!("http://{}/", ringway.admin()));
+    browser.wait("document.querySelectorAll('#changes li').length > 0");
+    let changes = browser.text("document.getElementById('changes').innerText");
+    assert!(changes.contains("main/b up → down: ") && changes.contains("refused"), "{changes}");
+    let drawn = browser.text("document.querySelectorAll('#plot-moved path')[1].dataset.points");
+    assert!(drawn.parse::<u32>().unwrap() > 1, "{drawn}");
+    assert_ne!(browser.text("document.getElementById('peak-moved').innerText"), "peak 0 B/s");
+    for place in ["#plot-open", ".plots svg"] {
+        let flag = format!("document.querySelector('{place} line title').textContent");
+        assert!(browser.text(&flag).contains("main/b up → down"), "{place}");
+    }
+    let listeners = browser.text("document.getElementById('listeners').innerText");
+    assert!(listeners.contains(&ringway.address().to_string()), "{listeners}");
+    assert!(listeners.contains("1 (in 10 minutes: deny 1)"), "{listeners}");
+    assert!(browser.text("document.querySelector('.plots').innerText").contains("Connect p99"));
     assert_eq!(browser.console(), Vec::<String>::new());
 }
 

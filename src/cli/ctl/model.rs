@@ -33,6 +33,40 @@ pub(in crate::cli) struct Worker {
 }
 
 #[derive(Debug, Deserialize)]
+pub(in crate::cli) struct Listeners {
+    pub listeners: Vec<Listener>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Listener {
+    pub name: String,
+    pub bind: Vec<String>,
+}
+
+/// As much of it as is drawn.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct History {
+    /// Number of the newest second.
+    pub second: u64,
+    pub total: Total,
+    pub marks: Vec<Mark>,
+}
+
+/// A value per second, the newest last.
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Total {
+    pub sessions_per_s: Vec<f64>,
+    pub bytes_per_s: Vec<f64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(in crate::cli) struct Mark {
+    pub second: u64,
+    /// The state that a backend has since; `None` where a configuration was applied.
+    pub to: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(in crate::cli) struct Pools {
     pub pools: Vec<Pool>,
 }

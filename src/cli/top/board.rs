@@ -3,17 +3,20 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::base::time::Moment;
-use crate::cli::ctl::model::{Backend, Pool, Status};
+use crate::cli::ctl::model::{Backend, History, Listener, Pool, Status};
 
 /// Seconds that the plots show, if the screen is wide enough.
-const HISTORY_MAX: usize = 240;
+const HISTORY_MAX: usize = 600;
 
-/// Both answers of one look.
+/// The answers of one look.
 #[derive(Debug)]
 pub(in crate::cli) struct Look {
     pub at: Moment,
     pub status: Status,
     pub pools: Vec<Pool>,
+    pub listeners: Vec<Listener>,
+    /// What is new in it; `None` of a ringway that keeps none.
+    pub history: Option<History>,
 }
 
 /// What something did between two looks, in a second.
@@ -29,6 +32,11 @@ pub(in crate::cli) struct Board {
     pub last: Option<Look>,
     /// Of all backends together, the newest last.
     pub history: VecDeque<Rate>,
+    /// What happened: how many seconds before the newest one, and the state that a backend has since; `None` where a
+    /// configuration was applied.
+    pub marks: VecDeque<(u64, Option<String>)>,
+    /// Number of the newest second, as ringway counts them.
+    second: u64,
     /// By `POOL/BACKEND`.
     pub rates: HashMap<String, Rate>,
     /// By worker: how much of the time it worked, from 0 to 1.
@@ -40,9 +48,22 @@ pub(in crate::cli) struct Board {
 }
 
 impl Board {
+    /// Number of the newest second that was seen of that process.
+    pub(in crate::cli) fn seen_of(&self, pid: u32) -> u64 {
+        if self.last.as_ref().is_some_and(|look| look.status.pid == pid) { self.second } else { 0 }
+    }
+
     /// Another look.
     pub(in crate::cli) fn on(&mut self, look: Look) {
         self.trouble = None;
+        if self.last.as_ref().is_some_and(|before| before.status.pid != look.status.pid) {
+            self.history.clear();
+            self.marks.clear();
+            self.second = 0;
+        }
+        if let Some(history) = &look.history {
+            self.remember(history);
+        }
         // One that has started anew counts from 0 again.
         let before = self.last.take().filter(|before| before.status.pid == look.status.pid);
         if let Some(before) = before {
@@ -66,6 +87,25 @@ impl Board {
         self.scroll = self.scroll.saturating_add_signed(rows).min(all.max(1) - 1);
     }
 
+    /// Takes what is new.
+    fn remember(&mut self, new: &History) {
+        let passed = new.second.saturating_sub(self.second);
+        self.marks.iter_mut().for_each(|(ago, _)| *ago += passed);
+        self.marks.extend(new.marks.iter().map(|mark| (new.second.saturating_sub(mark.second), mark.to.clone())));
+        self.marks.retain(|(ago, _)| *ago < HISTORY_MAX as u64);
+        self.second = new.second;
+        for (sessions, bytes) in new.total.sessions_per_s.iter().zip(&new.total.bytes_per_s) {
+            self.push(Rate { sessions: *sessions, bytes: *bytes });
+        }
+    }
+
+    fn push(&mut self, rate: Rate) {
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(rate);
+    }
+
     fn compare(&mut self, before: &Look, look: &Look, seconds: f64) {
         let old: HashMap<String, &Backend> = backends(&before.pools).collect();
         self.rates.clear();
@@ -80,10 +120,9 @@ impl Board {
             sum = Rate { sessions: sum.sessions + rate.sessions, bytes: sum.bytes + rate.bytes };
             self.rates.insert(name, rate);
         }
-        if self.history.len() == HISTORY_MAX {
-            self.history.pop_front();
+        if look.history.is_none() {
+            self.push(sum);
         }
-        self.history.push_back(sum);
         let pairs = before.status.workers.iter().zip(&look.status.workers);
         let share = |(old, new): (&crate::cli::ctl::model::Worker, &crate::cli::ctl::model::Worker)| {
             ((new.busy_seconds_total - old.busy_seconds_total) / seconds).clamp(0.0, 1.0)
@@ -133,7 +172,35 @@ pub(super) mod tests {
             at: Moment(second * 1_000_000_000),
             status: serde_json::from_value(status).unwrap(),
             pools: serde_json::from_value(json!([pool])).unwrap(),
+            listeners: serde_json::from_value(json!([{"name": "db", "bind": ["10.0.0.9:5432"]}])).unwrap(),
+            history: None,
         }
+    }
+
+    /// As [`look`], of a ringway that keeps a history: so many sessions in each of its last seconds, and what happened.
+    pub(in crate::cli::top) fn look_back(pid: u32, second: u64, sessions: &[f64], marks: serde_json::Value) -> Look {
+        let bytes = vec![0.0; sessions.len()];
+        let total = json!({"sessions_per_s": sessions, "bytes_per_s": bytes});
+        let history = json!({"second": second, "total": total, "marks": marks});
+        Look { history: serde_json::from_value(history).unwrap(), ..look(pid, second, 0, 0) }
+    }
+
+    #[test]
+    fn the_plots_begin_with_what_happened_before() {
+        let mut board = Board::default();
+        assert_eq!(board.seen_of(1), 0);
+        board.on(look_back(1, 700, &[1.0, 2.0, 3.0], json!([{"second": 699, "to": "down"}])));
+        let rates = |board: &Board| board.history.iter().map(|rate| rate.sessions).collect::<Vec<_>>();
+        assert_eq!(rates(&board), [1.0, 2.0, 3.0]);
+        assert_eq!((board.seen_of(1), board.seen_of(2)), (700, 0));
+        board.on(look_back(1, 702, &[4.0, 5.0], json!([{"second": 702, "generation": 2}])));
+        assert_eq!(rates(&board), [1.0, 2.0, 3.0, 4.0, 5.0], "each second once");
+        assert_eq!(board.marks, [(3, Some("down".to_string())), (0, None)]);
+        board.on(look_back(1, 1301, &[0.0; 599], json!([])));
+        assert_eq!((board.history.len(), board.marks.len()), (HISTORY_MAX, 1), "marks go with their seconds");
+        // Another process has another past.
+        board.on(look_back(2, 5, &[9.0], json!([])));
+        assert_eq!((rates(&board), board.marks.len(), board.seen_of(2)), (vec![9.0], 0, 5));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::cli::paint::Tone;
 
 const PLOT_HEIGHT: u16 = 6;
 /// Below this there is no room for plots.
-const HEIGHT_WITH_PLOTS: u16 = 18;
+const HEIGHT_WITH_PLOTS: u16 = 19;
 /// Below this reasons stand below the backends they are of.
 const WIDTH_WITH_REASONS: usize = 110;
 const REASON_WIDTH_MIN: usize = 30;
@@ -27,9 +27,10 @@ pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
         return;
     };
     let plots = if frame.area().height >= HEIGHT_WITH_PLOTS { PLOT_HEIGHT } else { 0 };
-    let [top, middle, workers, table, foot] = Layout::vertical([
+    let [top, middle, workers, listeners, table, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(plots),
+        Constraint::Length(1),
         Constraint::Length(1),
         Constraint::Min(2),
         Constraint::Length(1),
@@ -43,6 +44,7 @@ pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
     let moved = format!(" {}/s ", bytes(last.bytes as u64));
     plot(board, frame, right, moved, Color::Magenta, |rate| rate.bytes);
     frame.render_widget(busy(board, look), workers);
+    frame.render_widget(addresses(look), listeners);
     frame.render_widget(table_of(board, look, table.width), table);
     frame.render_widget(foot_of(board), foot);
 }
@@ -64,8 +66,43 @@ fn plot(board: &Board, frame: &mut Frame<'_>, area: Rect, title: String, color: 
     let shown = board.history.iter().skip(board.history.len().saturating_sub(width));
     let mut values = vec![0; width.saturating_sub(board.history.len())];
     values.extend(shown.map(|rate| of(rate).round() as u64));
-    let sparkline = Sparkline::default().data(values).style(Style::new().fg(color));
-    frame.render_widget(sparkline.block(Block::bordered().title(title).border_style(Style::new().dark_gray())), area);
+    let block = Block::bordered().title(title).border_style(Style::new().dark_gray());
+    let [bars, flags] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(block.inner(area));
+    frame.render_widget(block, area);
+    frame.render_widget(Sparkline::default().data(values).style(Style::new().fg(color)), bars);
+    frame.render_widget(marks(board, width), flags);
+}
+
+/// A sign below each second in which a backend changed its state or a configuration was applied.
+fn marks<'a>(board: &Board, width: usize) -> Line<'a> {
+    let mut signs = vec![Span::raw(" "); width];
+    for (ago, state) in &board.marks {
+        let Some(at) = usize::try_from(*ago).ok().and_then(|ago| width.checked_sub(ago + 1)) else { continue };
+        signs[at] = match state.as_deref() {
+            None => "◆".cyan(),
+            Some("up") => "▲".green(),
+            Some(state) => Span::styled("▼", Style::new().fg(color_of(state))),
+        };
+    }
+    Line::from(signs)
+}
+
+/// Where clients connect to.
+fn addresses<'a>(look: &Look) -> Line<'a> {
+    let mut spans = vec!["listeners ".dark_gray()];
+    for listener in &look.listeners {
+        spans.push(Span::raw(format!("{} {}  ", listener.name, listener.bind.join(" "))));
+    }
+    Line::from(spans)
+}
+
+fn color_of(state: &str) -> Color {
+    match tone_of(state) {
+        Tone::Good => Color::Green,
+        Tone::Bad => Color::Red,
+        Tone::Warn => Color::Yellow,
+        _ => Color::DarkGray,
+    }
 }
 
 fn busy<'a>(board: &Board, look: &Look) -> Line<'a> {
@@ -109,12 +146,7 @@ fn table_of<'a>(board: &Board, look: &Look, width: u16) -> Paragraph<'a> {
 }
 
 fn line_of<'a>(name: &str, name_width: usize, backend: &Backend, rate: Rate) -> Line<'a> {
-    let color = match tone_of(&backend.state) {
-        Tone::Good => Color::Green,
-        Tone::Bad => Color::Red,
-        Tone::Warn => Color::Yellow,
-        _ => Color::DarkGray,
-    };
+    let color = color_of(&backend.state);
     let check = backend.checks.mean_ms.map_or("-".to_string(), |mean| format!("{mean:.1} ms"));
     let (long, moved) = (span(backend.since_ms), bytes(rate.bytes as u64));
     Line::from(vec![
@@ -142,7 +174,7 @@ fn foot_of(board: &Board) -> Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::top::board::tests::look;
+    use crate::cli::top::board::tests::{look, look_back};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -180,6 +212,17 @@ mod tests {
         assert!(shown.contains("1.5 ms") && shown.contains("MiB"), "{shown}");
         assert_eq!(cut("cache/cache-1.eu-central", 12), "cache/cache…");
         assert_eq!(cut("db/ä", 4), "db/ä");
+    }
+
+    #[test]
+    fn listeners_are_shown_with_their_addresses_and_changes_below_their_seconds() {
+        let mut board = Board::default();
+        let marks = serde_json::json!([{"second": 8, "to": "up"}, {"second": 9, "to": "down"}, {"second": 10}]);
+        board.on(look_back(1, 10, &[1.0, 5.0, 2.0], marks));
+        let shown = screen(&board, 100, 24);
+        assert!(shown.contains("listeners db 10.0.0.9:5432"), "{shown}");
+        assert_eq!(shown.matches("▲▼◆│").count(), 2, "the newest second is the last one of both plots:\n{shown}");
+        assert!(shown.contains("2 sessions/s"), "{shown}");
     }
 
     #[test]

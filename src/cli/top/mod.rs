@@ -27,7 +27,7 @@ pub(super) fn top(socket: Option<&PathBuf>) -> Result<(), Failure> {
     let client = Client::new(&socket)?;
     let mut board = Board::default();
     // Who cannot be reached at all is told so on an ordinary line.
-    board.on(look(&client, &clock)?);
+    board.on(look(&client, &clock, &board)?);
     let result = watch(&client, &clock, &mut board, &mut ratatui::try_init()?);
     ratatui::restore();
     result
@@ -47,7 +47,7 @@ fn watch(client: &Client<'_>, clock: &Clock, board: &mut Board, terminal: &mut D
             }
             continue;
         }
-        match look(client, clock) {
+        match look(client, clock, board) {
             Ok(look) => board.on(look),
             Err(why) => board.on_trouble(why.to_string()),
         }
@@ -55,9 +55,13 @@ fn watch(client: &Client<'_>, clock: &Clock, board: &mut Board, terminal: &mut D
     }
 }
 
-fn look(client: &Client<'_>, clock: &Clock) -> Result<Look, Failure> {
-    let (status, pools) = (client.get("/v1/status")?, client.get::<model::Pools>("/v1/pools")?);
-    Ok(Look { at: clock.now(), status, pools: pools.pools })
+fn look(client: &Client<'_>, clock: &Clock, board: &Board) -> Result<Look, Failure> {
+    let (status, pools) = (client.get::<model::Status>("/v1/status")?, client.get::<model::Pools>("/v1/pools")?);
+    let listeners = client.get::<model::Listeners>("/v1/listeners")?.listeners;
+    // An older ringway has none.
+    let since = board.seen_of(status.pid);
+    let history = client.get(&format!("/v1/history?backends=false&since={since}")).ok();
+    Ok(Look { at: clock.now(), status, pools: pools.pools, listeners, history })
 }
 
 fn is_end(key: &KeyEvent) -> bool {

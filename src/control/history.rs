@@ -1,0 +1,86 @@
+//! Reads every counter once a second for the plots of the last ten minutes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+use super::tasks::Control;
+use crate::balance::Counts;
+use crate::snapshot::cell::Cell;
+use crate::snapshot::table::{BackendEntry, ListenerEntry, PoolEntry, Table};
+use crate::stats::history::{BackendCount, BackendKey, ListenerCount, PoolCount, Reading, TotalCount};
+use crate::stats::{Counter, Stats, WorkerStats};
+
+/// Between readings.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Ends with the runtime.
+pub(super) async fn sample_for_ever(control: Rc<Control>, cell: Arc<Cell>) {
+    let mut ticks = interval(PACE);
+    // One that is late counts for the seconds it is late by.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let reader = cell.reader();
+    loop {
+        ticks.tick().await;
+        let reading = read(&reader.pin(), &control.stats, &control.counts);
+        control.history.borrow_mut().on_reading(reading, control.clock.now());
+    }
+}
+
+/// What all workers have counted. Costs them nothing.
+fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
+    let workers = &stats.workers;
+    let of_listener = |entry: &ListenerEntry| {
+        let mut sum = ListenerCount::default();
+        for cells in workers.iter().filter_map(|worker| worker.listeners.existing(entry.id.index())) {
+            sum.connections += cells.connections.get();
+            sum.accepted += cells.connections_total.get();
+            for (sum, refused) in sum.refused.iter_mut().zip(&cells.refused) {
+                *sum += refused.get();
+            }
+        }
+        // One that is gone is there until its last session has ended.
+        (!entry.retired || sum.connections > 0).then(|| (entry.name.clone(), sum))
+    };
+    let of_pool = |entry: &PoolEntry| {
+        let mut sum = PoolCount { queue_length: counts.queue(entry.id).waiting().into(), ..PoolCount::default() };
+        for cells in workers.iter().filter_map(|worker| worker.pools.existing(entry.id.index())) {
+            sum.refused += cells.refused_total.get();
+            sum.queue_timeouts += cells.queue_timeouts_total.get();
+            sum.retries += cells.retries_total.get();
+            cells.connect_ns.add_to(&mut sum.connect);
+            cells.queue_ns.add_to(&mut sum.queue);
+        }
+        (entry.name.clone(), sum)
+    };
+    let of_backend = |entry: &BackendEntry| {
+        let key = BackendKey { id: entry.id, pool: table.pool(entry.pool)?.name.clone(), name: entry.name.clone() };
+        Some((key, backend(entry, workers, counts)))
+    };
+    Reading {
+        total: TotalCount {
+            connections: counts.process_connections(),
+            accepted: workers.iter().map(|worker| worker.worker.accepted.get()).sum(),
+            bytes: workers
+                .iter()
+                .map(|worker| worker.worker.copied_bytes.get() + worker.worker.spliced_bytes.get())
+                .sum(),
+            busy_ns: workers.iter().map(|worker| worker.worker.busy_ns.get()).collect(),
+        },
+        listeners: table.listeners.iter().flatten().filter_map(of_listener).collect(),
+        pools: table.pools.iter().flatten().map(of_pool).collect(),
+        backends: table.backends.iter().flatten().filter_map(of_backend).collect(),
+    }
+}
+
+fn backend(entry: &BackendEntry, workers: &[WorkerStats], counts: &Counts) -> BackendCount {
+    let mut sum = BackendCount { connections: counts.connections(entry.id), ..BackendCount::default() };
+    for cells in workers.iter().filter_map(|worker| worker.backends.existing(entry.id.index())) {
+        sum.established += cells.connections_total.get();
+        sum.connect_errors += cells.connect_errors.iter().map(Counter::get).sum::<u64>();
+        sum.bytes_to_backend += cells.bytes_to_backend.get();
+        sum.bytes_to_client += cells.bytes_to_client.get();
+    }
+    sum
+}
