@@ -64,7 +64,7 @@ pub struct Fleet {
     /// Addresses of names, as they were found last.
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
-    is_own: around::IsOwn,
+    own: around::Own,
 }
 
 /// What is known of a pool.
@@ -195,7 +195,7 @@ impl Fleet {
             leaving: HashMap::new(),
             resolved: HashMap::new(),
             generation: 0,
-            is_own: |_| false,
+            own: around::Own::by(|_| false),
             pools,
             ids,
             configured: config.pools.len(),
@@ -252,6 +252,9 @@ impl Fleet {
             }
         }
         self.let_go(now, &mut changes);
+        if now >= self.own.until() {
+            self.look_around(now, &mut changes);
+        }
         changes
     }
 
@@ -264,7 +267,8 @@ impl Fleet {
             let missing = seat.missing.filter(|_| seat.retired.is_none()).map(|missing| missing.until);
             [ejection, drain, ramp, missing].into_iter().flatten().min()
         };
-        self.seats.iter().enumerate().filter_map(of_seat).min().unwrap_or(Moment::NEVER)
+        let seats = self.seats.iter().enumerate().filter_map(of_seat).min().unwrap_or(Moment::NEVER);
+        seats.min(self.own.until())
     }
 
     /// Nanoseconds until the next check of that watch: the least that a subscriber asks for. `chance` is a random
