@@ -44,7 +44,7 @@ impl Fleet {
                     (Some(ejector), Some(rules)) => ejector.change(rules),
                     (ejector, rules) => *ejector = rules.map(Ejector::new),
                 }
-                self.instruct(place);
+                self.instruct_anew(place, now);
             }
         }
         // First all claims, so that who was the primary does not lose it to the order of the file.
