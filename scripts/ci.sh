@@ -47,10 +47,8 @@ scripts/test.sh --locked --features paranoid --test it -- $bytes
 step benchmarks, one short run
 cargo test --quiet --locked --benches
 
-if command -v cargo-deny >/dev/null; then
-    step dependencies
-    cargo deny --offline check bans licenses sources
-fi
+step dependencies
+scripts/deny.sh
 
 step the demo
 cargo run --quiet --locked --release -- doctor || true

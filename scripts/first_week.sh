@@ -46,7 +46,7 @@ end "$(grep -o '[0-9]* passed' "$work/log/tests" | tail -n 1)"
 
 begin "the package"
 if cargo deb --version >/dev/null 2>&1; then
-    cargo deb --quiet --no-build --no-strip --locked -o "$work/ringway.deb"
+    cargo deb --quiet --profile release --no-build --no-strip --locked -o "$work/ringway.deb"
     end "$(basename "$work/ringway.deb"), made by cargo deb"
 else
     cargo build --quiet --release --locked

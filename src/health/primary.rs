@@ -24,15 +24,6 @@ pub enum Claim {
     None,
 }
 
-/// What followed from a claim.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Outcome {
-    /// The primary has changed.
-    pub changed: bool,
-    /// The backend now says what another one says as well, up and with this id; told once, when it begins.
-    pub rival: Option<BackendId>,
-}
-
 /// See the module. Nobody is the primary at first.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
@@ -42,21 +33,15 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Takes what is known of a backend; one that is no longer there has [`Claim::None`]. `is_same` says which others
-    /// are the same server at another address, and so no rivals.
-    pub fn on(&mut self, id: BackendId, claim: Claim, is_same: impl Fn(BackendId) -> bool) -> Outcome {
-        let before = match claim {
+    /// Takes what is known of a backend; one that is no longer there has [`Claim::None`]. Whether the primary has changed.
+    pub fn on(&mut self, id: BackendId, claim: Claim) -> bool {
+        match claim {
             Claim::None => self.claims.remove(&id),
             claim => self.claims.insert(id, claim),
         };
-        let claims = |claim: Option<Claim>| matches!(claim, Some(Claim::Primary(_)));
-        let begins = claims(Some(claim)) && !claims(before);
-        let is_other = |other: BackendId| other != id && !is_same(other);
-        let mut others = self.claims.iter().filter(|(other, claim)| is_other(**other) && claims(Some(**claim)));
-        let rival = begins.then(|| others.next().map(|(other, _)| *other)).flatten();
         let old = self.primary;
         self.primary = self.elect();
-        Outcome { changed: self.primary != old, rival }
+        self.primary != old
     }
 
     fn elect(&self) -> Option<BackendId> {
@@ -114,8 +99,8 @@ mod tests {
             for (id, claim) in steps {
                 let before = guard.primary();
                 known[id as usize] = claim;
-                let outcome = guard.on(BackendId(id), claim, |_| false);
-                prop_assert_eq!(outcome.changed, guard.primary() != before);
+                let has_changed = guard.on(BackendId(id), claim);
+                prop_assert_eq!(has_changed, guard.primary() != before);
                 let term = known.iter().filter_map(|claim| match claim {
                     Claim::Primary(term) | Claim::Presumed(term) | Claim::Unreachable(term) => Some(*term),
                     Claim::None => None,
@@ -137,47 +122,34 @@ mod tests {
     #[test]
     fn a_promoted_backend_takes_over_from_one_that_has_not_noticed() {
         let mut guard = Guard::default();
-        assert_eq!(guard.on(A, Claim::Primary(1), |_| false), Outcome { changed: true, rival: None });
-        assert_eq!(guard.on(B, Claim::Primary(2), |_| false), Outcome { changed: true, rival: Some(A) });
+        assert!(guard.on(A, Claim::Primary(1)) && guard.on(B, Claim::Primary(2)));
         assert_eq!(guard.primary(), Some(B));
-        assert_eq!(guard.on(B, Claim::Primary(2), |_| false), Outcome::default(), "told once");
-        assert_eq!(guard.on(A, Claim::None, |_| false), Outcome::default());
-        assert_eq!(guard.on(A, Claim::Primary(2), |_| false), Outcome { changed: false, rival: Some(B) }, "it stays");
-        assert_eq!(guard.primary(), Some(B));
+        assert!(!guard.on(B, Claim::Primary(2)) && !guard.on(A, Claim::None) && !guard.on(A, Claim::Primary(2)));
+        assert_eq!(guard.primary(), Some(B), "it stays");
     }
 
     #[test]
     fn a_stale_primary_is_not_used_while_the_newer_one_is_unreachable() {
         let mut guard = Guard::default();
-        guard.on(A, Claim::Primary(1), |_| false);
-        guard.on(B, Claim::Primary(2), |_| false);
-        assert_eq!(guard.on(B, Claim::Unreachable(2), |_| false), Outcome { changed: true, rival: None });
+        guard.on(A, Claim::Primary(1));
+        guard.on(B, Claim::Primary(2));
+        assert!(guard.on(B, Claim::Unreachable(2)));
         assert_eq!((guard.primary(), guard.greatest()), (None, Some((B, 2))));
-        guard.on(A, Claim::Primary(3), |_| false);
+        guard.on(A, Claim::Primary(3));
         assert_eq!(guard.primary(), Some(A), "promoted anew");
     }
 
     #[test]
     fn where_there_are_no_terms_another_one_follows_when_the_first_is_gone() {
         let mut guard = Guard::default();
-        guard.on(A, Claim::Primary(0), |_| false);
-        guard.on(B, Claim::Primary(0), |_| false);
+        guard.on(A, Claim::Primary(0));
+        guard.on(B, Claim::Primary(0));
         assert_eq!(guard.primary(), Some(A));
-        guard.on(A, Claim::Unreachable(0), |_| false);
+        guard.on(A, Claim::Unreachable(0));
         assert_eq!(guard.primary(), Some(B));
-        guard.on(A, Claim::Primary(0), |_| false);
+        guard.on(A, Claim::Primary(0));
         assert_eq!(guard.primary(), Some(B));
-        guard.on(B, Claim::None, |_| false);
+        guard.on(B, Claim::None);
         assert_eq!(guard.primary(), Some(A));
-    }
-
-    #[test]
-    fn a_server_at_two_addresses_is_no_rival_of_itself() {
-        let mut guard = Guard::default();
-        assert_eq!(guard.on(A, Claim::Primary(1), |_| false).rival, None);
-        assert_eq!(guard.on(B, Claim::Primary(1), |other| other == A), Outcome::default());
-        assert_eq!(guard.primary(), Some(A), "one of both is used");
-        assert!(guard.on(A, Claim::Unreachable(1), |other| other == B).changed);
-        assert_eq!(guard.primary(), Some(B));
     }
 }

@@ -26,8 +26,9 @@ impl<K: Kernel> Worker<K> {
 
     /// There is no time left: cancels the connect in flight, or says what was in the way of one.
     pub(super) fn give_up_connect(&mut self, key: Key) -> Option<Event> {
-        let slot = self.slots.get_mut(key)?;
-        match slot.take_hindrance() {
+        let hindrance = self.slots.get_mut(key)?.take_hindrance();
+        self.may_leave_wanting(key);
+        match hindrance {
             0 => {
                 self.cancel_connect(key);
                 None
@@ -43,6 +44,7 @@ impl<K: Kernel> Worker<K> {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.take_hindrance();
         }
+        self.may_leave_wanting(key);
         if let Some(event) = self.connect_ended(key, -errno::EPROTO) {
             self.tell(key, event);
         }
@@ -73,6 +75,7 @@ impl<K: Kernel> Worker<K> {
     fn try_to_connect(&mut self, key: Key) -> Option<Event> {
         loop {
             if let ControlFlow::Break(event) = self.try_once(key) {
+                self.may_leave_wanting(key);
                 return event;
             }
         }

@@ -293,6 +293,7 @@ impl<K: Kernel> Worker<K> {
             self.shared.sources.leave(permit);
         }
         self.shared.sub_load(self.index);
+        self.forget_wanting(slot.detour().ticket);
         self.leave_record(key, &mut slot);
         self.admit_waiting();
     }

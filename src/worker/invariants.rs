@@ -45,6 +45,7 @@ struct Sum {
     leases: usize,
     pipes: usize,
     waiting: usize,
+    wanting: usize,
     descriptors: Vec<i32>,
     backends: Vec<BackendId>,
     listeners: Vec<ListenerId>,
@@ -87,6 +88,7 @@ impl<K: Kernel> Worker<K> {
             sum.leases += session.leases();
             sum.pipes += session.pipes();
             sum.waiting += usize::from(session.is_waiting());
+            sum.wanting += usize::from(slot.detour().ticket.is_some());
             sum.descriptors.extend(fds.into_iter().flatten().map(|fd| fd.0));
             assert!(!session.has_backend() || slot.backend.is_some(), "it has a backend, and nobody knows which");
             sum.backends.extend(slot.backend.filter(|_| session.has_backend()));
@@ -106,6 +108,7 @@ impl<K: Kernel> Worker<K> {
     /// Other workers have their own sessions, and count them together with those of this one.
     fn check_counts(&self, mut sum: Sum) {
         assert_eq!(self.waiters.len(), sum.waiting, "sessions that wait");
+        assert_eq!(self.agenda.wanting.len(), sum.wanting, "sessions that wait for a descriptor");
         sum.descriptors.sort_unstable();
         assert!(sum.descriptors.windows(2).all(|pair| pair[0] != pair[1]), "a descriptor is there twice");
         sum.backends.sort_unstable();

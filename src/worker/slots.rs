@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::wanting::Ticket;
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
@@ -55,10 +56,13 @@ pub struct Detour {
     pub sources_tried: u16,
     /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
     pub hindered_by: i32,
+    /// It waits for a descriptor.
+    pub ticket: Option<Ticket>,
 }
 
 impl Detour {
-    const NONE: Detour = Detour { tried: Vec::new(), waiting: Waiting::NONE, sources_tried: 0, hindered_by: 0 };
+    const NONE: Detour =
+        Detour { tried: Vec::new(), waiting: Waiting::NONE, sources_tried: 0, hindered_by: 0, ticket: None };
 }
 
 /// The open descriptors of a session, by side.

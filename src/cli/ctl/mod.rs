@@ -104,7 +104,7 @@ enum Command {
 #[group(required = true, multiple = true)]
 struct Change {
     /// Its share, 0 to 256; with 0 it takes no new sessions.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=256))]
     weight: Option<u16>,
     /// What it is used for; `drain` ends its sessions after the pool's drain_timeout, `maintenance` never.
     #[arg(long, value_name = "STATE")]
@@ -263,5 +263,17 @@ mod tests {
             assert!(!parse(&format!("ringway ctl {line}")), "{line}");
         }
         assert!(parse("ringway ctl drain a/b --deadline 30s --wait") && parse("ringway ctl set a/b --weight 0"));
+    }
+
+    /// As the configuration and the API have it.
+    #[test]
+    fn a_weight_that_no_backend_can_have_is_refused_before_anything_is_asked() {
+        let parse = |weight: &str| Arguments::try_parse_from(["ringway", "ctl", "set", "a/b", "--weight", weight]);
+        assert!(["0", "1", "256"].into_iter().all(|weight| parse(weight).is_ok()));
+        for weight in ["257", "300", "70000"] {
+            let error = parse(weight).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{weight}");
+            assert!(error.to_string().contains("is not in 0..=256"), "{error}");
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Fleet {
                     (Some(ejector), Some(rules)) => ejector.change(rules),
                     (ejector, rules) => *ejector = rules.map(Ejector::new),
                 }
-                self.instruct(place);
+                self.instruct_anew(place, now);
             }
         }
         // First all claims, so that who was the primary does not lose it to the order of the file.
@@ -74,7 +74,8 @@ impl Fleet {
             let (squad, configured) = old.remove(&pool.name).unzip();
             let is_old = squad.is_some();
             let serves_stale = squad.as_ref().is_some_and(|squad| squad.serves_stale);
-            let (guard, by_hand) = squad.map(|squad| (squad.guard, squad.by_hand)).unwrap_or_default();
+            let (guard, rivals, by_hand) =
+                squad.map(|squad| (squad.guard, squad.rivals, squad.by_hand)).unwrap_or_default();
             let by_hand = by_hand.into_iter().filter_map(|(name, by_hand)| {
                 let before = backend_named(configured?, &name)?;
                 let now = backend_named(pool, &name)?;
@@ -82,7 +83,7 @@ impl Fleet {
             });
             let by_hand = by_hand.collect();
             let guard = pool.wants_primary().then(|| guard.unwrap_or_else(Guard::default));
-            self.pools.push(Squad { id, guard, by_hand, seats: 0..0, is_old, waits: true, serves_stale });
+            self.pools.push(Squad { id, guard, rivals, by_hand, seats: 0..0, is_old, waits: true, serves_stale });
         }
         // Clients that a listener accepted just before it went are still on their way to a session.
         let is_gone = |old: &&Listener| !config.listeners.iter().any(|new| new.name == old.name);

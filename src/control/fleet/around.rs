@@ -1,9 +1,12 @@
 //! Backends that are ringway itself: a connection to one would go around until no descriptor is left.
 //!
 //! What a file alone says is refused before it is used (`config::loops`). What a name stands for, and which addresses
-//! this host has, is known only here.
+//! this host has, is known only here. Both change: names move, and an address may come to this host and leave it while
+//! ringway runs, as keepalived has them do. So the kernel is asked again after a while; not more often, because
+//! thousands of backends may have the port of a listener, and all of them are looked at when one name moves.
 
-use std::collections::{HashSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,10 +18,58 @@ use crate::config::model::{Config, Listener, Target};
 /// Whether an address is one of this host's.
 pub type IsOwn = fn(IpAddr) -> bool;
 
+/// For how long answers of the kernel count.
+const REMEMBERED_NS: u64 = 10_000_000_000;
+
+/// Which addresses of backends are this host's.
+#[derive(Debug)]
+pub(super) struct Own {
+    ask: IsOwn,
+    /// What was said of the addresses that the last look asked for, and of no others.
+    pub(super) said: HashMap<IpAddr, bool>,
+    /// When the first of it was.
+    since: Moment,
+}
+
+impl Own {
+    /// Nothing asked yet.
+    pub(super) fn by(ask: IsOwn) -> Own {
+        Own { ask, said: HashMap::new(), since: Moment::default() }
+    }
+
+    /// When what is known is too old; [`Moment::NEVER`] if nothing was asked for.
+    pub(super) fn until(&self) -> Moment {
+        if self.said.is_empty() { Moment::NEVER } else { self.since.after_ns(REMEMBERED_NS) }
+    }
+
+    /// To be called before a look: what is too old is forgotten.
+    fn begin(&mut self, now: Moment) {
+        if now >= self.until() {
+            self.said.clear();
+        }
+        if self.said.is_empty() {
+            self.since = now;
+        }
+    }
+}
+
+/// A look at all backends: what was known before, and what of it was wanted.
+struct Look<'o> {
+    own: &'o Own,
+    wanted: RefCell<HashMap<IpAddr, bool>>,
+}
+
+impl Look<'_> {
+    fn is_own(&self, ip: IpAddr) -> bool {
+        let said = || self.own.said.get(&ip).copied().unwrap_or_else(|| (self.own.ask)(ip));
+        *self.wanted.borrow_mut().entry(ip).or_insert_with(said)
+    }
+}
+
 impl Fleet {
     /// From now on it is known which addresses are this host's.
     pub fn tell_own_by(&mut self, is_own: IsOwn, now: Moment) -> Changes {
-        self.is_own = is_own;
+        self.own = Own::by(is_own);
         let mut changes = Changes::default();
         self.look_around(now, &mut changes);
         changes
@@ -27,7 +78,11 @@ impl Fleet {
     /// Finds the backends that lead back to their own pool.
     pub(super) fn look_around(&mut self, now: Moment, changes: &mut Changes) {
         let config = self.config.clone();
-        for (place, back) in self.leading_back(&config).into_iter().enumerate() {
+        self.own.begin(now);
+        let look = Look { own: &self.own, wanted: RefCell::default() };
+        let leading_back = self.leading_back(&config, &look);
+        self.own.said = look.wanted.into_inner();
+        for (place, back) in leading_back.into_iter().enumerate() {
             if self.seats[place].leads_back != back {
                 self.seats[place].leads_back = back;
                 changes.table = true;
@@ -38,9 +93,9 @@ impl Fleet {
 
     /// For each seat the listener by which it comes back to its own pool, whatever clients say: a listener with several
     /// pools may lead them elsewhere, and is only warned of.
-    fn leading_back(&self, config: &Config) -> Vec<Option<Arc<str>>> {
+    fn leading_back(&self, config: &Config, look: &Look<'_>) -> Vec<Option<Arc<str>>> {
         let binds = Binds::of(&config.listeners);
-        let behind: Vec<Vec<usize>> = self.seats.iter().map(|seat| self.listeners_behind(seat, &binds)).collect();
+        let behind: Vec<Vec<usize>> = self.seats.iter().map(|seat| listeners_behind(seat, &binds, look)).collect();
         let pool_of: Vec<Option<usize>> = config.listeners.iter().map(|listener| only_pool(config, listener)).collect();
         let comes_back = |pool: usize, first: usize| {
             let (mut seen, mut next) = (HashSet::from([first]), VecDeque::from([first]));
@@ -62,12 +117,12 @@ impl Fleet {
         };
         self.seats.iter().zip(&behind).map(back).collect()
     }
+}
 
-    fn listeners_behind(&self, seat: &super::Seat, binds: &Binds<'_>) -> Vec<usize> {
-        let Some(address) = seat.address.clone().filter(|_| seat.retired.is_none()) else { return Vec::new() };
-        let found = binds.behind(&Target::Address(address), &|ip| (self.is_own)(ip));
-        found.into_iter().map(|(listener, _)| listener).collect()
-    }
+fn listeners_behind(seat: &super::Seat, binds: &Binds<'_>, look: &Look<'_>) -> Vec<usize> {
+    let Some(address) = seat.address.clone().filter(|_| seat.retired.is_none()) else { return Vec::new() };
+    let found = binds.behind(&Target::Address(address), &|ip| look.is_own(ip));
+    found.into_iter().map(|(listener, _)| listener).collect()
 }
 
 /// The pool of every client of a listener, if there is only one.

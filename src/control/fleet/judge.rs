@@ -31,7 +31,8 @@ impl Seat {
     /// how far behind.
     pub fn freshness(&self) -> Option<Freshness> {
         let is_ejected = self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some());
-        let is_out = self.retired.is_some() || self.address.is_none() || self.settings.weight == 0 || is_ejected;
+        let is_out = self.retired.is_some() || self.address.is_none() || self.settings.weight == 0;
+        let is_out = is_out || is_ejected || self.is_doubted;
         let subscriber = self.subscriber.as_ref().filter(|_| !is_out && self.order == Order::Ready)?;
         match subscriber.verdict() {
             Verdict::Fit => Some(Freshness::Fresh),
@@ -90,6 +91,9 @@ impl Seat {
                 return down(failing, false);
             }
         };
+        if self.is_doubted {
+            return stands(State::Down, Reason::Doubted, Cut::Never);
+        }
         if self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some()) {
             return stands(State::Ejected, self.ejected_for.clone(), Cut::Never);
         }

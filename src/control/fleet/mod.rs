@@ -14,6 +14,7 @@ mod leave;
 mod members;
 mod names;
 mod reason;
+mod rivals;
 mod seat;
 mod set;
 mod view;
@@ -64,7 +65,7 @@ pub struct Fleet {
     /// Addresses of names, as they were found last.
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
-    is_own: around::IsOwn,
+    own: around::Own,
 }
 
 /// What is known of a pool.
@@ -73,6 +74,8 @@ struct Squad {
     id: PoolId,
     /// `Some` exactly if the pool wants the primary.
     guard: Option<Guard>,
+    /// Those that contradict each other, as far as they were named.
+    rivals: rivals::Named,
     /// What was set at run time, by the name of the backend in the file.
     by_hand: HashMap<Arc<str>, set::ByHand>,
     seats: Range<usize>,
@@ -179,6 +182,7 @@ impl Fleet {
             Some(Squad {
                 id: ids.pool(&pool.name)?,
                 guard,
+                rivals: rivals::Named::default(),
                 by_hand: HashMap::new(),
                 seats: 0..0,
                 is_old: false,
@@ -195,7 +199,7 @@ impl Fleet {
             leaving: HashMap::new(),
             resolved: HashMap::new(),
             generation: 0,
-            is_own: |_| false,
+            own: around::Own::by(|_| false),
             pools,
             ids,
             configured: config.pools.len(),
@@ -252,6 +256,9 @@ impl Fleet {
             }
         }
         self.let_go(now, &mut changes);
+        if now >= self.own.until() {
+            self.look_around(now, &mut changes);
+        }
         changes
     }
 
@@ -264,7 +271,8 @@ impl Fleet {
             let missing = seat.missing.filter(|_| seat.retired.is_none()).map(|missing| missing.until);
             [ejection, drain, ramp, missing].into_iter().flatten().min()
         };
-        self.seats.iter().enumerate().filter_map(of_seat).min().unwrap_or(Moment::NEVER)
+        let seats = self.seats.iter().enumerate().filter_map(of_seat).min().unwrap_or(Moment::NEVER);
+        seats.min(self.own.until())
     }
 
     /// Nanoseconds until the next check of that watch: the least that a subscriber asks for. `chance` is a random
@@ -337,18 +345,11 @@ impl Fleet {
     fn claim(&mut self, place: usize, now: Moment, changes: &mut Changes) {
         let seat = &self.seats[place];
         let (id, pool, claim) = (seat.id, seat.pool, seat.claim());
-        let Some(mut guard) = self.pools[pool].guard.take() else { return };
-        let outcome = guard.on(id, claim, |other| self.is_same_server(id, other));
+        let Some(guard) = &mut self.pools[pool].guard else { return };
+        let has_changed = guard.on(id, claim);
         let primary = guard.primary();
-        self.pools[pool].guard = Some(guard);
-        if let Some(rival) = outcome.rival {
-            changes.notices.push(Notice::Rivals {
-                pool: self.config.pools[pool].name.clone(),
-                backends: [self.name_of(id), self.name_of(rival)],
-                used: primary.map(|primary| self.name_of(primary)),
-            });
-        }
-        if outcome.changed {
+        self.name_rivals(place, now, changes);
+        if has_changed {
             // The old one goes before the new one comes, as the log is read.
             let mut places: Vec<usize> = self.pools[pool].seats.clone().collect();
             places.sort_by_key(|place| Some(self.seats[*place].id) == primary);

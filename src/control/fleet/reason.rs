@@ -11,6 +11,8 @@ use crate::health::ejection::Trouble;
 pub enum Reason {
     /// Up by the configuration, or down by it.
     NotCheckedYet,
+    /// Its drain has ended, and nobody knows whether it lives.
+    Doubted,
     /// Its pool has no checks.
     NotChecked,
     /// Its checks succeed.
@@ -88,6 +90,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::NotCheckedYet => f.write_str("not checked yet"),
+            Reason::Doubted => {
+                f.write_str("its drain is over, and it has not answered its last check, or that was too long ago")
+            }
             Reason::NotChecked => f.write_str("its pool has no checks"),
             Reason::Checks => f.write_str("its checks succeed"),
             Reason::NoWeight => f.write_str("its weight is 0, so it takes no new sessions"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::names::Missing;
 use super::reason::Reason;
+use super::rivals::Primacy;
 use super::watches::WatchId;
 use super::{Finding, Member};
 use crate::base::address::Address;
@@ -16,7 +17,7 @@ use crate::config::model::{Ejection, Pool};
 use crate::control::command::Mode;
 use crate::health::ejection::{Ejector, Rules};
 use crate::health::subscriber::Subscriber;
-use crate::health::{Facts, State};
+use crate::health::{Facts, Role, State};
 
 /// Changes of state that are remembered.
 const HISTORY_MAX: usize = 16;
@@ -57,6 +58,12 @@ pub struct Seat {
     pub(super) remark: Option<Arc<str>>,
     /// What it last said of its role was said by the last check: nothing was in the way.
     pub(super) is_heard: bool,
+    /// `Some` exactly if the last check had it say that it is the primary.
+    pub(super) primacy: Option<Primacy>,
+    /// When the last check began that could be made, if the backend answered it.
+    pub(super) alive_at: Option<Moment>,
+    /// Its drain has ended, and whether it lives is not known: it waits for a check that it answers.
+    pub(super) is_doubted: bool,
     /// It serves although it lags, as no replica of its pool is fresh enough.
     pub(super) is_least_stale: bool,
     /// `None` exactly if the pool ejects nobody, or the seat is retired.
@@ -239,6 +246,9 @@ impl Seat {
             failure: None,
             remark: None,
             is_heard: true,
+            primacy: None,
+            alive_at: None,
+            is_doubted: false,
             is_least_stale: false,
             ejector: pool.ejection.map(|ejection| Ejector::new(rules(ejection))),
             ejected_for: Reason::EjectionOver,
@@ -268,6 +278,19 @@ impl Seat {
             Finding::Success(_) | Finding::Failure(_) => None,
         };
         self.is_heard = !matches!(finding, Finding::Refused(_) | Finding::Unknown(_));
+        self.primacy = match finding {
+            Finding::Success(facts) | Finding::Doubtful(facts, _) if facts.role == Some(Role::Primary) => {
+                let since = self.primacy.map_or(now, |primacy| primacy.since);
+                Some(Primacy { since, begun, heard: now })
+            }
+            _ => None,
+        };
+        self.is_doubted &= matches!(finding, Finding::Failure(_));
+        self.alive_at = match finding {
+            Finding::Failure(_) => None,
+            Finding::Unknown(_) => self.alive_at,
+            _ => Some(begun),
+        };
         let success = match finding {
             Finding::Success(facts) | Finding::Doubtful(facts, _) => {
                 let success = subscriber.on(Some(*facts));
@@ -287,6 +310,13 @@ impl Seat {
             self.proven_at = begun;
         }
         success && self.ejector.as_mut().is_some_and(|ejector| ejector.checked(begun, now))
+    }
+
+    /// Whether a check that was made just now says that it lives; also if it has not been checked at all, and what
+    /// the configuration says counts. `recent_ns` is how old such a check may be.
+    pub(super) fn is_known_to_live(&self, recent_ns: u64, now: Moment) -> bool {
+        let is_unchecked = self.subscriber.as_ref().is_none_or(Subscriber::is_unchecked);
+        is_unchecked || self.alive_at.is_some_and(|at| now.since_ns(at) <= recent_ns)
     }
 
     /// Enters another state; for how long it was in the one before.
@@ -314,7 +344,7 @@ impl Seat {
     pub fn inherit(&mut self, before: Seat) {
         self.history = before.history;
         (self.watch, self.subscriber, self.failure) = (before.watch, before.subscriber, before.failure);
-        self.is_known = before.is_known;
+        (self.is_known, self.primacy, self.alive_at) = (before.is_known, before.primacy, before.alive_at);
     }
 
     /// Begins its slow start if it takes new sessions from now on, and forgets that if it takes none. `was` is the

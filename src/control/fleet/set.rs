@@ -9,7 +9,7 @@ use super::seat::{Order, Settings};
 use super::watches::Key;
 use super::{Changes, Fleet};
 use crate::base::time::{Moment, ns};
-use crate::config::model::Backend;
+use crate::config::model::{Backend, Check};
 use crate::control::command::{Change, Mode, SetError, Target};
 use crate::health::subscriber::{Subscriber, Wants};
 
@@ -96,7 +96,7 @@ impl Fleet {
         changes.table = true;
         for place in self.pools[pool].seats.clone() {
             if self.seats[place].backend == backend && self.seats[place].retired.is_none() {
-                self.instruct(place);
+                self.instruct_anew(place, now);
                 self.claim(place, now, &mut changes);
                 self.settle(place, now, &mut changes);
             }
@@ -112,6 +112,21 @@ impl Fleet {
         let Some(configured) = self.config.pools[seat.pool].backends.get(seat.backend) else { return };
         (seat.settings, seat.order) = as_told(configured, self.pools[seat.pool].by_hand.get(&configured.name));
         self.follow_checks(place);
+    }
+
+    /// The same for a seat that is there already. What is restarted during its drain may not be back when that ends,
+    /// and it may have been away for less than `fall` checks: then it waits for one that it answers.
+    pub(super) fn instruct_anew(&mut self, place: usize, now: Moment) {
+        let before = self.seats[place].order.mode();
+        self.instruct(place);
+        let seat = &mut self.seats[place];
+        match (before, seat.order.mode(), &self.config.pools[seat.pool].check) {
+            (Mode::Drain, Mode::Ready, Some(check)) => {
+                seat.is_doubted = !seat.is_known_to_live(between_checks_ns(check), now);
+            }
+            (_, Mode::Ready, Some(_)) => {}
+            _ => seat.is_doubted = false,
+        }
     }
 
     /// Has a seat checked as its pool says, or not at all.
@@ -165,6 +180,12 @@ impl Fleet {
             None => SetError::NotFound(format!("backend `{}` in pool `{}`", target.backend, target.pool)),
         })
     }
+}
+
+/// How old the last answer to a check can be while checks are made: a pause may be a tenth longer than its interval.
+pub(super) fn between_checks_ns(check: &Check) -> u64 {
+    let interval_ns = ns(check.interval.max(check.fast_interval).max(check.down_interval));
+    interval_ns.saturating_add(interval_ns / 10).saturating_add(ns(check.timeout))
 }
 
 fn check(change: &Change) -> Result<(), SetError> {

@@ -277,7 +277,11 @@ fn a_primary_at_two_addresses_of_its_name_is_one_server() {
     assert_eq!(rig.state("db"), State::Standby);
     assert_eq!(rig.ended(), ["first", "last"], "its sessions are still on the primary");
     rig.check("first", &primary(2));
+    assert!(rig.changes.notices.is_empty(), "db has not been asked again");
+    rig.check("db", &primary(1));
     assert_eq!(rig.changes.notices.len(), 1, "that is another server");
+    rig.check("db#2", &primary(1));
+    assert!(rig.changes.notices.is_empty(), "it has been named");
     assert_eq!(rig.ended(), ["last", "db", "db#2"]);
 }
 

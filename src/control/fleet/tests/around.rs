@@ -70,3 +70,78 @@ fn a_listener_that_refuses_whom_no_route_fits_has_only_the_pools_of_its_routes()
         [[pools.q.backends]]\nname = \"c\"\naddress = \"10.0.0.7:80\"\n";
     assert_eq!(rig_of(text).seat("c").leads_back.as_deref(), Some("l"));
 }
+
+thread_local! {
+    /// How often the kernel was asked, and which last number it says is this host's.
+    static KERNEL: std::cell::Cell<(u32, u8)> = const { std::cell::Cell::new((0, 0)) };
+}
+
+fn ask_kernel(ip: IpAddr) -> bool {
+    let (asked, own) = KERNEL.get();
+    KERNEL.set((asked + 1, own));
+    ip == IpAddr::from([10, 0, 0, own])
+}
+
+/// How often the kernel was asked since the last call.
+fn asked() -> u32 {
+    let (asked, own) = KERNEL.get();
+    KERNEL.set((0, own));
+    asked
+}
+
+/// Two names, both with the port of the listener, as the kernel of the test has it.
+fn rig_of_two() -> Rig {
+    let text = NAMED.to_string() + "[[pools.p.backends]]\nname = \"c\"\naddress = \"c.test:80\"\n";
+    let mut rig = rig_of(&text);
+    KERNEL.set((0, 0));
+    rig.fleet.tell_own_by(ask_kernel, rig.now);
+    rig
+}
+
+fn resolve(rig: &mut Rig, name: &str, numbers: &[u8]) {
+    let addresses: Vec<IpAddr> = numbers.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect();
+    rig.fleet.on_resolved(name, &addresses, rig.now);
+}
+
+/// With a thousand backends a name that moves would cost thousands of system calls.
+#[test]
+fn a_name_that_moves_has_the_kernel_asked_for_its_new_address_alone() {
+    let mut rig = rig_of_two();
+    let many: Vec<u8> = (10..60).collect();
+    resolve(&mut rig, "b.test", &many);
+    assert_eq!(asked(), 50);
+    resolve(&mut rig, "c.test", &[3]);
+    assert_eq!(asked(), 1);
+    resolve(&mut rig, "c.test", &[3, 4]);
+    assert_eq!(asked(), 1);
+    resolve(&mut rig, "b.test", &[10]);
+    assert_eq!((asked(), rig.fleet.own.said.len()), (0, 3), "what no backend has any more is forgotten");
+}
+
+/// keepalived moves addresses between hosts, and no name changes.
+#[test]
+fn an_address_that_comes_to_this_host_or_leaves_it_is_noticed_by_itself() {
+    let mut rig = rig_of_two();
+    resolve(&mut rig, "b.test", &[8]);
+    resolve(&mut rig, "c.test", &[9]);
+    assert_eq!((asked(), rig.seat("b").leads_back.as_deref()), (2, None));
+    for (own, expected) in [(8, Some("l")), (9, None)] {
+        KERNEL.set((0, own));
+        let due = rig.fleet.deadline();
+        assert!(due > rig.now && due <= rig.now.after_ns(10 * S), "nobody else wakes it");
+        rig.pass(due.since_ns(rig.now) - 1);
+        assert_eq!(asked(), 0);
+        rig.pass(1);
+        assert_eq!((asked(), rig.seat("b").leads_back.as_deref(), rig.changes.table), (2, expected, true));
+    }
+    assert_eq!(rig.seat("c").leads_back.as_deref(), Some("l"));
+}
+
+#[test]
+fn where_no_backend_could_be_a_listener_nothing_is_asked_and_nothing_wakes() {
+    let mut rig = rig_of(&NAMED.replace("b.test:80", "b.test:81"));
+    KERNEL.set((0, 0));
+    rig.fleet.tell_own_by(ask_kernel, rig.now);
+    resolve(&mut rig, "b.test", &[8]);
+    assert_eq!((asked(), rig.fleet.deadline()), (0, Moment::NEVER));
+}

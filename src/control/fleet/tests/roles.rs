@@ -52,18 +52,105 @@ fn a_primary_that_becomes_a_replica_loses_its_sessions_before_there_is_another()
     assert_eq!((rig.state("a"), rig.ended()), (State::Standby, vec!["a".to_string()]));
 }
 
+fn rivals(new: &str, old: &str, used: &str) -> Notice {
+    Notice::Rivals { pool: "p".into(), backends: [new.into(), old.into()], used: Some(used.into()) }
+}
+
 #[test]
 fn rivals_are_named_once_and_the_old_one_goes_first() {
     let mut rig = rig(writers(&["a", "b"]));
     rig.check("a", &facts(Role::Primary, 1));
     rig.check("b", &facts(Role::Primary, 2));
-    let rivals = Notice::Rivals { pool: "p".into(), backends: ["b".into(), "a".into()], used: Some("b".into()) };
-    assert_eq!(rig.changes.notices, [rivals]);
+    assert!(rig.changes.notices.is_empty(), "a has not been asked again");
     let order: Vec<(&str, State)> =
         rig.changes.transitions.iter().map(|change| (&*change.backend, change.to.state)).collect();
     assert_eq!(order, [("a", State::Down), ("b", State::Up)]);
+    rig.check("a", &facts(Role::Primary, 1));
+    assert_eq!((&rig.changes.notices[..], rig.changes.table), (&[rivals("b", "a", "b")][..], false));
+    for name in ["b", "a", "b"] {
+        rig.check(name, &facts(Role::Primary, 1 + u64::from(name == "b")));
+        assert!(rig.changes.notices.is_empty() && !rig.changes.table);
+    }
+    rig.fail("a");
+    rig.check("a", &facts(Role::Primary, 1));
+    assert!(rig.changes.notices.is_empty(), "b has not been asked since");
     rig.check("b", &facts(Role::Primary, 2));
-    assert!(rig.changes.notices.is_empty() && !rig.changes.table);
+    assert_eq!(rig.changes.notices, [rivals("a", "b", "b")], "anew");
+}
+
+/// What the old primary said before the other one was promoted is true of its time, however soon it is asked again.
+#[test]
+fn a_fail_over_in_which_nobody_lies_is_no_error() {
+    let answers = [facts(Role::Replica, 1), Finding::Failure("no answer".into()), Finding::Unknown("no port".into())];
+    for (answer, fall) in answers.into_iter().flat_map(|answer| [1, 3].map(|fall| (answer.clone(), fall))) {
+        let mut pools = writers(&["a", "b"]);
+        check_of(&mut pools[0]).fall = fall;
+        let mut rig = rig(pools);
+        rig.check("a", &facts(Role::Primary, 1));
+        rig.check("b", &facts(Role::Replica, 1));
+        rig.check("a", &facts(Role::Primary, 1));
+        rig.check("b", &facts(Role::Primary, 2));
+        for _ in 0..3 {
+            assert!(rig.changes.notices.is_empty(), "{answer:?}: {:?}", rig.changes.notices);
+            assert_eq!(
+                (rig.state("a") == State::Up, rig.state("b"), rig.ended()),
+                (false, State::Up, vec!["a".into()])
+            );
+            rig.check("a", &answer);
+            assert!(rig.changes.notices.is_empty(), "{answer:?}: {:?}", rig.changes.notices);
+            rig.check("b", &facts(Role::Primary, 2));
+        }
+    }
+}
+
+/// A check that was under way when the other one was promoted may have seen the time before.
+#[test]
+fn an_answer_to_a_check_that_began_before_is_no_second_witness() {
+    let mut rig = rig(writers(&["a", "b"]));
+    rig.check("a", &facts(Role::Primary, 1));
+    let begun = rig.now;
+    rig.check("b", &facts(Role::Primary, 2));
+    let late = rig.fleet.on_check(rig.watch("a"), begun, &facts(Role::Primary, 1), rig.now);
+    assert!(late.notices.is_empty());
+    rig.check("a", &facts(Role::Primary, 1));
+    assert_eq!(rig.changes.notices, [rivals("b", "a", "b")]);
+}
+
+/// One whose answers have ceased to come says nothing, whatever it said last.
+#[test]
+fn an_answer_that_is_older_than_the_time_between_checks_is_no_witness() {
+    let mut rig = rig(writers(&["a", "b"]));
+    rig.check("a", &facts(Role::Primary, 1));
+    rig.check("b", &facts(Role::Primary, 2));
+    let check = check_of(&mut writers(&["a"])[0]).clone();
+    let most = check.interval * 11 / 10 + check.timeout;
+    rig.pass(most.as_nanos() as u64 + 1);
+    rig.check("a", &facts(Role::Primary, 1));
+    assert!(rig.changes.notices.is_empty(), "b was heard too long ago");
+    rig.check("b", &facts(Role::Primary, 2));
+    assert_eq!(rig.changes.notices, [rivals("b", "a", "b")]);
+}
+
+/// Each is named, and not each pair.
+#[test]
+fn of_many_that_say_they_are_the_primary_each_is_named_once() {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut rig = rig(writers(&names));
+    let mut named = Vec::new();
+    for _ in 0..4 {
+        for name in names {
+            rig.check(name, &facts(Role::Primary, 1));
+            named.append(&mut rig.changes.notices);
+        }
+    }
+    assert_eq!(named.len(), 4, "{named:?}");
+    for name in names {
+        assert!(
+            named
+                .iter()
+                .any(|notice| matches!(notice, Notice::Rivals { backends, .. } if backends.contains(&name.into())))
+        );
+    }
 }
 
 /// A new primary that does not answer for a moment must not hand the pool to the old one, which has not noticed.

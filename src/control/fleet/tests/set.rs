@@ -69,6 +69,7 @@ fn a_drain_takes_no_new_sessions_and_ends_the_old_ones_at_its_deadline() {
         assert!(rig.changes.table);
         assert_eq!(rig.ended(), ["a"]);
         assert_eq!(rig.fleet.deadline(), Moment::NEVER);
+        rig.succeed("a");
         set(&mut rig, "a", state(Mode::Ready)).unwrap();
         assert_eq!(rig.state("a"), State::Up, "what its checks said meanwhile counts");
         assert!(rig.ended().is_empty());
@@ -86,6 +87,85 @@ fn a_drain_without_a_deadline_ends_nobody_unless_the_backend_fails() {
     assert_eq!((rig.state("a"), rig.ended()), (State::Draining, vec![]));
     rig.succeed("b");
     assert_eq!(rig.ended(), ["a"], "on_backend_down = close, and there is somebody to take them");
+}
+
+/// It may have been restarted meanwhile, and be away for less than `fall` checks.
+#[test]
+fn a_drained_backend_that_is_made_ready_is_used_at_once_exactly_if_it_answered_its_last_check_just_now() {
+    let recent = |pools: &mut Vec<Pool>| {
+        let check = check_of(&mut pools[0]);
+        (check.interval * 11 / 10 + check.timeout).as_nanos() as u64
+    };
+    let failure = Finding::Failure("Connection refused".into());
+    let unknown = Finding::Unknown("no descriptor".into());
+    let refused = Finding::Refused("login refused".into());
+    let good = Finding::Success(Facts::default());
+    // What the checks said during the drain, how long ago that was, and what follows.
+    let cases: [(&[&Finding], u64, State); 8] = [
+        (&[], 0, State::Up),
+        (&[&good], 0, State::Up),
+        (&[&refused], 0, State::Up),
+        (&[&failure], 0, State::Down),
+        (&[&failure, &good], 0, State::Up),
+        (&[&failure, &unknown], 0, State::Down),
+        (&[&good, &unknown], 0, State::Up),
+        (&[&good], 1, State::Down),
+    ];
+    for (said, is_old, expected) in cases {
+        let mut pools = vec![pool("p", &["a", "b"])];
+        let recent_ns = recent(&mut pools);
+        let mut rig = rig(pools);
+        (0..2).for_each(|_| ["a", "b"].iter().for_each(|name| rig.succeed(name)));
+        set(&mut rig, "a", Change { deadline: Some(Duration::ZERO), ..state(Mode::Drain) }).unwrap();
+        said.iter().for_each(|finding| rig.check("a", finding));
+        rig.pass(is_old * recent_ns);
+        set(&mut rig, "a", state(Mode::Ready)).unwrap();
+        assert_eq!(rig.state("a"), expected, "{said:?}");
+        assert!(rig.ended().is_empty(), "who is there stays");
+        rig.check("a", &failure);
+        assert_eq!(rig.state("a"), expected, "{said:?}, and another failure: `fall` is 3, and doubt stays");
+        rig.succeed("b");
+        assert!(rig.ended().is_empty(), "who is there stays");
+        rig.succeed("a");
+        assert_eq!((rig.state("a"), rig.reason("a").as_str()), (State::Up, "its checks succeed"), "{said:?}");
+    }
+}
+
+/// What ringway cannot do itself is no reason to leave a backend out.
+#[test]
+fn a_backend_that_cannot_be_asked_is_not_doubted_for_ever() {
+    let mut rig = rig(vec![pool("p", &["a", "b"])]);
+    rig.succeed("a");
+    set(&mut rig, "a", state(Mode::Drain)).unwrap();
+    rig.fail("a");
+    set(&mut rig, "a", state(Mode::Ready)).unwrap();
+    assert_eq!(rig.state("a"), State::Down);
+    assert!(rig.reason("a").starts_with("its drain is over, and it has not answered"), "{}", rig.reason("a"));
+    set(&mut rig, "a", state(Mode::Ready)).unwrap();
+    assert_eq!(rig.state("a"), State::Down, "to say it again changes nothing");
+    rig.check("a", &Finding::Unknown("no descriptor".into()));
+    assert_eq!(rig.state("a"), State::Up, "as it was before");
+}
+
+/// Else nobody would serve: the fresh one is doubted, and stale ones serve only where there is no fresh one.
+#[test]
+fn a_doubted_replica_keeps_no_stale_one_from_serving() {
+    let mut pools = vec![pool("p", &["a", "b"])];
+    let check = check_of(&mut pools[0]);
+    (check.role, check.lag_max, check.rise) = (Some(Role::Replica), Duration::from_secs(1), 1);
+    check.fall = 2;
+    let mut rig = rig(pools);
+    let lag = |s: u64| Finding::Success(Facts { role: Some(Role::Replica), lag_ns: Some(s * S), ..Facts::default() });
+    rig.check("a", &lag(0));
+    (0..2).for_each(|_| rig.check("b", &lag(9)));
+    assert_eq!(rig.states(), [State::Up, State::Down]);
+    set(&mut rig, "a", state(Mode::Drain)).unwrap();
+    assert_eq!(rig.states(), [State::Draining, State::Up]);
+    rig.fail("a");
+    set(&mut rig, "a", state(Mode::Ready)).unwrap();
+    assert_eq!(rig.states(), [State::Down, State::Up]);
+    rig.check("a", &lag(0));
+    assert_eq!(rig.states(), [State::Up, State::Down]);
 }
 
 #[test]
