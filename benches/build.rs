@@ -4,7 +4,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use ringway::base::address::Address;
 use ringway::base::time::Moment;
 use ringway::config::model::*;
-use ringway::control::fleet::{Finding, Fleet, WatchId};
+use ringway::fleet::{Finding, Fleet, WatchId};
 use ringway::health::Facts;
 use ringway::snapshot::table::Phase;
 use std::hint::black_box;

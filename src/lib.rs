@@ -11,15 +11,22 @@
 //!
 //! | floor | modules | |
 //! |---|---|---|
-//! | 7 | [`app`], [`cli`] | the only place where worker and control meet |
-//! | 6 | [`worker`], [`control`] | the threads |
-//! | 5 | [`admission`] | pure |
+//! | 11 | [`cli`] | commands |
+//! | 10 | [`app`] | the only place where worker and control meet |
+//! | 9 | [`control`] | the loop of the thread that is not a worker |
+//! | 8 | [`take_over`] | one process after another |
+//! | 7 | [`api`] | what is asked of a running ringway |
+//! | 6 | [`worker`], [`log`] | threads |
+//! | 5 | [`admission`], [`fleet`] | pure |
 //! | 4 | [`snapshot`] | the one published pointer |
+//! | 4 | [`probe`] | health checks |
 //! | 3 | [`session`], [`config`] | pure |
 //! | 3 | [`uring`] | a worker's kernel, by io_uring |
 //! | 2 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
 //! | 2 | [`sys`] | system calls |
-//! | 1 | [`wire`]; [`kernel`] | pure; what a worker needs of its kernel |
+//! | 1 | [`wire`] | pure |
+//! | 1 | [`discover`] | where backends are found |
+//! | 1 | [`kernel`] | what a worker needs of its kernel |
 //! | 0 | [`base`] | names nothing of ours |
 //!
 //! `ARCHITECTURE.md` follows a byte through it. A program that embeds ringway starts at [`config::load`] and
@@ -28,20 +35,26 @@
 
 pub mod admission;
 pub mod admit;
+pub mod api;
 pub mod app;
 pub mod balance;
 pub mod base;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod discover;
+pub mod fleet;
 pub mod health;
 pub mod kernel;
+pub mod log;
+pub mod probe;
 pub mod relay;
 pub mod roster;
 pub mod session;
 pub mod snapshot;
 pub mod stats;
 pub mod sys;
+pub mod take_over;
 pub mod uring;
 pub mod wire;
 pub mod worker;

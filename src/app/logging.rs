@@ -12,8 +12,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_line::LogLine;
 use crate::config::model::{Config, Log, LogLevel, Output};
-use crate::control::Alarm;
-use crate::control::log::{self, Access, Outlet, SetLevel, Sink, Target};
+use crate::log::{self, Access, Outlet, SetLevel, Sink, Target};
+use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
 
 /// The operational log at work.

@@ -29,17 +29,20 @@ use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
 use crate::config::model::{Config, Output, Source};
-use crate::control::take_over::Predecessor;
 use crate::control::{self, Stopper};
+use crate::discover::dns::ReadFile;
 use crate::kernel::Bell;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
+use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
 use crate::sys::features::Features;
 use crate::sys::system;
+use crate::take_over::Predecessor;
 use crate::uring::{Uring, probe};
 use crate::worker;
+use crate::{api, log};
 use listeners::{Before, Listeners};
 use logging::Operational;
 use privileges::Identity;
@@ -113,7 +116,7 @@ struct Start {
     /// What of the file system it may use; `None` if that is the business of who embeds it.
     permitted: Option<Permitted>,
     /// How files are read that say how names are looked up; `None`: as any other.
-    read_file: Option<control::ReadFile>,
+    read_file: Option<ReadFile>,
 }
 
 impl Server {
@@ -147,7 +150,7 @@ impl Server {
         }
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
 
-        let alarm = control::Alarm::new();
+        let alarm = Alarm::new();
         let journal = access.as_ref().map(|access| access.journal.clone());
         let parts = parts(&config, workers, &limits, (alarm.clone(), operational.clone()), journal);
         let shared = Arc::new(worker::Shared::new(parts, bells(workers)?));
@@ -179,19 +182,15 @@ impl Server {
             stats: shared.stats.clone(),
             counts: shared.counts.clone(),
             clock: shared.clock,
-            wake: waker_of(&shared),
             sockets: Box::new(listeners),
             alarm,
             admin,
             admin_socket,
             predecessor,
-            out_of_reach: out_of_reach_of(&permitted),
-            read_file,
-            ask: asker_of(&shared),
-            ready: Box::new(|| ()),
+            hooks: hooks(&shared, &permitted, read_file),
             stop,
             connections_max: limits.connections_max,
-            logs: control::log::Logs { operational, access, set_level },
+            logs: log::Logs { operational, access, set_level },
         };
         server.control = start_control(spec, permitted)?;
         Ok(server)
@@ -257,7 +256,7 @@ fn start_control(
 ) -> anyhow::Result<JoinHandle<Result<(), control::Error>>> {
     let (ready, is_ready) = mpsc::channel();
     let listeners = spec.config.listeners.len();
-    spec.ready = Box::new(move || {
+    spec.hooks.ready = Box::new(move || {
         permitted.iter().for_each(Permitted::confine);
         tracing::info!(listeners, "ready");
         let _ = ready.send(());
@@ -316,28 +315,29 @@ fn keep_one_everywhere(shared: &worker::Shared) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What of another configuration lies outside of what is permitted.
-fn out_of_reach_of(permitted: &Arc<Option<Permitted>>) -> control::OutOfReach {
-    let permitted = permitted.clone();
-    Box::new(move |config| permitted.as_ref().as_ref().map_or(Vec::new(), |one| one.missing(config)))
+/// What control has the process do.
+fn hooks(
+    shared: &Arc<worker::Shared>,
+    permitted: &Arc<Option<Permitted>>,
+    read_file: Option<ReadFile>,
+) -> control::Hooks {
+    let (waker, asker, permitted) = (shared.clone(), shared.clone(), permitted.clone());
+    let missing = move |config: &Config| permitted.as_ref().as_ref().map_or(Vec::new(), |one| one.missing(config));
+    control::Hooks {
+        wake: Box::new(move || waker.wake()),
+        ask: Arc::new(move |worker, request| asker.ask(worker, request)),
+        out_of_reach: Box::new(missing),
+        read_file,
+        ready: Box::new(|| ()),
+    }
 }
 
-fn waker_of(shared: &Arc<worker::Shared>) -> Box<dyn Fn() + Send> {
-    let shared = shared.clone();
-    Box::new(move || shared.wake())
-}
-
-fn asker_of(shared: &Arc<worker::Shared>) -> control::admin::AskWorker {
-    let shared = shared.clone();
-    Arc::new(move |worker, request| shared.ask(worker, request))
-}
-
-fn bind_admin_socket(config: &Config, listeners: &mut Listeners) -> anyhow::Result<Option<control::admin::Socket>> {
+fn bind_admin_socket(config: &Config, listeners: &mut Listeners) -> anyhow::Result<Option<api::Socket>> {
     let Some(path) = &config.admin.socket else { return Ok(None) };
     let (address, mode) = (Address::Unix(path.clone()), config.admin.socket_mode);
     let socket = match listeners.take(&address) {
-        Some(fd) => control::admin::Socket::adopt(fd, path, mode),
-        None => control::admin::Socket::bind(path, mode),
+        Some(fd) => api::Socket::adopt(fd, path, mode),
+        None => api::Socket::bind(path, mode),
     };
     socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
 }
@@ -355,7 +355,7 @@ fn parts(
     config: &Arc<Config>,
     workers: usize,
     limits: &limits::Limits,
-    (alarm, log): (control::Alarm, Option<control::log::Outlet>),
+    (alarm, log): (Alarm, Option<log::Outlet>),
     journal: Option<Arc<Journal>>,
 ) -> worker::Parts {
     worker::Parts {
@@ -376,7 +376,7 @@ fn parts(
 
 /// Ends the process when a worker cannot go on, as a panic does: it holds connections that nobody else can serve, and
 /// their peers must be told. The service manager starts it again.
-fn give_up_after(log: Option<control::log::Outlet>) -> worker::GiveUp {
+fn give_up_after(log: Option<log::Outlet>) -> worker::GiveUp {
     Box::new(move |worker, error| {
         tracing::error!(worker, %error, "a worker cannot go on; ringway ends and must be started again");
         log.iter().for_each(|log| log.flush(LOG_FLUSH_MAX));

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::control::{NAME_FILES, ReadFile};
+use crate::discover::dns::{NAME_FILES, ReadFile};
 use crate::sys::system;
 
 /// The hidden subcommand that is this process.

@@ -19,7 +19,7 @@ use landlock::{
 
 use crate::base::address::Address;
 use crate::config::model::{Backend, CheckKind, Config, Output, Source, Target};
-use crate::control::ReadFile;
+use crate::discover::dns::ReadFile;
 use crate::sys::{filter, system};
 
 /// The newest rights that are asked for (Linux 6.10); an older kernel keeps to those it knows.

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::base::address::Address;
-use crate::control::take_over::{self, Predecessor, Taken};
 use crate::sys::socket;
+use crate::take_over::{self, Predecessor, Taken};
 
 /// Its listening sockets by their addresses, and the ringway itself, which goes on until it is relieved.
 pub(super) fn from(admin_socket: &Path) -> anyhow::Result<(Vec<(Address, OwnedFd)>, Predecessor)> {

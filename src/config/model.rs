@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use crate::admit::routes::NamePattern;
 use crate::base::address::Address;
+pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
+pub use crate::health::ask::{CheckKind, Login, Pattern, Step};
 pub use crate::wire::proxy::Version;
-pub use check::{Check, CheckHeader, CheckKind, Login, Pattern, Step};
+pub use check::{Check, CheckHeader};
 pub use listener::{AcceptProxy, Listener, Preread};
-pub use names::{AddressFamily, Dns, Hold};
+pub use names::{AddressFamily, Hold};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]

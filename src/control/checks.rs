@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::fleet::{Finding, WatchId};
-use super::probe::{Checked, Outcome, Transcript, probe, reason};
 use super::tasks::Control;
 use crate::base::time::Moment;
+use crate::fleet::{Finding, WatchId};
+use crate::health::transcript::Transcript;
+use crate::probe::{Checked, Outcome, probe, reason};
 
 /// Pause after a check that could not be made.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);

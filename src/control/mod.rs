@@ -1,27 +1,19 @@
 //! The one thread that is not a worker: health checks, tables, the admin server, signals.
 //!
 //! It hosts them on a tokio-uring runtime, whose sockets and timers are tokio's own. Whatever decides something is a
-//! pure value ([`fleet::Fleet`], [`lifecycle::Lifecycle`]); [`run`] tells it what happened, publishes what follows and
+//! pure value ([`Fleet`], [`lifecycle::Lifecycle`]); [`run`] tells it what happened, publishes what follows and
 //! wakes the workers, which never hear from control in any other way.
 #![forbid(unsafe_code)]
 
-pub mod admin;
-mod alarm;
 mod checks;
-pub mod command;
-pub mod fleet;
 mod history;
 pub mod lifecycle;
-pub mod log;
 mod notify;
-mod probe;
+mod relief;
 mod reload;
-mod resolve;
 mod run;
 pub mod sockets;
 mod stop;
-mod succession;
-pub mod take_over;
 mod tasks;
 
 use std::net::TcpListener;
@@ -30,12 +22,14 @@ use std::sync::Arc;
 use crate::balance::Counts;
 use crate::base::time::Clock;
 use crate::config::model::{Config, Source};
+use crate::discover::dns::ReadFile;
+use crate::fleet::Fleet;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::table::Table;
 use crate::stats::Stats;
+use crate::stats::alarm::Alarm;
+use crate::{api, log, take_over};
 
-pub use alarm::Alarm;
-pub use resolve::{NAME_FILES, look_up};
 pub use run::run;
 pub use stop::{Stop, Stopper, stop_channel};
 
@@ -53,8 +47,6 @@ pub struct Spec {
     pub counts: Arc<Counts>,
     /// The clock that workers read too: deadlines in tables are its moments.
     pub clock: Clock,
-    /// Wakes every worker; called after each publication.
-    pub wake: Box<dyn Fn() + Send>,
     /// The listening sockets.
     pub sockets: Box<dyn sockets::Sockets>,
     /// Rung by workers when they have counted a connect that failed.
@@ -62,18 +54,12 @@ pub struct Spec {
     /// Bound to `admin.listen`; `None` is no admin server there.
     pub admin: Option<TcpListener>,
     /// Bound to `admin.socket`; likewise.
-    pub admin_socket: Option<admin::Socket>,
+    pub admin_socket: Option<api::Socket>,
     /// The ringway to relieve once every listener accepts; the listening sockets are prepared and not committed exactly
     /// if there is one.
     pub predecessor: Option<take_over::Predecessor>,
-    /// What of a configuration this process may not open, a line each: then it cannot be applied.
-    pub out_of_reach: OutOfReach,
-    /// Reads one of [`NAME_FILES`]; `None`: this process may open them itself.
-    pub read_file: Option<ReadFile>,
-    /// Asks workers about their sessions.
-    pub ask: admin::AskWorker,
-    /// Called once, as soon as every worker's `running` gauge is 1 and checks and admin server are under way.
-    pub ready: Box<dyn FnOnce() + Send>,
+    /// What control has the process do.
+    pub hooks: Hooks,
     /// Asks for shutdown as a signal does.
     pub stop: Stop,
     /// Limit on open client connections, for the metric; 0 is none.
@@ -82,10 +68,21 @@ pub struct Spec {
     pub logs: log::Logs,
 }
 
-/// See [`Spec::read_file`].
-pub type ReadFile = Box<dyn Fn(&str) -> std::io::Result<Vec<u8>> + Send>;
+/// What control has the process around it do. It knows neither workers nor what the process may open.
+pub struct Hooks {
+    /// Wakes every worker; called after each publication of a table.
+    pub wake: Box<dyn Fn() + Send>,
+    /// Asks the worker of that number about its sessions.
+    pub ask: api::AskWorker,
+    /// Says what of a configuration this process may not open, a line each: then the configuration is not applied.
+    pub out_of_reach: OutOfReach,
+    /// Reads one of [`NAME_FILES`](crate::discover::dns::NAME_FILES); `None`: this process may open them itself.
+    pub read_file: Option<ReadFile>,
+    /// Called once, as soon as every worker's `running` gauge is 1 and checks and the API are under way.
+    pub ready: Box<dyn FnOnce() + Send>,
+}
 
-/// See [`Spec::out_of_reach`].
+/// See [`Hooks::out_of_reach`].
 pub type OutOfReach = Box<dyn Fn(&Config) -> Vec<String> + Send>;
 
 /// Why control could not go on. Its sockets and timers need no more than a few descriptors and a small ring.
@@ -108,7 +105,7 @@ pub enum Error {
 /// The table to start workers with, before anything was checked.
 pub fn first_table(config: &Arc<Config>) -> Table {
     let now = crate::base::time::Moment::default();
-    let mut fleet = fleet::Fleet::new(config.clone(), now);
+    let mut fleet = Fleet::new(config.clone(), now);
     fleet.tell_own_by(crate::sys::route::is_own, now);
     fleet.table(None, lifecycle::Lifecycle::SERVING)
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use super::command::Fault;
 use super::notify;
 use super::run::Loop;
 use super::sockets::Sockets;
+use crate::api::command::Fault;
 use crate::base::time::ns;
 use crate::config::diff::{Diff, diff};
 use crate::config::model::{Config, Source};

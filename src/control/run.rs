@@ -11,23 +11,23 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
-use super::admin::{self, Admin};
-use super::command::{self, Command, View};
-use super::fleet::Fleet;
 use super::history::sample_for_ever;
 use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
-use super::log::{Facts, Keeper, Names, SetLevel};
 use super::notify;
 use super::sockets::Sockets;
-use super::succession::Succession;
 use super::tasks::Control;
-use super::{Error, OutOfReach, Spec, Stop};
+use super::{Error, Hooks, OutOfReach, Spec, Stop};
+use crate::api::command::{self, Command, View};
+use crate::api::{self, Admin};
 use crate::base::time::ns;
 use crate::config::model::{Config, Source};
+use crate::fleet::Fleet;
+use crate::log::{Facts, Keeper, Names, SetLevel};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
 use crate::sys::route::is_own;
 use crate::sys::{ring, signals};
+use crate::take_over::{self, Succession};
 
 /// Entries of control's ring: as many writes of logs as may wait.
 const RING_ENTRIES: u32 = 64;
@@ -72,9 +72,9 @@ fn runtime() -> std::io::Result<tokio_uring::Runtime> {
 
 async fn serve(spec: Spec) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
-    let Spec { config, source, cell, stats, counts, clock, wake, sockets, alarm, .. } = spec;
-    let Spec { admin, admin_socket, predecessor, ask, ready, stop, .. } = spec;
-    let Spec { connections_max, mut logs, out_of_reach, read_file, .. } = spec;
+    let Spec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
+    let Spec { admin, admin_socket, predecessor, stop, connections_max, mut logs, .. } = spec;
+    let Hooks { wake, ask, out_of_reach, read_file, ready } = spec.hooks;
     stats.control.config_generation.set(1);
     let mut fleet = Fleet::new(config.clone(), clock.now());
     let led_back = fleet.tell_own_by(is_own, clock.now());
@@ -87,10 +87,8 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     control.read_names_by(read_file);
     let (asker, commands) = command::channel();
     let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
-    let mut servers = admin::Servers::new(admin, &config.admin.hosts, admin_socket).map_err(Error::Admin)?;
-    if predecessor.is_none() {
-        servers.begin(answers.clone());
-    }
+    let routes = take_over::routes();
+    let servers = api::Servers::new(admin, &config.admin.hosts, admin_socket, routes).map_err(Error::Admin)?;
     control.begin(alarm);
     control.apply(led_back);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
@@ -169,6 +167,7 @@ pub(super) struct Loop {
     pub(super) sockets: Box<dyn Sockets>,
     pub(super) succession: Succession,
     pub(super) set_level: Option<SetLevel>,
+    /// See [`Hooks`].
     pub(super) out_of_reach: OutOfReach,
     /// Not called yet.
     ready: Option<Box<dyn FnOnce() + Send>>,

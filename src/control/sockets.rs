@@ -1,14 +1,10 @@
 //! Listening sockets, as control has them changed. Who binds them and hands them to workers is above both.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use tracing::{error, warn};
-
 use crate::base::id::ListenerId;
 use crate::config::model::Config;
-use crate::sys::socket_file::{AtEnd, Found, SocketFile};
 
 /// Binds what a configuration names.
 pub trait Sockets: Send {
@@ -32,55 +28,6 @@ pub trait Sockets: Send {
 
     /// Another ringway listens on them from now on: files stay if they are that one's.
     fn leave(&mut self);
-}
-
-/// The file of a unix socket, and what was last said of it.
-#[derive(Debug)]
-pub struct WatchedFile {
-    file: SocketFile,
-    /// Said once, not every time somebody looks.
-    told: Option<Found>,
-}
-
-impl WatchedFile {
-    /// Nothing was said of it.
-    pub fn new(file: SocketFile) -> WatchedFile {
-        WatchedFile { file, told: None }
-    }
-
-    /// The file.
-    pub fn file(&self) -> &SocketFile {
-        &self.file
-    }
-
-    /// Where the file is gone, what `bind` has bound in its place.
-    pub fn mend<T>(&mut self, bind: impl FnOnce() -> io::Result<T>) -> Option<T> {
-        let found = self.file.look();
-        let is_news = self.told.replace(found) != Some(found);
-        let path = self.file.path().to_path_buf();
-        match found {
-            Found::Ours => None,
-            Found::AnothersOwn if is_news => {
-                warn!(path = %path.display(), "the file of this socket was replaced by another program: clients that \
-                      connect there do not reach ringway");
-                None
-            }
-            Found::AnothersOwn => None,
-            Found::Nothing => match bind().and_then(|bound| Ok((bound, SocketFile::at(&path, AtEnd::Remove)?))) {
-                Ok((bound, file)) => {
-                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it anew");
-                    *self = WatchedFile::new(file);
-                    Some(bound)
-                }
-                Err(error) if is_news => {
-                    error!(path = %path.display(), %error, "the file of this socket was removed, and ringway cannot \
-                           bind it anew: no client finds it");
-                    None
-                }
-                Err(_) => None,
-            },
-        }
-    }
 }
 
 /// Why a socket could not be bound.

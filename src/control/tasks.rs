@@ -13,17 +13,17 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::ReadFile;
-use super::alarm::Alarm;
 use super::checks::check_for_ever;
-use super::command::{Change, SetError, Target};
-use super::fleet::{Changes, Fleet, Notice, Transition, WatchId};
-use super::resolve::{Known, Learned, Pace, Resolver};
 use crate::balance::Counts;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
+use crate::discover::dns::{ReadFile, Resolver};
+use crate::discover::known::{Known, Learned, Pace};
+use crate::fleet::order::{Change, SetError, Target};
+use crate::fleet::{Changes, Fleet, Notice, Transition, WatchId};
 use crate::health::State;
 use crate::health::ejection::Trouble;
+use crate::stats::alarm::Alarm;
 use crate::stats::history::{Event, History};
 use crate::stats::{ConnectError, Stats};
 

@@ -1,11 +1,14 @@
-//! Whether a backend is fit for traffic: what checks say, turned into a state. Pure; the probes are in `control`.
+//! Whether a backend is fit for traffic: what checks say, turned into a state. Pure; the checks themselves are in
+//! `probe`.
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod ejection;
 pub mod monitor;
 pub mod primary;
 pub mod schedule;
 pub mod subscriber;
+pub mod transcript;
 
 use std::fmt;
 

@@ -2,6 +2,7 @@
 //! sums reads all of them.
 #![forbid(unsafe_code)]
 
+pub mod alarm;
 pub mod cell;
 pub mod draft;
 pub mod history;

@@ -15,3 +15,4 @@ pub mod signals;
 pub mod socket;
 pub mod socket_file;
 pub mod system;
+pub mod watched_file;

@@ -13,7 +13,7 @@ use crate::app::account::{Account, Use};
 use crate::base::address::Address;
 use crate::config::model::{Check, Config, LocalAddress, Output, Pool, Target};
 use crate::config::{self, Host};
-use crate::control;
+use crate::discover;
 use crate::sys::route;
 
 /// Addresses of one listener that get a line each.
@@ -267,7 +267,7 @@ fn names<'c>(config: &'c Config, findings: &mut Vec<Finding>) -> BTreeMap<&'c st
     if names.is_empty() {
         return BTreeMap::new();
     }
-    let answers = match control::look_up(&config.dns, &names) {
+    let answers = match discover::dns::look_up(&config.dns, &names) {
         Ok(answers) => answers,
         Err(error) => {
             findings.push(Finding::told_bad("name", format!("nothing can be looked up: {error}")));

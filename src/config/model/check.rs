@@ -1,10 +1,9 @@
 //! Health checks.
 
-use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::health::Role;
+use crate::health::ask::CheckKind;
 
 /// `[pools.NAME.check]`
 #[derive(Clone, Debug, PartialEq)]
@@ -50,127 +49,4 @@ pub enum CheckHeader {
     Local,
     /// One that names the check's own two ends.
     Named,
-}
-
-/// `type` with what belongs to it.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum CheckKind {
-    /// Connects.
-    Tcp,
-    /// Sends something, and expects an answer.
-    SendExpect {
-        /// One after another; at least one.
-        steps: Vec<Step>,
-    },
-    /// Asks for a path.
-    Http {
-        /// Begins with `/`.
-        path: String,
-        /// First and last code of each range that is a success.
-        status: Vec<(u16, u16)>,
-        /// Likewise, of those that mean: no new sessions, and those that are open live on.
-        drain_status: Vec<(u16, u16)>,
-    },
-    /// Logs in and asks for the role; without a login, only whether it speaks PostgreSQL.
-    Postgresql {
-        /// Whose account.
-        login: Option<Login>,
-        /// Which database.
-        database: String,
-    },
-    /// Logs in and asks for the role; without a login, only whether it speaks MySQL.
-    Mysql {
-        /// Whose account.
-        login: Option<Login>,
-    },
-    /// PING, and ROLE where the role counts.
-    Redis {
-        /// Whose account; the user may be empty.
-        login: Option<Login>,
-    },
-}
-
-/// A question and its answer.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Step {
-    /// With the escapes decoded; empty in a first step that awaits a greeting.
-    pub send: Vec<u8>,
-    /// What the answer must hold; `None` asks for no answer.
-    pub expect: Option<Pattern>,
-}
-
-impl CheckKind {
-    /// The word for it in the configuration.
-    pub fn name(&self) -> &'static str {
-        match self {
-            CheckKind::Tcp => "tcp",
-            CheckKind::SendExpect { .. } => "send_expect",
-            CheckKind::Http { .. } => "http",
-            CheckKind::Postgresql { .. } => "postgresql",
-            CheckKind::Mysql { .. } => "mysql",
-            CheckKind::Redis { .. } => "redis",
-        }
-    }
-
-    /// The account that it logs in with.
-    pub fn login(&self) -> Option<&Login> {
-        match self {
-            CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http { .. } => None,
-            CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => {
-                login.as_ref()
-            }
-        }
-    }
-}
-
-/// A regular expression over bytes.
-#[derive(Clone, Debug)]
-pub struct Pattern(regex::bytes::Regex);
-
-impl Pattern {
-    /// # Errors
-    /// Why it is none, on one line.
-    pub fn new(text: &str) -> Result<Pattern, String> {
-        regex::bytes::Regex::new(text).map(Pattern).map_err(|error| match error {
-            // The last line says what; those before it draw where.
-            regex::Error::Syntax(text) => {
-                let last = text.lines().last().unwrap_or_default();
-                last.trim_start_matches("error: ").to_string()
-            }
-            other => other.to_string().replace('\n', " "),
-        })
-    }
-
-    /// Whether it is found in these bytes.
-    pub fn is_match(&self, bytes: &[u8]) -> bool {
-        self.0.is_match(bytes)
-    }
-
-    /// As it was written.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Pattern) -> bool {
-        self.as_str() == other.as_str()
-    }
-}
-
-impl Eq for Pattern {}
-
-impl Hash for Pattern {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_str().hash(state);
-    }
-}
-
-/// An account for checks.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Login {
-    /// Its name.
-    pub user: String,
-    /// A file that holds its password; read anew for each check, so that it can be changed. `None` is no password.
-    pub password_file: Option<PathBuf>,
 }

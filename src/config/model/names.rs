@@ -1,18 +1,7 @@
 //! How names of backends are looked up, and what becomes of their addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
-
-/// `[dns]`
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Dns {
-    /// Who is asked, in this order; empty: as the system is configured.
-    pub servers: Vec<SocketAddr>,
-    /// How long each has to answer; `None`: as the system is configured.
-    pub timeout: Option<Duration>,
-    /// How often all of them are gone through; `None`: as the system is configured.
-    pub attempts: Option<u32>,
-}
 
 /// `address_family`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -51,6 +51,15 @@ fn start(config: Config) -> Running {
         (Arc::new(Stats::new(1)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let ((stopper, stop), alarm) = (stop_channel(), Alarm::new());
     let (wakes_there, ready_there) = (wakes.clone(), ready.clone());
+    let hooks = Hooks {
+        wake: Box::new(move || {
+            wakes_there.fetch_add(1, SeqCst);
+        }),
+        out_of_reach: Box::new(|_| Vec::new()),
+        read_file: None,
+        ask: Arc::new(|_, _| ()),
+        ready: Box::new(move || ready_there.store(true, SeqCst)),
+    };
     let spec = Spec {
         config,
         source: Source::CommandLine,
@@ -58,21 +67,15 @@ fn start(config: Config) -> Running {
         stats: stats.clone(),
         counts: Arc::new(Counts::new()),
         clock: Clock::new(),
-        wake: Box::new(move || {
-            wakes_there.fetch_add(1, SeqCst);
-        }),
         sockets: Box::new(NoSockets),
         alarm: alarm.clone(),
         admin: None,
         admin_socket: None,
         predecessor: None,
-        out_of_reach: Box::new(|_| Vec::new()),
-        read_file: None,
-        ask: Arc::new(|_, _| ()),
-        ready: Box::new(move || ready_there.store(true, SeqCst)),
+        hooks,
         stop,
         connections_max: 0,
-        logs: crate::control::log::Logs::default(),
+        logs: crate::log::Logs::default(),
     };
     let thread = std::thread::spawn(move || run(spec));
     Running { cell, stats, wakes, ready, stopper, alarm, thread }

@@ -1,0 +1,72 @@
+//! Answers in JSON, and refusals that say what is wrong.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// What a handler comes to.
+pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
+
+/// A request that was not carried out, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    status: StatusCode,
+    faults: Vec<Fault>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Fault {
+    /// One line: what, and what to do.
+    pub message: String,
+    /// Of a configuration: where.
+    #[serde(flatten)]
+    pub place: Option<Place>,
+}
+
+/// A place in a file, counted from 1.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Place {
+    pub file: Arc<str>,
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Refusal {
+    /// The request makes no sense.
+    pub(crate) fn nonsense(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// What it names is not there.
+    pub(crate) fn unknown(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// ringway cannot do it now.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Refusal {
+        Refusal { status, faults: vec![Fault { message: message.into(), place: None }] }
+    }
+
+    /// For several reasons.
+    pub(crate) fn of(status: StatusCode, faults: Vec<Fault>) -> Refusal {
+        Refusal { status, faults }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Body {
+            errors: Vec<Fault>,
+        }
+        (self.status, Json(Body { errors: self.faults })).into_response()
+    }
+}

@@ -1,0 +1,147 @@
+//! Another configuration: who is still there keeps what is known of it, who is new begins, who is gone drains.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::hosts::{is_same_name, is_same_target};
+use super::order::ByHand;
+use super::seat::GONE;
+use super::{Changes, Fleet, Reason, Squad};
+use crate::base::id::BackendId;
+use crate::base::time::Moment;
+use crate::config::model::{Backend, Config, Listener, Pool};
+use crate::health::ejection::Ejector;
+use crate::health::primary::Guard;
+
+impl Fleet {
+    /// Goes on with another configuration. A backend is still there exactly if its pool has one of that name at the
+    /// same address, or behind a host name that has not said otherwise yet.
+    pub fn apply(&mut self, config: &Config, now: Moment) -> Changes {
+        let mut changes = Changes { table: true, ..Changes::default() };
+        self.ids.extend(config);
+        let before = self.take_over(config);
+        let gone = self.remap(&before);
+        self.put_in_order();
+        for (id, reason) in gone {
+            if let Some(&place) = self.places.get(&id) {
+                self.retire(place, reason, now, &mut changes);
+            }
+        }
+        self.seat_the_missing(now);
+        self.forget_empty_pools();
+        let hosts = self.hosts();
+        self.resolved.retain(|host, _| hosts.contains(host));
+        for (host, addresses) in self.resolved.clone() {
+            let (_, more) = self.learn_addresses(&host, &addresses, now);
+            changes.absorb(more);
+        }
+        for place in 0..self.seats.len() {
+            let seat = &self.seats[place];
+            if seat.retired.is_none() {
+                let rules = self.config.pools[seat.pool].ejection.map(super::seat::rules);
+                let seat = &mut self.seats[place];
+                match (&mut seat.ejector, rules) {
+                    (Some(ejector), Some(rules)) => ejector.change(rules),
+                    (ejector, rules) => *ejector = rules.map(Ejector::new),
+                }
+                self.instruct_anew(place, now);
+            }
+        }
+        // First all claims, so that who was the primary does not lose it to the order of the file.
+        (0..self.seats.len()).for_each(|place| self.claim(place, now, &mut changes));
+        (0..self.seats.len()).for_each(|place| self.settle(place, now, &mut changes));
+        (0..self.pools.len()).for_each(|pool| self.freshen(pool, now, &mut changes));
+        (0..self.pools.len()).for_each(|pool| self.keep_one(pool, now, &mut changes));
+        self.look_around(now, &mut changes);
+        changes
+    }
+
+    /// Makes it the configuration, and keeps of the pools what outlives the change. Returns the configuration before.
+    fn take_over(&mut self, config: &Config) -> Arc<Config> {
+        let before = self.config.clone();
+        let mut old: HashMap<Arc<str>, (Squad, &Pool)> = std::mem::take(&mut self.pools)
+            .into_iter()
+            .zip(&before.pools)
+            .map(|(squad, pool)| (pool.name.clone(), (squad, pool)))
+            .collect();
+        let mut next = config.clone();
+        self.configured = next.pools.len();
+        let is_gone = |pool: &&Pool| !config.pools.iter().any(|new| new.name == pool.name);
+        let gone = before.pools.iter().filter(is_gone).filter(|pool| !old[&pool.name].0.seats.is_empty());
+        next.pools.extend(gone.map(|pool| Pool { backends: Vec::new(), check: None, ejection: None, ..pool.clone() }));
+        for pool in &next.pools {
+            let Some(id) = self.ids.pool(&pool.name) else { continue };
+            let (squad, configured) = old.remove(&pool.name).unzip();
+            let is_old = squad.is_some();
+            let serves_stale = squad.as_ref().is_some_and(|squad| squad.serves_stale);
+            let (guard, rivals, by_hand) =
+                squad.map(|squad| (squad.guard, squad.rivals, squad.by_hand)).unwrap_or_default();
+            let by_hand = by_hand.into_iter().filter_map(|(name, by_hand)| {
+                let before = backend_named(configured?, &name)?;
+                let now = backend_named(pool, &name)?;
+                Some((name, ByHand::after(by_hand, before, now)))
+            });
+            let by_hand = by_hand.collect();
+            let guard = pool.wants_primary().then(|| guard.unwrap_or_else(Guard::default));
+            self.pools.push(Squad { id, guard, rivals, by_hand, seats: 0..0, is_old, waits: true, serves_stale });
+        }
+        // Clients that a listener accepted just before it went are still on their way to a session.
+        let is_gone = |old: &&Listener| !config.listeners.iter().any(|new| new.name == old.name);
+        let has_pool = |old: &&Listener| next.pools.iter().any(|pool| pool.name == old.pool);
+        let gone = before.listeners.iter().filter(is_gone).filter(has_pool);
+        let gone: Vec<_> = gone.map(|old| Listener { binds: Vec::new(), ..old.clone() }).collect();
+        next.listeners.extend(gone);
+        self.config = Arc::new(next);
+        before
+    }
+
+    /// Gives every seat its place in the configuration; who has none any more, and why.
+    fn remap(&mut self, before: &Config) -> Vec<(BackendId, Reason)> {
+        let mut gone = Vec::new();
+        let config = self.config.clone();
+        let pools = &self.pools;
+        self.seats.retain_mut(|seat| {
+            let target = before.pools[seat.pool].backends.get(seat.backend).map(|backend| &backend.target);
+            // A pool that has a seat is there, without its backends if need be.
+            let Some(pool) = pools.iter().position(|squad| squad.id == seat.pool_id) else { return false };
+            let place = config.pools[pool].backends.iter().position(|now| now.name == seat.configured_name);
+            let now = place.map(|place| &config.pools[pool].backends[place].target);
+            (seat.pool, seat.backend) = (pool, place.unwrap_or(GONE));
+            if !is_same_name(target, now) {
+                // Another name has not answered with this address yet.
+                seat.answered = None;
+            }
+            // One that only its name has left drains like others once the file has left it, too.
+            let is_left = seat.retired.as_ref().is_some_and(|retired| retired.reason.is_of_name()) && now.is_none();
+            if (seat.retired.is_some() && !is_left)
+                || (now.is_some() && is_same_target(target, now, seat.address.as_ref()))
+            {
+                return true;
+            }
+            if seat.address.is_some() {
+                let reason = if now.is_some() { Reason::Moved } else { Reason::Removed };
+                gone.push((seat.id, reason));
+            }
+            // Nobody can be at a seat without an address.
+            seat.address.is_some()
+        });
+        gone
+    }
+
+    /// Forgets pools that are gone, once nobody of them is left.
+    pub(super) fn forget_empty_pools(&mut self) {
+        let is_empty = |index: usize| index >= self.configured && self.pools[index].seats.is_empty();
+        let Some(index) = (0..self.pools.len()).rev().find(|index| is_empty(*index)) else { return };
+        let mut config = Config::clone(&self.config);
+        config.pools.remove(index);
+        self.pools.remove(index);
+        self.config = Arc::new(config);
+        self.seats.iter_mut().filter(|seat| seat.pool > index).for_each(|seat| seat.pool -= 1);
+        self.put_in_order();
+        self.forget_empty_pools();
+    }
+}
+
+fn backend_named<'a>(pool: &'a Pool, name: &str) -> Option<&'a Backend> {
+    pool.backends.iter().find(|backend| *backend.name == *name)
+}

@@ -1,0 +1,168 @@
+//! What an operator changes of a backend while ringway runs.
+//!
+//! It is kept beside the configuration and wins over it, until the file changes the same key.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::order::{Change, Mode, Order, SetError, Target, as_told};
+use super::watches::Key;
+use super::{Changes, Fleet};
+use crate::base::time::{Moment, ns};
+use crate::config::model::Check;
+use crate::health::subscriber::{Subscriber, Wants};
+
+const WEIGHT_MAX: u16 = 256;
+
+impl Fleet {
+    /// Changes a backend, at all of its addresses: all of `change`, or nothing.
+    ///
+    /// # Errors
+    /// There is no such backend, or the change makes no sense.
+    pub fn set(&mut self, target: &Target, change: Change, by: &Arc<str>, now: Moment) -> Result<Changes, SetError> {
+        let (pool, backend) = self.find(target)?;
+        check(&change)?;
+        let configured = &self.config.pools[pool].backends[backend];
+        let drain_timeout = self.config.pools[pool].drain_timeout;
+        let mut by_hand = self.pools[pool].by_hand.get(&configured.name).cloned().unwrap_or_default();
+        let (settings, order) = as_told(configured, Some(&by_hand));
+        let mut changes = Changes::default();
+        let place = format!("pools.{}.backends.{}", target.pool, target.backend);
+        if let Some(weight) = change.weight {
+            if weight != settings.weight {
+                changes.lines.push(format!("{place}: weight {} → {weight}", settings.weight));
+            }
+            by_hand.weight = Some(weight).filter(|weight| *weight != configured.weight);
+        }
+        if let Some(most) = change.connections_max {
+            let number = |most: Option<NonZeroU32>| most.map_or(0, NonZeroU32::get);
+            let before = number(settings.connections_max);
+            if most != before {
+                changes.lines.push(format!("{place}: connections_max {before} → {most}"));
+            }
+            let differs = most != number(configured.connections_max);
+            by_hand.connections_max = differs.then_some(NonZeroU32::new(most));
+        }
+        if let Some(mode) = change.state {
+            let deadline_ns = ns(change.deadline.unwrap_or(drain_timeout));
+            let until = if deadline_ns == 0 { Moment::NEVER } else { now.after_ns(deadline_ns) };
+            if mode != order.mode() || mode == Mode::Drain {
+                changes.lines.push(format!("{place}: state {} → {}", order.mode().name(), mode.name()));
+            }
+            let is_as_told = mode == as_told(configured, None).1.mode();
+            by_hand.order = (!is_as_told).then(|| match mode {
+                Mode::Ready => Order::Ready,
+                Mode::Drain => Order::Drain { until, is_over: false, by: by.clone() },
+                Mode::Maintenance => Order::Maintenance { by: Some(by.clone()) },
+            });
+        }
+        let name = configured.name.clone();
+        self.pools[pool].by_hand.insert(name, by_hand);
+        changes.table = true;
+        for place in self.pools[pool].seats.clone() {
+            if self.seats[place].backend == backend && self.seats[place].retired.is_none() {
+                self.instruct_anew(place, now);
+                self.claim(place, now, &mut changes);
+                self.settle(place, now, &mut changes);
+            }
+        }
+        self.keep_one(pool, now, &mut changes);
+        Ok(changes)
+    }
+
+    /// Makes a seat what the configuration and the operator say of its backend. What is known of it stays. The caller
+    /// draws the consequences.
+    pub(super) fn instruct(&mut self, place: usize) {
+        let seat = &mut self.seats[place];
+        let Some(configured) = self.config.pools[seat.pool].backends.get(seat.backend) else { return };
+        (seat.settings, seat.order) = as_told(configured, self.pools[seat.pool].by_hand.get(&configured.name));
+        self.follow_checks(place);
+    }
+
+    /// The same for a seat that is there already. What is restarted during its drain may not be back when that ends,
+    /// and it may have been away for less than `fall` checks: then it waits for one that it answers.
+    pub(super) fn instruct_anew(&mut self, place: usize, now: Moment) {
+        let before = self.seats[place].order.mode();
+        self.instruct(place);
+        let seat = &mut self.seats[place];
+        match (before, seat.order.mode(), &self.config.pools[seat.pool].check) {
+            (Mode::Drain, Mode::Ready, Some(check)) => {
+                seat.is_doubted = !seat.is_known_to_live(between_checks_ns(check), now);
+            }
+            (_, Mode::Ready, Some(_)) => {}
+            _ => seat.is_doubted = false,
+        }
+    }
+
+    /// Has a seat checked as its pool says, or not at all.
+    pub(super) fn follow_checks(&mut self, place: usize) {
+        let seat = &mut self.seats[place];
+        let is_checked = seat.retired.is_none() && seat.order.mode() != Mode::Maintenance;
+        let pool = &self.config.pools[seat.pool];
+        let check = pool.check.as_ref().filter(|_| is_checked);
+        let Some((check, address)) = check.zip(seat.address.as_ref()) else {
+            seat.subscriber = None;
+            if let Some(watch) = seat.watch.take() {
+                self.watches.leave(watch, seat.id);
+            }
+            return;
+        };
+        let key = Key::new(check, &pool.dial, address);
+        let before = seat.watch;
+        if before.is_none_or(|watch| self.watches.get(watch).is_none_or(|watch| watch.key != key)) {
+            seat.watch = Some(self.watches.join(key, seat.id));
+            if let Some(watch) = before {
+                self.watches.leave(watch, seat.id);
+            }
+        }
+        let wants = Wants {
+            role: check.role,
+            lag_max_ns: ns(check.lag_max),
+            rise: check.rise,
+            fall: check.fall,
+            initial_up: check.initial_up,
+        };
+        match &mut seat.subscriber {
+            Some(subscriber) => subscriber.change(wants),
+            None => seat.subscriber = Some(Subscriber::new(wants)),
+        }
+    }
+
+    fn find(&self, target: &Target) -> Result<(usize, usize), SetError> {
+        let pools = &self.config.pools[..self.configured];
+        let Some(pool) = pools.iter().position(|pool| *pool.name == *target.pool) else {
+            return Err(SetError::NotFound(format!("pool `{}`", target.pool)));
+        };
+        if let Some(backend) = pools[pool].backends.iter().position(|backend| *backend.name == *target.backend) {
+            return Ok((pool, backend));
+        }
+        let mut seats = self.seats[self.pools[pool].seats.clone()].iter().filter(|seat| seat.retired.is_none());
+        Err(match seats.find(|seat| *seat.name == *target.backend) {
+            Some(seat) => SetError::Invalid(format!(
+                "`{}` is one of the addresses of `{}`; set that, and all of them change",
+                target.backend, seat.configured_name
+            )),
+            None => SetError::NotFound(format!("backend `{}` in pool `{}`", target.backend, target.pool)),
+        })
+    }
+}
+
+/// How old the last answer to a check can be while checks are made: a pause may be a tenth longer than its interval.
+pub(super) fn between_checks_ns(check: &Check) -> u64 {
+    let interval_ns = ns(check.interval.max(check.fast_interval).max(check.down_interval));
+    interval_ns.saturating_add(interval_ns / 10).saturating_add(ns(check.timeout))
+}
+
+fn check(change: &Change) -> Result<(), SetError> {
+    let invalid = |text: &str| Err(SetError::Invalid(text.to_string()));
+    if change.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+        return invalid("`weight` goes from 0 to 256");
+    }
+    if change.deadline.is_some() && change.state != Some(Mode::Drain) {
+        return invalid("a deadline belongs to the state `drain`");
+    }
+    if *change == Change::default() {
+        return invalid("nothing to change: give a weight, a state or connections_max");
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! What is checked: each distinct target once, whoever wants to know.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::base::address::Address;
+use crate::base::id::BackendId;
+use crate::base::time::ns;
+use crate::config::model::{Check, CheckHeader, CheckKind, Dial, LocalAddress, Version};
+use crate::health::ask::{Header, Opening};
+use crate::health::schedule::Intervals;
+use crate::health::transcript::Transcript;
+
+/// Number of a watch; never given out twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct WatchId(pub u64);
+
+/// What makes two checks the same. What is made of the result (rise, fall, role, lag) is each subscriber's own.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Key {
+    /// Where to connect.
+    pub target: Address,
+    /// What to ask.
+    pub kind: CheckKind,
+    /// How to connect.
+    pub(crate) opening: Opening,
+    /// Of one check.
+    pub timeout: Duration,
+    /// Whether the role of a Redis is wanted: one that has no role answers who does not care.
+    wants_role: bool,
+    /// Between checks: steady, while changing, while down.
+    intervals: [Duration; 3],
+}
+
+impl Key {
+    /// For a backend at that address.
+    pub fn new(check: &Check, dial: &Dial, address: &Address) -> Key {
+        // A path has no port to replace.
+        let target = match (address, check.port) {
+            (Address::Tcp(address), Some(port)) => {
+                let mut target = *address;
+                target.set_port(port);
+                Address::Tcp(target)
+            }
+            _ => address.clone(),
+        };
+        let wants_role = matches!(check.kind, CheckKind::Redis { .. }) && check.role.is_some();
+        let intervals = [check.interval, check.fast_interval, check.down_interval];
+        let opening = opening(dial, check, &target);
+        Key { target, kind: check.kind.clone(), opening, timeout: check.timeout, wants_role, intervals }
+    }
+
+    /// Times between checks.
+    pub fn intervals(&self) -> Intervals {
+        let [steady, fast, down] = self.intervals;
+        Intervals { steady_ns: ns(steady), fast_ns: ns(fast), down_ns: ns(down) }
+    }
+}
+
+/// As sessions of the pool connect, as far as a check can, unless the check says otherwise. At a port of its own there
+/// is another server, which knows nothing of PROXY headers; and of a bare connect no server hears.
+fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
+    let is_same_family = |address: &&IpAddr| matches!(target, Address::Tcp(to) if to.is_ipv6() == address.is_ipv6());
+    let source = match &dial.source {
+        LocalAddress::Addresses(all) => all.iter().find(is_same_family).copied(),
+        // No client stands behind a check.
+        LocalAddress::Any | LocalAddress::Client => None,
+    };
+    let of_pool = dial.send_proxy;
+    let header = match check.header {
+        CheckHeader::Auto => {
+            let version = of_pool.filter(|_| check.port.is_none() && check.kind != CheckKind::Tcp);
+            version.map(|version| Header { version, is_named: version == Version::V1 })
+        }
+        CheckHeader::Off => None,
+        CheckHeader::Local => Some(Header { version: of_pool.unwrap_or(Version::V1), is_named: false }),
+        CheckHeader::Named => Some(Header { version: of_pool.unwrap_or(Version::V1), is_named: true }),
+    };
+    Opening { header, source }
+}
+
+/// A target that is checked.
+#[derive(Debug)]
+pub struct Watch {
+    /// What is asked where, and how often.
+    pub key: Key,
+    /// Whose state follows; at least one.
+    pub subscribers: Vec<BackendId>,
+    /// How the last check went.
+    pub(crate) transcript: Option<Transcript>,
+}
+
+/// All watches.
+#[derive(Debug, Default)]
+pub struct Watches {
+    by_key: HashMap<Key, WatchId>,
+    all: BTreeMap<WatchId, Watch>,
+    next: u64,
+}
+
+impl Watches {
+    /// Adds a subscriber to the watch of that key, which begins with the first one.
+    pub fn join(&mut self, key: Key, subscriber: BackendId) -> WatchId {
+        let id = *self.by_key.entry(key.clone()).or_insert_with(|| {
+            self.next += 1;
+            WatchId(self.next - 1)
+        });
+        let watch = self.all.entry(id).or_insert_with(|| Watch { key, subscribers: Vec::new(), transcript: None });
+        watch.subscribers.push(subscriber);
+        id
+    }
+
+    /// Takes a subscriber off; the watch ends with the last one.
+    pub fn leave(&mut self, id: WatchId, subscriber: BackendId) {
+        let Some(watch) = self.all.get_mut(&id) else { return };
+        watch.subscribers.retain(|other| *other != subscriber);
+        if watch.subscribers.is_empty() {
+            self.by_key.remove(&watch.key);
+            self.all.remove(&id);
+        }
+    }
+
+    /// `None` exactly if it has ended.
+    pub fn get(&self, id: WatchId) -> Option<&Watch> {
+        self.all.get(&id)
+    }
+
+    /// Likewise.
+    pub fn get_mut(&mut self, id: WatchId) -> Option<&mut Watch> {
+        self.all.get_mut(&id)
+    }
+
+    /// In the order in which they began.
+    pub fn iter(&self) -> impl Iterator<Item = (WatchId, &Watch)> {
+        self.all.iter().map(|(id, watch)| (*id, watch))
+    }
+}

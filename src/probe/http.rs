@@ -1,0 +1,257 @@
+//! `http`: asks for a path, and looks at the status.
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response, header};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+
+use super::budget::{BYTES_MAX, Budget};
+use super::stream::{LINGER, Stream};
+use super::{Transcript, Trouble};
+use crate::base::address::Address;
+use crate::health::Facts;
+use crate::health::transcript::printable;
+
+/// Of the header of an answer, and of all that comes before it.
+const HEADER_MAX: usize = 64 * 1024;
+
+/// What is asked for, and what its status means.
+pub(super) struct Page<'a> {
+    pub path: &'a str,
+    /// First and last code of each range that is a success.
+    pub status: &'a [(u16, u16)],
+    /// Likewise, of those by which a server says that it is about to stop.
+    pub drain_status: &'a [(u16, u16)],
+}
+
+pub(super) async fn check(
+    stream: Stream,
+    target: &Address,
+    page: &Page<'_>,
+    budget: &Budget,
+    transcript: &mut Transcript,
+) -> Result<Facts, Trouble> {
+    let Page { path, status, drain_status } = page;
+    // Until the answer is there: a server may send as many provisional ones (1xx) before it as it likes.
+    budget.limit_to(HEADER_MAX);
+    let mut client = hyper::client::conn::http1::Builder::new();
+    let handshake = client.max_buf_size(HEADER_MAX).handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(|error| no_http(&error))?;
+    // Ends when it is dropped, and so with a check that takes too long.
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(async move { drop(connection.await) });
+    transcript.doing_now("waiting for the HTTP answer");
+    let response = sender.send_request(request(target, path)?).await.map_err(|error| no_http(&error))?;
+    budget.limit_to(BYTES_MAX);
+    let code = response.status();
+    transcript.note(format!("GET {path}: {:?} {code}", response.version()));
+    part(response, tasks);
+    let is_in = |ranges: &[(u16, u16)]| ranges.iter().any(|(first, last)| (*first..=*last).contains(&code.as_u16()));
+    if is_in(drain_status) {
+        transcript.note("it is about to stop, by `drain_status`");
+        return Ok(Facts { is_leaving: true, ..Facts::default() });
+    }
+    if is_in(status) {
+        return Ok(Facts::default());
+    }
+    Err(Trouble::answer(format!("GET {path} was answered {code}; `status` takes {}", ranges(status))))
+}
+
+fn request(target: &Address, path: &str) -> Result<Request<Empty<Bytes>>, Trouble> {
+    let host = match target {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(_) => "localhost".to_string(),
+    };
+    let request = Request::get(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, concat!("ringway/", env!("CARGO_PKG_VERSION")))
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close");
+    request.body(Empty::new()).map_err(|error| Trouble::no_agreement(format!("`path` cannot be asked for: {error}")))
+}
+
+/// Takes what is left of the answer, for a little while, so that the server ends in peace.
+fn part(response: Response<Incoming>, tasks: JoinSet<()>) {
+    let farewell = async move {
+        // Read only so that the server need not see a reset, and forgotten as it comes.
+        let mut body = response.into_body();
+        while let Some(Ok(_)) = body.frame().await {}
+        let mut tasks = tasks;
+        tasks.join_next().await;
+    };
+    tokio::task::spawn_local(async { drop(tokio::time::timeout(LINGER, farewell).await) });
+}
+
+fn no_http(error: &hyper::Error) -> Trouble {
+    // The cause says more: which part could not be read, or what became of the connection.
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Trouble::answer(printable(format!("no HTTP answer came: {error}{cause}").as_bytes()))
+}
+
+fn ranges(status: &[(u16, u16)]) -> String {
+    let range = |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    status.iter().map(range).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::model::CheckKind;
+    use crate::probe::Checked;
+    use crate::probe::testing::{against, ask, failure, is_success, run};
+    use crate::probe::{Outcome, probe};
+
+    fn kind() -> CheckKind {
+        CheckKind::Http {
+            path: "/health?a=1".to_string(),
+            status: vec![(200, 200), (300, 399)],
+            drain_status: vec![(503, 503)],
+        }
+    }
+
+    fn check(server: impl FnOnce(TcpStream) + Send + 'static) -> Checked {
+        against(kind(), Duration::from_millis(300), server)
+    }
+
+    fn request(stream: &mut impl Read) -> String {
+        let (mut request, mut byte) = (Vec::new(), [0]);
+        while !request.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+            request.push(byte[0]);
+        }
+        String::from_utf8(request).unwrap()
+    }
+
+    fn answers(answer: &'static str) -> Checked {
+        check(move |mut stream| {
+            request(&mut stream);
+            stream.write_all(answer.as_bytes()).unwrap();
+            // A client that leaves bytes unread would reset this.
+            assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0, "a clean end");
+        })
+    }
+
+    #[test]
+    fn the_request_is_what_the_contract_says() {
+        let checked = check(|mut stream| {
+            let local = stream.local_addr().unwrap();
+            let request = request(&mut stream).to_lowercase();
+            assert!(request.starts_with("get /health?a=1 http/1.1\r\n"), "{request}");
+            for line in [format!("host: {local}"), "connection: close".to_string(), "user-agent: ringway/".to_string()]
+            {
+                assert!(request.contains(&format!("\r\n{line}")), "{line}: {request}");
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        });
+        assert!(is_success(&checked), "{checked:?}");
+    }
+
+    #[test]
+    fn statuses_in_the_list_are_success_and_all_others_failures() {
+        assert!(is_success(&answers("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nall well, and the body goes on")));
+        assert!(is_success(&answers("HTTP/1.0 302 Found\r\nlocation: /x\r\n\r\n")));
+        let checked = answers("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 4\r\n\r\nsick");
+        let expected = "GET /health?a=1 was answered 502 Bad Gateway; `status` takes 200, 300-399";
+        assert_eq!(failure(&checked), expected);
+        assert!(!is_success(&answers("HTTP/1.1 204 No Content\r\n\r\n")));
+    }
+
+    #[test]
+    fn a_server_that_is_about_to_stop_says_so() {
+        for (answer, is_leaving) in [("503 Service Unavailable", true), ("200 OK", false)] {
+            let answer = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n").leak();
+            let checked = answers(answer);
+            let Outcome::Success(facts) = checked.outcome else { panic!("not a success: {answer}: {checked:?}") };
+            assert_eq!(facts.is_leaving, is_leaving, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_provisional_answers_has_an_end() {
+        let checked = check(|mut stream| {
+            request(&mut stream);
+            let flood = "HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
+            let mut sent = 0;
+            while stream.write_all(flood.as_bytes()).is_ok() {
+                sent += flood.len();
+                assert!(sent < 64 << 20, "it reads on and on");
+            }
+        });
+        assert!(failure(&checked).contains("it sent more than 64 KiB"), "{checked:?}");
+    }
+
+    #[test]
+    fn a_bad_request_names_what_may_be_missing() {
+        let checked = answers("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+        let shown = failure(&checked);
+        assert!(shown.contains("it may expect a PROXY header") && shown.contains("or expect TLS"), "{shown}");
+        let checked = check(|mut stream| {
+            request(&mut stream);
+            stream.write_all(b"\x15\x03\x01\0\x02\x02\x46").unwrap();
+        });
+        assert!(failure(&checked).ends_with("; it seems to expect TLS"), "{checked:?}");
+    }
+
+    #[test]
+    fn what_is_no_http_is_a_failure_with_its_reason() {
+        for garbage in ["220 mail\r\n\r\n", "\0\x01\x02\x03garbage", "HTTP/9.9 200 OK\r\n\r\n", ""] {
+            let checked = check(move |mut stream| {
+                request(&mut stream);
+                let _ = stream.write_all(garbage.as_bytes());
+            });
+            assert!(failure(&checked).starts_with("no HTTP answer came: "), "{garbage:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_or_half_is_a_failure_after_the_timeout() {
+        for half in ["", "HTTP/1.1 200"] {
+            let checked = check(move |mut stream| {
+                request(&mut stream);
+                stream.write_all(half.as_bytes()).unwrap();
+                while stream.read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
+            });
+            assert_eq!(failure(&checked), "no answer within 300 ms while waiting for the HTTP answer", "{half}");
+        }
+    }
+
+    #[test]
+    fn a_header_without_end_has_an_end() {
+        let checked = check(|mut stream| {
+            request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").unwrap();
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        assert!(failure(&checked).starts_with("no HTTP answer came: "), "{checked:?}");
+    }
+
+    #[test]
+    fn a_body_without_end_keeps_nobody() {
+        let checked = check(|mut stream| {
+            request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        assert!(is_success(&checked), "{checked:?}");
+    }
+
+    #[test]
+    fn unix_sockets_are_asked_as_localhost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let request = request(&mut stream).to_lowercase();
+            assert!(request.contains("\r\nhost: localhost\r\n"), "{request}");
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        });
+        let outcome = run(async { probe(&ask(Address::Unix(path), kind())).await.outcome });
+        assert!(matches!(outcome, Outcome::Success(_)), "{outcome:?}");
+        server.join().unwrap();
+    }
+}

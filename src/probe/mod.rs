@@ -1,0 +1,141 @@
+//! One health check: asks a server whether it is fit for traffic, and ends the conversation as a polite client does.
+//!
+//! Each kind has a file. It is given a connection, asks, and says what it learned; the time-out over the whole of it,
+//! the budget of bytes, the transcript and the difference between a server that fails and a ringway that lacks
+//! something are here.
+
+mod budget;
+mod cause;
+mod http;
+mod mysql;
+mod password;
+mod postgresql;
+mod redis;
+mod send_expect;
+mod stream;
+mod tcp;
+mod tls;
+mod trouble;
+
+use std::io;
+
+use crate::health::Facts;
+use crate::health::ask::{Ask, CheckKind};
+use crate::health::transcript::Transcript;
+
+use budget::Budget;
+use password::Account;
+pub(crate) use trouble::reason;
+use trouble::{Failure, Lack, Trouble};
+
+/// A check that was made.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// What it found.
+    pub outcome: Outcome,
+    /// How it went.
+    pub transcript: Transcript,
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is fit, and this is what it says of itself.
+    Success(Facts),
+    /// It answers, and refuses the account of the check: it lives, and what else is known of it is what was known.
+    Refused(String),
+    /// It is not fit.
+    Failure(Failure),
+    /// ringway could not find out, for want of something of its own: says nothing about the backend.
+    Unknown(Lack),
+}
+
+/// What of a database is asked beyond whether it lives.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    role: bool,
+    lag: bool,
+}
+
+/// Makes one check. Returns as soon as the result is known; the goodbye goes on in a task of its own, so this runs
+/// only inside a `LocalSet`.
+pub(crate) async fn probe(ask: &Ask) -> Checked {
+    let mut transcript = Transcript::begin();
+    let result = check(ask, &mut transcript).await;
+    let outcome = match result {
+        Ok(facts) => Outcome::Success(facts),
+        Err(Trouble::Refused(text)) => {
+            transcript.note(format!("it lives, but {text}"));
+            Outcome::Refused(text)
+        }
+        Err(Trouble::Failure(failure)) => {
+            transcript.note(format!("failed: {failure}"));
+            Outcome::Failure(failure)
+        }
+        Err(Trouble::Unknown(lack)) => {
+            transcript.note(format!("not found out: {lack}"));
+            Outcome::Unknown(lack)
+        }
+    };
+    Checked { outcome, transcript }
+}
+
+async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble> {
+    transcript.doing_now("reading the password");
+    // This comes before connecting, and has a time-out of its own: a file that hangs is no fault of the server.
+    let account = match ask.kind.login() {
+        Some(login) => Some(password::account(login, ask.timeout).await?),
+        None => None,
+    };
+    let budget = Budget::begin();
+    let conversation = converse(ask, account.as_ref(), &budget, transcript);
+    let result = match ask.timeout.is_zero() {
+        true => conversation.await,
+        false => match tokio::time::timeout(ask.timeout, conversation).await {
+            Ok(result) => result,
+            Err(_) => {
+                let (doing, received) = (transcript.doing(), transcript.so_far().to_string());
+                Err(Failure::Timeout { timeout: ask.timeout, doing, received }.into())
+            }
+        },
+    };
+    match result {
+        Err(Trouble::Failure(_)) if budget.is_crowded() => {
+            let error = io::Error::other("all checks together are being sent too much");
+            Err(Trouble::Unknown(Lack::Resource(error)))
+        }
+        Err(Trouble::Failure(failure)) => Err(cause::with_the_likely(failure, ask, &budget).into()),
+        result => result,
+    }
+}
+
+async fn converse(
+    ask: &Ask,
+    account: Option<&Account>,
+    budget: &std::rc::Rc<Budget>,
+    transcript: &mut Transcript,
+) -> Result<Facts, Trouble> {
+    let wanted = Wanted { role: ask.role, lag: ask.lag };
+    let way = stream::Way { target: &ask.target, opening: &ask.opening, is_bare: ask.kind == CheckKind::Tcp, budget };
+    let stream = way.connect(transcript).await?;
+    match (&ask.kind, account) {
+        (CheckKind::Tcp, _) => Ok(tcp::check(stream, &ask.opening)),
+        (CheckKind::SendExpect { steps }, _) => send_expect::check(stream, steps, transcript).await,
+        (CheckKind::Http { path, status, drain_status }, _) => {
+            let page = http::Page { path, status, drain_status };
+            http::check(stream, &ask.target, &page, budget, transcript).await
+        }
+        (CheckKind::Postgresql { database, .. }, Some(account)) => {
+            postgresql::check(stream, &way, account, database, wanted, transcript).await
+        }
+        (CheckKind::Postgresql { .. }, None) => postgresql::ask(stream, &way, transcript).await,
+        (CheckKind::Mysql { .. }, Some(account)) => mysql::check(stream, &way, account, wanted, transcript).await,
+        (CheckKind::Mysql { .. }, None) => mysql::ask(stream, transcript).await,
+        (CheckKind::Redis { .. }, account) => redis::check(stream, account, wanted, transcript).await,
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! Logging in, as somebody or as nobody.
+
+use mysql_common::auth::plugins::{AuthProc, ChallengeResponsePlugin, Context, Error};
+use mysql_common::constants::CapabilityFlags;
+use mysql_common::packets::{AuthPlugin, HandshakeResponse, SslRequest};
+
+use super::wire::{Greeting, ServerError, Wire, no_mysql};
+use crate::base::address::Address;
+use crate::health::transcript::printable;
+use crate::probe::stream::{Stream, Way};
+use crate::probe::tls::{self, Handshake};
+use crate::probe::{Account, Transcript, Trouble};
+
+/// Who is not there. Whoever is called so, without a password, is welcome too.
+const NOBODY: &str = "ringway";
+/// Packets from the server until it is decided; more is a server that plays with us.
+const STEPS_MAX: usize = 8;
+/// `utf8mb4_general_ci`
+const COLLATION: u8 = 45;
+/// Packets longer than this are not sent to us.
+const PACKET_MAX: u32 = 1 << 24;
+/// The server asks for the password itself; `caching_sha2_password` does when it has not seen it for long.
+const WANTS_PASSWORD: &[u8] = &[0x04];
+
+/// Logs in, in secret where the server can and both speak the same TLS.
+pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Account) -> Result<Wire<'a>, Trouble> {
+    let (mut wire, greeting, without_tls) = match begin_tls(wire, way.target).await? {
+        Begun::Ready(wire, greeting) => (wire, greeting, None),
+        Begun::NoCommonTls(transcript, why) => {
+            transcript.note(format!("no TLS that both speak ({why}); again without it"));
+            let stream = way.connect(transcript).await?;
+            let mut wire = Wire::new(stream, transcript);
+            let greeting = wire.greeting().await?;
+            (wire, greeting, Some(why))
+        }
+    };
+    let result = prove(&mut wire, &greeting, account).await;
+    let Some(why) = without_tls else { return result.map(|()| wire) };
+    match result {
+        Ok(()) => {
+            wire.transcript.remark(tls::advice(&why));
+            Ok(wire)
+        }
+        // Without TLS it may not want anybody.
+        Err(Trouble::Refused(text)) => Err(Trouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why)))),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+/// What came of the beginning.
+enum Begun<'a> {
+    /// Greeted, and in secret if the server can.
+    Ready(Wire<'a>, Greeting),
+    /// It has TLS, and none that ringway speaks.
+    NoCommonTls(&'a mut Transcript, String),
+}
+
+async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>, Trouble> {
+    let greeting = wire.greeting().await?;
+    let is_local = matches!(wire.stream, Stream::Unix(..));
+    if !greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) || is_local {
+        return Ok(Begun::Ready(wire, greeting));
+    }
+    let capabilities = capabilities() | CapabilityFlags::CLIENT_SSL;
+    wire.transcript.doing_now("beginning TLS");
+    wire.write_struct(&SslRequest::new(capabilities, PACKET_MAX, COLLATION)).await?;
+    let Wire { stream, transcript, sequence } = wire;
+    match tls::handshake(stream, target).await {
+        Ok(stream) => {
+            transcript.note("TLS begun");
+            Ok(Begun::Ready(Wire { stream, transcript, sequence }, greeting))
+        }
+        Err(Handshake::NoCommon(why)) => Ok(Begun::NoCommonTls(transcript, why)),
+        Err(Handshake::Failed(trouble)) => Err(trouble),
+    }
+}
+
+/// Proves that the password is known, by the way that the server wants.
+async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Account) -> Result<(), Trouble> {
+    let is_local = matches!(wire.stream, Stream::Unix(..));
+    let is_tls = matches!(wire.stream, Stream::Tls(_));
+    let mut capabilities = capabilities();
+    capabilities.set(CapabilityFlags::CLIENT_SSL, is_tls);
+    let mut answerer =
+        Answerer { account, is_local, is_secret: is_local || is_tls, plugin: Vec::new(), procedure: None };
+    // A server may name a plugin that an account need not have; then it switches.
+    let first = answerer.begin(&greeting.plugin, &greeting.nonce).unwrap_or_default();
+    let plugin = answerer.plugin.clone();
+    wire.transcript.doing_now("logging in");
+    wire.write_struct(&response(&account.user, first, &plugin, capabilities)).await?;
+    for _ in 0..STEPS_MAX {
+        let packet = wire.read().await?;
+        match packet.split_first() {
+            Some((0x00, _)) => {
+                wire.transcript.note(format!("logged in as {}", printable(account.user.as_bytes())));
+                return Ok(());
+            }
+            Some((0xff, _)) => return Err(ServerError::parse(&packet).refusal("login refused")),
+            Some((0xfe, rest)) => {
+                let (plugin, nonce) = switch(rest).ok_or_else(|| no_mysql(&packet))?;
+                let answer = answerer.begin(plugin, nonce)?;
+                wire.write(&answer).await?;
+            }
+            Some((0x01, challenge)) => {
+                if let Some(answer) = answerer.go_on(challenge)? {
+                    wire.write(&answer).await?;
+                }
+            }
+            _ => return Err(no_mysql(&packet)),
+        }
+    }
+    Err(Trouble::answer("the login has no end".to_string()))
+}
+
+/// Tries to log in as somebody who is not there; being refused is all that is wanted.
+pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), Trouble> {
+    let Greeting { .. } = wire.greeting().await?;
+    wire.transcript.doing_now("waiting for the login to be refused");
+    wire.write_struct(&response(NOBODY, Vec::new(), b"mysql_native_password", capabilities())).await?;
+    for _ in 0..STEPS_MAX {
+        let packet = wire.read().await?;
+        match packet.first() {
+            Some(0x00) => {
+                wire.transcript.note("logged in without a password");
+                wire.restart();
+                return wire.write(&[0x01]).await;
+            }
+            // Access denied, or only with TLS: it is there.
+            Some(0xff) => match ServerError::parse(&packet) {
+                ServerError { code: 1045 | 1698 | 3159, .. } => {
+                    wire.transcript.note("login refused, as it should be without an account");
+                    return Ok(());
+                }
+                error => return Err(error.refusal("it is not ready to let anybody in")),
+            },
+            Some(0xfe | 0x01) => wire.write(&[]).await?,
+            _ => return Err(no_mysql(&packet)),
+        }
+    }
+    Err(Trouble::answer("the login has no end".to_string()))
+}
+
+fn capabilities() -> CapabilityFlags {
+    CapabilityFlags::CLIENT_LONG_PASSWORD
+        | CapabilityFlags::CLIENT_PROTOCOL_41
+        | CapabilityFlags::CLIENT_TRANSACTIONS
+        | CapabilityFlags::CLIENT_SECURE_CONNECTION
+        | CapabilityFlags::CLIENT_PLUGIN_AUTH
+}
+
+fn response<'a>(
+    user: &'a str,
+    answer: Vec<u8>,
+    plugin: &'a [u8],
+    capabilities: CapabilityFlags,
+) -> HandshakeResponse<'a> {
+    HandshakeResponse::new(
+        Some(answer),
+        (5, 7, 0), // so that the collation is utf8mb4
+        Some(user.as_bytes()),
+        None::<&[u8]>,
+        Some(AuthPlugin::from_bytes(plugin)),
+        capabilities,
+        None,
+        PACKET_MAX,
+    )
+}
+
+/// The plugin and the nonce of a request to switch.
+fn switch(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = rest.iter().position(|&byte| byte == 0)?;
+    let (plugin, nonce) = (&rest[..end], &rest[end + 1..]);
+    // MySQL ends it like a text.
+    Some((plugin, nonce.strip_suffix(&[0]).filter(|nonce| nonce.len() == 20).unwrap_or(nonce)))
+}
+
+/// Proves to the server that the password is known.
+struct Answerer<'a> {
+    account: &'a Account,
+    /// A unix socket: the server is who it should be.
+    is_local: bool,
+    /// Nobody listens.
+    is_secret: bool,
+    plugin: Vec<u8>,
+    procedure: Option<AuthProc>,
+}
+
+impl Answerer<'_> {
+    fn begin(&mut self, name: &[u8], nonce: &[u8]) -> Result<Vec<u8>, Trouble> {
+        self.plugin = name.to_vec();
+        let plugin = AuthPlugin::from_bytes(name);
+        let may = match plugin {
+            AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password | AuthPlugin::Ed25519 => true,
+            AuthPlugin::Sha256Password => self.is_secret,
+            // TLS that verifies nobody is no reason to tell the password to whoever asks for it.
+            AuthPlugin::MysqlClearPassword => self.is_local,
+            _ => false,
+        };
+        let procedure = plugin.init().ok().filter(|_| may);
+        self.procedure = Some(procedure.ok_or_else(|| {
+            let name = printable(name);
+            let hint = "give the account of the check mysql_native_password, caching_sha2_password or ed25519";
+            Trouble::no_agreement(format!("the server wants a login by {name}; {hint}"))
+        })?);
+        Ok(self.run(nonce)?.unwrap_or_default())
+    }
+
+    fn go_on(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        if challenge == WANTS_PASSWORD && !self.is_secret {
+            let hint = "give the server TLS, or the account mysql_native_password";
+            return Err(Trouble::no_agreement(format!("the server wants the password in the clear; {hint}")));
+        }
+        self.run(challenge)
+    }
+
+    fn run(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+        let context = Secret { account: self.account, is_secret: self.is_secret };
+        let procedure = self.procedure.as_mut().ok_or_else(|| no_mysql(challenge))?;
+        let response = procedure
+            .run(context, challenge)
+            .map_err(|error: Error| Trouble::answer(format!("the server cannot be answered: {error}")))?;
+        Ok(response.data().map(<[u8]>::to_vec))
+    }
+}
+
+/// What a procedure may know.
+struct Secret<'a> {
+    account: &'a Account,
+    is_secret: bool,
+}
+
+impl Context for Secret<'_> {
+    fn pass(&self) -> &[u8] {
+        self.account.password.as_deref().unwrap_or_default().as_bytes()
+    }
+
+    fn is_ipc_transport(&self) -> bool {
+        false
+    }
+
+    fn is_tls_transport(&self) -> bool {
+        self.is_secret
+    }
+
+    fn scramble(&self) -> &[u8] {
+        &[0] // for a key exchange that is never begun
+    }
+
+    fn server_key_pem(&self) -> Option<&[u8]> {
+        None
+    }
+}

@@ -1,0 +1,176 @@
+//! The password of a check, read anew each time, so that it can be changed without a word to ringway.
+//!
+//! A file may hang: a FIFO that nobody writes to, a network drive that is gone. The thread that reads it hangs with it,
+//! so there is one for each file and no more; who wants the file meanwhile waits for that one, or gives up.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Lack, Trouble};
+use crate::config::model::Login;
+use crate::stats::ConnectError;
+
+/// Longer files are something else.
+const BYTES_MAX: usize = 4096;
+/// A file that is not read by then hangs.
+const TIMEOUT_MAX: Duration = Duration::from_secs(1);
+
+/// What reading a file gave: the password, or why there is none.
+type Found = Result<String, Arc<io::Error>>;
+
+thread_local! {
+    /// Files that are being read. Control is one thread.
+    static READING: RefCell<HashMap<PathBuf, watch::Receiver<Option<Found>>>> = RefCell::default();
+}
+
+/// An account with its password, which is shown to nobody.
+pub(super) struct Account {
+    pub user: String,
+    pub password: Option<String>,
+}
+
+/// Reads what belongs to a login. This comes before connecting: a server that is left at its greeting may hold it
+/// against us.
+pub(super) async fn account(login: &Login, timeout: Duration) -> Result<Account, Trouble> {
+    let timeout = if timeout.is_zero() { TIMEOUT_MAX } else { timeout.min(TIMEOUT_MAX) };
+    Ok(Account { user: login.user.clone(), password: password(login, timeout).await? })
+}
+
+async fn password(login: &Login, timeout: Duration) -> Result<Option<String>, Trouble> {
+    let Some(path) = login.password_file.clone() else { return Ok(None) };
+    let lacks = |error: io::Error| match ConnectError::of(&error) {
+        ConnectError::Resource => Trouble::Unknown(Lack::Resource(error)),
+        _ => Trouble::Unknown(Lack::Password { path: path.clone(), error }),
+    };
+    let mut reading = reading(&path).map_err(lacks)?;
+    let found = tokio::time::timeout(timeout, reading.wait_for(Option::is_some)).await;
+    let found = match found {
+        Ok(Ok(found)) => found.clone(),
+        Ok(Err(_)) => None,
+        Err(_) => {
+            let error = format!("it was not read within {} ms, so it hangs", timeout.as_millis());
+            return Err(lacks(io::Error::new(io::ErrorKind::InvalidData, error)));
+        }
+    };
+    match found.unwrap_or_else(|| Err(Arc::new(io::Error::other("its reader has ended")))) {
+        Ok(password) => Ok(Some(password)),
+        Err(error) => Err(lacks(copy(&error))),
+    }
+}
+
+/// The one reader of that file.
+fn reading(path: &Path) -> io::Result<watch::Receiver<Option<Found>>> {
+    let under_way = READING.with_borrow(|all| all.get(path).filter(|one| is_under_way(one)).cloned());
+    if let Some(reading) = under_way {
+        return Ok(reading);
+    }
+    let (told, reading) = watch::channel(None);
+    let there = path.to_path_buf();
+    // A thread of its own: the runtime would wait for one of its own when it ends.
+    std::thread::Builder::new().name("ringway-file".to_string()).spawn(move || {
+        let found = read(&there).map_err(Arc::new);
+        told.send_replace(Some(found));
+    })?;
+    READING.with_borrow_mut(|all| {
+        all.retain(|_, one| is_under_way(one));
+        all.insert(path.to_path_buf(), reading.clone());
+    });
+    Ok(reading)
+}
+
+fn is_under_way(reading: &watch::Receiver<Option<Found>>) -> bool {
+    reading.borrow().is_none() && reading.has_changed().is_ok()
+}
+
+/// The same error for each who waited.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > BYTES_MAX {
+        return Err(io::Error::other("it is longer than any password"));
+    }
+    let end = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)).len();
+    text.truncate(end);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::testing::run;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn of_file(path: &Path) -> Result<Option<String>, Trouble> {
+        run(password(&Login { user: String::new(), password_file: Some(path.to_path_buf()) }, PATIENCE))
+    }
+
+    #[test]
+    fn one_line_end_is_no_part_of_it_and_blanks_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        for (written, meant) in
+            [("a", "a"), ("a\n", "a"), (" a \r\n", " a "), ("a\n\n", "a\n"), ("a\r", "a\r"), ("", "")]
+        {
+            std::fs::write(&path, written).unwrap();
+            assert_eq!(of_file(&path).unwrap().as_deref(), Some(meant), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_and_its_content_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let long = folder.path().join("long");
+        std::fs::write(&long, "secret".repeat(1000)).unwrap();
+        let binary = folder.path().join("binary");
+        std::fs::write(&binary, b"secret\xff").unwrap();
+        for (path, reason) in [(&missing, "No such file"), (&long, "longer than any"), (&binary, "valid UTF-8")] {
+            let Err(Trouble::Unknown(lack)) = of_file(path) else { panic!("known") };
+            let text = lack.to_string();
+            assert!(text.contains(&*path.to_string_lossy()) && text.contains(reason), "{text}");
+            assert!(!text.contains("secret") && !format!("{lack:?}").contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_hangs_has_one_reader_and_is_read_again_when_it_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let readers = || {
+            let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+            threads.filter(|thread| {
+                std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "ringway-file\n")
+            })
+        };
+        let login = Login { user: String::new(), password_file: Some(path.clone()) };
+        let before = readers().count();
+        run(async {
+            for _ in 0..5 {
+                let hangs = password(&login, Duration::from_millis(20)).await;
+                let Err(Trouble::Unknown(lack)) = hangs else { panic!("it is read") };
+                assert!(lack.to_string().contains("it hangs"), "{lack}");
+            }
+            assert!(readers().count() <= before + 1, "one reader");
+            let there = path.clone();
+            let writer = std::thread::spawn(move || std::fs::write(there, "secret\n"));
+            assert_eq!(password(&login, PATIENCE).await.unwrap().as_deref(), Some("secret"));
+            writer.join().unwrap().unwrap();
+        });
+    }
+}

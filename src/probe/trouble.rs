@@ -1,0 +1,170 @@
+//! What can be in the way of a check, and whose fault it is.
+//!
+//! Only what the server does is a failure. A server that answers and refuses the account of the check lives. What
+//! ringway itself lacks says nothing about the server.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::tls;
+use crate::health::transcript::cut;
+use crate::stats::ConnectError;
+
+/// Longer reasons are cut: they stand in logs, in the API and on the page.
+const REASON_MAX: usize = 1000;
+
+/// Why there are no facts.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The server is at fault.
+    Failure(Failure),
+    /// The server answers, and does not let the account in or does not answer it: it lives.
+    Refused(String),
+    /// ringway could not find out.
+    Unknown(Lack),
+}
+
+/// Why a check failed. The server is at fault, or where it is configured to be.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Not done within the time-out.
+    #[error("no answer within {} ms while {doing}{}", .timeout.as_millis(), so_far(.received))]
+    Timeout {
+        /// For the whole check.
+        timeout: Duration,
+        /// What it was waiting for.
+        doing: &'static str,
+        /// What had come of it.
+        received: String,
+    },
+    /// The attempt to connect failed.
+    #[error("{0}")]
+    Connect(io::Error),
+    /// Nobody listens on a port of this host that the kernel also gives to clients, and it gave it to the check.
+    #[error("nobody listens there: the connection of the check met itself")]
+    MetItself,
+    /// This host has no address from which one of that family can be reached.
+    #[error("this host has no {family} address to connect from ({error})")]
+    NoFamily {
+        /// Of the backend.
+        family: &'static str,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// The pool's `source` is no address of this host now.
+    #[error("this host does not have the address {source_ip} that `source` names ({error})")]
+    NoSource {
+        /// The pool's.
+        source_ip: std::net::IpAddr,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// The connection ended too early.
+    #[error("the connection broke while {doing}: {error}")]
+    Broken {
+        /// What it was waiting for.
+        doing: &'static str,
+        /// What became of the connection.
+        error: io::Error,
+    },
+    /// The answer says that it is not fit, or is none.
+    #[error("{0}")]
+    Answer(String),
+    /// One of these, with what may be the cause.
+    #[error("{failure}; {cause}")]
+    Likely {
+        /// What happened.
+        failure: Box<Failure>,
+        /// What may be behind it.
+        cause: &'static str,
+    },
+}
+
+/// What ringway would have needed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lack {
+    /// Of the machine.
+    #[error("out of descriptors, ports or memory: {0}")]
+    Resource(io::Error),
+    /// The password could not be read.
+    #[error("cannot read `password_file` {}: {error}; make it readable for the user ringway runs as", .path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A way to speak that both understand, or that ringway may use.
+    #[error("{0}")]
+    Agreement(String),
+}
+
+impl Lack {
+    /// No port is left to connect from: then sessions do not get there either.
+    pub(crate) fn is_of_ports(&self) -> bool {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable};
+        matches!(self, Lack::Resource(error) if matches!(error.kind(), AddrInUse | AddrNotAvailable))
+    }
+}
+
+impl Trouble {
+    /// The connection ended, or could not be used any more.
+    pub(super) fn broken(doing: &'static str, error: io::Error) -> Trouble {
+        match ConnectError::of(&error) {
+            ConnectError::Resource => Trouble::Unknown(Lack::Resource(error)),
+            _ if tls::is_refusal(&error) => Trouble::no_agreement(tls::advice(&error.to_string())),
+            _ => Trouble::Failure(Failure::Broken { doing, error }),
+        }
+    }
+
+    /// An answer that says it is not fit, or that is none.
+    pub(super) fn answer(text: impl Into<String>) -> Trouble {
+        Trouble::Failure(Failure::Answer(text.into()))
+    }
+
+    /// ringway and the server find no way to speak.
+    pub(super) fn no_agreement(text: impl Into<String>) -> Trouble {
+        Trouble::Unknown(Lack::Agreement(text.into()))
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        Trouble::Failure(failure)
+    }
+}
+
+/// A reason as it is told outside: bounded.
+pub fn reason(text: &impl ToString) -> std::sync::Arc<str> {
+    let mut text = text.to_string();
+    cut(&mut text, REASON_MAX);
+    text.into()
+}
+
+fn so_far(received: &str) -> String {
+    if received.is_empty() { String::new() } else { format!("; it had sent {received}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_bounded_and_a_lack_of_ports_is_told_from_others() {
+        assert!(reason(&"x".repeat(10 << 20)).len() <= REASON_MAX + 3);
+        let lack = |code| Lack::Resource(io::Error::from_raw_os_error(code));
+        assert!(lack(99).is_of_ports() && lack(98).is_of_ports(), "EADDRNOTAVAIL, EADDRINUSE");
+        assert!(!lack(24).is_of_ports() && !Lack::Agreement("x".to_string()).is_of_ports(), "EMFILE");
+    }
+
+    #[test]
+    fn what_breaks_for_want_of_memory_is_no_failure() {
+        let broken = |code| Trouble::broken("reading", io::Error::from_raw_os_error(code));
+        assert!(matches!(broken(105), Trouble::Unknown(Lack::Resource(_))), "ENOBUFS");
+        assert!(matches!(broken(104), Trouble::Failure(Failure::Broken { .. })), "ECONNRESET");
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let alert = io::Error::new(io::ErrorKind::InvalidData, alert);
+        assert!(matches!(Trouble::broken("reading", alert), Trouble::Unknown(Lack::Agreement(_))));
+    }
+}

@@ -1,0 +1,92 @@
+//! How workers tell control that there is something to look at, without control having to look.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use tokio::sync::Notify;
+
+/// Rings once, until control has heard it. Clones ring the same control.
+#[derive(Clone, Debug, Default)]
+pub struct Alarm(Arc<Bell>);
+
+#[derive(Debug, Default)]
+struct Bell {
+    /// Control waits for it. One load is all it costs while nobody does.
+    is_armed: AtomicBool,
+    notify: Notify,
+}
+
+impl Alarm {
+    /// One that nobody listens to yet.
+    pub fn new() -> Alarm {
+        Alarm::default()
+    }
+
+    /// What the caller has counted before is seen by control after it has heard this. From any thread; never waits.
+    pub fn ring(&self) {
+        // Either this sees that control waits, or control sees what was counted: each writes, then reads.
+        fence(Ordering::SeqCst);
+        if self.0.is_armed.load(Ordering::Relaxed) && self.0.is_armed.swap(false, Ordering::AcqRel) {
+            self.0.notify.notify_one();
+        }
+    }
+
+    /// From now on it can be heard. To be called before looking at what was counted.
+    pub fn arm(&self) {
+        self.0.is_armed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Waits until it has rung since it was armed.
+    pub async fn rung(&self) {
+        self.0.notify.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn nothing_that_is_counted_goes_unheard() {
+        let (alarm, counted) = (Alarm::new(), Arc::new(AtomicU64::new(0)));
+        const EACH: u64 = 20_000;
+        let worker = || {
+            let (alarm, counted) = (alarm.clone(), counted.clone());
+            std::thread::spawn(move || {
+                for _ in 0..EACH {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    alarm.ring();
+                }
+            })
+        };
+        let workers = [worker(), worker()];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let hear = async {
+            loop {
+                alarm.arm();
+                if counted.load(Ordering::Relaxed) == 2 * EACH {
+                    return;
+                }
+                alarm.rung().await;
+            }
+        };
+        let all = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(20), hear).await });
+        assert!(all.is_ok(), "{} of {}", counted.load(Ordering::Relaxed), 2 * EACH);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    }
+
+    #[test]
+    fn it_rings_only_while_somebody_listens() {
+        let alarm = Alarm::new();
+        alarm.ring();
+        alarm.arm();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let is_rung =
+            || runtime.block_on(async { tokio::time::timeout(std::time::Duration::ZERO, alarm.rung()).await });
+        assert!(is_rung().is_err());
+        alarm.ring();
+        assert!(is_rung().is_ok());
+    }
+}
