@@ -1,11 +1,11 @@
 //! Answers in JSON, and refusals that say what is wrong.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use super::words::Fault;
 
 /// What a handler comes to.
 pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
@@ -15,24 +15,6 @@ pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
 pub struct Refusal {
     status: StatusCode,
     faults: Vec<Fault>,
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Fault {
-    /// One line: what, and what to do.
-    pub message: String,
-    /// Of a configuration: where.
-    #[serde(flatten)]
-    pub place: Option<Place>,
-}
-
-/// A place in a file, counted from 1.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Place {
-    pub file: Arc<str>,
-    pub line: usize,
-    pub column: usize,
 }
 
 impl Refusal {

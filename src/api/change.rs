@@ -6,29 +6,13 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
 
 use super::Admin;
-use super::answer::{Answer, Fault, Place, Refusal};
+use super::answer::{Answer, Refusal};
 use super::server::Who;
+use super::words::{BackendChange, Changed, Fault, Place};
 use crate::api::command;
-use crate::fleet::order::{Change, Mode, SetError, Target};
-
-/// The body of `PATCH /v1/pools/{pool}/backends/{backend}`; what is not there stays as it is.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    weight: Option<u16>,
-    state: Option<Mode>,
-    connections_max: Option<u32>,
-    deadline_ms: Option<u64>,
-}
-
-/// What was changed, a line each.
-#[derive(Serialize)]
-pub(super) struct Changed {
-    changes: Vec<String>,
-}
+use crate::fleet::order::{Change, SetError, Target};
 
 pub(super) async fn set(
     State(admin): State<Admin>,
@@ -36,11 +20,11 @@ pub(super) async fn set(
     Path((pool, backend)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer<Changed> {
-    let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
+    let wanted: BackendChange = serde_json::from_slice(&body).map_err(|error| {
         let example = r#"it takes {"weight": 5, "state": "drain", "deadline_ms": 30000, "connections_max": 10}"#;
         Refusal::nonsense(format!("{error}; {example} or a part of that"))
     })?;
-    let Wanted { weight, state, connections_max, deadline_ms } = wanted;
+    let BackendChange { weight, state, connections_max, deadline_ms } = wanted;
     if weight.is_none() && state.is_none() && connections_max.is_none() && deadline_ms.is_none() {
         return Err(Refusal::nonsense("nothing is to be changed: give weight, state or connections_max"));
     }

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 
 use super::Admin;
 use super::answer::{Answer, Refusal};
+use super::words::{
+    BackendHistory, Column, Happening, History, ListenerHistory, Mark as MarkWord, PoolHistory, Times, TotalHistory,
+    Traffic,
+};
 use crate::base::refused::Refused;
 use crate::base::time::{Clock, Moment};
 use crate::stats::history::{self, Counted};
@@ -32,118 +36,6 @@ pub(super) struct Wanted {
     pool: Option<String>,
     /// Whether backends are wanted; they are, unless this is false.
     backends: Option<bool>,
-}
-
-/// `GET /v1/history`
-#[derive(Debug, Serialize)]
-pub(super) struct History {
-    /// Number of the newest second, from 1 since the start; for `since`.
-    second: u64,
-    /// When it ended.
-    at: String,
-    /// The most values that a column has. One that has fewer began later.
-    seconds: usize,
-    interval_ms: u64,
-    total: Total,
-    listeners: Vec<Listener>,
-    pools: Vec<Pool>,
-    /// The oldest first.
-    marks: Vec<Marked>,
-}
-
-#[derive(Debug, Serialize)]
-struct Total {
-    connections: Column,
-    sessions_per_s: Column,
-    bytes_per_s: Column,
-    /// From 0 to 1, of the busiest worker.
-    busy: Column,
-}
-
-#[derive(Debug, Serialize)]
-struct Listener {
-    name: Arc<str>,
-    connections: Column,
-    sessions_per_s: Column,
-    /// Of the reasons for which there was a client.
-    refused_per_s: std::collections::BTreeMap<&'static str, Column>,
-}
-
-#[derive(Debug, Serialize)]
-struct Pool {
-    name: Arc<str>,
-    #[serde(flatten)]
-    traffic: Traffic,
-    queue_length: Column,
-    refused_per_s: Column,
-    queue_timeouts_per_s: Column,
-    retries_per_s: Column,
-    connect_ms: Times,
-    queue_ms: Times,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backends: Option<Vec<Backend>>,
-}
-
-#[derive(Debug, Serialize)]
-struct Backend {
-    name: Arc<str>,
-    #[serde(flatten)]
-    traffic: Traffic,
-}
-
-#[derive(Debug, Serialize)]
-struct Traffic {
-    connections: Column,
-    sessions_per_s: Column,
-    connect_errors_per_s: Column,
-    bytes_to_backend_per_s: Column,
-    bytes_to_client_per_s: Column,
-}
-
-/// `null` in a second in which there was nothing.
-#[derive(Debug, Serialize)]
-struct Times {
-    p50: Column,
-    p90: Column,
-    p99: Column,
-}
-
-#[derive(Debug, Serialize)]
-struct Marked {
-    second: u64,
-    at: String,
-    #[serde(flatten)]
-    event: MarkedEvent,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum MarkedEvent {
-    State { pool: Arc<str>, backend: Arc<str>, from: &'static str, to: &'static str, reason: String },
-    Configured { generation: u64 },
-}
-
-/// Values of one number. Three digits behind the point are enough for a plot.
-#[derive(Debug, PartialEq)]
-struct Column(Vec<Option<f32>>);
-
-impl Serialize for Column {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|value| value.map(Short)))
-    }
-}
-
-struct Short(f32);
-
-impl Serialize for Short {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let rounded = (f64::from(self.0) * 1000.0).round() / 1000.0;
-        if rounded.fract() == 0.0 {
-            // None is negative or above what a u64 holds; `as` would stop at the ends.
-            return serializer.serialize_u64(rounded as u64);
-        }
-        serializer.serialize_f64(rounded)
-    }
 }
 
 pub(super) async fn history(
@@ -203,8 +95,8 @@ fn column<K, C: Counted>(series: &Series<K, C>, most: usize, of: impl Fn(&C::Sam
     Column(series.newest(most).map(|sample| Some(of(sample))).collect())
 }
 
-fn total(series: &Series<(), TotalCount>, most: usize) -> Total {
-    Total {
+fn total(series: &Series<(), TotalCount>, most: usize) -> TotalHistory {
+    TotalHistory {
         connections: column(series, most, |sample| sample.connections as f32),
         sessions_per_s: column(series, most, |sample| sample.sessions),
         bytes_per_s: column(series, most, |sample| sample.bytes),
@@ -212,13 +104,13 @@ fn total(series: &Series<(), TotalCount>, most: usize) -> Total {
     }
 }
 
-fn listener(series: &Series<Arc<str>, ListenerCount>, most: usize) -> Listener {
+fn listener(series: &Series<Arc<str>, ListenerCount>, most: usize) -> ListenerHistory {
     let refused = Refused::ALL.into_iter().filter_map(|reason| {
         let refused = column(series, most, |sample| sample.refused[reason as usize]);
         let any = refused.0.iter().any(|rate| rate.is_some_and(|rate| rate > 0.0));
-        any.then(|| (reason.name(), refused))
+        any.then(|| (reason.name().into(), refused))
     });
-    Listener {
+    ListenerHistory {
         name: series.key().clone(),
         connections: column(series, most, |sample| sample.connections as f32),
         sessions_per_s: column(series, most, |sample| sample.sessions),
@@ -226,8 +118,8 @@ fn listener(series: &Series<Arc<str>, ListenerCount>, most: usize) -> Listener {
     }
 }
 
-fn pool(series: &Series<Arc<str>, PoolCount>, most: usize, backends: Option<Vec<Backend>>) -> Pool {
-    Pool {
+fn pool(series: &Series<Arc<str>, PoolCount>, most: usize, backends: Option<Vec<BackendHistory>>) -> PoolHistory {
+    PoolHistory {
         name: series.key().clone(),
         traffic: traffic(series, most, |sample| sample.backends),
         queue_length: column(series, most, |sample| sample.queue_length as f32),
@@ -240,8 +132,8 @@ fn pool(series: &Series<Arc<str>, PoolCount>, most: usize, backends: Option<Vec<
     }
 }
 
-fn backend(series: &Series<BackendKey, BackendCount>, most: usize) -> Backend {
-    Backend { name: series.key().name.clone(), traffic: traffic(series, most, |sample| *sample) }
+fn backend(series: &Series<BackendKey, BackendCount>, most: usize) -> BackendHistory {
+    BackendHistory { name: series.key().name.clone(), traffic: traffic(series, most, |sample| *sample) }
 }
 
 fn traffic<K, C: Counted>(series: &Series<K, C>, most: usize, of: fn(&C::Sample) -> BackendSample) -> Traffic {
@@ -265,12 +157,14 @@ fn times(samples: impl Iterator<Item = Quantiles>) -> Times {
     Times { p50, p90, p99 }
 }
 
-fn marked(mark: &Mark, clock: Clock) -> Marked {
+fn marked(mark: &Mark, clock: Clock) -> MarkWord {
     let event = match mark.event.clone() {
-        Event::State { pool, backend, from, to, reason } => MarkedEvent::State { pool, backend, from, to, reason },
-        Event::Configured(generation) => MarkedEvent::Configured { generation },
+        Event::State { pool, backend, from, to, reason } => {
+            Happening::State { pool, backend, from: from.into(), to: to.into(), reason }
+        }
+        Event::Configured(generation) => Happening::Configured { generation },
     };
-    Marked { second: mark.second, at: wall(mark.at, clock), event }
+    MarkWord { second: mark.second, at: wall(mark.at, clock), event }
 }
 
 fn wall(at: Moment, clock: Clock) -> String {

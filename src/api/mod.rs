@@ -14,6 +14,7 @@ mod server;
 mod sessions;
 mod socket;
 mod view;
+pub mod words;
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;

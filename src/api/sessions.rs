@@ -8,13 +8,14 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Admin;
 use super::answer::{Answer, Refusal};
 use super::server::Who;
+use super::words::{Killed, SessionStatus, Sessions};
 use crate::base::id::BackendId;
 use crate::roster::{self, Filter, Record, Request, SessionId, What};
 use crate::snapshot::table::{BackendEntry, Table};
@@ -35,40 +36,10 @@ pub(super) struct Wanted {
     limit: Option<usize>,
 }
 
-/// `GET /v1/sessions`
-#[derive(Debug, Serialize)]
-pub(super) struct Listing {
-    /// Oldest first.
-    sessions: Vec<Session>,
-    /// How many there are; more than are listed if there are more than the limit.
-    matching: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Session {
-    id: String,
-    /// `None` once the connection has no peer any more.
-    client: Option<String>,
-    listener: Arc<str>,
-    pool: Arc<str>,
-    backend: Option<Arc<str>>,
-    /// Ringway's own address of the connection to the backend.
-    backend_local: Option<String>,
-    worker: usize,
-    state: &'static str,
-    age_ms: u64,
-    idle_ms: u64,
-    bytes_to_backend: u64,
-    bytes_to_client: u64,
-}
-
-/// `DELETE /v1/sessions`
-#[derive(Debug, Serialize)]
-pub(super) struct Killed {
-    killed: u64,
-}
-
-pub(super) async fn list(State(admin): State<Admin>, wanted: Result<Query<Wanted>, QueryRejection>) -> Answer<Listing> {
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Answer<Sessions> {
     let wanted = wanted_of(wanted)?;
     let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
     if limit > LIMIT_MAX {
@@ -81,7 +52,7 @@ pub(super) async fn list(State(admin): State<Admin>, wanted: Result<Query<Wanted
     let reader = admin.cell.reader();
     let table = reader.pin();
     let sessions = records.iter().map(|record| describe(record, &table)).collect();
-    Ok(Json(Listing { sessions, matching }))
+    Ok(Json(Sessions { sessions, matching }))
 }
 
 pub(super) async fn kill_one(
@@ -190,10 +161,10 @@ async fn ask(admin: &Admin, filter: &Filter, what: What) -> Result<roster::Answe
     }
 }
 
-fn describe(record: &Record, table: &Table) -> Session {
+fn describe(record: &Record, table: &Table) -> SessionStatus {
     // What was removed from the configuration may keep sessions for a while, but not its name.
     let removed = || Arc::from("(removed)");
-    Session {
+    SessionStatus {
         id: record.id.to_string(),
         client: record.client.as_ref().map(|client| match client {
             crate::base::address::Address::Unix(path) if path.as_os_str().is_empty() => "unix:".to_owned(),
@@ -204,7 +175,7 @@ fn describe(record: &Record, table: &Table) -> Session {
         backend: record.backend.map(|id| table.backend(id).map_or_else(removed, |backend| backend.name.clone())),
         backend_local: record.backend_local.map(|own| own.to_string()),
         worker: record.id.worker(),
-        state: record.stage.name(),
+        state: record.stage.name().into(),
         age_ms: record.age_ns / 1_000_000,
         idle_ms: record.idle_ns / 1_000_000,
         bytes_to_backend: record.bytes[0],

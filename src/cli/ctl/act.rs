@@ -6,10 +6,11 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::model::{self, Changed, Killed};
 use super::table::count;
 use super::{Backend, Change, Ctl, Mode, Victims, escaped};
+use crate::api::words::{self, BackendChange, Changed, Killed};
 use crate::cli::failure::Failure;
+use crate::fleet::order;
 
 /// Between looks at a backend that drains, and at workers that take a table over.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -19,17 +20,17 @@ const LOOKS_MAX: u32 = 200;
 impl Ctl<'_> {
     pub(super) fn set(&self, backend: &Backend, change: &Change) -> Result<(), Failure> {
         let state = change.state.map(|state| match state {
-            Mode::Ready => "ready",
-            Mode::Drain => "drain",
-            Mode::Maintenance => "maintenance",
+            Mode::Ready => order::Mode::Ready,
+            Mode::Drain => order::Mode::Drain,
+            Mode::Maintenance => order::Mode::Maintenance,
         });
-        let wanted = json!({
-            "weight": change.weight,
-            "state": state,
-            "connections_max": change.connections_max,
-        });
-        self.change(Method::PATCH, &backend.path(), Some(wanted))?;
-        Ok(())
+        let &Change { weight, connections_max, .. } = change;
+        let wanted = BackendChange { weight, state, connections_max, deadline_ms: None };
+        self.patch(backend, &wanted)
+    }
+
+    fn patch(&self, backend: &Backend, wanted: &BackendChange) -> Result<(), Failure> {
+        self.change(Method::PATCH, &backend.path(), Some(json!(wanted)))
     }
 
     pub(super) fn reload(&self, wait: bool) -> Result<(), Failure> {
@@ -57,7 +58,7 @@ impl Ctl<'_> {
 
     fn wait_for_workers(&self) -> Result<(), Failure> {
         for _ in 0..LOOKS_MAX {
-            let status: model::Status = self.client.get("/v1/status")?;
+            let status: words::Status = self.client.get("/v1/status")?;
             let mut running = status.workers.iter().filter(|worker| worker.is_running);
             if running.all(|worker| worker.table_generation >= status.table_generation) {
                 return Ok(());
@@ -68,14 +69,14 @@ impl Ctl<'_> {
     }
 
     pub(super) fn ready(&self, backend: &Backend, wait: bool) -> Result<(), Failure> {
-        self.change(Method::PATCH, &backend.path(), Some(json!({ "state": "ready" })))?;
-        let before = if wait { Some(self.client.get::<model::Detail>(&backend.path())?) } else { None };
+        self.patch(backend, &BackendChange { state: Some(order::Mode::Ready), ..BackendChange::default() })?;
+        let before = if wait { Some(self.client.get::<words::BackendDetail>(&backend.path())?) } else { None };
         while let Some(before) = &before {
-            let now: model::Detail = self.client.get(&backend.path())?;
+            let now: words::BackendDetail = self.client.get(&backend.path())?;
             // What the checks saw before may have been another time: it has perhaps been started since.
             let is_proven =
                 now.check.is_none() || now.backend.checks.success_total > before.backend.checks.success_total;
-            match now.backend.state.as_str() {
+            match &*now.backend.state {
                 // Of the role that its pool does not want: it is as fit as it gets.
                 "up" | "standby" if is_proven => break,
                 "draining" | "maintenance" => {
@@ -95,7 +96,7 @@ impl Ctl<'_> {
             return Ok(());
         }
         let Backend { pool, name } = backend;
-        let rest: model::Pool = self.client.get(&format!("/v1/pools/{}", escaped(pool)))?;
+        let rest: words::PoolStatus = self.client.get(&format!("/v1/pools/{}", escaped(pool)))?;
         let mut lines = format!("`ringway ctl ready {pool}/{name}` takes it back\n");
         if rest.backends_up == 0 {
             lines +=
@@ -122,20 +123,18 @@ impl Ctl<'_> {
     }
 
     pub(super) fn drain(&self, backend: &Backend, deadline: Option<Duration>, wait: bool) -> Result<(), Failure> {
-        let before: model::Detail = self.client.get(&backend.path())?;
-        let mut wanted = json!({ "state": "drain" });
-        if let Some(deadline) = deadline {
-            wanted["deadline_ms"] = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX).into();
-        }
+        let before: words::BackendDetail = self.client.get(&backend.path())?;
+        let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+        let wanted = BackendChange { state: Some(order::Mode::Drain), deadline_ms, ..BackendChange::default() };
         if !wait {
-            self.change(Method::PATCH, &backend.path(), Some(wanted))?;
+            self.patch(backend, &wanted)?;
             return self.say_what_follows(backend);
         }
-        self.client.ask(Method::PATCH, &backend.path(), Some(&wanted))?.accept()?;
+        self.client.ask(Method::PATCH, &backend.path(), Some(&json!(wanted)))?.accept()?;
         // A worker that has not heard of it might still give it a session.
         self.wait_for_workers()?;
         let last = loop {
-            let now: model::Detail = self.client.get(&backend.path())?;
+            let now: words::BackendDetail = self.client.get(&backend.path())?;
             if now.backend.connections == 0 {
                 break now;
             }

@@ -2,7 +2,6 @@
 
 mod act;
 pub(super) mod client;
-pub(super) mod model;
 mod show;
 pub(super) mod table;
 
@@ -17,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 use super::paint::Paint;
+use crate::api::words;
 use client::{Client, escaped};
 
 /// Where `ringway ctl` looks for the socket.
@@ -189,13 +189,13 @@ pub(super) fn ctl(options: &Options) -> Result<(), Failure> {
     let ctl = Ctl { client: Client::new(&socket)?, json: options.json, paint: Paint::of_stdout() };
     match &options.command {
         Command::Status => ctl.status(),
-        Command::Pools => ctl.show("/v1/pools", |pools: &model::Pools, paint| show::pools(&pools.pools, paint)),
+        Command::Pools => ctl.show("/v1/pools", |pools: &words::Pools, paint| show::pools(&pools.pools, paint)),
         Command::Backends { pool: None } => {
-            ctl.show("/v1/pools", |pools: &model::Pools, paint| show::backends(&pools.pools, paint))
+            ctl.show("/v1/pools", |pools: &words::Pools, paint| show::backends(&pools.pools, paint))
         }
         Command::Backends { pool: Some(pool) } => {
             let path = format!("/v1/pools/{}", escaped(pool));
-            ctl.show(&path, |pool: &model::Pool, paint| show::backends(std::slice::from_ref(pool), paint))
+            ctl.show(&path, |pool: &words::PoolStatus, paint| show::backends(std::slice::from_ref(pool), paint))
         }
         Command::Sessions { backend, client, limit } => {
             let mut query = format!("?limit={limit}");
@@ -231,7 +231,7 @@ impl Ctl<'_> {
         if self.json {
             return self.print_json(&self.client.ask(Method::GET, "/v1/status", None)?.accept()?);
         }
-        let (status, pools) = (self.client.get("/v1/status")?, self.client.get::<model::Pools>("/v1/pools")?);
+        let (status, pools) = (self.client.get("/v1/status")?, self.client.get::<words::Pools>("/v1/pools")?);
         super::print(show::status(&status, &pools.pools, self.paint).as_bytes())
     }
 

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use super::model::{Backend, Check, Detail, Pool, Session, Sessions, Status, Worker};
 use super::table::{bytes, count, number, span, table, text, tone_of};
+use crate::api::words::{
+    BackendDetail, BackendStatus, CheckSettings, PastState, PoolStatus, SessionStatus, Sessions, Status, WorkerStatus,
+};
 use crate::cli::paint::{Paint, Tone};
 
-pub(super) fn status(status: &Status, pools: &[Pool], paint: Paint) -> String {
+pub(super) fn status(status: &Status, pools: &[PoolStatus], paint: Paint) -> String {
     let Status { version, pid, uptime_ms, phase, generation, connections, .. } = status;
     let most = match status.limits.connections_max {
         0 => String::new(),
@@ -19,7 +21,7 @@ pub(super) fn status(status: &Status, pools: &[Pool], paint: Paint) -> String {
         span(*uptime_ms),
         count(*connections, "session"),
     );
-    let row = |worker: &Worker| {
+    let row = |worker: &WorkerStatus| {
         let share = worker.busy_seconds_total * 100_000.0 / (*uptime_ms).max(1) as f64;
         vec![
             number(worker.worker),
@@ -38,8 +40,8 @@ pub(super) fn status(status: &Status, pools: &[Pool], paint: Paint) -> String {
     out
 }
 
-pub(super) fn pools(pools: &[Pool], paint: Paint) -> String {
-    let row = |pool: &Pool| {
+pub(super) fn pools(pools: &[PoolStatus], paint: Paint) -> String {
+    let row = |pool: &PoolStatus| {
         let usable =
             format!("{}/{}", pool.backends_up, pool.backends.iter().filter(|backend| !backend.removed).count());
         let tone = match pool.backends_up {
@@ -48,7 +50,7 @@ pub(super) fn pools(pools: &[Pool], paint: Paint) -> String {
             _ => Tone::Good,
         };
         vec![
-            text(&pool.name).dim_if(pool.removed),
+            text(&*pool.name).dim_if(pool.removed),
             text(pool.balance.as_deref().unwrap_or("removed")),
             number(usable).tone(tone),
             number(pool.connections),
@@ -62,8 +64,8 @@ pub(super) fn pools(pools: &[Pool], paint: Paint) -> String {
     table(&["POOL", "BALANCE", "UP", "SESSIONS", "QUEUE", "TOTAL", "REFUSED", "LISTENERS"], &rows, paint)
 }
 
-pub(super) fn backends(pools: &[Pool], paint: Paint) -> String {
-    let row = |pool: &Pool, backend: &Backend| {
+pub(super) fn backends(pools: &[PoolStatus], paint: Paint) -> String {
+    let row = |pool: &PoolStatus, backend: &BackendStatus| {
         let limit = if backend.connections_max == 0 { "-".to_string() } else { backend.connections_max.to_string() };
         let mut why = backend.reason.clone();
         if let Some(left_ms) = backend.drain_left_ms {
@@ -75,7 +77,7 @@ pub(super) fn backends(pools: &[Pool], paint: Paint) -> String {
         vec![
             text(format!("{}/{}", pool.name, backend.name)).dim_if(backend.removed),
             text(backend.address.as_deref().unwrap_or("-")),
-            text(&backend.state).tone(tone_of(&backend.state)),
+            text(&*backend.state).tone(tone_of(&backend.state)),
             number(span(backend.since_ms)),
             number(backend.weight).dim_if(backend.weight == 0),
             number(backend.connections),
@@ -92,15 +94,15 @@ pub(super) fn backends(pools: &[Pool], paint: Paint) -> String {
 }
 
 pub(super) fn sessions(found: &Sessions, paint: Paint) -> String {
-    let row = |session: &Session| {
+    let row = |session: &SessionStatus| {
         let backend = session.backend.as_ref().map_or("-".to_string(), |name| format!("{}/{name}", session.pool));
         vec![
             number(&session.id),
             text(session.client.as_deref().unwrap_or("gone")),
-            text(&session.listener),
+            text(&*session.listener),
             text(backend),
             text(session.backend_local.as_deref().unwrap_or("-")),
-            text(&session.state).dim_if(session.state == "open"),
+            text(&*session.state).dim_if(session.state == "open"),
             number(span(session.age_ms)),
             number(span(session.idle_ms)),
             number(bytes(session.bytes_to_backend)),
@@ -132,8 +134,8 @@ pub(super) fn sessions(found: &Sessions, paint: Paint) -> String {
     out
 }
 
-pub(super) fn why(detail: &Detail, paint: Paint) -> String {
-    let Detail { pool, backend, history, check, transcript } = detail;
+pub(super) fn why(detail: &BackendDetail, paint: Paint) -> String {
+    let BackendDetail { pool, backend, history, check, transcript } = detail;
     let address = backend.address.as_deref().unwrap_or("no address yet");
     let state = paint.tone(tone_of(&backend.state), &backend.state);
     let mut out = format!("{pool}/{}  {address}  {state} for {}\n\n", backend.name, span(backend.since_ms));
@@ -150,9 +152,9 @@ pub(super) fn why(detail: &Detail, paint: Paint) -> String {
     fact("takes", &takes(backend));
     fact("check", &check.as_ref().map_or("none".to_string(), |check| self::check(check, backend)));
     out += "\n";
-    let past = |past: &super::model::Past| {
+    let past = |past: &PastState| {
         let since = past.since.replace('T', " ").trim_end_matches('Z').to_string();
-        vec![text(since), text(&past.state).tone(tone_of(&past.state)), text(&past.reason)]
+        vec![text(since), text(&*past.state).tone(tone_of(&past.state)), text(&past.reason)]
     };
     out += &table(&["SINCE (UTC)", "STATE", "REASON"], &history.iter().map(past).collect::<Vec<_>>(), paint);
     if let Some(lines) = transcript {
@@ -164,7 +166,7 @@ pub(super) fn why(detail: &Detail, paint: Paint) -> String {
     out
 }
 
-fn takes(backend: &Backend) -> String {
+fn takes(backend: &BackendStatus) -> String {
     let most = match backend.connections_max {
         0 => String::new(),
         most => format!(" of {most}"),
@@ -178,7 +180,7 @@ fn takes(backend: &Backend) -> String {
     )
 }
 
-fn check(check: &Check, backend: &Backend) -> String {
+fn check(check: &CheckSettings, backend: &BackendStatus) -> String {
     let role = check.role.as_ref().map(|role| format!(" for the role {role}")).unwrap_or_default();
     let checks = &backend.checks;
     let mean = checks.mean_ms.map(|mean| format!(", {mean:.1} ms on average")).unwrap_or_default();

@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::api::words::{
+    BackendStatus, Column, Happening, History, ListenerStatus, PoolStatus, Status, Word, WorkerStatus,
+};
 use crate::base::time::Moment;
-use crate::cli::ctl::model::{Backend, History, Listener, Pool, Status};
 
 /// Seconds that the plots show, if the screen is wide enough.
 const HISTORY_MAX: usize = 600;
@@ -13,8 +15,8 @@ const HISTORY_MAX: usize = 600;
 pub(in crate::cli) struct Look {
     pub at: Moment,
     pub status: Status,
-    pub pools: Vec<Pool>,
-    pub listeners: Vec<Listener>,
+    pub pools: Vec<PoolStatus>,
+    pub listeners: Vec<ListenerStatus>,
     /// What is new in it; `None` of a ringway that keeps none.
     pub history: Option<History>,
 }
@@ -34,7 +36,7 @@ pub(in crate::cli) struct Board {
     pub history: VecDeque<Rate>,
     /// What happened: how many seconds before the newest one, and the state that a backend has since; `None` where a
     /// configuration was applied.
-    pub marks: VecDeque<(u64, Option<String>)>,
+    pub marks: VecDeque<(u64, Option<Word>)>,
     /// Number of the newest second, as ringway counts them.
     second: u64,
     /// By `POOL/BACKEND`.
@@ -91,11 +93,18 @@ impl Board {
     fn remember(&mut self, new: &History) {
         let passed = new.second.saturating_sub(self.second);
         self.marks.iter_mut().for_each(|(ago, _)| *ago += passed);
-        self.marks.extend(new.marks.iter().map(|mark| (new.second.saturating_sub(mark.second), mark.to.clone())));
+        self.marks.extend(new.marks.iter().map(|mark| {
+            let state = match &mark.event {
+                Happening::State { to, .. } => Some(to.clone()),
+                Happening::Configured { .. } => None,
+            };
+            (new.second.saturating_sub(mark.second), state)
+        }));
         self.marks.retain(|(ago, _)| *ago < HISTORY_MAX as u64);
         self.second = new.second;
-        for (sessions, bytes) in new.total.sessions_per_s.iter().zip(&new.total.bytes_per_s) {
-            self.push(Rate { sessions: *sessions, bytes: *bytes });
+        let rates = |column: &Column| column.0.iter().map(|rate| f64::from(rate.unwrap_or(0.0))).collect::<Vec<_>>();
+        for (sessions, bytes) in rates(&new.total.sessions_per_s).into_iter().zip(rates(&new.total.bytes_per_s)) {
+            self.push(Rate { sessions, bytes });
         }
     }
 
@@ -107,7 +116,7 @@ impl Board {
     }
 
     fn compare(&mut self, before: &Look, look: &Look, seconds: f64) {
-        let old: HashMap<String, &Backend> = backends(&before.pools).collect();
+        let old: HashMap<String, &BackendStatus> = backends(&before.pools).collect();
         self.rates.clear();
         let mut sum = Rate::default();
         for (name, backend) in backends(&look.pools) {
@@ -124,7 +133,7 @@ impl Board {
             self.push(sum);
         }
         let pairs = before.status.workers.iter().zip(&look.status.workers);
-        let share = |(old, new): (&crate::cli::ctl::model::Worker, &crate::cli::ctl::model::Worker)| {
+        let share = |(old, new): (&WorkerStatus, &WorkerStatus)| {
             ((new.busy_seconds_total - old.busy_seconds_total) / seconds).clamp(0.0, 1.0)
         };
         self.busy = pairs.map(share).collect();
@@ -132,19 +141,20 @@ impl Board {
 }
 
 /// Every backend, by `POOL/BACKEND`.
-pub(in crate::cli) fn backends(pools: &[Pool]) -> impl Iterator<Item = (String, &Backend)> {
+pub(in crate::cli) fn backends(pools: &[PoolStatus]) -> impl Iterator<Item = (String, &BackendStatus)> {
     pools
         .iter()
         .flat_map(|pool| pool.backends.iter().map(move |backend| (format!("{}/{}", pool.name, backend.name), backend)))
 }
 
-fn counters(backend: &Backend) -> (u64, u64) {
+fn counters(backend: &BackendStatus) -> (u64, u64) {
     (backend.connections_total, backend.bytes_to_backend + backend.bytes_to_client)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::api::words::{Mark, TotalHistory};
     use serde_json::json;
 
     /// A look after that many seconds, with so many sessions and bytes so far.
@@ -159,7 +169,7 @@ pub(super) mod tests {
             "limits": {"connections_max": 100}});
         let backend = |name: &str, state: &str| {
             json!({"name": name, "address": "10.0.0.1:1", "state": state, "reason": "connect: refused",
-                "since_ms": 1000, "weight": 1, "backup": false, "connections": 5, "connections_max": 0,
+                "since": "2026-01-01T00:00:00.000Z", "since_ms": 1000, "weight": 1, "backup": false, "connections": 5, "connections_max": 0,
                 "connections_total": sessions, "connect_errors_total": 0, "sessions_cut_total": 0,
                 "bytes_to_backend": bytes, "bytes_to_client": bytes,
                 "checks": {"success_total": 1, "failure_total": 0, "mean_ms": 1.5}, "set_by_hand": [],
@@ -172,34 +182,72 @@ pub(super) mod tests {
             at: Moment(second * 1_000_000_000),
             status: serde_json::from_value(status).unwrap(),
             pools: serde_json::from_value(json!([pool])).unwrap(),
-            listeners: serde_json::from_value(json!([{"name": "db", "bind": ["10.0.0.9:5432"]}])).unwrap(),
+            listeners: vec![ListenerStatus {
+                name: "db".into(),
+                bind: vec!["10.0.0.9:5432".into()],
+                pool: "db".into(),
+                connections: 5,
+                connections_max: 0,
+                connections_total: sessions,
+                refused_total: 0,
+                accept_proxy: false,
+                routes: Vec::new(),
+            }],
             history: None,
         }
     }
 
     /// As [`look`], of a ringway that keeps a history: so many sessions in each of its last seconds, and what happened.
-    pub(in crate::cli::top) fn look_back(pid: u32, second: u64, sessions: &[f64], marks: serde_json::Value) -> Look {
-        let bytes = vec![0.0; sessions.len()];
-        let total = json!({"sessions_per_s": sessions, "bytes_per_s": bytes});
-        let history = json!({"second": second, "total": total, "marks": marks});
-        Look { history: serde_json::from_value(history).unwrap(), ..look(pid, second, 0, 0) }
+    pub(in crate::cli::top) fn look_back(pid: u32, second: u64, sessions: &[f32], marks: &[Mark]) -> Look {
+        let column = |rates: &[f32]| Column(rates.iter().map(|rate| Some(*rate)).collect());
+        let nothing = vec![0.0; sessions.len()];
+        let total = TotalHistory {
+            connections: column(&nothing),
+            sessions_per_s: column(sessions),
+            bytes_per_s: column(&nothing),
+            busy: column(&nothing),
+        };
+        let history = History {
+            second,
+            at: "2026-01-01T00:00:00.000Z".into(),
+            seconds: sessions.len(),
+            interval_ms: 1000,
+            total,
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            marks: marks.to_vec(),
+        };
+        Look { history: Some(history), ..look(pid, second, 0, 0) }
+    }
+
+    /// A backend has that state since that second; without one, a configuration was applied in it.
+    pub(in crate::cli::top) fn mark(second: u64, to: Option<&'static str>) -> Mark {
+        let changed = |to: &'static str| Happening::State {
+            pool: "db".into(),
+            backend: "a".into(),
+            from: "up".into(),
+            to: to.into(),
+            reason: "connect: refused".into(),
+        };
+        let event = to.map_or(Happening::Configured { generation: 2 }, changed);
+        Mark { second, at: "2026-01-01T00:00:00.000Z".into(), event }
     }
 
     #[test]
     fn the_plots_begin_with_what_happened_before() {
         let mut board = Board::default();
         assert_eq!(board.seen_of(1), 0);
-        board.on(look_back(1, 700, &[1.0, 2.0, 3.0], json!([{"second": 699, "to": "down"}])));
+        board.on(look_back(1, 700, &[1.0, 2.0, 3.0], &[mark(699, Some("down"))]));
         let rates = |board: &Board| board.history.iter().map(|rate| rate.sessions).collect::<Vec<_>>();
         assert_eq!(rates(&board), [1.0, 2.0, 3.0]);
         assert_eq!((board.seen_of(1), board.seen_of(2)), (700, 0));
-        board.on(look_back(1, 702, &[4.0, 5.0], json!([{"second": 702, "generation": 2}])));
+        board.on(look_back(1, 702, &[4.0, 5.0], &[mark(702, None)]));
         assert_eq!(rates(&board), [1.0, 2.0, 3.0, 4.0, 5.0], "each second once");
-        assert_eq!(board.marks, [(3, Some("down".to_string())), (0, None)]);
-        board.on(look_back(1, 1301, &[0.0; 599], json!([])));
+        assert_eq!(board.marks, [(3, Some("down".into())), (0, None)]);
+        board.on(look_back(1, 1301, &[0.0; 599], &[]));
         assert_eq!((board.history.len(), board.marks.len()), (HISTORY_MAX, 1), "marks go with their seconds");
         // Another process has another past.
-        board.on(look_back(2, 5, &[9.0], json!([])));
+        board.on(look_back(2, 5, &[9.0], &[]));
         assert_eq!((rates(&board), board.marks.len(), board.seen_of(2)), (vec![9.0], 0, 5));
     }
 

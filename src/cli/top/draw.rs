@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph, Sparkline};
 
 use super::board::{Board, Look, Rate, backends};
-use crate::cli::ctl::model::Backend;
+use crate::api::words::BackendStatus;
 use crate::cli::ctl::table::{bytes, count, span, tone_of};
 use crate::cli::paint::Tone;
 
@@ -51,7 +51,7 @@ pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
 
 fn head(look: &Look) -> Line<'_> {
     let status = &look.status;
-    let phase = if status.phase == "serving" { status.phase.as_str().green() } else { status.phase.as_str().yellow() };
+    let phase = if status.phase == "serving" { (*status.phase).green() } else { (*status.phase).yellow() };
     let most = match status.limits.connections_max {
         0 => String::new(),
         most => format!(" of {most}"),
@@ -145,7 +145,7 @@ fn table_of<'a>(board: &Board, look: &Look, width: u16) -> Paragraph<'a> {
     Paragraph::new(lines)
 }
 
-fn line_of<'a>(name: &str, name_width: usize, backend: &Backend, rate: Rate) -> Line<'a> {
+fn line_of<'a>(name: &str, name_width: usize, backend: &BackendStatus, rate: Rate) -> Line<'a> {
     let color = color_of(&backend.state);
     let check = backend.checks.mean_ms.map_or("-".to_string(), |mean| format!("{mean:.1} ms"));
     let (long, moved) = (span(backend.since_ms), bytes(rate.bytes as u64));
@@ -174,7 +174,7 @@ fn foot_of(board: &Board) -> Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::top::board::tests::{look, look_back};
+    use crate::cli::top::board::tests::{look, look_back, mark};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -217,8 +217,8 @@ mod tests {
     #[test]
     fn listeners_are_shown_with_their_addresses_and_changes_below_their_seconds() {
         let mut board = Board::default();
-        let marks = serde_json::json!([{"second": 8, "to": "up"}, {"second": 9, "to": "down"}, {"second": 10}]);
-        board.on(look_back(1, 10, &[1.0, 5.0, 2.0], marks));
+        let marks = [mark(8, Some("up")), mark(9, Some("down")), mark(10, None)];
+        board.on(look_back(1, 10, &[1.0, 5.0, 2.0], &marks));
         let shown = screen(&board, 100, 24);
         assert!(shown.contains("listeners db 10.0.0.9:5432"), "{shown}");
         assert_eq!(shown.matches("▲▼◆│").count(), 2, "the newest second is the last one of both plots:\n{shown}");

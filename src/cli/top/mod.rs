@@ -10,9 +10,10 @@ use std::time::Duration;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use super::ctl;
 use super::ctl::client::Client;
-use super::ctl::{self, model};
 use super::failure::Failure;
+use crate::api::words;
 use crate::base::time::{Clock, ns};
 use board::{Board, Look};
 
@@ -56,8 +57,8 @@ fn watch(client: &Client<'_>, clock: &Clock, board: &mut Board, terminal: &mut D
 }
 
 fn look(client: &Client<'_>, clock: &Clock, board: &Board) -> Result<Look, Failure> {
-    let (status, pools) = (client.get::<model::Status>("/v1/status")?, client.get::<model::Pools>("/v1/pools")?);
-    let listeners = client.get::<model::Listeners>("/v1/listeners")?.listeners;
+    let (status, pools) = (client.get::<words::Status>("/v1/status")?, client.get::<words::Pools>("/v1/pools")?);
+    let listeners = client.get::<words::Listeners>("/v1/listeners")?.listeners;
     // An older ringway has none.
     let since = board.seen_of(status.pid);
     let history = client.get(&format!("/v1/history?backends=false&since={since}")).ok();
