@@ -76,7 +76,7 @@ pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow
         privileges::keep_needed();
     }
     let stays_root = privileges::Identity::is_root(identity.as_ref());
-    let read_file = stays_root.then(|| sandbox::names_reader(&config)).flatten();
+    let read_file = stays_root.then(|| names::reader_for(&config)).flatten();
     // Before there is another thread, so that all of them inherit it.
     let permitted = sandbox::Permitted::restrict(&config, &source, stays_root);
     let log = logging::start(&config.log)?;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::config::model::{Backend, Config, Target};
 use crate::discover::dns::{NAME_FILES, ReadFile};
 use crate::sys::system;
 
@@ -69,6 +70,18 @@ fn ask(mut stream: &UnixStream, number: u8) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stream.take(length.min(BYTES_MAX)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Where a ringway stays root and needs names, what reads the files that say how they are looked up.
+pub(super) fn reader_for(config: &Config) -> Option<ReadFile> {
+    let is_off = std::env::var_os("RINGWAY_SANDBOX").is_some_and(|value| value == "off");
+    let is_host = |backend: &Backend| matches!(backend.target, Target::Host { .. });
+    let needs_it = config.pools.iter().any(|pool| pool.backends.iter().any(is_host));
+    if is_off || !needs_it || system::landlock_version() == 0 {
+        return None;
+    }
+    // Without it files that are replaced are not followed, which the resolver says when it happens.
+    start().ok()
 }
 
 /// Is that process, until nobody asks any more.

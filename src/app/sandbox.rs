@@ -18,9 +18,8 @@ use landlock::{
 };
 
 use crate::base::address::Address;
-use crate::config::model::{Backend, CheckKind, Config, Output, Source, Target};
-use crate::discover::dns::ReadFile;
-use crate::sys::{filter, system};
+use crate::config::model::{CheckKind, Config, Output, Source};
+use crate::sys::filter;
 
 /// The newest rights that are asked for (Linux 6.10); an older kernel keeps to those it knows.
 const RIGHTS: ABI = ABI::V5;
@@ -139,18 +138,6 @@ impl Needs {
         needs.sockets.extend(paths.chain(&config.admin.socket).flat_map(|path| folders(path)));
         needs
     }
-}
-
-/// Where a ringway stays root and needs names, what reads the files that say how they are looked up.
-pub(super) fn names_reader(config: &Config) -> Option<ReadFile> {
-    let is_off = std::env::var_os("RINGWAY_SANDBOX").is_some_and(|value| value == "off");
-    let is_host = |backend: &Backend| matches!(backend.target, Target::Host { .. });
-    let needs_it = config.pools.iter().any(|pool| pool.backends.iter().any(is_host));
-    if is_off || !needs_it || system::landlock_version() == 0 {
-        return None;
-    }
-    // Without it files that are replaced are not followed, which the resolver says when it happens.
-    super::names::start().ok()
 }
 
 /// Leaves this process nothing of the file system but to read in these folders.

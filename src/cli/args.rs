@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Where `ringway run` looks for its configuration.
-pub(super) const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
+use super::DEFAULT_FILE;
 
 const EXAMPLES: &str = "\
 Examples:

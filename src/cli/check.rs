@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::args::DEFAULT_FILE;
+use super::DEFAULT_FILE;
 use super::failure::Failure;
 use crate::config::{self, Config};
 

@@ -25,6 +25,9 @@ use crate::sys::signals;
 use args::{Arguments, Command};
 use failure::Failure;
 
+/// Where `ringway run` looks for its configuration.
+const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
+
 /// Runs one command. What it returns is what the process exits with: 0 done, 1 failed at run time, 2 wrong usage or
 /// invalid configuration. Errors are on standard error, a line each.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {

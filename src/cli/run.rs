@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::args::{DEFAULT_FILE, RunOptions};
+use super::DEFAULT_FILE;
+use super::args::RunOptions;
 use super::check;
 use super::failure::Failure;
 use crate::config::model::Source;

@@ -13,22 +13,27 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::checks::check_for_ever;
+use super::checks::{Said, finding, is_portless};
 use crate::balance::Counts;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::discover::dns::{ReadFile, Resolver};
 use crate::discover::known::{Known, Learned, Pace};
 use crate::fleet::order::{Change, SetError, Target};
-use crate::fleet::{Changes, Fleet, Notice, Transition, WatchId};
+use crate::fleet::{Changes, Finding, Fleet, Notice, Transition, WatchId};
 use crate::health::State;
 use crate::health::ejection::Trouble;
+use crate::probe::{Checked, probe};
 use crate::stats::alarm::Alarm;
 use crate::stats::history::{Event, History};
 use crate::stats::{ConnectError, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
 const STAGGER: Duration = Duration::from_micros(100);
+/// Pause after a check that could not be made.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
+/// Checks in a row that find no port to connect from; then it is a failure, as sessions do not get there either.
+const PORTLESS_MAX: u32 = 30;
 /// How often it is seen whether files that say how names are looked up have changed.
 const FILES_PAUSE: Duration = Duration::from_secs(2);
 /// Failed connects come in bursts: this long they are gathered.
@@ -194,6 +199,24 @@ impl Control {
         learned
     }
 
+    /// Counts the result of a check and makes known what follows from it.
+    fn on_check(&self, watch: WatchId, begun: Moment, finding: &Finding) {
+        let now = self.clock.now();
+        let subscribers = self.fleet.borrow().watch(watch).map(|watch| watch.subscribers.clone());
+        for id in subscribers.into_iter().flatten() {
+            let cells = self.stats.control.backends.get(id.index());
+            match finding {
+                Finding::Success(_) | Finding::Doubtful(..) => cells.success.add(1),
+                Finding::Refused(_) => cells.refused.add(1),
+                Finding::Failure(_) => cells.failure.add(1),
+                Finding::Unknown(_) => cells.unknown.add(1),
+            }
+            cells.check_ns.record_ns(now.since_ns(begun));
+        }
+        let changes = self.fleet.borrow_mut().on_check(watch, begun, finding, now);
+        self.apply(changes);
+    }
+
     /// Starts a task for each new watch and ends those of watches that are gone.
     fn follow_watches(self: &Rc<Control>) {
         let fleet = self.fleet.borrow();
@@ -282,6 +305,34 @@ impl Control {
     pub(super) fn seen_generation(&self) -> u64 {
         let running = self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0);
         running.map(|worker| worker.worker.generation.get()).min().unwrap_or(0)
+    }
+}
+
+/// Checks one target again and again, until its watch has ended.
+async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, gone: Rc<Notify>) {
+    sleep(delay).await;
+    let (mut said, mut portless) = (Said::default(), 0);
+    loop {
+        let Some(ask) = control.fleet.borrow().ask(watch) else { return };
+        let begun = control.clock.now();
+        let Checked { outcome, transcript } = probe(&ask).await;
+        debug!(target = %ask.target, transcript = ?transcript.lines(), "checked");
+        portless = if is_portless(&outcome) { portless + 1 } else { 0 };
+        let finding = match finding(outcome, &transcript) {
+            Finding::Unknown(why) if portless > PORTLESS_MAX => Finding::Failure(why),
+            finding => finding,
+        };
+        control.fleet.borrow_mut().remember(watch, transcript);
+        said.about(&finding, &ask.target);
+        control.on_check(watch, begun, &finding);
+        let pause = match finding {
+            Finding::Unknown(_) => UNKNOWN_PAUSE,
+            _ => Duration::from_nanos(control.fleet.borrow().pause_ns(watch, fastrand::u64(..))),
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = gone.notified() => return,
+        }
     }
 }
 

@@ -8,20 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::hosts::{self, ADDRESSES_MAX};
-use super::seat::GONE;
+use super::seat::{GONE, Missing};
 use super::{Changes, Fleet, Reason, Seat};
 use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
 use crate::config::model::{AddressFamily, Target};
-
-/// An address that its name does not have any more, and that is still in use.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Missing {
-    /// Until then.
-    pub until: Moment,
-    /// The name was denied, so that it is not known to have others.
-    pub is_denied: bool,
-}
 
 impl Fleet {
     /// The name has no addresses, says DNS.

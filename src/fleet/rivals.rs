@@ -8,24 +8,13 @@
 
 use std::collections::BTreeSet;
 
-use super::seat::Seat;
+use super::seat::{Primacy, Seat};
 use super::set::between_checks_ns;
 use super::{Changes, Fleet, Notice};
 use crate::base::id::BackendId;
 use crate::base::time::Moment;
 use crate::config::model::Check;
 use crate::health::primary::Claim;
-
-/// What a backend has said in its last checks, one after the other: that it is the primary.
-#[derive(Clone, Copy, Debug)]
-pub struct Primacy {
-    /// When the first of them was heard.
-    pub since: Moment,
-    /// When the last of them began,
-    pub begun: Moment,
-    /// and was heard.
-    pub heard: Moment,
-}
 
 /// Those that were named. One is no longer once it says otherwise or its checks have failed.
 pub type Named = BTreeSet<BackendId>;

@@ -4,10 +4,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::names::Missing;
 use super::order::{Order, Settings};
 use super::reason::Reason;
-use super::rivals::Primacy;
 use super::watches::WatchId;
 use super::{Finding, Member};
 use crate::base::address::Address;
@@ -115,6 +113,26 @@ pub struct Retired {
     pub reason: Reason,
     /// The first table that says so: whoever has seen it gives it no new session. `None` before there is one.
     pub generation: Option<u64>,
+}
+
+/// An address that its name does not have any more, and that is still in use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Missing {
+    /// Until then.
+    pub until: Moment,
+    /// The name was denied, so that it is not known to have others.
+    pub is_denied: bool,
+}
+
+/// What a backend has said in its last checks, one after the other: that it is the primary.
+#[derive(Clone, Copy, Debug)]
+pub struct Primacy {
+    /// When the first of them was heard.
+    pub since: Moment,
+    /// When the last of them began,
+    pub begun: Moment,
+    /// and was heard.
+    pub heard: Moment,
 }
 
 /// See [`Seat::freshness`].

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::wanting::Ticket;
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
@@ -12,6 +11,10 @@ use crate::kernel::Fd;
 use crate::kernel::token::{Operation, Token};
 use crate::session::Session;
 use crate::stats::draft::Draft;
+
+/// When a session began to wait for a descriptor: the later, the greater.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Ticket(pub(super) u64);
 
 /// A session and what belongs to it. There are many, and most are idle: what only a few have is in boxes.
 pub struct Slot {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::Worker;
-use super::slots::Key;
+use super::slots::{Key, Ticket};
 use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::kernel::{Kernel, errno};
@@ -16,10 +16,6 @@ use crate::stats::record::Reason;
 
 /// What was given up is taken by then, or was taken by something else.
 const OWED_NS: u64 = 100_000_000;
-
-/// When a session began to wait: the later, the greater.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Ticket(u64);
 
 /// See the module.
 #[derive(Default)]

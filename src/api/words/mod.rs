@@ -1,8 +1,8 @@
-//! The vocabulary of the API: what the server answers, and what `ringway ctl` and `ringway top` read. One set of types, so
-//! that the two cannot differ.
+//! The vocabulary of the API: what the server answers, and what `ringway ctl` and `ringway top` read. One set of types,
+//! so that the two cannot differ.
 //!
-//! Their fields are the keys of the JSON, which `docs/api.md` describes. A field that an older ringway does not say has a
-//! default; everything else must be there.
+//! Their fields are the keys of the JSON, which `docs/api.md` describes. A field that an older ringway does not send has
+//! a default; everything else must be there.
 #![allow(missing_docs)]
 
 mod past;
