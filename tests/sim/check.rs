@@ -84,7 +84,7 @@ impl World {
     /// Thousands of sessions that end in one turn would keep all others waiting.
     pub fn check_cuts(&mut self, index: usize) {
         let mut host = self.host.borrow_mut();
-        let (cut, heard) = (host.rings[index].cut, std::mem::take(&mut host.rings[index].heard));
+        let (cut, heard) = (host.rings[index].cut, host.rings[index].heard);
         // Silent ones end by themselves in the same turn, where that is wanted.
         let is_silence_ended = self.control.config.pools.iter().any(|pool| !pool.limits.drain_idle.is_zero());
         if self.control.phase == Phase::Stopping && !self.control.kills && !is_silence_ended {

@@ -109,6 +109,10 @@ impl Kernel for SimKernel {
         if !host.rings[self.worker].asleep {
             host.collect(self.worker, into);
         }
+        if host.breaks_after.is_some() {
+            // The worker's own loop does not say when a turn begins.
+            host.hear(self.worker);
+        }
         Ok(())
     }
 

@@ -29,7 +29,7 @@ enum Flight {
     Never,
     Begun,
     Cancelled,
-    /// Its end was told to the worker, when it was entered for that time.
+    /// The worker heard of its end in that turn of its.
     Told(u64),
 }
 
@@ -96,7 +96,7 @@ pub struct Pair {
     pub ports_refused: u32,
     /// A pipe went back, and nothing has begun since.
     gave_pipe_back: bool,
-    /// When the worker, entered for that time, was told that a connection is no more. It ends that poll by itself.
+    /// In which turn of its the worker heard that a connection is no more. It ends that poll by itself.
     hung_up_told: u64,
     /// Cancels that were pushed.
     cancels: u32,
@@ -139,10 +139,10 @@ impl Pair {
     }
 
     /// Whether a send was on its way to the kernel or back.
-    fn sends(&self, entered: u64) -> bool {
+    fn sends(&self, turn: u64) -> bool {
         let sends = [Operation::SendClient, Operation::SendBackend];
         sends.iter().any(|&operation| {
-            let told = self.flights[operation as usize] == Flight::Told(entered);
+            let told = self.flights[operation as usize] == Flight::Told(turn);
             told || self.has_in_flight(operation)
         })
     }
@@ -173,10 +173,10 @@ impl Pair {
 
     /// Only what is in flight can be cancelled, or what ended just now and the worker has not looked at. A greeting
     /// follows its connect, and both are cancelled as one.
-    fn cancelled(&mut self, operation: Operation, entered: u64, may_be_refused: bool) {
+    fn cancelled(&mut self, operation: Operation, turn: u64, may_be_refused: bool) {
         let is_there = |operation: Operation| match self.flights[operation as usize] {
             Flight::Begun | Flight::Cancelled => true,
-            Flight::Told(at) => at + 2 >= entered,
+            Flight::Told(at) => at == turn,
             Flight::Never => false,
         };
         let greets = matches!(operation, Operation::Connect | Operation::Greet);
@@ -192,11 +192,11 @@ impl Pair {
         self.connects_cancelled += u32::from(operation == Operation::Connect);
     }
 
-    fn told(&mut self, done: &Completion, entered: u64, now: Moment) {
+    fn told(&mut self, done: &Completion, turn: u64, now: Moment) {
         let operation = done.token.operation;
         self.told_at = now;
         if is_hangup(operation) && poll::says_hung_up(done.result) {
-            self.hung_up_told = entered;
+            self.hung_up_told = turn;
         }
         // What ends has cancelled all that could tell it anything but how a send went.
         let sends = matches!(operation, Operation::SendClient | Operation::SendBackend);
@@ -206,7 +206,7 @@ impl Pair {
         if done.more {
             return;
         }
-        self.flights[operation as usize] = Flight::Told(entered);
+        self.flights[operation as usize] = Flight::Told(turn);
         if matches!(operation, Operation::Connect | Operation::Greet) {
             self.seeking_since = now;
             self.ports_refused += u32::from(done.result == -errno::EADDRNOTAVAIL);
@@ -254,7 +254,7 @@ impl Host {
 
     /// An operation is cancelled. It must be one that is there: the kernel walks over many others to find none.
     pub fn note_cancel(&mut self, worker: usize, which: Token) {
-        let (now, entered) = (self.now, self.rings[worker].entered);
+        let (now, turn) = (self.now, self.rings[worker].turns);
         if side_of(which.operation).is_none() {
             return;
         }
@@ -267,10 +267,10 @@ impl Host {
         let Some(pair) = self.sessions.get_mut(&key) else { return };
         // A receive may be refused where memory is scarce, before its cancel, which was asked for already, is made.
         let may_be_refused = is_dead || self.rings[worker].pool.scarce_in == self.turn;
-        pair.cancelled(which.operation, entered, may_be_refused);
+        pair.cancelled(which.operation, turn, may_be_refused);
         pair.cancels += 1;
         assert!(pair.cancels <= 2_000, "{which:?} is cancelled again and again");
-        if is_hangup(which.operation) && pair.hung_up_told + 2 >= entered {
+        if is_hangup(which.operation) && pair.hung_up_told == turn {
             return;
         }
         let cancels = 1 + pair.ending.filter(|ending| ending.at == now).map_or(0, |ending| ending.cancels);
@@ -279,7 +279,7 @@ impl Host {
         // The first one says how it was.
         let begin = pair.ending.filter(|ending| ending.at == now);
         let (half_closed, quiet_ns) = (pair.half_closed_at.is_some(), now.since_ns(pair.quiet_since()));
-        let sends = pair.sends(entered);
+        let sends = pair.sends(turn);
         let first_error = pair.first_error;
         let new = Ending { at: now, quiet_ns, half_closed, first_error, spliced, held, sends, moved_at, cancels };
         pair.ending = Some(Ending { cancels, ..begin.unwrap_or(new) });
@@ -289,12 +289,12 @@ impl Host {
     /// The worker hears of an operation on that connection.
     pub fn note_told(&mut self, worker: usize, done: &Completion, sock: usize) {
         use Operation::{RecvBackend, RecvClient, SendBackend, SendClient};
-        let (now, entered, token) = (self.now, self.rings[worker].entered, done.token);
+        let (now, turn, token) = (self.now, self.rings[worker].turns, done.token);
         let key = (worker, token.index, token.generation);
         if side_of(token.operation).is_some()
             && let Some(pair) = self.sessions.get_mut(&key)
         {
-            pair.told(done, entered, now);
+            pair.told(done, turn, now);
         }
         let starves = matches!(-done.result, errno::ENOBUFS | errno::EINTR);
         if starves && matches!(token.operation, RecvClient | RecvBackend) {

@@ -67,10 +67,12 @@ pub struct Ring {
     pub starved: Vec<(Key, usize)>,
     /// Receives from clients that were cancelled in this turn.
     pub cut: usize,
-    /// Completions that the worker heard in its last turns.
+    /// Completions that the worker has and has not heard: what it takes amid a turn, it looks at in its next one.
+    taken: Vec<(Completion, Option<usize>)>,
+    /// Completions that the worker has heard in its turn.
     pub heard: usize,
-    /// How often the worker has taken its completions.
-    pub entered: u64,
+    /// Turns that the worker has begun.
+    pub turns: u64,
     /// Its free buffers are somebody else's until then.
     pub withheld_until: Moment,
 }
@@ -92,8 +94,9 @@ impl Ring {
             pipes: Plumbing::new(profile.pipes, profile.pipe_capacity),
             starved: Vec::new(),
             cut: 0,
+            taken: Vec::new(),
             heard: 0,
-            entered: 0,
+            turns: 0,
             withheld_until: Moment::NEVER,
         }
     }
@@ -333,7 +336,6 @@ impl Host {
 
     /// Gives the worker everything that is done.
     pub fn collect(&mut self, worker: usize, into: &mut Vec<Completion>) {
-        self.rings[worker].entered += 1;
         if self.rings[worker].queued.is_empty() {
             for (token, lease, id) in std::mem::take(&mut self.rings[worker].quiet) {
                 let mut done = completion(token, i32::from(lease.len), false);
@@ -343,6 +345,25 @@ impl Host {
         }
         for (done, id) in std::mem::take(&mut self.rings[worker].done) {
             self.hand(worker, done, id, into);
+        }
+    }
+
+    /// A turn of the worker begins: it looks at all that it was given since its last one did.
+    pub fn hear(&mut self, worker: usize) {
+        self.rings[worker].turns += 1;
+        let taken = std::mem::take(&mut self.rings[worker].taken);
+        self.rings[worker].heard = taken.len();
+        for (done, id) in taken {
+            if let Some(id) = id {
+                self.tell_sock(id, done);
+                self.note_told(worker, &done, id);
+                if let Some(buffer) = done.buffer {
+                    self.rings[worker].pool.own(buffer, id);
+                }
+            }
+            if self.trace {
+                self.say(format_args!("      w{worker} hears {done:?}"));
+            }
         }
     }
 
@@ -363,16 +384,8 @@ impl Host {
         }
         if let Some(id) = id {
             self.socks[id].in_flight -= u32::from(!done.more);
-            self.tell_sock(id, done);
-            self.note_told(worker, &done, id);
-            if let Some(buffer) = done.buffer {
-                self.rings[worker].pool.own(buffer, id);
-            }
         }
-        if self.trace {
-            self.say(format_args!("      w{worker} hears {done:?}"));
-        }
-        self.rings[worker].heard += 1;
+        self.rings[worker].taken.push((done, id));
         into.push(done);
     }
 

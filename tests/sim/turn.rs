@@ -56,6 +56,7 @@ impl World {
             host.begin_turn();
         }
         worker.enter(Wait::No).expect("the simulated ring can be entered");
+        self.host.borrow_mut().hear(index);
         worker.turn().expect("the simulated ring can be entered");
     }
 
