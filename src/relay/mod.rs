@@ -55,12 +55,19 @@ pub struct Relay {
     halves: [Half; 2],
     failed: [bool; 2],
     first_failed: Option<Side>,
+    /// Whose pipe is unloaded first where there are buffers for one: not of the half that there were too few for last.
+    unloads_first: Side,
 }
 
 impl Relay {
     /// Nothing moves before [`Relay::open`].
     pub fn new() -> Relay {
-        Relay { halves: [Half::new(Side::Client), Half::new(Side::Backend)], failed: [false; 2], first_failed: None }
+        Relay {
+            halves: [Half::new(Side::Client), Half::new(Side::Backend)],
+            failed: [false; 2],
+            first_failed: None,
+            unloads_first: Side::Client,
+        }
     }
 
     /// The connection of `side` is there: it can be read from and written to from now on.
@@ -106,11 +113,16 @@ impl Relay {
                     self.fail(half.peer(), out);
                 }
             }
-            Event::Unloaded { half, lease } => self.half_mut(half).unloaded(lease, out),
+            Event::Unloaded { half, lease } => {
+                if lease.is_none() {
+                    self.unloads_first = half.peer();
+                }
+                self.half_mut(half).unloaded(lease, out);
+            }
             Event::Reclaim => {
                 // One pipe is unloaded at a time, so that the buffers for all that is in it stay there meanwhile.
                 let mut may_unload = true;
-                for side in Side::BOTH {
+                for side in [self.unloads_first, self.unloads_first.peer()] {
                     may_unload &= !self.half_mut(side).reclaim(may_unload, out);
                 }
             }
