@@ -204,7 +204,8 @@ impl<K: Kernel> Worker<K> {
         while free > 0
             && let Some((key, side)) = self.agenda.starved.pop_front()
         {
-            free -= 1;
+            // One that has ended meanwhile takes none, and there may be many of those.
+            free -= u16::from(self.slots.get(key).is_some_and(|slot| !slot.session.is_ending()));
             self.tell(key, Event::Relay(relay::Event::Fed { side }));
         }
     }
