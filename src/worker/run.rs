@@ -93,9 +93,13 @@ impl<K: Kernel> Worker<K> {
     /// The kernel is of no use any more.
     #[inline]
     pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.turn.hurried = false;
         self.known.reader.let_go();
-        self.kernel.enter(wait, &mut self.turn.batch)
+        let result = self.kernel.enter(wait, &mut self.turn.batch);
+        if self.turn.hurried {
+            // A kernel that is short of memory takes a part, and says nothing yet of what was sent quietly.
+            self.turn.hurried = self.kernel.has_queued();
+        }
+        result
     }
 
     #[inline]
