@@ -12,6 +12,7 @@ use ringway::kernel::token::{Operation, Token};
 use ringway::kernel::{Completion, Fd, Interest, errno, poll};
 
 use crate::corner::Corner;
+use crate::dice::Odds;
 use crate::faults::{MS, Profile};
 use crate::host::{Host, Mood, Thing};
 use crate::pair::Key;
@@ -59,14 +60,16 @@ pub struct Ring {
     tokens: BTreeSet<u64>,
     /// Entering it submits, and brings nothing: the worker sleeps.
     pub asleep: bool,
+    /// The kernel has not taken all that was queued when it was entered last.
+    is_short: bool,
     /// Nobody takes anything out of it any more.
     pub gone: bool,
     pub pool: Pool,
     pub pipes: Plumbing,
     /// Receives that the worker knows to have found no buffer, and has not armed again.
     pub starved: Vec<(Key, usize)>,
-    /// Receives from clients that were cancelled in this turn.
-    pub cut: usize,
+    /// Sessions whose receive from the client was cancelled in this turn.
+    pub cut: Vec<Key>,
     /// Completions that the worker has and has not heard: what it takes amid a turn, it looks at in its next one.
     taken: Vec<(Completion, Option<usize>)>,
     /// Completions that the worker has heard in its turn.
@@ -89,11 +92,12 @@ impl Ring {
             quiet: Vec::new(),
             tokens: BTreeSet::new(),
             asleep: false,
+            is_short: false,
             gone: false,
             pool: Pool::new(profile.buffers, profile.posted),
             pipes: Plumbing::new(profile.pipes, profile.pipe_capacity),
             starved: Vec::new(),
-            cut: 0,
+            cut: Vec::new(),
             taken: Vec::new(),
             heard: 0,
             turns: 0,
@@ -179,8 +183,10 @@ impl Host {
     pub fn submit(&mut self, worker: usize) {
         self.rings[worker].pool.publish();
         while !self.rings[worker].queued.is_empty() {
-            let odds = self.profile.odds.spurious_wake;
+            // Where there was no memory just now, there may be none yet.
+            let odds = if self.rings[worker].is_short { Odds(512) } else { self.profile.odds.spurious_wake };
             if self.spurious(odds) {
+                self.rings[worker].is_short = true;
                 self.corners.reach(Corner::OpsNotTaken);
                 return;
             }
@@ -188,6 +194,7 @@ impl Host {
                 self.take(worker, op);
             }
         }
+        self.rings[worker].is_short = false;
     }
 
     fn take(&mut self, worker: usize, mut op: Op) {
@@ -426,8 +433,10 @@ impl Host {
             HangupClient | HangupBackend => poll::says_hung_up(done.result) && sock.dead && !gets_fin,
             _ => false,
         };
-        if has_failed {
-            self.note_failure(id);
+        match done.token.operation {
+            SendClient | SendBackend if has_failed => self.note_failed_send(id),
+            _ if has_failed => self.note_failure(id),
+            _ => {}
         }
     }
 }
