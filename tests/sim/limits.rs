@@ -271,10 +271,11 @@ impl World {
                 [client, backend.unwrap_or(client)].into_iter().for_each(|from| host.check_pipe(key.0, from));
             }
             let left_at = host.socks[client].error_at;
-            let seeks = matches!(stage, Stage::Connecting | Stage::Seeking);
+            let may_end_unseen = pair.may_end_unseen();
+            let seeks = matches!(stage, Stage::Connecting | Stage::Seeking) && !may_end_unseen;
             let stays = seeks && host.socks[client].error_told && now.since_ns(left_at) > LEFT_NS + SLACK_NS;
             assert!(!stays, "the client of {key:?} has left, and it still looks for a backend");
-            if rests && stage != Stage::Ending && !pair.may_end_unseen() {
+            if rests && stage != Stage::Ending && !may_end_unseen {
                 pair.socks.into_iter().flatten().for_each(|from| host.check_held(key.0, from));
             }
             Side::BOTH.into_iter().for_each(|side| host.check_hangup(key, side));
