@@ -284,3 +284,31 @@ impl Default for Relay {
         Relay::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::lease::Lease;
+
+    fn tell(relay: &mut Relay, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        relay.on(event, &mut effects);
+        effects
+    }
+
+    /// Else it might never take in the last bytes of the side that is gone.
+    #[test]
+    fn a_side_whose_other_side_is_gone_is_read_on_as_soon_as_what_was_too_much_is_given_back() {
+        let (mut relay, mut effects, side) = (Relay::new(), Vec::new(), Side::Backend);
+        Side::BOTH.into_iter().for_each(|side| relay.open(side, &mut effects));
+        let lease = Lease { buffer: 7, start: 0, len: 1 };
+        let too_much = Effect::Recv { side, credit: CREDIT - 1, fresh: false };
+        let effects = tell(&mut relay, Event::Received { side, lease, more: false, nonempty: false });
+        assert!(effects.contains(&too_much));
+        assert_eq!(tell(&mut relay, Event::Ended { side, end: End::Scarce }), []);
+        assert!(tell(&mut relay, Event::HungUp { side: Side::Client }).contains(&too_much));
+        assert_eq!(tell(&mut relay, Event::Ended { side, end: End::Scarce }), []);
+        let effects = tell(&mut relay, Event::Sent { side: Side::Client, moved: Moved::WouldBlock });
+        assert_eq!(effects, [Effect::Release { buffer: 7 }, Effect::Recv { side, credit: CREDIT, fresh: false }]);
+    }
+}
