@@ -314,7 +314,10 @@ impl Host {
         let seeks = |pair: &Pair| {
             let connects = pair.has_in_flight(Operation::Connect) || pair.has_in_flight(Operation::Greet);
             let is_open = pair.socks[Side::Client.index()].is_some_and(|sock| self.socks[sock].parting.is_none());
-            is_open && pair.connected_at.is_none() && !connects
+            // One that has found a descriptor in this very turn may have come to it after it was decided.
+            let backend = pair.socks[Side::Backend.index()].map(|sock| &self.socks[sock]);
+            let begins_now = backend.is_some_and(|sock| sock.began_at == now);
+            is_open && (begins_now || (pair.connected_at.is_none() && !connects))
         };
         let others = self.sessions.range((key.0, 0, 0)..(key.0 + 1, 0, 0)).filter(|&(&other, _)| other != key);
         let since = others.filter(|(_, pair)| seeks(pair)).filter_map(|(_, pair)| pair.opened_at).min();
