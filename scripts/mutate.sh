@@ -29,7 +29,7 @@ perl -ne 'print ++$number, "\t$1\n" if /^# (.*)/' "$mutants" | { grep -E "${tab}
 
 # What only the program needs, and no simulation: without it each build takes a third of the time.
 modules="app cli control uring"
-crates="anyhow axum caps clap clap_complete clap_mangen flate2 http-body-util hickory-resolver humantime hyper hyper-util
+crates="anyhow axum caps clap clap_complete clap_mangen flate2 http-body-util hickory-resolver hyper hyper-util
     io-uring landlock metrics metrics-exporter-prometheus ratatui redis mysql_common rustls sd-notify serde_json tokio
     tokio-postgres tokio-rustls tokio-uring tracing-subscriber criterion proptest tempfile"
 

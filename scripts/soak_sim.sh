@@ -1,6 +1,6 @@
 #!/bin/sh
-# A million schedules of the simulation: with debug assertions, optimised, so some hours on two CPUs. Stops at the first
-# one that breaks an invariant, and says how to run it again.
+# A million schedules of the simulation: with debug assertions, optimised, so about 500 a second on a CPU of its own, and
+# half an hour in all. Stops at the first one that breaks an invariant, and says how to run it again.
 #
 #   scripts/soak_sim.sh            from seed 0
 #   scripts/soak_sim.sh 420000     from that seed on

@@ -164,6 +164,8 @@ impl Half {
         self.writing = Writing::Nothing;
         if self.is_abandoned() {
             self.release_all(out);
+            // While it held this, memory may have been too scarce to read on.
+            self.proceed(out);
             return;
         }
         match moved {

@@ -55,12 +55,19 @@ pub struct Relay {
     halves: [Half; 2],
     failed: [bool; 2],
     first_failed: Option<Side>,
+    /// Whose pipe is unloaded first where there are buffers for one: not of the half that there were too few for last.
+    unloads_first: Side,
 }
 
 impl Relay {
     /// Nothing moves before [`Relay::open`].
     pub fn new() -> Relay {
-        Relay { halves: [Half::new(Side::Client), Half::new(Side::Backend)], failed: [false; 2], first_failed: None }
+        Relay {
+            halves: [Half::new(Side::Client), Half::new(Side::Backend)],
+            failed: [false; 2],
+            first_failed: None,
+            unloads_first: Side::Client,
+        }
     }
 
     /// The connection of `side` is there: it can be read from and written to from now on.
@@ -106,11 +113,16 @@ impl Relay {
                     self.fail(half.peer(), out);
                 }
             }
-            Event::Unloaded { half, lease } => self.half_mut(half).unloaded(lease, out),
+            Event::Unloaded { half, lease } => {
+                if lease.is_none() {
+                    self.unloads_first = half.peer();
+                }
+                self.half_mut(half).unloaded(lease, out);
+            }
             Event::Reclaim => {
                 // One pipe is unloaded at a time, so that the buffers for all that is in it stay there meanwhile.
                 let mut may_unload = true;
-                for side in Side::BOTH {
+                for side in [self.unloads_first, self.unloads_first.peer()] {
                     may_unload &= !self.half_mut(side).reclaim(may_unload, out);
                 }
             }
@@ -270,5 +282,33 @@ impl Relay {
 impl Default for Relay {
     fn default() -> Relay {
         Relay::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::lease::Lease;
+
+    fn tell(relay: &mut Relay, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        relay.on(event, &mut effects);
+        effects
+    }
+
+    /// Else it might never take in the last bytes of the side that is gone.
+    #[test]
+    fn a_side_whose_other_side_is_gone_is_read_on_as_soon_as_what_was_too_much_is_given_back() {
+        let (mut relay, mut effects, side) = (Relay::new(), Vec::new(), Side::Backend);
+        Side::BOTH.into_iter().for_each(|side| relay.open(side, &mut effects));
+        let lease = Lease { buffer: 7, start: 0, len: 1 };
+        let too_much = Effect::Recv { side, credit: CREDIT - 1, fresh: false };
+        let effects = tell(&mut relay, Event::Received { side, lease, more: false, nonempty: false });
+        assert!(effects.contains(&too_much));
+        assert_eq!(tell(&mut relay, Event::Ended { side, end: End::Scarce }), []);
+        assert!(tell(&mut relay, Event::HungUp { side: Side::Client }).contains(&too_much));
+        assert_eq!(tell(&mut relay, Event::Ended { side, end: End::Scarce }), []);
+        let effects = tell(&mut relay, Event::Sent { side: Side::Client, moved: Moved::WouldBlock });
+        assert_eq!(effects, [Effect::Release { buffer: 7 }, Effect::Recv { side, credit: CREDIT, fresh: false }]);
     }
 }

@@ -278,32 +278,40 @@ mod tests {
     fn spliced() -> Relay {
         let (mut relay, mut effects) = (Relay::new(), Vec::new());
         Side::BOTH.into_iter().for_each(|side| relay.open(side, &mut effects));
+        lend(&mut relay, HALF, PIPE);
+        relay
+    }
+
+    fn lend(relay: &mut Relay, half: Side, pipe: PipeId) {
         for buffer in 0..4 {
             let lease = Lease { buffer, start: 0, len: BUFFER_LEN as u16 };
-            tell(&mut relay, Event::Received { side: HALF, lease, more: buffer < 3, nonempty: true });
+            tell(relay, Event::Received { side: half, lease, more: buffer < 3, nonempty: true });
         }
         let borrows = (0..4).any(|_| {
             let moved = Moved::Bytes(BUFFER_LEN as u32);
-            tell(&mut relay, Event::Sent { side: HALF.peer(), moved }).contains(&Effect::Borrow { half: HALF })
+            tell(relay, Event::Sent { side: half.peer(), moved }).contains(&Effect::Borrow { half })
         });
         assert!(borrows, "a stream that fills its buffers is bulk");
-        tell(&mut relay, Event::Lent { half: HALF, pipe: Some((PIPE, CAPACITY)) });
-        relay
+        tell(relay, Event::Lent { half, pipe: Some((pipe, CAPACITY)) });
     }
 
     /// The pipe is filled with what was asked for; says how much that was.
     fn fill(relay: &mut Relay, effects: &[Effect]) -> (u32, Vec<Effect>) {
-        let Some(&Effect::Fill { len, .. }) = effects.last() else { panic!("no fill: {effects:?}") };
-        (len, tell(relay, Event::Filled { half: HALF, moved: Moved::Bytes(len) }))
+        let Some(&Effect::Fill { half, len, .. }) = effects.last() else { panic!("no fill: {effects:?}") };
+        (len, tell(relay, Event::Filled { half, moved: Moved::Bytes(len) }))
     }
 
-    /// A relay with `held` bytes in its pipe that its backend does not take.
+    /// A relay with bytes in its pipe that its backend does not take; how many.
     fn stalled(relay: &mut Relay) -> u32 {
-        let effects = tell(relay, Event::Turn { half: HALF, budget: 4 << 20 });
+        stall(relay, HALF, PIPE)
+    }
+
+    fn stall(relay: &mut Relay, half: Side, pipe: PipeId) -> u32 {
+        let effects = tell(relay, Event::Turn { half, budget: 4 << 20 });
         let (held, effects) = fill(relay, &effects);
-        assert_eq!(effects, [Effect::Drain { half: HALF, pipe: PIPE, len: held }]);
-        let effects = tell(relay, Event::Drained { half: HALF, moved: Moved::WouldBlock });
-        assert_eq!(effects, [Effect::PollWritable { side: HALF.peer() }]);
+        assert_eq!(effects, [Effect::Drain { half, pipe, len: held }]);
+        let effects = tell(relay, Event::Drained { half, moved: Moved::WouldBlock });
+        assert_eq!(effects, [Effect::PollWritable { side: half.peer() }]);
         held
     }
 
@@ -371,6 +379,26 @@ mod tests {
             tell(&mut relay, Event::Turn { half: HALF, budget: CAPACITY });
             tell(&mut relay, Event::Drained { half: HALF, moved: Moved::Bytes(1) });
         }
+    }
+
+    #[test]
+    fn a_half_whose_pipe_cannot_be_unloaded_does_not_keep_the_other_one_from_it() {
+        const OTHER: PipeId = PipeId(8);
+        let mut relay = spliced();
+        lend(&mut relay, HALF.peer(), OTHER);
+        stalled(&mut relay);
+        stall(&mut relay, HALF.peer(), OTHER);
+        assert_eq!(tell(&mut relay, Event::Reclaim), []);
+        let asked: Vec<Side> = (0..4)
+            .map(|_| match tell(&mut relay, Event::Reclaim)[..] {
+                [Effect::Unload { half, .. }] => {
+                    assert_eq!(tell(&mut relay, Event::Unloaded { half, lease: None }), []);
+                    half
+                }
+                ref other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(asked, [HALF, HALF.peer(), HALF, HALF.peer()], "one at a time, and each of them");
     }
 
     #[test]

@@ -201,6 +201,24 @@ mod tests {
         assert_eq!(session.termination(), Termination(Who::Client, When::Connect));
     }
 
+    /// Its FIN is passed on as soon as there is a backend, so no further FIN would bring the timer forward.
+    #[test]
+    fn a_client_that_is_watched_no_more_when_there_is_a_backend_is_watched_again_soon() {
+        let (start, side) = (Moment(1), Side::Client);
+        let mut session = Session::new(Limits::default(), 0, start);
+        for event in [Event::Accepted, Event::Picked(Picked::Backend)] {
+            tell(&mut session, event, start);
+        }
+        tell(&mut session, Event::Relay(relay::Event::Ended { side, end: End::Eof }), start);
+        tell(&mut session, Event::Relay(relay::Event::HangupPolled { side }), start);
+        let effects = tell(&mut session, Event::Connected(Ok(())), start);
+        let look = effects.iter().find_map(|effect| if let Effect::Timer(at) = effect { Some(*at) } else { None });
+        let look = look.expect("a timer is set");
+        assert!(look <= start.after_ns(50_000_000), "{look:?}");
+        let effects = tell(&mut session, Event::Timer, look);
+        assert!(effects.contains(&Effect::Relay(relay::Effect::PollHangup { side })));
+    }
+
     #[test]
     fn a_session_with_nothing_in_flight_is_over_at_once() {
         let mut session = Session::new(Limits::default(), 0, Moment(1));

@@ -370,7 +370,8 @@ impl Session {
                 self.state = State::Relaying;
                 self.active_at = now;
                 self.relay.open(Side::Backend, out);
-                let look = self.deadline().min(now.after_ns(timer::SETTLE_NS));
+                // The client may have sent its FIN before, and what watched it since may have ended.
+                let look = self.next_look(now).min(now.after_ns(timer::SETTLE_NS));
                 if look < self.timer_at {
                     self.set_timer(look, out);
                 }

@@ -93,9 +93,13 @@ impl<K: Kernel> Worker<K> {
     /// The kernel is of no use any more.
     #[inline]
     pub fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.turn.hurried = false;
         self.known.reader.let_go();
-        self.kernel.enter(wait, &mut self.turn.batch)
+        let result = self.kernel.enter(wait, &mut self.turn.batch);
+        if self.turn.hurried {
+            // A kernel that is short of memory takes a part, and says nothing yet of what was sent quietly.
+            self.turn.hurried = self.kernel.has_queued();
+        }
+        result
     }
 
     #[inline]
@@ -204,7 +208,8 @@ impl<K: Kernel> Worker<K> {
         while free > 0
             && let Some((key, side)) = self.agenda.starved.pop_front()
         {
-            free -= 1;
+            // One that has ended meanwhile takes none, and there may be many of those.
+            free -= u16::from(self.slots.get(key).is_some_and(|slot| !slot.session.is_ending()));
             self.tell(key, Event::Relay(relay::Event::Fed { side }));
         }
     }

@@ -28,9 +28,12 @@ impl World {
         for id in host.rings[index].sent_quietly() {
             let Some(from) = host.socks[id].partner.map(|partner| &host.socks[partner]) else { continue };
             let pair = from.session.and_then(|key| host.sessions.get(&key));
-            // What was cancelled is told, and the send with it.
-            let ends = pair.is_some_and(|pair| pair.stage() == Stage::Ending && !pair.has_cancelled());
-            assert!(!from.eof_told && !ends, "something follows from a send to c{id}, and nobody hears of it");
+            let follows = match pair.filter(|pair| pair.stage() == Stage::Ending) {
+                // What was cancelled is told, and the send with it.
+                Some(pair) => !pair.has_cancelled(),
+                None => from.eof_told,
+            };
+            assert!(!follows, "something follows from a send to c{id}, and nobody hears of it");
         }
     }
 
@@ -126,7 +129,7 @@ impl Host {
         // What it holds may have to go first.
         let held = to.map_or(sock.taken - sock.skipped, |to| sock.undelivered(to));
         let sends = |side| pair.has_in_flight(Operation::send(side));
-        let may_end = pair.stage() == Stage::Ending || (!pair.has_armed() && Side::BOTH.into_iter().any(sends));
+        let may_end = pair.stage() == Stage::Ending || pair.may_end_unseen();
         let may_rest = may_end || self.has_pipe(worker, pair) || to.is_some_and(|to| to.error_told);
         let is_open = sock.parting.is_none() && !sock.eof_told && !sock.error_told && !sock.reading_stopped;
         let side = if sock.is_client { Side::Client } else { Side::Backend };

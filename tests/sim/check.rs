@@ -84,11 +84,13 @@ impl World {
     /// Thousands of sessions that end in one turn would keep all others waiting.
     pub fn check_cuts(&mut self, index: usize) {
         let mut host = self.host.borrow_mut();
-        let (cut, heard) = (host.rings[index].cut, std::mem::take(&mut host.rings[index].heard));
+        let ring = &host.rings[index];
+        let is_listed = |key: &&Key| !host.sessions.get(key).is_some_and(|pair| self.may_have_expired(pair));
+        let (cut, listed, heard) = (ring.cut.len(), ring.cut.iter().filter(is_listed).count(), ring.heard);
         // Silent ones end by themselves in the same turn, where that is wanted.
         let is_silence_ended = self.control.config.pools.iter().any(|pool| !pool.limits.drain_idle.is_zero());
         if self.control.phase == Phase::Stopping && !self.control.kills && !is_silence_ended {
-            assert!(cut <= CUT_A_TURN + heard, "{cut} sessions were cut in one turn");
+            assert!(listed <= CUT_A_TURN + heard + host.refused, "{listed} sessions were cut in one turn");
         }
         if cut >= CUT_A_TURN {
             host.corners.reach(Corner::CutInParts);
@@ -193,10 +195,12 @@ impl World {
         let since = self.hindered_since.get().map(|since| since.max(self.host.borrow().tried_at));
         let is_left = since.is_some_and(|since| next > since.after_ns(TRIES_AGAIN_NS));
         assert!(!is_left, "somebody could not connect, and does not try again");
-        let stuck = self.control.leaves_clients_waiting();
-        let now = self.host.borrow().now;
+        let stuck: Vec<bool> = self.control.leave_clients_waiting().map(|pool| pool.wants_primary()).collect();
+        // A primary that refuses is tried again and again.
+        let (is_stuck, tries) = (!stuck.is_empty(), stuck.iter().all(|&wants_primary| wants_primary));
+        let (now, tried_at) = (self.host.borrow().now, self.host.borrow().tried_at);
         let since = &mut self.control.queue_stuck_since;
-        *since = stuck.then(|| since.unwrap_or(now));
+        *since = is_stuck.then(|| since.unwrap_or(now).max(if tries { tried_at } else { Moment(0) }));
         assert!(
             since.is_none_or(|since| !Host::is_overdue(since, next)),
             "clients wait, and backends have nothing to do"

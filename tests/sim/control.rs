@@ -410,9 +410,9 @@ impl Control {
         &self.config.pools[pool.index()]
     }
 
-    /// Whether clients wait for a pool all of whose backends could have them.
-    pub fn leaves_clients_waiting(&self) -> bool {
-        self.config.pools.iter().any(|pool| {
+    /// Pools that clients wait for although all of their backends could have them.
+    pub fn leave_clients_waiting(&self) -> impl Iterator<Item = &ringway::config::model::Pool> {
+        self.config.pools.iter().filter(|pool| {
             let id = self.ids.pool(&pool.name).expect("pools are numbered");
             let waiting = self.shared.counts.queue(id).waiting();
             let is_usable = |member: &Member| member.state == State::Up && member.weight > 0 && !member.retired;

@@ -41,6 +41,7 @@ struct Ended<'a> {
 impl Host {
     /// A worker gives a connection up.
     pub fn part(&mut self, id: usize, reset: bool) {
+        self.note_parting(id);
         let now = self.now;
         let sock = &self.socks[id];
         let from = sock.partner.map(|partner| &self.socks[partner]).filter(|_| !sock.error_told);
@@ -90,7 +91,8 @@ impl Ended<'_> {
         let timeouts = record.failed.iter().filter(|failed| failed.error == ConnectError::Timeout);
         // One that is cancelled because the session ends has not timed out.
         let is_cut = self.pair.connect_cancelled && (who, when) != (Who::ServerTimeout, When::Connect);
-        let all_ours = timeouts.clone().count() + usize::from(is_cut) <= self.pair.connects_cancelled as usize;
+        let all_ours = timeouts.clone().count() + usize::from(is_cut) <= self.pair.connects_cancelled as usize
+            && self.pair.greetings_lost == 0;
         for failed in timeouts.filter(|_| all_ours) {
             assert!(failed.took_ns >= spans.connect, "a connect was given up after {} ns", failed.took_ns);
         }
@@ -206,14 +208,15 @@ impl Ended<'_> {
     }
 
     /// As many attempts as there may be, and no more.
-    fn check_attempts(&self, may_be_tried: bool) {
+    fn check_attempts(&self, may_be_tried: bool, may_give_way: bool) {
         let record = self.record;
         let attempts = record.failed.len() + usize::from(record.connect_ns.is_some());
         assert!(attempts <= self.spans.attempts_max(), "too many attempts: {attempts}");
         let Termination(who, when) = record.termination;
         let gave_up = matches!(who, Who::Server | Who::ServerTimeout | Who::Resource) && when == When::Connect;
         let spent = record.failed.len() >= self.spans.attempts as usize;
-        assert!(!gave_up || spent || !may_be_tried, "there was another backend to try");
+        let gave_way = may_give_way && who == Who::Resource && record.reason == Some(Reason::Descriptors);
+        assert!(!gave_up || spent || !may_be_tried || gave_way, "there was another backend to try");
     }
 
     /// The code fits what happened (INTERFACE section 6).
@@ -300,7 +303,9 @@ impl World {
         let half_closed = pair.ending.map_or(pair.half_closed_at.is_some(), |ending| ending.half_closed);
         // One that ends because a side failed may have had something cancelled a moment before (`worker::silence`).
         let by_failure = matches!(record.termination.0, Who::Client | Who::Server);
-        let first_error = pair.ending.filter(|_| !by_failure).map_or(pair.first_error, |ending| ending.first_error);
+        // What a send says that was in flight at the end comes after it.
+        let last = pair.first_error.filter(|_| by_failure || !pair.failed_last);
+        let first_error = pair.ending.filter(|_| !by_failure).map_or(last, |ending| ending.first_error);
         let quiet_max_ns = if half_closed { spans.half_closed } else { spans.idle };
         let ended = Ended { record, pair, spans, socks, at, quiet_ns, quiet_max_ns, first_error };
         let was_cut = record.backend.is_some_and(|backend| self.control.cut.contains(&backend.0));
@@ -318,7 +323,7 @@ impl World {
         ended.check_not_late();
         ended.check_when();
         ended.check_blame();
-        ended.check_attempts(self.has_another(record));
+        ended.check_attempts(self.has_another(record), self.may_give_way(pair.others_seek_ns));
         Side::BOTH.into_iter().for_each(|side| ended.check_parting(side, may_be_cut));
     }
 

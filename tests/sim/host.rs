@@ -79,6 +79,8 @@ pub struct Host {
     pub turn: u64,
     turns: u64,
     calls: u32,
+    /// Connects that were refused at once in it.
+    pub refused: usize,
     /// When somebody last tried to connect to a backend.
     pub tried_at: Moment,
     /// Counts bytes that moved, deeds of peers and faults: while it stands still, workers may not be busy.
@@ -103,6 +105,7 @@ impl Host {
             turn: 0,
             turns: 0,
             calls: 0,
+            refused: 0,
             tried_at: Moment(0),
             progress: 0,
             fds: BTreeMap::new(),
@@ -131,7 +134,7 @@ impl Host {
     pub fn begin_turn(&mut self) {
         self.turns += 1;
         self.turn = self.turns;
-        self.calls = 0;
+        (self.calls, self.refused) = (0, 0);
     }
 
     /// The kernel is asked to do something. Panics if one turn asks for so much that it would never end.

@@ -109,6 +109,10 @@ impl Kernel for SimKernel {
         if !host.rings[self.worker].asleep {
             host.collect(self.worker, into);
         }
+        if host.breaks_after.is_some() {
+            // The worker's own loop does not say when a turn begins.
+            host.hear(self.worker);
+        }
         Ok(())
     }
 
@@ -213,18 +217,44 @@ fn refused(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
+impl Sockets {
+    fn try_connect_unix(&self, fd: Fd, to: &Address) -> io::Result<()> {
+        let mut host = self.0.borrow_mut();
+        let site = host.site(to);
+        host.progress += 1;
+        let (odds, mood) = (host.profile.odds, host.sites[site].mood);
+        if host.spurious(odds.no_memory) {
+            return Err(refused(errno::ENOMEM));
+        }
+        match mood {
+            Mood::Fine if host.fault(odds.connect_fails) => Err(refused(errno::ECONNREFUSED)),
+            Mood::Fine => {
+                host.sock(fd).open = true;
+                Ok(())
+            }
+            Mood::Refuses => Err(refused(host.dice.pick(&[errno::ECONNREFUSED, errno::ENOENT]))),
+            Mood::Silent => {
+                host.corners.reach(Corner::UnixBacklogFull);
+                Err(refused(errno::EAGAIN))
+            }
+        }
+    }
+}
+
 impl kernel::Sockets for Sockets {
     fn open(&self, to: &Address, _options: &Options) -> io::Result<Fd> {
         let mut host = self.0.borrow_mut();
         let odds = host.profile.odds.no_socket;
         host.tried_at = host.now;
         if host.spurious(odds) {
+            host.refused += 1;
             host.corners.reach(Corner::NoDescriptor);
             let errnos = [errno::EMFILE, errno::ENFILE, errno::ENOMEM, errno::ENOBUFS];
             return Err(refused(host.dice.pick(&errnos)));
         }
         let id = host.socks.len();
         let fd = host.try_fd(Thing::Sock(id)).map_err(|errno| {
+            host.refused += 1;
             host.corners.reach(Corner::NoDescriptor);
             refused(errno)
         })?;
@@ -248,29 +278,17 @@ impl kernel::Sockets for Sockets {
         let mut host = self.0.borrow_mut();
         host.sock(fd);
         let odds = host.profile.odds.no_socket;
-        if host.spurious(odds) { Err(refused(errno::EADDRNOTAVAIL)) } else { Ok(()) }
+        if host.spurious(odds) {
+            host.refused += 1;
+            return Err(refused(errno::EADDRNOTAVAIL));
+        }
+        Ok(())
     }
 
     fn connect_unix(&self, fd: Fd, to: &Address) -> io::Result<()> {
-        let mut host = self.0.borrow_mut();
-        let site = host.site(to);
-        host.progress += 1;
-        let (odds, mood) = (host.profile.odds, host.sites[site].mood);
-        if host.spurious(odds.no_memory) {
-            return Err(refused(errno::ENOMEM));
-        }
-        match mood {
-            Mood::Fine if host.fault(odds.connect_fails) => Err(refused(errno::ECONNREFUSED)),
-            Mood::Fine => {
-                host.sock(fd).open = true;
-                Ok(())
-            }
-            Mood::Refuses => Err(refused(host.dice.pick(&[errno::ECONNREFUSED, errno::ENOENT]))),
-            Mood::Silent => {
-                host.corners.reach(Corner::UnixBacklogFull);
-                Err(refused(errno::EAGAIN))
-            }
-        }
+        let result = self.try_connect_unix(fd, to);
+        self.0.borrow_mut().refused += usize::from(result.is_err());
+        result
     }
 
     fn accept(&self, listener: Fd) -> io::Result<Fd> {

@@ -13,7 +13,7 @@ use ringway::relay::CREDIT;
 use crate::corner::Corner;
 use crate::faults::{MS, SECOND};
 use crate::host::Host;
-use crate::pair::{Key, Pair, Stage};
+use crate::pair::{Ending, Key, Pair, Stage};
 use crate::world::{LATE_NS, World};
 
 /// A timer is looked at in whole ticks, a worker sleeps a little too long, and what a turn has left over waits for the
@@ -31,6 +31,9 @@ const SETTLED_NS: u64 = 5 * SECOND;
 const PIPE_REST_NS: u64 = 3 * SECOND;
 /// A client that has left before there is a backend is let go.
 const LEFT_NS: u64 = 10 * MS;
+
+/// After half of that, and after half of its time to connect, a session that has no descriptor for a backend is late.
+const LATE_NS_MAX: u64 = 3 * SECOND;
 
 /// Turns after which a crowd is looked at.
 const CROWD_TURNS: u64 = 16;
@@ -105,6 +108,18 @@ impl Spans {
         match self.lifetime {
             u64::MAX => (Moment::NEVER, Moment::NEVER),
             span => (since.after_ns(span - span / 10), since.after_ns(span + span / 10)),
+        }
+    }
+
+    /// Whether a session that has been cut may have come to the end of one of these, or of its flush.
+    fn may_have_come(&self, pair: &Pair, ending: &Ending) -> bool {
+        let waited_ns = ending.at.since_ns(pair.known_at);
+        match pair.connected_at {
+            Some(_) => {
+                let is_old = ending.at >= self.lifetime_ends(pair.known_at).0;
+                is_old || pair.flushing_since.is_some() || ending.quiet_ns >= self.idle.min(self.half_closed)
+            }
+            None => waited_ns >= self.connect.min(self.queue),
         }
     }
 
@@ -215,6 +230,19 @@ impl Host {
 }
 
 impl World {
+    /// Whether a session has ended because its own time had come, in whichever pool it is.
+    pub fn may_have_expired(&self, pair: &Pair) -> bool {
+        let may_be = |ending| self.control.config.pools.iter().any(|pool| Spans::of(pool).may_have_come(pair, ending));
+        pair.ending.as_ref().is_some_and(may_be)
+    }
+
+    /// A session of that worker that has no descriptor for a backend gives its own to others if one of them has waited
+    /// for half of its time. `others_seek_ns`: for how long one of them has been there without a backend.
+    pub fn may_give_way(&self, others_seek_ns: u64) -> bool {
+        let late_ns = |pool| Spans::of(pool).connect.min(LATE_NS_MAX) / 2;
+        self.control.config.pools.iter().any(|pool| others_seek_ns >= late_ns(pool))
+    }
+
     /// Nobody is left waiting longer than its limits say, and nobody holds more than it may.
     pub fn check_deadlines(&self, rests: bool) {
         let mut host = self.host.borrow_mut();
@@ -243,10 +271,11 @@ impl World {
                 [client, backend.unwrap_or(client)].into_iter().for_each(|from| host.check_pipe(key.0, from));
             }
             let left_at = host.socks[client].error_at;
-            let seeks = matches!(stage, Stage::Connecting | Stage::Seeking);
+            let may_end_unseen = pair.may_end_unseen();
+            let seeks = matches!(stage, Stage::Connecting | Stage::Seeking) && !may_end_unseen;
             let stays = seeks && host.socks[client].error_told && now.since_ns(left_at) > LEFT_NS + SLACK_NS;
             assert!(!stays, "the client of {key:?} has left, and it still looks for a backend");
-            if rests && stage != Stage::Ending {
+            if rests && stage != Stage::Ending && !may_end_unseen {
                 pair.socks.into_iter().flatten().for_each(|from| host.check_held(key.0, from));
             }
             Side::BOTH.into_iter().for_each(|side| host.check_hangup(key, side));

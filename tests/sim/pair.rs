@@ -29,7 +29,7 @@ enum Flight {
     Never,
     Begun,
     Cancelled,
-    /// Its end was told to the worker, when it was entered for that time.
+    /// The worker heard of its end in that turn of its.
     Told(u64),
 }
 
@@ -92,12 +92,18 @@ pub struct Pair {
     pub connect_cancelled: bool,
     /// So many were.
     pub connects_cancelled: u32,
+    /// Connections to backends that the kernel has found to be lost, before they had answered a greeting.
+    pub greetings_lost: u32,
+    /// The first failure was told by the answer to a send, when nothing else was in flight: the session may have ended.
+    pub failed_last: bool,
     /// Connects that found no port.
     pub ports_refused: u32,
+    /// When it ended, another session of its worker had been without a backend for so long.
+    pub others_seek_ns: u64,
     /// A pipe went back, and nothing has begun since.
     gave_pipe_back: bool,
-    /// When the worker, entered for that time, was told that a connection is no more. It ends that poll by itself.
-    hung_up_told: u64,
+    /// By side: a poll has just said that the connection is no more, and goes on. The worker ends it by itself.
+    hung_up: [bool; 2],
     /// Cancels that were pushed.
     cancels: u32,
     /// When the worker was told something last.
@@ -138,11 +144,19 @@ impl Pair {
         (0..).zip(&self.flights).any(|(number, &flight)| flight == Flight::Begun && !sends.contains(&number))
     }
 
+    /// Whether its end would show nowhere: all that is in flight is a send, which is not cancelled, or a connect that
+    /// was given up before.
+    pub fn may_end_unseen(&self) -> bool {
+        let sends = Side::BOTH.into_iter().any(|side| self.has_in_flight(Operation::send(side)));
+        let gives_up = self.connect_cancelled && self.has_in_flight(Operation::Connect);
+        !self.has_armed() && (sends || gives_up)
+    }
+
     /// Whether a send was on its way to the kernel or back.
-    fn sends(&self, entered: u64) -> bool {
+    fn sends(&self, turn: u64) -> bool {
         let sends = [Operation::SendClient, Operation::SendBackend];
         sends.iter().any(|&operation| {
-            let told = self.flights[operation as usize] == Flight::Told(entered);
+            let told = self.flights[operation as usize] == Flight::Told(turn);
             told || self.has_in_flight(operation)
         })
     }
@@ -166,17 +180,18 @@ impl Pair {
                 (self.opened_at, self.seeking_since) = (Some(now), now);
             }
             Operation::RecvBackend if self.connected_at.is_none() => self.connected_at = Some(now),
-            Operation::Connect => self.connect_cancelled = false,
+            // A backend on this host is greeted at once.
+            Operation::Connect | Operation::Greet => self.connect_cancelled = false,
             _ => {}
         }
     }
 
     /// Only what is in flight can be cancelled, or what ended just now and the worker has not looked at. A greeting
     /// follows its connect, and both are cancelled as one.
-    fn cancelled(&mut self, operation: Operation, entered: u64, may_be_refused: bool) {
+    fn cancelled(&mut self, operation: Operation, turn: u64, may_be_refused: bool) {
         let is_there = |operation: Operation| match self.flights[operation as usize] {
             Flight::Begun | Flight::Cancelled => true,
-            Flight::Told(at) => at + 2 >= entered,
+            Flight::Told(at) => at == turn,
             Flight::Never => false,
         };
         let greets = matches!(operation, Operation::Connect | Operation::Greet);
@@ -192,11 +207,11 @@ impl Pair {
         self.connects_cancelled += u32::from(operation == Operation::Connect);
     }
 
-    fn told(&mut self, done: &Completion, entered: u64, now: Moment) {
+    fn told(&mut self, done: &Completion, turn: u64, now: Moment) {
         let operation = done.token.operation;
         self.told_at = now;
         if is_hangup(operation) && poll::says_hung_up(done.result) {
-            self.hung_up_told = entered;
+            self.hung_up[usize::from(operation == Operation::HangupBackend)] = done.more;
         }
         // What ends has cancelled all that could tell it anything but how a send went.
         let sends = matches!(operation, Operation::SendClient | Operation::SendBackend);
@@ -206,7 +221,7 @@ impl Pair {
         if done.more {
             return;
         }
-        self.flights[operation as usize] = Flight::Told(entered);
+        self.flights[operation as usize] = Flight::Told(turn);
         if matches!(operation, Operation::Connect | Operation::Greet) {
             self.seeking_since = now;
             self.ports_refused += u32::from(done.result == -errno::EADDRNOTAVAIL);
@@ -254,7 +269,7 @@ impl Host {
 
     /// An operation is cancelled. It must be one that is there: the kernel walks over many others to find none.
     pub fn note_cancel(&mut self, worker: usize, which: Token) {
-        let (now, entered) = (self.now, self.rings[worker].entered);
+        let (now, turn) = (self.now, self.rings[worker].turns);
         if side_of(which.operation).is_none() {
             return;
         }
@@ -267,10 +282,12 @@ impl Host {
         let Some(pair) = self.sessions.get_mut(&key) else { return };
         // A receive may be refused where memory is scarce, before its cancel, which was asked for already, is made.
         let may_be_refused = is_dead || self.rings[worker].pool.scarce_in == self.turn;
-        pair.cancelled(which.operation, entered, may_be_refused);
+        let own = usize::from(which.operation == Operation::HangupBackend);
+        let is_own = is_hangup(which.operation) && std::mem::take(&mut pair.hung_up[own]);
+        pair.cancelled(which.operation, turn, may_be_refused);
         pair.cancels += 1;
         assert!(pair.cancels <= 2_000, "{which:?} is cancelled again and again");
-        if is_hangup(which.operation) && pair.hung_up_told + 2 >= entered {
+        if is_own {
             return;
         }
         let cancels = 1 + pair.ending.filter(|ending| ending.at == now).map_or(0, |ending| ending.cancels);
@@ -279,22 +296,58 @@ impl Host {
         // The first one says how it was.
         let begin = pair.ending.filter(|ending| ending.at == now);
         let (half_closed, quiet_ns) = (pair.half_closed_at.is_some(), now.since_ns(pair.quiet_since()));
-        let sends = pair.sends(entered);
+        let sends = pair.sends(turn);
         let first_error = pair.first_error;
         let new = Ending { at: now, quiet_ns, half_closed, first_error, spliced, held, sends, moved_at, cancels };
         pair.ending = Some(Ending { cancels, ..begin.unwrap_or(new) });
-        self.rings[worker].cut += usize::from(which.operation == Operation::RecvClient);
+        if begin.is_none() {
+            self.note_rivals(key);
+        }
+        if which.operation == Operation::RecvClient {
+            self.rings[worker].cut.push(key);
+        }
+    }
+
+    /// A session ends: notes for how long others have been there that have no backend.
+    fn note_rivals(&mut self, key: Key) {
+        let now = self.now;
+        let seeks = |pair: &Pair| {
+            let connects = pair.has_in_flight(Operation::Connect) || pair.has_in_flight(Operation::Greet);
+            let is_open = pair.socks[Side::Client.index()].is_some_and(|sock| self.socks[sock].parting.is_none());
+            // One that has found a descriptor in this very turn may have come to it after it was decided.
+            let backend = pair.socks[Side::Backend.index()].map(|sock| &self.socks[sock]);
+            let begins_now = backend.is_some_and(|sock| sock.began_at == now);
+            is_open && (begins_now || (pair.connected_at.is_none() && !connects))
+        };
+        let others = self.sessions.range((key.0, 0, 0)..(key.0 + 1, 0, 0)).filter(|&(&other, _)| other != key);
+        let since = others.filter(|(_, pair)| seeks(pair)).filter_map(|(_, pair)| pair.opened_at).min();
+        let others_seek_ns = since.map_or(0, |since| now.since_ns(since));
+        if let Some(pair) = self.sessions.get_mut(&key) {
+            pair.others_seek_ns = others_seek_ns;
+        }
+    }
+
+    /// The worker gives its client up. If nothing was in flight, that is the first that is seen of the end.
+    pub fn note_parting(&mut self, sock: usize) {
+        let now = self.now;
+        let Some(key) = self.socks[sock].session.filter(|_| self.socks[sock].is_client) else { return };
+        let is_new = |pair: &Pair| pair.ending.is_none_or(|ending| pair.told_at.max(ending.at) != now);
+        if self.sessions.get(&key).is_some_and(is_new) {
+            self.note_rivals(key);
+        }
     }
 
     /// The worker hears of an operation on that connection.
     pub fn note_told(&mut self, worker: usize, done: &Completion, sock: usize) {
         use Operation::{RecvBackend, RecvClient, SendBackend, SendClient};
-        let (now, entered, token) = (self.now, self.rings[worker].entered, done.token);
+        let (now, turn, token) = (self.now, self.rings[worker].turns, done.token);
         let key = (worker, token.index, token.generation);
         if side_of(token.operation).is_some()
             && let Some(pair) = self.sessions.get_mut(&key)
         {
-            pair.told(done, entered, now);
+            pair.told(done, turn, now);
+            let is_lost = self.socks[sock].dead && self.socks[sock].peer.vanished_at.is_some();
+            pair.greetings_lost += u32::from(token.operation == Operation::Greet && is_lost);
         }
         let starves = matches!(-done.result, errno::ENOBUFS | errno::EINTR);
         if starves && matches!(token.operation, RecvClient | RecvBackend) {
@@ -336,6 +389,14 @@ impl Host {
             pair.first_error.get_or_insert(side);
             pair.half_closed_at.get_or_insert(now);
         }
+    }
+
+    /// Likewise, by the answer to a send.
+    pub fn note_failed_send(&mut self, sock: usize) {
+        if let Some(pair) = self.pair_of(sock) {
+            pair.failed_last |= pair.first_error.is_none() && !pair.has_armed();
+        }
+        self.note_failure(sock);
     }
 
     /// A pipe that was for bytes of that connection is used no more.

@@ -12,6 +12,7 @@ use ringway::kernel::token::{Operation, Token};
 use ringway::kernel::{Completion, Fd, Interest, errno, poll};
 
 use crate::corner::Corner;
+use crate::dice::Odds;
 use crate::faults::{MS, Profile};
 use crate::host::{Host, Mood, Thing};
 use crate::pair::Key;
@@ -59,18 +60,22 @@ pub struct Ring {
     tokens: BTreeSet<u64>,
     /// Entering it submits, and brings nothing: the worker sleeps.
     pub asleep: bool,
+    /// The kernel has not taken all that was queued when it was entered last.
+    is_short: bool,
     /// Nobody takes anything out of it any more.
     pub gone: bool,
     pub pool: Pool,
     pub pipes: Plumbing,
     /// Receives that the worker knows to have found no buffer, and has not armed again.
     pub starved: Vec<(Key, usize)>,
-    /// Receives from clients that were cancelled in this turn.
-    pub cut: usize,
-    /// Completions that the worker heard in its last turns.
+    /// Sessions whose receive from the client was cancelled in this turn.
+    pub cut: Vec<Key>,
+    /// Completions that the worker has and has not heard: what it takes amid a turn, it looks at in its next one.
+    taken: Vec<(Completion, Option<usize>)>,
+    /// Completions that the worker has heard in its turn.
     pub heard: usize,
-    /// How often the worker has taken its completions.
-    pub entered: u64,
+    /// Turns that the worker has begun.
+    pub turns: u64,
     /// Its free buffers are somebody else's until then.
     pub withheld_until: Moment,
 }
@@ -87,13 +92,15 @@ impl Ring {
             quiet: Vec::new(),
             tokens: BTreeSet::new(),
             asleep: false,
+            is_short: false,
             gone: false,
             pool: Pool::new(profile.buffers, profile.posted),
             pipes: Plumbing::new(profile.pipes, profile.pipe_capacity),
             starved: Vec::new(),
-            cut: 0,
+            cut: Vec::new(),
+            taken: Vec::new(),
             heard: 0,
-            entered: 0,
+            turns: 0,
             withheld_until: Moment::NEVER,
         }
     }
@@ -176,8 +183,10 @@ impl Host {
     pub fn submit(&mut self, worker: usize) {
         self.rings[worker].pool.publish();
         while !self.rings[worker].queued.is_empty() {
-            let odds = self.profile.odds.spurious_wake;
+            // Where there was no memory just now, there may be none yet.
+            let odds = if self.rings[worker].is_short { Odds(512) } else { self.profile.odds.spurious_wake };
             if self.spurious(odds) {
+                self.rings[worker].is_short = true;
                 self.corners.reach(Corner::OpsNotTaken);
                 return;
             }
@@ -185,6 +194,7 @@ impl Host {
                 self.take(worker, op);
             }
         }
+        self.rings[worker].is_short = false;
     }
 
     fn take(&mut self, worker: usize, mut op: Op) {
@@ -333,7 +343,6 @@ impl Host {
 
     /// Gives the worker everything that is done.
     pub fn collect(&mut self, worker: usize, into: &mut Vec<Completion>) {
-        self.rings[worker].entered += 1;
         if self.rings[worker].queued.is_empty() {
             for (token, lease, id) in std::mem::take(&mut self.rings[worker].quiet) {
                 let mut done = completion(token, i32::from(lease.len), false);
@@ -343,6 +352,25 @@ impl Host {
         }
         for (done, id) in std::mem::take(&mut self.rings[worker].done) {
             self.hand(worker, done, id, into);
+        }
+    }
+
+    /// A turn of the worker begins: it looks at all that it was given since its last one did.
+    pub fn hear(&mut self, worker: usize) {
+        self.rings[worker].turns += 1;
+        let taken = std::mem::take(&mut self.rings[worker].taken);
+        self.rings[worker].heard = taken.len();
+        for (done, id) in taken {
+            if let Some(id) = id {
+                self.tell_sock(id, done);
+                self.note_told(worker, &done, id);
+                if let Some(buffer) = done.buffer {
+                    self.rings[worker].pool.own(buffer, id);
+                }
+            }
+            if self.trace {
+                self.say(format_args!("      w{worker} hears {done:?}"));
+            }
         }
     }
 
@@ -363,16 +391,8 @@ impl Host {
         }
         if let Some(id) = id {
             self.socks[id].in_flight -= u32::from(!done.more);
-            self.tell_sock(id, done);
-            self.note_told(worker, &done, id);
-            if let Some(buffer) = done.buffer {
-                self.rings[worker].pool.own(buffer, id);
-            }
         }
-        if self.trace {
-            self.say(format_args!("      w{worker} hears {done:?}"));
-        }
-        self.rings[worker].heard += 1;
+        self.rings[worker].taken.push((done, id));
         into.push(done);
     }
 
@@ -413,8 +433,10 @@ impl Host {
             HangupClient | HangupBackend => poll::says_hung_up(done.result) && sock.dead && !gets_fin,
             _ => false,
         };
-        if has_failed {
-            self.note_failure(id);
+        match done.token.operation {
+            SendClient | SendBackend if has_failed => self.note_failed_send(id),
+            _ if has_failed => self.note_failure(id),
+            _ => {}
         }
     }
 }

@@ -52,11 +52,13 @@ impl World {
             let mut host = self.host.borrow_mut();
             host.say(format_args!("  w{index} wakes"));
             host.rings[index].asleep = false;
-            host.rings[index].cut = 0;
+            host.rings[index].cut.clear();
             host.begin_turn();
         }
         worker.enter(Wait::No).expect("the simulated ring can be entered");
+        self.host.borrow_mut().hear(index);
         worker.turn().expect("the simulated ring can be entered");
+        self.check_cuts(index);
     }
 
     fn end_turn(&mut self, index: usize) {
@@ -88,7 +90,6 @@ impl World {
         seat.seen_progress = progress;
         assert!(seat.idle_turns < IDLE_TURNS_MAX, "worker {index} is busy, and nothing comes of it");
         self.host.borrow_mut().close_doors();
-        self.check_cuts(index);
         self.check_turn();
         let rests = !self.seats[index].is_busy;
         self.check_deadlines(rests);

@@ -59,6 +59,17 @@ fn no_worker_sleeps_while_a_receive_waits_for_a_buffer_and_there_is_one() {
     assert!(worker.agenda.starved.is_empty(), "it was fed");
 }
 
+/// Else a worker with few buffers spins once for each of them.
+#[test]
+fn sessions_that_are_over_take_no_buffer_from_those_that_wait_for_one() {
+    let Some(mut worker) = worker() else { return };
+    let buffers = usize::from(worker.kernel.buffers().available());
+    let key = |index| Key { index, generation: 0 };
+    worker.agenda.starved.extend((0..10 * buffers as u32 + 10).map(|index| (key(index), Side::Client)));
+    worker.turn().unwrap();
+    assert!(worker.agenda.starved.is_empty(), "all are gone");
+}
+
 #[cfg(debug_assertions)]
 #[test]
 fn a_session_that_is_counted_and_is_not_there_is_noticed_after_the_turn() {
