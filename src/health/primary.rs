@@ -33,7 +33,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Takes what is known of a backend; one that is no longer there has [`Claim::None`]. Whether the primary has changed.
+    /// Takes what is known of a backend; one that is no longer there has [`Claim::None`]. Whether the primary
+    /// has changed.
     pub fn on(&mut self, id: BackendId, claim: Claim) -> bool {
         match claim {
             Claim::None => self.claims.remove(&id),
