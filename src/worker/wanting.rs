@@ -201,7 +201,9 @@ mod tests {
         let ((mut wanting, mut tickets), now) = (waiting(4), Moment(OWED_NS * 9));
         assert_eq!(wanting.pop_youngest(now), Some(key(3)));
         assert!(wanting.leave(&mut tickets[0]) && !wanting.leave(&mut tickets[0]), "once");
-        assert_eq!((wanting.owed, wanting.oldest()), (1, Some(key(1))));
+        wanting.serve(&mut tickets[0]);
+        wanting.serve(&mut None);
+        assert_eq!((wanting.owed, wanting.oldest()), (1, Some(key(1))), "none of those that waited has had it");
         assert_eq!(wanting.pop_youngest(now), None, "one of the two will have it");
         wanting.serve(&mut tickets[1]);
         assert_eq!((wanting.owed, wanting.oldest()), (0, Some(key(2))));
