@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringway::admit::networks::{Network, Networks};
-use ringway::admit::sources::{Limits, Rate};
+use ringway::admit::sources::{Quota, RateLimit};
 use ringway::admit::{Rules, Sources};
 use ringway::base::address::Address;
 use ringway::base::hash;
@@ -72,8 +72,8 @@ fn rules(criterion: &mut Criterion) {
 
 fn sources(criterion: &mut Criterion) {
     let sources = Sources::new(RandomState::new());
-    let rate = Rate { count: u32::MAX, unit_ns: 60_000_000_000 };
-    let limits = Limits { connections_max: 1000, rate, prefix_v6: 64 };
+    let rate = RateLimit { count: u32::MAX, unit_ns: 60_000_000_000 };
+    let limits = Quota { connections_max: 1000, rate, prefix_v6: 64 };
     let ip = |number: u32| IpAddr::V4(Ipv4Addr::from(number));
     for number in 0..1_000_000 {
         let permit = sources.enter(ListenerId(0), ip(number), &limits, Moment(0));

@@ -1,6 +1,6 @@
 //! What every PROXY header must keep, whichever target made it.
 
-use ringway::wire::proxy::{Claim, HEADER_MAX, Version, encode, need, parse};
+use ringway::wire::proxy::{ProxyClaim, HEADER_MAX, Version, encode, need, parse};
 
 /// An accepted header ends where it says, needs nothing behind it, and its claim survives being sent on.
 pub fn check_proxy(bytes: &[u8]) {
@@ -11,7 +11,7 @@ pub fn check_proxy(bytes: &[u8]) {
             assert_eq!(needed, header.len);
             assert_eq!(parse(&bytes[..header.len]), Ok(Some(header)));
             assert_eq!(parse(&bytes[..header.len - 1]), Ok(None));
-            let Claim::Tcp { source, destination } = header.claim else { return };
+            let ProxyClaim::Tcp { source, destination } = header.claim else { return };
             for version in [Version::V1, Version::V2] {
                 let sent = encode(version, Some((source, destination)));
                 let read = parse(&sent).expect("what is sent is right").expect("what is sent is whole");

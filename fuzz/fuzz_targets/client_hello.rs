@@ -1,7 +1,7 @@
 //! ClientHellos, as they come and again in small records; in pieces they are judged as at once.
 #![no_main]
 
-use ringway::wire::client_hello::{INPUT_MAX, Malformed, need, parse};
+use ringway::wire::client_hello::{INPUT_MAX, MalformedHello, need, parse};
 
 /// The bytes behind the first record header, in records of `len`.
 fn in_records(message: &[u8], len: usize) -> Vec<u8> {
@@ -28,7 +28,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         && usize::from(u16::from_be_bytes([*high, *low])) == message.len()
     {
         let pieces = parse(&in_records(message, 1 + message.len() % 97));
-        if pieces != Err(Malformed::TooLong) && whole != Err(Malformed::RecordLength) {
+        if pieces != Err(MalformedHello::TooLong) && whole != Err(MalformedHello::RecordLength) {
             assert_eq!(pieces, whole);
         }
     }

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::look::{Look, Wait};
+use super::look::{Look, LookWait};
 use crate::admit::sources::Permit;
 use crate::base::refused::Refused;
 use crate::base::time::{Moment, ns};
-use crate::snapshot::table::{Admission, Preread};
+use crate::snapshot::table::{Admission, PrereadEntry};
 use crate::wire::{client_hello, postgresql, proxy};
 
 /// Looks at a whole ClientHello of the greatest length that one client may cost.
@@ -21,7 +21,7 @@ pub struct Guest {
     /// In a box, as most clients claim nothing.
     claimed: Option<Box<(SocketAddr, SocketAddr)>>,
     permit: Option<Permit>,
-    stage: Stage,
+    stage: GuestStage,
     look: Look,
     /// The kernel wakes us at so many bytes.
     low_water: usize,
@@ -32,7 +32,7 @@ pub struct Guest {
 
 /// What is awaited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
+enum GuestStage {
     Header,
     Hello,
     Nothing,
@@ -49,7 +49,7 @@ pub enum Attention {
         ended: bool,
     },
     /// Not yet.
-    Wait(Wait),
+    Wait(LookWait),
     /// Nothing is awaited.
     Done,
 }
@@ -58,7 +58,7 @@ pub enum Attention {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// Not all has come.
-    Wait(Wait),
+    Wait(LookWait),
     /// The client is who this header says. Take its bytes out; its rules are to be judged by, then something else may
     /// be awaited: see [`Guest::headed`].
     Header(proxy::Header),
@@ -76,16 +76,16 @@ impl Guest {
     /// A client that was just accepted, and what its listener asks.
     pub fn new(admission: Arc<Admission>, now: Moment) -> Guest {
         let stage = match (&admission.proxy, &admission.preread) {
-            (Some(_), _) => Stage::Header,
-            (None, Some(_)) => Stage::Hello,
-            (None, None) => Stage::Nothing,
+            (Some(_), _) => GuestStage::Header,
+            (None, Some(_)) => GuestStage::Hello,
+            (None, None) => GuestStage::Nothing,
         };
         let look = Look::new(0, 0, now);
         let mut guest = Guest {
             admission: Some(admission),
             claimed: None,
             permit: None,
-            stage: Stage::Nothing,
+            stage: GuestStage::Nothing,
             look,
             low_water: 1,
             asked_for_tls: false,
@@ -120,7 +120,7 @@ impl Guest {
 
     /// Whether something is awaited of it.
     pub fn is_awaited(&self) -> bool {
-        self.stage != Stage::Nothing
+        self.stage != GuestStage::Nothing
     }
 
     /// It has a place among the connections of its source.
@@ -139,15 +139,15 @@ impl Guest {
     }
 
     /// Begins to await something, or nothing.
-    fn enter(&mut self, stage: Stage, now: Moment) {
+    fn enter(&mut self, stage: GuestStage, now: Moment) {
         let admission = self.admission.as_ref();
         let proxy_ns = admission.and_then(|admission| admission.proxy.as_ref()).map_or(0, |proxy| ns(proxy.timeout));
         let hello_ns = admission.and_then(|admission| admission.preread.as_ref()).map_or(0, |asked| asked.timeout_ns);
         self.stage = stage;
         self.look = match stage {
-            Stage::Header => Look::new(proxy_ns, LOOKS_AT_ALL * proxy::HEADER_MAX, now),
-            Stage::Hello => Look::new(hello_ns, LOOKS_AT_ALL * client_hello::INPUT_MAX, now),
-            Stage::Nothing => Look::new(0, 0, now),
+            GuestStage::Header => Look::new(proxy_ns, LOOKS_AT_ALL * proxy::HEADER_MAX, now),
+            GuestStage::Hello => Look::new(hello_ns, LOOKS_AT_ALL * client_hello::INPUT_MAX, now),
+            GuestStage::Nothing => Look::new(0, 0, now),
         };
     }
 
@@ -155,9 +155,9 @@ impl Guest {
     /// it matters.
     pub fn told(&mut self, count: usize, ended: bool, has_ended: impl FnOnce() -> bool, now: Moment) -> Attention {
         let most = match self.stage {
-            Stage::Header => proxy::HEADER_MAX,
-            Stage::Hello => client_hello::INPUT_MAX,
-            Stage::Nothing => return Attention::Done,
+            GuestStage::Header => proxy::HEADER_MAX,
+            GuestStage::Hello => client_hello::INPUT_MAX,
+            GuestStage::Nothing => return Attention::Done,
         };
         if ended || self.look.is_worth(count, now) {
             return Attention::Look { most, ended };
@@ -175,9 +175,9 @@ impl Guest {
         let Some(bytes) = bytes else { return Verdict::Left };
         self.look.looked(bytes.len());
         match self.stage {
-            Stage::Header => self.read_header(bytes, ended, is_closed, now),
-            Stage::Hello => self.read_hello(bytes, ended, is_closed, now),
-            Stage::Nothing => Verdict::Hello(None),
+            GuestStage::Header => self.read_header(bytes, ended, is_closed, now),
+            GuestStage::Hello => self.read_hello(bytes, ended, is_closed, now),
+            GuestStage::Nothing => Verdict::Hello(None),
         }
     }
 
@@ -195,11 +195,11 @@ impl Guest {
 
     /// Its header was taken out: who it is from now on, and what else is awaited.
     pub fn headed(&mut self, header: proxy::Header, now: Moment) {
-        if let proxy::Claim::Tcp { source, destination } = header.claim {
+        if let proxy::ProxyClaim::Tcp { source, destination } = header.claim {
             self.claimed = Some(Box::new((source, destination)));
         }
         let asks_for_hello = self.admission.as_ref().is_some_and(|admission| admission.preread.is_some());
-        self.enter(if asks_for_hello { Stage::Hello } else { Stage::Nothing }, now);
+        self.enter(if asks_for_hello { GuestStage::Hello } else { GuestStage::Nothing }, now);
     }
 
     fn read_hello(&mut self, bytes: &[u8], ended: bool, is_closed: impl Fn() -> bool, now: Moment) -> Verdict {
@@ -231,8 +231,8 @@ impl Guest {
     }
 
     /// Its TLS says all that it will: how it is led by that. Nothing is awaited any more.
-    pub fn leads(&mut self, now: Moment) -> Option<&Preread> {
-        self.enter(Stage::Nothing, now);
+    pub fn leads(&mut self, now: Moment) -> Option<&PrereadEntry> {
+        self.enter(GuestStage::Nothing, now);
         self.admission.as_ref()?.preread.as_ref()
     }
 }

@@ -30,7 +30,7 @@ pub struct Look {
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wait {
+pub enum LookWait {
     /// Until there are so many bytes, or until that moment.
     More {
         /// All of them, counted from the first.
@@ -79,18 +79,18 @@ impl Look {
     }
 
     /// `count` bytes are not enough, `need` may be.
-    pub fn wait(&mut self, count: usize, need: usize, now: Moment) -> Wait {
+    pub fn wait(&mut self, count: usize, need: usize, now: Moment) -> LookWait {
         self.need = need.max(count + 1);
         if self.known.replace(count) != Some(count) {
-            return Wait::More { need: self.need, until: self.deadline };
+            return LookWait::More { need: self.need, until: self.deadline };
         }
         // This socket has no low-water mark, or the kernel is short of memory and keeps to none.
         let pause_ns = (now.since_ns(self.began_at) / AGAIN_PART).clamp(AGAIN_NS, AGAIN_MAX_NS);
-        Wait::Again { at: now.after_ns(pause_ns).min(self.deadline) }
+        LookWait::Again { at: now.after_ns(pause_ns).min(self.deadline) }
     }
 
     /// `count` bytes are not worth a look.
-    pub fn wait_on(&mut self, count: usize, now: Moment) -> Wait {
+    pub fn wait_on(&mut self, count: usize, now: Moment) -> LookWait {
         self.wait(count, self.need, now)
     }
 
@@ -110,10 +110,10 @@ mod tests {
     fn nothing_is_looked_at_before_it_can_tell_something_new() {
         let mut look = Look::new(50, 1000, NOW);
         assert!(look.is_worth(0, NOW) && look.is_worth(1, NOW));
-        assert_eq!(look.wait(1, 9, NOW), Wait::More { need: 9, until: NOW.after_ns(50) });
+        assert_eq!(look.wait(1, 9, NOW), LookWait::More { need: 9, until: NOW.after_ns(50) });
         assert!(!look.is_worth(8, NOW) && look.is_worth(9, NOW));
         assert!(look.is_worth(8, NOW.after_ns(50)), "at the end, what is there must do");
-        assert_eq!(look.wait(9, 0, NOW), Wait::More { need: 10, until: NOW.after_ns(50) });
+        assert_eq!(look.wait(9, 0, NOW), LookWait::More { need: 10, until: NOW.after_ns(50) });
         look.restart();
         assert!(look.is_worth(1, NOW));
     }
@@ -121,13 +121,13 @@ mod tests {
     #[test]
     fn a_client_that_wakes_us_for_nothing_is_looked_at_ever_less_often() {
         let mut look = Look::new(0, 1000, NOW);
-        assert_eq!(look.wait(1, 9, NOW), Wait::More { need: 9, until: Moment::NEVER });
-        assert_eq!(look.wait_on(1, NOW), Wait::Again { at: NOW.after_ns(AGAIN_NS) });
-        assert_eq!(look.wait_on(2, NOW), Wait::More { need: 9, until: Moment::NEVER }, "there is more");
+        assert_eq!(look.wait(1, 9, NOW), LookWait::More { need: 9, until: Moment::NEVER });
+        assert_eq!(look.wait_on(1, NOW), LookWait::Again { at: NOW.after_ns(AGAIN_NS) });
+        assert_eq!(look.wait_on(2, NOW), LookWait::More { need: 9, until: Moment::NEVER }, "there is more");
         let later = NOW.after_ns(800_000_000);
-        assert_eq!(look.wait_on(2, later), Wait::Again { at: later.after_ns(100_000_000) });
+        assert_eq!(look.wait_on(2, later), LookWait::Again { at: later.after_ns(100_000_000) });
         let late = NOW.after_ns(3_600_000_000_000);
-        assert_eq!(look.wait_on(2, late), Wait::Again { at: late.after_ns(AGAIN_MAX_NS) });
+        assert_eq!(look.wait_on(2, late), LookWait::Again { at: late.after_ns(AGAIN_MAX_NS) });
     }
 
     #[test]

@@ -8,4 +8,4 @@ pub mod guest;
 pub mod look;
 
 pub use guest::{Guest, Verdict};
-pub use look::{Look, Wait};
+pub use look::{Look, LookWait};

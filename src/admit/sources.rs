@@ -36,14 +36,14 @@ const ATTEMPTS: u32 = 1000;
 
 /// New connections in a unit of time; the bucket holds one unit's worth.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Rate {
+pub struct RateLimit {
     /// Connections in a unit; 0 is no limit.
     pub count: u32,
     /// The unit.
     pub unit_ns: u64,
 }
 
-impl Rate {
+impl RateLimit {
     /// Between two tokens.
     fn interval_ns(self) -> u64 {
         (self.unit_ns / u64::from(self.count.max(1))).max(1)
@@ -52,16 +52,16 @@ impl Rate {
 
 /// What a listener allows each source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
+pub struct Quota {
     /// Connections at once; 0 is no limit.
     pub connections_max: u32,
     /// New connections.
-    pub rate: Rate,
+    pub rate: RateLimit,
     /// IPv6 clients count by so many bits.
     pub prefix_v6: u8,
 }
 
-impl Limits {
+impl Quota {
     /// Whether there is any.
     pub fn is_none(&self) -> bool {
         self.connections_max == 0 && self.rate.count == 0
@@ -82,11 +82,11 @@ pub struct Sources {
     key: RandomState,
     buckets: usize,
     /// Made when the first source comes: most processes have no such limits.
-    places: OnceLock<Box<[Place]>>,
+    places: OnceLock<Box<[SourcePlace]>>,
 }
 
 #[derive(Default)]
-struct Place {
+struct SourcePlace {
     /// [`Name::tag`] and open connections; 0 where there never was a source.
     word: AtomicU64,
     /// When the token bucket is full again.
@@ -120,7 +120,7 @@ impl Sources {
     }
 
     /// Counts a connection of that client, if it may have one more. A refused one counts for nothing.
-    pub fn enter(&self, listener: ListenerId, client: IpAddr, limits: &Limits, now: Moment) -> Result<Permit, Refused> {
+    pub fn enter(&self, listener: ListenerId, client: IpAddr, limits: &Quota, now: Moment) -> Result<Permit, Refused> {
         let name = self.name(listener, client, limits.prefix_v6);
         for attempt in 0..ATTEMPTS {
             let Some(place) = self.count(name, limits, now)? else { continue };
@@ -146,7 +146,7 @@ impl Sources {
     }
 
     /// Counts one more where the source is, or puts it somewhere; `None` if somebody else was faster.
-    fn count(&self, name: Name, limits: &Limits, now: Moment) -> Result<Option<usize>, Refused> {
+    fn count(&self, name: Name, limits: &Quota, now: Moment) -> Result<Option<usize>, Refused> {
         let (place, before, after) = match self.find(name, None) {
             Some((_, word)) if !limits.has_room(word & OPEN) => return Err(Refused::SourceLimit),
             Some((place, word)) => (place, word, word + 1),
@@ -192,7 +192,7 @@ impl Sources {
         let _ = self.places()[place].word.fetch_update(SeqCst, SeqCst, without); // it never says no
     }
 
-    fn take_token(&self, place: usize, rate: Rate, now: Moment) -> bool {
+    fn take_token(&self, place: usize, rate: RateLimit, now: Moment) -> bool {
         let without_one = |full_at: u64| {
             let after = Moment(full_at.max(now.0)).after_ns(rate.interval_ns());
             (after <= now.after_ns(rate.unit_ns)).then_some(after.0)
@@ -214,8 +214,8 @@ impl Sources {
         Name { tag: if tag == 0 { OPEN + 1 } else { tag }, buckets: [bucket(hash), bucket(hash.rotate_right(17))] }
     }
 
-    fn places(&self) -> &[Place] {
-        self.places.get_or_init(|| (0..self.buckets * WAYS).map(|_| Place::default()).collect())
+    fn places(&self) -> &[SourcePlace] {
+        self.places.get_or_init(|| (0..self.buckets * WAYS).map(|_| SourcePlace::default()).collect())
     }
 }
 

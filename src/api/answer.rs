@@ -5,16 +5,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::words::Fault;
+use super::words::ApiFault;
 
 /// What a handler comes to.
-pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
+pub(crate) type ApiResult<T> = Result<Json<T>, Refusal>;
 
 /// A request that was not carried out, and why.
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
-    faults: Vec<Fault>,
+    faults: Vec<ApiFault>,
 }
 
 impl Refusal {
@@ -34,11 +34,11 @@ impl Refusal {
     }
 
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Refusal {
-        Refusal { status, faults: vec![Fault { message: message.into(), place: None }] }
+        Refusal { status, faults: vec![ApiFault { message: message.into(), place: None }] }
     }
 
     /// For several reasons.
-    pub(crate) fn of(status: StatusCode, faults: Vec<Fault>) -> Refusal {
+    pub(crate) fn of(status: StatusCode, faults: Vec<ApiFault>) -> Refusal {
         Refusal { status, faults }
     }
 }
@@ -47,7 +47,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         #[derive(Serialize)]
         struct Body {
-            errors: Vec<Fault>,
+            errors: Vec<ApiFault>,
         }
         (self.status, Json(Body { errors: self.faults })).into_response()
     }

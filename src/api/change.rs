@@ -7,19 +7,19 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 
-use super::Admin;
-use super::answer::{Answer, Refusal};
-use super::server::Who;
-use super::words::{BackendChange, Changed, Fault, Place};
+use super::ApiContext;
+use super::answer::{ApiResult, Refusal};
+use super::server::Asking;
+use super::words::{ApiFault, BackendChange, Changed, FaultPlace};
 use crate::api::command;
-use crate::fleet::order::{Change, SetError, Target};
+use crate::fleet::order::{BackendName, Change, SetError};
 
 pub(super) async fn set(
-    State(admin): State<Admin>,
-    Extension(Who(by)): Extension<Who>,
+    State(admin): State<ApiContext>,
+    Extension(Asking(by)): Extension<Asking>,
     Path((pool, backend)): Path<(String, String)>,
     body: Bytes,
-) -> Answer<Changed> {
+) -> ApiResult<Changed> {
     let wanted: BackendChange = serde_json::from_slice(&body).map_err(|error| {
         let example = r#"it takes {"weight": 5, "state": "drain", "deadline_ms": 30000, "connections_max": 10}"#;
         Refusal::nonsense(format!("{error}; {example} or a part of that"))
@@ -29,25 +29,25 @@ pub(super) async fn set(
         return Err(Refusal::nonsense("nothing is to be changed: give weight, state or connections_max"));
     }
     let change = Change { weight, state, connections_max, deadline: deadline_ms.map(Duration::from_millis) };
-    match admin.asker.set(Target { pool, backend }, change, by).await? {
+    match admin.asker.set(BackendName { pool, backend }, change, by).await? {
         Ok(changes) => Ok(Json(Changed { changes })),
         Err(error @ SetError::NotFound(_)) => Err(Refusal::unknown(error.to_string())),
         Err(error @ SetError::Invalid(_)) => Err(Refusal::nonsense(error.to_string())),
     }
 }
 
-pub(super) async fn reload(State(admin): State<Admin>) -> Answer<Changed> {
+pub(super) async fn reload(State(admin): State<ApiContext>) -> ApiResult<Changed> {
     match admin.asker.reload().await? {
         Ok(changes) => Ok(Json(Changed { changes })),
         Err(faults) => {
-            Err(Refusal::of(StatusCode::UNPROCESSABLE_ENTITY, faults.into_iter().map(Fault::from).collect()))
+            Err(Refusal::of(StatusCode::UNPROCESSABLE_ENTITY, faults.into_iter().map(ApiFault::from).collect()))
         }
     }
 }
 
-impl From<command::Fault> for Fault {
-    fn from(fault: command::Fault) -> Fault {
-        let place = |(file, line, column): (std::sync::Arc<str>, usize, usize)| Place { file, line, column };
-        Fault { message: fault.message, place: fault.place.map(place) }
+impl From<command::ReloadFault> for ApiFault {
+    fn from(fault: command::ReloadFault) -> ApiFault {
+        let place = |(file, line, column): (std::sync::Arc<str>, usize, usize)| FaultPlace { file, line, column };
+        ApiFault { message: fault.message, place: fault.place.map(place) }
     }
 }

@@ -12,15 +12,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config;
 use crate::config::model::Config;
 use crate::fleet::FleetView;
-use crate::fleet::order::{Change, SetError, Target};
+use crate::fleet::order::{BackendName, Change, SetError};
 use crate::stats::history::History;
 
 /// One thing to do, and who waits for it.
-pub enum Command {
+pub enum ControlCommand {
     /// Change a backend at run time.
     Set {
         /// Which one.
-        target: Target,
+        target: BackendName,
         /// What of it.
         change: Change,
         /// Who asks, for the log and for `why`; as in `uid 0`.
@@ -31,7 +31,7 @@ pub enum Command {
     /// Read the configuration again and apply it.
     Reload {
         /// Where the answer goes: a line each for what was changed.
-        reply: oneshot::Sender<Result<Vec<String>, Vec<Fault>>>,
+        reply: oneshot::Sender<Result<Vec<String>, Vec<ReloadFault>>>,
     },
     /// Hand out every listening socket, for another ringway to take over.
     Lend {
@@ -53,12 +53,12 @@ pub enum Command {
     /// Have the last minutes looked at.
     History {
         /// Takes what it wants of them. Control waits meanwhile.
-        look: Look,
+        look: HistoryLook,
     },
 }
 
 /// Is shown the last minutes, once.
-pub type Look = Box<dyn FnOnce(&History) + Send>;
+pub type HistoryLook = Box<dyn FnOnce(&History) + Send>;
 
 /// What another ringway needs to take over.
 #[derive(Debug)]
@@ -78,31 +78,31 @@ pub struct Successor {
 
 /// Why a reload was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Fault {
+pub struct ReloadFault {
     /// What is wrong, and what to do.
     pub message: String,
     /// Where, if it stands in a file: its name, line and column.
     pub place: Option<(Arc<str>, usize, usize)>,
 }
 
-impl Fault {
+impl ReloadFault {
     /// One that stands nowhere.
-    pub fn of(message: impl Into<String>) -> Fault {
-        Fault { message: message.into(), place: None }
+    pub fn of(message: impl Into<String>) -> ReloadFault {
+        ReloadFault { message: message.into(), place: None }
     }
 }
 
-impl From<config::Error> for Fault {
-    fn from(error: config::Error) -> Fault {
+impl From<config::Error> for ReloadFault {
+    fn from(error: config::Error) -> ReloadFault {
         let message = error.message();
         match error.place {
-            config::Place::File { name, line, column } => Fault { message, place: Some((name, line, column)) },
-            config::Place::Argument(_) => Fault { message: error.to_string(), place: None },
+            config::Place::File { name, line, column } => ReloadFault { message, place: Some((name, line, column)) },
+            config::Place::Argument(_) => ReloadFault { message: error.to_string(), place: None },
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ReloadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((name, line, column)) = &self.place {
             write!(f, "{name}:{line}:{column}: ")?;
@@ -124,7 +124,7 @@ pub struct View {
 
 /// Asks control. Clones ask the same one.
 #[derive(Clone, Debug)]
-pub struct Asker(mpsc::UnboundedSender<Command>);
+pub struct Asker(mpsc::UnboundedSender<ControlCommand>);
 
 /// Control has gone, as the process is ending.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -132,58 +132,58 @@ pub struct Asker(mpsc::UnboundedSender<Command>);
 pub struct Gone;
 
 /// An asker and the end that control listens at.
-pub fn channel() -> (Asker, mpsc::UnboundedReceiver<Command>) {
+pub fn channel() -> (Asker, mpsc::UnboundedReceiver<ControlCommand>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Asker(sender), receiver)
 }
 
 impl Asker {
-    /// See [`Command::Set`].
+    /// See [`ControlCommand::Set`].
     ///
     /// # Errors
     /// Control has gone.
     pub async fn set(
         &self,
-        target: Target,
+        target: BackendName,
         change: Change,
         by: Arc<str>,
     ) -> Result<Result<Vec<String>, SetError>, Gone> {
-        self.ask(|reply| Command::Set { target, change, by, reply }).await
+        self.ask(|reply| ControlCommand::Set { target, change, by, reply }).await
     }
 
-    /// See [`Command::Reload`].
+    /// See [`ControlCommand::Reload`].
     ///
     /// # Errors
     /// Control has gone.
-    pub async fn reload(&self) -> Result<Result<Vec<String>, Vec<Fault>>, Gone> {
-        self.ask(|reply| Command::Reload { reply }).await
+    pub async fn reload(&self) -> Result<Result<Vec<String>, Vec<ReloadFault>>, Gone> {
+        self.ask(|reply| ControlCommand::Reload { reply }).await
     }
 
-    /// See [`Command::Lend`].
+    /// See [`ControlCommand::Lend`].
     ///
     /// # Errors
     /// Control has gone.
     pub async fn lend(&self) -> Result<Result<Loan, String>, Gone> {
-        self.ask(|reply| Command::Lend { reply }).await
+        self.ask(|reply| ControlCommand::Lend { reply }).await
     }
 
-    /// See [`Command::Relieved`].
+    /// See [`ControlCommand::Relieved`].
     ///
     /// # Errors
     /// Control has gone.
     pub async fn relieved(&self, by: Successor) -> Result<(), Gone> {
-        self.ask(|reply| Command::Relieved { by, reply }).await
+        self.ask(|reply| ControlCommand::Relieved { by, reply }).await
     }
 
-    /// See [`Command::Show`].
+    /// See [`ControlCommand::Show`].
     ///
     /// # Errors
     /// Control has gone.
     pub async fn show(&self) -> Result<View, Gone> {
-        self.ask(|reply| Command::Show { reply }).await
+        self.ask(|reply| ControlCommand::Show { reply }).await
     }
 
-    /// See [`Command::History`]: what `look` makes of them.
+    /// See [`ControlCommand::History`]: what `look` makes of them.
     ///
     /// # Errors
     /// Control has gone.
@@ -193,10 +193,10 @@ impl Asker {
     ) -> Result<T, Gone> {
         // Who asked may have gone meanwhile, and then nobody hears the answer.
         let answer = |reply: oneshot::Sender<T>| Box::new(move |history: &History| drop(reply.send(look(history))));
-        self.ask(|reply| Command::History { look: answer(reply) }).await
+        self.ask(|reply| ControlCommand::History { look: answer(reply) }).await
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> ControlCommand) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
         self.0.send(command(reply)).map_err(|_| Gone)?;
         answer.await.map_err(|_| Gone)

@@ -7,18 +7,18 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 
-use super::Admin;
-use super::answer::{Answer, Refusal};
+use super::ApiContext;
+use super::answer::{ApiResult, Refusal};
 use super::words::{
-    BackendHistory, Column, Happening, History, ListenerHistory, Mark as MarkWord, PoolHistory, Times, TotalHistory,
+    BackendHistory, Column, Happening, HistoryAnswer, HistoryMark, ListenerHistory, PoolHistory, Times, TotalHistory,
     Traffic,
 };
 use crate::base::refused::Refused;
 use crate::base::time::{Clock, Moment};
 use crate::stats::history::{self, Counted};
 use crate::stats::history::{
-    BackendCount, BackendKey, BackendSample, Event, ListenerCount, Mark, PoolCount, Quantiles, SECONDS_MAX, Series,
-    TotalCount,
+    BackendCount, BackendKey, BackendSample, HistoryEvent, ListenerCount, Mark, PoolCount, Quantiles, SECONDS_MAX,
+    Series, TotalCount,
 };
 
 /// Samples of backends in one answer: a bigger fleet gets fewer seconds. At most some 2 MB of JSON.
@@ -27,7 +27,7 @@ const BACKEND_SAMPLES_MAX: usize = 100_000;
 /// What of it, as it stands behind the `?`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct HistoryQuery {
     /// Only what is newer than this second. One that is not there yet was another process's: then everything.
     since: Option<u64>,
     /// At most that many.
@@ -39,9 +39,9 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn history(
-    State(admin): State<Admin>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Answer<History> {
+    State(admin): State<ApiContext>,
+    wanted: Result<Query<HistoryQuery>, QueryRejection>,
+) -> ApiResult<HistoryAnswer> {
     let Query(wanted) = wanted.map_err(|error| Refusal::nonsense(error.body_text()))?;
     if wanted.seconds.is_some_and(|seconds| seconds == 0 || seconds > SECONDS_MAX) {
         return Err(Refusal::nonsense(format!("seconds must be between 1 and {SECONDS_MAX}")));
@@ -52,7 +52,7 @@ pub(super) async fn history(
 }
 
 /// Control makes it, so it takes no more than is wanted.
-fn excerpt(history: &history::History, wanted: &Wanted, clock: Clock) -> Result<History, Refusal> {
+fn excerpt(history: &history::History, wanted: &HistoryQuery, clock: Clock) -> Result<HistoryAnswer, Refusal> {
     let is_wanted = |name: &Arc<str>| wanted.pool.as_ref().is_none_or(|pool| **name == **pool);
     if let Some(pool) = wanted.pool.as_ref().filter(|_| !history.pools().iter().any(|pool| is_wanted(pool.key()))) {
         return Err(Refusal::unknown(format!("there is no pool {pool}")));
@@ -75,10 +75,10 @@ fn excerpt(history: &history::History, wanted: &Wanted, clock: Clock) -> Result<
     });
     let oldest = since.max(history.second() - most as u64);
     let marks = history.marks_after(oldest).filter(|mark| match &mark.event {
-        Event::State { pool, .. } => is_wanted(pool),
-        Event::Configured(_) => true,
+        HistoryEvent::State { pool, .. } => is_wanted(pool),
+        HistoryEvent::Configured(_) => true,
     });
-    Ok(History {
+    Ok(HistoryAnswer {
         second: history.second(),
         at: wall(history.sampled_at(), clock),
         seconds: most,
@@ -157,14 +157,14 @@ fn times(samples: impl Iterator<Item = Quantiles>) -> Times {
     Times { p50, p90, p99 }
 }
 
-fn marked(mark: &Mark, clock: Clock) -> MarkWord {
+fn marked(mark: &Mark, clock: Clock) -> HistoryMark {
     let event = match mark.event.clone() {
-        Event::State { pool, backend, from, to, reason } => {
+        HistoryEvent::State { pool, backend, from, to, reason } => {
             Happening::State { pool, backend, from: from.into(), to: to.into(), reason }
         }
-        Event::Configured(generation) => Happening::Configured { generation },
+        HistoryEvent::Configured(generation) => Happening::Configured { generation },
     };
-    MarkWord { second: mark.second, at: wall(mark.at, clock), event }
+    HistoryMark { second: mark.second, at: wall(mark.at, clock), event }
 }
 
 fn wall(at: Moment, clock: Clock) -> String {

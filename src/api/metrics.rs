@@ -12,14 +12,14 @@ use std::sync::LazyLock;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
-use super::Admin;
+use super::ApiContext;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::termination::Termination;
 use crate::health::State;
 use crate::snapshot::table::{BackendEntry, PoolEntry, Table};
 use crate::stats::cell::BOUNDS_NS;
-use crate::stats::list::{self, Kind, Metric};
+use crate::stats::list::{self, Metric, MetricKind};
 use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
 use crate::sys::system;
 
@@ -31,7 +31,7 @@ static BOUNDS_TEXT: LazyLock<Vec<String>> =
     LazyLock::new(|| BOUNDS_NS.iter().map(|&bound_ns| (bound_ns as f64 / NS_PER_SECOND).to_string()).collect());
 
 /// Everything of [`list::ALL`] as text.
-pub(super) fn render(admin: &Admin) -> String {
+pub(super) fn render(admin: &ApiContext) -> String {
     let mut scrape = Scrape::new();
     let reader = admin.cell.reader();
     let table = reader.pin();
@@ -58,7 +58,7 @@ pub(super) fn render(admin: &Admin) -> String {
     scrape.finish()
 }
 
-fn process(scrape: &mut Scrape, admin: &Admin) {
+fn process(scrape: &mut Scrape, admin: &ApiContext) {
     scrape.put(&list::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
     scrape.put(&list::CONFIG_GENERATION, &[], admin.stats.control.config_generation.get());
     scrape.put(&list::CONFIG_RELOADS, &["success"], admin.stats.control.reloads_success.get());
@@ -81,7 +81,7 @@ fn usage(scrape: &mut Scrape) {
     scrape.put_fraction(&list::PROCESS_START, &[], usage.started_at_s);
 }
 
-fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {
+fn listeners(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     for listener in table.listeners.iter().flatten() {
         let cells = || existing(admin, |worker| worker.listeners.existing(listener.id.index()));
         let sum = |number: fn(&ListenerCells) -> u64| cells().map(number).sum::<u64>();
@@ -100,7 +100,7 @@ fn listeners(scrape: &mut Scrape, admin: &Admin, table: &Table) {
 }
 
 /// Sessions by where they went.
-fn routes(scrape: &mut Scrape, admin: &Admin, table: &Table) {
+fn routes(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     for (slot, &(listener, pool)) in table.routes.iter().enumerate() {
         let Some((listener, pool)) = table.listener(listener).zip(table.pool(pool)) else { continue };
         let cells = || existing(admin, |worker| worker.routes.existing(slot));
@@ -114,7 +114,7 @@ fn routes(scrape: &mut Scrape, admin: &Admin, table: &Table) {
     }
 }
 
-fn pool(scrape: &mut Scrape, admin: &Admin, pool: &PoolEntry) {
+fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
     let labels = [&*pool.name];
     let PoolId(slot) = pool.id;
     let cells = || existing(admin, move |worker| worker.pools.existing(slot as usize));
@@ -140,7 +140,7 @@ fn pool(scrape: &mut Scrape, admin: &Admin, pool: &PoolEntry) {
 }
 
 /// The many: their labels are written once for each.
-fn backend(scrape: &mut Scrape, admin: &Admin, pool: &str, backend: &BackendEntry) {
+fn backend(scrape: &mut Scrape, admin: &ApiContext, pool: &str, backend: &BackendEntry) {
     let labels = &label_text(&list::BACKEND_UP, &[pool, &backend.name]);
     let BackendId(slot) = backend.id;
     let cells = || existing(admin, move |worker| worker.backends.existing(slot as usize));
@@ -201,7 +201,7 @@ fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats, kernel_thread
 
 /// The cells of every worker that has any.
 fn existing<'a, T: 'a>(
-    admin: &'a Admin,
+    admin: &'a ApiContext,
     cells: impl Fn(&'a WorkerStats) -> Option<&'a T>,
 ) -> impl Iterator<Item = &'a T> {
     admin.stats.workers.iter().filter_map(cells)
@@ -219,9 +219,9 @@ impl Scrape {
         let recorder = PrometheusBuilder::new().build_recorder();
         for metric in list::ALL {
             match metric.kind {
-                Kind::Counter => recorder.describe_counter(metric.name.into(), None, metric.help.into()),
-                Kind::Gauge => recorder.describe_gauge(metric.name.into(), None, metric.help.into()),
-                Kind::Histogram => {}
+                MetricKind::Counter => recorder.describe_counter(metric.name.into(), None, metric.help.into()),
+                MetricKind::Gauge => recorder.describe_gauge(metric.name.into(), None, metric.help.into()),
+                MetricKind::Histogram => {}
             }
         }
         Scrape { recorder, text: Vec::new() }
@@ -233,9 +233,9 @@ impl Scrape {
         let labels = metric.labels.iter().zip(values).map(|(&name, &value)| Label::new(name, escaped(value)));
         let key = Key::from_parts(metric.name, labels.collect::<Vec<_>>());
         match metric.kind {
-            Kind::Counter => self.recorder.register_counter(&key, &METADATA).absolute(number),
-            Kind::Gauge => self.recorder.register_gauge(&key, &METADATA).set(number as f64),
-            Kind::Histogram => debug_assert!(false, "{} is a distribution", metric.name),
+            MetricKind::Counter => self.recorder.register_counter(&key, &METADATA).absolute(number),
+            MetricKind::Gauge => self.recorder.register_gauge(&key, &METADATA).set(number as f64),
+            MetricKind::Histogram => debug_assert!(false, "{} is a distribution", metric.name),
         }
     }
 
@@ -282,9 +282,9 @@ impl Scrape {
         let mut text = self.recorder.handle().render();
         for (Metric { name, help, kind, .. }, lines) in &self.text {
             let kind = match kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
+                MetricKind::Counter => "counter",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Histogram => "histogram",
             };
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}\n");
         }

@@ -39,7 +39,7 @@ use crate::stats::Stats;
 use crate::sys::watched_file::WatchedFile;
 pub use answer::Refusal;
 use command::Asker;
-use server::Who;
+use server::Asking;
 
 /// Content type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -50,11 +50,11 @@ const BODY_MAX: usize = 64 * 1024;
 pub use socket::Socket;
 
 /// Asks the worker of that number about its sessions.
-pub type AskWorker = Arc<dyn Fn(usize, roster::Request) + Send + Sync>;
+pub type AskWorker = Arc<dyn Fn(usize, roster::RosterRequest) + Send + Sync>;
 
 /// What the server answers from.
 #[derive(Clone)]
-pub struct Admin {
+pub struct ApiContext {
     /// The tables.
     pub cell: Arc<Cell>,
     /// What workers count.
@@ -71,7 +71,7 @@ pub struct Admin {
     pub clock: Clock,
 }
 
-impl Admin {
+impl ApiContext {
     /// Whether clients are accepted: the phase says so and every worker runs; else why not.
     fn ready(&self) -> Result<(), &'static str> {
         match self.cell.reader().pin().phase {
@@ -96,7 +96,7 @@ pub struct Servers {
     lent: [Option<Arc<OwnedFd>>; 2],
     closed: watch::Sender<bool>,
     /// What is served beside the API.
-    more: Router<Admin>,
+    more: Router<ApiContext>,
     /// Who serve `listen` and `socket`.
     tasks: [Option<JoinHandle<()>>; 2],
 }
@@ -107,7 +107,7 @@ impl Servers {
         listen: Option<TcpListener>,
         hosts: &[NamePattern],
         socket: Option<Socket>,
-        more: Router<Admin>,
+        more: Router<ApiContext>,
     ) -> std::io::Result<Servers> {
         let mut servers = Servers {
             listen: None,
@@ -140,11 +140,11 @@ impl Servers {
 
     /// Serves, for as long as the runtime lives or until it is closed: reads on `admin.listen`, everything on
     /// `admin.socket`.
-    pub fn begin(&mut self, admin: Admin) {
+    pub fn begin(&mut self, admin: ApiContext) {
         if let Some(listener) = self.listen.take() {
             let hosts = middleware::from_fn_with_state(self.hosts.clone(), only_known_hosts);
             let router = router(admin.clone(), self.more.clone()).layer(middleware::from_fn(only_reads)).layer(hosts);
-            let who = |_: &_| Who("admin.listen".into());
+            let who = |_: &_| Asking("admin.listen".into());
             self.tasks[0] = Some(tokio::spawn(server::serve(listener, router, who, self.closed.subscribe())));
         }
         self.serve_socket(admin);
@@ -155,7 +155,7 @@ impl Servers {
         }
     }
 
-    fn serve_socket(&mut self, admin: Admin) {
+    fn serve_socket(&mut self, admin: ApiContext) {
         if let Some(listener) = self.socket.take() {
             let serving =
                 tokio::spawn(server::serve(listener, router(admin, self.more.clone()), user, self.closed.subscribe()));
@@ -166,7 +166,7 @@ impl Servers {
     }
 
     /// Binds `admin.socket` anew if its file was removed.
-    pub fn mend(&mut self, admin: &Admin) {
+    pub fn mend(&mut self, admin: &ApiContext) {
         let Some((file, mode)) = &mut self.file else { return };
         let path = file.file().path().to_path_buf();
         // The new file is `file`'s to keep.
@@ -197,12 +197,12 @@ impl Servers {
 }
 
 /// The user of the process at the other end.
-fn user(peer: &tokio::net::UnixStream) -> Who {
+fn user(peer: &tokio::net::UnixStream) -> Asking {
     let uid = peer.peer_cred().map(|peer| peer.uid());
-    Who(uid.map_or_else(|_| "admin.socket".into(), |uid| format!("uid {uid}").into()))
+    Asking(uid.map_or_else(|_| "admin.socket".into(), |uid| format!("uid {uid}").into()))
 }
 
-fn router(admin: Admin, more: Router<Admin>) -> Router {
+fn router(admin: ApiContext, more: Router<ApiContext>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/metrics", get(metrics))
@@ -267,14 +267,14 @@ fn is_known(host: &str, names: &[NamePattern]) -> bool {
     bare.parse::<std::net::IpAddr>().is_ok() || host == "localhost" || names.iter().any(|name| name.matches(&host))
 }
 
-async fn ready(State(admin): State<Admin>) -> Response {
+async fn ready(State(admin): State<ApiContext>) -> Response {
     match admin.ready() {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+async fn metrics(State(admin): State<ApiContext>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, PROMETHEUS)], metrics::render(&admin))
 }
 

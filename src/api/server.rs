@@ -33,11 +33,11 @@ pub(super) type Closed = watch::Receiver<bool>;
 
 /// Who asks, for the log and for `why`.
 #[derive(Clone, Debug)]
-pub(super) struct Who(pub Arc<str>);
+pub(super) struct Asking(pub Arc<str>);
 
 /// Serves until `closed` is true; then it accepts no more, and connections end with the answer that is under way.
 /// `who` says who a connection is of.
-pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, who: fn(&L::Io) -> Who, closed: Closed) {
+pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, who: fn(&L::Io) -> Asking, closed: Closed) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut is_over = closed.clone();
     loop {

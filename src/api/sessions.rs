@@ -12,12 +12,12 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::Admin;
-use super::answer::{Answer, Refusal};
-use super::server::Who;
+use super::ApiContext;
+use super::answer::{ApiResult, Refusal};
+use super::server::Asking;
 use super::words::{Killed, SessionStatus, Sessions};
 use crate::base::id::BackendId;
-use crate::roster::{self, Filter, Record, Request, SessionId, What};
+use crate::roster::{self, Filter, RosterRecord, RosterRequest, SessionId, What};
 use crate::snapshot::table::{BackendEntry, Table};
 
 /// Sessions in an answer, unless it is said how many.
@@ -30,16 +30,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Which sessions, as it stands behind the `?`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct SessionsQuery {
     backend: Option<String>,
     client: Option<String>,
     limit: Option<usize>,
 }
 
 pub(super) async fn list(
-    State(admin): State<Admin>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Answer<Sessions> {
+    State(admin): State<ApiContext>,
+    wanted: Result<Query<SessionsQuery>, QueryRejection>,
+) -> ApiResult<Sessions> {
     let wanted = wanted_of(wanted)?;
     let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
     if limit > LIMIT_MAX {
@@ -56,10 +56,10 @@ pub(super) async fn list(
 }
 
 pub(super) async fn kill_one(
-    State(admin): State<Admin>,
-    Extension(Who(by)): Extension<Who>,
+    State(admin): State<ApiContext>,
+    Extension(Asking(by)): Extension<Asking>,
     Path(id): Path<String>,
-) -> Answer<Killed> {
+) -> ApiResult<Killed> {
     let id: SessionId = id.parse().map_err(|error: roster::NotAnId| Refusal::nonsense(error.to_string()))?;
     let filter = Filter { id: Some(id), ..Filter::default() };
     match ask(&admin, &filter, What::Kill).await?.matching {
@@ -72,10 +72,10 @@ pub(super) async fn kill_one(
 }
 
 pub(super) async fn kill_many(
-    State(admin): State<Admin>,
-    Extension(Who(by)): Extension<Who>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Answer<Killed> {
+    State(admin): State<ApiContext>,
+    Extension(Asking(by)): Extension<Asking>,
+    wanted: Result<Query<SessionsQuery>, QueryRejection>,
+) -> ApiResult<Killed> {
     let wanted = wanted_of(wanted)?;
     if wanted.limit.is_some() {
         return Err(Refusal::nonsense("limit is for lists; all sessions that match are closed"));
@@ -90,14 +90,14 @@ pub(super) async fn kill_many(
     Ok(Json(Killed { killed }))
 }
 
-fn wanted_of(wanted: Result<Query<Wanted>, QueryRejection>) -> Result<Wanted, Refusal> {
+fn wanted_of(wanted: Result<Query<SessionsQuery>, QueryRejection>) -> Result<SessionsQuery, Refusal> {
     match wanted {
         Ok(Query(wanted)) => Ok(wanted),
         Err(error) => Err(Refusal::nonsense(error.body_text())),
     }
 }
 
-fn filter_of(admin: &Admin, wanted: &Wanted) -> Result<Filter, Refusal> {
+fn filter_of(admin: &ApiContext, wanted: &SessionsQuery) -> Result<Filter, Refusal> {
     let backends = match &wanted.backend {
         None => None,
         Some(name) => {
@@ -135,7 +135,7 @@ fn network(text: &str) -> Result<IpNet, Refusal> {
 }
 
 /// Asks every worker that can have such sessions, and puts what they say together.
-async fn ask(admin: &Admin, filter: &Filter, what: What) -> Result<roster::Answer, Refusal> {
+async fn ask(admin: &ApiContext, filter: &Filter, what: What) -> Result<roster::Answer, Refusal> {
     let (sender, mut answers) = mpsc::channel(admin.stats.workers.len());
     let concerned = |worker: &usize| {
         let is_running = admin.stats.workers[*worker].worker.running.get() != 0;
@@ -145,7 +145,7 @@ async fn ask(admin: &Admin, filter: &Filter, what: What) -> Result<roster::Answe
         let sender = sender.clone();
         // There is room for an answer of each. If nobody waits for it any more, it is lost.
         let reply = Box::new(move |answer| drop(sender.try_send(answer)));
-        (admin.ask)(worker, Request { filter: filter.clone(), what, reply });
+        (admin.ask)(worker, RosterRequest { filter: filter.clone(), what, reply });
     }
     drop(sender);
     let mut all = roster::Answer::default();
@@ -161,7 +161,7 @@ async fn ask(admin: &Admin, filter: &Filter, what: What) -> Result<roster::Answe
     }
 }
 
-fn describe(record: &Record, table: &Table) -> SessionStatus {
+fn describe(record: &RosterRecord, table: &Table) -> SessionStatus {
     // What was removed from the configuration may keep sessions for a while, but not its name.
     let removed = || Arc::from("(removed)");
     SessionStatus {

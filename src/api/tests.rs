@@ -7,13 +7,13 @@ use crate::control::first_table;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::Table;
 use crate::stats::ConnectError;
-use crate::stats::list::{self, Kind};
+use crate::stats::list::{self, MetricKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 /// Two pools with three backends, two workers that have counted this and that.
-fn admin() -> Admin {
+fn admin() -> ApiContext {
     let mut config = config(vec![pool("web", &["a", "b"]), pool("d\"b\\", &["c"])]);
     config.pools[0].backends[1].weight = 7;
     config.pools[0].backends[1].disabled = true;
@@ -45,7 +45,7 @@ fn admin() -> Admin {
     (0..5).for_each(|_| counts.opened(BackendId(0)));
     (1..=6).for_each(|open| assert_eq!(counts.process_opened(), open));
     let table = first_table(&Arc::new(config));
-    Admin {
+    ApiContext {
         cell: Arc::new(Cell::new(table)),
         stats: Arc::new(stats),
         counts: Arc::new(counts),
@@ -57,7 +57,7 @@ fn admin() -> Admin {
 }
 
 /// Serves `admin` and asks it once with each of these request lines; status and body of each.
-fn ask(admin: Admin, requests: &[&str]) -> Vec<(u16, String)> {
+fn ask(admin: ApiContext, requests: &[&str]) -> Vec<(u16, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let requests: Vec<String> = requests.iter().map(|request| (*request).to_owned()).collect();
@@ -99,7 +99,7 @@ fn scrape(text: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
     (series, types)
 }
 
-fn metrics_of(admin: Admin) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
+fn metrics_of(admin: ApiContext) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
     let answers = ask(admin, &["GET /metrics"]);
     assert_eq!(answers[0].0, 200);
     scrape(&answers[0].1)
@@ -161,9 +161,9 @@ fn what_is_exported_is_what_is_listed() {
         .iter()
         .map(|metric| {
             let kind = match metric.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
+                MetricKind::Counter => "counter",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Histogram => "histogram",
             };
             (metric.name.to_owned(), kind.to_owned())
         })
@@ -172,7 +172,7 @@ fn what_is_exported_is_what_is_listed() {
     for name in series.keys() {
         let (base, labels) = name.trim_end_matches('}').split_once('{').unwrap_or((name, ""));
         let is = |metric: &&&list::Metric| {
-            base == metric.name || (metric.kind == Kind::Histogram && base.starts_with(metric.name))
+            base == metric.name || (metric.kind == MetricKind::Histogram && base.starts_with(metric.name))
         };
         let metric = list::ALL.iter().find(is).unwrap();
         let names: BTreeSet<_> = labels.split(',').filter_map(|pair| pair.split_once('=')).map(|pair| pair.0).collect();
@@ -196,7 +196,7 @@ fn only_what_exists_is_found_and_nothing_is_written() {
 fn ready_means_that_clients_are_accepted() {
     let admin = admin();
     let ready =
-        |admin: &Admin| ask(admin.clone(), &["GET /ready", "GET /live"]).iter().map(|a| a.0).collect::<Vec<_>>();
+        |admin: &ApiContext| ask(admin.clone(), &["GET /ready", "GET /live"]).iter().map(|a| a.0).collect::<Vec<_>>();
     assert_eq!(ready(&admin), [200, 200]);
     admin.stats.workers[1].worker.running.set(0);
     assert_eq!(ready(&admin), [503, 200], "a worker that is not there yet");
@@ -213,7 +213,7 @@ fn ready_means_that_clients_are_accepted() {
 }
 
 /// Each backend checked, each pool used by both workers.
-fn admin_of(backends: usize) -> Admin {
+fn admin_of(backends: usize) -> ApiContext {
     let names: Vec<String> = (0..backends).map(|number| format!("backend-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let pools: Vec<_> = names.chunks(20).enumerate().map(|(n, names)| pool(&format!("pool-{n}"), names)).collect();
@@ -223,7 +223,7 @@ fn admin_of(backends: usize) -> Admin {
         stats.workers.iter().for_each(|worker| worker.backends.get(slot).connections_total.add(1));
     }
     let table = first_table(&Arc::new(config(pools)));
-    Admin {
+    ApiContext {
         cell: Arc::new(Cell::new(table)),
         stats: Arc::new(stats),
         counts: Arc::new(counts),

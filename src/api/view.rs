@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::Admin;
-use super::answer::{Answer, Refusal};
+use super::ApiContext;
+use super::answer::{ApiResult, Refusal};
 use super::words::{
     BackendDetail, BackendStatus, Backends, CheckCounts, CheckLine, CheckSettings, ListenerStatus, Listeners,
     PastState, PoolStatus, Pools, ProcessLimits, RouteStatus, Status, WorkerStatus,
@@ -28,7 +28,7 @@ impl From<Gone> for Refusal {
     }
 }
 
-pub(super) async fn status(State(admin): State<Admin>) -> Json<Status> {
+pub(super) async fn status(State(admin): State<ApiContext>) -> Json<Status> {
     let phase = match admin.cell.reader().pin().phase {
         Phase::Serving => "serving",
         Phase::Leaving { .. } => "leaving",
@@ -62,7 +62,7 @@ fn worker((number, stats): (usize, &WorkerStats)) -> WorkerStatus {
     }
 }
 
-pub(super) async fn listeners(State(admin): State<Admin>) -> Answer<Listeners> {
+pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<Listeners> {
     let view = admin.asker.show().await?;
     let reader = admin.cell.reader();
     let table = reader.pin();
@@ -95,26 +95,26 @@ fn route(route: &admit::routes::Route<Arc<str>>) -> RouteStatus {
     }
 }
 
-pub(super) async fn pools(State(admin): State<Admin>) -> Answer<Pools> {
+pub(super) async fn pools(State(admin): State<ApiContext>) -> ApiResult<Pools> {
     let view = Viewer::look(&admin).await?;
     Ok(Json(Pools { pools: view.all.fleet.pools.iter().map(|pool| view.pool(pool)).collect() }))
 }
 
-pub(super) async fn pool(State(admin): State<Admin>, Path(name): Path<String>) -> Answer<PoolStatus> {
+pub(super) async fn pool(State(admin): State<ApiContext>, Path(name): Path<String>) -> ApiResult<PoolStatus> {
     let view = Viewer::look(&admin).await?;
     Ok(Json(view.pool(view.find(&name)?)))
 }
 
-pub(super) async fn backends(State(admin): State<Admin>, Path(pool): Path<String>) -> Answer<Backends> {
+pub(super) async fn backends(State(admin): State<ApiContext>, Path(pool): Path<String>) -> ApiResult<Backends> {
     let view = Viewer::look(&admin).await?;
     let backends = view.find(&pool)?.backends.iter().map(|backend| view.backend(backend)).collect();
     Ok(Json(Backends { backends }))
 }
 
 pub(super) async fn backend(
-    State(admin): State<Admin>,
+    State(admin): State<ApiContext>,
     Path((pool, name)): Path<(String, String)>,
-) -> Answer<BackendDetail> {
+) -> ApiResult<BackendDetail> {
     let view = Viewer::look(&admin).await?;
     let pool = view.find(&pool)?;
     // Of one that is gone and another that has its name now, the other is meant.
@@ -127,14 +127,14 @@ pub(super) async fn backend(
 
 /// Everything an answer is made of.
 struct Viewer<'a> {
-    admin: &'a Admin,
+    admin: &'a ApiContext,
     all: command::View,
     /// What a clock on the wall showed when it was made.
     wall: SystemTime,
 }
 
 impl Viewer<'_> {
-    async fn look(admin: &Admin) -> Result<Viewer<'_>, Refusal> {
+    async fn look(admin: &ApiContext) -> Result<Viewer<'_>, Refusal> {
         let all = admin.asker.show().await?;
         Ok(Viewer { admin, wall: admin.clock.wall(all.fleet.now), all })
     }

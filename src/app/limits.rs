@@ -32,7 +32,7 @@ const CONNECTIONS_MIN: u64 = 64;
 
 /// What follows from the limits of the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Limits {
+pub(super) struct Capacity {
     /// The limit itself.
     pub descriptors: u64,
     /// Sessions of the process; each takes two descriptors.
@@ -57,9 +57,9 @@ pub(super) enum LimitedBy {
     Memory(u64),
 }
 
-impl Limits {
+impl Capacity {
     /// Raises the soft limit to the hard one first. So many listening sockets are there already.
-    pub fn of(config: &Config, workers: usize, before: usize, group: &cgroup::Group) -> anyhow::Result<Limits> {
+    pub fn of(config: &Config, workers: usize, before: usize, group: &cgroup::Group) -> anyhow::Result<Capacity> {
         let sockets: usize = config.listeners.iter().map(|listener| listener.binds.len()).sum();
         let checks: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
         let own = OWN + workers as u64 * (PER_WORKER + sockets as u64) + checks as u64 + before as u64;
@@ -67,14 +67,15 @@ impl Limits {
         let wanted = config.process.connections_max;
         let limits = share(descriptors, own, workers as u64, wanted)?;
         let memory = [group.memory, cgroup::memory_of_machine()].into_iter().flatten().min();
-        let limits = Limits { buffers_max: buffers_for(config.process.receive_buffers_max, memory, workers), ..limits };
+        let limits =
+            Capacity { buffers_max: buffers_for(config.process.receive_buffers_max, memory, workers), ..limits };
         match (wanted, memory) {
-            (Some(_), _) => Ok(Limits { limited_by: LimitedBy::Configuration, ..limits }),
+            (Some(_), _) => Ok(Capacity { limited_by: LimitedBy::Configuration, ..limits }),
             // Fewer than there are descriptors for, so pipes can only be more.
             (None, Some(memory)) if enough_for(memory, workers as u64) < limits.connections_max => {
                 let buffers_max = limits.buffers_max;
                 let limits = share(descriptors, own, workers as u64, Some(enough_for(memory, workers as u64)))?;
-                Ok(Limits { limited_by: LimitedBy::Memory(memory), buffers_max, ..limits })
+                Ok(Capacity { limited_by: LimitedBy::Memory(memory), buffers_max, ..limits })
             }
             (None, _) => Ok(limits),
         }
@@ -93,7 +94,7 @@ impl Limits {
         if config.process.workers.is_none() && workers < cpus {
             tracing::info!(workers, cpus, "workers are limited by the CPU quota of the control group");
         }
-        let Limits { connections_max, descriptors, .. } = *self;
+        let Capacity { connections_max, descriptors, .. } = *self;
         match self.limited_by {
             LimitedBy::Configuration => {
                 tracing::debug!(connections_max, "client connections are limited as configured")
@@ -122,7 +123,7 @@ fn buffers_for(wanted: u32, memory: Option<u64>, workers: usize) -> u64 {
 }
 
 /// Divides `descriptors` between sessions and pipes after `own` are taken off.
-fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyhow::Result<Limits> {
+fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyhow::Result<Capacity> {
     let free = descriptors.saturating_sub(own);
     let pipes_max = (free / 16 / workers.max(1)).min(PIPES_MAX);
     let early_max = (free / 32 / workers.max(1)).min(EARLY_MAX);
@@ -142,7 +143,7 @@ fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyho
     let pipes_max = pipes_max.min((left - early_max) / 2);
     let (early_max, pipes_max) = (early_max as usize, pipes_max as u16);
     let (limited_by, buffers_max) = (LimitedBy::Descriptors, BUFFERS_MAX);
-    Ok(Limits { descriptors, connections_max, limited_by, early_max, pipes_max, buffers_max })
+    Ok(Capacity { descriptors, connections_max, limited_by, early_max, pipes_max, buffers_max })
 }
 
 #[cfg(test)]
@@ -189,10 +190,10 @@ mod tests {
         );
         let mut config = config.unwrap();
         let group = cgroup::Group { memory: Some(40 << 20), cpus: None };
-        let limits = Limits::of(&config, 1, 0, &group).unwrap();
+        let limits = Capacity::of(&config, 1, 0, &group).unwrap();
         assert_eq!((limits.connections_max, limits.limited_by), (1024, LimitedBy::Memory(40 << 20)));
         config.process.connections_max = Some(200);
-        let limits = Limits::of(&config, 1, 0, &group).unwrap();
+        let limits = Capacity::of(&config, 1, 0, &group).unwrap();
         assert_eq!((limits.connections_max, limits.limited_by), (200, LimitedBy::Configuration));
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::id::ListenerId;
 use crate::config::model::Config;
-use crate::control::sockets::{Refused, Sockets};
+use crate::control::sockets::{ListeningSockets, SocketsRefused};
 use crate::snapshot::ids::Ids;
 use crate::sys::socket;
 use crate::sys::socket_file::{AtEnd, SocketFile};
@@ -27,9 +27,9 @@ const IN_USE_RETRIES: u32 = 10;
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Every address that is listened on.
-pub(super) struct Listeners {
+pub(super) struct BoundListeners {
     workers: usize,
-    places: Vec<Place>,
+    places: Vec<ListenerPlace>,
     /// Numbers of addresses are never given out twice.
     next: u32,
     /// Bound by who started us, or by the ringway we take over from, and not used yet.
@@ -42,7 +42,7 @@ pub(super) struct Listeners {
 }
 
 /// An address.
-struct Place {
+struct ListenerPlace {
     number: u32,
     want: Want,
     /// With the port the kernel chose.
@@ -56,12 +56,12 @@ struct Place {
 /// What is bound and not yet in use.
 struct Prepared {
     /// By the order of the configuration: a place that stays, with what is wanted of it now, or a new one.
-    next: Vec<Next>,
+    next: Vec<NextListeners>,
 }
 
-enum Next {
+enum NextListeners {
     Kept(usize, Want),
-    New(Place, Vec<Arc<OwnedFd>>),
+    New(ListenerPlace, Vec<Arc<OwnedFd>>),
 }
 
 /// Sockets that are there before ours.
@@ -80,7 +80,7 @@ impl Before {
     }
 }
 
-impl Listeners {
+impl BoundListeners {
     /// Binds all listeners for all workers, or none. Returns what each worker gets. Where a ringway is taken over from,
     /// that is nothing yet: they get it when it is committed.
     pub fn bind(
@@ -88,7 +88,7 @@ impl Listeners {
         ids: &Ids,
         workers: usize,
         before: Before,
-    ) -> anyhow::Result<(Listeners, Vec<Vec<ListenSocket>>)> {
+    ) -> anyhow::Result<(BoundListeners, Vec<Vec<ListenSocket>>)> {
         let (inherited, is_taken) = match before {
             Before::Bound(sockets) => (sockets, false),
             Before::Taken(sockets) => (sockets, true),
@@ -99,7 +99,7 @@ impl Listeners {
         }
         let inherited = inherited.into_iter().map(|(address, fd)| (address, Arc::new(fd))).collect();
         let mut all =
-            Listeners { workers, places: Vec::new(), next: 0, inherited, taken, prepared: None, shared: None };
+            BoundListeners { workers, places: Vec::new(), next: 0, inherited, taken, prepared: None, shared: None };
         for attempt in 0.. {
             match all.prepare(config) {
                 Ok(()) => break,
@@ -139,13 +139,13 @@ impl Listeners {
         self.places.iter().map(|place| (place.want.listener.clone(), place.address.clone())).collect()
     }
 
-    fn bind_new(&mut self, want: Want) -> Result<Next, Refused> {
+    fn bind_new(&mut self, want: Want) -> Result<NextListeners, SocketsRefused> {
         let key = format!("listeners.{}.bind", want.listener);
         // systemd's `ListenStream=PORT` is [::]:PORT, and takes IPv4 as well.
         let holds = |address: &Address| *address != want.address && takes_clients_of(address, &want.address);
         let held = self.inherited.iter().map(|(address, _)| address.clone()).find(holds);
         let refused = |error: io::Error| match &held {
-            Some(held) if error.kind() == io::ErrorKind::AddrInUse => Refused {
+            Some(held) if error.kind() == io::ErrorKind::AddrInUse => SocketsRefused {
                 may_pass: false,
                 message: format!(
                     "{key}: cannot listen on {}: whoever started ringway (a .socket unit of systemd?) has bound \
@@ -153,7 +153,7 @@ impl Listeners {
                     want.address
                 ),
             },
-            _ => Refused {
+            _ => SocketsRefused {
                 may_pass: error.kind() == io::ErrorKind::AddrInUse,
                 message: refusal(&key, &want.address, &error).to_string(),
             },
@@ -193,16 +193,16 @@ impl Listeners {
         if !is_taken {
             place.watch_file(at_end);
         }
-        Ok(Next::New(place, sockets))
+        Ok(NextListeners::New(place, sockets))
     }
 
-    fn place(&mut self, want: Want, address: Address, sockets: &[Arc<OwnedFd>]) -> Place {
+    fn place(&mut self, want: Want, address: Address, sockets: &[Arc<OwnedFd>]) -> ListenerPlace {
         self.next += 1;
         let sockets = sockets.iter().map(Arc::downgrade).collect();
-        Place { number: self.next, want, address, sockets, file: None }
+        ListenerPlace { number: self.next, want, address, sockets, file: None }
     }
 
-    fn open(&self, place: &Place, sockets: &[Arc<OwnedFd>], listener: ListenerId) -> Vec<(usize, Errand)> {
+    fn open(&self, place: &ListenerPlace, sockets: &[Arc<OwnedFd>], listener: ListenerId) -> Vec<(usize, Errand)> {
         let address = place.number;
         let open = |(worker, index): (usize, usize)| {
             let (fd, owner) = (socket::number(&sockets[index]), sockets[index].clone());
@@ -211,7 +211,7 @@ impl Listeners {
         deal(sockets.len(), self.workers).map(open).collect()
     }
 
-    fn close(&self, place: &Place) -> impl Iterator<Item = (usize, Errand)> + use<> {
+    fn close(&self, place: &ListenerPlace) -> impl Iterator<Item = (usize, Errand)> + use<> {
         let address = place.number;
         (0..self.workers).map(move |worker| (worker, Errand::Close { address }))
     }
@@ -224,11 +224,11 @@ impl Listeners {
     /// Makes what is prepared so; what each worker is to do follows.
     fn settle(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) -> Vec<(usize, Errand)> {
         let Some(Prepared { next }) = self.prepared.take() else { return Vec::new() };
-        let mut before: Vec<Option<Place>> = std::mem::take(&mut self.places).into_iter().map(Some).collect();
+        let mut before: Vec<Option<ListenerPlace>> = std::mem::take(&mut self.places).into_iter().map(Some).collect();
         let mut errands = Vec::new();
         for next in next {
             match next {
-                Next::Kept(index, want) => {
+                NextListeners::Kept(index, want) => {
                     let Some(mut place) = before.get_mut(index).and_then(Option::take) else { continue };
                     if place.want.listener != want.listener
                         && let Some(listener) = listener(&want.listener)
@@ -239,7 +239,7 @@ impl Listeners {
                     place.change(want);
                     self.places.push(place);
                 }
-                Next::New(mut place, sockets) => {
+                NextListeners::New(mut place, sockets) => {
                     let Some(listener) = listener(&place.want.listener) else { continue };
                     if self.taken.contains(&place.want.address) {
                         place.adjust();
@@ -259,8 +259,8 @@ impl Listeners {
     }
 }
 
-impl Sockets for Listeners {
-    fn prepare(&mut self, config: &Config) -> Result<(), Refused> {
+impl ListeningSockets for BoundListeners {
+    fn prepare(&mut self, config: &Config) -> Result<(), SocketsRefused> {
         // What was prepared before, and was not wanted in the end, is closed here.
         self.prepared = None;
         super::sources::check(config)?;
@@ -268,10 +268,10 @@ impl Sockets for Listeners {
         let bound: Vec<&Want> = self.places.iter().map(|place| &place.want).collect();
         let kept = keep(&bound, &wanted);
         let next = wanted.into_iter().zip(kept).map(|(want, kept)| match kept {
-            Some(index) => Ok(Next::Kept(index, want)),
+            Some(index) => Ok(NextListeners::Kept(index, want)),
             None => self.bind_new(want),
         });
-        let next = next.collect::<Result<_, Refused>>()?;
+        let next = next.collect::<Result<_, SocketsRefused>>()?;
         self.prepared = Some(Prepared { next });
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Sockets for Listeners {
 
     fn mend(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>) {
         for index in 0..self.places.len() {
-            let Place { want, file: Some(file), .. } = &mut self.places[index] else { continue };
+            let ListenerPlace { want, file: Some(file), .. } = &mut self.places[index] else { continue };
             let Some(listener) = listener(&want.listener) else { continue };
             let Some(socket) = file.mend(|| want.listen(&want.address)) else { continue };
             let (want, address) = (want.clone(), want.address.clone());
@@ -309,7 +309,7 @@ impl Sockets for Listeners {
     }
 }
 
-impl Place {
+impl ListenerPlace {
     fn watch_file(&mut self, at_end: AtEnd) {
         let Address::Unix(path) = &self.address else { return };
         self.file = SocketFile::at(path, at_end).map(WatchedFile::new).ok();

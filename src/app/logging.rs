@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_line::LogLine;
 use crate::config::model::{Config, Log, LogLevel, Output};
-use crate::log::{self, Access, Outlet, SetLevel, Sink, Target};
+use crate::log::{self, Access, LogSink, Outlet, OutletTarget, SetLevel};
 use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
 
@@ -33,7 +33,7 @@ pub(super) fn start(config: &Log) -> anyhow::Result<Operational> {
     };
     let outlet = outlet(&config.output, "log.output")?;
     let lines = outlet.clone();
-    let writer = move || Line { outlet: lines.clone(), text: Vec::new() };
+    let writer = move || PendingLine { outlet: lines.clone(), text: Vec::new() };
     let (filter, handle) = reload::Layer::new(filter_of(config.level));
     let line = LogLine { json: config.json, journal: is_journal(&config.output) };
     let layer = tracing_subscriber::fmt::layer().event_format(line).with_writer(writer).with_ansi(terminal);
@@ -69,10 +69,10 @@ pub(super) fn access(config: &Config, workers: usize, log: Option<&Outlet>) -> a
     let sink = match (&access.output, log) {
         (Output::File(path), _) => {
             let file = log::open(path).map_err(|error| anyhow::anyhow!("access_log.output: {error}"))?;
-            Sink::File(path.clone(), file)
+            LogSink::File(path.clone(), file)
         }
-        (stream, Some(log)) if *stream == config.log.output => Sink::Stream(log.beside()),
-        (stream, _) => Sink::Stream(outlet(stream, "access_log.output")?),
+        (stream, Some(log)) if *stream == config.log.output => LogSink::Stream(log.beside()),
+        (stream, _) => LogSink::Stream(outlet(stream, "access_log.output")?),
     };
     let alarm = Alarm::new();
     let ring = alarm.clone();
@@ -82,23 +82,23 @@ pub(super) fn access(config: &Config, workers: usize, log: Option<&Outlet>) -> a
 
 fn outlet(output: &Output, key: &str) -> anyhow::Result<Outlet> {
     let target = match output {
-        Output::Stderr => Target::Stderr,
-        Output::Stdout => Target::Stdout,
+        Output::Stderr => OutletTarget::Stderr,
+        Output::Stdout => OutletTarget::Stdout,
         Output::File(path) => {
             let file = log::open(path).map_err(|error| anyhow::anyhow!("{key}: {error}"))?;
-            Target::File(path.clone(), file)
+            OutletTarget::File(path.clone(), file)
         }
     };
     Outlet::start(target).context("cannot start the thread that writes the log")
 }
 
 /// One line on its way: the subscriber may write it in pieces.
-struct Line {
+struct PendingLine {
     outlet: Outlet,
     text: Vec<u8>,
 }
 
-impl Write for Line {
+impl Write for PendingLine {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(part);
         Ok(part.len())
@@ -109,7 +109,7 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for PendingLine {
     fn drop(&mut self) {
         if !self.text.is_empty() {
             self.outlet.write_or_drop(&self.text);

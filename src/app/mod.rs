@@ -43,7 +43,7 @@ use crate::take_over::Predecessor;
 use crate::uring::{Uring, probe};
 use crate::worker;
 use crate::{api, log};
-use listeners::{Before, Listeners};
+use listeners::{Before, BoundListeners};
 use logging::Operational;
 use privileges::Identity;
 use sandbox::Permitted;
@@ -60,7 +60,7 @@ pub struct Server {
     addresses: Vec<(Arc<str>, Address)>,
     admin: Option<SocketAddr>,
     stopper: Stopper,
-    control: JoinHandle<Result<(), control::Error>>,
+    control: JoinHandle<Result<(), control::ControlError>>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -142,7 +142,7 @@ impl Server {
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
         let access = logging::access(&config, workers, operational.as_ref())?;
-        let (mut listeners, sockets) = Listeners::bind(&config, &ids, workers, before)?;
+        let (mut listeners, sockets) = BoundListeners::bind(&config, &ids, workers, before)?;
         let admin = config.admin.listen.map(|address| bind_admin(address, &mut listeners)).transpose()?;
         let admin_socket = bind_admin_socket(&config, &mut listeners)?;
         if predecessor.is_none() {
@@ -175,7 +175,7 @@ impl Server {
         }
         let permitted = Arc::new(permitted);
         limits.report(&config, workers, cpus.len());
-        let spec = control::Spec {
+        let spec = control::ControlSpec {
             config,
             source,
             cell: shared.cell.clone(),
@@ -240,10 +240,10 @@ impl Server {
 }
 
 /// How many workers there are, and what they may have. So many sockets are there already.
-fn size(config: &Config, cpus: &[usize], before: usize) -> anyhow::Result<(usize, limits::Limits)> {
+fn size(config: &Config, cpus: &[usize], before: usize) -> anyhow::Result<(usize, limits::Capacity)> {
     let group = cgroup::Group::of_this_process();
     let workers = config.process.workers.map_or_else(|| group.workers_for(cpus.len()), |count| count.get());
-    let limits = limits::Limits::of(config, workers, before, &group)?;
+    let limits = limits::Capacity::of(config, workers, before, &group)?;
     system::presize_descriptors(limits.descriptors_to_expect(workers));
     Ok((workers, limits))
 }
@@ -251,9 +251,9 @@ fn size(config: &Config, cpus: &[usize], before: usize) -> anyhow::Result<(usize
 /// Runs control on a thread of its own and returns when everything accepts. From then on it is confined: by then every
 /// ring is there, and no more are made.
 fn start_control(
-    mut spec: control::Spec,
+    mut spec: control::ControlSpec,
     permitted: Arc<Option<Permitted>>,
-) -> anyhow::Result<JoinHandle<Result<(), control::Error>>> {
+) -> anyhow::Result<JoinHandle<Result<(), control::ControlError>>> {
     let (ready, is_ready) = mpsc::channel();
     let listeners = spec.config.listeners.len();
     spec.hooks.ready = Box::new(move || {
@@ -280,11 +280,11 @@ fn start_workers(
     cpus: &[usize],
     sockets: Vec<Vec<worker::ListenSocket>>,
     shared: &Arc<worker::Shared>,
-    (features, limits): (Features, &limits::Limits),
+    (features, limits): (Features, &limits::Capacity),
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let start = |(index, sockets)| {
         let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
-        let spec = worker::Spec { index, cpu, seed: fastrand::u64(..), sockets, shared: shared.clone() };
+        let spec = worker::WorkerSpec { index, cpu, seed: fastrand::u64(..), sockets, shared: shared.clone() };
         let (pipes_max, buffers_max, clock) = (limits.pipes_max, limits.buffers_max, shared.clock);
         worker::spawn(spec, move || Uring::new(features, pipes_max, buffers_max, clock))
             .map_err(|error| anyhow::anyhow!(probe::explain(&error)))
@@ -294,7 +294,7 @@ fn start_workers(
 
 /// What wakes each worker.
 fn bells(workers: usize) -> anyhow::Result<Vec<Box<dyn Bell>>> {
-    let bell = |_| Ok(Box::new(system::Event::new()?) as Box<dyn Bell>);
+    let bell = |_| Ok(Box::new(system::EventFd::new()?) as Box<dyn Bell>);
     let bells: std::io::Result<_> = (0..workers).map(bell).collect();
     bells.context("cannot make the workers' wake-up descriptors")
 }
@@ -332,7 +332,7 @@ fn hooks(
     }
 }
 
-fn bind_admin_socket(config: &Config, listeners: &mut Listeners) -> anyhow::Result<Option<api::Socket>> {
+fn bind_admin_socket(config: &Config, listeners: &mut BoundListeners) -> anyhow::Result<Option<api::Socket>> {
     let Some(path) = &config.admin.socket else { return Ok(None) };
     let (address, mode) = (Address::Unix(path.clone()), config.admin.socket_mode);
     let socket = match listeners.take(&address) {
@@ -342,7 +342,7 @@ fn bind_admin_socket(config: &Config, listeners: &mut Listeners) -> anyhow::Resu
     socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
 }
 
-fn bind_admin(address: SocketAddr, listeners: &mut Listeners) -> anyhow::Result<TcpListener> {
+fn bind_admin(address: SocketAddr, listeners: &mut BoundListeners) -> anyhow::Result<TcpListener> {
     match listeners.take(&Address::Tcp(address)) {
         Some(fd) => Ok(fd.into()),
         None => TcpListener::bind(address)
@@ -354,7 +354,7 @@ fn bind_admin(address: SocketAddr, listeners: &mut Listeners) -> anyhow::Result<
 fn parts(
     config: &Arc<Config>,
     workers: usize,
-    limits: &limits::Limits,
+    limits: &limits::Capacity,
     (alarm, log): (Alarm, Option<log::Outlet>),
     journal: Option<Arc<Journal>>,
 ) -> worker::Parts {

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use crate::config::model::{Config, LocalAddress};
-use crate::control::sockets::Refused;
+use crate::control::sockets::SocketsRefused;
 use crate::kernel::errno;
 use crate::sys::socket;
 
 /// Refuses what can never be. An address that this host does not have may come yet, as one that moves between hosts
 /// does: it is warned of.
-pub(super) fn check(config: &Config) -> Result<(), Refused> {
+pub(super) fn check(config: &Config) -> Result<(), SocketsRefused> {
     for pool in &config.pools {
         let key = format!("pools.{}.source", pool.name);
         match &pool.dial.source {
@@ -21,8 +21,8 @@ pub(super) fn check(config: &Config) -> Result<(), Refused> {
     Ok(())
 }
 
-fn may_take_any_address(key: &str) -> Result<(), Refused> {
-    socket::try_source(IpAddr::from([127, 0, 0, 1]), true).map_err(|error| Refused {
+fn may_take_any_address(key: &str) -> Result<(), SocketsRefused> {
+    socket::try_source(IpAddr::from([127, 0, 0, 1]), true).map_err(|error| SocketsRefused {
         message: match error.raw_os_error() {
             Some(errno::EPERM) => format!(
                 "{key} = \"client\" takes CAP_NET_RAW, which this process does not have: start it as root, or give it \

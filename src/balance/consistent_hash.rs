@@ -92,7 +92,7 @@ impl ConsistentHash {
         }
         // Those within their bounds were tried or are full: the bound is for balance, not to turn anybody away.
         loop {
-            if let Some(picked) = self.walk(at, counts, usable, &Limits::NONE) {
+            if let Some(picked) = self.walk(at, counts, usable, &Share::NONE) {
                 return picked;
             }
             if !self.bounds.have_room(counts, ask.tried) {
@@ -102,14 +102,14 @@ impl ConsistentHash {
     }
 
     /// How many sessions each may have by the balance factor, counted with the one that comes.
-    fn limits(&self, counts: &Counts) -> Limits {
-        let Some(factor) = self.balance_factor else { return Limits::NONE };
-        Limits { product: (self.bounds.open(counts) + 1) * u64::from(factor), divisor: self.weights_sum * 100 }
+    fn limits(&self, counts: &Counts) -> Share {
+        let Some(factor) = self.balance_factor else { return Share::NONE };
+        Share { product: (self.bounds.open(counts) + 1) * u64::from(factor), divisor: self.weights_sum * 100 }
     }
 
     /// From that slot on to the first that is usable and within its limit. `None` if there is none. That is asked of
     /// the backends first, which are fewer than the slots.
-    fn walk(&self, at: usize, counts: &Counts, usable: impl Fn(usize) -> bool, limits: &Limits) -> Option<Pick> {
+    fn walk(&self, at: usize, counts: &Counts, usable: impl Fn(usize) -> bool, limits: &Share) -> Option<Pick> {
         let is_below = |place: usize| counts.connections(self.bounds.ids[place]) < limits.of(self.weights[place]);
         if !(0..self.weights.len()).any(|place| usable(place) && is_below(place)) {
             return None;
@@ -128,13 +128,13 @@ impl ConsistentHash {
 }
 
 /// Sessions by weight.
-struct Limits {
+struct Share {
     product: u64,
     divisor: u64,
 }
 
-impl Limits {
-    const NONE: Limits = Limits { product: 0, divisor: 0 };
+impl Share {
+    const NONE: Share = Share { product: 0, divisor: 0 };
 
     fn of(&self, weight: u32) -> u32 {
         if self.divisor == 0 {

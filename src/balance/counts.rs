@@ -22,11 +22,11 @@ use crate::base::slots::Slots;
 #[derive(Debug, Default)]
 pub struct Counts {
     /// By [`BackendId`].
-    pub backends: Slots<BackendCount>,
+    pub backends: Slots<BackendTally>,
     /// By [`PoolId`].
     pub pools: Slots<PoolPosition>,
     /// By [`ListenerId`].
-    pub listeners: Slots<ListenerCount>,
+    pub listeners: Slots<ListenerTally>,
     /// Of the process.
     pub process: ProcessCount,
     /// Where turns begin.
@@ -36,7 +36,7 @@ pub struct Counts {
 /// Of one backend. A cache line pair of its own: the adjacent-line prefetcher works on 128 bytes.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct BackendCount {
+pub struct BackendTally {
     /// Sessions that took this backend and have not closed their connection to it.
     pub connections: AtomicU32,
     /// Attempts that failed, of sessions whose line in the access log will say so.
@@ -56,7 +56,7 @@ pub struct PoolPosition {
 /// Of one listener.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct ListenerCount {
+pub struct ListenerTally {
     /// Client connections that are open.
     pub connections: AtomicU32,
     /// How near that is to the listener's limit.

@@ -72,7 +72,7 @@ struct Line<K> {
 
 /// Why a queue is looked at.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Reason {
+pub struct WaitReason {
     /// Something happened on this worker. Others may have to know first.
     pub is_news: bool,
     /// Another worker said so, or the time has come: those that had to know have looked.
@@ -84,15 +84,15 @@ pub struct Reason {
 pub struct Waiters<K> {
     pools: BTreeMap<PoolId, Line<K>>,
     /// Where something may have changed.
-    to_serve: BTreeMap<PoolId, Reason>,
+    to_serve: BTreeMap<PoolId, WaitReason>,
     look_at: Moment,
 }
 
 /// A look at the queue of one pool, as far as it has come.
 #[derive(Debug)]
-pub struct Look {
+pub struct LineLook {
     pool: PoolId,
-    reason: Reason,
+    reason: WaitReason,
     afresh: bool,
     /// Those that are called one after another; `None` is all that stand aside, whatever they have tried.
     kinds: std::vec::IntoIter<Option<Tried>>,
@@ -103,11 +103,11 @@ pub struct Look {
     is_scout: bool,
     /// The client that was called last, of this kind or in the line.
     called: Option<Ticket>,
-    stage: Stage,
+    stage: LineStage,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum LineStage {
     /// Those that stand aside here are called.
     Aside,
     /// Workers that have to look first are told.
@@ -120,7 +120,7 @@ enum Stage {
 
 /// What to do next in a look.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step<K> {
+pub enum LineStep<K> {
     /// That session may find a backend now. `afresh`: also among those it has tried.
     Call {
         /// Which one.
@@ -224,7 +224,7 @@ impl<K: Copy> Line<K> {
     }
 
     /// The next one aside that is to be called: of each kind, for as long as those that were called have left.
-    fn next_aside(&self, look: &mut Look) -> Option<K> {
+    fn next_aside(&self, look: &mut LineLook) -> Option<K> {
         loop {
             let kind = match &look.kind {
                 Some(kind) => kind,
@@ -326,7 +326,7 @@ impl<K: Copy> Waiters<K> {
     }
 
     /// The pools to look at now. To be asked again until there are none, as a look may give reason for another one.
-    pub fn due(&mut self, now: Moment) -> BTreeMap<PoolId, Reason> {
+    pub fn due(&mut self, now: Moment) -> BTreeMap<PoolId, WaitReason> {
         if now >= self.look_at {
             self.look_at = now.after_ns(LOOK_INTERVAL_NS);
             self.told_of_all();
@@ -339,57 +339,57 @@ impl<K: Copy> Waiters<K> {
 
     /// Begins a look at the queue of a pool. `afresh`: the pool waits for its primary, and what its clients have tried
     /// may have become the primary.
-    pub fn begin(&mut self, pool: PoolId, reason: Reason, afresh: bool, now: Moment) -> Look {
+    pub fn begin(&mut self, pool: PoolId, reason: WaitReason, afresh: bool, now: Moment) -> LineLook {
         let line = self.pools.get_mut(&pool);
         let until = line.as_ref().and_then(|line| line.aside.last_key_value()).map(|(&ticket, _)| ticket);
         let (kinds, is_scout) = line.map_or_else(Default::default, |line| line.begin(afresh, now));
         let kinds = kinds.into_iter();
-        Look { pool, reason, afresh, kinds, kind: None, until, is_scout, called: None, stage: Stage::Aside }
+        LineLook { pool, reason, afresh, kinds, kind: None, until, is_scout, called: None, stage: LineStage::Aside }
     }
 
     /// What to do next; to be asked until it is done. `me` is this worker, one of so many.
-    pub fn next(&mut self, look: &mut Look, queue: &Queue, me: usize, workers: usize) -> Step<K> {
+    pub fn next(&mut self, look: &mut LineLook, queue: &Queue, me: usize, workers: usize) -> LineStep<K> {
         loop {
             match &mut look.stage {
-                Stage::Aside => {
+                LineStage::Aside => {
                     if let Some(key) = self.pools.get(&look.pool).and_then(|line| line.next_aside(look)) {
-                        return Step::Call { key, afresh: look.afresh };
+                        return LineStep::Call { key, afresh: look.afresh };
                     }
                     let first = if look.reason.is_news { queue.before_the_line(workers, me) } else { Vec::new() };
-                    look.stage = Stage::Tell(first.into_iter());
+                    look.stage = LineStage::Tell(first.into_iter());
                 }
-                Stage::Tell(first) => {
+                LineStage::Tell(first) => {
                     if let Some(worker) = first.next() {
                         if first.len() == 0 {
                             // They go on with the line.
-                            look.stage = if look.reason.is_told { Stage::Line } else { Stage::Over };
+                            look.stage = if look.reason.is_told { LineStage::Line } else { LineStage::Over };
                         }
-                        return Step::Tell(worker);
+                        return LineStep::Tell(worker);
                     }
-                    look.stage = Stage::Line;
+                    look.stage = LineStage::Line;
                 }
-                Stage::Line => return self.next_in_line(look, queue, me, workers),
-                Stage::Over => return Step::Done,
+                LineStage::Line => return self.next_in_line(look, queue, me, workers),
+                LineStage::Over => return LineStep::Done,
             }
         }
     }
 
-    fn next_in_line(&self, look: &mut Look, queue: &Queue, me: usize, workers: usize) -> Step<K> {
-        let Some((first, worker)) = queue.oldest(workers) else { return Step::Done };
+    fn next_in_line(&self, look: &mut LineLook, queue: &Queue, me: usize, workers: usize) -> LineStep<K> {
+        let Some((first, worker)) = queue.oldest(workers) else { return LineStep::Done };
         if worker != me {
-            look.stage = Stage::Over;
-            return Step::Tell(worker);
+            look.stage = LineStage::Over;
+            return LineStep::Tell(worker);
         }
         // No backend has room for it, and so none for those behind it.
         if look.called.replace(first) == Some(first) {
-            return Step::Done;
+            return LineStep::Done;
         }
         match self.pools.get(&look.pool).and_then(Line::oldest) {
-            Some((oldest, key)) if oldest == first => Step::Call { key, afresh: false },
+            Some((oldest, key)) if oldest == first => LineStep::Call { key, afresh: false },
             _ => {
                 debug_assert!(false, "a head without a client");
                 queue.set_heads(me, self.heads(look.pool));
-                Step::Done
+                LineStep::Done
             }
         }
     }

@@ -66,7 +66,7 @@ pub(super) enum Command {
         listener: String,
         /// The client.
         #[arg(long, value_name = "IP[:PORT]")]
-        client: super::explain::Client,
+        client: super::explain::ClientArg,
         /// The server name that its TLS asks for, where the listener has routes.
         #[arg(long, value_name = "NAME")]
         sni: Option<String>,
@@ -78,7 +78,7 @@ pub(super) enum Command {
         without: Option<String>,
     },
     /// Talk to a running ringway over its admin socket.
-    Ctl(super::ctl::Options),
+    Ctl(super::ctl::CtlOptions),
     /// Watch a running ringway: rates, workers, every backend; `q` ends it.
     Top {
         /// The admin socket [default: RINGWAY_SOCKET of the environment, or /run/ringway/admin.sock].

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::paint::{Paint, Tone};
 use crate::base::refused::Refused;
 use crate::config::model::{Balance, Config, HashKey, Pool, Role};
-use crate::snapshot::explain::{Answer, Question, SAMPLE, Without, explain as answer};
+use crate::snapshot::explain::{ExplainQuestion, Explanation, SAMPLE, Without, explain as answer};
 
 /// Shares below this are shown as `<0.1 %`.
 const LEAST_SHOWN: f64 = 0.1;
@@ -17,13 +17,13 @@ const LEAST_SHOWN: f64 = 0.1;
 pub(super) fn explain(
     file: &Path,
     listener: &str,
-    client: Client,
+    client: ClientArg,
     (sni, alpn): (Option<&str>, Option<&str>),
     without: Option<&str>,
 ) -> Result<(), Failure> {
     let config = check::load(file)?;
-    let Client(client, port) = client;
-    let answer = answer(&config, Question { listener, client, port, sni, alpn, without });
+    let ClientArg(client, port) = client;
+    let answer = answer(&config, ExplainQuestion { listener, client, port, sni, alpn, without });
     let answer = answer.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
     let text = show(&config, &answer, listener, without, Paint::of_stdout());
     super::print(text.as_bytes())
@@ -31,19 +31,19 @@ pub(super) fn explain(
 
 /// `IP`, `IP:PORT` or `[IP]:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Client(IpAddr, Option<u16>);
+pub(super) struct ClientArg(IpAddr, Option<u16>);
 
-impl std::str::FromStr for Client {
+impl std::str::FromStr for ClientArg {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Client, &'static str> {
-        let alone = text.parse::<IpAddr>().map(|ip| Client(ip, None));
-        let with_port = || text.parse::<SocketAddr>().map(|address| Client(address.ip(), Some(address.port())));
+    fn from_str(text: &str) -> Result<ClientArg, &'static str> {
+        let alone = text.parse::<IpAddr>().map(|ip| ClientArg(ip, None));
+        let with_port = || text.parse::<SocketAddr>().map(|address| ClientArg(address.ip(), Some(address.port())));
         alone.or_else(|_| with_port()).map_err(|_| "write it as in 10.0.0.7, 10.0.0.7:40000 or [::1]:40000")
     }
 }
 
-fn show(config: &Config, answer: &Answer, listener: &str, without: Option<&str>, paint: Paint) -> String {
+fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&str>, paint: Paint) -> String {
     let pool = config.pools.iter().find(|pool| pool.name == answer.pool);
     let mut text = String::new();
     let mut line = |what: &str, detail: &str| {
@@ -92,7 +92,7 @@ fn policy(balance: Balance) -> &'static str {
     }
 }
 
-fn reason(answer: &Answer) -> String {
+fn reason(answer: &Explanation) -> String {
     match (answer.balance, answer.key) {
         (Balance::ConsistentHash { balance_factor: None, .. }, Some(key)) => format!(
             "its slot {} of 65537 belongs to that name, on every ringway with backends of these names and weights",
@@ -121,7 +121,7 @@ fn role_note(pool: &Pool) -> Option<&'static str> {
     }
 }
 
-fn shares(answer: &Answer) -> String {
+fn shares(answer: &Explanation) -> String {
     let share = |(name, count): &(std::sync::Arc<str>, u32)| format!("{name} {}", percent(*count, SAMPLE));
     answer.shares.iter().map(share).collect::<Vec<_>>().join(", ")
 }
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_client_is_an_address_with_or_without_a_port() {
-        let read = |text: &str| text.parse::<Client>().ok();
-        assert_eq!(read("10.0.0.7"), Some(Client(IpAddr::from([10, 0, 0, 7]), None)));
-        assert_eq!(read("10.0.0.7:1"), Some(Client(IpAddr::from([10, 0, 0, 7]), Some(1))));
-        assert_eq!(read("[::1]:2"), Some(Client("::1".parse().unwrap(), Some(2))));
-        assert_eq!(read("::1"), Some(Client("::1".parse().unwrap(), None)));
+        let read = |text: &str| text.parse::<ClientArg>().ok();
+        assert_eq!(read("10.0.0.7"), Some(ClientArg(IpAddr::from([10, 0, 0, 7]), None)));
+        assert_eq!(read("10.0.0.7:1"), Some(ClientArg(IpAddr::from([10, 0, 0, 7]), Some(1))));
+        assert_eq!(read("[::1]:2"), Some(ClientArg("::1".parse().unwrap(), Some(2))));
+        assert_eq!(read("::1"), Some(ClientArg("::1".parse().unwrap(), None)));
         assert!(["", "host", "10.0.0.7:", "10.0.0"].into_iter().all(|text| read(text).is_none()));
     }
 

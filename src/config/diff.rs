@@ -12,7 +12,7 @@ use super::keys;
 use super::model::*;
 use crate::admit::Networks;
 use crate::admit::routes::Route;
-use crate::admit::sources::Rate;
+use crate::admit::sources::RateLimit;
 use crate::base::hash;
 
 /// See the module.
@@ -231,7 +231,7 @@ fn listener(list: &mut List, listener: &Listener) {
     list.key("backlog", backlog);
     list.key("connections_max", connections_max.map_or(0, |most| most.get()));
     list.key("source_connections_max", source_limits.connections_max);
-    let Rate { count, unit_ns } = source_limits.rate;
+    let RateLimit { count, unit_ns } = source_limits.rate;
     list.key("source_rate_max", format_args!("{count}/{}", if unit_ns == 60_000_000_000 { "m" } else { "s" }));
     list.key("source_prefix_v6", source_limits.prefix_v6);
     list.networks("allow", &rules.allow);

@@ -10,7 +10,7 @@ use super::raw::{self, Table};
 use super::resolve::{Check, disagree, duration, mode, number, word};
 use super::value::Value;
 use crate::admit::routes::{NamePattern, Route};
-use crate::admit::sources::{Limits, Rate};
+use crate::admit::sources::{Quota, RateLimit};
 use crate::admit::{Networks, Rules};
 use crate::base::address::Address;
 
@@ -26,7 +26,7 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
         backlog: number(table, "backlog"),
         connections_max: NonZeroU32::new(number(table, "connections_max")),
         rules: Rules { allow: networks(table, "allow"), deny: networks(table, "deny") },
-        source_limits: Limits {
+        source_limits: Quota {
             connections_max: number(table, "source_connections_max"),
             rate: rate(table, "source_rate_max"),
             prefix_v6: number(table, "source_prefix_v6"),
@@ -75,7 +75,7 @@ fn networks(table: &Table, key: &str) -> Networks {
     }
 }
 
-fn rate(table: &Table, key: &str) -> Rate {
+fn rate(table: &Table, key: &str) -> RateLimit {
     match table.get(key) {
         Some(Value::Rate(rate)) => *rate,
         other => disagree(key, other),

@@ -15,7 +15,7 @@ use super::keys::{self, Kind, Span};
 use super::model::{LocalAddress, Target};
 use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
-use crate::admit::sources::Rate;
+use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 pub(super) use instead::of_unquoted;
 pub(super) use lists::WrittenStep;
@@ -36,7 +36,7 @@ pub(super) enum Value {
     ServerNames(Vec<NamePattern>),
     Protocols(Vec<String>),
     Source(LocalAddress),
-    Rate(Rate),
+    Rate(RateLimit),
     /// First and last code of each range.
     Statuses(Vec<(u16, u16)>),
     Steps(Vec<WrittenStep>),
@@ -336,7 +336,7 @@ fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Fault> {
     })
 }
 
-fn rate(text: &str) -> Option<Rate> {
+fn rate(text: &str) -> Option<RateLimit> {
     let (number, unit) = text.split_once('/')?;
     let count = number.parse::<u32>().ok().filter(|_| !number.starts_with('+'))?;
     let unit_ns = match unit {
@@ -344,7 +344,7 @@ fn rate(text: &str) -> Option<Rate> {
         "m" => 60_000_000_000,
         _ => return None,
     };
-    Some(Rate { count, unit_ns })
+    Some(RateLimit { count, unit_ns })
 }
 
 /// The name of a protocol for ALPN (RFC 7301): 1 to 255 bytes.
@@ -487,8 +487,8 @@ mod tests {
 
     #[test]
     fn a_rate_keeps_its_unit_for_that_is_how_many_may_come_at_once() {
-        assert_eq!(rate("20/s"), Some(Rate { count: 20, unit_ns: 1_000_000_000 }));
-        assert_eq!(rate("600/m"), Some(Rate { count: 600, unit_ns: 60_000_000_000 }));
+        assert_eq!(rate("20/s"), Some(RateLimit { count: 20, unit_ns: 1_000_000_000 }));
+        assert_eq!(rate("600/m"), Some(RateLimit { count: 600, unit_ns: 60_000_000_000 }));
         for text in ["20", "20/h", "/s", "+1/s", "-1/s", "1.5/s"] {
             assert_eq!(rate(text), None, "{text}");
         }

@@ -8,7 +8,7 @@ pub const STOPPING_MAX_NS: u64 = 10_000_000_000;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Event {
+pub enum LifecycleEvent {
     /// A signal, or a caller, asked for shutdown.
     ShutdownAsked,
     /// Another ringway accepts from the same sockets.
@@ -62,20 +62,24 @@ impl Lifecycle {
     }
 
     /// Takes what happened; at most one thing follows.
-    pub fn on(&mut self, event: Event, now: Moment) -> Option<Action> {
+    pub fn on(&mut self, event: LifecycleEvent, now: Moment) -> Option<Action> {
         match (event, self.phase) {
-            (Event::ShutdownAsked, Phase::Serving) if self.delay_ns > 0 => {
+            (LifecycleEvent::ShutdownAsked, Phase::Serving) if self.delay_ns > 0 => {
                 self.enter(Phase::Leaving { until: now.after_ns(self.delay_ns) }, now)
             }
-            (Event::ShutdownAsked | Event::Relieved, Phase::Serving) => self.drain(now),
-            (Event::Tick { .. }, Phase::Leaving { until }) if now >= until => self.drain(now),
-            (Event::ShutdownAsked, Phase::Leaving { .. } | Phase::Draining { .. }) => self.enter(Phase::Stopping, now),
-            (Event::ShutdownAsked, Phase::Stopping) | (Event::Relieved, _) => None,
-            (Event::Tick { .. }, Phase::Serving | Phase::Leaving { .. }) => None,
-            (Event::Tick { workers_running: 0 }, _) => Some(Action::Finish),
-            (Event::Tick { .. }, Phase::Draining { until }) if now >= until => self.enter(Phase::Stopping, now),
-            (Event::Tick { .. }, Phase::Draining { .. }) => None,
-            (Event::Tick { workers_running }, Phase::Stopping) => {
+            (LifecycleEvent::ShutdownAsked | LifecycleEvent::Relieved, Phase::Serving) => self.drain(now),
+            (LifecycleEvent::Tick { .. }, Phase::Leaving { until }) if now >= until => self.drain(now),
+            (LifecycleEvent::ShutdownAsked, Phase::Leaving { .. } | Phase::Draining { .. }) => {
+                self.enter(Phase::Stopping, now)
+            }
+            (LifecycleEvent::ShutdownAsked, Phase::Stopping) | (LifecycleEvent::Relieved, _) => None,
+            (LifecycleEvent::Tick { .. }, Phase::Serving | Phase::Leaving { .. }) => None,
+            (LifecycleEvent::Tick { workers_running: 0 }, _) => Some(Action::Finish),
+            (LifecycleEvent::Tick { .. }, Phase::Draining { until }) if now >= until => {
+                self.enter(Phase::Stopping, now)
+            }
+            (LifecycleEvent::Tick { .. }, Phase::Draining { .. }) => None,
+            (LifecycleEvent::Tick { workers_running }, Phase::Stopping) => {
                 (now >= self.give_up).then_some(Action::GiveUp(workers_running))
             }
         }
@@ -99,14 +103,14 @@ impl Lifecycle {
 mod tests {
     use super::*;
 
-    const TWO: Event = Event::Tick { workers_running: 2 };
-    const NONE: Event = Event::Tick { workers_running: 0 };
+    const TWO: LifecycleEvent = LifecycleEvent::Tick { workers_running: 2 };
+    const NONE: LifecycleEvent = LifecycleEvent::Tick { workers_running: 0 };
     const DRAINING: Action = Action::Enter(Phase::Draining { until: Moment(130) });
     const STOPPING: Action = Action::Enter(Phase::Stopping);
 
     fn draining() -> Lifecycle {
         let mut lifecycle = Lifecycle::new(0, 30);
-        assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(100)), Some(DRAINING));
+        assert_eq!(lifecycle.on(LifecycleEvent::ShutdownAsked, Moment(100)), Some(DRAINING));
         lifecycle
     }
 
@@ -131,16 +135,16 @@ mod tests {
     #[test]
     fn asking_twice_or_having_no_grace_resets_at_once() {
         let mut lifecycle = draining();
-        assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(101)), Some(STOPPING));
-        assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(102)), None);
-        assert_eq!(Lifecycle::new(0, 0).on(Event::ShutdownAsked, Moment(100)), Some(STOPPING));
+        assert_eq!(lifecycle.on(LifecycleEvent::ShutdownAsked, Moment(101)), Some(STOPPING));
+        assert_eq!(lifecycle.on(LifecycleEvent::ShutdownAsked, Moment(102)), None);
+        assert_eq!(Lifecycle::new(0, 0).on(LifecycleEvent::ShutdownAsked, Moment(100)), Some(STOPPING));
     }
 
     #[test]
     fn another_grace_counts_for_the_next_shutdown_and_not_for_one_under_way() {
         let mut lifecycle = Lifecycle::new(0, 0);
         lifecycle.set_spans(0, 30);
-        assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(100)), Some(DRAINING));
+        assert_eq!(lifecycle.on(LifecycleEvent::ShutdownAsked, Moment(100)), Some(DRAINING));
         lifecycle.set_spans(9, 1000);
         assert_eq!(lifecycle.on(TWO, Moment(130)), Some(STOPPING));
     }
@@ -148,7 +152,7 @@ mod tests {
     #[test]
     fn a_stuck_worker_does_not_keep_the_process_for_ever() {
         let mut lifecycle = draining();
-        lifecycle.on(Event::ShutdownAsked, Moment(200));
+        lifecycle.on(LifecycleEvent::ShutdownAsked, Moment(200));
         assert_eq!(lifecycle.on(TWO, Moment(199 + STOPPING_MAX_NS)), None);
         assert_eq!(lifecycle.on(TWO, Moment(200 + STOPPING_MAX_NS)), Some(Action::GiveUp(2)));
     }
@@ -159,19 +163,19 @@ mod tests {
         let leaving = || {
             let mut lifecycle = Lifecycle::new(20, 30);
             let leaving = Action::Enter(Phase::Leaving { until: Moment(120) });
-            assert_eq!(lifecycle.on(Event::ShutdownAsked, Moment(100)), Some(leaving));
+            assert_eq!(lifecycle.on(LifecycleEvent::ShutdownAsked, Moment(100)), Some(leaving));
             lifecycle
         };
         let mut lifecycle = leaving();
         assert_eq!(lifecycle.on(TWO, Moment(119)), None);
         assert_eq!(lifecycle.on(TWO, Moment(120)), Some(Action::Enter(Phase::Draining { until: Moment(150) })));
-        assert_eq!(leaving().on(Event::ShutdownAsked, Moment(101)), Some(STOPPING));
+        assert_eq!(leaving().on(LifecycleEvent::ShutdownAsked, Moment(101)), Some(STOPPING));
         assert_eq!(Lifecycle::new(20, 0).on(TWO, Moment(1)), None);
     }
 
     #[test]
     fn who_is_relieved_drains_without_delay() {
-        assert_eq!(Lifecycle::new(20, 30).on(Event::Relieved, Moment(100)), Some(DRAINING));
-        assert_eq!(draining().on(Event::Relieved, Moment(101)), None, "it drains already");
+        assert_eq!(Lifecycle::new(20, 30).on(LifecycleEvent::Relieved, Moment(100)), Some(DRAINING));
+        assert_eq!(draining().on(LifecycleEvent::Relieved, Moment(101)), None, "it drains already");
     }
 }

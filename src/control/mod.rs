@@ -34,7 +34,7 @@ pub use run::run;
 pub use stop::{Stop, Stopper, stop_channel};
 
 /// What control works on, and how it reaches the rest of the process.
-pub struct Spec {
+pub struct ControlSpec {
     /// What is configured.
     pub config: Arc<Config>,
     /// Where it was read, and is read again.
@@ -48,7 +48,7 @@ pub struct Spec {
     /// The clock that workers read too: deadlines in tables are its moments.
     pub clock: Clock,
     /// The listening sockets.
-    pub sockets: Box<dyn sockets::Sockets>,
+    pub sockets: Box<dyn sockets::ListeningSockets>,
     /// Rung by workers when they have counted a connect that failed.
     pub alarm: Alarm,
     /// Bound to `admin.listen`; `None` is no admin server there.
@@ -87,7 +87,7 @@ pub type OutOfReach = Box<dyn Fn(&Config) -> Vec<String> + Send>;
 
 /// Why control could not go on. Its sockets and timers need no more than a few descriptors and a small ring.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ControlError {
     /// The runtime could not be made.
     #[error("cannot start the control thread: {0}; see `ringway doctor`")]
     Runtime(#[source] std::io::Error),

@@ -2,15 +2,15 @@
 
 use tracing::info;
 
-use super::lifecycle::Event;
+use super::lifecycle::LifecycleEvent;
 use super::notify;
-use super::run::Loop;
+use super::run::ControlLoop;
 use crate::api::command::{Loan, Successor};
 use crate::snapshot::table::Phase;
 #[cfg(doc)]
 use crate::take_over;
 
-impl Loop {
+impl ControlLoop {
     /// Whether this one serves: at once, or, where another one is to be relieved, when that is done.
     pub(super) async fn has_succeeded(&mut self) -> bool {
         if !self.succession.has_predecessor() {
@@ -51,7 +51,7 @@ impl Loop {
     }
 
     /// Another ringway accepts: this one stops serving the API and leaves the sockets to it.
-    pub(super) async fn relieved(&mut self, by: Successor) -> Option<Event> {
+    pub(super) async fn relieved(&mut self, by: Successor) -> Option<LifecycleEvent> {
         info!(pid = by.pid, "another ringway has taken over");
         if let Some(pid) = by.pid {
             notify::succeeded_by(pid);
@@ -60,6 +60,6 @@ impl Loop {
         self.sockets.leave();
         self.succession.close().await;
         // Asked for shutdown meanwhile, it drains already; a second time would be the end of its sessions.
-        (self.lifecycle.phase() == Phase::Serving).then_some(Event::Relieved)
+        (self.lifecycle.phase() == Phase::Serving).then_some(LifecycleEvent::Relieved)
     }
 }

@@ -7,23 +7,23 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::notify;
-use super::run::Loop;
-use super::sockets::Sockets;
-use crate::api::command::Fault;
+use super::run::ControlLoop;
+use super::sockets::ListeningSockets;
+use crate::api::command::ReloadFault;
 use crate::base::time::ns;
 use crate::config::diff::{Diff, diff};
 use crate::config::model::{Config, Source};
 use crate::snapshot::table::Phase;
-use crate::stats::history::Event;
+use crate::stats::history::HistoryEvent;
 
 /// An address may be in use for another moment, because a reload just before has given it up.
 const IN_USE_RETRIES: u32 = 10;
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
-impl Loop {
+impl ControlLoop {
     /// Reads the configuration again and applies it; a line for each change. Whatever is wrong with it, the one that is
     /// in use stays in use.
-    pub(super) async fn reload(&mut self) -> Result<Vec<String>, Vec<Fault>> {
+    pub(super) async fn reload(&mut self) -> Result<Vec<String>, Vec<ReloadFault>> {
         notify::reloading();
         let result = self.try_reload().await;
         let cells = &self.control.stats.control;
@@ -31,7 +31,7 @@ impl Loop {
             Ok(changes) => {
                 cells.reloads_success.add(1);
                 cells.config_generation.set(cells.config_generation.get() + 1);
-                let applied = Event::Configured(cells.config_generation.get());
+                let applied = HistoryEvent::Configured(cells.config_generation.get());
                 self.control.history.borrow_mut().on_event(applied, self.control.clock.now());
                 changes.iter().for_each(|change| info!("configuration: {change}"));
                 info!(changes = changes.len(), generation = cells.config_generation.get(), "configuration reloaded");
@@ -46,22 +46,22 @@ impl Loop {
         result
     }
 
-    async fn try_reload(&mut self) -> Result<Vec<String>, Vec<Fault>> {
+    async fn try_reload(&mut self) -> Result<Vec<String>, Vec<ReloadFault>> {
         if self.lifecycle.phase() != Phase::Serving {
-            return Err(vec![Fault::of("ringway is shutting down; start it with the new configuration")]);
+            return Err(vec![ReloadFault::of("ringway is shutting down; start it with the new configuration")]);
         }
         if let Some(why) = self.succession.forbids_change() {
-            return Err(vec![Fault::of(why)]);
+            return Err(vec![ReloadFault::of(why)]);
         }
         let config = read(&self.source).await?;
         let Diff { changes, needs_restart } = diff(&self.config, &config);
         if !needs_restart.is_empty() {
             let remedy = self.needs_another_process();
-            return Err(needs_restart.iter().map(|line| Fault::of(format!("{line}; {remedy}"))).collect());
+            return Err(needs_restart.iter().map(|line| ReloadFault::of(format!("{line}; {remedy}"))).collect());
         }
         let out_of_reach = (self.out_of_reach)(&config);
         if !out_of_reach.is_empty() {
-            return Err(out_of_reach.into_iter().map(Fault::of).collect());
+            return Err(out_of_reach.into_iter().map(ReloadFault::of).collect());
         }
         prepare(self.sockets.as_mut(), &config).await.map_err(|fault| vec![fault])?;
         // From here on nothing can fail, and nothing waits: what follows is one step for everybody else.
@@ -104,29 +104,29 @@ impl Loop {
 }
 
 /// Binds what is new. Waits a little for an address that is in use.
-async fn prepare(sockets: &mut dyn Sockets, config: &Config) -> Result<(), Fault> {
+async fn prepare(sockets: &mut dyn ListeningSockets, config: &Config) -> Result<(), ReloadFault> {
     for _ in 0..IN_USE_RETRIES {
         match sockets.prepare(config) {
             Err(refused) if refused.may_pass => sleep(IN_USE_PAUSE).await,
-            other => return other.map_err(|refused| Fault::of(refused.message)),
+            other => return other.map_err(|refused| ReloadFault::of(refused.message)),
         }
     }
-    sockets.prepare(config).map_err(|refused| Fault::of(refused.message))
+    sockets.prepare(config).map_err(|refused| ReloadFault::of(refused.message))
 }
 
-async fn read(source: &Source) -> Result<Config, Vec<Fault>> {
+async fn read(source: &Source) -> Result<Config, Vec<ReloadFault>> {
     let Source::File(path) = source else {
         let why = "ringway was started without a file (--listen, --backend), so there is nothing to read again; \
                    start it with `ringway run -c FILE`";
-        return Err(vec![Fault::of(why)]);
+        return Err(vec![ReloadFault::of(why)]);
     };
     let path = path.clone();
     // A file may be on a disk that does not answer, and checks go on meanwhile.
     let read = tokio::task::spawn_blocking(move || read_file(&path)).await;
-    read.unwrap_or_else(|_| Err(vec![Fault::of("reading the configuration panicked; this is a bug of ringway")]))
+    read.unwrap_or_else(|_| Err(vec![ReloadFault::of("reading the configuration panicked; this is a bug of ringway")]))
 }
 
-fn read_file(path: &Path) -> Result<Config, Vec<Fault>> {
+fn read_file(path: &Path) -> Result<Config, Vec<ReloadFault>> {
     let remedy = |error: &std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
             "; a running ringway reads only below the folders that it was started with: start a new process \
@@ -135,10 +135,10 @@ fn read_file(path: &Path) -> Result<Config, Vec<Fault>> {
         _ => "",
     };
     let bytes = std::fs::read(path)
-        .map_err(|error| vec![Fault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
+        .map_err(|error| vec![ReloadFault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
     let text = crate::config::text_of(bytes)
-        .map_err(|why| vec![Fault::of(format!("cannot read {}: {why}", path.display()))])?;
+        .map_err(|why| vec![ReloadFault::of(format!("cannot read {}: {why}", path.display()))])?;
     let variable = |name: &str| std::env::var(name).ok();
     crate::config::load(&text, &path.display().to_string(), &variable)
-        .map_err(|errors| errors.into_iter().map(Fault::from).collect())
+        .map_err(|errors| errors.into_iter().map(ReloadFault::from).collect())
 }

@@ -12,17 +12,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
 use super::history::sample_for_ever;
-use super::lifecycle::{Action, Event, Lifecycle, STOPPING_MAX_NS};
+use super::lifecycle::{Action, Lifecycle, LifecycleEvent, STOPPING_MAX_NS};
 use super::notify;
-use super::sockets::Sockets;
+use super::sockets::ListeningSockets;
 use super::tasks::Control;
-use super::{Error, Hooks, OutOfReach, Spec, Stop};
-use crate::api::command::{self, Command, View};
-use crate::api::{self, Admin};
+use super::{ControlError, ControlSpec, Hooks, OutOfReach, Stop};
+use crate::api::command::{self, ControlCommand, View};
+use crate::api::{self, ApiContext};
 use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::fleet::Fleet;
-use crate::log::{Facts, Keeper, Names, SetLevel};
+use crate::log::{Keeper, LogContext, Names, SetLevel};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
 use crate::sys::route::is_own;
@@ -47,8 +47,8 @@ const SWEEP_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs control on the calling thread, until shutdown was asked for and every worker's `running` gauge is 0. Start the
 /// workers first, or at least at the same time.
-pub fn run(spec: Spec) -> Result<(), Error> {
-    runtime().map_err(Error::Runtime)?.block_on(serve(spec))
+pub fn run(spec: ControlSpec) -> Result<(), ControlError> {
+    runtime().map_err(ControlError::Runtime)?.block_on(serve(spec))
 }
 
 /// With a ring that writes and closes the files of logs and can do nothing else, where the kernel can restrict one: a
@@ -70,25 +70,25 @@ fn runtime() -> std::io::Result<tokio_uring::Runtime> {
     tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
 }
 
-async fn serve(spec: Spec) -> Result<(), Error> {
-    let signals = Signals::install().map_err(Error::Signals)?;
-    let Spec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
-    let Spec { admin, admin_socket, predecessor, stop, connections_max, mut logs, .. } = spec;
+async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
+    let signals = Signals::install().map_err(ControlError::Signals)?;
+    let ControlSpec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
+    let ControlSpec { admin, admin_socket, predecessor, stop, connections_max, mut logs, .. } = spec;
     let Hooks { wake, ask, out_of_reach, read_file, ready } = spec.hooks;
     stats.control.config_generation.set(1);
     let mut fleet = Fleet::new(config.clone(), clock.now());
     let led_back = fleet.tell_own_by(is_own, clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&cell.reader().pin());
-    let facts = Facts { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
+    let facts = LogContext { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
     let set_level = logs.set_level.take();
     let keeper = Keeper::begin(logs, facts);
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     control.read_names_by(read_file);
     let (asker, commands) = command::channel();
-    let answers = Admin { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
+    let answers = ApiContext { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
     let routes = take_over::routes();
-    let servers = api::Servers::new(admin, &config.admin.hosts, admin_socket, routes).map_err(Error::Admin)?;
+    let servers = api::Servers::new(admin, &config.admin.hosts, admin_socket, routes).map_err(ControlError::Admin)?;
     control.begin(alarm);
     control.apply(led_back);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
@@ -97,7 +97,7 @@ async fn serve(spec: Spec) -> Result<(), Error> {
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));
     let succession = Succession::new(predecessor, servers, answers, clock.now());
     let ready = Some(ready);
-    let turning = Loop {
+    let turning = ControlLoop {
         control,
         publisher,
         lifecycle,
@@ -157,14 +157,14 @@ impl Publisher {
     }
 }
 
-pub(super) struct Loop {
+pub(super) struct ControlLoop {
     pub(super) control: Rc<Control>,
     pub(super) publisher: Publisher,
     pub(super) lifecycle: Lifecycle,
-    commands: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::UnboundedReceiver<ControlCommand>,
     pub(super) config: Arc<Config>,
     pub(super) source: Source,
-    pub(super) sockets: Box<dyn Sockets>,
+    pub(super) sockets: Box<dyn ListeningSockets>,
     pub(super) succession: Succession,
     pub(super) set_level: Option<SetLevel>,
     /// See [`Hooks`].
@@ -173,8 +173,13 @@ pub(super) struct Loop {
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl Loop {
-    async fn turn_until_done(mut self, mut signals: Signals, mut stop: Stop, logs: &Keeper) -> Result<(), Error> {
+impl ControlLoop {
+    async fn turn_until_done(
+        mut self,
+        mut signals: Signals,
+        mut stop: Stop,
+        logs: &Keeper,
+    ) -> Result<(), ControlError> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut mends = interval(MEND_EVERY);
@@ -191,11 +196,11 @@ impl Loop {
                     Some(event) => event,
                     None => continue,
                 },
-                () = stop.asked() => Event::ShutdownAsked,
+                () = stop.asked() => LifecycleEvent::ShutdownAsked,
                 asked = signals.next(logs) => match asked {
                     Asked::Shutdown(name) => {
                         info!(signal = name, "asked to shut down");
-                        Event::ShutdownAsked
+                        LifecycleEvent::ShutdownAsked
                     }
                     Asked::Reload => {
                         info!(signal = "HUP", "asked to reload");
@@ -209,7 +214,7 @@ impl Loop {
                     continue;
                 }
                 _ = ticks.tick(), if watching_workers => {
-                    Event::Tick { workers_running: self.control.workers_running() }
+                    LifecycleEvent::Tick { workers_running: self.control.workers_running() }
                 }
             };
             self.tell_if_ready().await;
@@ -217,32 +222,34 @@ impl Loop {
                 None => {}
                 Some(Action::Enter(phase)) => self.enter(phase),
                 Some(Action::Finish) => return Ok(()),
-                Some(Action::GiveUp(workers)) => return Err(Error::Stuck(workers, STOPPING_MAX_NS / 1_000_000_000)),
+                Some(Action::GiveUp(workers)) => {
+                    return Err(ControlError::Stuck(workers, STOPPING_MAX_NS / 1_000_000_000));
+                }
             }
         }
     }
 
     /// Who asked may have gone meanwhile, and then nobody hears the answer.
-    async fn obey(&mut self, command: Command) -> Option<Event> {
+    async fn obey(&mut self, command: ControlCommand) -> Option<LifecycleEvent> {
         match command {
-            Command::Set { target, change, by, reply } => {
+            ControlCommand::Set { target, change, by, reply } => {
                 let changed = self.control.set(&target, change, &by);
                 self.answer_when_served(reply, changed);
             }
-            Command::Reload { reply } => {
+            ControlCommand::Reload { reply } => {
                 let reloaded = self.reload().await;
                 self.answer_when_served(reply, reloaded);
             }
-            Command::Lend { reply } => {
+            ControlCommand::Lend { reply } => {
                 let _ = reply.send(self.lend());
             }
-            Command::Relieved { by, reply } => {
+            ControlCommand::Relieved { by, reply } => {
                 let event = self.relieved(by).await;
                 let _ = reply.send(());
                 return event;
             }
-            Command::History { look } => look(&self.control.history.borrow()),
-            Command::Show { reply } => {
+            ControlCommand::History { look } => look(&self.control.history.borrow()),
+            ControlCommand::Show { reply } => {
                 let fleet = self.control.fleet.borrow().view(self.control.clock.now());
                 let generation = self.control.stats.control.config_generation.get();
                 let _ = reply.send(View { config: self.config.clone(), generation, fleet });

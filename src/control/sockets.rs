@@ -7,12 +7,12 @@ use crate::base::id::ListenerId;
 use crate::config::model::Config;
 
 /// Binds what a configuration names.
-pub trait Sockets: Send {
+pub trait ListeningSockets: Send {
     /// Binds what is new in `config`, and changes nothing else. What was prepared before and not committed is let go.
     ///
     /// # Errors
     /// Something could not be bound; then nothing is.
-    fn prepare(&mut self, config: &Config) -> Result<(), Refused>;
+    fn prepare(&mut self, config: &Config) -> Result<(), SocketsRefused>;
 
     /// Has workers accept from what was prepared, and no more from what is gone. The table that knows the listeners
     /// must be published before.
@@ -33,7 +33,7 @@ pub trait Sockets: Send {
 /// Why a socket could not be bound.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
-pub struct Refused {
+pub struct SocketsRefused {
     /// The key, the address, the cause and the remedy.
     pub message: String,
     /// In use, which may be over in a moment: sockets that a reload has closed are gone when their workers say so.

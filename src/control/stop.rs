@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 #[derive(Clone, Debug)]
 pub struct Stopper(mpsc::UnboundedSender<()>);
 
-/// The end that [`Spec`](super::Spec) takes.
+/// The end that [`ControlSpec`](super::ControlSpec) takes.
 #[derive(Debug)]
 pub struct Stop(mpsc::UnboundedReceiver<()>);
 

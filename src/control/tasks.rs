@@ -19,13 +19,13 @@ use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::discover::dns::{ReadFile, Resolver};
 use crate::discover::known::{Known, Learned, Pace};
-use crate::fleet::order::{Change, SetError, Target};
+use crate::fleet::order::{BackendName, Change, SetError};
 use crate::fleet::{Changes, Finding, Fleet, Notice, Transition, WatchId};
 use crate::health::State;
 use crate::health::ejection::Trouble;
 use crate::probe::{Checked, probe};
 use crate::stats::alarm::Alarm;
-use crate::stats::history::{Event, History};
+use crate::stats::history::{History, HistoryEvent};
 use crate::stats::{ConnectError, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
@@ -270,7 +270,7 @@ impl Control {
     /// Changes a backend at run time; one line for each thing that was changed.
     pub(super) fn set(
         self: &Rc<Control>,
-        target: &Target,
+        target: &BackendName,
         change: Change,
         by: &Arc<str>,
     ) -> Result<Vec<String>, SetError> {
@@ -431,8 +431,8 @@ async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<st
 }
 
 /// To be drawn on the plots.
-fn event_of(transition: &Transition) -> Event {
-    Event::State {
+fn event_of(transition: &Transition) -> HistoryEvent {
+    HistoryEvent::State {
         pool: transition.pool.clone(),
         backend: transition.backend.clone(),
         from: transition.from.name(),

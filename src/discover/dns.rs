@@ -22,12 +22,12 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::base::time::Clock;
-use crate::discover::known::{Answer, Family};
-use conf::{Conf, Order, Source, in_hosts};
+use crate::discover::known::{FamilyAnswer, Resolution};
+use conf::{Conf, LookupOrder, NameSource, in_hosts};
 use files::Files;
 pub use files::NAME_FILES;
 pub use once::look_up;
-use search::{Event, Kind, Reply, Search, Step};
+use search::{Asked, Reply, Search, SearchEvent, SearchStep};
 
 /// How long what the hosts file says holds, unless it changes.
 const HOSTS_TTL: Duration = Duration::from_secs(300);
@@ -54,9 +54,9 @@ pub struct Dns {
 
 /// Asks a resolver. Clones are the same one.
 #[derive(Clone)]
-pub struct Resolver(Rc<Shared>);
+pub struct Resolver(Rc<ResolverState>);
 
-struct Shared {
+struct ResolverState {
     /// Only this server, for tests.
     server: Option<SocketAddr>,
     /// `[dns]`
@@ -76,7 +76,7 @@ struct Shared {
 #[derive(Debug)]
 struct System {
     conf: Arc<Conf>,
-    order: Order,
+    order: LookupOrder,
     hosts: String,
 }
 
@@ -95,7 +95,7 @@ impl Resolver {
     }
 
     fn with(server: Option<SocketAddr>, dns: &Dns) -> Resolver {
-        Resolver(Rc::new(Shared {
+        Resolver(Rc::new(ResolverState {
             server,
             dns: RefCell::new(dns.clone()),
             files: RefCell::default(),
@@ -120,21 +120,21 @@ impl Resolver {
     }
 
     /// Looks a name up. How long that takes is bounded by the time-outs and the search list.
-    pub(crate) async fn lookup(&self, host: &str) -> Answer {
+    pub(crate) async fn lookup(&self, host: &str) -> Resolution {
         let _place = self.0.lookups.acquire().await;
         self.0.turn.set(self.0.turn.get().wrapping_add(1));
         let system = self.system();
-        let (mut answer, mut looked) = (Answer::denied(), Vec::new());
+        let (mut answer, mut looked) = (Resolution::denied(), Vec::new());
         for source in &system.order.sources {
             match source {
-                Source::Hosts | Source::HostsOnly => {
+                NameSource::Hosts | NameSource::HostsOnly => {
                     let found = in_hosts(&system.hosts, host);
                     if !found.is_empty() {
                         return of_hosts(&found);
                     }
                     looked.push("it is not in /etc/hosts".to_owned());
                 }
-                Source::Dns | Source::DnsOnly => {
+                NameSource::Dns | NameSource::DnsOnly => {
                     answer = self.ask(&system.conf, host).await;
                     if answer.has_addresses() {
                         return answer;
@@ -142,7 +142,7 @@ impl Resolver {
                     looked.push(system.looked(host, &answer));
                 }
             }
-            if matches!(source, Source::HostsOnly) || (*source == Source::DnsOnly && answer.is_denial()) {
+            if matches!(source, NameSource::HostsOnly) || (*source == NameSource::DnsOnly && answer.is_denial()) {
                 break;
             }
         }
@@ -155,37 +155,37 @@ impl Resolver {
     }
 
     /// Drives a [`Search`].
-    async fn ask(&self, conf: &Arc<Conf>, host: &str) -> Answer {
+    async fn ask(&self, conf: &Arc<Conf>, host: &str) -> Resolution {
         let clock = &self.0.clock;
         let mut search = Search::new(conf.clone(), host, self.0.turn.get());
-        let mut step = search.on(Event::Begin, clock.now());
+        let mut step = search.on(SearchEvent::Begin, clock.now());
         loop {
             let (server, name, mut until) = match step {
-                Step::Done(answer) => return answer,
-                Step::Ask(server, name, until) => (server, name, until),
+                SearchStep::Done(answer) => return answer,
+                SearchStep::Ask(server, name, until) => (server, name, until),
                 // Nothing is asked, so nothing but time can pass.
-                Step::Wait(until) => {
+                SearchStep::Wait(until) => {
                     tokio::time::sleep(Duration::from_nanos(until.since_ns(clock.now()))).await;
-                    step = search.on(Event::Time, clock.now());
+                    step = search.on(SearchEvent::Time, clock.now());
                     continue;
                 }
             };
-            let v4 = wire::ask(server, &name, Kind::V4, conf.use_vc);
+            let v4 = wire::ask(server, &name, Asked::V4, conf.use_vc);
             tokio::pin!(v4);
             let v6 = ask_v6(conf, server, &name);
             tokio::pin!(v6);
             let (mut has_v4, mut has_v6) = (false, false);
             step = loop {
                 let event = tokio::select! {
-                    reply = &mut v4, if !has_v4 => { has_v4 = true; Event::Reply(Kind::V4, reply) }
+                    reply = &mut v4, if !has_v4 => { has_v4 = true; SearchEvent::Reply(Asked::V4, reply) }
                     reply = &mut v6, if !has_v6 && (has_v4 || !conf.single_request) => {
                         has_v6 = true;
-                        Event::Reply(Kind::V6, reply)
+                        SearchEvent::Reply(Asked::V6, reply)
                     }
-                    () = tokio::time::sleep(Duration::from_nanos(until.since_ns(clock.now()))) => Event::Time,
+                    () = tokio::time::sleep(Duration::from_nanos(until.since_ns(clock.now()))) => SearchEvent::Time,
                 };
                 match search.on(event, clock.now()) {
-                    Step::Wait(at) => until = at,
+                    SearchStep::Wait(at) => until = at,
                     other => break other,
                 }
             };
@@ -218,7 +218,7 @@ impl Resolver {
             warn!("a name server of /etc/resolv.conf is left out: {server}");
         }
         files.follow_interfaces(!conf.left_out.is_empty());
-        let order = Order::read(&files.nsswitch);
+        let order = LookupOrder::read(&files.nsswitch);
         let new = Rc::new(System { conf: Arc::new(conf), order, hosts: files.hosts.clone() });
         *system = Some(new.clone());
         if is_new {
@@ -232,15 +232,15 @@ impl Resolver {
 async fn ask_v6(conf: &Conf, server: SocketAddr, name: &str) -> Reply {
     match conf.no_aaaa {
         true => Reply::NoData,
-        false => wire::ask(server, name, Kind::V6, conf.use_vc).await,
+        false => wire::ask(server, name, Asked::V6, conf.use_vc).await,
     }
 }
 
 impl System {
     /// What DNS was asked, and what it said; for a person.
-    fn looked(&self, host: &str, answer: &Answer) -> String {
+    fn looked(&self, host: &str, answer: &Resolution) -> String {
         let servers = self.conf.servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-        if let Family::Failed(why) = &answer.v4 {
+        if let FamilyAnswer::Failed(why) = &answer.v4 {
             return format!("DNS cannot say ({why})");
         }
         let names = self.conf.candidates(host);
@@ -251,15 +251,15 @@ impl System {
     }
 }
 
-fn of_hosts(found: &[std::net::IpAddr]) -> Answer {
+fn of_hosts(found: &[std::net::IpAddr]) -> Resolution {
     let family = |is_ipv6: bool| {
         let addresses: Vec<_> = found.iter().copied().filter(|ip| ip.is_ipv6() == is_ipv6).collect();
         match addresses.is_empty() {
-            true => Family::Absent,
-            false => Family::Found { addresses, ttl: HOSTS_TTL },
+            true => FamilyAnswer::Absent,
+            false => FamilyAnswer::Found { addresses, ttl: HOSTS_TTL },
         }
     };
-    Answer::of(family(false), family(true), None)
+    Resolution::of(family(false), family(true), None)
 }
 
 #[cfg(test)]

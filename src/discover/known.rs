@@ -14,7 +14,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What was found out about the addresses of one family.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Family {
+pub(crate) enum FamilyAnswer {
     /// At least one.
     Found {
         /// In no order.
@@ -30,9 +30,9 @@ pub(crate) enum Family {
 
 /// What was found out about a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Answer {
-    pub v4: Family,
-    pub v6: Family,
+pub(crate) struct Resolution {
+    pub v4: FamilyAnswer,
+    pub v6: FamilyAnswer,
     /// The name that has the addresses: of the search list, or `None` for the hosts file.
     pub from: Option<Arc<str>>,
     /// Names that come before it and could not be looked up, and why.
@@ -68,30 +68,30 @@ pub(crate) struct Known {
     from: Option<Arc<str>>,
 }
 
-impl Answer {
+impl Resolution {
     /// These families of that name.
-    pub(crate) fn of(v4: Family, v6: Family, from: Option<Arc<str>>) -> Answer {
-        Answer { v4, v6, from, failed: Vec::new(), looked: String::new() }
+    pub(crate) fn of(v4: FamilyAnswer, v6: FamilyAnswer, from: Option<Arc<str>>) -> Resolution {
+        Resolution { v4, v6, from, failed: Vec::new(), looked: String::new() }
     }
 
     /// Neither family could be asked for.
-    pub(crate) fn failed(why: &str) -> Answer {
-        Answer::of(Family::Failed(why.to_owned()), Family::Failed(why.to_owned()), None)
+    pub(crate) fn failed(why: &str) -> Resolution {
+        Resolution::of(FamilyAnswer::Failed(why.to_owned()), FamilyAnswer::Failed(why.to_owned()), None)
     }
 
     /// There is no address.
-    pub(crate) fn denied() -> Answer {
-        Answer::of(Family::Absent, Family::Absent, None)
+    pub(crate) fn denied() -> Resolution {
+        Resolution::of(FamilyAnswer::Absent, FamilyAnswer::Absent, None)
     }
 
     /// Whether it says that the name has no addresses.
     pub(crate) fn is_denial(&self) -> bool {
-        self.v4 == Family::Absent && self.v6 == Family::Absent
+        self.v4 == FamilyAnswer::Absent && self.v6 == FamilyAnswer::Absent
     }
 
     /// Whether there is any address in it.
     pub(crate) fn has_addresses(&self) -> bool {
-        [&self.v4, &self.v6].iter().any(|family| matches!(family, Family::Found { .. }))
+        [&self.v4, &self.v6].iter().any(|family| matches!(family, FamilyAnswer::Found { .. }))
     }
 }
 
@@ -99,7 +99,7 @@ impl Known {
     /// Takes an answer. One without addresses changes nothing here: a server that has lost its data must not take the
     /// backends away. A family that failed stays as it was, and so does everything if the name that it is of could not
     /// be looked up: what a later name of the search list stands for is another server.
-    pub(crate) fn on(&mut self, answer: Answer) -> Learned {
+    pub(crate) fn on(&mut self, answer: Resolution) -> Learned {
         let said = |(name, why): &(Arc<str>, String)| format!("{}: {why}", name.trim_end_matches('.'));
         if !answer.has_addresses() {
             let looked = answer.looked.clone();
@@ -116,9 +116,9 @@ impl Known {
         let (mut ttl, mut doubt) = (TTL_MAX, answer.failed.first().map(said));
         for (family, known) in [(answer.v4, &mut self.v4), (answer.v6, &mut self.v6)] {
             match family {
-                Family::Found { addresses, ttl: its } => (*known, ttl) = (addresses, ttl.min(its)),
-                Family::Absent => known.clear(),
-                Family::Failed(why) => _ = doubt.get_or_insert(why),
+                FamilyAnswer::Found { addresses, ttl: its } => (*known, ttl) = (addresses, ttl.min(its)),
+                FamilyAnswer::Absent => known.clear(),
+                FamilyAnswer::Failed(why) => _ = doubt.get_or_insert(why),
             }
         }
         Learned::Addresses { addresses: [&self.v4[..], &self.v6[..]].concat(), ttl: ttl.max(TTL_MIN), doubt }
@@ -167,21 +167,21 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn found(last: &[u8], ttl: u64) -> Family {
+    fn found(last: &[u8], ttl: u64) -> FamilyAnswer {
         let addresses = last.iter().map(|last| IpAddr::from([10, 0, 0, *last])).collect();
-        Family::Found { addresses, ttl: Duration::from_secs(ttl) }
+        FamilyAnswer::Found { addresses, ttl: Duration::from_secs(ttl) }
     }
 
-    fn six(last: u16) -> Family {
-        Family::Found { addresses: vec![IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])], ttl: 60 * S }
+    fn six(last: u16) -> FamilyAnswer {
+        FamilyAnswer::Found { addresses: vec![IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])], ttl: 60 * S }
     }
 
-    fn failed() -> Family {
-        Family::Failed("refused".into())
+    fn failed() -> FamilyAnswer {
+        FamilyAnswer::Failed("refused".into())
     }
 
-    fn addresses(known: &mut Known, v4: Family, v6: Family) -> Option<Vec<String>> {
-        match known.on(Answer::of(v4, v6, None)) {
+    fn addresses(known: &mut Known, v4: FamilyAnswer, v6: FamilyAnswer) -> Option<Vec<String>> {
+        match known.on(Resolution::of(v4, v6, None)) {
             Learned::Addresses { addresses, .. } => Some(addresses.iter().map(IpAddr::to_string).collect()),
             Learned::Denied(_) | Learned::Nothing(_) => None,
         }
@@ -190,15 +190,15 @@ mod tests {
     #[test]
     fn what_is_not_said_is_kept_and_what_is_denied_is_not() {
         let mut known = Known::default();
-        assert_eq!(addresses(&mut known, failed(), Family::Absent), None);
+        assert_eq!(addresses(&mut known, failed(), FamilyAnswer::Absent), None);
         assert_eq!(addresses(&mut known, found(&[1], 60), six(1)).unwrap(), ["10.0.0.1", "fd00::1"]);
         assert_eq!(addresses(&mut known, found(&[2], 60), failed()).unwrap(), ["10.0.0.2", "fd00::1"]);
-        for nothing in [Family::Absent, failed()] {
-            assert_eq!(addresses(&mut known, Family::Absent, nothing.clone()), None);
-            assert_eq!(addresses(&mut known, nothing, Family::Absent), None);
+        for nothing in [FamilyAnswer::Absent, failed()] {
+            assert_eq!(addresses(&mut known, FamilyAnswer::Absent, nothing.clone()), None);
+            assert_eq!(addresses(&mut known, nothing, FamilyAnswer::Absent), None);
         }
         assert_eq!(addresses(&mut known, failed(), six(2)).unwrap(), ["10.0.0.2", "fd00::2"], "all was kept");
-        assert_eq!(addresses(&mut known, found(&[2], 60), Family::Absent).unwrap(), ["10.0.0.2"]);
+        assert_eq!(addresses(&mut known, found(&[2], 60), FamilyAnswer::Absent).unwrap(), ["10.0.0.2"]);
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
         let mut known = Known::default();
         let mut of = |v4, v6, from: &str, failed: &[&str]| {
             let failed = failed.iter().map(|name| (Arc::from(*name), "SERVFAIL".to_owned())).collect();
-            match known.on(Answer { failed, ..Answer::of(v4, v6, Some(from.into())) }) {
+            match known.on(Resolution { failed, ..Resolution::of(v4, v6, Some(from.into())) }) {
                 Learned::Addresses { addresses, doubt, .. } => {
                     (addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "), doubt)
                 }
@@ -218,18 +218,18 @@ mod tests {
         assert_eq!(of(found(&[1], 60), six(1), "db.b.", &["db.a."]), ("10.0.0.1 fd00::1".into(), doubt("db.a")));
         assert_eq!(of(found(&[2], 60), failed(), "db.a.", &[]).0, "10.0.0.2", "no address of another name stays");
         assert_eq!(of(found(&[1], 60), six(1), "db.b.", &["db.a."]), (String::new(), doubt("db.a")));
-        assert_eq!(of(found(&[3], 60), Family::Absent, "db.b.", &[]).0, "10.0.0.3", "the earlier one was denied");
-        assert_eq!(of(found(&[4], 60), Family::Absent, "db.b.", &["db.a."]).0, "10.0.0.4", "it is of that name");
+        assert_eq!(of(found(&[3], 60), FamilyAnswer::Absent, "db.b.", &[]).0, "10.0.0.3", "the earlier one was denied");
+        assert_eq!(of(found(&[4], 60), FamilyAnswer::Absent, "db.b.", &["db.a."]).0, "10.0.0.4", "it is of that name");
     }
 
     #[test]
     fn the_shorter_time_to_live_counts_within_its_bounds() {
-        let ttl = |v4, v6| match Known::default().on(Answer::of(v4, v6, None)) {
+        let ttl = |v4, v6| match Known::default().on(Resolution::of(v4, v6, None)) {
             Learned::Addresses { ttl, .. } => ttl,
             other => panic!("{other:?}"),
         };
         assert_eq!(ttl(found(&[1], 20), six(1)), 20 * S);
-        assert_eq!(ttl(found(&[1], 0), Family::Absent), S);
+        assert_eq!(ttl(found(&[1], 0), FamilyAnswer::Absent), S);
         assert_eq!(ttl(found(&[1], 86_400), failed()), 300 * S);
     }
 

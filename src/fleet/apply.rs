@@ -11,7 +11,7 @@ use crate::base::id::BackendId;
 use crate::base::time::Moment;
 use crate::config::model::{Backend, Config, Listener, Pool};
 use crate::health::ejection::Ejector;
-use crate::health::primary::Guard;
+use crate::health::primary::PrimaryGuard;
 
 impl Fleet {
     /// Goes on with another configuration. A backend is still there exactly if its pool has one of that name at the
@@ -82,7 +82,7 @@ impl Fleet {
                 Some((name, ByHand::after(by_hand, before, now)))
             });
             let by_hand = by_hand.collect();
-            let guard = pool.wants_primary().then(|| guard.unwrap_or_else(Guard::default));
+            let guard = pool.wants_primary().then(|| guard.unwrap_or_else(PrimaryGuard::default));
             self.pools.push(Squad { id, guard, rivals, by_hand, seats: 0..0, is_old, waits: true, serves_stale });
         }
         // Clients that a listener accepted just before it went are still on their way to a session.

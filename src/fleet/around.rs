@@ -23,7 +23,7 @@ const REMEMBERED_NS: u64 = 10_000_000_000;
 
 /// Which addresses of backends are this host's.
 #[derive(Debug)]
-pub(super) struct Own {
+pub(super) struct OwnAddresses {
     ask: IsOwn,
     /// What was said of the addresses that the last look asked for, and of no others.
     pub(super) said: HashMap<IpAddr, bool>,
@@ -31,10 +31,10 @@ pub(super) struct Own {
     since: Moment,
 }
 
-impl Own {
+impl OwnAddresses {
     /// Nothing asked yet.
-    pub(super) fn by(ask: IsOwn) -> Own {
-        Own { ask, said: HashMap::new(), since: Moment::default() }
+    pub(super) fn by(ask: IsOwn) -> OwnAddresses {
+        OwnAddresses { ask, said: HashMap::new(), since: Moment::default() }
     }
 
     /// When what is known is too old; [`Moment::NEVER`] if nothing was asked for.
@@ -54,12 +54,12 @@ impl Own {
 }
 
 /// A look at all backends: what was known before, and what of it was wanted.
-struct Look<'o> {
-    own: &'o Own,
+struct OwnLook<'o> {
+    own: &'o OwnAddresses,
     wanted: RefCell<HashMap<IpAddr, bool>>,
 }
 
-impl Look<'_> {
+impl OwnLook<'_> {
     fn is_own(&self, ip: IpAddr) -> bool {
         let said = || self.own.said.get(&ip).copied().unwrap_or_else(|| (self.own.ask)(ip));
         *self.wanted.borrow_mut().entry(ip).or_insert_with(said)
@@ -69,7 +69,7 @@ impl Look<'_> {
 impl Fleet {
     /// From now on it is known which addresses are this host's.
     pub fn tell_own_by(&mut self, is_own: IsOwn, now: Moment) -> Changes {
-        self.own = Own::by(is_own);
+        self.own = OwnAddresses::by(is_own);
         let mut changes = Changes::default();
         self.look_around(now, &mut changes);
         changes
@@ -79,7 +79,7 @@ impl Fleet {
     pub(super) fn look_around(&mut self, now: Moment, changes: &mut Changes) {
         let config = self.config.clone();
         self.own.begin(now);
-        let look = Look { own: &self.own, wanted: RefCell::default() };
+        let look = OwnLook { own: &self.own, wanted: RefCell::default() };
         let leading_back = self.leading_back(&config, &look);
         self.own.said = look.wanted.into_inner();
         for (place, back) in leading_back.into_iter().enumerate() {
@@ -93,7 +93,7 @@ impl Fleet {
 
     /// For each seat the listener by which it comes back to its own pool, whatever clients say: a listener with several
     /// pools may lead them elsewhere, and is only warned of.
-    fn leading_back(&self, config: &Config, look: &Look<'_>) -> Vec<Option<Arc<str>>> {
+    fn leading_back(&self, config: &Config, look: &OwnLook<'_>) -> Vec<Option<Arc<str>>> {
         let binds = Binds::of(&config.listeners);
         let behind: Vec<Vec<usize>> = self.seats.iter().map(|seat| listeners_behind(seat, &binds, look)).collect();
         let pool_of: Vec<Option<usize>> = config.listeners.iter().map(|listener| only_pool(config, listener)).collect();
@@ -119,7 +119,7 @@ impl Fleet {
     }
 }
 
-fn listeners_behind(seat: &super::Seat, binds: &Binds<'_>, look: &Look<'_>) -> Vec<usize> {
+fn listeners_behind(seat: &super::Seat, binds: &Binds<'_>, look: &OwnLook<'_>) -> Vec<usize> {
     let Some(address) = seat.address.clone().filter(|_| seat.retired.is_none()) else { return Vec::new() };
     let found = binds.behind(&Target::Address(address), &|ip| look.is_own(ip));
     found.into_iter().map(|(listener, _)| listener).collect()

@@ -8,8 +8,8 @@ use super::seat::{Cut, Freshness, Seat, Standing};
 use crate::base::id::BackendId;
 use crate::config::model::{Pool, Role};
 use crate::health::State;
-use crate::health::primary::{Claim, Guard};
-use crate::health::subscriber::{Subscriber, Verdict};
+use crate::health::primary::{Claim, PrimaryGuard};
+use crate::health::subscriber::{CheckVerdict, Subscriber};
 
 impl Seat {
     /// What it says of itself to the guard of its pool; nothing once it is retired.
@@ -19,11 +19,11 @@ impl Seat {
         }
         let Some(subscriber) = &self.subscriber else { return Claim::None };
         match (subscriber.facts(), subscriber.verdict()) {
-            (Some(facts), Verdict::Fit) if facts.role == Some(Role::Primary) => match self.is_heard {
+            (Some(facts), CheckVerdict::Fit) if facts.role == Some(Role::Primary) => match self.is_heard {
                 true => Claim::Primary(facts.term),
                 false => Claim::Presumed(facts.term),
             },
-            (Some(facts), Verdict::Failing) if facts.role == Some(Role::Primary) => Claim::Unreachable(facts.term),
+            (Some(facts), CheckVerdict::Failing) if facts.role == Some(Role::Primary) => Claim::Unreachable(facts.term),
             _ => Claim::None,
         }
     }
@@ -36,8 +36,8 @@ impl Seat {
         let is_out = is_out || is_ejected || self.is_doubted;
         let subscriber = self.subscriber.as_ref().filter(|_| !is_out && self.order == Order::Ready)?;
         match subscriber.verdict() {
-            Verdict::Fit => Some(Freshness::Fresh),
-            Verdict::Stale => Some(Freshness::Behind(subscriber.staleness_ns())),
+            CheckVerdict::Fit => Some(Freshness::Fresh),
+            CheckVerdict::Stale => Some(Freshness::Behind(subscriber.staleness_ns())),
             _ => None,
         }
     }
@@ -47,12 +47,12 @@ impl Seat {
     pub fn judge(
         &self,
         pool: &Pool,
-        guard: Option<&Guard>,
+        guard: Option<&PrimaryGuard>,
         is_self: impl Fn(BackendId) -> bool,
         name_of: impl Fn(BackendId) -> Arc<str>,
     ) -> Standing {
         // With two writers data is lost; so what is not the primary keeps no session once another one is.
-        let other_primary = guard.and_then(Guard::primary).filter(|primary| *primary != self.id);
+        let other_primary = guard.and_then(PrimaryGuard::primary).filter(|primary| *primary != self.id);
         let is_displaced = other_primary.is_some_and(|primary| !is_self(primary));
         let stands = |state, reason, cut| Standing { state, reason, cut: if is_displaced { Cut::Now } else { cut } };
         // Where all are used when all are down, checks are not trusted so far.
@@ -74,20 +74,20 @@ impl Seat {
         let down = |reason, certain| stands(State::Down, reason, if certain { Cut::Now } else { by_checks });
         let up = match self.subscriber.as_ref().map(|subscriber| (subscriber.verdict(), subscriber.is_unchecked())) {
             None => Reason::NotChecked,
-            Some((Verdict::Fit, true)) => Reason::NotCheckedYet,
-            Some((Verdict::Fit, false)) => Reason::Checks,
-            Some((Verdict::Leaving, _)) => return stands(State::Draining, Reason::Leaving, Cut::Never),
-            Some((Verdict::Stale, _)) if self.is_least_stale => {
+            Some((CheckVerdict::Fit, true)) => Reason::NotCheckedYet,
+            Some((CheckVerdict::Fit, false)) => Reason::Checks,
+            Some((CheckVerdict::Leaving, _)) => return stands(State::Draining, Reason::Leaving, Cut::Never),
+            Some((CheckVerdict::Stale, _)) if self.is_least_stale => {
                 Reason::LeastStale(self.failure.clone().unwrap_or_default())
             }
-            Some((Verdict::Unproven, _)) => return down(Reason::NotCheckedYet, false),
+            Some((CheckVerdict::Unproven, _)) => return down(Reason::NotCheckedYet, false),
             // One that was the primary has lost its sessions' trust at once, whatever is said of backends that fail.
-            Some((Verdict::WrongRole(role), _)) => {
+            Some((CheckVerdict::WrongRole(role), _)) => {
                 let cut = if guard.is_some() { Cut::Now } else { by_checks };
                 return stands(State::Standby, Reason::WrongRole(role), cut);
             }
-            Some((Verdict::NoRole, _)) => return down(Reason::NoRole, guard.is_some()),
-            Some((Verdict::Failing | Verdict::Stale, _)) => {
+            Some((CheckVerdict::NoRole, _)) => return down(Reason::NoRole, guard.is_some()),
+            Some((CheckVerdict::Failing | CheckVerdict::Stale, _)) => {
                 let failing = self.failure.clone().map_or(Reason::NotCheckedYet, Reason::Failing);
                 return down(failing, false);
             }
@@ -132,8 +132,8 @@ impl Seat {
     /// What its checks do to the sessions of a backend that takes no new ones.
     fn cut_by_check(&self, by_checks: Cut, wants_primary: bool) -> Cut {
         match self.subscriber.as_ref().map(Subscriber::verdict) {
-            Some(Verdict::Failing) => by_checks,
-            Some(Verdict::WrongRole(_) | Verdict::NoRole) if wants_primary => Cut::Now,
+            Some(CheckVerdict::Failing) => by_checks,
+            Some(CheckVerdict::WrongRole(_) | CheckVerdict::NoRole) if wants_primary => Cut::Now,
             _ => Cut::Never,
         }
     }

@@ -31,7 +31,7 @@ use crate::base::time::{Moment, ns};
 use crate::config::model::Config;
 use crate::health::ask::Ask;
 use crate::health::monitor::Trend;
-use crate::health::primary::Guard;
+use crate::health::primary::PrimaryGuard;
 use crate::health::schedule;
 use crate::health::transcript::Transcript;
 use crate::health::{Facts, State};
@@ -67,7 +67,7 @@ pub struct Fleet {
     /// Addresses of names, as they were found last.
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
-    own: around::Own,
+    own: around::OwnAddresses,
 }
 
 /// What is known of a pool.
@@ -75,7 +75,7 @@ pub struct Fleet {
 struct Squad {
     id: PoolId,
     /// `Some` exactly if the pool wants the primary.
-    guard: Option<Guard>,
+    guard: Option<PrimaryGuard>,
     /// Those that contradict each other, as far as they were named.
     rivals: rivals::Named,
     /// What was set at run time, by the name of the backend in the file.
@@ -180,7 +180,7 @@ impl Fleet {
     pub fn new(config: Arc<Config>, now: Moment) -> Fleet {
         let ids = Ids::assign(&config);
         let squad = |pool: &crate::config::model::Pool| {
-            let guard = pool.wants_primary().then(Guard::default);
+            let guard = pool.wants_primary().then(PrimaryGuard::default);
             Some(Squad {
                 id: ids.pool(&pool.name)?,
                 guard,
@@ -201,7 +201,7 @@ impl Fleet {
             leaving: HashMap::new(),
             resolved: HashMap::new(),
             generation: 0,
-            own: around::Own::by(|_| false),
+            own: around::OwnAddresses::by(|_| false),
             pools,
             ids,
             configured: config.pools.len(),
@@ -301,7 +301,7 @@ impl Fleet {
         let (role, lag) = wants.fold((false, false), |(role, lag), wants| {
             (role || wants.role.is_some() || wants.lag_max_ns > 0, lag || wants.lag_max_ns > 0)
         });
-        let watches::Key { target, kind, opening, timeout, .. } = watch.key.clone();
+        let watches::WatchKey { target, kind, opening, timeout, .. } = watch.key.clone();
         Some(Ask { target, kind, opening, timeout, role, lag })
     }
 

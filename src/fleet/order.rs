@@ -11,7 +11,7 @@ use crate::config::model::Backend;
 
 /// A backend by its names.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Target {
+pub struct BackendName {
     /// Name of the pool.
     pub pool: String,
     /// Name of the backend as it is configured: all of its addresses.

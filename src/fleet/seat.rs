@@ -12,7 +12,7 @@ use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Ejection, Pool};
-use crate::health::ejection::{Ejector, Rules};
+use crate::health::ejection::{EjectionRules, Ejector};
 use crate::health::subscriber::Subscriber;
 use crate::health::{Facts, Role, State};
 
@@ -360,8 +360,8 @@ impl Seat {
 }
 
 /// As the ejector wants them.
-pub(super) fn rules(ejection: Ejection) -> Rules {
-    Rules {
+pub(super) fn rules(ejection: Ejection) -> EjectionRules {
+    EjectionRules {
         failures: ejection.failures,
         hangups: ejection.hangups,
         window_ns: ns(ejection.window),

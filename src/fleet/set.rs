@@ -5,8 +5,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::order::{Change, Mode, Order, SetError, Target, as_told};
-use super::watches::Key;
+use super::order::{BackendName, Change, Mode, Order, SetError, as_told};
+use super::watches::WatchKey;
 use super::{Changes, Fleet};
 use crate::base::time::{Moment, ns};
 use crate::config::model::Check;
@@ -19,7 +19,13 @@ impl Fleet {
     ///
     /// # Errors
     /// There is no such backend, or the change makes no sense.
-    pub fn set(&mut self, target: &Target, change: Change, by: &Arc<str>, now: Moment) -> Result<Changes, SetError> {
+    pub fn set(
+        &mut self,
+        target: &BackendName,
+        change: Change,
+        by: &Arc<str>,
+        now: Moment,
+    ) -> Result<Changes, SetError> {
         let (pool, backend) = self.find(target)?;
         check(&change)?;
         let configured = &self.config.pools[pool].backends[backend];
@@ -107,7 +113,7 @@ impl Fleet {
             }
             return;
         };
-        let key = Key::new(check, &pool.dial, address);
+        let key = WatchKey::new(check, &pool.dial, address);
         let before = seat.watch;
         if before.is_none_or(|watch| self.watches.get(watch).is_none_or(|watch| watch.key != key)) {
             seat.watch = Some(self.watches.join(key, seat.id));
@@ -128,7 +134,7 @@ impl Fleet {
         }
     }
 
-    fn find(&self, target: &Target) -> Result<(usize, usize), SetError> {
+    fn find(&self, target: &BackendName) -> Result<(usize, usize), SetError> {
         let pools = &self.config.pools[..self.configured];
         let Some(pool) = pools.iter().position(|pool| *pool.name == *target.pool) else {
             return Err(SetError::NotFound(format!("pool `{}`", target.pool)));

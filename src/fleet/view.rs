@@ -98,7 +98,7 @@ impl Fleet {
     fn backend_view(&self, seat: &Seat) -> BackendView {
         let watch = seat.watch.and_then(|watch| self.watches.get(watch));
         let transcript = watch.and_then(|watch| watch.transcript.as_ref());
-        let lines = |lines: &[crate::health::transcript::Line]| -> Vec<(u64, String)> {
+        let lines = |lines: &[crate::health::transcript::TranscriptLine]| -> Vec<(u64, String)> {
             lines.iter().map(|line| (line.at_ms, line.text.clone())).collect()
         };
         let by_hand = self.pools[seat.pool].by_hand.get(&seat.configured_name).filter(|_| seat.retired.is_none());

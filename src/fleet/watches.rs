@@ -8,7 +8,7 @@ use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::ns;
 use crate::config::model::{Check, CheckHeader, CheckKind, Dial, LocalAddress, Version};
-use crate::health::ask::{Header, Opening};
+use crate::health::ask::{Opening, OpeningHeader};
 use crate::health::schedule::Intervals;
 use crate::health::transcript::Transcript;
 
@@ -18,7 +18,7 @@ pub struct WatchId(pub u64);
 
 /// What makes two checks the same. What is made of the result (rise, fall, role, lag) is each subscriber's own.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Key {
+pub struct WatchKey {
     /// Where to connect.
     pub target: Address,
     /// What to ask.
@@ -33,9 +33,9 @@ pub struct Key {
     intervals: [Duration; 3],
 }
 
-impl Key {
+impl WatchKey {
     /// For a backend at that address.
-    pub fn new(check: &Check, dial: &Dial, address: &Address) -> Key {
+    pub fn new(check: &Check, dial: &Dial, address: &Address) -> WatchKey {
         // A path has no port to replace.
         let target = match (address, check.port) {
             (Address::Tcp(address), Some(port)) => {
@@ -48,7 +48,7 @@ impl Key {
         let wants_role = matches!(check.kind, CheckKind::Redis { .. }) && check.role.is_some();
         let intervals = [check.interval, check.fast_interval, check.down_interval];
         let opening = opening(dial, check, &target);
-        Key { target, kind: check.kind.clone(), opening, timeout: check.timeout, wants_role, intervals }
+        WatchKey { target, kind: check.kind.clone(), opening, timeout: check.timeout, wants_role, intervals }
     }
 
     /// Times between checks.
@@ -71,11 +71,11 @@ fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
     let header = match check.header {
         CheckHeader::Auto => {
             let version = of_pool.filter(|_| check.port.is_none() && check.kind != CheckKind::Tcp);
-            version.map(|version| Header { version, is_named: version == Version::V1 })
+            version.map(|version| OpeningHeader { version, is_named: version == Version::V1 })
         }
         CheckHeader::Off => None,
-        CheckHeader::Local => Some(Header { version: of_pool.unwrap_or(Version::V1), is_named: false }),
-        CheckHeader::Named => Some(Header { version: of_pool.unwrap_or(Version::V1), is_named: true }),
+        CheckHeader::Local => Some(OpeningHeader { version: of_pool.unwrap_or(Version::V1), is_named: false }),
+        CheckHeader::Named => Some(OpeningHeader { version: of_pool.unwrap_or(Version::V1), is_named: true }),
     };
     Opening { header, source }
 }
@@ -84,7 +84,7 @@ fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
 #[derive(Debug)]
 pub struct Watch {
     /// What is asked where, and how often.
-    pub key: Key,
+    pub key: WatchKey,
     /// Whose state follows; at least one.
     pub subscribers: Vec<BackendId>,
     /// How the last check went.
@@ -94,14 +94,14 @@ pub struct Watch {
 /// All watches.
 #[derive(Debug, Default)]
 pub struct Watches {
-    by_key: HashMap<Key, WatchId>,
+    by_key: HashMap<WatchKey, WatchId>,
     all: BTreeMap<WatchId, Watch>,
     next: u64,
 }
 
 impl Watches {
     /// Adds a subscriber to the watch of that key, which begins with the first one.
-    pub fn join(&mut self, key: Key, subscriber: BackendId) -> WatchId {
+    pub fn join(&mut self, key: WatchKey, subscriber: BackendId) -> WatchId {
         let id = *self.by_key.entry(key.clone()).or_insert_with(|| {
             self.next += 1;
             WatchId(self.next - 1)

@@ -29,14 +29,14 @@ pub struct Ask {
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Opening {
     /// A PROXY header goes first.
-    pub header: Option<Header>,
+    pub header: Option<OpeningHeader>,
     /// From there; `None` is the kernel's choice.
     pub source: Option<IpAddr>,
 }
 
 /// The PROXY header of a check.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Header {
+pub struct OpeningHeader {
     /// Which form.
     pub version: Version,
     /// Whether it names the two ends of the check's own connection; else it says that it speaks for nobody.

@@ -15,7 +15,7 @@ const DURATION_MAX_NS: u64 = 300_000_000_000;
 
 /// What is configured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Rules {
+pub struct EjectionRules {
     /// Failed connects that eject; 0: none do.
     pub failures: u32,
     /// Sessions that it ended at once and without a byte that eject; 0: none do.
@@ -43,7 +43,7 @@ impl Trouble {
 /// What failed connects and hang-ups of one backend add up to.
 #[derive(Clone, Debug)]
 pub struct Ejector {
-    rules: Rules,
+    rules: EjectionRules,
     /// The latest of each kind of trouble, oldest first; never more than its rule says.
     troubled_at: [VecDeque<Moment>; 2],
     /// `Some` exactly while it is ejected.
@@ -66,12 +66,12 @@ struct Span {
 
 impl Ejector {
     /// Nothing has failed yet.
-    pub fn new(rules: Rules) -> Ejector {
+    pub fn new(rules: EjectionRules) -> Ejector {
         Ejector { rules, troubled_at: Default::default(), ejected: None, last: None }
     }
 
     /// Goes by other rules from now on. An ejection that is under way lasts as long as it was meant to.
-    pub fn change(&mut self, rules: Rules) {
+    pub fn change(&mut self, rules: EjectionRules) {
         self.rules = rules;
         for trouble in Trouble::ALL {
             let most = self.most(trouble);
@@ -103,7 +103,7 @@ impl Ejector {
 
     /// Ejects it; how long it will last.
     pub fn eject(&mut self, trouble: Trouble, now: Moment) -> u64 {
-        let Rules { duration_ns, .. } = self.rules;
+        let EjectionRules { duration_ns, .. } = self.rules;
         let most_ns = DURATION_MAX_NS.max(duration_ns);
         let again = self.last.filter(|last| now.since_ns(last.end) < last.duration_ns);
         let duration_ns = again.map_or(duration_ns, |last| last.duration_ns.saturating_mul(2).min(most_ns));
@@ -168,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     const S: u64 = 1_000_000_000;
-    const RULES: Rules = Rules { failures: 3, hangups: 5, window_ns: 10 * S, duration_ns: 10 * S };
+    const RULES: EjectionRules = EjectionRules { failures: 3, hangups: 5, window_ns: 10 * S, duration_ns: 10 * S };
 
     fn at(s: u64) -> Moment {
         Moment(s * S)
@@ -182,7 +182,7 @@ mod tests {
         fn it_is_ejected_exactly_when_so_many_lie_within_the_window(
             failures in 1..6u32, window_s in 1..20u64, steps in prop::collection::vec((0..8u64, 1..4u64), 1..40)
         ) {
-            let rules = Rules { failures, hangups: failures, window_ns: window_s * S, duration_ns: S };
+            let rules = EjectionRules { failures, hangups: failures, window_ns: window_s * S, duration_ns: S };
             let mut ejector = Ejector::new(rules);
             let (mut now, mut all) = (at(100), Vec::new());
             for (pause_s, count) in steps {
@@ -245,13 +245,13 @@ mod tests {
 
     #[test]
     fn what_is_turned_off_ejects_nobody() {
-        let mut ejector = Ejector::new(Rules { failures: 0, hangups: 0, ..RULES });
+        let mut ejector = Ejector::new(EjectionRules { failures: 0, hangups: 0, ..RULES });
         assert!(Trouble::ALL.into_iter().all(|trouble| !ejector.met(trouble, 1000, at(1))));
     }
 
     #[test]
     fn a_first_duration_above_the_longest_is_kept() {
-        let mut ejector = Ejector::new(Rules { duration_ns: 600 * S, ..RULES });
+        let mut ejector = Ejector::new(EjectionRules { duration_ns: 600 * S, ..RULES });
         assert_eq!(ejector.eject(Trouble::Connect, at(1)), 600 * S);
         ejector.on_time(at(601));
         assert_eq!(ejector.eject(Trouble::Connect, at(602)), 600 * S);

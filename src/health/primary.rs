@@ -26,13 +26,13 @@ pub enum Claim {
 
 /// See the module. Nobody is the primary at first.
 #[derive(Clone, Debug, Default)]
-pub struct Guard {
+pub struct PrimaryGuard {
     claims: BTreeMap<BackendId, Claim>,
     /// Exactly one that claims and is up, of the greatest term that is known; `None` if there is no such backend.
     primary: Option<BackendId>,
 }
 
-impl Guard {
+impl PrimaryGuard {
     /// Takes what is known of a backend; one that is no longer there has [`Claim::None`]. Whether the primary
     /// has changed.
     pub fn on(&mut self, id: BackendId, claim: Claim) -> bool {
@@ -95,7 +95,7 @@ mod tests {
         /// Against the words of the contract, over every kind of history.
         #[test]
         fn the_greatest_term_wins_and_the_incumbent_stays(steps in prop::collection::vec((0..4u32, claim()), 0..40)) {
-            let mut guard = Guard::default();
+            let mut guard = PrimaryGuard::default();
             let mut known = [Claim::None; 4];
             for (id, claim) in steps {
                 let before = guard.primary();
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_promoted_backend_takes_over_from_one_that_has_not_noticed() {
-        let mut guard = Guard::default();
+        let mut guard = PrimaryGuard::default();
         assert!(guard.on(A, Claim::Primary(1)) && guard.on(B, Claim::Primary(2)));
         assert_eq!(guard.primary(), Some(B));
         assert!(!guard.on(B, Claim::Primary(2)) && !guard.on(A, Claim::None) && !guard.on(A, Claim::Primary(2)));
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_stale_primary_is_not_used_while_the_newer_one_is_unreachable() {
-        let mut guard = Guard::default();
+        let mut guard = PrimaryGuard::default();
         guard.on(A, Claim::Primary(1));
         guard.on(B, Claim::Primary(2));
         assert!(guard.on(B, Claim::Unreachable(2)));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn where_there_are_no_terms_another_one_follows_when_the_first_is_gone() {
-        let mut guard = Guard::default();
+        let mut guard = PrimaryGuard::default();
         guard.on(A, Claim::Primary(0));
         guard.on(B, Claim::Primary(0));
         assert_eq!(guard.primary(), Some(A));

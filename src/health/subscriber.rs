@@ -25,7 +25,7 @@ pub struct Wants {
 
 /// Whether a backend may be used, and if not, why.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// It may, also because nothing is known yet and the configuration says so.
     Fit,
     /// Nothing is known yet, and that is not enough.
@@ -111,21 +111,21 @@ impl Subscriber {
     }
 
     /// Whether the backend may be used, as far as its checks go.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> CheckVerdict {
         if self.is_unchecked() {
             let is_enough = self.wants.initial_up && self.wants.role != Some(Role::Primary);
-            return if is_enough { Verdict::Fit } else { Verdict::Unproven };
+            return if is_enough { CheckVerdict::Fit } else { CheckVerdict::Unproven };
         }
         let role = self.facts.and_then(|facts| facts.role);
         let is_leaving = self.facts.is_some_and(|facts| facts.is_leaving);
         match (self.monitor.state(), self.wants.role, role) {
-            (State::Up, None, _) if is_leaving => Verdict::Leaving,
-            (State::Up, None, _) => Verdict::Fit,
-            (State::Up, Some(wanted), Some(role)) if role == wanted => Verdict::Fit,
-            (State::Up, Some(_), Some(role)) => Verdict::WrongRole(role),
-            (State::Up, Some(_), None) => Verdict::NoRole,
-            (_, Some(Role::Replica), Some(Role::Replica)) if self.answers.state() == State::Up => Verdict::Stale,
-            _ => Verdict::Failing,
+            (State::Up, None, _) if is_leaving => CheckVerdict::Leaving,
+            (State::Up, None, _) => CheckVerdict::Fit,
+            (State::Up, Some(wanted), Some(role)) if role == wanted => CheckVerdict::Fit,
+            (State::Up, Some(_), Some(role)) => CheckVerdict::WrongRole(role),
+            (State::Up, Some(_), None) => CheckVerdict::NoRole,
+            (_, Some(Role::Replica), Some(Role::Replica)) if self.answers.state() == State::Up => CheckVerdict::Stale,
+            _ => CheckVerdict::Failing,
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
                         all_sequences(&alphabet, 6, &mut Vec::new(), &mut |results| {
                             let mut subscriber = Subscriber::new(wants);
                             results.iter().for_each(|found| _ = subscriber.on(*found));
-                            let fit = subscriber.verdict() == Verdict::Fit;
+                            let fit = subscriber.verdict() == CheckVerdict::Fit;
                             assert_eq!(fit, model(wants, results), "{wants:?}: {results:?}");
                         });
                     }
@@ -229,13 +229,13 @@ mod tests {
     #[test]
     fn a_role_counts_at_once_and_says_which() {
         let mut subscriber = Subscriber::new(Wants { role: Some(Role::Primary), ..WANTS });
-        assert_eq!(subscriber.verdict(), Verdict::Unproven, "whatever `initial` says");
+        assert_eq!(subscriber.verdict(), CheckVerdict::Unproven, "whatever `initial` says");
         subscriber.on(facts(Some(Role::Replica), None));
-        assert_eq!(subscriber.verdict(), Verdict::WrongRole(Role::Replica));
+        assert_eq!(subscriber.verdict(), CheckVerdict::WrongRole(Role::Replica));
         subscriber.on(facts(Some(Role::Primary), None));
-        assert_eq!(subscriber.verdict(), Verdict::Fit);
+        assert_eq!(subscriber.verdict(), CheckVerdict::Fit);
         subscriber.on(facts(None, None));
-        assert_eq!(subscriber.verdict(), Verdict::NoRole);
+        assert_eq!(subscriber.verdict(), CheckVerdict::NoRole);
     }
 
     #[test]
@@ -255,19 +255,19 @@ mod tests {
         let wanting = |role| Subscriber::new(Wants { role, initial_up: false, ..WANTS });
         let mut reader = wanting(Some(Role::Replica));
         reader.on(facts(Some(Role::Replica), None));
-        for expected in [Verdict::Fit, Verdict::Fit, Verdict::Stale] {
+        for expected in [CheckVerdict::Fit, CheckVerdict::Fit, CheckVerdict::Stale] {
             assert!(!reader.on(cut_off));
             assert_eq!(reader.verdict(), expected, "a failure among others");
         }
         assert_eq!(reader.staleness_ns(), u64::MAX);
-        for expected in [Verdict::Stale, Verdict::Stale, Verdict::Failing] {
+        for expected in [CheckVerdict::Stale, CheckVerdict::Stale, CheckVerdict::Failing] {
             assert!(!reader.on(None));
             assert_eq!(reader.verdict(), expected, "one that does not answer is not stale but failing");
         }
         let mut writer = wanting(Some(Role::Primary));
         writer.on(facts(Some(Role::Primary), None));
         writer.on(cut_off);
-        assert_eq!(writer.verdict(), Verdict::WrongRole(Role::Replica), "at once");
+        assert_eq!(writer.verdict(), CheckVerdict::WrongRole(Role::Replica), "at once");
         let mut anybody = wanting(None);
         assert!(anybody.on(cut_off));
     }
@@ -277,16 +277,16 @@ mod tests {
         let mut reader = Subscriber::new(Wants { role: Some(Role::Replica), lag_max_ns: 10, fall: 1, ..WANTS });
         assert!(reader.on(facts(Some(Role::Replica), Some(5))));
         assert!(reader.on_refused());
-        assert_eq!(reader.verdict(), Verdict::Fit, "the last known role stays");
+        assert_eq!(reader.verdict(), CheckVerdict::Fit, "the last known role stays");
         assert!(!reader.on(facts(Some(Role::Replica), Some(11))) && !reader.on_refused());
-        assert_eq!((reader.verdict(), reader.staleness_ns()), (Verdict::Stale, 11));
+        assert_eq!((reader.verdict(), reader.staleness_ns()), (CheckVerdict::Stale, 11));
         let mut anybody = Subscriber::new(Wants { rise: 1, fall: 1, ..WANTS });
         anybody.on(None);
         assert!(anybody.on_refused());
-        assert_eq!(anybody.verdict(), Verdict::Fit, "it lives");
+        assert_eq!(anybody.verdict(), CheckVerdict::Fit, "it lives");
         let mut writer = Subscriber::new(Wants { role: Some(Role::Primary), ..WANTS });
         assert!(writer.on_refused());
-        assert_eq!(writer.verdict(), Verdict::NoRole);
+        assert_eq!(writer.verdict(), CheckVerdict::NoRole);
     }
 
     #[test]
@@ -294,10 +294,10 @@ mod tests {
         let mut subscriber = Subscriber::new(WANTS);
         subscriber.on(facts(None, None));
         subscriber.on(Some(Facts { is_leaving: true, ..Facts::default() }));
-        assert_eq!(subscriber.verdict(), Verdict::Leaving, "at once");
+        assert_eq!(subscriber.verdict(), CheckVerdict::Leaving, "at once");
         subscriber.on(None);
-        assert_eq!(subscriber.verdict(), Verdict::Leaving);
+        assert_eq!(subscriber.verdict(), CheckVerdict::Leaving);
         subscriber.on(facts(None, None));
-        assert_eq!(subscriber.verdict(), Verdict::Fit, "it has thought better of it");
+        assert_eq!(subscriber.verdict(), CheckVerdict::Fit, "it has thought better of it");
     }
 }

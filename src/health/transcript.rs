@@ -15,7 +15,7 @@ const TEXT_MAX: usize = 300;
 pub struct Transcript {
     clock: Clock,
     begun: Moment,
-    lines: Vec<Line>,
+    lines: Vec<TranscriptLine>,
     doing: &'static str,
     received: String,
     remark: Option<String>,
@@ -23,7 +23,7 @@ pub struct Transcript {
 
 /// One thing that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Line {
+pub struct TranscriptLine {
     /// Since the start of the check, in milliseconds.
     pub at_ms: u64,
     /// What it was.
@@ -41,7 +41,7 @@ impl Transcript {
     pub fn note(&mut self, text: impl Into<String>) {
         if self.lines.len() < LINES_MAX {
             let at_ms = self.clock.now().since_ns(self.begun) / 1_000_000;
-            self.lines.push(Line { at_ms, text: printable(text.into().as_bytes()) });
+            self.lines.push(TranscriptLine { at_ms, text: printable(text.into().as_bytes()) });
         }
     }
 
@@ -81,12 +81,12 @@ impl Transcript {
     }
 
     /// What happened, in order.
-    pub fn lines(&self) -> &[Line] {
+    pub fn lines(&self) -> &[TranscriptLine] {
         &self.lines
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for TranscriptLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>5} ms  {}", self.at_ms, self.text)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::Facts;
+use super::LogContext;
 use super::names::Names;
 use crate::base::time::Moment;
 use crate::config::model::AccessFormat;
@@ -22,12 +22,12 @@ impl Formatter {
     }
 
     /// Appends one line. `clock` is one moment and the time of day it was.
-    pub(super) fn write(&self, record: &Record, facts: &Facts, clock: (Moment, SystemTime), out: &mut Vec<u8>) {
+    pub(super) fn write(&self, record: &Record, facts: &LogContext, clock: (Moment, SystemTime), out: &mut Vec<u8>) {
         let names = facts.names.borrow();
         match self.0 {
             AccessFormat::Json => {
                 // A struct of numbers and texts, into memory: nothing there can fail.
-                let _ = serde_json::to_writer(&mut *out, &Line::new(record, &names, clock));
+                let _ = serde_json::to_writer(&mut *out, &AccessLine::new(record, &names, clock));
             }
             AccessFormat::Tcplog => {
                 out.extend_from_slice(tcplog(record, &names, &Load::of(record, facts, &names), clock).as_bytes());
@@ -39,7 +39,7 @@ impl Formatter {
 
 /// The fields of INTERFACE section 6.
 #[derive(Serialize)]
-struct Line<'a> {
+struct AccessLine<'a> {
     time: String,
     session: String,
     listener: &'a str,
@@ -51,7 +51,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    attempts: Vec<Attempt<'a>>,
+    attempts: Vec<AttemptLine<'a>>,
     queue_ms: u64,
     connect_ms: Option<u64>,
     duration_ms: u64,
@@ -61,15 +61,15 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Attempt<'a> {
+struct AttemptLine<'a> {
     backend: &'a str,
     error: Option<&'static str>,
     ms: u64,
 }
 
-impl<'a> Line<'a> {
-    fn new(record: &Record, names: &'a Names, clock: (Moment, SystemTime)) -> Line<'a> {
-        Line {
+impl<'a> AccessLine<'a> {
+    fn new(record: &Record, names: &'a Names, clock: (Moment, SystemTime)) -> AccessLine<'a> {
+        AccessLine {
             time: humantime::format_rfc3339_millis(time_of_day(record.ended_at, clock)).to_string(),
             session: record.session.to_string(),
             listener: names.listener(record.listener),
@@ -95,17 +95,18 @@ impl<'a> Line<'a> {
 }
 
 /// All of them, if there was more than one.
-fn attempts<'a>(record: &Record, names: &'a Names) -> Vec<Attempt<'a>> {
+fn attempts<'a>(record: &Record, names: &'a Names) -> Vec<AttemptLine<'a>> {
     if record.failed.len() + usize::from(record.connect_ns.is_some()) < 2 {
         return Vec::new();
     }
-    let failed = record.failed.iter().map(|attempt| Attempt {
+    let failed = record.failed.iter().map(|attempt| AttemptLine {
         backend: names.backend(attempt.backend),
         error: Some(attempt.error.name()),
         ms: ms(attempt.took_ns),
     });
     let success = record.backend.filter(|_| record.connect_ns.is_some());
-    let success = success.map(|id| Attempt { backend: names.backend(id), error: None, ms: ms(record.last_attempt_ns) });
+    let success =
+        success.map(|id| AttemptLine { backend: names.backend(id), error: None, ms: ms(record.last_attempt_ns) });
     failed.chain(success).collect()
 }
 
@@ -118,7 +119,7 @@ struct Load {
 }
 
 impl Load {
-    fn of(record: &Record, facts: &Facts, names: &Names) -> Load {
+    fn of(record: &Record, facts: &LogContext, names: &Names) -> Load {
         let of_worker = |worker: &crate::stats::WorkerStats| {
             worker.listeners.existing(record.listener.index()).map_or(0, |cells| cells.connections.get())
         };

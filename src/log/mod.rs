@@ -32,7 +32,7 @@ use crate::stats::record::Journal;
 
 pub use file::open;
 pub(super) use names::Names;
-pub use outlet::{Outlet, Target};
+pub use outlet::{Outlet, OutletTarget};
 
 /// Sessions end in bursts: this long they are gathered.
 const GATHER: Duration = Duration::from_millis(5);
@@ -64,11 +64,11 @@ pub struct Access {
     /// What a line looks like.
     pub format: AccessFormat,
     /// Where lines go.
-    pub sink: Sink,
+    pub sink: LogSink,
 }
 
 /// Where lines of the access log go.
-pub enum Sink {
+pub enum LogSink {
     /// To a file that was opened by [`open`].
     File(PathBuf, std::fs::File),
     /// To a stream.
@@ -76,7 +76,7 @@ pub enum Sink {
 }
 
 /// What the lines say beside the records.
-pub(super) struct Facts {
+pub(super) struct LogContext {
     pub names: Rc<RefCell<Names>>,
     pub stats: Arc<Stats>,
     pub counts: Arc<Counts>,
@@ -97,10 +97,10 @@ struct Orders {
 
 impl Keeper {
     /// Starts the task that writes the access log.
-    pub(super) fn begin(logs: Logs, facts: Facts) -> Keeper {
+    pub(super) fn begin(logs: Logs, facts: LogContext) -> Keeper {
         let access = logs.access.map(|access| {
             let orders = Rc::new(Orders::default());
-            let writer = Writer::new(access, facts);
+            let writer = LogWriter::new(access, facts);
             (orders.clone(), tokio::task::spawn_local(writer.write_until_finished(orders)))
         });
         Keeper { operational: logs.operational, access }
@@ -128,12 +128,12 @@ impl Keeper {
 }
 
 /// The task that writes the access log.
-struct Writer {
+struct LogWriter {
     journal: Arc<Journal>,
     alarm: Alarm,
     target: Writable,
     format: Formatter,
-    facts: Facts,
+    facts: LogContext,
     losses: Losses,
 }
 
@@ -142,14 +142,14 @@ enum Writable {
     Stream(Outlet),
 }
 
-impl Writer {
-    fn new(access: Access, facts: Facts) -> Writer {
+impl LogWriter {
+    fn new(access: Access, facts: LogContext) -> LogWriter {
         let target = match access.sink {
-            Sink::File(path, file) => Writable::File(RingFile::new(path, file)),
-            Sink::Stream(outlet) => Writable::Stream(outlet),
+            LogSink::File(path, file) => Writable::File(RingFile::new(path, file)),
+            LogSink::Stream(outlet) => Writable::Stream(outlet),
         };
         let format = Formatter::new(access.format);
-        Writer { journal: access.journal, alarm: access.alarm, target, format, facts, losses: Losses::default() }
+        LogWriter { journal: access.journal, alarm: access.alarm, target, format, facts, losses: Losses::default() }
     }
 
     async fn write_until_finished(mut self, orders: Rc<Orders>) {

@@ -17,7 +17,7 @@ const QUEUE_MAX: usize = 4096;
 
 /// Where it writes to.
 #[derive(Debug)]
-pub enum Target {
+pub enum OutletTarget {
     /// Standard error.
     Stderr,
     /// Standard output.
@@ -51,7 +51,7 @@ impl Outlet {
     ///
     /// # Errors
     /// No thread could be had.
-    pub fn start(target: Target) -> io::Result<Outlet> {
+    pub fn start(target: OutletTarget) -> io::Result<Outlet> {
         let (to, messages) = mpsc::channel(QUEUE_MAX);
         let (reopen, lost) = (Arc::new(AtomicBool::new(false)), Lost::default());
         let outlet = Outlet { to, reopen: reopen.clone(), lost: lost.clone() };
@@ -103,7 +103,7 @@ impl Outlet {
 }
 
 struct Writer {
-    target: Target,
+    target: OutletTarget,
     reopen: Arc<AtomicBool>,
     /// What the first outlet has lost; it is told here, as nobody else would.
     lost: Lost,
@@ -128,12 +128,12 @@ impl Writer {
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match &mut self.target {
-            Target::Stderr => io::stderr().write_all(lines),
-            Target::Stdout => {
+            OutletTarget::Stderr => io::stderr().write_all(lines),
+            OutletTarget::Stdout => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(lines).and_then(|()| stdout.flush())
             }
-            Target::File(_, file) => file.write_all(lines),
+            OutletTarget::File(_, file) => file.write_all(lines),
         }
     }
 
@@ -145,7 +145,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) {
-        let Target::File(path, file) = &mut self.target else { return };
+        let OutletTarget::File(path, file) = &mut self.target else { return };
         let shown = path.display();
         match file::open(path) {
             Ok(new) => {
@@ -168,7 +168,7 @@ mod tests {
     fn pipe() -> (io::PipeReader, Outlet) {
         let (reader, writer) = io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        (reader, Outlet::start(Target::File("/nowhere/log".into(), file)).unwrap())
+        (reader, Outlet::start(OutletTarget::File("/nowhere/log".into(), file)).unwrap())
     }
 
     #[test]

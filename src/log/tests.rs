@@ -9,11 +9,12 @@ fn with_writer<F: Future<Output = ()>>(path: &std::path::Path, orders: impl FnOn
     let alarm = Alarm::new();
     let ring = alarm.clone();
     let journal = Arc::new(Journal::new(1, Box::new(move || ring.ring())));
-    let sink = Sink::File(path.to_owned(), open(path).unwrap());
+    let sink = LogSink::File(path.to_owned(), open(path).unwrap());
     let access = Access { journal: journal.clone(), alarm, format: AccessFormat::Json, sink };
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&crate::control::first_table(&Arc::new(config(vec![pool("db", &["a"])]))));
-    let facts = Facts { names, stats: Arc::new(Stats::new(1)), counts: Arc::new(Counts::new()), clock: Clock::new() };
+    let facts =
+        LogContext { names, stats: Arc::new(Stats::new(1)), counts: Arc::new(Counts::new()), clock: Clock::new() };
     let stats = facts.stats.clone();
     tokio_uring::start(async move {
         let keeper = Rc::new(Keeper::begin(Logs { access: Some(access), ..Logs::default() }, facts));

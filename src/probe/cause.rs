@@ -2,28 +2,28 @@
 //! at all.
 
 use super::budget::Budget;
-use super::{Ask, Failure};
+use super::{Ask, CheckFailure};
 use crate::config::model::CheckKind;
 
 /// The beginning of a TLS alert: a record of type 21, version 3.
 const TLS_ALERT: [u8; 2] = [21, 3];
 
 /// The failure, with the likely cause where there is one.
-pub(super) fn with_the_likely(failure: Failure, ask: &Ask, budget: &Budget) -> Failure {
-    let has_spoken = matches!(failure, Failure::Broken { .. } | Failure::Answer(_));
+pub(super) fn with_the_likely(failure: CheckFailure, ask: &Ask, budget: &Budget) -> CheckFailure {
+    let has_spoken = matches!(failure, CheckFailure::Broken { .. } | CheckFailure::Answer(_));
     match likely(ask, &budget.first(), &failure).filter(|_| has_spoken) {
-        Some(cause) => Failure::Likely { failure: Box::new(failure), cause },
+        Some(cause) => CheckFailure::Likely { failure: Box::new(failure), cause },
         None => failure,
     }
 }
 
-fn likely(ask: &Ask, first: &[u8], failure: &Failure) -> Option<&'static str> {
+fn likely(ask: &Ask, first: &[u8], failure: &CheckFailure) -> Option<&'static str> {
     let has_header = ask.opening.header.is_some();
     if first.starts_with(&TLS_ALERT) {
         return Some("it seems to expect TLS");
     }
     let is_bad_request = matches!(ask.kind, CheckKind::Http { .. })
-        && matches!(failure, Failure::Answer(text) if text.contains(" was answered 400 "));
+        && matches!(failure, CheckFailure::Answer(text) if text.contains(" was answered 400 "));
     match (first.is_empty() || is_bad_request, has_header) {
         (false, _) => None,
         (true, true) => {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::budget::{BYTES_MAX, Budget};
 use super::stream::{LINGER, Stream};
-use super::{Transcript, Trouble};
+use super::{CheckTrouble, Transcript};
 use crate::base::address::Address;
 use crate::health::Facts;
 use crate::health::transcript::printable;
@@ -31,7 +31,7 @@ pub(super) async fn check(
     page: &Page<'_>,
     budget: &Budget,
     transcript: &mut Transcript,
-) -> Result<Facts, Trouble> {
+) -> Result<Facts, CheckTrouble> {
     let Page { path, status, drain_status } = page;
     // Until the answer is there: a server may send as many provisional ones (1xx) before it as it likes.
     budget.limit_to(HEADER_MAX);
@@ -55,10 +55,10 @@ pub(super) async fn check(
     if is_in(status) {
         return Ok(Facts::default());
     }
-    Err(Trouble::answer(format!("GET {path} was answered {code}; `status` takes {}", ranges(status))))
+    Err(CheckTrouble::answer(format!("GET {path} was answered {code}; `status` takes {}", ranges(status))))
 }
 
-fn request(target: &Address, path: &str) -> Result<Request<Empty<Bytes>>, Trouble> {
+fn request(target: &Address, path: &str) -> Result<Request<Empty<Bytes>>, CheckTrouble> {
     let host = match target {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_string(),
@@ -68,7 +68,9 @@ fn request(target: &Address, path: &str) -> Result<Request<Empty<Bytes>>, Troubl
         .header(header::USER_AGENT, concat!("ringway/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close");
-    request.body(Empty::new()).map_err(|error| Trouble::no_agreement(format!("`path` cannot be asked for: {error}")))
+    request
+        .body(Empty::new())
+        .map_err(|error| CheckTrouble::no_agreement(format!("`path` cannot be asked for: {error}")))
 }
 
 /// Takes what is left of the answer, for a little while, so that the server ends in peace.
@@ -83,10 +85,10 @@ fn part(response: Response<Incoming>, tasks: JoinSet<()>) {
     tokio::task::spawn_local(async { drop(tokio::time::timeout(LINGER, farewell).await) });
 }
 
-fn no_http(error: &hyper::Error) -> Trouble {
+fn no_http(error: &hyper::Error) -> CheckTrouble {
     // The cause says more: which part could not be read, or what became of the connection.
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Trouble::answer(printable(format!("no HTTP answer came: {error}{cause}").as_bytes()))
+    CheckTrouble::answer(printable(format!("no HTTP answer came: {error}{cause}").as_bytes()))
 }
 
 fn ranges(status: &[(u16, u16)]) -> String {

@@ -24,9 +24,9 @@ use crate::health::ask::{Ask, CheckKind};
 use crate::health::transcript::Transcript;
 
 use budget::Budget;
-use password::Account;
+use password::Credentials;
 pub(crate) use trouble::reason;
-use trouble::{Failure, Lack, Trouble};
+use trouble::{CheckFailure, CheckTrouble, Lack};
 
 /// A check that was made.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) enum Outcome {
     /// It answers, and refuses the account of the check: it lives, and what else is known of it is what was known.
     Refused(String),
     /// It is not fit.
-    Failure(Failure),
+    Failure(CheckFailure),
     /// ringway could not find out, for want of something of its own: says nothing about the backend.
     Unknown(Lack),
 }
@@ -64,15 +64,15 @@ pub(crate) async fn probe(ask: &Ask) -> Checked {
     let result = check(ask, &mut transcript).await;
     let outcome = match result {
         Ok(facts) => Outcome::Success(facts),
-        Err(Trouble::Refused(text)) => {
+        Err(CheckTrouble::Refused(text)) => {
             transcript.note(format!("it lives, but {text}"));
             Outcome::Refused(text)
         }
-        Err(Trouble::Failure(failure)) => {
+        Err(CheckTrouble::Failure(failure)) => {
             transcript.note(format!("failed: {failure}"));
             Outcome::Failure(failure)
         }
-        Err(Trouble::Unknown(lack)) => {
+        Err(CheckTrouble::Unknown(lack)) => {
             transcript.note(format!("not found out: {lack}"));
             Outcome::Unknown(lack)
         }
@@ -80,7 +80,7 @@ pub(crate) async fn probe(ask: &Ask) -> Checked {
     Checked { outcome, transcript }
 }
 
-async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble> {
+async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
     transcript.doing_now("reading the password");
     // This comes before connecting, and has a time-out of its own: a file that hangs is no fault of the server.
     let account = match ask.kind.login() {
@@ -95,26 +95,26 @@ async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, Trouble>
             Ok(result) => result,
             Err(_) => {
                 let (doing, received) = (transcript.doing(), transcript.so_far().to_string());
-                Err(Failure::Timeout { timeout: ask.timeout, doing, received }.into())
+                Err(CheckFailure::Timeout { timeout: ask.timeout, doing, received }.into())
             }
         },
     };
     match result {
-        Err(Trouble::Failure(_)) if budget.is_crowded() => {
+        Err(CheckTrouble::Failure(_)) if budget.is_crowded() => {
             let error = io::Error::other("all checks together are being sent too much");
-            Err(Trouble::Unknown(Lack::Resource(error)))
+            Err(CheckTrouble::Unknown(Lack::Resource(error)))
         }
-        Err(Trouble::Failure(failure)) => Err(cause::with_the_likely(failure, ask, &budget).into()),
+        Err(CheckTrouble::Failure(failure)) => Err(cause::with_the_likely(failure, ask, &budget).into()),
         result => result,
     }
 }
 
 async fn converse(
     ask: &Ask,
-    account: Option<&Account>,
+    account: Option<&Credentials>,
     budget: &std::rc::Rc<Budget>,
     transcript: &mut Transcript,
-) -> Result<Facts, Trouble> {
+) -> Result<Facts, CheckTrouble> {
     let wanted = Wanted { role: ask.role, lag: ask.lag };
     let way = stream::Way { target: &ask.target, opening: &ask.opening, is_bare: ask.kind == CheckKind::Tcp, budget };
     let stream = way.connect(transcript).await?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Lack, Trouble};
+use super::{CheckTrouble, Lack};
 use crate::config::model::Login;
 use crate::stats::ConnectError;
 
@@ -23,31 +23,31 @@ const BYTES_MAX: usize = 4096;
 const TIMEOUT_MAX: Duration = Duration::from_secs(1);
 
 /// What reading a file gave: the password, or why there is none.
-type Found = Result<String, Arc<io::Error>>;
+type FoundPassword = Result<String, Arc<io::Error>>;
 
 thread_local! {
     /// Files that are being read. Control is one thread.
-    static READING: RefCell<HashMap<PathBuf, watch::Receiver<Option<Found>>>> = RefCell::default();
+    static READING: RefCell<HashMap<PathBuf, watch::Receiver<Option<FoundPassword>>>> = RefCell::default();
 }
 
 /// An account with its password, which is shown to nobody.
-pub(super) struct Account {
+pub(super) struct Credentials {
     pub user: String,
     pub password: Option<String>,
 }
 
 /// Reads what belongs to a login. This comes before connecting: a server that is left at its greeting may hold it
 /// against us.
-pub(super) async fn account(login: &Login, timeout: Duration) -> Result<Account, Trouble> {
+pub(super) async fn account(login: &Login, timeout: Duration) -> Result<Credentials, CheckTrouble> {
     let timeout = if timeout.is_zero() { TIMEOUT_MAX } else { timeout.min(TIMEOUT_MAX) };
-    Ok(Account { user: login.user.clone(), password: password(login, timeout).await? })
+    Ok(Credentials { user: login.user.clone(), password: password(login, timeout).await? })
 }
 
-async fn password(login: &Login, timeout: Duration) -> Result<Option<String>, Trouble> {
+async fn password(login: &Login, timeout: Duration) -> Result<Option<String>, CheckTrouble> {
     let Some(path) = login.password_file.clone() else { return Ok(None) };
     let lacks = |error: io::Error| match ConnectError::of(&error) {
-        ConnectError::Resource => Trouble::Unknown(Lack::Resource(error)),
-        _ => Trouble::Unknown(Lack::Password { path: path.clone(), error }),
+        ConnectError::Resource => CheckTrouble::Unknown(Lack::Resource(error)),
+        _ => CheckTrouble::Unknown(Lack::Password { path: path.clone(), error }),
     };
     let mut reading = reading(&path).map_err(lacks)?;
     let found = tokio::time::timeout(timeout, reading.wait_for(Option::is_some)).await;
@@ -66,7 +66,7 @@ async fn password(login: &Login, timeout: Duration) -> Result<Option<String>, Tr
 }
 
 /// The one reader of that file.
-fn reading(path: &Path) -> io::Result<watch::Receiver<Option<Found>>> {
+fn reading(path: &Path) -> io::Result<watch::Receiver<Option<FoundPassword>>> {
     let under_way = READING.with_borrow(|all| all.get(path).filter(|one| is_under_way(one)).cloned());
     if let Some(reading) = under_way {
         return Ok(reading);
@@ -85,7 +85,7 @@ fn reading(path: &Path) -> io::Result<watch::Receiver<Option<Found>>> {
     Ok(reading)
 }
 
-fn is_under_way(reading: &watch::Receiver<Option<Found>>) -> bool {
+fn is_under_way(reading: &watch::Receiver<Option<FoundPassword>>) -> bool {
     reading.borrow().is_none() && reading.has_changed().is_ok()
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn of_file(path: &Path) -> Result<Option<String>, Trouble> {
+    fn of_file(path: &Path) -> Result<Option<String>, CheckTrouble> {
         run(password(&Login { user: String::new(), password_file: Some(path.to_path_buf()) }, PATIENCE))
     }
 
@@ -140,7 +140,7 @@ mod tests {
         let binary = folder.path().join("binary");
         std::fs::write(&binary, b"secret\xff").unwrap();
         for (path, reason) in [(&missing, "No such file"), (&long, "longer than any"), (&binary, "valid UTF-8")] {
-            let Err(Trouble::Unknown(lack)) = of_file(path) else { panic!("known") };
+            let Err(CheckTrouble::Unknown(lack)) = of_file(path) else { panic!("known") };
             let text = lack.to_string();
             assert!(text.contains(&*path.to_string_lossy()) && text.contains(reason), "{text}");
             assert!(!text.contains("secret") && !format!("{lack:?}").contains("secret"), "{text}");
@@ -163,7 +163,7 @@ mod tests {
         run(async {
             for _ in 0..5 {
                 let hangs = password(&login, Duration::from_millis(20)).await;
-                let Err(Trouble::Unknown(lack)) = hangs else { panic!("it is read") };
+                let Err(CheckTrouble::Unknown(lack)) = hangs else { panic!("it is read") };
                 assert!(lack.to_string().contains("it hangs"), "{lack}");
             }
             assert!(readers().count() <= before + 1, "one reader");

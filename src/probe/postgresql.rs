@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::stream::{LINGER, Stream, Way, part};
 use super::tls::{self, Handshake};
-use super::{Account, Transcript, Trouble, Wanted};
+use super::{CheckTrouble, Credentials, Transcript, Wanted};
 use crate::base::address::Address;
 use crate::base::time::ns;
 use crate::config::model::Role;
@@ -40,7 +40,7 @@ const LAG: &str = ", CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL \
         pg_catalog.pg_last_xact_replay_timestamp()) * 1000)::pg_catalog.int8 END";
 
 /// Without an account.
-pub(super) async fn ask(stream: Stream, way: &Way<'_>, transcript: &mut Transcript) -> Result<Facts, Trouble> {
+pub(super) async fn ask(stream: Stream, way: &Way<'_>, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
     match negotiate(stream, way.target, transcript).await? {
         Negotiated::Done(stream) => part(stream),
         // It speaks PostgreSQL and TLS, and that was the question.
@@ -53,11 +53,11 @@ pub(super) async fn ask(stream: Stream, way: &Way<'_>, transcript: &mut Transcri
 pub(super) async fn check(
     stream: Stream,
     way: &Way<'_>,
-    account: &Account,
+    account: &Credentials,
     database: &str,
     wanted: Wanted,
     transcript: &mut Transcript,
-) -> Result<Facts, Trouble> {
+) -> Result<Facts, CheckTrouble> {
     let (stream, without_tls) = match negotiate(stream, way.target, transcript).await? {
         Negotiated::Done(stream) => (stream, None),
         Negotiated::NoCommonTls(why) => {
@@ -69,7 +69,9 @@ pub(super) async fn check(
     let Some(why) = without_tls else { return result };
     match result {
         // Without TLS it may not want anybody.
-        Err(Trouble::Refused(text)) => Err(Trouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why)))),
+        Err(CheckTrouble::Refused(text)) => {
+            Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why))))
+        }
         Ok(facts) => {
             transcript.remark(tls::advice(&why));
             Ok(facts)
@@ -80,11 +82,11 @@ pub(super) async fn check(
 
 async fn log_in_and_ask(
     stream: Stream,
-    account: &Account,
+    account: &Credentials,
     database: &str,
     wanted: Wanted,
     transcript: &mut Transcript,
-) -> Result<Facts, Trouble> {
+) -> Result<Facts, CheckTrouble> {
     let mut config = Config::new();
     // Whether it is TLS has been settled.
     config.user(&account.user).dbname(database).application_name("ringway").ssl_mode(SslMode::Disable);
@@ -118,11 +120,15 @@ enum Negotiated {
 }
 
 /// TLS if the server has it.
-async fn negotiate(mut stream: Stream, target: &Address, transcript: &mut Transcript) -> Result<Negotiated, Trouble> {
+async fn negotiate(
+    mut stream: Stream,
+    target: &Address,
+    transcript: &mut Transcript,
+) -> Result<Negotiated, CheckTrouble> {
     let doing = transcript.doing_now("waiting for the answer to SSLRequest");
-    stream.write_all(&SSL_REQUEST).await.map_err(|error| Trouble::broken(doing, error))?;
+    stream.write_all(&SSL_REQUEST).await.map_err(|error| CheckTrouble::broken(doing, error))?;
     // One byte and no more: what follows belongs to TLS.
-    match stream.read_u8().await.map_err(|error| Trouble::broken(doing, error))? {
+    match stream.read_u8().await.map_err(|error| CheckTrouble::broken(doing, error))? {
         b'N' => {
             transcript.note("SSLRequest: no");
             Ok(Negotiated::Done(stream))
@@ -143,7 +149,9 @@ async fn negotiate(mut stream: Stream, target: &Address, transcript: &mut Transc
             let mut answer = vec![other];
             let _ = stream.take(256).read_buf(&mut answer).await;
             let shown = printable(&answer);
-            Err(Trouble::answer(format!("it does not speak the PostgreSQL protocol: SSLRequest was answered {shown}")))
+            Err(CheckTrouble::answer(format!(
+                "it does not speak the PostgreSQL protocol: SSLRequest was answered {shown}"
+            )))
         }
     }
 }
@@ -151,9 +159,9 @@ async fn negotiate(mut stream: Stream, target: &Address, transcript: &mut Transc
 async fn facts(
     client: &Client,
     wanted: Wanted,
-    trouble: &impl Fn(&tokio_postgres::Error) -> Trouble,
+    trouble: &impl Fn(&tokio_postgres::Error) -> CheckTrouble,
     transcript: &mut Transcript,
-) -> Result<Facts, Trouble> {
+) -> Result<Facts, CheckTrouble> {
     transcript.doing_now("waiting for the answer to a query");
     let query = if wanted.lag { [ROLE, LAG].concat() } else { ROLE.to_string() };
     let answer = client.simple_query(&query).await.map_err(|error| trouble(&error))?;
@@ -168,7 +176,7 @@ async fn facts(
         Some("f") => facts.role = Some(Role::Primary),
         other => {
             let other = printable(format!("{other:?}").as_bytes());
-            return Err(Trouble::answer(format!("pg_is_in_recovery() is {other}")));
+            return Err(CheckTrouble::answer(format!("pg_is_in_recovery() is {other}")));
         }
     }
     let timeline = column(1).and_then(|timeline| u64::from_str_radix(timeline, 16).ok());
@@ -196,19 +204,19 @@ async fn facts(
 
 /// What the server said no with, and what to do where that is known. What it has against the account or the question
 /// of the check comes from a server that lives; all else is what each client may meet.
-fn refused(error: &tokio_postgres::Error) -> Trouble {
+fn refused(error: &tokio_postgres::Error) -> CheckTrouble {
     let Some(said) = error.as_db_error() else {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
         let text = printable(format!("{error}{cause}").as_bytes());
         return match () {
             () if cause.contains("password missing") => {
-                Trouble::Refused(format!("{text}; the server wants one: set `password_file`"))
+                CheckTrouble::Refused(format!("{text}; the server wants one: set `password_file`"))
             }
-            () if tls::is_refusal(error) => Trouble::no_agreement(tls::advice(&text)),
+            () if tls::is_refusal(error) => CheckTrouble::no_agreement(tls::advice(&text)),
             () if cause.contains("unsupported authentication method") || cause.contains("unsupported SASL") => {
-                Trouble::no_agreement(format!("{text}; let its pg_hba.conf ask the account for scram-sha-256"))
+                CheckTrouble::no_agreement(format!("{text}; let its pg_hba.conf ask the account for scram-sha-256"))
             }
-            () => Trouble::answer(text),
+            () => CheckTrouble::answer(text),
         };
     };
     let code = said.code().code();
@@ -223,8 +231,8 @@ fn refused(error: &tokio_postgres::Error) -> Trouble {
     let text = format!("{message} (SQLSTATE {shown}){hint}");
     // Class 28: authorization; 42: what the account may not, or the server does not know; 3D: no such database.
     match ["28", "42", "3D"].iter().any(|class| code.starts_with(class)) {
-        true => Trouble::Refused(text),
-        false => Trouble::answer(text),
+        true => CheckTrouble::Refused(text),
+        false => CheckTrouble::answer(text),
     }
 }
 

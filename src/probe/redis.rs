@@ -6,7 +6,7 @@ use ::redis::{ErrorKind, FromRedisValue, Value, cmd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::stream::{Stream, part};
-use super::{Account, Transcript, Trouble, Wanted};
+use super::{CheckTrouble, Credentials, Transcript, Wanted};
 use crate::base::time::ns;
 use crate::config::model::Role;
 use crate::health::Facts;
@@ -17,11 +17,11 @@ const ANSWER_MAX: u64 = 64 * 1024;
 
 pub(super) async fn check(
     stream: Stream,
-    account: Option<&Account>,
+    account: Option<&Credentials>,
     wanted: Wanted,
     transcript: &mut Transcript,
-) -> Result<Facts, Trouble> {
-    let mut session = Session { stream, transcript };
+) -> Result<Facts, CheckTrouble> {
+    let mut session = RedisSession { stream, transcript };
     if let Some(account) = account {
         session.log_in(account).await?;
     }
@@ -41,13 +41,13 @@ pub(super) async fn check(
     Ok(facts)
 }
 
-struct Session<'a> {
+struct RedisSession<'a> {
     stream: Stream,
     transcript: &'a mut Transcript,
 }
 
-impl Session<'_> {
-    async fn log_in(&mut self, account: &Account) -> Result<(), Trouble> {
+impl RedisSession<'_> {
+    async fn log_in(&mut self, account: &Credentials) -> Result<(), CheckTrouble> {
         let user = Some(account.user.as_str()).filter(|user| !user.is_empty());
         let password = account.password.as_deref().unwrap_or_default();
         let words: Vec<&str> = user.into_iter().chain([password]).collect();
@@ -61,7 +61,7 @@ impl Session<'_> {
     }
 
     /// The role, and whether a replica does not hear its primary.
-    async fn role(&mut self) -> Result<(Role, bool), Trouble> {
+    async fn role(&mut self) -> Result<(Role, bool), CheckTrouble> {
         let answer = self.ask("ROLE", &[]).await?;
         let Value::Array(items) = &answer else { return Err(unexpected("ROLE", &answer)) };
         let text = |at: usize| items.get(at).and_then(|item| String::from_redis_value_ref(item).ok());
@@ -80,7 +80,7 @@ impl Session<'_> {
                 self.transcript.note(format!("it is a replica, and its link to its primary is not up (\"{link}\")"));
                 Ok((Role::Replica, true))
             }
-            _ => Err(Trouble::answer(format!(
+            _ => Err(CheckTrouble::answer(format!(
                 "it is neither primary nor replica but \"{}\"",
                 printable(role.as_bytes())
             ))),
@@ -88,7 +88,7 @@ impl Session<'_> {
     }
 
     /// `None` if it does not know.
-    async fn lag_ns(&mut self) -> Result<Option<u64>, Trouble> {
+    async fn lag_ns(&mut self) -> Result<Option<u64>, CheckTrouble> {
         let answer = self.ask("INFO", &["replication"]).await?;
         let text = String::from_redis_value_ref(&answer).map_err(|_| unexpected("INFO", &answer))?;
         let value = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
@@ -101,7 +101,7 @@ impl Session<'_> {
         Ok(seconds.map(|seconds| ns(Duration::from_secs(seconds))))
     }
 
-    async fn ask(&mut self, command: &'static str, words: &[&str]) -> Result<Value, Trouble> {
+    async fn ask(&mut self, command: &'static str, words: &[&str]) -> Result<Value, CheckTrouble> {
         let doing = self.transcript.doing_now(match command {
             "AUTH" => "waiting for the answer to AUTH",
             "ROLE" => "waiting for the answer to ROLE",
@@ -109,7 +109,7 @@ impl Session<'_> {
             _ => "waiting for the answer to PING",
         });
         let request = cmd(command).arg(words).get_packed_command();
-        self.stream.write_all(&request).await.map_err(|error| Trouble::broken(doing, error))?;
+        self.stream.write_all(&request).await.map_err(|error| CheckTrouble::broken(doing, error))?;
         let mut limited = (&mut self.stream).take(ANSWER_MAX);
         let answer = ::redis::parse_redis_value_async(&mut Default::default(), &mut limited).await;
         match answer {
@@ -118,13 +118,13 @@ impl Session<'_> {
                 Err(refused(command, error.code(), &printable(text.trim_end().as_bytes())))
             }
             Ok(answer) => Ok(answer),
-            Err(error) if error.kind() == ErrorKind::Io => Err(Trouble::answer(format!(
+            Err(error) if error.kind() == ErrorKind::Io => Err(CheckTrouble::answer(format!(
                 "the connection broke while {doing}: {}",
                 printable(error.to_string().as_bytes())
             ))),
             Err(error) => {
                 let error = printable(error.to_string().as_bytes());
-                Err(Trouble::answer(format!("it does not speak the Redis protocol: {error}")))
+                Err(CheckTrouble::answer(format!("it does not speak the Redis protocol: {error}")))
             }
         }
     }
@@ -132,7 +132,7 @@ impl Session<'_> {
 
 /// An error that the server answered with, and what to do. One that concerns the account of the check, or a question
 /// that the server does not know, comes from a server that lives.
-fn refused(command: &str, code: &str, text: &str) -> Trouble {
+fn refused(command: &str, code: &str, text: &str) -> CheckTrouble {
     let is_of_login = ["auth", "password"].iter().any(|word| text.to_lowercase().contains(word));
     let hint = match code {
         "NOAUTH" => "; it wants a password: set `password_file` (and `user`)",
@@ -140,13 +140,13 @@ fn refused(command: &str, code: &str, text: &str) -> Trouble {
         "NOPERM" => "; allow the account of the check PING, ROLE and INFO",
         "ERR" if command == "AUTH" && is_of_login => "; check `user` and `password_file`",
         "ERR" if text.contains("unknown command") => "; leave out `role` and `lag_max` where it is not asked for them",
-        _ => return Trouble::answer(format!("{command} was answered {text}")),
+        _ => return CheckTrouble::answer(format!("{command} was answered {text}")),
     };
-    Trouble::Refused(format!("{command} was answered {text}{hint}"))
+    CheckTrouble::Refused(format!("{command} was answered {text}{hint}"))
 }
 
-fn unexpected(command: &str, answer: &Value) -> Trouble {
-    Trouble::answer(format!("{command} was answered {}", printable(format!("{answer:?}").as_bytes())))
+fn unexpected(command: &str, answer: &Value) -> CheckTrouble {
+    CheckTrouble::answer(format!("{command} was answered {}", printable(format!("{answer:?}").as_bytes())))
 }
 
 #[cfg(test)]

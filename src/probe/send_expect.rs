@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::stream::{Stream, part};
-use super::{Transcript, Trouble};
+use super::{CheckTrouble, Transcript};
 use crate::config::model::{Pattern, Step};
 use crate::health::Facts;
 use crate::health::transcript::printable;
@@ -17,12 +17,16 @@ const ANSWER_MAX: usize = 64 * 1024;
 const PIECES: u32 = 64;
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) async fn check(mut stream: Stream, steps: &[Step], transcript: &mut Transcript) -> Result<Facts, Trouble> {
+pub(super) async fn check(
+    mut stream: Stream,
+    steps: &[Step],
+    transcript: &mut Transcript,
+) -> Result<Facts, CheckTrouble> {
     for (number, Step { send, expect }) in steps.iter().enumerate() {
         let of_several = if steps.len() > 1 { format!("step {}: ", number + 1) } else { String::new() };
         if !send.is_empty() {
             let doing = transcript.doing_now("sending");
-            stream.write_all(send).await.map_err(|error| Trouble::broken(doing, error))?;
+            stream.write_all(send).await.map_err(|error| CheckTrouble::broken(doing, error))?;
             // Its text is not shown: it may hold a password.
             transcript.note(format!("{of_several}sent {} bytes", send.len()));
         }
@@ -39,12 +43,12 @@ async fn answer(
     expect: &Pattern,
     of_several: &str,
     transcript: &mut Transcript,
-) -> Result<(), Trouble> {
+) -> Result<(), CheckTrouble> {
     let doing = transcript.doing_now("waiting for an answer that matches `expect`");
     let mut answer = Vec::new();
     let (mut pieces, mut looked_at) = (0, 0);
     let no_match = |what: &str, answer: &[u8]| {
-        Err(Trouble::answer(format!("{of_several}{what} not match `expect`: {}", shown(answer))))
+        Err(CheckTrouble::answer(format!("{of_several}{what} not match `expect`: {}", shown(answer))))
     };
     while answer.len() < ANSWER_MAX {
         let room = ANSWER_MAX - answer.len();
@@ -56,7 +60,7 @@ async fn answer(
             true => tokio::time::timeout(PAUSE, read).await.ok(),
             false => Some(read.await),
         };
-        let length = length.transpose().map_err(|error| Trouble::broken(doing, error))?;
+        let length = length.transpose().map_err(|error| CheckTrouble::broken(doing, error))?;
         pieces += 1;
         let is_due = length.is_none() || pieces <= PIECES || answer.len() - looked_at >= answer.len() / 8;
         let is_over = length == Some(0) || answer.len() == ANSWER_MAX;

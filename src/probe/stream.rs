@@ -12,9 +12,9 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::budget::Budget;
-use super::{Failure, Lack, Transcript, Trouble};
+use super::{CheckFailure, CheckTrouble, Lack, Transcript};
 use crate::base::address::Address;
-use crate::health::ask::{Header, Opening};
+use crate::health::ask::{Opening, OpeningHeader};
 use crate::stats::ConnectError;
 use crate::sys::socket;
 use crate::wire::proxy;
@@ -42,7 +42,7 @@ pub(super) struct Way<'a> {
 
 impl Way<'_> {
     /// Connects, and says what must come first.
-    pub(super) async fn connect(&self, transcript: &mut Transcript) -> Result<Stream, Trouble> {
+    pub(super) async fn connect(&self, transcript: &mut Transcript) -> Result<Stream, CheckTrouble> {
         transcript.doing_now("connecting");
         let mut stream = match self.target {
             Address::Tcp(address) => Stream::Tcp(self.connect_tcp(*address).await?, Rc::clone(self.budget)),
@@ -52,16 +52,16 @@ impl Way<'_> {
             }
         };
         transcript.note(format!("connected to {}", self.target));
-        if let Some(Header { version, is_named }) = self.opening.header {
+        if let Some(OpeningHeader { version, is_named }) = self.opening.header {
             let ends = stream.ends().filter(|_| is_named);
             let sent = stream.write_all(&proxy::encode(version, ends)).await;
-            sent.map_err(|error| Trouble::broken("sending the PROXY header", error))?;
+            sent.map_err(|error| CheckTrouble::broken("sending the PROXY header", error))?;
             transcript.note("sent a PROXY header".to_string());
         }
         Ok(stream)
     }
 
-    async fn connect_tcp(&self, target: SocketAddr) -> Result<TcpStream, Trouble> {
+    async fn connect_tcp(&self, target: SocketAddr) -> Result<TcpStream, CheckTrouble> {
         let family = if target.is_ipv6() { "IPv6" } else { "IPv4" };
         let socket = if target.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
         let socket = socket.map_err(|error| of_family(error, family))?;
@@ -71,7 +71,7 @@ impl Way<'_> {
         }
         if let Some(source_ip) = self.opening.source {
             socket.bind(SocketAddr::new(source_ip, 0)).map_err(|error| match error.kind() {
-                io::ErrorKind::AddrNotAvailable => Failure::NoSource { source_ip, error }.into(),
+                io::ErrorKind::AddrNotAvailable => CheckFailure::NoSource { source_ip, error }.into(),
                 _ => of_connect(error),
             })?;
         }
@@ -79,7 +79,7 @@ impl Way<'_> {
         let stream = socket.connect(target).await.map_err(|error| match error.kind() {
             // The same error for two things: no address of that family here, or no port left.
             io::ErrorKind::AddrNotAvailable if !has_source && has_port_left(target) => {
-                Failure::NoFamily { family, error }.into()
+                CheckFailure::NoFamily { family, error }.into()
             }
             _ => of_family(error, family),
         })?;
@@ -87,7 +87,7 @@ impl Way<'_> {
             (Ok(local), Ok(peer)) if local == peer => {
                 // It would keep the port from the server that is to listen there.
                 let _ = stream.set_zero_linger();
-                Err(Failure::MetItself.into())
+                Err(CheckFailure::MetItself.into())
             }
             _ => Ok(stream),
         }
@@ -105,18 +105,18 @@ impl Stream {
 }
 
 /// What a connect that failed means.
-fn of_connect(error: io::Error) -> Trouble {
+fn of_connect(error: io::Error) -> CheckTrouble {
     match ConnectError::of(&error) {
-        ConnectError::Resource => Trouble::Unknown(Lack::Resource(error)),
-        _ => Failure::Connect(error).into(),
+        ConnectError::Resource => CheckTrouble::Unknown(Lack::Resource(error)),
+        _ => CheckFailure::Connect(error).into(),
     }
 }
 
 /// The same, where the kernel may not know the family at all (EAFNOSUPPORT, errno.h).
-fn of_family(error: io::Error, family: &'static str) -> Trouble {
+fn of_family(error: io::Error, family: &'static str) -> CheckTrouble {
     const NO_FAMILY: i32 = 97;
     match error.raw_os_error() {
-        Some(NO_FAMILY) => Failure::NoFamily { family, error }.into(),
+        Some(NO_FAMILY) => CheckFailure::NoFamily { family, error }.into(),
         _ => of_connect(error),
     }
 }

@@ -29,9 +29,9 @@ mod tests {
     use crate::base::address::Address;
     use crate::config::model::CheckKind;
     use crate::config::model::Version;
-    use crate::health::ask::{Header, Opening};
+    use crate::health::ask::{Opening, OpeningHeader};
     use crate::probe::testing::{ask, check, run};
-    use crate::probe::{Ask, Failure, Outcome, probe};
+    use crate::probe::{Ask, CheckFailure, Outcome, probe};
 
     #[test]
     fn a_listener_is_a_success_and_never_accepts_it() {
@@ -63,7 +63,7 @@ mod tests {
             let mut all = Vec::new();
             stream.read_to_end(&mut all).map(|_| all).map_err(|error| error.kind())
         });
-        let header = Some(Header { version: Version::V1, is_named: false });
+        let header = Some(OpeningHeader { version: Version::V1, is_named: false });
         let ask = Ask { opening: Opening { header, source: None }, ..ask(target, CheckKind::Tcp) };
         run(async {
             let outcome = probe(&ask).await.outcome;
@@ -81,7 +81,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s.sock");
         let missing = check(ask(Address::Unix(path.clone()), CheckKind::Tcp)).outcome;
-        assert!(matches!(missing, Outcome::Failure(Failure::Connect(_))), "{missing:?}");
+        assert!(matches!(missing, Outcome::Failure(CheckFailure::Connect(_))), "{missing:?}");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let checked = check(ask(Address::Unix(path), CheckKind::Tcp));
         assert!(matches!(checked.outcome, Outcome::Success(_)));

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
-use super::Trouble;
+use super::CheckTrouble;
 use super::stream::Stream;
 use crate::base::address::Address;
 use crate::health::transcript::printable;
@@ -27,7 +27,7 @@ pub(super) enum Handshake {
     /// The server speaks TLS, and no form of it that ringway speaks too.
     NoCommon(String),
     /// The server is at fault.
-    Failed(Trouble),
+    Failed(CheckTrouble),
 }
 
 /// Makes a stream secret.
@@ -51,10 +51,10 @@ fn of_error(error: io::Error) -> Handshake {
     use rustls::Error::{InappropriateHandshakeMessage, InappropriateMessage, InvalidMessage, PeerMisbehaved};
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {
-        None => Handshake::Failed(Trouble::broken("beginning TLS", error)),
+        None => Handshake::Failed(CheckTrouble::broken("beginning TLS", error)),
         Some(
             InvalidMessage(_) | PeerMisbehaved(_) | InappropriateMessage { .. } | InappropriateHandshakeMessage { .. },
-        ) => Handshake::Failed(Trouble::answer(format!(
+        ) => Handshake::Failed(CheckTrouble::answer(format!(
             "TLS cannot be begun: {}",
             printable(error.to_string().as_bytes())
         ))),

@@ -16,9 +16,9 @@ const REASON_MAX: usize = 1000;
 
 /// Why there are no facts.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum CheckTrouble {
     /// The server is at fault.
-    Failure(Failure),
+    Failure(CheckFailure),
     /// The server answers, and does not let the account in or does not answer it: it lives.
     Refused(String),
     /// ringway could not find out.
@@ -27,7 +27,7 @@ pub(super) enum Trouble {
 
 /// Why a check failed. The server is at fault, or where it is configured to be.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum CheckFailure {
     /// Not done within the time-out.
     #[error("no answer within {} ms while {doing}{}", .timeout.as_millis(), so_far(.received))]
     Timeout {
@@ -75,7 +75,7 @@ pub(crate) enum Failure {
     #[error("{failure}; {cause}")]
     Likely {
         /// What happened.
-        failure: Box<Failure>,
+        failure: Box<CheckFailure>,
         /// What may be behind it.
         cause: &'static str,
     },
@@ -108,30 +108,30 @@ impl Lack {
     }
 }
 
-impl Trouble {
+impl CheckTrouble {
     /// The connection ended, or could not be used any more.
-    pub(super) fn broken(doing: &'static str, error: io::Error) -> Trouble {
+    pub(super) fn broken(doing: &'static str, error: io::Error) -> CheckTrouble {
         match ConnectError::of(&error) {
-            ConnectError::Resource => Trouble::Unknown(Lack::Resource(error)),
-            _ if tls::is_refusal(&error) => Trouble::no_agreement(tls::advice(&error.to_string())),
-            _ => Trouble::Failure(Failure::Broken { doing, error }),
+            ConnectError::Resource => CheckTrouble::Unknown(Lack::Resource(error)),
+            _ if tls::is_refusal(&error) => CheckTrouble::no_agreement(tls::advice(&error.to_string())),
+            _ => CheckTrouble::Failure(CheckFailure::Broken { doing, error }),
         }
     }
 
     /// An answer that says it is not fit, or that is none.
-    pub(super) fn answer(text: impl Into<String>) -> Trouble {
-        Trouble::Failure(Failure::Answer(text.into()))
+    pub(super) fn answer(text: impl Into<String>) -> CheckTrouble {
+        CheckTrouble::Failure(CheckFailure::Answer(text.into()))
     }
 
     /// ringway and the server find no way to speak.
-    pub(super) fn no_agreement(text: impl Into<String>) -> Trouble {
-        Trouble::Unknown(Lack::Agreement(text.into()))
+    pub(super) fn no_agreement(text: impl Into<String>) -> CheckTrouble {
+        CheckTrouble::Unknown(Lack::Agreement(text.into()))
     }
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Trouble {
-        Trouble::Failure(failure)
+impl From<CheckFailure> for CheckTrouble {
+    fn from(failure: CheckFailure) -> CheckTrouble {
+        CheckTrouble::Failure(failure)
     }
 }
 
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn what_breaks_for_want_of_memory_is_no_failure() {
-        let broken = |code| Trouble::broken("reading", io::Error::from_raw_os_error(code));
-        assert!(matches!(broken(105), Trouble::Unknown(Lack::Resource(_))), "ENOBUFS");
-        assert!(matches!(broken(104), Trouble::Failure(Failure::Broken { .. })), "ECONNRESET");
+        let broken = |code| CheckTrouble::broken("reading", io::Error::from_raw_os_error(code));
+        assert!(matches!(broken(105), CheckTrouble::Unknown(Lack::Resource(_))), "ENOBUFS");
+        assert!(matches!(broken(104), CheckTrouble::Failure(CheckFailure::Broken { .. })), "ECONNRESET");
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
         let alert = io::Error::new(io::ErrorKind::InvalidData, alert);
-        assert!(matches!(Trouble::broken("reading", alert), Trouble::Unknown(Lack::Agreement(_))));
+        assert!(matches!(CheckTrouble::broken("reading", alert), CheckTrouble::Unknown(Lack::Agreement(_))));
     }
 }

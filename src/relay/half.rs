@@ -1,8 +1,8 @@
 //! One direction of a session: copy mode, and the way into splice mode and back.
 
-use super::queue::{LEASES_MAX, Queue};
+use super::queue::{LEASES_MAX, LeaseQueue};
 use super::splice::Splice;
-use super::state::{Course, Reading, Source, Writing};
+use super::state::{ByteSource, Course, ReadState, Writing};
 use super::{Armed, CREDIT, Effect, End, PAUSE_MAX_NS, PAUSE_NS, Sink};
 use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
 use crate::base::side::Side;
@@ -16,9 +16,9 @@ const BULK_AFTER_REFUSAL: u8 = 64;
 #[derive(Debug)]
 pub struct Half {
     side: Side,
-    source: Source,
+    source: ByteSource,
     course: Course,
-    reading: Reading,
+    reading: ReadState,
     writing: Writing,
     /// The source's connection is there.
     source_open: bool,
@@ -37,7 +37,7 @@ pub struct Half {
     pub(super) refusals: u8,
     bulk_streak: u8,
     bulk_after: u8,
-    queue: Queue,
+    queue: LeaseQueue,
     /// Splice mode, exactly when it is there. Few sessions ever are in it, so the others do not keep its place.
     pub(super) splice: Option<Box<Splice>>,
 }
@@ -46,9 +46,9 @@ impl Half {
     pub(super) fn new(side: Side) -> Half {
         Half {
             side,
-            source: Source::Open,
+            source: ByteSource::Open,
             course: Course::Deliver,
-            reading: Reading::Nothing,
+            reading: ReadState::Nothing,
             writing: Writing::Nothing,
             source_open: false,
             destination_open: false,
@@ -60,7 +60,7 @@ impl Half {
             refusals: 0,
             bulk_streak: 0,
             bulk_after: BULK_AFTER,
-            queue: Queue::default(),
+            queue: LeaseQueue::default(),
             splice: None,
         }
     }
@@ -88,8 +88,8 @@ impl Half {
 
     #[inline]
     pub(super) fn received(&mut self, lease: Lease, more: bool, nonempty: bool, out: &mut impl Sink) {
-        debug_assert!(self.reading == Reading::Armed && self.splice.is_none());
-        self.reading = if more { Reading::Armed } else { Reading::Nothing };
+        debug_assert!(self.reading == ReadState::Armed && self.splice.is_none());
+        self.reading = if more { ReadState::Armed } else { ReadState::Nothing };
         self.received = true;
         self.refusals = 0;
         if self.is_abandoned() {
@@ -123,18 +123,18 @@ impl Half {
             // Cannot happen while the kernel keeps to the credit. If it does not, a stream that ends in a reset is
             // better than one with a hole.
             out.push(Effect::Release { buffer: lease.buffer });
-            self.source = Source::Broken;
+            self.source = ByteSource::Broken;
         }
     }
 
     pub(super) fn ended(&mut self, end: End, out: &mut impl Sink) {
-        debug_assert_eq!(self.reading, Reading::Armed);
-        self.reading = Reading::Nothing;
+        debug_assert_eq!(self.reading, ReadState::Armed);
+        self.reading = ReadState::Nothing;
         match end {
-            End::Eof => self.source = Source::Eof,
-            End::Failed(_) => self.source = Source::Broken,
+            End::Eof => self.source = ByteSource::Eof,
+            End::Failed(_) => self.source = ByteSource::Broken,
             End::Starved if !self.is_stopped() => {
-                self.reading = Reading::Starved;
+                self.reading = ReadState::Starved;
                 out.push(Effect::Starve { side: self.side });
             }
             End::Later if !self.is_stopped() => self.pause(out),
@@ -152,8 +152,8 @@ impl Half {
     }
 
     pub(super) fn fed(&mut self, out: &mut impl Sink) {
-        if self.reading == Reading::Starved {
-            self.reading = Reading::Nothing;
+        if self.reading == ReadState::Starved {
+            self.reading = ReadState::Nothing;
         }
         self.proceed(out);
     }
@@ -230,20 +230,20 @@ impl Half {
     /// Likewise if all that may be held waits for a destination to connect to: no receive tells that the source has
     /// gone meanwhile.
     fn watch_unread(&mut self, out: &mut impl Sink) {
-        let is_read = self.reading != Reading::Nothing || self.source != Source::Open || self.queue.is_empty();
+        let is_read = self.reading != ReadState::Nothing || self.source != ByteSource::Open || self.queue.is_empty();
         if !is_read && !self.destination_open && !self.paused && !self.polling_hangup && !self.is_abandoned() {
             self.watch(out);
         }
     }
 
     pub(super) fn has_unwatched_end(&self) -> bool {
-        self.source == Source::Eof && !self.polling_hangup && !self.is_stopped()
+        self.source == ByteSource::Eof && !self.polling_hangup && !self.is_stopped()
     }
 
     /// Nothing is behind what is sent, and the receive that would bring more is armed: nothing follows from the send.
     #[inline]
     fn may_be_quiet(&self) -> bool {
-        let is_armed = self.reading == Reading::Armed && self.source == Source::Open;
+        let is_armed = self.reading == ReadState::Armed && self.source == ByteSource::Open;
         is_armed && self.queue.len() == 1 && !self.is_stopped()
     }
 
@@ -272,12 +272,12 @@ impl Half {
             self.writing = Writing::Sending { quiet };
             out.push(Effect::Send { side: self.side.peer(), lease, quiet });
         }
-        if self.reading != Reading::Nothing || self.source != Source::Open || !self.source_open {
+        if self.reading != ReadState::Nothing || self.source != ByteSource::Open || !self.source_open {
             return;
         }
         if self.bulk_streak >= self.bulk_after && self.destination_open && !self.is_abandoned() {
             if self.queue.is_empty() {
-                self.reading = Reading::Borrowing;
+                self.reading = ReadState::Borrowing;
                 out.push(Effect::Borrow { half: self.side });
             }
             return;
@@ -290,7 +290,7 @@ impl Half {
     fn arm(&mut self, out: &mut impl Sink) {
         let held = self.queue.bytes();
         if held <= CREDIT / 2 {
-            self.reading = Reading::Armed;
+            self.reading = ReadState::Armed;
             out.push(Effect::Recv { side: self.side, credit: CREDIT - held, fresh: !self.received });
         } else {
             self.watch_unread(out);
@@ -299,7 +299,7 @@ impl Half {
 
     /// Into splice mode, or not.
     pub(super) fn lent(&mut self, pipe: Option<(PipeId, u32)>, out: &mut impl Sink) {
-        self.reading = Reading::Nothing;
+        self.reading = ReadState::Nothing;
         match pipe {
             Some((pipe, _)) if self.is_abandoned() => {
                 out.push(Effect::GiveBack { pipe });
@@ -345,15 +345,15 @@ impl Half {
     /// The session ends. What is in flight is cancelled and waited for, and nothing else starts.
     pub(super) fn stop(&mut self, out: &mut impl Sink) {
         self.course = Course::Stop;
-        if self.reading == Reading::Starved {
-            self.reading = Reading::Nothing;
+        if self.reading == ReadState::Starved {
+            self.reading = ReadState::Nothing;
         }
         self.abandon(out);
         self.be_heard(out);
         let (source, destination) = (self.side, self.side.peer());
         let in_flight = [
-            (self.reading == Reading::Armed, source, Armed::Recv),
-            (self.reading == Reading::Polling, source, Armed::Readable),
+            (self.reading == ReadState::Armed, source, Armed::Recv),
+            (self.reading == ReadState::Polling, source, Armed::Readable),
             (self.polling_hangup, source, Armed::Hangup),
             (self.writing == Writing::Polling, destination, Armed::Writable),
         ];
@@ -373,7 +373,7 @@ impl Half {
 
     #[inline]
     pub(super) fn finish(&mut self, peer_is_over: bool, out: &mut impl Sink) {
-        let has_ended = self.source == Source::Eof && !self.finished && !self.is_abandoned();
+        let has_ended = self.source == ByteSource::Eof && !self.finished && !self.is_abandoned();
         if has_ended && self.is_drained() && self.destination_open {
             self.finished = true;
             if !peer_is_over {
@@ -385,7 +385,7 @@ impl Half {
     /// Nothing more will be delivered.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.finished || self.is_abandoned() || (self.source == Source::Broken && self.is_drained())
+        self.finished || self.is_abandoned() || (self.source == ByteSource::Broken && self.is_drained())
     }
 
     #[inline]
@@ -395,7 +395,7 @@ impl Half {
 
     #[inline]
     pub(super) fn is_source_in_flight(&self) -> bool {
-        matches!(self.reading, Reading::Armed | Reading::Polling) || self.polling_hangup
+        matches!(self.reading, ReadState::Armed | ReadState::Polling) || self.polling_hangup
     }
 
     #[inline]
@@ -417,12 +417,12 @@ impl Half {
     pub(super) fn check_invariants(&self) {
         self.queue.check_invariants();
         assert!(!self.is_sending() || !self.queue.is_empty(), "nothing is being sent");
-        assert!(self.source_open || self.reading == Reading::Nothing, "it reads before there is a connection");
+        assert!(self.source_open || self.reading == ReadState::Nothing, "it reads before there is a connection");
         assert!(self.destination_open || self.writing == Writing::Nothing, "it writes before there is a connection");
         let is_splicing = self.splice.is_some();
-        let is_copying = self.is_sending() || !matches!(self.reading, Reading::Nothing | Reading::Polling);
+        let is_copying = self.is_sending() || !matches!(self.reading, ReadState::Nothing | ReadState::Polling);
         assert!(!is_splicing || !is_copying, "copy mode beside splice mode");
-        let may_finish = self.source == Source::Eof && self.is_drained();
+        let may_finish = self.source == ByteSource::Eof && self.is_drained();
         assert!(!self.finished || may_finish, "a FIN before the end of the stream");
         let left = usize::from(self.is_sending());
         let is_empty = !is_splicing && self.queue.len() == left;
@@ -438,7 +438,7 @@ impl Half {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.source != Source::Open
+        self.source != ByteSource::Open
     }
 
     pub(super) fn has_received(&self) -> bool {
@@ -455,7 +455,7 @@ impl Half {
 
     /// Whether a poll of the source is in flight.
     pub(super) fn is_polling_source(&self) -> bool {
-        self.reading == Reading::Polling
+        self.reading == ReadState::Polling
     }
 
     /// Whether the bytes it holds wait for the destination, or for something that the kernel was short of.
@@ -464,12 +464,12 @@ impl Half {
     }
 
     pub(super) fn poll_source(&mut self, out: &mut impl Sink) {
-        self.reading = Reading::Polling;
+        self.reading = ReadState::Polling;
         out.push(Effect::PollReadable { side: self.side });
     }
 
     pub(super) fn source_polled(&mut self) {
-        self.reading = Reading::Nothing;
+        self.reading = ReadState::Nothing;
     }
 
     pub(super) fn destination_polled(&mut self) {
@@ -485,7 +485,7 @@ impl Half {
             && let Some(splice) = self.splice.take()
         {
             out.push(Effect::Destroy { pipe: splice.pipe() });
-            self.source = Source::Broken;
+            self.source = ByteSource::Broken;
         }
     }
 

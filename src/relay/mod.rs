@@ -37,7 +37,7 @@ pub const CREDIT: u32 = 64 * 1024;
 
 /// How far a relay has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
+pub enum RelayStatus {
     /// There may be more.
     Running,
     /// Both streams were carried to their end.
@@ -155,16 +155,16 @@ impl Relay {
     }
 
     /// How far it has come.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RelayStatus {
         if let Some(by) = self.first_failed {
             // What the failed side had sent must reach the other one first; the other way there is nobody to reach.
             if self.half(by).is_over() {
-                return Status::Cut { by };
+                return RelayStatus::Cut { by };
             }
         } else if self.halves.iter().all(Half::is_over) {
-            return Status::Finished;
+            return RelayStatus::Finished;
         }
-        Status::Running
+        RelayStatus::Running
     }
 
     /// Whether an operation of the relay is in flight on the connection of `side`.

@@ -13,7 +13,7 @@ const INLINE: usize = 2;
 
 /// Small messages need no memory of their own: only a third lease takes some, which goes back with the last such lease.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct LeaseQueue {
     /// The oldest ones. A lease of no bytes is none.
     first: [Lease; INLINE],
     /// Bytes of all leases.
@@ -24,7 +24,7 @@ pub struct Queue {
     rest: Option<Box<VecDeque<Lease>>>,
 }
 
-impl Queue {
+impl LeaseQueue {
     #[inline]
     pub fn len(&self) -> usize {
         let inline = self.first.iter().filter(|lease| lease.len > 0).count();
@@ -163,7 +163,7 @@ mod tests {
         /// Against a list.
         #[test]
         fn leases_come_out_in_the_order_they_went_in(steps in prop::collection::vec(step(), 1..80)) {
-            let (mut queue, mut model) = (Queue::default(), VecDeque::<Lease>::new());
+            let (mut queue, mut model) = (LeaseQueue::default(), VecDeque::<Lease>::new());
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Push(len) => {

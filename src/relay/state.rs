@@ -2,7 +2,7 @@
 
 /// How the stream from the source ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Source {
+pub(super) enum ByteSource {
     /// There may be more.
     Open,
     /// With a FIN.
@@ -24,7 +24,7 @@ pub(super) enum Course {
 
 /// What is under way at the source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Reading {
+pub(super) enum ReadState {
     Nothing,
     /// A receive is armed.
     Armed,

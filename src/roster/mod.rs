@@ -57,7 +57,7 @@ pub enum What {
 }
 
 /// A question to one worker.
-pub struct Request {
+pub struct RosterRequest {
     /// Which sessions.
     pub filter: Filter,
     /// What with them.
@@ -70,14 +70,14 @@ pub struct Request {
 #[derive(Debug, Default)]
 pub struct Answer {
     /// As many as were asked for.
-    pub records: Vec<Record>,
+    pub records: Vec<RosterRecord>,
     /// How many were meant, or killed.
     pub matching: u64,
 }
 
 /// One session, as it is at that moment.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct RosterRecord {
     /// Which one.
     pub id: SessionId,
     /// `None` once the connection has no peer any more.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Answer, Record, Request, SessionId, What};
+use super::{Answer, RosterRecord, RosterRequest, SessionId, What};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 
@@ -18,7 +18,7 @@ pub struct Surveys(VecDeque<Survey>);
 
 /// One question, and how far it has come.
 struct Survey {
-    request: Request,
+    request: RosterRequest,
     /// The places to look at: from the next one to the last.
     next: u32,
     end: u32,
@@ -36,7 +36,7 @@ pub struct Slice {
 
 /// What is to be done with a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Found {
+pub enum Surveyed {
     /// Nothing: it is not meant.
     Passed,
     /// Nothing more: it is meant and was counted.
@@ -55,7 +55,7 @@ impl Surveys {
     }
 
     /// Begins with a question. Every session is at a place below `places`.
-    pub fn begin(&mut self, request: Request, places: u32) {
+    pub fn begin(&mut self, request: RosterRequest, places: u32) {
         let (next, end) = match request.filter.id {
             Some(id) => (id.place(), id.place().saturating_add(1)),
             None => (0, places),
@@ -102,23 +102,23 @@ impl Slice {
         backend: Option<BackendId>,
         is_ending: bool,
         client: impl FnOnce() -> Option<Address>,
-    ) -> Found {
+    ) -> Surveyed {
         let (request, answer) = (&self.survey.request, &mut self.survey.answer);
         let is_other = request.filter.id.is_some_and(|wanted| wanted != id);
         let is_killed_already = request.what == What::Kill && is_ending;
         if is_other || is_killed_already || !request.filter.matches(backend, client) {
-            return Found::Passed;
+            return Surveyed::Passed;
         }
         answer.matching += 1;
         match request.what {
-            What::Kill => Found::Killed,
-            What::List { limit } if answer.records.len() < limit => Found::Listed,
-            What::List { .. } => Found::Counted,
+            What::Kill => Surveyed::Killed,
+            What::List { limit } if answer.records.len() < limit => Surveyed::Listed,
+            What::List { .. } => Surveyed::Counted,
         }
     }
 
     /// Describes the session that was found last.
-    pub fn list(&mut self, record: Record) {
+    pub fn list(&mut self, record: RosterRecord) {
         self.survey.answer.records.push(record);
     }
 }
@@ -139,7 +139,7 @@ mod tests {
         let (told, answer) = mpsc::channel();
         let reply = Box::new(move |answer| told.send(answer).unwrap());
         let (mut surveys, mut slices, mut ended) = (Surveys::default(), Vec::new(), [false; PLACES as usize]);
-        surveys.begin(Request { filter, what, reply }, PLACES);
+        surveys.begin(RosterRequest { filter, what, reply }, PLACES);
         while let Some(mut slice) = surveys.begin_slice() {
             let mut looked = 0;
             while let Some(place) = slice.next_place() {
@@ -147,9 +147,9 @@ mod tests {
                 let (id, backend) = (SessionId::new(3, place, 7), BackendId(place % 2));
                 let client = || panic!("nobody asked for the client");
                 match slice.found(id, Some(backend), ended[place as usize], client) {
-                    Found::Killed => ended[place as usize] = true,
-                    Found::Listed => slice.list(record(id)),
-                    Found::Passed | Found::Counted => {}
+                    Surveyed::Killed => ended[place as usize] = true,
+                    Surveyed::Listed => slice.list(record(id)),
+                    Surveyed::Passed | Surveyed::Counted => {}
                 }
             }
             slices.push(looked);
@@ -159,8 +159,8 @@ mod tests {
         (slices, answer.try_recv().expect("an answer"))
     }
 
-    fn record(id: SessionId) -> Record {
-        Record {
+    fn record(id: SessionId) -> RosterRecord {
+        RosterRecord {
             id,
             client: None,
             listener: ListenerId(0),

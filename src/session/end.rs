@@ -1,23 +1,23 @@
 //! How a session ends: the last bytes, `terminate → join → close`, and what it is called.
 
 use super::timer::{FLUSH_INTERVAL_MAX_NS, FLUSH_INTERVAL_NS};
-use super::{Effect, Effects, Session, State};
+use super::{Effect, Effects, Session, SessionState};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
-use crate::relay::{self, End, Status};
+use crate::relay::{self, End, RelayStatus};
 
 impl Session {
     /// Looks at what a relay event has come to.
     #[inline]
     pub(super) fn relaying(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
         match self.relay.status() {
-            Status::Running => self.watch(event, now, out),
-            Status::Finished => {
+            RelayStatus::Running => self.watch(event, now, out),
+            RelayStatus::Finished => {
                 self.termination = Termination::NORMAL;
                 self.terminate([false, false], out);
             }
-            Status::Cut { by } => self.flush(by, now, out),
+            RelayStatus::Cut { by } => self.flush(by, now, out),
         }
     }
 
@@ -45,7 +45,7 @@ impl Session {
             self.terminate([true, true], out);
             return;
         }
-        self.state = State::Flushing { reset, unsent: u32::MAX };
+        self.state = SessionState::Flushing { reset, unsent: u32::MAX };
         self.active_at = now;
         out.push(Effect::QueryUnsent { side: reset });
     }
@@ -62,7 +62,7 @@ impl Session {
     }
 
     pub(super) fn unsent(&mut self, bytes: u32, now: Moment, out: &mut Effects) {
-        let State::Flushing { reset, unsent } = self.state else { return };
+        let SessionState::Flushing { reset, unsent } = self.state else { return };
         if bytes < unsent {
             self.active_at = now;
         }
@@ -71,7 +71,7 @@ impl Session {
             self.terminate([true, true], out);
             return;
         }
-        self.state = State::Flushing { reset, unsent: bytes.min(unsent) };
+        self.state = SessionState::Flushing { reset, unsent: bytes.min(unsent) };
         // The longer nothing has moved, the longer it takes until the next look: many may be stuck.
         let pause_ns = (now.since_ns(self.active_at) / 2).clamp(FLUSH_INTERVAL_NS, FLUSH_INTERVAL_MAX_NS);
         self.set_timer(now.after_ns(pause_ns).min(self.deadline()), out);
@@ -80,13 +80,13 @@ impl Session {
     /// Ends it in a reset, for a reason that lies outside of it.
     pub(super) fn end_by(&mut self, who: Who, out: &mut Effects) {
         let when = match self.state {
-            State::Prereading | State::Picking => When::Request,
-            State::Waiting => When::Queue,
-            State::Connecting => When::Connect,
-            State::Relaying => When::Data,
+            SessionState::Prereading | SessionState::Picking => When::Request,
+            SessionState::Waiting => When::Queue,
+            SessionState::Connecting => When::Connect,
+            SessionState::Relaying => When::Data,
             // It has ended already, for a reason of its own.
-            State::Flushing { .. } => return self.terminate([true, true], out),
-            State::Closing | State::Closed => return,
+            SessionState::Flushing { .. } => return self.terminate([true, true], out),
+            SessionState::Closing | SessionState::Closed => return,
         };
         self.termination = Termination(who, when);
         self.terminate([true, true], out);
@@ -95,10 +95,10 @@ impl Session {
     /// First step: nothing starts any more, and what is in flight is cancelled, one operation at a time. (To cancel
     /// all operations on a descriptor, the kernel would look at all operations of the ring.)
     pub(super) fn terminate(&mut self, reset: [bool; 2], out: &mut Effects) {
-        if self.state == State::Waiting {
+        if self.state == SessionState::Waiting {
             out.push(Effect::StopWaiting);
         }
-        self.state = State::Closing;
+        self.state = SessionState::Closing;
         self.reset = reset;
         self.relay.stop(out);
         if self.awaiting {
@@ -109,7 +109,7 @@ impl Session {
             out.push(Effect::CancelConnect);
         }
         self.join(out);
-        if self.state == State::Closing {
+        if self.state == SessionState::Closing {
             out.push(Effect::WatchClose);
         }
     }
@@ -117,14 +117,14 @@ impl Session {
     /// Second step: waits until nothing is in flight.
     #[inline]
     pub(super) fn join(&mut self, out: &mut Effects) {
-        if self.state == State::Closing && !Side::BOTH.iter().any(|&side| self.is_in_flight(side)) {
+        if self.state == SessionState::Closing && !Side::BOTH.iter().any(|&side| self.is_in_flight(side)) {
             self.close(out);
         }
     }
 
     /// Third step.
     fn close(&mut self, out: &mut Effects) {
-        self.state = State::Closed;
+        self.state = SessionState::Closed;
         out.push(Effect::Close { side: Side::Client, reset: self.reset[Side::Client.index()] });
         if self.backend_open {
             out.push(Effect::Close { side: Side::Backend, reset: self.reset[Side::Backend.index()] });
@@ -161,7 +161,7 @@ impl Session {
 mod tests {
     use super::*;
     use crate::base::lease::{BUFFER_LEN, Lease};
-    use crate::session::{CLOSING_NS, Event, Limits, Picked};
+    use crate::session::{CLOSING_NS, Event, Picked, SessionLimits};
 
     /// What a session says to an event.
     fn tell(session: &mut Session, event: Event, now: Moment) -> Vec<Effect> {
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_session_whose_end_is_never_answered_says_so() {
         let start = Moment(1);
-        let mut session = Session::new(Limits::default(), 0, start);
+        let mut session = Session::new(SessionLimits::default(), 0, start);
         tell(&mut session, Event::Accepted, start);
         tell(&mut session, Event::Picked(Picked::Backend), start);
         let effects = tell(&mut session, Event::End(Who::Killed), start);
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_client_that_has_sent_all_that_is_kept_and_leaves_is_noticed_before_there_is_a_backend() {
         let (start, side) = (Moment(1), Side::Client);
-        let mut session = Session::new(Limits::default(), 0, start);
+        let mut session = Session::new(SessionLimits::default(), 0, start);
         for event in [Event::Accepted, Event::Picked(Picked::Backend)] {
             tell(&mut session, event, start);
         }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_client_that_is_watched_no_more_when_there_is_a_backend_is_watched_again_soon() {
         let (start, side) = (Moment(1), Side::Client);
-        let mut session = Session::new(Limits::default(), 0, start);
+        let mut session = Session::new(SessionLimits::default(), 0, start);
         for event in [Event::Accepted, Event::Picked(Picked::Backend)] {
             tell(&mut session, event, start);
         }
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_session_with_nothing_in_flight_is_over_at_once() {
-        let mut session = Session::new(Limits::default(), 0, Moment(1));
+        let mut session = Session::new(SessionLimits::default(), 0, Moment(1));
         tell(&mut session, Event::Accepted, Moment(1));
         let effects = tell(&mut session, Event::Picked(Picked::Nobody), Moment(1));
         assert_eq!(effects, [Effect::Close { side: Side::Client, reset: true }, Effect::Over]);

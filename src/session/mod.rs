@@ -33,7 +33,7 @@ use crate::relay::{self, End, Relay};
 
 /// What a session captures from the configuration when it is admitted. Nanoseconds; 0 turns a limit off.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
+pub struct SessionLimits {
     /// For each attempt to connect.
     pub connect_timeout_ns: u64,
     /// Attempts in all.
@@ -57,7 +57,7 @@ pub const CLOSING_NS: u64 = 10_000_000_000;
 
 /// Why an attempt to connect failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ConnectError {
+pub enum ConnectFailure {
     /// The backend refused, cannot be reached, or broke off.
     Backend,
     /// No answer in time.
@@ -98,7 +98,7 @@ pub enum Event {
     /// A session that waits may find a backend now.
     Called,
     /// The attempt to connect is over.
-    Connected(Result<(), ConnectError>),
+    Connected(Result<(), ConnectFailure>),
     /// Nothing could be begun now, through no fault that another backend would help against: there is no descriptor or
     /// no memory, or so many wait for this backend to accept them that the kernel takes no more. Later there may be.
     ConnectLater,
@@ -122,7 +122,7 @@ pub enum Event {
 
 /// Where it stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum SessionState {
     /// The client must say something first.
     Prereading,
     /// A backend is being chosen.
@@ -144,10 +144,10 @@ enum State {
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
-    state: State,
+    state: SessionState,
     relay: Relay,
     /// As they were when it was admitted, whatever a reload has changed since. All sessions of a pool share them.
-    limits: Arc<Limits>,
+    limits: Arc<SessionLimits>,
     /// A backend was chosen and not closed.
     backend_open: bool,
     /// True exactly when a poll of [`Effect::AwaitClient`] is in flight.
@@ -176,10 +176,10 @@ pub struct Session {
 
 impl Session {
     /// A session that was accepted at `now`. `jitter` is a random number, for the lifetime.
-    pub fn new(limits: impl Into<Arc<Limits>>, jitter: u32, now: Moment) -> Session {
+    pub fn new(limits: impl Into<Arc<SessionLimits>>, jitter: u32, now: Moment) -> Session {
         let limits = limits.into();
         Session {
-            state: State::Picking,
+            state: SessionState::Picking,
             relay: Relay::new(),
             backend_open: false,
             awaiting: false,
@@ -258,12 +258,12 @@ impl Session {
 
     /// Whether bytes are moving or could move.
     pub fn is_relaying(&self) -> bool {
-        self.state == State::Relaying
+        self.state == SessionState::Relaying
     }
 
     /// Whether a connect is in flight that nobody has given up.
     pub fn is_connecting(&self) -> bool {
-        self.state == State::Connecting && self.connect_in_flight && !self.connect_expired
+        self.state == SessionState::Connecting && self.connect_in_flight && !self.connect_expired
     }
 
     /// Whether the client has sent bytes that a backend is to get.
@@ -273,12 +273,12 @@ impl Session {
 
     /// Whether it stands in the queue.
     pub fn is_waiting(&self) -> bool {
-        self.state == State::Waiting
+        self.state == SessionState::Waiting
     }
 
     /// Whether it has ended and only waits for the kernel.
     pub fn is_ending(&self) -> bool {
-        matches!(self.state, State::Closing | State::Closed)
+        matches!(self.state, SessionState::Closing | SessionState::Closed)
     }
 
     #[inline]
@@ -287,7 +287,7 @@ impl Session {
         let had_ended = self.has_an_end();
         self.relay.on(event, out);
         match self.state {
-            State::Relaying => {
+            SessionState::Relaying => {
                 if !had_ended && self.has_an_end() && self.is_hang_up() {
                     out.push(Effect::HungUp);
                 }
@@ -297,26 +297,27 @@ impl Session {
                 }
                 self.relaying(event, now, out);
             }
-            State::Waiting => self.client_without_backend(event, When::Queue, out),
-            State::Connecting => self.client_without_backend(event, When::Connect, out),
-            State::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
-            State::Closing => {
+            SessionState::Waiting => self.client_without_backend(event, When::Queue, out),
+            SessionState::Connecting => self.client_without_backend(event, When::Connect, out),
+            SessionState::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
+            SessionState::Closing => {
                 // A receive may bring something although it was cancelled. It is thrown away, so the end is no FIN.
                 if matches!(event, relay::Event::Received { .. } | relay::Event::Ended { end: End::Failed(_), .. }) {
                     self.reset = [true, true];
                 }
                 self.join(out);
             }
-            State::Prereading | State::Picking | State::Flushing { .. } | State::Closed => {}
+            SessionState::Prereading | SessionState::Picking | SessionState::Flushing { .. } | SessionState::Closed => {
+            }
         }
     }
 
     fn picked(&mut self, picked: Picked, now: Moment, out: &mut Effects) {
-        debug_assert!(matches!(self.state, State::Picking | State::Waiting));
+        debug_assert!(matches!(self.state, SessionState::Picking | SessionState::Waiting));
         match picked {
             Picked::Backend => {
                 self.attempts += 1;
-                self.state = State::Connecting;
+                self.state = SessionState::Connecting;
                 self.backend_open = true;
                 self.active_at = now;
                 self.connect(now.after_ns(timer::or_never(self.limits.connect_timeout_ns)), out);
@@ -343,15 +344,15 @@ impl Session {
         if self.wait_until == Moment::NEVER {
             self.wait_until = now.after_ns(timer::or_never(self.limits.queue_timeout_ns));
         }
-        self.state = State::Waiting;
+        self.state = SessionState::Waiting;
         self.timer_while_waiting(now, out);
-        if self.state == State::Waiting {
+        if self.state == SessionState::Waiting {
             self.relay.open(Side::Client, out);
         }
     }
 
     fn called(&mut self, out: &mut Effects) {
-        if self.state == State::Waiting {
+        if self.state == SessionState::Waiting {
             out.push(Effect::Pick);
         }
     }
@@ -363,11 +364,11 @@ impl Session {
         self.set_timer(deadline, out);
     }
 
-    fn connect_ended(&mut self, result: Result<(), ConnectError>, now: Moment, out: &mut Effects) {
+    fn connect_ended(&mut self, result: Result<(), ConnectFailure>, now: Moment, out: &mut Effects) {
         self.connect_in_flight = false;
         match (self.state, result) {
-            (State::Connecting, Ok(())) => {
-                self.state = State::Relaying;
+            (SessionState::Connecting, Ok(())) => {
+                self.state = SessionState::Relaying;
                 self.active_at = now;
                 self.relay.open(Side::Backend, out);
                 // The client may have sent its FIN before, and what watched it since may have ended.
@@ -376,19 +377,21 @@ impl Session {
                     self.set_timer(look, out);
                 }
             }
-            (State::Connecting, Err(_)) if self.connect_expired => self.attempt_failed(ConnectError::Timeout, out),
-            (State::Connecting, Err(error)) => self.attempt_failed(error, out),
+            (SessionState::Connecting, Err(_)) if self.connect_expired => {
+                self.attempt_failed(ConnectFailure::Timeout, out)
+            }
+            (SessionState::Connecting, Err(error)) => self.attempt_failed(error, out),
             _ => self.join(out),
         }
     }
 
     /// To another backend at once, while one is left.
-    fn attempt_failed(&mut self, error: ConnectError, out: &mut Effects) {
+    fn attempt_failed(&mut self, error: ConnectFailure, out: &mut Effects) {
         self.termination = Termination(
             match error {
-                ConnectError::Backend => Who::Server,
-                ConnectError::Timeout => Who::ServerTimeout,
-                ConnectError::Resource => Who::Resource,
+                ConnectFailure::Backend => Who::Server,
+                ConnectFailure::Timeout => Who::ServerTimeout,
+                ConnectFailure::Resource => Who::Resource,
             },
             When::Connect,
         );
@@ -396,7 +399,7 @@ impl Session {
         // The next one may not drain.
         self.drained_by = None;
         out.push(Effect::Close { side: Side::Backend, reset: true });
-        self.state = State::Picking;
+        self.state = SessionState::Picking;
         if self.attempts < self.limits.connect_attempts_max.max(1) || self.limits.waits_for_primary {
             out.push(Effect::Pick);
         } else {
@@ -407,7 +410,7 @@ impl Session {
     fn client_gone(&mut self, out: &mut Effects) {
         self.connect_in_flight = false;
         match self.state {
-            State::Connecting => self.end_by(Who::Client, out),
+            SessionState::Connecting => self.end_by(Who::Client, out),
             _ => self.join(out),
         }
     }

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Effects, Session, State};
+use super::{Effect, Effects, Session, SessionState};
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
-use crate::session::Limits;
+use crate::session::SessionLimits;
 
 /// What became of [`Effect::Look`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,20 +31,20 @@ pub enum Looked {
 
 impl Session {
     /// The limits of another pool than the one it was accepted for. To be called before a backend is chosen.
-    pub fn adopt(&mut self, limits: Arc<Limits>, jitter: u32, now: Moment) {
-        debug_assert_eq!(self.state, State::Prereading);
+    pub fn adopt(&mut self, limits: Arc<SessionLimits>, jitter: u32, now: Moment) {
+        debug_assert_eq!(self.state, SessionState::Prereading);
         self.ends_at = super::timer::lifetime_end(limits.lifetime_max_ns, jitter, now);
         self.limits = limits;
     }
 
     /// Whether a backend was not thought of yet.
     pub fn is_prereading(&self) -> bool {
-        self.state == State::Prereading
+        self.state == SessionState::Prereading
     }
 
     pub(super) fn preread(&mut self, out: &mut Effects) {
-        debug_assert_eq!(self.state, State::Picking);
-        self.state = State::Prereading;
+        debug_assert_eq!(self.state, SessionState::Picking);
+        self.state = SessionState::Prereading;
         out.push(Effect::Look { ended: false });
     }
 
@@ -52,13 +52,13 @@ impl Session {
     pub(super) fn client_spoke(&mut self, ended: bool, out: &mut Effects) {
         self.awaiting = false;
         match self.state {
-            State::Prereading => out.push(Effect::Look { ended }),
+            SessionState::Prereading => out.push(Effect::Look { ended }),
             _ => self.join(out),
         }
     }
 
     pub(super) fn looked(&mut self, looked: Looked, out: &mut Effects) {
-        if self.state != State::Prereading {
+        if self.state != SessionState::Prereading {
             return;
         }
         match looked {
@@ -71,7 +71,7 @@ impl Session {
             }
             Looked::Again { at } => self.set_timer(at, out),
             Looked::Done => {
-                self.state = State::Picking;
+                self.state = SessionState::Picking;
                 out.push(Effect::Pick);
             }
             Looked::Refused(who) => {

@@ -3,7 +3,7 @@
 //! A session has one timer, and moving bytes does not touch it: when it fires, the session looks how long ago the last
 //! byte was, and sets it anew if that is not long enough.
 
-use super::{Effect, Effects, Session, State};
+use super::{Effect, Effects, Session, SessionState};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -84,7 +84,7 @@ impl Session {
 
     pub(super) fn drains(&mut self, who: Option<Who>, now: Moment, out: &mut Effects) {
         self.drained_by = who;
-        if self.state == State::Relaying {
+        if self.state == SessionState::Relaying {
             self.timer_while_relaying(now, out);
         }
     }
@@ -102,13 +102,13 @@ impl Session {
         self.timer_at = Moment::NEVER;
         match self.state {
             // What is awaited may be too late; the worker knows.
-            State::Prereading => out.push(Effect::Look { ended: false }),
-            State::Waiting => self.timer_while_waiting(now, out),
-            State::Connecting => self.timer_while_connecting(now, out),
-            State::Relaying => self.timer_while_relaying(now, out),
-            State::Flushing { reset, .. } => out.push(Effect::QueryUnsent { side: reset }),
-            State::Closing => out.push(Effect::Stuck),
-            State::Picking | State::Closed => {}
+            SessionState::Prereading => out.push(Effect::Look { ended: false }),
+            SessionState::Waiting => self.timer_while_waiting(now, out),
+            SessionState::Connecting => self.timer_while_connecting(now, out),
+            SessionState::Relaying => self.timer_while_relaying(now, out),
+            SessionState::Flushing { reset, .. } => out.push(Effect::QueryUnsent { side: reset }),
+            SessionState::Closing => out.push(Effect::Stuck),
+            SessionState::Picking | SessionState::Closed => {}
         }
     }
 
@@ -130,7 +130,7 @@ impl Session {
     /// Whether half of the time to connect is over, or a second and a half where there is more.
     pub fn is_late_to_connect(&self, now: Moment) -> bool {
         let half_ns = or_never(self.limits.connect_timeout_ns).min(LATE_MAX_NS) / 2;
-        self.state == State::Connecting && now.since_ns(self.active_at) >= half_ns
+        self.state == SessionState::Connecting && now.since_ns(self.active_at) >= half_ns
     }
 
     fn timer_while_connecting(&mut self, now: Moment, out: &mut Effects) {
@@ -152,7 +152,7 @@ impl Session {
     pub(super) fn connect_later(&mut self, now: Moment, out: &mut Effects) {
         self.connect_in_flight = false;
         match self.state {
-            State::Connecting => {
+            SessionState::Connecting => {
                 let pause_ns = (now.since_ns(self.active_at) / 4).clamp(AGAIN_MIN_NS, AGAIN_MAX_NS);
                 self.set_timer(now.after_ns(pause_ns).min(self.connect_deadline()), out);
             }
@@ -208,7 +208,7 @@ impl Session {
 mod tests {
     use super::*;
     use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
-    use crate::session::{Event, Limits, Picked};
+    use crate::session::{Event, Picked, SessionLimits};
 
     const SECOND: u64 = 1_000_000_000;
     const START: Moment = Moment(SECOND);
@@ -221,10 +221,10 @@ mod tests {
 
     /// A session that will be ten seconds old, and whose bytes move.
     fn open() -> Session {
-        relaying(Limits { lifetime_max_ns: 10 * SECOND, ..Limits::default() })
+        relaying(SessionLimits { lifetime_max_ns: 10 * SECOND, ..SessionLimits::default() })
     }
 
-    fn relaying(limits: Limits) -> Session {
+    fn relaying(limits: SessionLimits) -> Session {
         let mut session = Session::new(limits, u32::MAX / 2, START);
         for event in [Event::Accepted, Event::Picked(Picked::Backend), Event::Connected(Ok(()))] {
             tell(&mut session, event, START);
@@ -261,7 +261,7 @@ mod tests {
     /// The bytes that the backend has sent and nobody has taken are not to be lost.
     #[test]
     fn a_silent_session_ends_in_a_fin_when_its_backend_drains_and_others_go_on() {
-        let limits = Limits { drain_idle_ns: SECOND, ..Limits::default() };
+        let limits = SessionLimits { drain_idle_ns: SECOND, ..SessionLimits::default() };
         let silent_for = |ns: u64| START.after_ns(ns);
         let mut session = relaying(limits);
         tell(&mut session, Event::Timer, silent_for(3 * SECOND));
@@ -286,7 +286,7 @@ mod tests {
         tell(&mut talks, Event::Timer, silent_for(6 * SECOND));
         assert_eq!(talks.termination(), Termination(Who::Down, When::Data));
 
-        let mut without = relaying(Limits::default());
+        let mut without = relaying(SessionLimits::default());
         tell(&mut without, Event::Drains(Some(Who::Down)), silent_for(1000 * SECOND));
         assert!(without.is_relaying(), "0 is off");
     }

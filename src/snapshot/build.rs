@@ -13,7 +13,7 @@ use crate::health::State;
 use crate::session;
 
 use super::ids::Ids;
-use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, Preread, Table};
+use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, Table};
 
 /// Everything a table follows from.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,7 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
         Some((pool, ids.route(id, pool)?))
     };
     let (pool, route) = way(&listener.pool)?;
-    let preread = listener.preread.as_ref().map(|preread| Preread {
+    let preread = listener.preread.as_ref().map(|preread| PrereadEntry {
         routes: preread.routes.iter().filter_map(|route| Some(led(route, way(&route.pool)?))).collect(),
         timeout_ns: ns(preread.timeout),
         refuses_unmatched: preread.refuses_unmatched,
@@ -174,9 +174,9 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
 }
 
 /// What a session of that pool is held to.
-fn limits_of(pool: &Pool) -> session::Limits {
+fn limits_of(pool: &Pool) -> session::SessionLimits {
     let limits = &pool.limits;
-    session::Limits {
+    session::SessionLimits {
         connect_timeout_ns: ns(limits.connect_timeout),
         connect_attempts_max: limits.connect_attempts,
         queue_timeout_ns: ns(pool.queue.timeout),

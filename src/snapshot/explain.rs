@@ -24,7 +24,7 @@ pub const SAMPLE: u32 = 1 << 16;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct ExplainQuestion<'a> {
     /// Name of a listener.
     pub listener: &'a str,
     /// The client's address.
@@ -41,7 +41,7 @@ pub struct Question<'a> {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct Explanation {
     /// Who serves that client.
     pub pool: Arc<str>,
     /// Why it is not served all the same.
@@ -61,7 +61,7 @@ pub struct Answer {
 /// What changes without a backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Without {
-    /// As [`Answer::order`].
+    /// As [`Explanation::order`].
     pub order: Vec<Arc<str>>,
     /// Of [`SAMPLE`] clients, how many the backend had, and how many get another one than before; `None` where no
     /// client is tied to a backend.
@@ -70,7 +70,7 @@ pub struct Without {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Error {
+pub enum ExplainError {
     /// No such listener.
     #[error("there is no listener `{0}`; there is {1}")]
     Listener(String, String),
@@ -83,7 +83,7 @@ pub enum Error {
 }
 
 /// Which pool the client is for, and whether it may come in at all.
-fn door<'a>(listener: &'a Listener, question: Question<'_>) -> (&'a Arc<str>, Option<Refused>) {
+fn door<'a>(listener: &'a Listener, question: ExplainQuestion<'_>) -> (&'a Arc<str>, Option<Refused>) {
     let client = Address::Tcp(SocketAddr::new(question.client, question.port.unwrap_or_default()));
     if !listener.rules.admit(Some(&client)) {
         return (&listener.pool, Some(Refused::Deny));
@@ -101,21 +101,21 @@ fn door<'a>(listener: &'a Listener, question: Question<'_>) -> (&'a Arc<str>, Op
 ///
 /// # Errors
 /// The question names something that is not there.
-pub fn explain(config: &Config, question: Question<'_>) -> Result<Answer, Error> {
+pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explanation, ExplainError> {
     let names = |names: Vec<&str>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let listener = config.listeners.iter().find(|listener| *listener.name == *question.listener);
     let listener = listener.ok_or_else(|| {
         let known = names(config.listeners.iter().map(|listener| &*listener.name).collect());
-        Error::Listener(question.listener.to_string(), known)
+        ExplainError::Listener(question.listener.to_string(), known)
     })?;
     let (name, refused) = door(listener, question);
     let pool = config.pools.iter().find(|pool| pool.name == *name);
-    let pool = pool.ok_or_else(|| Error::Listener(question.listener.to_string(), String::new()))?;
+    let pool = pool.ok_or_else(|| ExplainError::Listener(question.listener.to_string(), String::new()))?;
     if let Some(without) = question.without
         && !pool.backends.iter().any(|backend| *backend.name == *without)
     {
         let known = names(pool.backends.iter().map(|backend| &*backend.name).collect());
-        return Err(Error::Backend(pool.name.clone(), without.to_string(), known));
+        return Err(ExplainError::Backend(pool.name.clone(), without.to_string(), known));
     }
     let key = key_of(pool, question)?;
     let all = Idle::new(config, pool, None);
@@ -131,7 +131,7 @@ pub fn explain(config: &Config, question: Question<'_>) -> Result<Answer, Error>
         (backend.name.clone(), before.iter().filter(|picked| **picked == id).count() as u32)
     };
     let tied = matches!(pool.balance, Balance::ConsistentHash { .. });
-    Ok(Answer {
+    Ok(Explanation {
         pool: pool.name.clone(),
         refused,
         balance: pool.balance,
@@ -142,11 +142,11 @@ pub fn explain(config: &Config, question: Question<'_>) -> Result<Answer, Error>
     })
 }
 
-fn key_of(pool: &Pool, question: Question<'_>) -> Result<u64, Error> {
+fn key_of(pool: &Pool, question: ExplainQuestion<'_>) -> Result<u64, ExplainError> {
     match pool.balance {
         Balance::ConsistentHash { key: HashKey::SourceIpPort, .. } => match question.port {
             Some(port) => Ok(hash::of_ip_port(question.client, port)),
-            None => Err(Error::Port(pool.name.clone(), question.client)),
+            None => Err(ExplainError::Port(pool.name.clone(), question.client)),
         },
         _ => Ok(hash::of_ip(question.client)),
     }
@@ -245,8 +245,15 @@ mod tests {
 
     const HASH: Balance = Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None };
 
-    fn ask(without: Option<&str>) -> Question<'_> {
-        Question { listener: "p", client: IpAddr::from([10, 1, 2, 3]), port: None, sni: None, alpn: None, without }
+    fn ask(without: Option<&str>) -> ExplainQuestion<'_> {
+        ExplainQuestion {
+            listener: "p",
+            client: IpAddr::from([10, 1, 2, 3]),
+            port: None,
+            sni: None,
+            alpn: None,
+            without,
+        }
     }
 
     fn with(balance: Balance) -> Config {
@@ -299,10 +306,10 @@ mod tests {
     fn what_is_not_there_is_named_with_what_is() {
         let config = with(Balance::ConsistentHash { key: HashKey::SourceIpPort, balance_factor: None });
         let error = |question| explain(&config, question).unwrap_err().to_string();
-        assert_eq!(error(Question { listener: "x", ..ask(None) }), "there is no listener `x`; there is `p`");
+        assert_eq!(error(ExplainQuestion { listener: "x", ..ask(None) }), "there is no listener `x`; there is `p`");
         assert_eq!(error(ask(Some("x"))), "pool `p` has no backend `x`; it has `a`, `b`, `c`, `d`");
         assert!(error(ask(None)).contains("10.1.2.3:40000"));
-        assert!(explain(&config, Question { port: Some(1), ..ask(None) }).is_ok());
+        assert!(explain(&config, ExplainQuestion { port: Some(1), ..ask(None) }).is_ok());
     }
 
     #[test]
@@ -314,7 +321,7 @@ mod tests {
                     q.backends = [{ address = \"10.0.0.2:1\" }]\n";
         let config = crate::config::load(text, "t", &|_| None).unwrap();
         let to = |client: [u8; 4], sni| {
-            let question = Question { client: IpAddr::from(client), sni, ..ask(None) };
+            let question = ExplainQuestion { client: IpAddr::from(client), sni, ..ask(None) };
             let answer = explain(&config, question).unwrap();
             (answer.pool.to_string(), answer.refused)
         };
@@ -324,7 +331,7 @@ mod tests {
         for no_name in [None, Some("-a.example"), Some("a b.example")] {
             assert_eq!(to([10, 2, 2, 3], no_name), ("p".to_string(), Some(Refused::Unmatched)));
         }
-        let offers = Question { client: IpAddr::from([10, 2, 2, 3]), alpn: Some("h2"), ..ask(None) };
+        let offers = ExplainQuestion { client: IpAddr::from([10, 2, 2, 3]), alpn: Some("h2"), ..ask(None) };
         assert_eq!(explain(&config, offers).unwrap().refused, None);
     }
 }

@@ -85,16 +85,16 @@ pub struct Admission {
     /// Who may connect.
     pub rules: Rules,
     /// What each source may have.
-    pub source_limits: Option<sources::Limits>,
+    pub source_limits: Option<sources::Quota>,
     /// A PROXY header must come first.
     pub proxy: Option<AcceptProxy>,
     /// What its TLS says leads it to a pool.
-    pub preread: Option<Preread>,
+    pub preread: Option<PrereadEntry>,
 }
 
 /// How clients are led to pools by their TLS.
 #[derive(Clone, Debug)]
-pub struct Preread {
+pub struct PrereadEntry {
     /// In the order of the file.
     pub routes: Vec<Route<(PoolId, RouteId)>>,
     /// For the ClientHello to come; 0: without end.
@@ -117,7 +117,7 @@ pub struct PoolEntry {
     /// What of the client the picker's key is made of; `None` if it needs no key.
     pub hash_key: Option<HashKey>,
     /// What a session captures when it is admitted.
-    pub session: Arc<session::Limits>,
+    pub session: Arc<session::SessionLimits>,
     /// What its sockets are set to is among these.
     pub limits: Limits,
     /// How its backends are connected to.

@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 
 /// Rings once, until control has heard it. Clones ring the same control.
 #[derive(Clone, Debug, Default)]
-pub struct Alarm(Arc<Bell>);
+pub struct Alarm(Arc<AlarmState>);
 
 #[derive(Debug, Default)]
-struct Bell {
+struct AlarmState {
     /// Control waits for it. One load is all it costs while nobody does.
     is_armed: AtomicBool,
     notify: Notify,

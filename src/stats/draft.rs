@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU64};
 
 use super::ConnectError;
-use super::record::{Attempt, Client, Reason, Record};
+use super::record::{Attempt, Client, EndReason, Record};
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::session::SessionId;
 use crate::base::termination::{Termination, When, Who};
@@ -23,7 +23,7 @@ pub struct Draft {
     last_attempt_ns: Option<NonZeroU64>,
     /// As small as can be: most have none.
     failed: Box<[Attempt]>,
-    reason: Option<Reason>,
+    reason: Option<EndReason>,
 }
 
 /// An address of ours, in little memory: an IPv4 address is mapped, and whose link a link-local one is on is left out.
@@ -94,7 +94,7 @@ impl Draft {
     }
 
     /// An attempt is over. `failed` says why it failed, and what the resource was that lacked, if one did.
-    pub fn attempt_ended(&mut self, backend: BackendId, took_ns: u64, failed: Option<(ConnectError, Reason)>) {
+    pub fn attempt_ended(&mut self, backend: BackendId, took_ns: u64, failed: Option<(ConnectError, EndReason)>) {
         self.backend = Some(backend);
         self.connecting_ns += took_ns;
         match failed {
@@ -120,7 +120,7 @@ impl Draft {
     }
 
     /// What ended it.
-    pub fn ends_for(&mut self, reason: Reason) {
+    pub fn ends_for(&mut self, reason: EndReason) {
         self.reason = Some(reason);
     }
 
@@ -159,11 +159,11 @@ impl Draft {
         }
     }
 
-    fn reason(&self, termination: Termination) -> Option<Reason> {
+    fn reason(&self, termination: Termination) -> Option<EndReason> {
         match termination {
-            Termination(Who::Resource, When::Queue) => Some(Reason::QueueFull),
+            Termination(Who::Resource, When::Queue) => Some(EndReason::QueueFull),
             // A descriptor that does not come ends no attempt: there was none.
-            Termination(Who::Resource, _) => Some(self.reason.unwrap_or(Reason::Descriptors)),
+            Termination(Who::Resource, _) => Some(self.reason.unwrap_or(EndReason::Descriptors)),
             Termination(Who::Down | Who::Killed | Who::Rule | Who::Internal, _) => self.reason,
             _ => None,
         }
@@ -174,7 +174,7 @@ impl Draft {
 mod tests {
     use super::*;
 
-    const REFUSED: Option<(ConnectError, Reason)> = Some((ConnectError::Refused, Reason::Ports));
+    const REFUSED: Option<(ConnectError, EndReason)> = Some((ConnectError::Refused, EndReason::Ports));
 
     fn ended(termination: Termination) -> Ended {
         Ended {
@@ -220,10 +220,10 @@ mod tests {
     fn the_reason_is_that_of_the_end_and_only_where_the_code_asks_for_it() {
         let mut draft = Draft::new(Client::Gone);
         let out = Termination(Who::Resource, When::Connect);
-        assert_eq!(draft.reason(out), Some(Reason::Descriptors));
-        draft.attempt_ended(BackendId(0), 1, Some((ConnectError::Resource, Reason::Ports)));
-        assert_eq!(draft.reason(out), Some(Reason::Ports));
-        assert_eq!(draft.reason(Termination(Who::Resource, When::Queue)), Some(Reason::QueueFull));
+        assert_eq!(draft.reason(out), Some(EndReason::Descriptors));
+        draft.attempt_ended(BackendId(0), 1, Some((ConnectError::Resource, EndReason::Ports)));
+        assert_eq!(draft.reason(out), Some(EndReason::Ports));
+        assert_eq!(draft.reason(Termination(Who::Resource, When::Queue)), Some(EndReason::QueueFull));
         assert_eq!(draft.reason(Termination::NORMAL), None);
         draft.attempt_ended(BackendId(1), 1, REFUSED);
         assert_eq!(draft.reason, None, "what one attempt lacked is no reason of the next one's");

@@ -2,7 +2,7 @@
 
 /// What kind of number a metric is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes both ways.
@@ -19,7 +19,7 @@ pub struct Metric {
     /// One sentence.
     pub help: &'static str,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Names of its labels, in the order of their values.
     pub labels: &'static [&'static str],
 }
@@ -31,7 +31,7 @@ macro_rules! metrics {
             pub const $constant: Metric = Metric {
                 name: $name,
                 help: $help,
-                kind: Kind::$kind,
+                kind: MetricKind::$kind,
                 labels: &$labels,
             };
         )*
@@ -114,10 +114,10 @@ mod tests {
     fn names_are_unique_and_say_what_they_are() {
         for (index, metric) in ALL.iter().enumerate() {
             assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{} twice", metric.name);
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
             // This one is called as everybody calls it.
             let is_span = metric.name.ends_with("_seconds") && *metric != &PROCESS_START;
-            assert_eq!(is_span, metric.kind == Kind::Histogram, "{}", metric.name);
+            assert_eq!(is_span, metric.kind == MetricKind::Histogram, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
     }

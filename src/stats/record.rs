@@ -52,7 +52,7 @@ pub struct Record {
     /// How it ended.
     pub termination: Termination,
     /// Which rule or resource ended it, where the code asks for it.
-    pub reason: Option<Reason>,
+    pub reason: Option<EndReason>,
     /// Who served it.
     pub worker: u32,
 }
@@ -81,7 +81,7 @@ pub struct Attempt {
 
 /// Which rule or resource ended a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reason {
+pub enum EndReason {
     /// A rule of the listener.
     Refused(Refused),
     /// More clients wait than `queue_max`.
@@ -106,21 +106,21 @@ pub enum Reason {
     Operator,
 }
 
-impl Reason {
+impl EndReason {
     /// The word for it in the access log.
     pub fn name(self) -> &'static str {
         match self {
-            Reason::Refused(refused) => refused.name(),
-            Reason::QueueFull => "queue_full",
-            Reason::Descriptors => "descriptors",
-            Reason::Ports => "ports",
-            Reason::Memory => "memory",
-            Reason::BackendDown => "backend_down",
-            Reason::BackendDrained => "backend_drained",
-            Reason::BackendRemoved => "backend_removed",
-            Reason::DrainIdle => "drain_idle",
-            Reason::Shutdown => "shutdown",
-            Reason::Operator => "operator",
+            EndReason::Refused(refused) => refused.name(),
+            EndReason::QueueFull => "queue_full",
+            EndReason::Descriptors => "descriptors",
+            EndReason::Ports => "ports",
+            EndReason::Memory => "memory",
+            EndReason::BackendDown => "backend_down",
+            EndReason::BackendDrained => "backend_drained",
+            EndReason::BackendRemoved => "backend_removed",
+            EndReason::DrainIdle => "drain_idle",
+            EndReason::Shutdown => "shutdown",
+            EndReason::Operator => "operator",
         }
     }
 }

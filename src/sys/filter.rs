@@ -18,16 +18,16 @@ use seccompiler::{
 /// The part of socket(2)'s second argument that is no flag.
 const SOCKET_KINDS: u64 = 0xf;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type FilterRules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Why there is no filter: this kernel, or a filter around us, does not take it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub struct FilterError(String);
 
-impl<E: Into<seccompiler::Error>> From<E> for Error {
-    fn from(error: E) -> Error {
-        Error(error.into().to_string())
+impl<E: Into<seccompiler::Error>> From<E> for FilterError {
+    fn from(error: E) -> FilterError {
+        FilterError(error.into().to_string())
     }
 }
 
@@ -35,16 +35,16 @@ impl<E: Into<seccompiler::Error>> From<E> for Error {
 ///
 /// # Errors
 /// The kernel refuses; then nothing, or only the first filter, is in force.
-pub fn install() -> Result<(), Error> {
+pub fn install() -> Result<(), FilterError> {
     for program in programs()? {
         seccompiler::apply_filter_all_threads(&program)?;
     }
     Ok(())
 }
 
-fn programs() -> Result<[BpfProgram; 3], Error> {
-    let deadly: Rules = DEADLY.iter().map(|&call| (call, Vec::new())).collect();
-    let mut allowed: Rules = ALLOWED.iter().chain(OF_THIS_MACHINE).map(|&call| (call, Vec::new())).collect();
+fn programs() -> Result<[BpfProgram; 3], FilterError> {
+    let deadly: FilterRules = DEADLY.iter().map(|&call| (call, Vec::new())).collect();
+    let mut allowed: FilterRules = ALLOWED.iter().chain(OF_THIS_MACHINE).map(|&call| (call, Vec::new())).collect();
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
     let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
     let pairs = families.into_iter().flat_map(|family| kinds.map(|kind| (family, kind)));
@@ -54,7 +54,7 @@ fn programs() -> Result<[BpfProgram; 3], Error> {
         let kind = condition(1, SeccompCmpOp::MaskedEq(SOCKET_KINDS), kind as u64)?;
         Ok(SeccompRule::new(vec![family, kind])?)
     };
-    allowed.insert(libc::SYS_socket, pairs.map(socket).collect::<Result<_, Error>>()?);
+    allowed.insert(libc::SYS_socket, pairs.map(socket).collect::<Result<_, FilterError>>()?);
     // Threads and no processes, and so no namespaces either.
     let is_thread = SeccompCmpOp::MaskedEq(libc::CLONE_THREAD as u64);
     allowed.insert(libc::SYS_clone, vec![when(0, is_thread, libc::CLONE_THREAD as u64)?]);
@@ -67,17 +67,17 @@ fn programs() -> Result<[BpfProgram; 3], Error> {
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
     let kill = SeccompFilter::new(deadly, SeccompAction::Allow, SeccompAction::KillProcess, machine)?;
     let refuse = SeccompFilter::new(allowed, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow, machine)?;
-    let absent: Rules = [(libc::SYS_clone3, Vec::new())].into();
+    let absent: FilterRules = [(libc::SYS_clone3, Vec::new())].into();
     let absent = SeccompFilter::new(absent, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32), machine)?;
     // The last one does not allow the call that installs it.
     Ok([kill.try_into()?, absent.try_into()?, refuse.try_into()?])
 }
 
-fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, Error> {
+fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, FilterError> {
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?)
 }
 
-fn when(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
+fn when(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, FilterError> {
     Ok(SeccompRule::new(vec![condition(argument, is, value)?])?)
 }
 

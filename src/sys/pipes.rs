@@ -22,7 +22,7 @@ struct Pipe {
 }
 
 /// See the module.
-pub struct Pipes {
+pub struct PipePool {
     pipes: Vec<Option<Pipe>>,
     spare: Vec<PipeId>,
     vacant: Vec<PipeId>,
@@ -30,10 +30,10 @@ pub struct Pipes {
     pipes_max: u16,
 }
 
-impl Pipes {
+impl PipePool {
     /// No pipe yet, and never more than `pipes_max`.
-    pub fn new(pipes_max: u16) -> Pipes {
-        Pipes { pipes: Vec::new(), spare: Vec::new(), vacant: Vec::new(), pipes_max }
+    pub fn new(pipes_max: u16) -> PipePool {
+        PipePool { pipes: Vec::new(), spare: Vec::new(), vacant: Vec::new(), pipes_max }
     }
 
     /// Copies bytes out of a pipe: how many, 0 if there are none.
@@ -49,7 +49,7 @@ impl Pipes {
     }
 }
 
-impl kernel::Pipes for Pipes {
+impl kernel::Pipes for PipePool {
     /// Lends a pipe and says how many bytes it takes; `None` if no large one is to be had.
     fn borrow(&mut self) -> Option<(PipeId, u32)> {
         if let Some(id) = self.spare.pop() {
@@ -124,7 +124,7 @@ impl kernel::Pipes for Pipes {
     }
 }
 
-impl Drop for Pipes {
+impl Drop for PipePool {
     fn drop(&mut self) {
         for id in 0..self.pipes.len() {
             kernel::Pipes::destroy(self, PipeId(id as u16));

@@ -13,7 +13,7 @@ use super::socket;
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     at_end: Cell<AtEnd>,
 }
 
@@ -40,7 +40,7 @@ pub enum Found {
 }
 
 /// Device, inode and birth: which file it is, whatever it is called. An inode number is given out again.
-type Identity = (u64, u64, Option<SystemTime>);
+type FileIdentity = (u64, u64, Option<SystemTime>);
 
 impl SocketFile {
     /// The one that is there now.
@@ -100,7 +100,7 @@ impl Drop for SocketFile {
     }
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
+fn identity(path: &Path) -> io::Result<FileIdentity> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino(), found.created().ok()))
 }

@@ -191,20 +191,20 @@ fn since_boot_s() -> f64 {
 
 /// An event descriptor: wakes a worker that sleeps in its ring.
 #[derive(Debug)]
-pub struct Event(OwnedFd);
+pub struct EventFd(OwnedFd);
 
-impl Event {
+impl EventFd {
     /// Not signalled yet.
-    pub fn new() -> io::Result<Event> {
+    pub fn new() -> io::Result<EventFd> {
         // SAFETY: a plain call.
         let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
         check(fd.min(0))?;
         // SAFETY: the descriptor was just made and belongs to nobody else.
-        Ok(Event(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 }
 
-impl Bell for Event {
+impl Bell for EventFd {
     fn ring(&self) {
         let one = 1u64;
         // SAFETY: the kernel reads eight bytes.

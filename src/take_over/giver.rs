@@ -19,19 +19,19 @@ use tracing::{info, warn};
 
 use super::{ACCEPTING, DRAINING, LISTENING, PATH, PROTOCOL};
 use crate::api::command::{Asker, Loan, Successor};
-use crate::api::{Admin, Refusal};
+use crate::api::{ApiContext, Refusal};
 use crate::sys::pass;
 
 /// How long the other one may take until it accepts. It looks its names up and checks its backends first.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// What a ringway that comes asks this one by, beside the API.
-pub fn routes() -> Router<Admin> {
+pub fn routes() -> Router<ApiContext> {
     Router::new().route(PATH, post(take_over))
 }
 
 /// `POST /v1/take-over`. Only who may do everything comes here: `admin.listen` takes no POST.
-async fn take_over(State(admin): State<Admin>, request: Request) -> Result<Response, Refusal> {
+async fn take_over(State(admin): State<ApiContext>, request: Request) -> Result<Response, Refusal> {
     if request.headers().get(header::UPGRADE).and_then(|name| name.to_str().ok()) != Some(PROTOCOL) {
         return Ok(other_protocol());
     }

@@ -17,7 +17,7 @@ mod taker;
 
 pub use giver::routes;
 pub use succession::Succession;
-pub use taker::{Error, Predecessor, Relief, Taken, take};
+pub use taker::{Predecessor, Relief, TakeOverError, Taken, take};
 
 /// Name and version of the protocol, as the `Upgrade` header has them. Whoever changes what is said gives it a new one.
 const PROTOCOL: &str = "ringway-take-over/1";

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{Predecessor, Relief};
 use crate::api::command::Loan;
-use crate::api::{Admin, Servers};
+use crate::api::{ApiContext, Servers};
 use crate::base::time::{Moment, ns};
 
 /// How long the ringway before serves on while this one looks at its backends for the first time. A check that answers
@@ -22,14 +22,14 @@ pub struct Succession {
     relieve_at: Moment,
     servers: Servers,
     /// What they are to answer from.
-    answers: Admin,
+    answers: ApiContext,
     /// Alive while another one is taking over.
     lent: Weak<()>,
 }
 
 impl Succession {
     /// Serves the API, unless there is one before that serves it until it is relieved.
-    pub fn new(predecessor: Option<Predecessor>, mut servers: Servers, answers: Admin, now: Moment) -> Succession {
+    pub fn new(predecessor: Option<Predecessor>, mut servers: Servers, answers: ApiContext, now: Moment) -> Succession {
         if predecessor.is_none() {
             servers.begin(answers.clone());
         }

@@ -39,7 +39,7 @@ pub struct Predecessor(std::os::unix::net::UnixStream);
 /// Why nothing was taken over; the other one goes on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take over from {}: {why}", .socket.display())]
-pub struct Error {
+pub struct TakeOverError {
     socket: PathBuf,
     why: Why,
 }
@@ -80,8 +80,8 @@ pub enum Relief {
 ///
 /// # Errors
 /// It is not there, refuses, or is no ringway.
-pub fn take(socket: &Path) -> Result<Taken, Error> {
-    let failed = |why: Why| Error { socket: socket.to_path_buf(), why };
+pub fn take(socket: &Path) -> Result<Taken, TakeOverError> {
+    let failed = |why: Why| TakeOverError { socket: socket.to_path_buf(), why };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(error.into()))?;
     let taking = async { timeout(PATIENCE, converse(socket)).await };

@@ -32,7 +32,7 @@ const TRIMMED_AT_ONCE: usize = 512;
 const BUFFERS_MAX: u16 = 32768;
 
 /// See the module.
-pub struct Buffers {
+pub struct BufferRing {
     entries: *mut BufRingEntry,
     memory: *mut u8,
     tail: u16,
@@ -45,7 +45,7 @@ pub struct Buffers {
     posted_target: u16,
     /// Free buffers that are not posted. The last one in is the first one out: it is in the cache.
     spare: Vec<u16>,
-    /// The fewest there were since the last [`Buffers::trim`].
+    /// The fewest there were since the last [`BufferRing::trim`].
     spare_min: usize,
     /// Likewise, and their memory was given back: the next use takes it again.
     returned: Vec<u16>,
@@ -53,14 +53,14 @@ pub struct Buffers {
     quarantine: std::collections::VecDeque<u16>,
 }
 
-impl Buffers {
+impl BufferRing {
     /// Maps the ring and the first buffers, and registers them.
     /// There will be at most so many bytes of them, but no fewer than the first ones.
-    pub fn new(ring: &Ring, bytes_max: u64) -> io::Result<Buffers> {
+    pub fn new(ring: &Ring, bytes_max: u64) -> io::Result<BufferRing> {
         let entries = map(size_of::<BufRingEntry>() * ENTRIES as usize, libc::PROT_READ | libc::PROT_WRITE)?;
         let count_max = (bytes_max / BUFFER_LEN as u64).clamp(POSTED_MIN.into(), BUFFERS_MAX.into()) as u16;
         let memory = map(BUFFER_LEN * BUFFERS_MAX as usize, libc::PROT_NONE)?;
-        let mut buffers = Buffers {
+        let mut buffers = BufferRing {
             entries: entries.cast(),
             memory,
             tail: 0,
@@ -75,7 +75,7 @@ impl Buffers {
             #[cfg(feature = "paranoid")]
             quarantine: std::collections::VecDeque::new(),
         };
-        // SAFETY: the mapping is as long as the number of entries says, page aligned, and lives as long as `Buffers`,
+        // SAFETY: the mapping is as long as the number of entries says, page aligned, and lives as long as this,
         // which the worker drops after its ring.
         unsafe { ring.io().submitter().register_buf_ring_with_flags(entries as u64, ENTRIES, GROUP, 0) }?;
         while buffers.count < POSTED_MIN {
@@ -179,7 +179,7 @@ impl Buffers {
     }
 }
 
-impl kernel::Buffers for Buffers {
+impl kernel::Buffers for BufferRing {
     /// Posts free buffers up to the target, taking memory for more where none is free. To be called before entering
     /// the kernel.
     #[inline]
@@ -270,7 +270,7 @@ impl kernel::Buffers for Buffers {
     }
 }
 
-impl Drop for Buffers {
+impl Drop for BufferRing {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, of this length, and the ring that used it is gone.
         unsafe { libc::munmap(self.entries.cast(), size_of::<BufRingEntry>() * ENTRIES as usize) };
@@ -319,7 +319,7 @@ mod tests {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => return,
             ring => ring.unwrap(),
         };
-        let mut buffers = Buffers::new(&ring, u64::MAX).unwrap();
+        let mut buffers = BufferRing::new(&ring, u64::MAX).unwrap();
         let mut leased = Vec::new();
         while !buffers.is_exhausted() {
             // As the kernel takes the oldest one that is posted.

@@ -1,6 +1,6 @@
 //! The kernel of a worker, by io_uring.
 //!
-//! Memory that the kernel may write to or read from belongs to [`buffers::Buffers`] or to the ring itself, which is
+//! Memory that the kernel may write to or read from belongs to [`buffers::BufferRing`] or to the ring itself, which is
 //! dropped first. Nothing here may start a kernel worker thread.
 
 pub mod buffers;
@@ -16,15 +16,15 @@ use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Wait};
 use crate::sys::direct::Direct;
 use crate::sys::features::Features;
-use crate::sys::pipes::Pipes;
-use buffers::Buffers;
+use crate::sys::pipes::PipePool;
+use buffers::BufferRing;
 use ring::Ring;
 
 /// One worker's kernel. The ring is dropped before the memory it refers to.
 pub struct Uring {
     ring: Ring,
-    buffers: Buffers,
-    pipes: Pipes,
+    buffers: BufferRing,
+    pipes: PipePool,
     features: Features,
     clock: Clock,
 }
@@ -36,15 +36,15 @@ impl Uring {
     /// There is no io_uring here, or no memory for it.
     pub fn new(features: Features, pipes_max: u16, buffers_max: u64, clock: Clock) -> io::Result<Uring> {
         let ring = Ring::new()?;
-        let buffers = Buffers::new(&ring, buffers_max)?;
+        let buffers = BufferRing::new(&ring, buffers_max)?;
         ring.enable()?;
-        Ok(Uring { ring, buffers, pipes: Pipes::new(pipes_max), features, clock })
+        Ok(Uring { ring, buffers, pipes: PipePool::new(pipes_max), features, clock })
     }
 }
 
 impl Kernel for Uring {
-    type Buffers = Buffers;
-    type Pipes = Pipes;
+    type Buffers = BufferRing;
+    type Pipes = PipePool;
     type Sockets = Direct;
 
     #[inline]
@@ -95,12 +95,12 @@ impl Kernel for Uring {
     }
 
     #[inline]
-    fn buffers(&mut self) -> &mut Buffers {
+    fn buffers(&mut self) -> &mut BufferRing {
         &mut self.buffers
     }
 
     #[inline]
-    fn pipes(&mut self) -> &mut Pipes {
+    fn pipes(&mut self) -> &mut PipePool {
         &mut self.pipes
     }
 

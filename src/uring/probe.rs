@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::buffers::Buffers;
+use super::buffers::BufferRing;
 use super::ring::Ring;
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Buffers as _, Completion, Wait};
@@ -33,7 +33,7 @@ pub fn report() -> Report {
 /// by itself when 8 come (it may overdraw by less than a buffer; kernels before 6.17 refuse it with EINVAL).
 pub fn try_out() -> io::Result<Features> {
     let mut ring = Ring::new()?;
-    let mut buffers = Buffers::new(&ring, 0)?;
+    let mut buffers = BufferRing::new(&ring, 0)?;
     ring.enable()?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));

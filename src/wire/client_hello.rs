@@ -37,7 +37,7 @@ pub struct ClientHello {
 
 /// Why these bytes are no ClientHello.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedHello {
     /// The first bytes are no TLS handshake record, or a later record is of another type.
     #[error("not TLS")]
     NotTls,
@@ -62,11 +62,11 @@ pub enum Malformed {
 ///
 /// # Errors
 /// What shows in the frame at the byte that shows it, what shows in the message once it is whole.
-pub fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, Malformed> {
+pub fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, MalformedHello> {
     let view = &bytes[..bytes.len().min(INPUT_MAX)];
     match message_end(view)? {
-        Some(end) => read_body(&mut Input(&join(view, end)[MESSAGE_HEADER..])).map(Some),
-        None if view.len() == INPUT_MAX => Err(Malformed::TooLong),
+        Some(end) => read_body(&mut HelloInput(&join(view, end)[MESSAGE_HEADER..])).map(Some),
+        None if view.len() == INPUT_MAX => Err(MalformedHello::TooLong),
         None => Ok(None),
     }
 }
@@ -109,7 +109,7 @@ fn message_len(header: [u8; MESSAGE_HEADER]) -> usize {
 
 /// Walks the records up to the end of the message: how long the message is. `None`: it is not all there. Copies
 /// nothing, so that a message that comes in many pieces stays cheap until it is whole.
-fn message_end(view: &[u8]) -> Result<Option<usize>, Malformed> {
+fn message_end(view: &[u8]) -> Result<Option<usize>, MalformedHello> {
     let (mut header, mut have) = ([0; MESSAGE_HEADER], 0);
     for fragment in (Records { rest: view }) {
         for (at, byte) in (have..MESSAGE_HEADER).zip(fragment?) {
@@ -117,12 +117,12 @@ fn message_end(view: &[u8]) -> Result<Option<usize>, Malformed> {
         }
         have += fragment?.len();
         if have > 0 && header[0] != CLIENT_HELLO {
-            return Err(Malformed::NotClientHello);
+            return Err(MalformedHello::NotClientHello);
         }
         if have >= MESSAGE_HEADER {
             let len = message_len(header);
             if len > HELLO_MAX {
-                return Err(Malformed::TooLong);
+                return Err(MalformedHello::TooLong);
             }
             if have >= len {
                 return Ok(Some(len));
@@ -148,7 +148,7 @@ struct Records<'a> {
 }
 
 impl<'a> Iterator for Records<'a> {
-    type Item = Result<&'a [u8], Malformed>;
+    type Item = Result<&'a [u8], MalformedHello>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -157,12 +157,12 @@ impl<'a> Iterator for Records<'a> {
         // RFC 8446, 5.1: the rest of the version says nothing.
         let expected = self.rest.iter().zip([HANDSHAKE, MAJOR]).all(|(byte, expected)| *byte == expected);
         if !expected {
-            return Some(Err(Malformed::NotTls));
+            return Some(Err(MalformedHello::NotTls));
         }
         let (header, rest) = self.rest.split_at_checked(RECORD_HEADER)?;
         let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
         if len == 0 || len > FRAGMENT_MAX {
-            return Some(Err(Malformed::RecordLength));
+            return Some(Err(MalformedHello::RecordLength));
         }
         let (fragment, rest) = rest.split_at(len.min(rest.len()));
         self.rest = rest;
@@ -171,7 +171,7 @@ impl<'a> Iterator for Records<'a> {
 }
 
 /// What is behind the header of the message.
-fn read_body(body: &mut Input) -> Result<ClientHello, Malformed> {
+fn read_body(body: &mut HelloInput) -> Result<ClientHello, MalformedHello> {
     const VERSION_AND_RANDOM: usize = 2 + 32;
     body.take(VERSION_AND_RANDOM)?;
     let _session = body.short_list()?;
@@ -183,7 +183,7 @@ fn read_body(body: &mut Input) -> Result<ClientHello, Malformed> {
     }
     let mut extensions = body.list()?;
     if !body.0.is_empty() {
-        return Err(Malformed::Length);
+        return Err(MalformedHello::Length);
     }
     let (mut named, mut alpn) = (false, false);
     while !extensions.0.is_empty() {
@@ -195,11 +195,11 @@ fn read_body(body: &mut Input) -> Result<ClientHello, Malformed> {
             _ => continue,
         };
         if again {
-            return Err(Malformed::Twice);
+            return Err(MalformedHello::Twice);
         }
         let mut list = content.list()?;
         if list.0.is_empty() || !content.0.is_empty() {
-            return Err(Malformed::Length);
+            return Err(MalformedHello::Length);
         }
         match kind {
             SERVER_NAME => hello.server_name = read_server_name(&mut list)?,
@@ -210,27 +210,27 @@ fn read_body(body: &mut Input) -> Result<ClientHello, Malformed> {
 }
 
 /// RFC 6066, 3: names of which at most one is a host name. A name of another type has a length, too.
-fn read_server_name(names: &mut Input) -> Result<Option<String>, Malformed> {
+fn read_server_name(names: &mut HelloInput) -> Result<Option<String>, MalformedHello> {
     let mut host = None;
     while !names.0.is_empty() {
         let kind = names.byte()?;
         let name = names.list()?.0;
         if name.is_empty() {
-            return Err(Malformed::Length);
+            return Err(MalformedHello::Length);
         }
         if kind == HOST_NAME && host.replace(name).is_some() {
-            return Err(Malformed::Twice);
+            return Err(MalformedHello::Twice);
         }
     }
     Ok(host.and_then(|name| host::server_name(std::str::from_utf8(name).ok()?)))
 }
 
 /// RFC 7301, 3.1: names, none of them empty.
-fn read_alpn(names: &mut Input) -> Result<Vec<Vec<u8>>, Malformed> {
+fn read_alpn(names: &mut HelloInput) -> Result<Vec<Vec<u8>>, MalformedHello> {
     let mut alpn = Vec::new();
     while !names.0.is_empty() {
         match names.short_list()?.0 {
-            [] => return Err(Malformed::Length),
+            [] => return Err(MalformedHello::Length),
             name => alpn.push(name.to_vec()),
         }
     }
@@ -238,31 +238,31 @@ fn read_alpn(names: &mut Input) -> Result<Vec<Vec<u8>>, Malformed> {
 }
 
 /// What is left to read. Nothing is read beyond its end.
-struct Input<'a>(&'a [u8]);
+struct HelloInput<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
-    fn take(&mut self, len: usize) -> Result<Input<'a>, Malformed> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed::Length)?;
+impl<'a> HelloInput<'a> {
+    fn take(&mut self, len: usize) -> Result<HelloInput<'a>, MalformedHello> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(MalformedHello::Length)?;
         self.0 = rest;
-        Ok(Input(taken))
+        Ok(HelloInput(taken))
     }
 
-    fn byte(&mut self) -> Result<u8, Malformed> {
+    fn byte(&mut self) -> Result<u8, MalformedHello> {
         self.take(1).map(|one| one.0[0])
     }
 
-    fn number(&mut self) -> Result<u16, Malformed> {
+    fn number(&mut self) -> Result<u16, MalformedHello> {
         self.take(2).map(|two| u16::from_be_bytes([two.0[0], two.0[1]]))
     }
 
     /// A list with a length of one byte.
-    fn short_list(&mut self) -> Result<Input<'a>, Malformed> {
+    fn short_list(&mut self) -> Result<HelloInput<'a>, MalformedHello> {
         let len = self.byte()?;
         self.take(usize::from(len))
     }
 
     /// A list with a length of two bytes.
-    fn list(&mut self) -> Result<Input<'a>, Malformed> {
+    fn list(&mut self) -> Result<HelloInput<'a>, MalformedHello> {
         let len = self.number()?;
         self.take(usize::from(len))
     }

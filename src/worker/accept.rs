@@ -1,7 +1,7 @@
 //! New connections: accepting them, handing them to a less loaded worker, and not accepting them.
 
 use super::Worker;
-use super::acceptors::{Armed, ListenSocket, Next};
+use super::acceptors::{ArmedAccept, ListenSocket, Next};
 use super::slots::Slot;
 use crate::base::id::ListenerId;
 use crate::kernel::token::{Operation, Token};
@@ -25,10 +25,10 @@ impl<K: Kernel> Worker<K> {
         let Some((fd, listener)) = self.acceptors.to_arm(index) else { return };
         let token = Token::plain(Operation::Accept, index as u32);
         self.watch_room(listener);
-        let armed = if self.shared.counts.is_near_limit(listener) { Armed::Ask } else { Armed::All };
+        let armed = if self.shared.counts.is_near_limit(listener) { ArmedAccept::Ask } else { ArmedAccept::All };
         match armed {
-            Armed::Ask => self.kernel.poll(fd, Interest::Acceptable, token),
-            Armed::All | Armed::Ending => self.kernel.push(token, Op::Accept { fd }),
+            ArmedAccept::Ask => self.kernel.poll(fd, Interest::Acceptable, token),
+            ArmedAccept::All | ArmedAccept::Ending => self.kernel.push(token, Op::Accept { fd }),
         }
         self.acceptors.is_armed(index, armed);
     }
@@ -67,7 +67,7 @@ impl<K: Kernel> Worker<K> {
         let index = completion.token.index as usize;
         let Some((listener, armed)) = self.acceptors.answered(index, completion.more) else { return };
         match (completion.result, armed) {
-            (0.., Some(Armed::Ask)) => self.knocked(index),
+            (0.., Some(ArmedAccept::Ask)) => self.knocked(index),
             (fd @ 0.., _) => {
                 self.count_accepted(listener);
                 self.arrived(Fd(fd), listener);

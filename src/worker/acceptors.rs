@@ -28,14 +28,14 @@ struct Acceptor {
     /// `None` once it is closed.
     fd: Option<(Fd, Arc<dyn Send + Sync>)>,
     /// `Some` exactly when something is in flight.
-    armed: Option<Armed>,
+    armed: Option<ArmedAccept>,
     /// Its listener has as many connections as it may have.
     held: bool,
 }
 
 /// What is in flight on a listening socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Armed {
+pub(super) enum ArmedAccept {
     /// An accept that brings every connection there is.
     All,
     /// Likewise, and it was cancelled.
@@ -155,13 +155,13 @@ impl Acceptors {
     }
 
     /// That is in flight now.
-    pub fn is_armed(&mut self, index: usize, armed: Armed) {
+    pub fn is_armed(&mut self, index: usize, armed: ArmedAccept) {
         debug_assert!(self.list[index].armed.is_none());
         self.list[index].armed = Some(armed);
     }
 
     /// What is in flight was answered: whose socket it is, and what was in flight.
-    pub fn answered(&mut self, index: usize, more: bool) -> Option<(ListenerId, Option<Armed>)> {
+    pub fn answered(&mut self, index: usize, more: bool) -> Option<(ListenerId, Option<ArmedAccept>)> {
         let acceptor = self.list.get_mut(index)?;
         let armed = if more { acceptor.armed } else { acceptor.armed.take() };
         Some((acceptor.listener, armed))
@@ -189,8 +189,8 @@ impl Acceptors {
     pub fn end_near(&mut self, is_near: impl Fn(ListenerId) -> bool) -> Vec<usize> {
         let mut ending = Vec::new();
         for (index, acceptor) in self.list.iter_mut().enumerate() {
-            if acceptor.armed == Some(Armed::All) && is_near(acceptor.listener) {
-                acceptor.armed = Some(Armed::Ending);
+            if acceptor.armed == Some(ArmedAccept::All) && is_near(acceptor.listener) {
+                acceptor.armed = Some(ArmedAccept::Ending);
                 ending.push(index);
             }
         }
@@ -363,12 +363,12 @@ mod tests {
     fn a_socket_is_closed_when_its_accept_has_ended_and_its_place_is_used_again() {
         let mut acceptors = acceptors();
         assert_eq!(acceptors.to_arm(1), Some((Fd(11), OTHER)));
-        acceptors.is_armed(1, Armed::All);
+        acceptors.is_armed(1, ArmedAccept::All);
         assert_eq!(acceptors.terminate(1), Some(true), "its accept must be cancelled");
         assert_eq!(acceptors.terminate(1), None, "once");
-        assert_eq!(acceptors.answered(1, true), Some((OTHER, Some(Armed::All))));
+        assert_eq!(acceptors.answered(1, true), Some((OTHER, Some(ArmedAccept::All))));
         assert_eq!(acceptors.next(1), Next::GoesOn);
-        assert_eq!(acceptors.answered(1, false), Some((OTHER, Some(Armed::All))));
+        assert_eq!(acceptors.answered(1, false), Some((OTHER, Some(ArmedAccept::All))));
         assert_eq!(acceptors.next(1), Next::Close);
         acceptors.close(1);
         assert_eq!(acceptors.terminate(0), Some(false), "nothing is in flight");
@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn a_listener_without_room_is_held_until_it_has_some() {
         let mut acceptors = acceptors();
-        (0..3).for_each(|index| acceptors.is_armed(index, Armed::All));
+        (0..3).for_each(|index| acceptors.is_armed(index, ArmedAccept::All));
         assert_eq!(acceptors.hold(ONE, Moment(50)), [0, 2]);
         assert_eq!(acceptors.hold(ONE, Moment(60)), [] as [usize; 0], "it is held already");
         assert_eq!((acceptors.retry_at(), acceptors.to_take_from(0)), (Moment(50), None));
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn a_pause_cancels_every_accept_once_and_ends_at_the_first_moment() {
         let mut acceptors = acceptors();
-        acceptors.is_armed(1, Armed::Ask);
+        acceptors.is_armed(1, ArmedAccept::Ask);
         assert_eq!(acceptors.pause(Moment(70)), [1]);
         assert_eq!(acceptors.pause(Moment(90)), [] as [usize; 0]);
         assert!(acceptors.is_paused() && !acceptors.may_resume(Moment(69)) && acceptors.may_resume(Moment(70)));
@@ -416,10 +416,10 @@ mod tests {
     #[test]
     fn near_a_limit_only_accepts_that_bring_everything_end() {
         let mut acceptors = acceptors();
-        acceptors.is_armed(0, Armed::All);
-        acceptors.is_armed(2, Armed::Ask);
+        acceptors.is_armed(0, ArmedAccept::All);
+        acceptors.is_armed(2, ArmedAccept::Ask);
         assert_eq!(acceptors.end_near(|listener| listener == ONE), [0]);
         assert_eq!(acceptors.end_near(|listener| listener == ONE), [] as [usize; 0]);
-        assert_eq!(acceptors.answered(0, false), Some((ONE, Some(Armed::Ending))));
+        assert_eq!(acceptors.answered(0, false), Some((ONE, Some(ArmedAccept::Ending))));
     }
 }

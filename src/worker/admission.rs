@@ -9,9 +9,9 @@
 use std::sync::Arc;
 
 use super::Worker;
-use super::slots::{Key, Slot};
+use super::slots::{Slot, SlotKey};
 use crate::admission::guest::Attention;
-use crate::admission::{Guest, Verdict, Wait};
+use crate::admission::{Guest, LookWait, Verdict};
 use crate::admit::routes;
 use crate::admit::sources::Permit;
 use crate::base::address::Address;
@@ -20,12 +20,12 @@ use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::kernel::{Fd, Kernel, Sockets};
 use crate::session::{Event, Looked};
-use crate::snapshot::table::{Admission, Preread};
-use crate::stats::record::{Client, Reason};
+use crate::snapshot::table::{Admission, PrereadEntry};
+use crate::stats::record::{Client, EndReason};
 use crate::wire::{client_hello, postgresql, proxy};
 
 /// How a look at one stage ends.
-enum Step {
+enum AdmissionStep {
     /// Something else is awaited now, or there may be more of the same.
     Next,
     /// That is all for now.
@@ -42,7 +42,7 @@ pub(super) fn client_of(slot: &Slot, sockets: &impl Sockets) -> Option<Address> 
 
 impl<K: Kernel> Worker<K> {
     /// Asks a new client what its listener wants to know.
-    pub(super) fn receive(&mut self, key: Key, admission: Arc<Admission>) {
+    pub(super) fn receive(&mut self, key: SlotKey, admission: Arc<Admission>) {
         let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return };
         let peer = slot.fd(Side::Client).and_then(|fd| self.kernel.sockets().peer_address(fd));
@@ -72,7 +72,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Whether that client may have a session here.
-    fn judge(&mut self, key: Key, client: &Address) -> Result<(), Refused> {
+    fn judge(&mut self, key: SlotKey, client: &Address) -> Result<(), Refused> {
         let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(guest) = &mut slot.guest else { return Ok(()) };
@@ -87,26 +87,26 @@ impl<K: Kernel> Worker<K> {
         Ok(())
     }
 
-    fn note_refusal(&mut self, key: Key, refused: Refused) {
+    fn note_refusal(&mut self, key: SlotKey, refused: Refused) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(draft) = &mut slot.draft {
-            draft.ends_for(Reason::Refused(refused));
+            draft.ends_for(EndReason::Refused(refused));
         }
         let listener = slot.listener;
         self.stats().listeners.get(listener.index()).refused[refused as usize].add(1);
     }
 
-    fn refuse(&mut self, key: Key, refused: Refused) -> Step {
+    fn refuse(&mut self, key: SlotKey, refused: Refused) -> AdmissionStep {
         self.note_refusal(key, refused);
-        Step::Answer(Looked::Refused(Who::Rule))
+        AdmissionStep::Answer(Looked::Refused(Who::Rule))
     }
 
     /// Looks at what the client has said so far, if it is worth a look.
-    pub(super) fn look_at_client(&mut self, key: Key, ended: bool) -> Looked {
+    pub(super) fn look_at_client(&mut self, key: SlotKey, ended: bool) -> Looked {
         let mut peeked = std::mem::take(&mut self.turn.peeked);
         peeked.resize(client_hello::INPUT_MAX.max(proxy::HEADER_MAX), 0);
         let looked = loop {
-            if let Step::Answer(looked) = self.look_once(key, ended, &mut peeked) {
+            if let AdmissionStep::Answer(looked) = self.look_once(key, ended, &mut peeked) {
                 break looked;
             }
         };
@@ -125,16 +125,18 @@ impl<K: Kernel> Worker<K> {
         looked
     }
 
-    fn look_once(&mut self, key: Key, ended: bool, peeked: &mut [u8]) -> Step {
+    fn look_once(&mut self, key: SlotKey, ended: bool, peeked: &mut [u8]) -> AdmissionStep {
         let now = self.turn.now;
-        let Some(slot) = self.slots.get_mut(key) else { return Step::Answer(Looked::Done) };
+        let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
         let (Some(fd), Some(guest)) = (slot.fd(Side::Client), &mut slot.guest) else {
-            return Step::Answer(Looked::Done);
+            return AdmissionStep::Answer(Looked::Done);
         };
         let (most, ended) =
             match guest.told(self.kernel.sockets().available(fd), ended, || self.kernel.sockets().has_ended(fd), now) {
-                Attention::Done => return Step::Answer(Looked::Done),
-                Attention::Wait(wait) => return Step::Answer(wait_for(self.kernel.sockets(), fd, wait, guest)),
+                Attention::Done => return AdmissionStep::Answer(Looked::Done),
+                Attention::Wait(wait) => {
+                    return AdmissionStep::Answer(wait_for(self.kernel.sockets(), fd, wait, guest));
+                }
                 Attention::Look { most, ended } => (most, ended),
             };
         let bytes = match self.kernel.sockets().peek(fd, &mut peeked[..most]) {
@@ -142,47 +144,47 @@ impl<K: Kernel> Worker<K> {
             Ok(count) => Some(&peeked[..count.unwrap_or(0)]),
         };
         match guest.read(bytes, ended, || self.kernel.sockets().is_closed(fd), now) {
-            Verdict::Wait(wait) => Step::Answer(wait_for(self.kernel.sockets(), fd, wait, guest)),
+            Verdict::Wait(wait) => AdmissionStep::Answer(wait_for(self.kernel.sockets(), fd, wait, guest)),
             Verdict::Header(header) => self.take_header(key, header, peeked),
             Verdict::Answer(answer) => answer_request(self.kernel.sockets(), fd, guest, answer),
             Verdict::Hello(hello) => self.lead(key, hello.as_ref()),
-            Verdict::Left => Step::Answer(Looked::Refused(Who::Client)),
+            Verdict::Left => AdmissionStep::Answer(Looked::Refused(Who::Client)),
             Verdict::Refused(refused) => self.refuse(key, refused),
         }
     }
 
     /// The client's header was seen: it is taken out, and the client judged by it.
-    fn take_header(&mut self, key: Key, header: proxy::Header, peeked: &mut [u8]) -> Step {
+    fn take_header(&mut self, key: SlotKey, header: proxy::Header, peeked: &mut [u8]) -> AdmissionStep {
         let now = self.turn.now;
-        let Some(slot) = self.slots.get_mut(key) else { return Step::Answer(Looked::Done) };
+        let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
         let (Some(fd), Some(guest)) = (slot.fd(Side::Client), &mut slot.guest) else {
-            return Step::Answer(Looked::Done);
+            return AdmissionStep::Answer(Looked::Done);
         };
         if !matches!(self.kernel.sockets().take(fd, &mut peeked[..header.len]), Ok(Some(taken)) if taken == header.len)
         {
             // It was there a moment ago, and nobody else reads.
-            return Step::Answer(Looked::Refused(Who::Client));
+            return AdmissionStep::Answer(Looked::Refused(Who::Client));
         }
         guest.headed(header, now);
         if let (Some((source, _)), Some(draft)) = (guest.claimed(), &mut slot.draft) {
             draft.is_of(Client::Tcp(source));
         }
         let Some(client) = client_of(slot, self.kernel.sockets()) else {
-            return Step::Answer(Looked::Refused(Who::Client));
+            return AdmissionStep::Answer(Looked::Refused(Who::Client));
         };
         match self.judge(key, &client) {
-            Ok(()) => Step::Next,
+            Ok(()) => AdmissionStep::Next,
             Err(refused) => self.refuse(key, refused),
         }
     }
 
     /// To the pool of the route that fits, if one does.
-    fn lead(&mut self, key: Key, hello: Option<&client_hello::ClientHello>) -> Step {
+    fn lead(&mut self, key: SlotKey, hello: Option<&client_hello::ClientHello>) -> AdmissionStep {
         let jitter = self.turn.random.u32(..);
         let (now, table) = (self.turn.now, self.known.reader.table());
-        let Some(slot) = self.slots.get_mut(key) else { return Step::Answer(Looked::Done) };
-        let Some(guest) = &mut slot.guest else { return Step::Answer(Looked::Done) };
-        let Some(Preread { routes, refuses_unmatched, .. }) = guest.leads(now) else { return Step::Next };
+        let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
+        let Some(guest) = &mut slot.guest else { return AdmissionStep::Answer(Looked::Done) };
+        let Some(PrereadEntry { routes, refuses_unmatched, .. }) = guest.leads(now) else { return AdmissionStep::Next };
         let refuses_unmatched = *refuses_unmatched;
         let found = hello.and_then(|hello| routes::find(routes, hello.server_name.as_deref(), &hello.alpn));
         match found.copied() {
@@ -192,35 +194,35 @@ impl<K: Kernel> Worker<K> {
                     slot.session.adopt(entry.session.clone(), jitter, now);
                 }
                 (slot.pool, slot.route) = (pool, route);
-                Step::Next
+                AdmissionStep::Next
             }
             None if refuses_unmatched => self.refuse(key, Refused::Unmatched),
-            None => Step::Next,
+            None => AdmissionStep::Next,
         }
     }
 }
 
 /// Takes PostgreSQL's request out and answers it with one byte.
-fn answer_request(sockets: &impl Sockets, fd: Fd, guest: &mut Guest, answer: u8) -> Step {
+fn answer_request(sockets: &impl Sockets, fd: Fd, guest: &mut Guest, answer: u8) -> AdmissionStep {
     let mut request = [0; postgresql::REQUEST_LEN];
     let taken = matches!(sockets.take(fd, &mut request), Ok(Some(postgresql::REQUEST_LEN)));
     if !taken || sockets.send_first(fd, &[answer], false).is_err() {
-        return Step::Answer(Looked::Refused(Who::Client));
+        return AdmissionStep::Answer(Looked::Refused(Who::Client));
     }
     guest.answered(answer);
-    Step::Next
+    AdmissionStep::Next
 }
 
 /// Has the kernel wake us when what is waited for may be there.
-fn wait_for(sockets: &impl Sockets, fd: Fd, wait: Wait, guest: &mut Guest) -> Looked {
+fn wait_for(sockets: &impl Sockets, fd: Fd, wait: LookWait, guest: &mut Guest) -> Looked {
     match wait {
-        Wait::More { need, until } => {
+        LookWait::More { need, until } => {
             if let Some(bytes) = guest.low_water(need) {
                 sockets.set_low_water(fd, bytes);
             }
             Looked::More { until }
         }
-        Wait::Again { at } => Looked::Again { at },
+        LookWait::Again { at } => Looked::Again { at },
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::Worker;
 use super::admission::client_of;
-use super::slots::{Key, Slot};
+use super::slots::{Slot, SlotKey};
 use crate::base::address::Address;
 use crate::base::side::Side;
 use crate::kernel::token::Operation;
@@ -15,7 +15,7 @@ use crate::snapshot::table::LocalAddress;
 
 impl<K: Kernel> Worker<K> {
     /// Begins to connect a session to the backend that was picked.
-    pub(super) fn connect(&mut self, key: Key) -> Option<Event> {
+    pub(super) fn connect(&mut self, key: SlotKey) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
         if slot.take_hindrance() == 0 {
             slot.connecting_at = self.turn.now;
@@ -25,7 +25,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// There is no time left: cancels the connect in flight, or says what was in the way of one.
-    pub(super) fn give_up_connect(&mut self, key: Key) -> Option<Event> {
+    pub(super) fn give_up_connect(&mut self, key: SlotKey) -> Option<Event> {
         let hindrance = self.slots.get_mut(key)?.take_hindrance();
         self.may_leave_wanting(key);
         match hindrance {
@@ -40,7 +40,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// No connect is in flight, and the backend is not to be tried again.
-    pub(super) fn stop_trying(&mut self, key: Key) {
+    pub(super) fn stop_trying(&mut self, key: SlotKey) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.take_hindrance();
         }
@@ -51,7 +51,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Nothing was begun, and nothing but time helps. Nothing is in flight on the socket, if there is one.
-    fn connect_later(&mut self, key: Key, errno: i32) -> Option<Event> {
+    fn connect_later(&mut self, key: SlotKey, errno: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
         slot.detour_mut().hindered_by = errno;
         if let Some(fd) = slot.take_fd(Side::Backend) {
@@ -61,7 +61,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// A connect ended for want of memory, and the session goes on to want it; whether that was all there is to say.
-    pub(super) fn connect_again(&mut self, key: Key, result: i32) -> bool {
+    pub(super) fn connect_again(&mut self, key: SlotKey, result: i32) -> bool {
         let is_wanted = self.slots.get(key).is_some_and(|slot| slot.session.is_connecting());
         if !is_wanted || !matches!(-result, errno::ENOMEM | errno::ENOBUFS) {
             return false;
@@ -72,7 +72,7 @@ impl<K: Kernel> Worker<K> {
         true
     }
 
-    fn try_to_connect(&mut self, key: Key) -> Option<Event> {
+    fn try_to_connect(&mut self, key: SlotKey) -> Option<Event> {
         loop {
             if let ControlFlow::Break(event) = self.try_once(key) {
                 self.may_leave_wanting(key);
@@ -82,7 +82,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// From one address; `Continue` if it has gone from this host, and another one is to be tried.
-    fn try_once(&mut self, key: Key) -> ControlFlow<Option<Event>> {
+    fn try_once(&mut self, key: SlotKey) -> ControlFlow<Option<Event>> {
         let Some(slot) = self.slots.get_mut(key) else { return Break(None) };
         let table = self.known.reader.table();
         let backend = slot.backend.and_then(|backend| table.backend(backend));
@@ -92,7 +92,7 @@ impl<K: Kernel> Worker<K> {
         };
         let (options, sends_proxy) = (super::options_of(&pool.limits), pool.dial.send_proxy.is_some());
         let source = source_of(&pool.dial.source, &to, slot, self.kernel.sockets(), key);
-        if matches!(source, Source::Gone) {
+        if matches!(source, ConnectSource::Gone) {
             return Break(Some(Event::ClientGone));
         }
         slot.greets = sends_proxy || slot.asks_for_tls();
@@ -145,7 +145,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Whether a connect was answered by itself: nobody listens on a port of this host that the kernel also gives to
     /// clients, and it gave this one. The address that it came from is noted for the access log.
-    pub(super) fn met_itself(&mut self, key: Key) -> bool {
+    pub(super) fn met_itself(&mut self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
         let table = self.known.reader.table();
         let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
@@ -162,7 +162,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// The connect in flight, or the wait for what the backend says to its greeting, is over.
-    pub(super) fn cancel_connect(&mut self, key: Key) {
+    pub(super) fn cancel_connect(&mut self, key: SlotKey) {
         self.kernel.cancel(key.token(Operation::Connect));
         if self.slots.get(key).is_some_and(|slot| slot.greets) {
             self.kernel.cancel(key.token(Operation::Greet));
@@ -170,7 +170,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Whether a connect failed because this host has no address of the backend's family, rather than no port.
-    pub(super) fn lacks_family(&self, key: Key) -> bool {
+    pub(super) fn lacks_family(&self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get(key) else { return false };
         let table = self.known.reader.table();
         let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
@@ -179,7 +179,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// An address has no port left to this backend; another one may. True if one is tried.
-    pub(super) fn connect_from_another(&mut self, key: Key) -> bool {
+    pub(super) fn connect_from_another(&mut self, key: SlotKey) -> bool {
         if !self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) || !self.takes_another(key) {
             return false;
         }
@@ -190,7 +190,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Gives up the connection from one address if there is another one that was not tried.
-    fn takes_another(&mut self, key: Key) -> bool {
+    fn takes_another(&mut self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
         let table = self.known.reader.table();
         let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
@@ -213,7 +213,7 @@ impl<K: Kernel> Worker<K> {
 
 /// Where a connection is to come from.
 #[derive(Clone, Copy)]
-enum Source {
+enum ConnectSource {
     /// Anywhere.
     Any,
     /// One of ours.
@@ -236,31 +236,31 @@ fn fitting(all: &[IpAddr], to: &Address) -> impl Iterator<Item = IpAddr> {
 }
 
 /// Each session takes another address, and another one after each that had no port left.
-fn source_of(source: &LocalAddress, to: &Address, slot: &Slot, sockets: &impl Sockets, key: Key) -> Source {
+fn source_of(source: &LocalAddress, to: &Address, slot: &Slot, sockets: &impl Sockets, key: SlotKey) -> ConnectSource {
     match source {
-        LocalAddress::Any => Source::Any,
+        LocalAddress::Any => ConnectSource::Any,
         LocalAddress::Addresses(all) => {
             let turn = key.index.wrapping_add(key.generation) as usize + usize::from(slot.detour().sources_tried);
             let place = turn % fitting(all, to).count().max(1);
-            fitting(all, to).nth(place).map_or(Source::Any, Source::Own)
+            fitting(all, to).nth(place).map_or(ConnectSource::Any, ConnectSource::Own)
         }
         LocalAddress::Client => match client_of(slot, sockets) {
-            Some(Address::Tcp(client)) => Source::Client(client.ip()),
-            Some(Address::Unix(_)) => Source::Missing,
-            None => Source::Gone,
+            Some(Address::Tcp(client)) => ConnectSource::Client(client.ip()),
+            Some(Address::Unix(_)) => ConnectSource::Missing,
+            None => ConnectSource::Gone,
         },
     }
 }
 
 /// A unix socket comes from nowhere. Only a client's address stands for the client.
-fn bind(sockets: &impl Sockets, fd: Fd, to: &Address, source: Source) -> std::io::Result<()> {
+fn bind(sockets: &impl Sockets, fd: Fd, to: &Address, source: ConnectSource) -> std::io::Result<()> {
     match source {
-        Source::Any => Ok(()),
+        ConnectSource::Any => Ok(()),
         _ if matches!(to, Address::Unix(_)) => Ok(()),
-        Source::Own(address) => sockets.bind_source(fd, address, false),
-        Source::Client(address) if address.is_ipv6() == is_ipv6(to) => sockets.bind_source(fd, address, true),
+        ConnectSource::Own(address) => sockets.bind_source(fd, address, false),
+        ConnectSource::Client(address) if address.is_ipv6() == is_ipv6(to) => sockets.bind_source(fd, address, true),
         // That is no fault of the backend.
-        Source::Client(_) | Source::Missing | Source::Gone => {
+        ConnectSource::Client(_) | ConnectSource::Missing | ConnectSource::Gone => {
             Err(std::io::Error::from_raw_os_error(errno::EAFNOSUPPORT))
         }
     }

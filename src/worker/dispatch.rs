@@ -2,14 +2,14 @@
 
 use super::Worker;
 use super::record::resource;
-use super::slots::{Key, Slot};
+use super::slots::{Slot, SlotKey};
 use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved};
 use crate::base::side::Side;
 use crate::kernel::token::Operation;
 use crate::kernel::{Buffers, Completion, Interest, Kernel, Sockets, errno, poll};
 use crate::relay::{self, End};
-use crate::session::{ConnectError, Event};
+use crate::session::{ConnectFailure, Event};
 use crate::stats;
 
 impl<K: Kernel> Worker<K> {
@@ -18,7 +18,7 @@ impl<K: Kernel> Worker<K> {
         #[cfg(debug_assertions)]
         self.turn.watch.moved();
         let token = completion.token;
-        let key = Key { index: token.index, generation: token.generation };
+        let key = SlotKey { index: token.index, generation: token.generation };
         match token.operation {
             Operation::RecvClient => self.received(key, Side::Client, completion),
             Operation::RecvBackend => self.received(key, Side::Backend, completion),
@@ -48,12 +48,12 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn relay(&mut self, key: Key, event: relay::Event) {
+    fn relay(&mut self, key: SlotKey, event: relay::Event) {
         self.tell(key, Event::Relay(event));
     }
 
     #[inline]
-    fn received(&mut self, key: Key, side: Side, completion: Completion) {
+    fn received(&mut self, key: SlotKey, side: Side, completion: Completion) {
         let buffer = completion.buffer;
         match (completion.result, buffer) {
             (1.., Some(buffer)) => {
@@ -83,7 +83,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn end_of(&mut self, key: Key, side: Side, result: i32) -> End {
+    fn end_of(&mut self, key: SlotKey, side: Side, result: i32) -> End {
         match -result {
             0 => End::Eof,
             errno::ENOBUFS => {
@@ -102,14 +102,14 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[cold]
-    fn refusal(&self, key: Key, side: Side, errno: i32) -> Moved {
+    fn refusal(&self, key: SlotKey, side: Side, errno: i32) -> Moved {
         let fd = self.slots.get(key).and_then(|slot| slot.fd(side));
         fd.map_or(Moved::Failed(errno), |fd| self.kernel.sockets().refusal(errno, fd))
     }
 
     /// A poll for writing has something to say. One that is ready because the peer has sent its FIN, and for nothing
     /// else, would be so again and again; one that waits for an edge is not.
-    fn writable(&mut self, key: Key, side: Side, completion: Completion) {
+    fn writable(&mut self, key: SlotKey, side: Side, completion: Completion) {
         let token = completion.token;
         match (completion.more, poll::says_writable(completion.result)) {
             (true, true) => self.kernel.cancel(token),
@@ -123,7 +123,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// What happened to a connection whose peer has sent its FIN.
-    fn hung_up(&mut self, key: Key, side: Side, completion: Completion) {
+    fn hung_up(&mut self, key: SlotKey, side: Side, completion: Completion) {
         let is_over = !completion.more;
         if poll::says_hung_up(completion.result) {
             if !is_over {
@@ -136,7 +136,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn sent(&mut self, key: Key, side: Side, result: i32) {
+    fn sent(&mut self, key: SlotKey, side: Side, result: i32) {
         let moved = match -result {
             errno::EAGAIN => Moved::WouldBlock,
             errno if errno > 0 => self.refusal(key, side, errno),
@@ -146,7 +146,7 @@ impl<K: Kernel> Worker<K> {
         self.relay(key, relay::Event::Sent { side, moved });
     }
 
-    fn connected(&mut self, key: Key, result: i32) {
+    fn connected(&mut self, key: SlotKey, result: i32) {
         let result = if result == 0 && self.met_itself(key) { -errno::ECONNREFUSED } else { result };
         let lacks_family = result == -errno::EADDRNOTAVAIL && self.lacks_family(key);
         let result = if lacks_family { -errno::ENETUNREACH } else { result };
@@ -169,7 +169,7 @@ impl<K: Kernel> Worker<K> {
 
     /// The backend has ended a session that it sent nothing in.
     #[cold]
-    pub(super) fn backend_hung_up(&self, key: Key) {
+    pub(super) fn backend_hung_up(&self, key: SlotKey) {
         let Some((slot, id)) = self.slots.get(key).and_then(|slot| Some((slot, slot.backend?))) else { return };
         if self.turn.now.since_ns(slot.connecting_at) <= stats::HANGUP_NS {
             self.stats().backends.get(id.index()).hangups.add(1);
@@ -179,14 +179,14 @@ impl<K: Kernel> Worker<K> {
 
     /// Whether its backend is to have no session by now, and the kernel was still to hear that nobody wants the
     /// connection any more (`end_sessions_of`).
-    pub(super) fn connects_in_vain(&self, key: Key) -> bool {
+    pub(super) fn connects_in_vain(&self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return false };
         let table = self.known.reader.table();
         slot.backend.and_then(|id| table.backend(id)).is_some_and(|backend| backend.end_sessions)
     }
 
     /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
-    pub(super) fn connect_ended(&mut self, key: Key, result: i32) -> Option<Event> {
+    pub(super) fn connect_ended(&mut self, key: SlotKey, result: i32) -> Option<Event> {
         let result = if result == 0 && self.connects_in_vain(key) { -errno::ECANCELED } else { result };
         let slot = self.slots.get_mut(key)?;
         let (id, stats) = (slot.backend?, &self.shared.stats.workers[self.index]);
@@ -205,7 +205,7 @@ impl<K: Kernel> Worker<K> {
         }
         let (error, reason) = match slot.session.is_connecting() {
             // Cancelled, and not by the session: the backend went down meanwhile.
-            true if result == -errno::ECANCELED => (ConnectError::Backend, stats::ConnectError::Other),
+            true if result == -errno::ECANCELED => (ConnectFailure::Backend, stats::ConnectError::Other),
             _ => classify(-result),
         };
         // A session that is ending has cancelled its connect itself: that is no fault of the backend.
@@ -224,22 +224,22 @@ impl<K: Kernel> Worker<K> {
 }
 
 /// What an errno of connect means for the session, and what it is called.
-fn classify(code: i32) -> (ConnectError, stats::ConnectError) {
+fn classify(code: i32) -> (ConnectFailure, stats::ConnectError) {
     match code {
-        errno::ECONNREFUSED | errno::ENOENT => (ConnectError::Backend, stats::ConnectError::Refused),
-        errno::ETIMEDOUT | errno::ECANCELED => (ConnectError::Timeout, stats::ConnectError::Timeout),
+        errno::ECONNREFUSED | errno::ENOENT => (ConnectFailure::Backend, stats::ConnectError::Refused),
+        errno::ETIMEDOUT | errno::ECANCELED => (ConnectFailure::Timeout, stats::ConnectError::Timeout),
         errno::EHOSTUNREACH
         | errno::ENETUNREACH
         | errno::EACCES
         | errno::EINVAL
         | errno::ENETDOWN
-        | errno::EHOSTDOWN => (ConnectError::Backend, stats::ConnectError::Unreachable),
+        | errno::EHOSTDOWN => (ConnectFailure::Backend, stats::ConnectError::Unreachable),
         // It cannot be reached from the client's address; another one may.
-        errno::EAFNOSUPPORT => (ConnectError::Backend, stats::ConnectError::Resource),
-        errno::ECONNRESET | errno::ECONNABORTED | errno::EPIPE => (ConnectError::Backend, stats::ConnectError::Reset),
+        errno::EAFNOSUPPORT => (ConnectFailure::Backend, stats::ConnectError::Resource),
+        errno::ECONNRESET | errno::ECONNABORTED | errno::EPIPE => (ConnectFailure::Backend, stats::ConnectError::Reset),
         errno::EADDRNOTAVAIL | errno::ENOBUFS | errno::ENOMEM | errno::EMFILE | errno::ENFILE | errno::EAGAIN => {
-            (ConnectError::Resource, stats::ConnectError::Resource)
+            (ConnectFailure::Resource, stats::ConnectError::Resource)
         }
-        _ => (ConnectError::Backend, stats::ConnectError::Other),
+        _ => (ConnectFailure::Backend, stats::ConnectError::Other),
     }
 }

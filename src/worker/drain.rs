@@ -1,13 +1,13 @@
 //! Sessions of a backend that drains, or of a process that does: those that are silent end before their deadline.
 
 use super::Worker;
-use super::slots::{Key, Slot};
+use super::slots::{Slot, SlotKey};
 use crate::base::termination::Who;
 use crate::health::State;
 use crate::kernel::Kernel;
 use crate::session::Event;
 use crate::snapshot::table::{BackendEntry, Phase};
-use crate::stats::record::Reason;
+use crate::stats::record::EndReason;
 
 /// Whether sessions of that backend are to end soon.
 fn drains(backend: &BackendEntry) -> bool {
@@ -34,7 +34,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// A session that has just got its backend may have come too late to be noted.
-    pub(super) fn note_drain_of(&mut self, key: Key) {
+    pub(super) fn note_drain_of(&mut self, key: SlotKey) {
         if self.drained_by(key).is_some() {
             self.agenda.to_drain.push_back(key);
         }
@@ -48,13 +48,13 @@ impl<K: Kernel> Worker<K> {
             let who = self.drained_by(key);
             let Some(slot) = self.slots.get_mut(key).filter(|slot| !slot.session.is_ending()) else { continue };
             if let (Some(_), Some(draft)) = (who, &mut slot.draft) {
-                draft.ends_for(Reason::DrainIdle);
+                draft.ends_for(EndReason::DrainIdle);
             }
             self.tell(key, Event::Drains(who));
         }
     }
 
-    fn drained_by(&self, key: Key) -> Option<Who> {
+    fn drained_by(&self, key: SlotKey) -> Option<Who> {
         let slot = self.slots.get(key).filter(|slot| slot.session.heeds_drains())?;
         let backend = self.known.reader.table().backend(slot.backend?);
         match self.known.phase {

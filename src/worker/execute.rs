@@ -3,7 +3,7 @@
 use super::Worker;
 use super::accept::options_of;
 use super::admission;
-use super::slots::Key;
+use super::slots::SlotKey;
 use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved, PipeId};
 use crate::base::side::Side;
@@ -17,7 +17,7 @@ use crate::snapshot::cell::Reader;
 impl<K: Kernel> Worker<K> {
     /// Tells a session what happened and does what it says. Says nothing to a session that is gone.
     #[inline]
-    pub(super) fn tell(&mut self, key: Key, event: Event) {
+    pub(super) fn tell(&mut self, key: SlotKey, event: Event) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.session.on(event, self.turn.now, &mut self.turn.effects);
         while let Some(effect) = self.turn.effects.pop() {
@@ -29,7 +29,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn execute(&mut self, key: Key, effect: Effect) -> Option<Event> {
+    fn execute(&mut self, key: SlotKey, effect: Effect) -> Option<Event> {
         #[cfg(debug_assertions)]
         self.turn.watch.moved();
         match effect {
@@ -88,7 +88,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn execute_relay(&mut self, key: Key, effect: relay::Effect) -> Option<relay::Event> {
+    fn execute_relay(&mut self, key: SlotKey, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
             relay::Effect::Recv { side, credit, fresh } => return self.arm(key, side, credit, fresh),
             relay::Effect::Send { side, lease, quiet } => self.send(key, side, lease, quiet),
@@ -156,7 +156,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn arm(&mut self, key: Key, side: Side, credit: u32, fresh: bool) -> Option<relay::Event> {
+    fn arm(&mut self, key: SlotKey, side: Side, credit: u32, fresh: bool) -> Option<relay::Event> {
         let fd = self.fd(key, side)?;
         let token = key.token(Operation::recv(side));
         // Where memory runs short, who holds something waits until that has gone, and the others get one buffer.
@@ -169,7 +169,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn send(&mut self, key: Key, side: Side, lease: Lease, quiet: bool) {
+    fn send(&mut self, key: SlotKey, side: Side, lease: Lease, quiet: bool) {
         if let Some(fd) = self.fd(key, side) {
             self.count_send(key, side);
             if quiet && let Some(slot) = self.slots.get_mut(key) {
@@ -184,7 +184,7 @@ impl<K: Kernel> Worker<K> {
     /// The Nagle algorithm never holds the first send of a connection back (Linux keeps to Minshall's version: only a
     /// small segment behind another unacknowledged small one waits), so many a short session can do without the call.
     #[inline]
-    fn count_send(&mut self, key: Key, side: Side) {
+    fn count_send(&mut self, key: SlotKey, side: Side) {
         if side == Side::Client {
             // Accepted sockets have it from their listener.
             return;
@@ -199,7 +199,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    pub(super) fn count_sent(&mut self, key: Key, to: Side, moved: Moved) {
+    pub(super) fn count_sent(&mut self, key: SlotKey, to: Side, moved: Moved) {
         let foreseen = self.slots.get_mut(key).map_or(0, |slot| std::mem::take(&mut slot.foreseen[to.index()]));
         let len = if let Moved::Bytes(len) = moved { len } else { 0 };
         let more = i64::from(len) - i64::from(foreseen);
@@ -209,12 +209,12 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn count_copied(&mut self, key: Key, to: Side, len: i64) {
+    fn count_copied(&mut self, key: SlotKey, to: Side, len: i64) {
         self.stats().worker.copied_bytes.correct(len);
         self.count_bytes(key, to, len);
     }
 
-    fn count_spliced(&mut self, key: Key, to: Side, moved: Moved) {
+    fn count_spliced(&mut self, key: SlotKey, to: Side, moved: Moved) {
         if let Moved::Bytes(len) = moved {
             self.stats().worker.spliced_bytes.add(u64::from(len));
             self.count_bytes(key, to, i64::from(len));
@@ -222,7 +222,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn count_bytes(&mut self, key: Key, to: Side, len: i64) {
+    fn count_bytes(&mut self, key: SlotKey, to: Side, len: i64) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.bytes[to.index()] = slot.bytes[to.index()].saturating_add_signed(len);
         let Some(backend) = slot.backend else { return };
@@ -233,7 +233,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn keep_alive(&self, key: Key) {
+    fn keep_alive(&self, key: SlotKey) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(options) = options_in(&self.known.reader, slot.pool) else { return };
         Side::BOTH
@@ -242,7 +242,7 @@ impl<K: Kernel> Worker<K> {
             .for_each(|fd| self.kernel.sockets().keep_alive(fd, &options));
     }
 
-    fn close(&mut self, key: Key, side: Side, reset: bool) {
+    fn close(&mut self, key: SlotKey, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.take_fd(side) {
             self.kernel.sockets().end_on_close(fd, reset);
@@ -264,7 +264,7 @@ impl<K: Kernel> Worker<K> {
 
     /// A session should be over, and something is in flight still.
     #[cold]
-    fn is_stuck(&mut self, key: Key) {
+    fn is_stuck(&mut self, key: SlotKey) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if !std::mem::replace(&mut slot.is_stuck, true) {
             self.stats().worker.closing_stuck.add(1);
@@ -272,7 +272,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// The session is over and its descriptors are closed.
-    fn forget(&mut self, key: Key) {
+    fn forget(&mut self, key: SlotKey) {
         self.wheel.clear(key.index);
         let Some(mut slot) = self.slots.remove(key) else { return };
         debug_assert!(Side::BOTH.iter().all(|&side| slot.fd(side).is_none()));
@@ -299,7 +299,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     #[inline]
-    fn fd(&self, key: Key, side: Side) -> Option<Fd> {
+    fn fd(&self, key: SlotKey, side: Side) -> Option<Fd> {
         self.slots.get(key)?.fd(side)
     }
 }

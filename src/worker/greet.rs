@@ -2,7 +2,7 @@
 
 use super::Worker;
 use super::admission::client_of;
-use super::slots::Key;
+use super::slots::SlotKey;
 use crate::base::address::Address;
 use crate::base::side::Side;
 use crate::kernel::token::Operation;
@@ -14,11 +14,11 @@ use crate::wire::{postgresql, proxy};
 const GO_ON: u8 = b'S';
 
 /// Nobody can say any more who the client is.
-struct Gone;
+struct ClientGone;
 
 impl<K: Kernel> Worker<K> {
     /// The connection to the backend is there: says what must come first. `None` while its answer is awaited.
-    pub(super) fn greet(&mut self, key: Key) -> Option<Event> {
+    pub(super) fn greet(&mut self, key: SlotKey) -> Option<Event> {
         let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
         let result = self.say_first(key, header.as_deref());
         let slot = self.slots.get(key)?;
@@ -35,7 +35,7 @@ impl<K: Kernel> Worker<K> {
 
     /// What tells the backend who the client is, if it wants to know. A client that has gone is asked no more, and what
     /// it has sent must not pass for ringway's own, as it would behind a header that says "unknown".
-    fn header(&self, key: Key) -> Result<Option<proxy::Encoded>, Gone> {
+    fn header(&self, key: SlotKey) -> Result<Option<proxy::Encoded>, ClientGone> {
         let Some(slot) = self.slots.get(key) else { return Ok(None) };
         let version = self.known.reader.table().pool(slot.pool).and_then(|pool| pool.dial.send_proxy);
         let Some(version) = version else { return Ok(None) };
@@ -50,11 +50,11 @@ impl<K: Kernel> Worker<K> {
                 Ok(Some(proxy::encode(version, Some((client, own)))))
             }
             (Some(Address::Unix(_)), _) => Ok(Some(proxy::encode_unknown(version))),
-            _ => Err(Gone),
+            _ => Err(ClientGone),
         }
     }
 
-    fn say_first(&mut self, key: Key, header: Option<&[u8]>) -> std::io::Result<()> {
+    fn say_first(&mut self, key: SlotKey, header: Option<&[u8]>) -> std::io::Result<()> {
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(fd) = slot.fd(Side::Backend) else { return Ok(()) };
         // Here and not before the second send (`count_send`), because it pushes out what waits for company: a header
@@ -74,7 +74,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// The backend has answered, or the wait was cancelled.
-    pub(super) fn greeted(&mut self, key: Key, result: i32) {
+    pub(super) fn greeted(&mut self, key: SlotKey, result: i32) {
         let Some(fd) = self.slots.get(key).and_then(|slot| slot.fd(Side::Backend)) else { return };
         let mut answer = [0];
         let is_awaited = self.slots.get(key).is_some_and(|slot| slot.session.is_connecting());

@@ -17,14 +17,14 @@ const IDLE_TURNS_MAX: u32 = 1000;
 
 /// What is known of the turns so far.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct InvariantWatch {
     turns: u32,
     /// Whether something has come of this one.
     has_moved: bool,
     idle: u32,
 }
 
-impl Watch {
+impl InvariantWatch {
     /// Something has come of this turn.
     #[inline]
     pub fn moved(&mut self) {
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_busy_with_nothing_is_noticed_and_one_that_gets_on_is_not() {
-        let mut watch = Watch::default();
+        let mut watch = InvariantWatch::default();
         for _ in 0..10 * IDLE_TURNS_MAX {
             watch.moved();
             watch.rests(true);

@@ -52,15 +52,15 @@ use crate::session::Effects;
 use crate::snapshot::cell::Reader;
 use crate::snapshot::table::Phase;
 use crate::stats::WorkerStats;
-use crate::stats::record::Reason;
+use crate::stats::record::EndReason;
 use crate::sys::system;
 use acceptors::Acceptors;
 use pause::Pauses;
 use silence::Silence;
-use slots::{Key, Slots};
+use slots::{SessionSlots, SlotKey};
 
 /// What a worker starts with.
-pub struct Spec {
+pub struct WorkerSpec {
     /// Its number.
     pub index: usize,
     /// The CPU to stay on.
@@ -76,14 +76,14 @@ pub struct Spec {
 /// One worker.
 pub struct Worker<K: Kernel> {
     kernel: K,
-    slots: Slots,
+    slots: SessionSlots,
     wheel: Wheel,
     acceptors: Acceptors,
     silence: Silence,
-    waiters: Waiters<Key>,
+    waiters: Waiters<SlotKey>,
     surveys: Surveys,
     agenda: Agenda,
-    known: Known,
+    known: KnownTable,
     turn: Turn,
     shared: Arc<Shared>,
     index: usize,
@@ -94,13 +94,13 @@ struct Agenda {
     /// Halves that try something again later.
     pauses: Pauses,
     /// Halves in splice mode that wait for their turn.
-    ready: VecDeque<(Key, Side)>,
+    ready: VecDeque<(SlotKey, Side)>,
     /// Receives that found no buffer, oldest first.
-    starved: VecDeque<(Key, Side)>,
+    starved: VecDeque<(SlotKey, Side)>,
     /// Sessions that are to end, some in each turn.
     to_end: VecDeque<ToEnd>,
     /// Sessions whose backend or process has begun to drain or has ceased to, some in each turn.
-    to_drain: VecDeque<Key>,
+    to_drain: VecDeque<SlotKey>,
     /// Sessions for whose backend there is no descriptor.
     wanting: wanting::Wanting,
     housekeeping_at: Moment,
@@ -110,15 +110,15 @@ struct Agenda {
 
 /// A session that is to end, and why.
 struct ToEnd {
-    key: Key,
+    key: SlotKey,
     who: Who,
-    reason: Reason,
+    reason: EndReason,
     /// Its backend, if that is why: with another one it goes on.
     backend: Option<BackendId>,
 }
 
 /// What was taken over of the tables so far.
-struct Known {
+struct KnownTable {
     reader: Reader,
     /// The table that was seen last.
     generation: u64,
@@ -142,12 +142,12 @@ struct Turn {
     /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
     peeked: Vec<u8>,
     #[cfg(debug_assertions)]
-    watch: invariants::Watch,
+    watch: invariants::InvariantWatch,
 }
 
 impl<K: Kernel> Worker<K> {
     /// Nothing happens before [`Worker::start`].
-    pub fn new(spec: Spec, kernel: K) -> Worker<K> {
+    pub fn new(spec: WorkerSpec, kernel: K) -> Worker<K> {
         let shared = spec.shared;
         let now = kernel.now();
         let agenda = Agenda {
@@ -160,7 +160,7 @@ impl<K: Kernel> Worker<K> {
             housekeeping_at: now,
             exhausted_at: Moment::NEVER,
         };
-        let known = Known {
+        let known = KnownTable {
             reader: shared.cell.reader(),
             generation: 0,
             phase: Phase::Serving,
@@ -176,11 +176,11 @@ impl<K: Kernel> Worker<K> {
             unload_budget: 0,
             peeked: Vec::new(),
             #[cfg(debug_assertions)]
-            watch: invariants::Watch::default(),
+            watch: invariants::InvariantWatch::default(),
         };
         Worker {
             kernel,
-            slots: Slots::default(),
+            slots: SessionSlots::default(),
             wheel: Wheel::new(now),
             acceptors: Acceptors::new(spec.sockets),
             silence: Silence::new(),
@@ -205,7 +205,7 @@ impl<K: Kernel> Worker<K> {
 /// # Errors
 /// There is no kernel for it, or no thread.
 pub fn spawn<K: Kernel>(
-    spec: Spec,
+    spec: WorkerSpec,
     make_kernel: impl FnOnce() -> io::Result<K> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let (started, start) = mpsc::channel();
@@ -219,7 +219,11 @@ pub fn spawn<K: Kernel>(
     }
 }
 
-fn run<K: Kernel>(spec: Spec, make_kernel: impl FnOnce() -> io::Result<K>, started: &mpsc::Sender<io::Result<()>>) {
+fn run<K: Kernel>(
+    spec: WorkerSpec,
+    make_kernel: impl FnOnce() -> io::Result<K>,
+    started: &mpsc::Sender<io::Result<()>>,
+) {
     // A CPU that was taken away meanwhile costs speed, not service.
     if let Some(cpu) = spec.cpu {
         let _ = system::pin(cpu);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::slots::Key;
+use super::slots::SlotKey;
 use crate::base::side::Side;
 use crate::base::time::Moment;
 
@@ -13,7 +13,7 @@ pub(super) struct Pauses(BinaryHeap<Reverse<(Moment, u32, u32, bool)>>);
 
 impl Pauses {
     /// The half goes on at that moment.
-    pub fn add(&mut self, at: Moment, key: Key, half: Side) {
+    pub fn add(&mut self, at: Moment, key: SlotKey, half: Side) {
         self.0.push(Reverse((at, key.index, key.generation, half == Side::Client)));
     }
 
@@ -25,12 +25,12 @@ impl Pauses {
 
     /// Takes one out that goes on now. Its session may be over by now.
     #[inline]
-    pub fn due(&mut self, now: Moment) -> Option<(Key, Side)> {
+    pub fn due(&mut self, now: Moment) -> Option<(SlotKey, Side)> {
         if now < self.next() {
             return None;
         }
         let Reverse((_, index, generation, is_client)) = self.0.pop()?;
-        Some((Key { index, generation }, if is_client { Side::Client } else { Side::Backend }))
+        Some((SlotKey { index, generation }, if is_client { Side::Client } else { Side::Backend }))
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn each_half_goes_on_at_its_moment_and_once() {
         let mut pauses = Pauses::default();
-        let key = |index| Key { index, generation: 7 };
+        let key = |index| SlotKey { index, generation: 7 };
         assert_eq!((pauses.next(), pauses.due(Moment(u64::MAX - 1))), (Moment::NEVER, None));
         pauses.add(Moment(30), key(1), Side::Client);
         pauses.add(Moment(10), key(2), Side::Backend);

@@ -2,7 +2,7 @@
 
 use super::Worker;
 use super::admission::client_of;
-use super::slots::Key;
+use super::slots::SlotKey;
 use crate::balance::{Ask, Pick};
 use crate::base::address::Address;
 use crate::base::hash;
@@ -13,7 +13,7 @@ use crate::snapshot::table::HashKey;
 
 impl<K: Kernel> Worker<K> {
     /// Chooses a backend and counts the session there. Who finds none waits, or is refused.
-    pub(super) fn pick(&mut self, key: Key) -> Picked {
+    pub(super) fn pick(&mut self, key: SlotKey) -> Picked {
         let Some(slot) = self.slots.get(key) else { return Picked::Nobody };
         let pool_id = slot.pool;
         let table = self.known.reader.table();
@@ -42,7 +42,7 @@ impl<K: Kernel> Worker<K> {
         picked
     }
 
-    fn assign(&mut self, key: Key, backend: BackendId) -> Picked {
+    fn assign(&mut self, key: SlotKey, backend: BackendId) -> Picked {
         self.leave_queue(key);
         let Some(slot) = self.slots.get_mut(key) else { return Picked::Nobody };
         slot.backend = Some(backend);

@@ -2,8 +2,8 @@
 //! and what it says of them is made known to the other workers ([`balance::queue`](crate::balance::queue)).
 
 use super::Worker;
-use super::slots::Key;
-use crate::balance::line::{Reason, Step, Waiting};
+use super::slots::SlotKey;
+use crate::balance::line::{LineStep, WaitReason, Waiting};
 use crate::base::id::PoolId;
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Kernel, Op};
@@ -14,7 +14,7 @@ const ROUNDS_MAX: u32 = 16;
 
 impl<K: Kernel> Worker<K> {
     /// Puts a session that found no backend into the queue.
-    pub(super) fn wait_in_queue(&mut self, key: Key, pool: PoolId, max: u32) -> Picked {
+    pub(super) fn wait_in_queue(&mut self, key: SlotKey, pool: PoolId, max: u32) -> Picked {
         let Some(slot) = self.slots.get_mut(key) else { return Picked::Nobody };
         let queue = self.shared.counts.queue(pool);
         let Some(ticket) = queue.enter(max) else { return Picked::QueueFull };
@@ -29,7 +29,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// A session leaves the queue, with a backend or without.
-    pub(super) fn leave_queue(&mut self, key: Key) {
+    pub(super) fn leave_queue(&mut self, key: SlotKey) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let (pool, waiting) = (slot.pool, slot.take_waiting());
         let Some(place) = waiting.place else { return };
@@ -62,20 +62,20 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    fn serve_queue(&mut self, pool: PoolId, reason: Reason) {
+    fn serve_queue(&mut self, pool: PoolId, reason: WaitReason) {
         let afresh = self.known.reader.table().pool(pool).is_some_and(|pool| pool.waits_for_primary);
         let mut look = self.waiters.begin(pool, reason, afresh, self.turn.now);
         loop {
             let queue = self.shared.counts.queue(pool);
             match self.waiters.next(&mut look, queue, self.index, self.shared.workers()) {
-                Step::Call { key, afresh } => {
+                LineStep::Call { key, afresh } => {
                     if afresh && let Some(slot) = self.slots.get_mut(key) {
                         slot.detour_mut().tried.clear();
                     }
                     self.tell(key, Event::Called);
                 }
-                Step::Tell(worker) => self.tell_worker(worker, pool),
-                Step::Done => return,
+                LineStep::Tell(worker) => self.tell_worker(worker, pool),
+                LineStep::Done => return,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What is told of sessions to the access log; what is gathered for it is a [`Draft`].
 
 use super::Worker;
-use super::slots::{Key, Slot};
+use super::slots::{Slot, SlotKey};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::session::SessionId;
@@ -12,23 +12,23 @@ use crate::kernel::{Fd, Kernel, Sockets, errno};
 use crate::session::Event;
 use crate::snapshot::table::BackendEntry;
 use crate::stats::draft::{Draft, Ended};
-use crate::stats::record::{Client, Reason};
+use crate::stats::record::{Client, EndReason};
 
 /// Which resource an errno of connect is about.
-pub(super) fn resource(errno: i32) -> Reason {
+pub(super) fn resource(errno: i32) -> EndReason {
     match errno {
-        errno::EMFILE | errno::ENFILE => Reason::Descriptors,
-        errno::ENOBUFS | errno::ENOMEM => Reason::Memory,
-        _ => Reason::Ports,
+        errno::EMFILE | errno::ENFILE => EndReason::Descriptors,
+        errno::ENOBUFS | errno::ENOMEM => EndReason::Memory,
+        _ => EndReason::Ports,
     }
 }
 
 /// Why sessions of that backend are to end.
-pub(super) fn reason_to_end(backend: &BackendEntry) -> Reason {
+pub(super) fn reason_to_end(backend: &BackendEntry) -> EndReason {
     match backend.state {
-        _ if backend.retired => Reason::BackendRemoved,
-        State::Draining | State::Maintenance => Reason::BackendDrained,
-        State::Up | State::Standby | State::Down | State::Ejected => Reason::BackendDown,
+        _ if backend.retired => EndReason::BackendRemoved,
+        State::Draining | State::Maintenance => EndReason::BackendDrained,
+        State::Up | State::Standby | State::Down | State::Ejected => EndReason::BackendDown,
     }
 }
 
@@ -46,7 +46,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Ends a session for a reason that lies outside of it.
-    pub(super) fn end_for(&mut self, key: Key, who: Who, reason: Reason) {
+    pub(super) fn end_for(&mut self, key: SlotKey, who: Who, reason: EndReason) {
         if let Some(slot) = self.slots.get_mut(key).filter(|slot| !slot.session.is_ending())
             && let Some(draft) = &mut slot.draft
         {
@@ -56,7 +56,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Leaves the record of a session that is over to control.
-    pub(super) fn leave_record(&self, key: Key, slot: &mut Slot) {
+    pub(super) fn leave_record(&self, key: SlotKey, slot: &mut Slot) {
         let (Some(journal), Some(draft)) = (&self.shared.journal, slot.draft.take()) else { return };
         let mentioned: Vec<BackendId> = draft.failed_backends().collect();
         let record = draft.finish(Ended {
@@ -85,6 +85,6 @@ mod tests {
     #[test]
     fn descriptors_memory_and_ports_are_told_apart() {
         let reasons = [errno::EMFILE, errno::ENOMEM, errno::EADDRNOTAVAIL].map(resource);
-        assert_eq!(reasons, [Reason::Descriptors, Reason::Memory, Reason::Ports]);
+        assert_eq!(reasons, [EndReason::Descriptors, EndReason::Memory, EndReason::Ports]);
     }
 }

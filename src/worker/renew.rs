@@ -6,7 +6,7 @@ use super::{ToEnd, Worker};
 use crate::base::termination::Who;
 use crate::kernel::Kernel;
 use crate::snapshot::table::{BackendEntry, Phase};
-use crate::stats::record::Reason;
+use crate::stats::record::EndReason;
 
 /// Sessions that are ended in one turn. Each has three or four operations to be cancelled, and the kernel looks at no
 /// more than 20 answers an enter, oldest first (IO_LOCAL_TW_DEFAULT_MAX in io_uring, Linux 6.13): with more of them a
@@ -35,7 +35,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Ends the sessions of some backends, or has them try another one. To be called once a change: those that come to
     /// such a backend later find out themselves (`connect_ended`).
-    fn end_sessions_of(&mut self, backends: &[Option<Reason>]) {
+    fn end_sessions_of(&mut self, backends: &[Option<EndReason>]) {
         if backends.is_empty() {
             return;
         }
@@ -86,14 +86,14 @@ impl<K: Kernel> Worker<K> {
         if phase == Phase::Stopping {
             self.turn_away_waiting();
             let left = self.slots.keys_where(|slot| !slot.session.is_ending());
-            let end = |key| ToEnd { key, who: Who::Killed, reason: Reason::Shutdown, backend: None };
+            let end = |key| ToEnd { key, who: Who::Killed, reason: EndReason::Shutdown, backend: None };
             self.agenda.to_end.extend(left.into_iter().map(end));
         }
     }
 }
 
 /// Which backends are to have no sessions now, by id; and if that is new of some, why they are to end, for those only.
-fn newly_ended(backends: &[Option<BackendEntry>], before: &[bool]) -> (Vec<bool>, Vec<Option<Reason>>) {
+fn newly_ended(backends: &[Option<BackendEntry>], before: &[bool]) -> (Vec<bool>, Vec<Option<EndReason>>) {
     let reason = |backend: &BackendEntry| backend.end_sessions.then(|| reason_to_end(backend));
     let mut reasons: Vec<_> = backends.iter().map(|backend| backend.as_ref().and_then(reason)).collect();
     let ended = reasons.iter().map(Option::is_some).collect();

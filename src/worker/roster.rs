@@ -9,9 +9,9 @@ use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::kernel::{Kernel, Sockets};
-use crate::roster::survey::{Found, Slice};
-use crate::roster::{Record, SessionId, Stage};
-use crate::stats::record::Reason;
+use crate::roster::survey::{Slice, Surveyed};
+use crate::roster::{RosterRecord, SessionId, Stage};
+use crate::stats::record::EndReason;
 
 impl<K: Kernel> Worker<K> {
     /// Begins with what this worker was asked.
@@ -46,14 +46,14 @@ impl<K: Kernel> Worker<K> {
         let id = SessionId::new(self.index, key.index, key.generation);
         let client = || client_of(slot, self.kernel.sockets());
         match slice.found(id, slot.backend, slot.session.is_ending(), client) {
-            Found::Listed => slice.list(record(id, slot, self.kernel.sockets(), self.turn.now)),
-            Found::Killed => self.end_for(key, Who::Killed, Reason::Operator),
-            Found::Passed | Found::Counted => {}
+            Surveyed::Listed => slice.list(record(id, slot, self.kernel.sockets(), self.turn.now)),
+            Surveyed::Killed => self.end_for(key, Who::Killed, EndReason::Operator),
+            Surveyed::Passed | Surveyed::Counted => {}
         }
     }
 }
 
-fn record(id: SessionId, slot: &Slot, sockets: &impl Sockets, now: Moment) -> Record {
+fn record(id: SessionId, slot: &Slot, sockets: &impl Sockets, now: Moment) -> RosterRecord {
     let session = &slot.session;
     let stage = match slot.fd(Side::Backend) {
         _ if session.is_prereading() => Stage::Preread,
@@ -67,7 +67,7 @@ fn record(id: SessionId, slot: &Slot, sockets: &impl Sockets, now: Moment) -> Re
     };
     let is_connected = matches!(stage, Stage::Open | Stage::Closing);
     let own = slot.fd(Side::Backend).filter(|_| is_connected).and_then(|fd| sockets.own_address(fd));
-    Record {
+    RosterRecord {
         id,
         client: client_of(slot, sockets),
         listener: slot.listener,

@@ -8,7 +8,7 @@ use crate::base::time::Moment;
 use crate::kernel::{Buffers, Kernel, Wait};
 use crate::relay;
 use crate::session::Event;
-use crate::stats::record::Reason;
+use crate::stats::record::EndReason;
 
 /// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
@@ -238,7 +238,7 @@ impl<K: Kernel> Worker<K> {
         self.agenda.exhausted_at = self.turn.now;
         let mut holders = self.slots.keys_where(|slot| slot.session.is_relaying() && slot.session.holds_buffers());
         holders.sort_by_cached_key(|&key| self.slots.get(key).map(|slot| slot.session.active_at()));
-        let end = |key| ToEnd { key, who: Who::Resource, reason: Reason::Memory, backend: None };
+        let end = |key| ToEnd { key, who: Who::Resource, reason: EndReason::Memory, backend: None };
         self.agenda.to_end.extend(holders.into_iter().take(ENDED_AT_ONCE).map(end));
     }
 

@@ -12,7 +12,7 @@ use crate::admit::Sources;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
 use crate::kernel::{Bell, Fd};
-use crate::roster::Request;
+use crate::roster::RosterRequest;
 use crate::snapshot::cell::Cell;
 use crate::stats::Stats;
 use crate::stats::record::Journal;
@@ -77,7 +77,7 @@ struct Peer {
     /// What it is to do with its listening sockets. Tables cannot carry descriptors: they are data, and freed at will.
     errands: SegQueue<Errand>,
     /// What it was asked and has not taken.
-    requests: SegQueue<Request>,
+    requests: SegQueue<RosterRequest>,
 }
 
 impl Shared {
@@ -120,14 +120,14 @@ impl Shared {
     }
 
     /// Asks a worker about its sessions. One that has ended never takes it.
-    pub fn ask(&self, worker: usize, request: Request) {
+    pub fn ask(&self, worker: usize, request: RosterRequest) {
         if let Some(peer) = self.peers.get(worker) {
             peer.requests.push(request);
             peer.bell.ring();
         }
     }
 
-    pub(super) fn next_request(&self, worker: usize) -> Option<Request> {
+    pub(super) fn next_request(&self, worker: usize) -> Option<RosterRequest> {
         self.peers[worker].requests.pop()
     }
 

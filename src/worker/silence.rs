@@ -7,7 +7,7 @@
 //! what has happened. Connections that go on talking cost a comparison each [`LOOK_EVERY_NS`].
 
 use super::Worker;
-use super::slots::{Key, Slots};
+use super::slots::{SessionSlots, SlotKey};
 use crate::base::side::Side;
 use crate::base::time::Moment;
 use crate::kernel::token::Operation;
@@ -18,7 +18,7 @@ const LOOK_EVERY_NS: u64 = 20_000_000;
 /// Who is to be looked after.
 pub(super) struct Silence {
     /// Each connection at most once: exactly those whose [`Slot::heard`](super::slots::Slot::heard) is not 0.
-    watched: Vec<(Key, Side)>,
+    watched: Vec<(SlotKey, Side)>,
     /// Number of the interval between two looks; never 0.
     interval: u32,
     /// End of the interval; [`Moment::NEVER`] while nobody is watched.
@@ -36,7 +36,7 @@ impl Silence {
 
     /// The connection was read empty, and its receive goes on.
     #[inline]
-    pub fn heard(&mut self, slots: &mut Slots, key: Key, side: Side, now: Moment) {
+    pub fn heard(&mut self, slots: &mut SessionSlots, key: SlotKey, side: Side, now: Moment) {
         let Some(slot) = slots.get_mut(key) else { return };
         if std::mem::replace(&mut slot.heard[side.index()], self.interval) == 0 {
             self.watched.push((key, side));
@@ -47,7 +47,7 @@ impl Silence {
     }
 
     /// Ends the interval: those who said nothing for at least a whole one, and are watched no more.
-    fn look(&mut self, slots: &mut Slots, now: Moment) -> Vec<(Key, Side)> {
+    fn look(&mut self, slots: &mut SessionSlots, now: Moment) -> Vec<(SlotKey, Side)> {
         self.interval = self.interval.wrapping_add(1).max(1);
         let (interval, mut silent) = (self.interval, Vec::new());
         self.watched.retain(|&(key, side)| {
@@ -87,14 +87,15 @@ impl<K: Kernel> Worker<K> {
 mod tests {
     use super::*;
     use crate::kernel::Fd;
-    use crate::session::{Limits, Session};
+    use crate::session::{Session, SessionLimits};
     use crate::worker::slots::Slot;
 
     #[test]
     fn a_connection_is_looked_after_once_after_a_whole_silent_interval() {
-        let (mut slots, mut silence, start) = (Slots::default(), Silence::new(), Moment(1));
+        let (mut slots, mut silence, start) = (SessionSlots::default(), Silence::new(), Moment(1));
         let [quiet, busy] = [3, 4].map(|fd| {
-            let make = |generation| Slot::new(Session::new(Limits::default(), 0, start), Fd(fd), generation, start);
+            let make =
+                |generation| Slot::new(Session::new(SessionLimits::default(), 0, start), Fd(fd), generation, start);
             slots.insert(make)
         });
         assert_eq!(silence.look_at(), Moment::NEVER);

@@ -14,7 +14,7 @@ use crate::stats::draft::Draft;
 
 /// When a session began to wait for a descriptor: the later, the greater.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Ticket(pub(super) u64);
+pub struct WantTicket(pub(super) u64);
 
 /// A session and what belongs to it. There are many, and most are idle: what only a few have is in boxes.
 pub struct Slot {
@@ -60,7 +60,7 @@ pub struct Detour {
     /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
     pub hindered_by: i32,
     /// It waits for a descriptor.
-    pub ticket: Option<Ticket>,
+    pub ticket: Option<WantTicket>,
 }
 
 impl Detour {
@@ -161,12 +161,12 @@ impl Slot {
 
 /// A session by its place and the tenant of the place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Key {
+pub struct SlotKey {
     pub index: u32,
     pub generation: u32,
 }
 
-impl Key {
+impl SlotKey {
     #[inline]
     pub fn token(self, operation: Operation) -> Token {
         Token { operation, generation: self.generation, index: self.index }
@@ -179,7 +179,7 @@ const REST: usize = 256;
 
 /// All sessions of a worker.
 #[derive(Default)]
-pub struct Slots {
+pub struct SessionSlots {
     places: Vec<Option<Slot>>,
     /// By place: the generation of its next tenant.
     generations: Vec<u32>,
@@ -187,9 +187,9 @@ pub struct Slots {
     free: VecDeque<u32>,
 }
 
-impl Slots {
+impl SessionSlots {
     /// Puts a session somewhere; `make` is told its generation.
-    pub fn insert(&mut self, make: impl FnOnce(u32) -> Slot) -> Key {
+    pub fn insert(&mut self, make: impl FnOnce(u32) -> Slot) -> SlotKey {
         let rested = if self.free.len() >= REST { self.free.pop_front() } else { None };
         let index = rested.unwrap_or_else(|| {
             self.places.push(None);
@@ -198,10 +198,10 @@ impl Slots {
         });
         let generation = self.generations[index as usize];
         self.places[index as usize] = Some(make(generation));
-        Key { index, generation }
+        SlotKey { index, generation }
     }
 
-    pub fn remove(&mut self, key: Key) -> Option<Slot> {
+    pub fn remove(&mut self, key: SlotKey) -> Option<Slot> {
         self.get(key)?;
         let index = key.index as usize;
         self.generations[index] = (key.generation + 1) % Token::GENERATIONS;
@@ -211,25 +211,25 @@ impl Slots {
 
     /// `None` if that tenant is gone.
     #[inline]
-    pub fn get(&self, key: Key) -> Option<&Slot> {
+    pub fn get(&self, key: SlotKey) -> Option<&Slot> {
         self.places.get(key.index as usize)?.as_ref().filter(|slot| slot.generation == key.generation)
     }
 
     /// `None` if that tenant is gone.
     #[inline]
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Slot> {
+    pub fn get_mut(&mut self, key: SlotKey) -> Option<&mut Slot> {
         self.places.get_mut(key.index as usize)?.as_mut().filter(|slot| slot.generation == key.generation)
     }
 
     /// Whoever is at that place now.
-    pub fn tenant(&self, index: u32) -> Option<Key> {
-        self.places.get(index as usize)?.as_ref().map(|slot| Key { index, generation: slot.generation })
+    pub fn tenant(&self, index: u32) -> Option<SlotKey> {
+        self.places.get(index as usize)?.as_ref().map(|slot| SlotKey { index, generation: slot.generation })
     }
 
-    pub fn keys_where(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<Key> {
+    pub fn keys_where(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<SlotKey> {
         let tenants = (0u32..).zip(&self.places).filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
         let matching = tenants.filter(|(_, slot)| wanted(slot));
-        matching.map(|(index, slot)| Key { index, generation: slot.generation }).collect()
+        matching.map(|(index, slot)| SlotKey { index, generation: slot.generation }).collect()
     }
 
     /// Places so far; every session is at one below.
@@ -267,15 +267,15 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Limits;
+    use crate::session::SessionLimits;
 
     fn slot(generation: u32) -> Slot {
-        Slot::new(Session::new(Limits::default(), 0, Moment(0)), Fd(3), generation, Moment(0))
+        Slot::new(Session::new(SessionLimits::default(), 0, Moment(0)), Fd(3), generation, Moment(0))
     }
 
     #[test]
     fn a_key_opens_its_own_tenant_only() {
-        let mut slots = Slots::default();
+        let mut slots = SessionSlots::default();
         let first = slots.insert(slot);
         assert!(slots.remove(first).is_some());
         let second = loop {
@@ -293,7 +293,7 @@ mod tests {
     /// A kill by the id of a session that has long ended must not hit another one.
     #[test]
     fn an_id_is_not_given_out_again_for_long() {
-        let mut slots = Slots::default();
+        let mut slots = SessionSlots::default();
         let mut keys = Vec::new();
         for _ in 0..10 * REST {
             let key = slots.insert(slot);

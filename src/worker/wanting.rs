@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::Worker;
-use super::slots::{Key, Ticket};
+use super::slots::{SlotKey, WantTicket};
 use crate::base::termination::Who;
 use crate::base::time::Moment;
 use crate::kernel::{Kernel, errno};
-use crate::stats::record::Reason;
+use crate::stats::record::EndReason;
 
 /// What was given up is taken by then, or was taken by something else.
 const OWED_NS: u64 = 100_000_000;
@@ -21,7 +21,7 @@ const OWED_NS: u64 = 100_000_000;
 #[derive(Default)]
 pub(super) struct Wanting {
     /// Exactly the sessions that have a ticket.
-    waiting: BTreeMap<Ticket, Key>,
+    waiting: BTreeMap<WantTicket, SlotKey>,
     issued: u64,
     /// Descriptors that were given up and that nobody of those has taken yet.
     owed: usize,
@@ -30,33 +30,33 @@ pub(super) struct Wanting {
 
 impl Wanting {
     /// There is none for this session either. One that has a ticket keeps its place.
-    fn push(&mut self, key: Key, ticket: &mut Option<Ticket>) {
+    fn push(&mut self, key: SlotKey, ticket: &mut Option<WantTicket>) {
         if ticket.is_none() {
             self.issued += 1;
-            let new = *ticket.insert(Ticket(self.issued));
+            let new = *ticket.insert(WantTicket(self.issued));
             self.waiting.insert(new, key);
         }
     }
 
     /// This session has one now.
-    fn serve(&mut self, ticket: &mut Option<Ticket>) {
+    fn serve(&mut self, ticket: &mut Option<WantTicket>) {
         if self.leave(ticket) {
             self.owed = self.owed.saturating_sub(1);
         }
     }
 
     /// This session needs none any more; whether it did.
-    fn leave(&mut self, ticket: &mut Option<Ticket>) -> bool {
+    fn leave(&mut self, ticket: &mut Option<WantTicket>) -> bool {
         ticket.take().is_some_and(|ticket| self.waiting.remove(&ticket).is_some())
     }
 
     /// Who has waited for longest.
-    fn oldest(&self) -> Option<Key> {
+    fn oldest(&self) -> Option<SlotKey> {
         self.waiting.first_key_value().map(|(_, key)| *key)
     }
 
     /// Who is to give up its own, and its ticket. One that waits alone is served as soon as any session ends.
-    fn pop_youngest(&mut self, now: Moment) -> Option<Key> {
+    fn pop_youngest(&mut self, now: Moment) -> Option<SlotKey> {
         if now.since_ns(self.owed_at) > OWED_NS {
             self.owed = 0;
         }
@@ -81,7 +81,7 @@ impl Wanting {
 
 impl<K: Kernel> Worker<K> {
     /// A session wants a descriptor, and there is none. Until there are some, nobody is accepted.
-    pub(super) fn wants_descriptor(&mut self, key: Key) {
+    pub(super) fn wants_descriptor(&mut self, key: SlotKey) {
         if let Some(slot) = self.slots.get_mut(key) {
             self.agenda.wanting.push(key, &mut slot.detour_mut().ticket);
         }
@@ -101,7 +101,7 @@ impl<K: Kernel> Worker<K> {
 
     /// It was not in vain.
     #[inline]
-    pub(super) fn has_descriptor(&mut self, key: Key) {
+    pub(super) fn has_descriptor(&mut self, key: SlotKey) {
         if !self.agenda.wanting.is_empty()
             && let Some(slot) = self.slots.get_mut(key)
             && slot.detour().ticket.is_some()
@@ -112,7 +112,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Unless a descriptor is what its next attempt waits for, it does not stand in anybody's way.
     #[inline]
-    pub(super) fn may_leave_wanting(&mut self, key: Key) {
+    pub(super) fn may_leave_wanting(&mut self, key: SlotKey) {
         if !self.agenda.wanting.is_empty()
             && let Some(slot) = self.slots.get_mut(key)
             && slot.detour().ticket.is_some()
@@ -124,13 +124,13 @@ impl<K: Kernel> Worker<K> {
 
     /// A session is over that had this ticket.
     #[inline]
-    pub(super) fn forget_wanting(&mut self, mut ticket: Option<Ticket>) {
+    pub(super) fn forget_wanting(&mut self, mut ticket: Option<WantTicket>) {
         self.agenda.wanting.leave(&mut ticket);
     }
 
     /// Not now: it may be the very session whose event is looked at.
-    fn end_later(&mut self, key: Key) {
-        let end = super::ToEnd { key, who: Who::Resource, reason: Reason::Descriptors, backend: None };
+    fn end_later(&mut self, key: SlotKey) {
+        let end = super::ToEnd { key, who: Who::Resource, reason: EndReason::Descriptors, backend: None };
         self.agenda.to_end.push_front(end);
     }
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     /// So many sessions, and their tickets.
-    fn waiting(count: u32) -> (Wanting, Vec<Option<Ticket>>) {
+    fn waiting(count: u32) -> (Wanting, Vec<Option<WantTicket>>) {
         let (mut wanting, mut tickets) = (Wanting::default(), vec![None; count as usize]);
         for index in 0..count {
             wanting.push(key(index), &mut tickets[index as usize]);
@@ -148,8 +148,8 @@ mod tests {
         (wanting, tickets)
     }
 
-    fn key(index: u32) -> Key {
-        Key { index, generation: 0 }
+    fn key(index: u32) -> SlotKey {
+        SlotKey { index, generation: 0 }
     }
 
     #[test]

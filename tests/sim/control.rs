@@ -15,7 +15,7 @@ use ringway::base::time::{Clock, Moment};
 use ringway::config::Config;
 use ringway::health::State;
 use ringway::kernel::{Bell, Fd};
-use ringway::roster::{Filter, Request, What};
+use ringway::roster::{Filter, RosterRequest, What};
 use ringway::snapshot::build::{Input, Member, build};
 use ringway::snapshot::cell::Cell;
 use ringway::snapshot::ids::Ids;
@@ -357,7 +357,7 @@ impl Control {
                 listed.fetch_add(1, Ordering::Relaxed);
             };
             self.asked += 1;
-            self.shared.ask(worker, Request { filter, what, reply: Box::new(count) });
+            self.shared.ask(worker, RosterRequest { filter, what, reply: Box::new(count) });
         }
         host.corners.reach(if is_kill { Corner::Killed } else { Corner::Listed });
     }

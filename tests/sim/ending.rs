@@ -7,7 +7,7 @@ use ringway::base::time::Moment;
 use ringway::health::State;
 use ringway::snapshot::table::Phase;
 use ringway::stats::ConnectError;
-use ringway::stats::record::{Reason, Record};
+use ringway::stats::record::{EndReason, Record};
 
 use crate::corner::Corner;
 use crate::faults::{MS, SECOND};
@@ -76,7 +76,7 @@ impl Ended<'_> {
     fn is_drained(&self) -> bool {
         let Termination(who, when) = self.record.termination;
         let is_drain = matches!((who, when), (Who::Down | Who::Killed, When::Data));
-        is_drain && self.record.reason == Some(Reason::DrainIdle)
+        is_drain && self.record.reason == Some(EndReason::DrainIdle)
     }
 
     /// Nobody is ended by a limit before it has come.
@@ -215,7 +215,7 @@ impl Ended<'_> {
         let Termination(who, when) = record.termination;
         let gave_up = matches!(who, Who::Server | Who::ServerTimeout | Who::Resource) && when == When::Connect;
         let spent = record.failed.len() >= self.spans.attempts as usize;
-        let gave_way = may_give_way && who == Who::Resource && record.reason == Some(Reason::Descriptors);
+        let gave_way = may_give_way && who == Who::Resource && record.reason == Some(EndReason::Descriptors);
         assert!(!gave_up || spent || !may_be_tried || gave_way, "there was another backend to try");
     }
 
@@ -238,7 +238,7 @@ impl Ended<'_> {
             (Who::Killed | Who::Down, _) if self.is_drained() => was_drained && self.first_error.is_none(),
             (Who::Killed, _) => was_killed,
             (Who::Down, _) => was_cut,
-            (Who::Rule, When::Request) => matches!(self.record.reason, Some(Reason::Refused(_))),
+            (Who::Rule, When::Request) => matches!(self.record.reason, Some(EndReason::Refused(_))),
             (Who::Client, When::Request) => client.is_none_or(|client| client.dead || client.fin_arrived),
             (Who::Client, When::Queue | When::Connect) => client.is_none_or(|client| client.dead),
             (Who::Client, _) => has_failed(client) && self.first_error == Some(Side::Client),
@@ -249,7 +249,7 @@ impl Ended<'_> {
                 !expired && !matches!(last, Some(ConnectError::Timeout | ConnectError::Resource))
             }
             (Who::Server, _) => has_failed(backend) && self.first_error == Some(Side::Backend),
-            (Who::Resource, When::Queue) => self.record.reason == Some(Reason::QueueFull),
+            (Who::Resource, When::Queue) => self.record.reason == Some(EndReason::QueueFull),
             (Who::Resource, _) => true,
             (Who::ServerTimeout, When::Queue) => self.record.queue_position > 0,
             (Who::ServerTimeout, When::Connect) => last == Some(ConnectError::Timeout) || self.pair.connect_cancelled,
@@ -349,8 +349,8 @@ fn corners_of(record: &Record, pair: &Pair) -> Vec<Corner> {
         (Who::ClientTimeout | Who::ServerTimeout, _) if pair.half_closed_at.is_some() => Some(Corner::HalfCloseEnd),
         (Who::ClientTimeout | Who::ServerTimeout, _) => Some(Corner::IdleEnd),
         (Who::Local, _) => Some(Corner::LifetimeEnd),
-        (Who::Down, _) if record.reason == Some(Reason::DrainIdle) => Some(Corner::DrainIdleEnd),
-        (Who::Killed, _) if record.reason == Some(Reason::DrainIdle) => Some(Corner::ShutdownIdleEnd),
+        (Who::Down, _) if record.reason == Some(EndReason::DrainIdle) => Some(Corner::DrainIdleEnd),
+        (Who::Killed, _) if record.reason == Some(EndReason::DrainIdle) => Some(Corner::ShutdownIdleEnd),
         (Who::Resource, When::Queue) => Some(Corner::QueueFull),
         (Who::Rule, _) => Some(Corner::Refused),
         (Who::Server, When::Connect) if record.failed.is_empty() => Some(Corner::NoBackend),

@@ -7,9 +7,9 @@ use ringway::base::side::Side;
 use ringway::base::termination::{Termination, When, Who};
 use ringway::config::model::{LocalAddress, Pool};
 use ringway::stats::ConnectError;
-use ringway::stats::record::{Attempt, Reason, Record};
+use ringway::stats::record::{Attempt, EndReason, Record};
 use ringway::wire::postgresql;
-use ringway::wire::proxy::{self, Claim};
+use ringway::wire::proxy::{self, ProxyClaim};
 
 use crate::corner::Corner;
 use crate::host::Host;
@@ -31,7 +31,7 @@ impl World {
         if let Some(claim) = client.and_then(claim_of) {
             let for_its_header = matches!(
                 record.reason,
-                Some(Reason::Refused(Refused::ProxyMalformed | Refused::ProxyTimeout | Refused::ProxyUntrusted))
+                Some(EndReason::Refused(Refused::ProxyMalformed | Refused::ProxyTimeout | Refused::ProxyUntrusted))
             );
             assert!(!for_its_header, "{:?} with {claim:?}, which was taken out", record.reason);
             corners.push(Corner::HeaderTakenOut);
@@ -50,7 +50,7 @@ impl World {
 }
 
 /// What a client has said that it is, once that was taken out.
-fn claim_of(client: &Sock) -> Option<Claim> {
+fn claim_of(client: &Sock) -> Option<ProxyClaim> {
     let header = proxy::parse(&client.preamble).ok().flatten()?;
     (client.skipped >= header.len as u64).then_some(header.claim)
 }
@@ -60,7 +60,7 @@ fn greeting(pool: &Pool, client: &Sock) -> Vec<u8> {
     let mut greeting = Vec::new();
     if let Some(version) = pool.dial.send_proxy {
         let header = match (claim_of(client), &client.peer_address, &client.own_address) {
-            (Some(Claim::Tcp { source, destination }), ..) => proxy::encode(version, Some((source, destination))),
+            (Some(ProxyClaim::Tcp { source, destination }), ..) => proxy::encode(version, Some((source, destination))),
             (_, &Address::Tcp(peer), &Address::Tcp(own)) => proxy::encode(version, Some((peer, own))),
             _ => proxy::encode_unknown(version),
         };

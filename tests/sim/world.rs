@@ -10,7 +10,7 @@ use ringway::base::session::SessionId;
 use ringway::base::time::Moment;
 use ringway::snapshot::table::Phase;
 use ringway::wire::{postgresql, proxy};
-use ringway::worker::{Spec, Worker};
+use ringway::worker::{Worker, WorkerSpec};
 
 use crate::control::Control;
 use crate::corner::{Corner, Corners};
@@ -95,7 +95,7 @@ impl World {
         let host = Rc::new(RefCell::new(host));
         let mut seats = Vec::new();
         for (index, sockets) in sockets.into_iter().enumerate() {
-            let spec = Spec { index, cpu: None, seed, sockets, shared: control.shared.clone() };
+            let spec = WorkerSpec { index, cpu: None, seed, sockets, shared: control.shared.clone() };
             let worker = Some(Worker::new(spec, SimKernel::new(&host, index)));
             seats.push(Seat {
                 worker,

@@ -15,7 +15,7 @@ fn guest(proxy: bool, hello: bool) -> Guest {
         rules: Rules::default(),
         source_limits: None,
         proxy: proxy.then(|| AcceptProxy { trusted: Networks::default(), timeout: TIMEOUT }),
-        preread: hello.then(|| Preread { routes: Vec::new(), timeout_ns, refuses_unmatched: false }),
+        preread: hello.then(|| PrereadEntry { routes: Vec::new(), timeout_ns, refuses_unmatched: false }),
     };
     Guest::new(Arc::new(admission), NOW)
 }
@@ -104,7 +104,7 @@ fn after_the_header_the_hello_is_awaited_and_its_time_begins_anew() {
     assert_eq!(guest.claimed().unwrap().0, "192.0.2.7:40000".parse().unwrap());
     assert!(guest.is_awaited());
     let until = later.after_ns(ns(TIMEOUT));
-    assert_eq!(guest.read(Some(b""), false, || false, later), Verdict::Wait(Wait::More { need: 1, until }));
+    assert_eq!(guest.read(Some(b""), false, || false, later), Verdict::Wait(LookWait::More { need: 1, until }));
     let routes = guest.leads(later).map(|preread| preread.routes.len());
     assert!(routes == Some(0) && !guest.is_awaited());
     assert_eq!(guest.told(9, false, || false, later), Attention::Done);
@@ -133,8 +133,8 @@ fn a_client_that_says_no_more_is_not_waited_for() {
         for (is_closed, expected) in [(false, half_closed), (true, Verdict::Left)] {
             let mut guest = guest(proxy, !proxy);
             let cut = &bytes[..20];
-            assert!(matches!(guest.read(Some(cut), false, || false, NOW), Verdict::Wait(Wait::More { .. })));
-            assert!(matches!(guest.told(20, false, || false, NOW), Attention::Wait(Wait::Again { .. })));
+            assert!(matches!(guest.read(Some(cut), false, || false, NOW), Verdict::Wait(LookWait::More { .. })));
+            assert!(matches!(guest.told(20, false, || false, NOW), Attention::Wait(LookWait::Again { .. })));
             let attention = guest.told(20, false, || true, NOW);
             assert!(matches!(attention, Attention::Look { ended: true, .. }), "{attention:?}");
             assert_eq!(guest.read(Some(cut), true, || is_closed, NOW), expected);

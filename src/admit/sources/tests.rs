@@ -14,12 +14,12 @@ fn sources(buckets: usize) -> Sources {
     Sources::with_buckets(RandomState::new(), buckets)
 }
 
-fn connections(most: u32) -> Limits {
-    Limits { connections_max: most, rate: Rate::default(), prefix_v6: 64 }
+fn connections(most: u32) -> Quota {
+    Quota { connections_max: most, rate: RateLimit::default(), prefix_v6: 64 }
 }
 
-fn rate(count: u32, unit_ns: u64) -> Limits {
-    Limits { connections_max: 0, rate: Rate { count, unit_ns }, prefix_v6: 64 }
+fn rate(count: u32, unit_ns: u64) -> Quota {
+    Quota { connections_max: 0, rate: RateLimit { count, unit_ns }, prefix_v6: 64 }
 }
 
 fn v4(number: u32) -> IpAddr {
@@ -58,7 +58,7 @@ fn a_bucket_holds_one_units_worth_and_refused_connections_cost_nothing() {
 #[test]
 fn what_one_limit_refuses_the_other_does_not_count() {
     let sources = sources(1 << 10);
-    let limits = Limits { connections_max: 1, ..rate(2, S) };
+    let limits = Quota { connections_max: 1, ..rate(2, S) };
     let permit = sources.enter(HERE, v4(1), &limits, Moment(0)).unwrap();
     (0..10).for_each(|_| assert_eq!(sources.enter(HERE, v4(1), &limits, Moment(0)), Err(Refused::SourceLimit)));
     sources.leave(permit);
@@ -74,10 +74,10 @@ fn ipv6_clients_count_by_their_prefix_and_mapped_ones_by_their_ipv4_address() {
     let sources = sources(1 << 10);
     let limits = connections(1);
     let v6 = |text: &str| IpAddr::V6(text.parse::<Ipv6Addr>().unwrap());
-    let enter = |client, limits: &Limits| sources.enter(HERE, client, limits, Moment(0)).is_ok();
+    let enter = |client, limits: &Quota| sources.enter(HERE, client, limits, Moment(0)).is_ok();
     assert!(enter(v6("2001:db8:0:1::1"), &limits) && !enter(v6("2001:db8:0:1:ffff::2"), &limits));
     assert!(enter(v6("2001:db8:0:2::1"), &limits));
-    let whole = Limits { prefix_v6: 128, ..limits };
+    let whole = Quota { prefix_v6: 128, ..limits };
     assert!(enter(v6("2001:db8:0:3::1"), &whole) && enter(v6("2001:db8:0:3::2"), &whole));
     assert!(enter(v4(9), &limits) && !enter(IpAddr::V6(Ipv4Addr::from(9).to_ipv6_mapped()), &limits));
 }
@@ -113,7 +113,7 @@ fn a_quarter_of_the_table_can_hold_connections_without_one_refused() {
 #[test]
 fn limits_are_exact_when_workers_race() {
     let sources = sources(1 << 2);
-    let limits = Limits { rate: Rate { count: 1 << 30, unit_ns: 60 * S }, ..connections(2) };
+    let limits = Quota { rate: RateLimit { count: 1 << 30, unit_ns: 60 * S }, ..connections(2) };
     let holders: Vec<AtomicU32> = (0..40).map(|_| AtomicU32::new(0)).collect();
     let entered = AtomicU32::new(0);
     std::thread::scope(|scope| {
@@ -181,7 +181,7 @@ proptest! {
         steps in prop::collection::vec((0u32..6, 0u64..300_000_000, any::<bool>()), 1..200),
     ) {
         let sources = sources(1 << 10);
-        let limits = Limits { connections_max: 3, rate: Rate { count: 4, unit_ns: S }, prefix_v6: 64 };
+        let limits = Quota { connections_max: 3, rate: RateLimit { count: 4, unit_ns: S }, prefix_v6: 64 };
         let mut open: HashMap<u32, Vec<Permit>> = HashMap::new();
         let mut tokens: HashMap<u32, (f64, u64)> = HashMap::new();
         let mut now = 0;

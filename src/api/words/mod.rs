@@ -1,8 +1,8 @@
 //! The vocabulary of the API: what the server answers, and what `ringway ctl` and `ringway top` read. One set of types,
 //! so that the two cannot differ.
 //!
-//! Their fields are the keys of the JSON, which `docs/api.md` describes. A field that an older ringway does not send has
-//! a default; everything else must be there.
+//! Their fields are the keys of the JSON, which `docs/api.md` describes. A field that an older ringway does not send
+//! has a default; everything else must be there.
 #![allow(missing_docs)]
 
 mod past;
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::fleet::order::Mode;
 pub use past::{
-    BackendHistory, Column, Happening, History, ListenerHistory, Mark, PoolHistory, Times, TotalHistory, Traffic,
+    BackendHistory, Column, Happening, HistoryAnswer, HistoryMark, ListenerHistory, PoolHistory, Times, TotalHistory,
+    Traffic,
 };
 
 /// One of a few words that ringway knows, as the name of a state.
@@ -252,17 +253,17 @@ pub struct Changed {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Fault {
+pub struct ApiFault {
     /// One line: what, and what to do.
     pub message: String,
     /// Of a configuration: where.
     #[serde(flatten)]
-    pub place: Option<Place>,
+    pub place: Option<FaultPlace>,
 }
 
 /// A place in a file, counted from 1.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Place {
+pub struct FaultPlace {
     pub file: Arc<str>,
     pub line: usize,
     pub column: usize,

@@ -9,7 +9,7 @@ use super::Word;
 
 /// `GET /v1/history`
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct History {
+pub struct HistoryAnswer {
     /// Number of the newest second, from 1 since the start; for `since`.
     pub second: u64,
     /// When it ended.
@@ -21,7 +21,7 @@ pub struct History {
     pub listeners: Vec<ListenerHistory>,
     pub pools: Vec<PoolHistory>,
     /// The oldest first.
-    pub marks: Vec<Mark>,
+    pub marks: Vec<HistoryMark>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -82,7 +82,7 @@ pub struct Times {
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Mark {
+pub struct HistoryMark {
     pub second: u64,
     pub at: String,
     #[serde(flatten)]

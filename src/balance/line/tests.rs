@@ -7,8 +7,8 @@ use super::*;
 const POOL: PoolId = PoolId(0);
 const A: &[BackendId] = &[BackendId(1)];
 const B: &[BackendId] = &[BackendId(2)];
-const NEWS: Reason = Reason { is_news: true, is_told: false };
-const TOLD: Reason = Reason { is_news: false, is_told: true };
+const NEWS: WaitReason = WaitReason { is_news: true, is_told: false };
+const TOLD: WaitReason = WaitReason { is_news: false, is_told: true };
 const NOW: Moment = Moment(1_000_000_000);
 
 /// One worker and its queue, without a backend.
@@ -37,15 +37,15 @@ impl Alone {
         let (mut look, mut called) = (self.waiters.begin(POOL, NEWS, afresh, now), Vec::new());
         loop {
             match self.waiters.next(&mut look, &self.queue, 0, 1) {
-                Step::Call { key, .. } => {
+                LineStep::Call { key, .. } => {
                     called.push(key);
                     assert!(called.len() < 100_000, "a look without end");
                     if finds(key) {
                         self.leave(key);
                     }
                 }
-                Step::Tell(worker) => panic!("there is no worker {worker}"),
-                Step::Done => return called,
+                LineStep::Tell(worker) => panic!("there is no worker {worker}"),
+                LineStep::Done => return called,
             }
         }
     }
@@ -126,7 +126,7 @@ fn no_client_is_called_twice_in_a_look() {
         alone.waiters.serve_all();
         let mut look = alone.waiters.begin(POOL, NEWS, afresh, NOW);
         let mut called = Vec::new();
-        while let Step::Call { key, .. } = alone.waiters.next(&mut look, &alone.queue, 0, 1) {
+        while let LineStep::Call { key, .. } = alone.waiters.next(&mut look, &alone.queue, 0, 1) {
             called.push(key);
             alone.leave(key);
             alone.enter(key, A);
@@ -204,17 +204,17 @@ impl Together {
         self.settle(worker);
     }
 
-    fn look(&mut self, worker: usize, reason: Reason) {
+    fn look(&mut self, worker: usize, reason: WaitReason) {
         self.looks += 1;
         let (mut look, workers) = (self.workers[worker].begin(POOL, reason, false, NOW), self.workers.len());
         loop {
             match self.workers[worker].next(&mut look, &self.queue, worker, workers) {
-                Step::Done => return,
-                Step::Tell(other) => {
+                LineStep::Done => return,
+                LineStep::Tell(other) => {
                     assert_ne!(other, worker);
                     self.mail.push_back(other);
                 }
-                Step::Call { key, .. } => {
+                LineStep::Call { key, .. } => {
                     let (_, place, tried) = self.clients[&key];
                     if !tried.contains(&B[0]) && std::mem::take(&mut self.is_free) {
                         self.clients.remove(&key);

@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::table::count;
-use super::{Backend, Change, Ctl, Mode, Victims, escaped};
+use super::{BackendArg, ChangeArgs, Ctl, ModeArg, Victims, escaped};
 use crate::api::words::{self, BackendChange, Changed, Killed};
 use crate::cli::failure::Failure;
 use crate::fleet::order;
@@ -18,18 +18,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOKS_MAX: u32 = 200;
 
 impl Ctl<'_> {
-    pub(super) fn set(&self, backend: &Backend, change: &Change) -> Result<(), Failure> {
+    pub(super) fn set(&self, backend: &BackendArg, change: &ChangeArgs) -> Result<(), Failure> {
         let state = change.state.map(|state| match state {
-            Mode::Ready => order::Mode::Ready,
-            Mode::Drain => order::Mode::Drain,
-            Mode::Maintenance => order::Mode::Maintenance,
+            ModeArg::Ready => order::Mode::Ready,
+            ModeArg::Drain => order::Mode::Drain,
+            ModeArg::Maintenance => order::Mode::Maintenance,
         });
-        let &Change { weight, connections_max, .. } = change;
+        let &ChangeArgs { weight, connections_max, .. } = change;
         let wanted = BackendChange { weight, state, connections_max, deadline_ms: None };
         self.patch(backend, &wanted)
     }
 
-    fn patch(&self, backend: &Backend, wanted: &BackendChange) -> Result<(), Failure> {
+    fn patch(&self, backend: &BackendArg, wanted: &BackendChange) -> Result<(), Failure> {
         self.change(Method::PATCH, &backend.path(), Some(json!(wanted)))
     }
 
@@ -68,7 +68,7 @@ impl Ctl<'_> {
         Err(anyhow::anyhow!("a worker has not taken the change over; look at the log of ringway").into())
     }
 
-    pub(super) fn ready(&self, backend: &Backend, wait: bool) -> Result<(), Failure> {
+    pub(super) fn ready(&self, backend: &BackendArg, wait: bool) -> Result<(), Failure> {
         self.patch(backend, &BackendChange { state: Some(order::Mode::Ready), ..BackendChange::default() })?;
         let before = if wait { Some(self.client.get::<words::BackendDetail>(&backend.path())?) } else { None };
         while let Some(before) = &before {
@@ -80,7 +80,7 @@ impl Ctl<'_> {
                 // Of the role that its pool does not want: it is as fit as it gets.
                 "up" | "standby" if is_proven => break,
                 "draining" | "maintenance" => {
-                    let Backend { pool, name } = backend;
+                    let BackendArg { pool, name } = backend;
                     let state = &now.backend.state;
                     return Err(anyhow::anyhow!("{pool}/{name} is not ready: somebody else has made it {state}").into());
                 }
@@ -91,11 +91,11 @@ impl Ctl<'_> {
     }
 
     /// How a drain is undone, and whether anybody is left.
-    fn say_what_follows(&self, backend: &Backend) -> Result<(), Failure> {
+    fn say_what_follows(&self, backend: &BackendArg) -> Result<(), Failure> {
         if self.json {
             return Ok(());
         }
-        let Backend { pool, name } = backend;
+        let BackendArg { pool, name } = backend;
         let rest: words::PoolStatus = self.client.get(&format!("/v1/pools/{}", escaped(pool)))?;
         let mut lines = format!("`ringway ctl ready {pool}/{name}` takes it back\n");
         if rest.backends_up == 0 {
@@ -122,7 +122,7 @@ impl Ctl<'_> {
         crate::cli::print(format!("{} reset\n", count(killed, "session")).as_bytes())
     }
 
-    pub(super) fn drain(&self, backend: &Backend, deadline: Option<Duration>, wait: bool) -> Result<(), Failure> {
+    pub(super) fn drain(&self, backend: &BackendArg, deadline: Option<Duration>, wait: bool) -> Result<(), Failure> {
         let before: words::BackendDetail = self.client.get(&backend.path())?;
         let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
         let wanted = BackendChange { state: Some(order::Mode::Drain), deadline_ms, ..BackendChange::default() };

@@ -21,24 +21,24 @@ use crate::cli::failure::Failure;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The API of a running ringway.
-pub(in crate::cli) struct Client<'a> {
+pub(in crate::cli) struct ApiClient<'a> {
     socket: &'a Path,
     runtime: Runtime,
 }
 
 /// What it said, whether that was yes or no.
-pub(in crate::cli) struct Reply {
+pub(in crate::cli) struct ApiReply {
     status: StatusCode,
     pub(in crate::cli) body: Bytes,
 }
 
-impl<'a> Client<'a> {
-    pub(in crate::cli) fn new(socket: &'a Path) -> Result<Client<'a>, Failure> {
+impl<'a> ApiClient<'a> {
+    pub(in crate::cli) fn new(socket: &'a Path) -> Result<ApiClient<'a>, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Client { socket, runtime })
+        Ok(ApiClient { socket, runtime })
     }
 
-    pub(in crate::cli) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, Failure> {
+    pub(in crate::cli) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<ApiReply, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let exchange = async { timeout(PATIENCE, exchange(self.socket, method, path, body)).await };
         let answered = self.runtime.block_on(exchange).unwrap_or_else(|_| {
@@ -53,7 +53,7 @@ impl<'a> Client<'a> {
     }
 }
 
-impl Reply {
+impl ApiReply {
     /// The body; a failure if ringway refused.
     pub(in crate::cli) fn accept(self) -> Result<Bytes, Failure> {
         if self.status.is_success() {
@@ -91,7 +91,7 @@ fn messages(body: &[u8]) -> Vec<String> {
     errors.iter().filter_map(line).collect()
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str, body: String) -> anyhow::Result<Reply> {
+async fn exchange(socket: &Path, method: Method, path: &str, body: String) -> anyhow::Result<ApiReply> {
     let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // What goes wrong with the connection shows in the request.
@@ -102,7 +102,7 @@ async fn exchange(socket: &Path, method: Method, path: &str, body: String) -> an
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     connection.abort();
-    Ok(Reply { status, body })
+    Ok(ApiReply { status, body })
 }
 
 /// Why a socket cannot be connected to, and what to do.

@@ -17,14 +17,14 @@ use serde::de::DeserializeOwned;
 use super::failure::Failure;
 use super::paint::Paint;
 use crate::api::words;
-use client::{Client, escaped};
+use client::{ApiClient, escaped};
 
 /// Where `ringway ctl` looks for the socket.
 const DEFAULT_SOCKET: &str = "/run/ringway/admin.sock";
 
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]
-pub(super) struct Options {
+pub(super) struct CtlOptions {
     /// The admin socket [default: RINGWAY_SOCKET of the environment, or /run/ringway/admin.sock].
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
@@ -32,11 +32,11 @@ pub(super) struct Options {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    command: Command,
+    command: CtlCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CtlCommand {
     /// Version, uptime, workers, pools.
     Status,
     /// Every pool: how many of its backends are up, sessions, queue.
@@ -51,7 +51,7 @@ enum Command {
     Sessions {
         /// Those of this backend only.
         #[arg(long, value_name = "POOL/BACKEND")]
-        backend: Option<Backend>,
+        backend: Option<BackendArg>,
         /// Those of clients in this network only.
         #[arg(long, value_name = "CIDR", value_parser = network)]
         client: Option<IpNet>,
@@ -62,14 +62,14 @@ enum Command {
     /// Change a backend until the file changes it: all of it, or nothing.
     Set {
         #[arg(value_name = "POOL/BACKEND")]
-        backend: Backend,
+        backend: BackendArg,
         #[command(flatten)]
-        change: Change,
+        change: ChangeArgs,
     },
     /// Give a backend no new sessions, and reset those that are left at the deadline. `ringway ctl ready` ends it.
     Drain {
         #[arg(value_name = "POOL/BACKEND")]
-        backend: Backend,
+        backend: BackendArg,
         /// When what is left is reset; 0s is never [default: the pool's drain_timeout].
         #[arg(long, value_name = "DURATION", value_parser = span)]
         deadline: Option<Duration>,
@@ -80,7 +80,7 @@ enum Command {
     /// End the drain or the maintenance of a backend: it is used again, as its checks say.
     Ready {
         #[arg(value_name = "POOL/BACKEND")]
-        backend: Backend,
+        backend: BackendArg,
         /// Return when its checks succeed, so that it takes new sessions.
         #[arg(long)]
         wait: bool,
@@ -96,26 +96,26 @@ enum Command {
     /// Why a backend is in the state it is in: its past, and how the last check went.
     Why {
         #[arg(value_name = "POOL/BACKEND")]
-        backend: Backend,
+        backend: BackendArg,
     },
 }
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
-struct Change {
+struct ChangeArgs {
     /// Its share, 0 to 256; with 0 it takes no new sessions.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=256))]
     weight: Option<u16>,
     /// What it is used for; `drain` ends its sessions after the pool's drain_timeout, `maintenance` never.
     #[arg(long, value_name = "STATE")]
-    state: Option<Mode>,
+    state: Option<ModeArg>,
     /// Sessions at once; 0 is no limit.
     #[arg(long, value_name = "N")]
     connections_max: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Mode {
+enum ModeArg {
     Ready,
     Drain,
     Maintenance,
@@ -129,7 +129,7 @@ struct Victims {
     session: Option<String>,
     /// All of this backend.
     #[arg(long, value_name = "POOL/BACKEND")]
-    backend: Option<Backend>,
+    backend: Option<BackendArg>,
     /// All of clients in this network.
     #[arg(long, value_name = "CIDR", value_parser = network)]
     client: Option<IpNet>,
@@ -137,25 +137,25 @@ struct Victims {
 
 /// A backend by its names.
 #[derive(Clone, Debug, PartialEq)]
-struct Backend {
+struct BackendArg {
     pool: String,
     name: String,
 }
 
-impl FromStr for Backend {
+impl FromStr for BackendArg {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Backend, &'static str> {
+    fn from_str(text: &str) -> Result<BackendArg, &'static str> {
         match text.split_once('/') {
             Some((pool, name)) if !pool.is_empty() && !name.is_empty() => {
-                Ok(Backend { pool: pool.to_string(), name: name.to_string() })
+                Ok(BackendArg { pool: pool.to_string(), name: name.to_string() })
             }
             _ => Err("write it as POOL/BACKEND, as `ringway ctl backends` does"),
         }
     }
 }
 
-impl Backend {
+impl BackendArg {
     fn path(&self) -> String {
         format!("/v1/pools/{}/backends/{}", escaped(&self.pool), escaped(&self.name))
     }
@@ -179,36 +179,36 @@ fn span(text: &str) -> Result<Duration, String> {
 
 /// How it is asked, and how the answer is written.
 struct Ctl<'a> {
-    client: Client<'a>,
+    client: ApiClient<'a>,
     json: bool,
     paint: Paint,
 }
 
-pub(super) fn ctl(options: &Options) -> Result<(), Failure> {
+pub(super) fn ctl(options: &CtlOptions) -> Result<(), Failure> {
     let socket = socket(options.socket.as_ref());
-    let ctl = Ctl { client: Client::new(&socket)?, json: options.json, paint: Paint::of_stdout() };
+    let ctl = Ctl { client: ApiClient::new(&socket)?, json: options.json, paint: Paint::of_stdout() };
     match &options.command {
-        Command::Status => ctl.status(),
-        Command::Pools => ctl.show("/v1/pools", |pools: &words::Pools, paint| show::pools(&pools.pools, paint)),
-        Command::Backends { pool: None } => {
+        CtlCommand::Status => ctl.status(),
+        CtlCommand::Pools => ctl.show("/v1/pools", |pools: &words::Pools, paint| show::pools(&pools.pools, paint)),
+        CtlCommand::Backends { pool: None } => {
             ctl.show("/v1/pools", |pools: &words::Pools, paint| show::backends(&pools.pools, paint))
         }
-        Command::Backends { pool: Some(pool) } => {
+        CtlCommand::Backends { pool: Some(pool) } => {
             let path = format!("/v1/pools/{}", escaped(pool));
             ctl.show(&path, |pool: &words::PoolStatus, paint| show::backends(std::slice::from_ref(pool), paint))
         }
-        Command::Sessions { backend, client, limit } => {
+        CtlCommand::Sessions { backend, client, limit } => {
             let mut query = format!("?limit={limit}");
             query.extend(backend.iter().map(|backend| format!("&{}", backend.query())));
             query.extend(client.iter().map(|client| format!("&client={client}")));
             ctl.show(&format!("/v1/sessions{query}"), show::sessions)
         }
-        Command::Why { backend } => ctl.show(&backend.path(), show::why),
-        Command::Set { backend, change } => ctl.set(backend, change),
-        Command::Drain { backend, deadline, wait } => ctl.drain(backend, *deadline, *wait),
-        Command::Ready { backend, wait } => ctl.ready(backend, *wait),
-        Command::Kill(victims) => ctl.kill(victims),
-        Command::Reload { wait } => ctl.reload(*wait),
+        CtlCommand::Why { backend } => ctl.show(&backend.path(), show::why),
+        CtlCommand::Set { backend, change } => ctl.set(backend, change),
+        CtlCommand::Drain { backend, deadline, wait } => ctl.drain(backend, *deadline, *wait),
+        CtlCommand::Ready { backend, wait } => ctl.ready(backend, *wait),
+        CtlCommand::Kill(victims) => ctl.kill(victims),
+        CtlCommand::Reload { wait } => ctl.reload(*wait),
     }
 }
 
@@ -248,10 +248,10 @@ mod tests {
 
     #[test]
     fn a_backend_is_named_with_its_pool() {
-        let backend: Backend = "db/unix:/run/x".parse().unwrap();
+        let backend: BackendArg = "db/unix:/run/x".parse().unwrap();
         assert_eq!((backend.pool.as_str(), backend.name.as_str()), ("db", "unix:/run/x"));
         assert_eq!(backend.path(), "/v1/pools/db/backends/unix%3A%2Frun%2Fx");
-        assert!(["db", "/a", "db/", ""].into_iter().all(|text| text.parse::<Backend>().is_err()));
+        assert!(["db", "/a", "db/", ""].into_iter().all(|text| text.parse::<BackendArg>().is_err()));
     }
 
     #[test]

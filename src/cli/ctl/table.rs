@@ -5,35 +5,35 @@ use crate::cli::paint::{Paint, Tone};
 
 /// One cell.
 #[derive(Clone, Debug)]
-pub(super) struct Cell {
+pub(super) struct TableCell {
     text: String,
     tone: Option<Tone>,
     right: bool,
 }
 
 /// Text, on the left.
-pub(super) fn text(text: impl Into<String>) -> Cell {
-    Cell { text: printable(&text.into()).into_owned(), tone: None, right: false }
+pub(super) fn text(text: impl Into<String>) -> TableCell {
+    TableCell { text: printable(&text.into()).into_owned(), tone: None, right: false }
 }
 
 /// A number or an amount, on the right.
-pub(super) fn number(number: impl ToString) -> Cell {
-    Cell { text: number.to_string(), tone: None, right: true }
+pub(super) fn number(number: impl ToString) -> TableCell {
+    TableCell { text: number.to_string(), tone: None, right: true }
 }
 
-impl Cell {
-    pub(super) fn tone(self, tone: Tone) -> Cell {
-        Cell { tone: Some(tone), ..self }
+impl TableCell {
+    pub(super) fn tone(self, tone: Tone) -> TableCell {
+        TableCell { tone: Some(tone), ..self }
     }
 
     /// Nothing to see here, if that is so.
-    pub(super) fn dim_if(self, is_so: bool) -> Cell {
+    pub(super) fn dim_if(self, is_so: bool) -> TableCell {
         if is_so { self.tone(Tone::Dim) } else { self }
     }
 }
 
 /// A heading, and rows as long as it. Columns stand as their cells do.
-pub(super) fn table(heading: &[&str], rows: &[Vec<Cell>], paint: Paint) -> String {
+pub(super) fn table(heading: &[&str], rows: &[Vec<TableCell>], paint: Paint) -> String {
     let width = |column: usize, name: &str| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
         cells.chain([name.chars().count()]).max().unwrap_or(0)
@@ -41,8 +41,9 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<Cell>], paint: Paint) -> Strin
     let widths: Vec<usize> = heading.iter().enumerate().map(|(column, name)| width(column, name)).collect();
     let is_right = |column: usize| rows.first().and_then(|row| row.get(column)).is_some_and(|cell| cell.right);
     let names = heading.iter().enumerate();
-    let first = names.map(|(column, name)| Cell { right: is_right(column), ..text(*name).tone(Tone::Dim) }).collect();
-    let line = |row: &Vec<Cell>| {
+    let first =
+        names.map(|(column, name)| TableCell { right: is_right(column), ..text(*name).tone(Tone::Dim) }).collect();
+    let line = |row: &Vec<TableCell>| {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let blanks = " ".repeat(width - cell.text.chars().count());

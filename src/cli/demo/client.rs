@@ -30,7 +30,7 @@ pub(super) const BULKY: Habit = Habit { message: 64 << 10, pace: Duration::from_
 
 /// What happened to a client, beside what it counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Report {
+pub(super) enum ClientReport {
     /// A session that had an answer before ended early.
     Cut,
     /// A session ended before its first answer: it could not be served.
@@ -51,28 +51,28 @@ pub(super) struct Tally {
 }
 
 /// A running client.
-pub(super) struct Client {
+pub(super) struct DemoClient {
     pub(super) tally: Arc<Tally>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Client {
+impl DemoClient {
     /// Starts one that opens session after session until `stop`.
     pub(super) fn start(
         number: u64,
         habit: Habit,
         to: SocketAddr,
         stop: Arc<AtomicBool>,
-        reports: Sender<Report>,
-    ) -> io::Result<Client> {
+        reports: Sender<ClientReport>,
+    ) -> io::Result<DemoClient> {
         let tally = Arc::new(Tally::default());
         let cells = Arc::clone(&tally);
         let body = move || {
-            let mut worker = Worker { habit, to, stop, reports, tally: &cells, clock: Clock::new(), cut_at: None };
+            let mut worker = DemoWorker { habit, to, stop, reports, tally: &cells, clock: Clock::new(), cut_at: None };
             worker.run(number);
         };
         let thread = thread::Builder::new().name(format!("client {number}")).stack_size(256 << 10).spawn(body)?;
-        Ok(Client { tally, thread: Some(thread) })
+        Ok(DemoClient { tally, thread: Some(thread) })
     }
 
     /// Waits until it has seen `stop`; its tally stays.
@@ -83,11 +83,11 @@ impl Client {
     }
 }
 
-struct Worker<'a> {
+struct DemoWorker<'a> {
     habit: Habit,
     to: SocketAddr,
     stop: Arc<AtomicBool>,
-    reports: Sender<Report>,
+    reports: Sender<ClientReport>,
     tally: &'a Tally,
     clock: Clock,
     /// When a session was cut, until the next answer.
@@ -95,7 +95,7 @@ struct Worker<'a> {
 }
 
 /// How a session went.
-enum Outcome {
+enum RequestOutcome {
     Done,
     Failed,
     Cut,
@@ -105,7 +105,7 @@ enum Outcome {
 /// An answer that takes longer counts as none.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-impl Worker<'_> {
+impl DemoWorker<'_> {
     fn run(&mut self, number: u64) {
         let mut buffers = (vec![0; self.habit.message], vec![0; self.habit.message]);
         for session in 0.. {
@@ -113,23 +113,23 @@ impl Worker<'_> {
                 return;
             }
             let report = match self.session(number << 32 | session, &mut buffers) {
-                Outcome::Done => continue,
-                Outcome::Failed => Report::Failed,
-                Outcome::Wrong => Report::Wrong,
-                Outcome::Cut => {
+                RequestOutcome::Done => continue,
+                RequestOutcome::Failed => ClientReport::Failed,
+                RequestOutcome::Wrong => ClientReport::Wrong,
+                RequestOutcome::Cut => {
                     self.cut_at = Some(self.clock.now());
-                    Report::Cut
+                    ClientReport::Cut
                 }
             };
             let _ = self.reports.send(report); // who does not listen any more has all it wants
-            if !matches!(report, Report::Cut) {
+            if !matches!(report, ClientReport::Cut) {
                 thread::sleep(Duration::from_millis(20));
             }
         }
     }
 
-    fn session(&mut self, key: u64, (sent, received): &mut (Vec<u8>, Vec<u8>)) -> Outcome {
-        let Ok(mut stream) = connect(self.to) else { return Outcome::Failed };
+    fn session(&mut self, key: u64, (sent, received): &mut (Vec<u8>, Vec<u8>)) -> RequestOutcome {
+        let Ok(mut stream) = connect(self.to) else { return RequestOutcome::Failed };
         self.tally.sessions.add(1);
         // Sessions differ in length, so that they do not all end at once.
         let messages = self.habit.messages / 2 + key % self.habit.messages;
@@ -141,15 +141,15 @@ impl Worker<'_> {
             let start = self.clock.now();
             let answered = stream.write_all(sent).and_then(|()| stream.read_exact(received));
             match (answered, message) {
-                (Err(_), 0) => return Outcome::Failed,
-                (Err(_), _) => return Outcome::Cut,
-                (Ok(()), _) if sent != received => return Outcome::Wrong,
+                (Err(_), 0) => return RequestOutcome::Failed,
+                (Err(_), _) => return RequestOutcome::Cut,
+                (Ok(()), _) if sent != received => return RequestOutcome::Wrong,
                 (Ok(()), _) => self.answered(start),
             }
             let took = Duration::from_nanos(self.clock.now().since_ns(start));
             thread::sleep(self.habit.pace.saturating_sub(took));
         }
-        Outcome::Done
+        RequestOutcome::Done
     }
 
     fn answered(&mut self, start: Moment) {
@@ -158,7 +158,7 @@ impl Worker<'_> {
         self.tally.bytes.add(2 * self.habit.message as u64);
         self.tally.latencies.record_ns(now.since_ns(start));
         if let Some(cut_at) = self.cut_at.take() {
-            let _ = self.reports.send(Report::Served(Duration::from_nanos(now.since_ns(cut_at))));
+            let _ = self.reports.send(ClientReport::Served(Duration::from_nanos(now.since_ns(cut_at))));
         }
     }
 }

@@ -21,7 +21,7 @@ impl Latencies {
         self.0[bucket(ns)].add(1);
     }
 
-    pub(super) fn add_to(&self, sum: &mut Distribution) {
+    pub(super) fn add_to(&self, sum: &mut LatencySpread) {
         for (sum, bucket) in sum.0.iter_mut().zip(&self.0) {
             *sum += bucket.get();
         }
@@ -30,18 +30,18 @@ impl Latencies {
 
 /// What several clients recorded up to one moment.
 #[derive(Clone, Debug)]
-pub(super) struct Distribution([u64; BUCKETS]);
+pub(super) struct LatencySpread([u64; BUCKETS]);
 
-impl Default for Distribution {
-    fn default() -> Distribution {
-        Distribution([0; BUCKETS])
+impl Default for LatencySpread {
+    fn default() -> LatencySpread {
+        LatencySpread([0; BUCKETS])
     }
 }
 
-impl Distribution {
+impl LatencySpread {
     /// What was recorded after `earlier`.
-    pub(super) fn since(&self, earlier: &Distribution) -> Distribution {
-        Distribution(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    pub(super) fn since(&self, earlier: &LatencySpread) -> LatencySpread {
+        LatencySpread(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
     }
 
     /// The time in nanoseconds that `share` of them (0 to 1) did not exceed; `None` if there are none.
@@ -91,7 +91,7 @@ mod tests {
         let latencies = Latencies::default();
         (0..99).for_each(|_| latencies.record_ns(10_000));
         latencies.record_ns(1_000_000);
-        let mut all = Distribution::default();
+        let mut all = LatencySpread::default();
         assert_eq!(all.percentile_ns(0.5), None);
         latencies.add_to(&mut all);
         assert!(all.percentile_ns(0.5).is_some_and(|ns| (10_000..12_000).contains(&ns)));

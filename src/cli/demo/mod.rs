@@ -30,8 +30,8 @@ use crate::health::State;
 use crate::snapshot::cell::Reader;
 use crate::snapshot::table::{BackendEntry, Phase};
 use backend::Echo;
-use client::{BULKY, CHATTY, Client, Report};
-use render::{BackendSample, ClientSample, Event, Sample, Stage, Summary};
+use client::{BULKY, CHATTY, ClientReport, DemoClient};
+use render::{BackendRow, ClientSample, DemoEvent, DemoStage, Sample, Summary};
 use screen::Screen;
 
 const BACKENDS: [&str; 3] = ["a", "b", "c"];
@@ -55,14 +55,14 @@ struct Show {
     server: Server,
     tables: Reader,
     backends: Vec<Echo>,
-    clients: Vec<Client>,
+    clients: Vec<DemoClient>,
     stop_clients: Arc<AtomicBool>,
-    reports: Receiver<Report>,
-    stage: Stage,
+    reports: Receiver<ClientReport>,
+    stage: DemoStage,
     screen: Screen,
     /// What was shown lately.
     samples: VecDeque<Sample>,
-    events: Vec<Event>,
+    events: Vec<DemoEvent>,
     seen: Seen,
 }
 
@@ -97,7 +97,7 @@ impl Show {
         let (clients, reports) = start_clients(listen, &stop_clients)?;
         let paint = Paint::of_stdout();
         let workers = server.stats().workers.len();
-        let stage = Stage { listen: listen.to_string(), clients: clients.len(), workers, span, paint };
+        let stage = DemoStage { listen: listen.to_string(), clients: clients.len(), workers, span, paint };
         let (clock, tables) = (Clock::new(), server.cell().reader());
         let mut show = Show {
             start: clock.now(),
@@ -151,10 +151,10 @@ impl Show {
     fn listen_to_clients(&mut self) -> Result<(), Failure> {
         for report in self.reports.try_iter() {
             match report {
-                Report::Cut => self.seen.cut += 1,
-                Report::Failed => self.seen.failed += 1,
-                Report::Wrong => self.seen.wrong += 1,
-                Report::Served(wait) => self.seen.waits.push(wait),
+                ClientReport::Cut => self.seen.cut += 1,
+                ClientReport::Failed => self.seen.failed += 1,
+                ClientReport::Wrong => self.seen.wrong += 1,
+                ClientReport::Served(wait) => self.seen.waits.push(wait),
             }
         }
         // A moment is left for those who were cut and have not noticed yet.
@@ -199,7 +199,7 @@ impl Show {
         self.stop_clients.store(true, Relaxed);
         let last = self.sample();
         self.screen.close(&self.stage, &last, &self.samples, &self.events)?;
-        self.clients.iter_mut().for_each(Client::join);
+        self.clients.iter_mut().for_each(DemoClient::join);
         self.listen_to_clients()?;
         let last = self.sample();
         let Show { server, seen, stage, mut backends, tables, .. } = self;
@@ -229,7 +229,7 @@ impl Show {
     }
 
     fn tell(&mut self, tone: Tone, text: String) -> Result<(), Failure> {
-        let event = Event { at: self.at(), tone, text };
+        let event = DemoEvent { at: self.at(), tone, text };
         self.screen.tell(&self.stage, &event)?;
         self.events.push(event);
         Ok(())
@@ -239,7 +239,7 @@ impl Show {
         let table = self.tables.pin();
         let backend = |echo: &Echo| {
             let entry = table.backends.iter().flatten().find(|entry| &*entry.name == echo.name);
-            entry.map_or(BackendSample { name: echo.name, ..BackendSample::default() }, |entry| {
+            entry.map_or(BackendRow { name: echo.name, ..BackendRow::default() }, |entry| {
                 backend_sample(&self.server, echo, entry)
             })
         };
@@ -260,13 +260,13 @@ impl Show {
 }
 
 /// What ringway counted for one backend, over all workers.
-fn backend_sample(server: &Server, echo: &Echo, entry: &BackendEntry) -> BackendSample {
-    let mut sample = BackendSample {
+fn backend_sample(server: &Server, echo: &Echo, entry: &BackendEntry) -> BackendRow {
+    let mut sample = BackendRow {
         name: echo.name,
         state: entry.state.name(),
         is_up: entry.state == State::Up,
         open: echo.open(),
-        ..BackendSample::default()
+        ..BackendRow::default()
     };
     for worker in &server.stats().workers {
         if let Some(cells) = worker.backends.existing(entry.id.index()) {
@@ -278,10 +278,10 @@ fn backend_sample(server: &Server, echo: &Echo, entry: &BackendEntry) -> Backend
     sample
 }
 
-fn start_clients(to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<(Vec<Client>, Receiver<Report>), Failure> {
+fn start_clients(to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<(Vec<DemoClient>, Receiver<ClientReport>), Failure> {
     let (sender, reports) = channel();
     let habit = |number| if number < CHATTY_CLIENTS { CHATTY } else { BULKY };
-    let start = |number| Client::start(number, habit(number), to, Arc::clone(stop), sender.clone());
+    let start = |number| DemoClient::start(number, habit(number), to, Arc::clone(stop), sender.clone());
     let clients = (0..CHATTY_CLIENTS + BULKY_CLIENTS).map(start).collect::<Result<_, _>>();
     Ok((clients.context("cannot start a client thread; raise the limit of processes (ulimit -u)")?, reports))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::latency::Distribution;
+use super::latency::LatencySpread;
 use crate::cli::paint::{Paint, Tone};
 
 /// What everybody counted up to one moment.
@@ -11,13 +11,13 @@ pub(super) struct Sample {
     /// Since the start.
     pub(super) at: Duration,
     /// In the order of the pool.
-    pub(super) backends: Vec<BackendSample>,
+    pub(super) backends: Vec<BackendRow>,
     pub(super) clients: ClientSample,
 }
 
 /// What ringway says of a backend.
 #[derive(Clone, Debug, Default)]
-pub(super) struct BackendSample {
+pub(super) struct BackendRow {
     pub(super) name: &'static str,
     /// ringway's word for its state, and whether it takes sessions.
     pub(super) state: &'static str,
@@ -41,12 +41,12 @@ pub(super) struct ClientSample {
     pub(super) failed: u64,
     pub(super) cut: u64,
     pub(super) wrong: u64,
-    pub(super) latencies: Distribution,
+    pub(super) latencies: LatencySpread,
 }
 
 /// Something worth a line.
 #[derive(Clone, Debug)]
-pub(super) struct Event {
+pub(super) struct DemoEvent {
     pub(super) at: Duration,
     pub(super) tone: Tone,
     pub(super) text: String,
@@ -54,7 +54,7 @@ pub(super) struct Event {
 
 /// What does not change while the demo runs.
 #[derive(Clone, Debug)]
-pub(super) struct Stage {
+pub(super) struct DemoStage {
     pub(super) listen: String,
     pub(super) clients: usize,
     pub(super) workers: usize,
@@ -65,9 +65,9 @@ pub(super) struct Stage {
 const WIDTH: usize = 76;
 const BAR: usize = 28;
 
-impl Stage {
+impl DemoStage {
     /// The whole picture on a terminal; rates are those since `before`.
-    pub(super) fn frame(&self, now: &Sample, before: &Sample, events: &[Event]) -> String {
+    pub(super) fn frame(&self, now: &Sample, before: &Sample, events: &[DemoEvent]) -> String {
         let mut lines = vec![self.title(now), self.progress(now), String::new()];
         let head = format!("  {:<8} {:<8} {:>5} {:>9} {:>9}", "backend", "state", "open", "sessions", "MB/s");
         lines.push(self.paint.tone(Tone::Dim, &head));
@@ -85,7 +85,7 @@ impl Stage {
     pub(super) fn line(&self, now: &Sample, before: &Sample) -> String {
         let mut out = format!("{:>5.1} s ", now.at.as_secs_f64());
         for (backend, rate) in now.backends.iter().zip(rates(now, before)) {
-            let BackendSample { name, state, open, .. } = backend;
+            let BackendRow { name, state, open, .. } = backend;
             out += &format!("  {name} {state:<4} {open:>2} open {:>6.1} MB/s ", rate / 1e6);
         }
         let answers = now.clients.echoes.saturating_sub(before.clients.echoes) as f64 / seconds(now, before);
@@ -96,7 +96,7 @@ impl Stage {
     }
 
     /// A line of what happened and when.
-    pub(super) fn event(&self, event: &Event) -> String {
+    pub(super) fn event(&self, event: &DemoEvent) -> String {
         let at = self.paint.tone(Tone::Dim, &format!("{:>6.2} s", event.at.as_secs_f64()));
         format!("{at}   {}", self.paint.tone(event.tone, &event.text))
     }
@@ -119,7 +119,7 @@ impl Stage {
         self.paint.tone(Tone::Good, &"━".repeat(done)) + &rest
     }
 
-    fn backend(&self, backend: &BackendSample, rate: f64, most: f64) -> String {
+    fn backend(&self, backend: &BackendRow, rate: f64, most: f64) -> String {
         let (mark, tone) = if backend.is_up { ("●", Tone::Good) } else { ("○", Tone::Bad) };
         let state = self.paint.tone(tone, &format!("{mark} {:<6}", backend.state));
         let numbers = format!("{:>5} {:>9} {:>9.1}", backend.open, grouped(backend.total), rate / 1e6);
@@ -169,8 +169,8 @@ impl Summary<'_> {
             }
         };
         let all: u64 = last.backends.iter().map(|backend| backend.bytes).sum::<u64>().max(1);
-        let backend = |backend: &BackendSample| {
-            let BackendSample { name, total, connect_errors, bytes, .. } = backend;
+        let backend = |backend: &BackendRow| {
+            let BackendRow { name, total, connect_errors, bytes, .. } = backend;
             let share = *bytes as f64 / all as f64;
             let errors = match connect_errors {
                 0 => String::new(),

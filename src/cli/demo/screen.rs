@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::render::{Event, Sample, Stage};
+use super::render::{DemoEvent, DemoStage, Sample};
 use crate::cli::failure::Failure;
 use crate::cli::paint::Paint;
 use crate::cli::print;
@@ -31,10 +31,10 @@ impl Screen {
     /// Shows `now` if it is time. `samples` holds what was shown lately, and gets `now`.
     pub(super) fn show(
         &mut self,
-        stage: &Stage,
+        stage: &DemoStage,
         now: &Sample,
         samples: &mut VecDeque<Sample>,
-        events: &[Event],
+        events: &[DemoEvent],
     ) -> Result<(), Failure> {
         let (every, is_first) = match self.paint {
             Paint::Ansi => (PICTURE, self.lines == 0),
@@ -55,16 +55,16 @@ impl Screen {
     /// Shows the last picture.
     pub(super) fn close(
         &mut self,
-        stage: &Stage,
+        stage: &DemoStage,
         now: &Sample,
         samples: &VecDeque<Sample>,
-        events: &[Event],
+        events: &[DemoEvent],
     ) -> Result<(), Failure> {
         self.draw(stage, now, samples, events)
     }
 
     /// In a pipe, an event is a line of its own.
-    pub(super) fn tell(&mut self, stage: &Stage, event: &Event) -> Result<(), Failure> {
+    pub(super) fn tell(&mut self, stage: &DemoStage, event: &DemoEvent) -> Result<(), Failure> {
         match self.paint {
             Paint::Ansi => Ok(()),
             Paint::Plain => print(format!("{}\n", stage.event(event)).as_bytes()),
@@ -73,10 +73,10 @@ impl Screen {
 
     fn draw(
         &mut self,
-        stage: &Stage,
+        stage: &DemoStage,
         now: &Sample,
         samples: &VecDeque<Sample>,
-        events: &[Event],
+        events: &[DemoEvent],
     ) -> Result<(), Failure> {
         let nothing = Sample::default();
         let before = samples.front().unwrap_or(&nothing);

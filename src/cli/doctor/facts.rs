@@ -13,7 +13,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_RESOURCE: u32 = 24;
 
 /// As found; what could not be read is `None`.
-pub(super) struct Facts {
+pub(super) struct HostFacts {
     /// `6.18.44-amd64`
     pub(super) kernel: String,
     /// What came of making and using a ring.
@@ -54,13 +54,13 @@ pub(super) struct Facts {
     pub(super) may_have_pipes: bool,
 }
 
-impl Facts {
-    pub(super) fn gather() -> Facts {
+impl HostFacts {
+    pub(super) fn gather() -> HostFacts {
         let status = read("/proc/self/status");
         let limits = read("/proc/self/limits");
         let capabilities = field(&status, "CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
         let may = |bit: u32| capabilities & (1 << bit) != 0;
-        Facts {
+        HostFacts {
             kernel: read("/proc/sys/kernel/osrelease"),
             ring: probe::report(),
             uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),

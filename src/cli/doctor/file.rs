@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::findings::Finding;
+use super::findings::DoctorFinding;
 use super::held::{Held, Holder};
 use super::reach;
 use crate::app::account::{Account, Use};
@@ -20,10 +20,10 @@ use crate::sys::route;
 const ADDRESSES_SHOWN: usize = 8;
 
 /// Everything there is to say, in the order in which ringway would use it.
-pub(super) fn all(config: &Config) -> Vec<Finding> {
+pub(super) fn all(config: &Config) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     let pure = Host { has_address: &route::is_own, cannot_read: &|_| None, no_account: None };
-    findings.extend(config::warnings(config, &pure).into_iter().map(|line| Finding::told("configuration", line)));
+    findings.extend(config::warnings(config, &pure).into_iter().map(|line| DoctorFinding::told("configuration", line)));
     let account = account(config, &mut findings);
     listening(config, &mut findings);
     sources(config, &mut findings);
@@ -35,42 +35,42 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn account(config: &Config, findings: &mut Vec<Finding>) -> Option<Account> {
+fn account(config: &Config, findings: &mut Vec<DoctorFinding>) -> Option<Account> {
     let process = &config.process;
     match Account::of(process) {
         Ok(account) if process.user.is_none() && process.group.is_none() && account.is_root() => {
             let detail = "root, as now: no user is given";
             let remedy = "where systemd sets User=, ask again as that user; else set process.user";
-            findings.push(Finding::note("user", detail, remedy));
+            findings.push(DoctorFinding::note("user", detail, remedy));
             Some(account)
         }
         Ok(account) => {
-            findings.push(Finding::good("user", format!("{} serves", account.name())));
+            findings.push(DoctorFinding::good("user", format!("{} serves", account.name())));
             Some(account)
         }
         Err(error) => {
-            findings.push(Finding::told_bad("user", format!("{error:#}")));
+            findings.push(DoctorFinding::told_bad("user", format!("{error:#}")));
             None
         }
     }
 }
 
 /// Addresses to listen on: there, and free.
-fn listening(config: &Config, findings: &mut Vec<Finding>) {
+fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
     let held = Held::read();
     let own = Account::own();
     let mut of_one = |whose: &str, addresses: &[Address]| {
-        let found: Vec<Finding> = addresses.iter().map(|address| listen(whose, address, &held, &own)).collect();
-        let (good, other): (Vec<_>, Vec<_>) = found.into_iter().partition(Finding::is_good);
+        let found: Vec<DoctorFinding> = addresses.iter().map(|address| listen(whose, address, &held, &own)).collect();
+        let (good, other): (Vec<_>, Vec<_>) = found.into_iter().partition(DoctorFinding::is_good);
         if good.len() > ADDRESSES_SHOWN {
-            findings.push(Finding::good("listen", format!("{} addresses of {whose} are free", good.len())));
+            findings.push(DoctorFinding::good("listen", format!("{} addresses of {whose} are free", good.len())));
         } else {
             findings.extend(good);
         }
         let more = other.len().saturating_sub(ADDRESSES_SHOWN);
         findings.extend(other.into_iter().take(ADDRESSES_SHOWN));
         if more > 0 {
-            findings.push(Finding::told("listen", format!("and so with {more} more addresses of {whose}")));
+            findings.push(DoctorFinding::told("listen", format!("and so with {more} more addresses of {whose}")));
         }
     };
     for listener in &config.listeners {
@@ -80,19 +80,19 @@ fn listening(config: &Config, findings: &mut Vec<Finding>) {
     of_one("admin.socket", &config.admin.socket.clone().map(Address::Unix).into_iter().collect::<Vec<_>>());
 }
 
-fn listen(whose: &str, address: &Address, held: &Held, own: &Account) -> Finding {
+fn listen(whose: &str, address: &Address, held: &Held, own: &Account) -> DoctorFinding {
     let what = "listen";
     if let Address::Tcp(tcp) = address {
         if !tcp.ip().is_unspecified() && !is_lax(tcp.ip()) && !route::is_own(tcp.ip()) {
             let detail = format!("{address} of {whose}: no interface of this host has that address");
-            return Finding::bad(
+            return DoctorFinding::bad(
                 what,
                 detail,
                 "`ip address` shows those it has; write one of them, or 0.0.0.0 or [::]",
             );
         }
         if tcp.port() == 0 {
-            return Finding::good(what, format!("{address} of {whose}: the kernel chooses a port"));
+            return DoctorFinding::good(what, format!("{address} of {whose}: the kernel chooses a port"));
         }
     }
     let holders = held.holders(address);
@@ -100,18 +100,18 @@ fn listen(whose: &str, address: &Address, held: &Held, own: &Account) -> Finding
         return held_by(whose, address, holder);
     }
     let Address::Unix(path) = address else {
-        return Finding::good(what, format!("{address} of {whose} is free"));
+        return DoctorFinding::good(what, format!("{address} of {whose} is free"));
     };
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             let detail = format!("{address} of {whose}: something that is no socket is there");
-            return Finding::bad(what, detail, format!("remove {}, or choose another path", path.display()));
+            return DoctorFinding::bad(what, detail, format!("remove {}, or choose another path", path.display()));
         }
         _ => {}
     }
     match folder_takes(path, own) {
-        Ok(()) => Finding::good(what, format!("{address} of {whose} is free")),
-        Err(why) => Finding::told_bad(what, format!("{address} of {whose}: {why}")),
+        Ok(()) => DoctorFinding::good(what, format!("{address} of {whose} is free")),
+        Err(why) => DoctorFinding::told_bad(what, format!("{address} of {whose}: {why}")),
     }
 }
 
@@ -125,18 +125,20 @@ fn folder_takes(path: &Path, account: &Account) -> Result<(), String> {
     account.reach(folder, Use::Write).map_err(|why| format!("its folder {}: {why}", folder.display()))
 }
 
-fn held_by(whose: &str, address: &Address, Holder { name, pid }: &Holder) -> Finding {
+fn held_by(whose: &str, address: &Address, Holder { name, pid }: &Holder) -> DoctorFinding {
     let what = "listen";
     match name.as_str() {
-        "ringway" => Finding::good(what, format!("{address} of {whose} is held by a ringway that runs (pid {pid})")),
-        "systemd" => Finding::good(what, format!("{address} of {whose} is held by systemd, which hands it over")),
+        "ringway" => {
+            DoctorFinding::good(what, format!("{address} of {whose} is held by a ringway that runs (pid {pid})"))
+        }
+        "systemd" => DoctorFinding::good(what, format!("{address} of {whose} is held by systemd, which hands it over")),
         "" => {
             let detail = format!("{address} of {whose} is held by a program of another user");
-            Finding::bad(what, detail, "ask again as root to see which; stop it, or choose another address")
+            DoctorFinding::bad(what, detail, "ask again as root to see which; stop it, or choose another address")
         }
         name => {
             let detail = format!("{address} of {whose} is held by {name} (pid {pid})");
-            Finding::bad(what, detail, "stop it, or choose another address")
+            DoctorFinding::bad(what, detail, "stop it, or choose another address")
         }
     }
 }
@@ -149,16 +151,16 @@ fn is_lax(ip: IpAddr) -> bool {
 }
 
 /// Addresses that connections to backends come from.
-fn sources(config: &Config, findings: &mut Vec<Finding>) {
+fn sources(config: &Config, findings: &mut Vec<DoctorFinding>) {
     for pool in &config.pools {
         let LocalAddress::Addresses(all) = &pool.dial.source else { continue };
         for address in all.iter() {
             let detail = format!("{address} of pool {}", pool.name);
             findings.push(match is_lax(*address) || route::is_own(*address) {
-                true => Finding::good("source", format!("{detail} is there")),
+                true => DoctorFinding::good("source", format!("{detail} is there")),
                 false => {
                     let detail = format!("{detail}: no interface of this host has that address");
-                    Finding::note("source", detail, "`ip address` shows those it has")
+                    DoctorFinding::note("source", detail, "`ip address` shows those it has")
                 }
             });
         }
@@ -166,7 +168,7 @@ fn sources(config: &Config, findings: &mut Vec<Finding>) {
 }
 
 /// Files that lines are added to. They are opened before the user changes, and opened anew by the user that serves.
-fn logs(config: &Config, account: &Account, findings: &mut Vec<Finding>) {
+fn logs(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
     let access = config.access_log.as_ref().map(|access| &access.output);
     let outputs = [("log.output", Some(&config.log.output)), ("access_log.output", access)];
     for (key, output) in outputs {
@@ -178,19 +180,19 @@ fn logs(config: &Config, account: &Account, findings: &mut Vec<Finding>) {
             false => folder_takes(path, account),
         };
         findings.push(match fits {
-            Ok(()) => Finding::good("log file", format!("{shown} of {key} can be written to")),
+            Ok(()) => DoctorFinding::good("log file", format!("{shown} of {key} can be written to")),
             // The file itself is given to that user at the start; its folder is what counts at USR1.
-            Err(why) if config.process.user.is_some() && folder.is_dir() && !path.is_dir() => Finding::note(
+            Err(why) if config.process.user.is_some() && folder.is_dir() && !path.is_dir() => DoctorFinding::note(
                 "log file",
                 format!("{shown} of {key}: {why}"),
                 "without it USR1 cannot open the log anew",
             ),
-            Err(why) => Finding::told_bad("log file", format!("{shown} of {key}: {why}")),
+            Err(why) => DoctorFinding::told_bad("log file", format!("{shown} of {key}: {why}")),
         });
     }
 }
 
-fn passwords(config: &Config, account: &Account, findings: &mut Vec<Finding>) {
+fn passwords(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
     for pool in &config.pools {
         let login = pool.check.as_ref().and_then(|check| check.kind.login());
         let Some(file) = login.and_then(|login| login.password_file.as_ref()) else { continue };
@@ -198,21 +200,21 @@ fn passwords(config: &Config, account: &Account, findings: &mut Vec<Finding>) {
         let is_open = fs::metadata(file).is_ok_and(|found| found.mode() & 0o004 != 0);
         let is_empty = fs::metadata(file).is_ok_and(|found| found.len() == 0);
         findings.push(match account.may_read(file) {
-            Err(why) => Finding::told("password file", format!("{whose}: {why}")),
+            Err(why) => DoctorFinding::told("password file", format!("{whose}: {why}")),
             Ok(()) if is_empty => {
-                Finding::note("password file", format!("{whose} is empty"), "write the password to it")
+                DoctorFinding::note("password file", format!("{whose} is empty"), "write the password to it")
             }
             Ok(()) if is_open => {
                 let remedy = format!("`chmod o-r {}`", file.display());
-                Finding::note("password file", format!("{whose}: every user of this host may read it"), remedy)
+                DoctorFinding::note("password file", format!("{whose}: every user of this host may read it"), remedy)
             }
-            Ok(()) => Finding::good("password file", format!("{whose} can be read by {}", account.name())),
+            Ok(()) => DoctorFinding::good("password file", format!("{whose} can be read by {}", account.name())),
         });
     }
 }
 
 /// Names that can be looked up, and servers that can be connected to.
-fn backends(config: &Config, findings: &mut Vec<Finding>) {
+fn backends(config: &Config, findings: &mut Vec<DoctorFinding>) {
     let names = names(config, findings);
     let (mut lines, mut targets) = (Vec::new(), Vec::new());
     for pool in &config.pools {
@@ -238,8 +240,10 @@ fn backends(config: &Config, findings: &mut Vec<Finding>) {
     }
     for (line, result) in lines.into_iter().zip(reach::try_all(&targets)) {
         findings.push(match result {
-            Ok(took) => Finding::good("backend", format!("{line}: connected in {:.1} ms", took.as_secs_f64() * 1e3)),
-            Err(why) => Finding::told("backend", format!("{line}: {why}")),
+            Ok(took) => {
+                DoctorFinding::good("backend", format!("{line}: connected in {:.1} ms", took.as_secs_f64() * 1e3))
+            }
+            Err(why) => DoctorFinding::told("backend", format!("{line}: {why}")),
         });
     }
 }
@@ -254,7 +258,7 @@ fn of_check(pool: &Pool, address: &Address) -> Option<Address> {
 }
 
 /// Each name with its addresses.
-fn names<'c>(config: &'c Config, findings: &mut Vec<Finding>) -> BTreeMap<&'c str, Vec<IpAddr>> {
+fn names<'c>(config: &'c Config, findings: &mut Vec<DoctorFinding>) -> BTreeMap<&'c str, Vec<IpAddr>> {
     let backends = config.pools.iter().flat_map(|pool| &pool.backends).filter(|backend| !backend.disabled);
     let mut names: Vec<&str> = backends
         .filter_map(|backend| match &backend.target {
@@ -270,7 +274,7 @@ fn names<'c>(config: &'c Config, findings: &mut Vec<Finding>) -> BTreeMap<&'c st
     let answers = match discover::dns::look_up(&config.dns, &names) {
         Ok(answers) => answers,
         Err(error) => {
-            findings.push(Finding::told_bad("name", format!("nothing can be looked up: {error}")));
+            findings.push(DoctorFinding::told_bad("name", format!("nothing can be looked up: {error}")));
             return BTreeMap::new();
         }
     };
@@ -279,10 +283,10 @@ fn names<'c>(config: &'c Config, findings: &mut Vec<Finding>) -> BTreeMap<&'c st
         match answer {
             Ok(addresses) => {
                 let shown: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-                findings.push(Finding::good("name", format!("{name} is {}", shown.join(", "))));
+                findings.push(DoctorFinding::good("name", format!("{name} is {}", shown.join(", "))));
                 found.insert(name, addresses);
             }
-            Err(why) => findings.push(Finding::told("name", format!("{name} has no address: {why}"))),
+            Err(why) => findings.push(DoctorFinding::told("name", format!("{name} has no address: {why}"))),
         }
     }
     found

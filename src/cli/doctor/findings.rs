@@ -1,6 +1,6 @@
 //! From facts to findings: one line each, with the remedy where one is needed. Pure.
 
-use super::facts::Facts;
+use super::facts::HostFacts;
 use crate::base::address::Address;
 use crate::config::Config;
 
@@ -17,34 +17,34 @@ pub(super) enum Grade {
 
 /// One line.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Finding {
+pub(super) struct DoctorFinding {
     pub(super) grade: Grade,
     pub(super) what: &'static str,
     pub(super) detail: String,
     pub(super) remedy: Option<String>,
 }
 
-impl Finding {
-    pub(super) fn good(what: &'static str, detail: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Good, what, detail: detail.into(), remedy: None }
+impl DoctorFinding {
+    pub(super) fn good(what: &'static str, detail: impl Into<String>) -> DoctorFinding {
+        DoctorFinding { grade: Grade::Good, what, detail: detail.into(), remedy: None }
     }
 
-    pub(super) fn note(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Note, what, detail: detail.into(), remedy: Some(remedy.into()) }
+    pub(super) fn note(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> DoctorFinding {
+        DoctorFinding { grade: Grade::Note, what, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
-    pub(super) fn bad(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Bad, ..Finding::note(what, detail, remedy) }
+    pub(super) fn bad(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> DoctorFinding {
+        DoctorFinding { grade: Grade::Bad, ..DoctorFinding::note(what, detail, remedy) }
     }
 
     /// A note whose detail has the remedy in it.
-    pub(super) fn told(what: &'static str, detail: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Note, ..Finding::good(what, detail) }
+    pub(super) fn told(what: &'static str, detail: impl Into<String>) -> DoctorFinding {
+        DoctorFinding { grade: Grade::Note, ..DoctorFinding::good(what, detail) }
     }
 
     /// What keeps ringway from running, with the remedy in its detail.
-    pub(super) fn told_bad(what: &'static str, detail: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Bad, ..Finding::good(what, detail) }
+    pub(super) fn told_bad(what: &'static str, detail: impl Into<String>) -> DoctorFinding {
+        DoctorFinding { grade: Grade::Bad, ..DoctorFinding::good(what, detail) }
     }
 
     pub(super) fn is_good(&self) -> bool {
@@ -53,7 +53,7 @@ impl Finding {
 }
 
 /// Everything there is to say, what is needed first.
-pub(super) fn all(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
+pub(super) fn all(facts: &HostFacts, config: Option<&Config>) -> Vec<DoctorFinding> {
     let mut findings = vec![kernel(&facts.kernel)];
     findings.extend(sysctl(facts.uring_disabled, facts.ring.setup.is_ok()));
     findings.push(seccomp(facts.seccomp, facts.ring.setup.is_ok()));
@@ -72,95 +72,106 @@ pub(super) fn all(facts: &Facts, config: Option<&Config>) -> Vec<Finding> {
     findings
 }
 
-fn kernel(release: &str) -> Finding {
+fn kernel(release: &str) -> DoctorFinding {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     match version {
-        (0, 0) => Finding::note("kernel", "its version cannot be read", "mount /proc"),
+        (0, 0) => DoctorFinding::note("kernel", "its version cannot be read", "mount /proc"),
         old if old < (6, 1) => {
-            Finding::bad("kernel", format!("{release} is too old"), "Linux 6.1 is the oldest that works")
+            DoctorFinding::bad("kernel", format!("{release} is too old"), "Linux 6.1 is the oldest that works")
         }
         older if older < (6, 17) => {
             let detail = format!("{release} works; 6.17 would receive without a system call a read");
-            Finding::note("kernel", detail, "upgrade when it suits you")
+            DoctorFinding::note("kernel", detail, "upgrade when it suits you")
         }
-        _ => Finding::good("kernel", release),
+        _ => DoctorFinding::good("kernel", release),
     }
 }
 
-fn sysctl(disabled: Option<u64>, works: bool) -> Option<Finding> {
+fn sysctl(disabled: Option<u64>, works: bool) -> Option<DoctorFinding> {
     let what = "io_uring_disabled";
     Some(match (disabled?, works) {
-        (0, _) => Finding::good(what, "0: everybody may use io_uring"),
-        (level, true) => Finding::good(what, format!("{level}: this user may use io_uring all the same")),
-        (1, false) => {
-            Finding::bad(what, "1: only a group may use io_uring", "put ringway's group into kernel.io_uring_group")
-        }
+        (0, _) => DoctorFinding::good(what, "0: everybody may use io_uring"),
+        (level, true) => DoctorFinding::good(what, format!("{level}: this user may use io_uring all the same")),
+        (1, false) => DoctorFinding::bad(
+            what,
+            "1: only a group may use io_uring",
+            "put ringway's group into kernel.io_uring_group",
+        ),
         (level, false) => {
-            Finding::bad(what, format!("{level}: nobody may use io_uring"), "sysctl kernel.io_uring_disabled=0")
+            DoctorFinding::bad(what, format!("{level}: nobody may use io_uring"), "sysctl kernel.io_uring_disabled=0")
         }
     })
 }
 
-fn seccomp(mode: Option<u64>, works: bool) -> Finding {
+fn seccomp(mode: Option<u64>, works: bool) -> DoctorFinding {
     match mode {
-        Some(0) => Finding::good("seccomp", "no filter"),
-        _ if works => Finding::good("seccomp", "a filter that allows io_uring"),
-        Some(_) => Finding::bad(
+        Some(0) => DoctorFinding::good("seccomp", "no filter"),
+        _ if works => DoctorFinding::good("seccomp", "a filter that allows io_uring"),
+        Some(_) => DoctorFinding::bad(
             "seccomp",
             "a filter, as containers have it, and io_uring does not work",
             "allow io_uring_setup, io_uring_enter and io_uring_register in its profile",
         ),
-        None => Finding::note("seccomp", "cannot be read", "mount /proc"),
+        None => DoctorFinding::note("seccomp", "cannot be read", "mount /proc"),
     }
 }
 
 /// The filter that ringway gives itself.
-fn call_filter(actions: &str) -> Finding {
+fn call_filter(actions: &str) -> DoctorFinding {
     let (what, has) = ("own filter", |action: &str| actions.split_whitespace().any(|known| known == action));
     if has("errno") && has("kill_process") {
-        return Finding::good(what, "ringway forbids itself the system calls that it does not need");
+        return DoctorFinding::good(what, "ringway forbids itself the system calls that it does not need");
     }
-    Finding::note(what, "this kernel cannot filter system calls", "ringway runs without (CONFIG_SECCOMP_FILTER)")
+    DoctorFinding::note(what, "this kernel cannot filter system calls", "ringway runs without (CONFIG_SECCOMP_FILTER)")
 }
 
-fn landlock(version: u32) -> Finding {
+fn landlock(version: u32) -> DoctorFinding {
     match version {
-        0 => Finding::note("landlock", "not there, or not enabled", "ringway runs without: see `lsm=` of the kernel"),
-        1 | 2 => Finding::good("landlock", format!("version {version}; 3 (Linux 6.2) also forbids to cut files short")),
-        _ => Finding::good("landlock", format!("version {version}: ringway forbids itself the files it does not need")),
+        0 => DoctorFinding::note(
+            "landlock",
+            "not there, or not enabled",
+            "ringway runs without: see `lsm=` of the kernel",
+        ),
+        1 | 2 => {
+            DoctorFinding::good("landlock", format!("version {version}; 3 (Linux 6.2) also forbids to cut files short"))
+        }
+        _ => DoctorFinding::good(
+            "landlock",
+            format!("version {version}: ringway forbids itself the files it does not need"),
+        ),
     }
 }
 
-fn ring(setup: &Result<(), String>) -> Finding {
+fn ring(setup: &Result<(), String>) -> DoctorFinding {
     match setup {
-        Ok(()) => Finding::good("io_uring", "a ring was made and moved bytes"),
-        Err(why) => Finding { grade: Grade::Bad, what: "io_uring", detail: why.clone(), remedy: None },
+        Ok(()) => DoctorFinding::good("io_uring", "a ring was made and moved bytes"),
+        Err(why) => DoctorFinding { grade: Grade::Bad, what: "io_uring", detail: why.clone(), remedy: None },
     }
 }
 
-fn feature(name: &'static str, there: bool) -> Finding {
+fn feature(name: &'static str, there: bool) -> DoctorFinding {
     if there {
-        Finding::good("feature", name)
+        DoctorFinding::good("feature", name)
     } else {
-        Finding::note("feature", format!("no {name}"), "ringway works without it, a little slower")
+        DoctorFinding::note("feature", format!("no {name}"), "ringway works without it, a little slower")
     }
 }
 
 /// What a worker's ring and buffers may need to be locked (measured: an 8192 entry ring asks for about 1 MiB).
 const MEMLOCK_PER_WORKER: u64 = 2 << 20;
 
-fn memlock(bytes: u64, exempt: bool, cpus: u64) -> Finding {
+fn memlock(bytes: u64, exempt: bool, cpus: u64) -> DoctorFinding {
     let needed = MEMLOCK_PER_WORKER * cpus;
     match bytes {
-        _ if exempt => Finding::good("locked memory", "not limited (CAP_IPC_LOCK)"),
-        u64::MAX => Finding::good("locked memory", "not limited"),
-        bytes if bytes >= needed => Finding::good("locked memory", size(bytes)),
+        _ if exempt => DoctorFinding::good("locked memory", "not limited (CAP_IPC_LOCK)"),
+        u64::MAX => DoctorFinding::good("locked memory", "not limited"),
+        bytes if bytes >= needed => DoctorFinding::good("locked memory", size(bytes)),
         bytes => {
             let detail =
                 format!("{} for all rings of this user; {cpus} workers may need {}", size(bytes), size(needed));
             let remedy = "LimitMEMLOCK=64M in the unit, or `ulimit -l 65536`";
-            Finding::note("locked memory", detail, remedy)
+            DoctorFinding::note("locked memory", detail, remedy)
         }
     }
 }
@@ -168,16 +179,16 @@ fn memlock(bytes: u64, exempt: bool, cpus: u64) -> Finding {
 /// Below this a busy service could run out; the kernel's own hard limit is 524288 under systemd.
 const DESCRIPTORS_WISHED: u64 = 65_536;
 
-fn descriptors(hard: u64) -> Finding {
+fn descriptors(hard: u64) -> DoctorFinding {
     let detail = format!("{hard}: about {} sessions, two descriptors each", hard / 2);
     if hard >= DESCRIPTORS_WISHED {
-        Finding::good("descriptors", detail)
+        DoctorFinding::good("descriptors", detail)
     } else {
-        Finding::note("descriptors", detail, "LimitNOFILE=524288 in the unit, or `ulimit -n 524288` as root")
+        DoctorFinding::note("descriptors", detail, "LimitNOFILE=524288 in the unit, or `ulimit -n 524288` as root")
     }
 }
 
-fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>) -> Finding {
+fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>) -> DoctorFinding {
     let what = "ephemeral ports";
     let count = u32::from(last.saturating_sub(first)) + 1;
     let detail = format!("{first}-{last} (net.ipv4.ip_local_port_range): {count} connections to each backend address");
@@ -187,25 +198,29 @@ fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>)
         .collect();
     if !inside.is_empty() {
         let detail = format!("{detail}; an outgoing connection may take port {} first", inside.join(", "));
-        return Finding::note(what, detail, "sysctl net.ipv4.ip_local_reserved_ports=PORT,…");
+        return DoctorFinding::note(what, detail, "sysctl net.ipv4.ip_local_reserved_ports=PORT,…");
     }
     if count < 20_000 {
-        return Finding::note(what, detail, "sysctl net.ipv4.ip_local_port_range=\"10240 60999\"");
+        return DoctorFinding::note(what, detail, "sysctl net.ipv4.ip_local_port_range=\"10240 60999\"");
     }
-    Finding::good(what, detail)
+    DoctorFinding::good(what, detail)
 }
 
 /// The end that closes first keeps its port for a minute (TIME_WAIT). Towards backends that is ringway where the client
 /// ends a session first.
-fn time_wait((first, last): (u16, u16), reuse: u64) -> Finding {
+fn time_wait((first, last): (u16, u16), reuse: u64) -> DoctorFinding {
     let (what, name) = ("TIME_WAIT", "net.ipv4.tcp_tw_reuse");
     let rate = (u32::from(last.saturating_sub(first)) + 1) / 60;
     let busy =
         format!("a port stays busy for 60 s after a session, so {rate} sessions a second to each backend address");
     match reuse {
-        1 => Finding::good(what, format!("{name}=1: ports are used again after a second")),
-        2 => Finding::note(what, format!("{name}=2, for loopback only: {busy}"), format!("sysctl {name}=1 lifts it")),
-        level => Finding::note(what, format!("{name}={level}: {busy}"), format!("sysctl {name}=1 lifts it")),
+        1 => DoctorFinding::good(what, format!("{name}=1: ports are used again after a second")),
+        2 => DoctorFinding::note(
+            what,
+            format!("{name}=2, for loopback only: {busy}"),
+            format!("sysctl {name}=1 lifts it"),
+        ),
+        level => DoctorFinding::note(what, format!("{name}={level}: {busy}"), format!("sysctl {name}=1 lifts it")),
     }
 }
 
@@ -228,7 +243,7 @@ fn is_reserved(reserved: &str, port: u16) -> bool {
     })
 }
 
-fn low_ports(facts: &Facts, config: &Config) -> Option<Finding> {
+fn low_ports(facts: &HostFacts, config: &Config) -> Option<DoctorFinding> {
     if facts.may_bind_low {
         return None;
     }
@@ -238,38 +253,42 @@ fn low_ports(facts: &Facts, config: &Config) -> Option<Finding> {
         .collect();
     let detail = format!("this user may not bind port {}", low.join(", "));
     let remedy = "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or `setcap cap_net_bind_service+ep` on ringway";
-    (!low.is_empty()).then(|| Finding::bad("low ports", detail, remedy))
+    (!low.is_empty()).then(|| DoctorFinding::bad("low ports", detail, remedy))
 }
 
-fn pipes(pages: u64, exempt: bool) -> Finding {
+fn pipes(pages: u64, exempt: bool) -> DoctorFinding {
     const PAGE: u64 = 4096;
     const PIPE: u64 = 1 << 20;
     match pages {
-        _ if exempt => Finding::good("pipes", "not limited (CAP_SYS_RESOURCE)"),
-        0 => Finding::good("pipes", "not limited"),
+        _ if exempt => DoctorFinding::good("pipes", "not limited (CAP_SYS_RESOURCE)"),
+        0 => DoctorFinding::good("pipes", "not limited"),
         pages => {
             let at_once = pages * PAGE / PIPE;
             let detail = format!("{} for this user: {at_once} bulk streams splice at once", size(pages * PAGE));
             let remedy = "the others copy; sysctl fs.pipe-user-pages-soft=0 lifts it";
-            if at_once >= 64 { Finding::good("pipes", detail) } else { Finding::note("pipes", detail, remedy) }
+            if at_once >= 64 {
+                DoctorFinding::good("pipes", detail)
+            } else {
+                DoctorFinding::note("pipes", detail, remedy)
+            }
         }
     }
 }
 
-fn somaxconn(most: u64, config: Option<&Config>) -> Finding {
+fn somaxconn(most: u64, config: Option<&Config>) -> DoctorFinding {
     let wanted = config.into_iter().flat_map(|config| &config.listeners).map(|listener| u64::from(listener.backlog));
     let wanted = wanted.max().unwrap_or(4096);
     if most >= wanted {
-        return Finding::good("somaxconn", most.to_string());
+        return DoctorFinding::good("somaxconn", most.to_string());
     }
     let detail = format!("{most} caps a backlog of {wanted}: a burst of new connections may be dropped");
-    Finding::note("somaxconn", detail, format!("sysctl net.core.somaxconn={wanted}"))
+    DoctorFinding::note("somaxconn", detail, format!("sysctl net.core.somaxconn={wanted}"))
 }
 
 /// Only worth a line where it costs something.
-fn congestion(name: &str) -> Option<Finding> {
+fn congestion(name: &str) -> Option<DoctorFinding> {
     let detail = "bbr paces every segment, which costs CPU that a proxy within one network need not spend";
-    (name == "bbr").then(|| Finding::note("congestion", detail, "sysctl net.ipv4.tcp_congestion_control=cubic"))
+    (name == "bbr").then(|| DoctorFinding::note("congestion", detail, "sysctl net.ipv4.tcp_congestion_control=cubic"))
 }
 
 fn size(bytes: u64) -> String {

@@ -11,13 +11,13 @@ use std::path::Path;
 use super::check;
 use super::failure::Failure;
 use super::paint::{Paint, Tone};
-use facts::Facts;
-use findings::{Finding, Grade};
+use facts::HostFacts;
+use findings::{DoctorFinding, Grade};
 
 /// Prints one line a finding; fails if something keeps ringway from running.
 pub(super) fn doctor(config: Option<&Path>) -> Result<(), Failure> {
     let config = config.map(check::load).transpose()?;
-    let mut findings = findings::all(&Facts::gather(), config.as_ref());
+    let mut findings = findings::all(&HostFacts::gather(), config.as_ref());
     findings.extend(config.iter().flat_map(file::all));
     let paint = Paint::of_stdout();
     let lines: String = findings.iter().map(|finding| line(finding, paint)).collect();
@@ -28,7 +28,7 @@ pub(super) fn doctor(config: Option<&Path>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(finding: &Finding, paint: Paint) -> String {
+fn line(finding: &DoctorFinding, paint: Paint) -> String {
     let grade = match finding.grade {
         Grade::Good => paint.tone(Tone::Good, "ok  "),
         Grade::Note => paint.tone(Tone::Warn, "note"),

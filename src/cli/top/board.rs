@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::api::words::{
-    BackendStatus, Column, Happening, History, ListenerStatus, PoolStatus, Status, Word, WorkerStatus,
+    BackendStatus, Column, Happening, HistoryAnswer, ListenerStatus, PoolStatus, Status, Word, WorkerStatus,
 };
 use crate::base::time::Moment;
 
@@ -12,13 +12,13 @@ const HISTORY_MAX: usize = 600;
 
 /// The answers of one look.
 #[derive(Debug)]
-pub(in crate::cli) struct Look {
+pub(in crate::cli) struct TopLook {
     pub at: Moment,
     pub status: Status,
     pub pools: Vec<PoolStatus>,
     pub listeners: Vec<ListenerStatus>,
     /// What is new in it; `None` of a ringway that keeps none.
-    pub history: Option<History>,
+    pub history: Option<HistoryAnswer>,
 }
 
 /// What something did between two looks, in a second.
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Rate {
 /// See the module.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Board {
-    pub last: Option<Look>,
+    pub last: Option<TopLook>,
     /// Of all backends together, the newest last.
     pub history: VecDeque<Rate>,
     /// What happened: how many seconds before the newest one, and the state that a backend has since; `None` where a
@@ -56,7 +56,7 @@ impl Board {
     }
 
     /// Another look.
-    pub(in crate::cli) fn on(&mut self, look: Look) {
+    pub(in crate::cli) fn on(&mut self, look: TopLook) {
         self.trouble = None;
         if self.last.as_ref().is_some_and(|before| before.status.pid != look.status.pid) {
             self.history.clear();
@@ -90,7 +90,7 @@ impl Board {
     }
 
     /// Takes what is new.
-    fn remember(&mut self, new: &History) {
+    fn remember(&mut self, new: &HistoryAnswer) {
         let passed = new.second.saturating_sub(self.second);
         self.marks.iter_mut().for_each(|(ago, _)| *ago += passed);
         self.marks.extend(new.marks.iter().map(|mark| {
@@ -115,7 +115,7 @@ impl Board {
         self.history.push_back(rate);
     }
 
-    fn compare(&mut self, before: &Look, look: &Look, seconds: f64) {
+    fn compare(&mut self, before: &TopLook, look: &TopLook, seconds: f64) {
         let old: HashMap<String, &BackendStatus> = backends(&before.pools).collect();
         self.rates.clear();
         let mut sum = Rate::default();
@@ -154,11 +154,11 @@ fn counters(backend: &BackendStatus) -> (u64, u64) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::api::words::{Mark, TotalHistory};
+    use crate::api::words::{HistoryMark, TotalHistory};
     use serde_json::json;
 
     /// A look after that many seconds, with so many sessions and bytes so far.
-    pub(in crate::cli::top) fn look(pid: u32, second: u64, sessions: u64, bytes: u64) -> Look {
+    pub(in crate::cli::top) fn look(pid: u32, second: u64, sessions: u64, bytes: u64) -> TopLook {
         let worker = |number: u64| {
             json!({"worker": number, "is_running": true, "table_generation": 1, "connections": sessions,
                 "accepted_total": sessions, "busy_seconds_total": second as f64 / 4.0, "copied_bytes_total": bytes,
@@ -179,7 +179,7 @@ pub(super) mod tests {
         let pool = json!({"name": "db", "balance": "least_conn", "listeners": ["db"], "backends_up": 1,
             "connections": 5, "connections_total": sessions, "queue_length": 0, "refused_total": 0, "removed": false,
             "backends": [backend("a", "up"), backend("b", "down")]});
-        Look {
+        TopLook {
             at: Moment(second * 1_000_000_000),
             status: serde_json::from_value(status).unwrap(),
             pools: serde_json::from_value(json!([pool])).unwrap(),
@@ -199,7 +199,7 @@ pub(super) mod tests {
     }
 
     /// As [`look`], of a ringway that keeps a history: so many sessions in each of its last seconds, and what happened.
-    pub(in crate::cli::top) fn look_back(pid: u32, second: u64, sessions: &[f32], marks: &[Mark]) -> Look {
+    pub(in crate::cli::top) fn look_back(pid: u32, second: u64, sessions: &[f32], marks: &[HistoryMark]) -> TopLook {
         let column = |rates: &[f32]| Column(rates.iter().map(|rate| Some(*rate)).collect());
         let nothing = vec![0.0; sessions.len()];
         let total = TotalHistory {
@@ -208,7 +208,7 @@ pub(super) mod tests {
             bytes_per_s: column(&nothing),
             busy: column(&nothing),
         };
-        let history = History {
+        let history = HistoryAnswer {
             second,
             at: "2026-01-01T00:00:00.000Z".into(),
             seconds: sessions.len(),
@@ -218,11 +218,11 @@ pub(super) mod tests {
             pools: Vec::new(),
             marks: marks.to_vec(),
         };
-        Look { history: Some(history), ..look(pid, second, 0, 0) }
+        TopLook { history: Some(history), ..look(pid, second, 0, 0) }
     }
 
     /// A backend has that state since that second; without one, a configuration was applied in it.
-    pub(in crate::cli::top) fn mark(second: u64, to: Option<&'static str>) -> Mark {
+    pub(in crate::cli::top) fn mark(second: u64, to: Option<&'static str>) -> HistoryMark {
         let changed = |to: &'static str| Happening::State {
             pool: "db".into(),
             backend: "a".into(),
@@ -231,7 +231,7 @@ pub(super) mod tests {
             reason: "connect: refused".into(),
         };
         let event = to.map_or(Happening::Configured { generation: 2 }, changed);
-        Mark { second, at: "2026-01-01T00:00:00.000Z".into(), event }
+        HistoryMark { second, at: "2026-01-01T00:00:00.000Z".into(), event }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Paragraph, Sparkline};
 
-use super::board::{Board, Look, Rate, backends};
+use super::board::{Board, Rate, TopLook, backends};
 use crate::api::words::BackendStatus;
 use crate::cli::ctl::table::{bytes, count, span, tone_of};
 use crate::cli::paint::Tone;
@@ -49,7 +49,7 @@ pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
     frame.render_widget(foot_of(board), foot);
 }
 
-fn head(look: &Look) -> Line<'_> {
+fn head(look: &TopLook) -> Line<'_> {
     let status = &look.status;
     let phase = if status.phase == "serving" { (*status.phase).green() } else { (*status.phase).yellow() };
     let most = match status.limits.connections_max {
@@ -88,7 +88,7 @@ fn marks<'a>(board: &Board, width: usize) -> Line<'a> {
 }
 
 /// Where clients connect to.
-fn addresses<'a>(look: &Look) -> Line<'a> {
+fn addresses<'a>(look: &TopLook) -> Line<'a> {
     let mut spans = vec!["listeners ".dark_gray()];
     for listener in &look.listeners {
         spans.push(Span::raw(format!("{} {}  ", listener.name, listener.bind.join(" "))));
@@ -105,7 +105,7 @@ fn color_of(state: &str) -> Color {
     }
 }
 
-fn busy<'a>(board: &Board, look: &Look) -> Line<'a> {
+fn busy<'a>(board: &Board, look: &TopLook) -> Line<'a> {
     let mut spans = vec!["workers ".dark_gray()];
     for (worker, busy) in look.status.workers.iter().zip(&board.busy) {
         let text = format!("{} {:>3.0} %  ", worker.worker, busy * 100.0);
@@ -119,7 +119,7 @@ fn busy<'a>(board: &Board, look: &Look) -> Line<'a> {
 }
 
 /// One line a backend. Where the reason has no room beside it, it stands below, and only of a backend that is not up.
-fn table_of<'a>(board: &Board, look: &Look, width: u16) -> Paragraph<'a> {
+fn table_of<'a>(board: &Board, look: &TopLook, width: u16) -> Paragraph<'a> {
     let width = usize::from(width);
     let shown: Vec<_> = backends(&look.pools).skip(board.scroll).collect();
     let longest = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);

@@ -11,11 +11,11 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::ctl;
-use super::ctl::client::Client;
+use super::ctl::client::ApiClient;
 use super::failure::Failure;
 use crate::api::words;
 use crate::base::time::{Clock, ns};
-use board::{Board, Look};
+use board::{Board, TopLook};
 
 /// Between looks.
 const PACE: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub(super) fn top(socket: Option<&PathBuf>) -> Result<(), Failure> {
         return Err(Failure::Usage("top needs a terminal; `ringway ctl --json status` is for programs".to_string()));
     }
     let (socket, clock) = (ctl::socket(socket), Clock::new());
-    let client = Client::new(&socket)?;
+    let client = ApiClient::new(&socket)?;
     let mut board = Board::default();
     // Who cannot be reached at all is told so on an ordinary line.
     board.on(look(&client, &clock, &board)?);
@@ -35,7 +35,12 @@ pub(super) fn top(socket: Option<&PathBuf>) -> Result<(), Failure> {
 }
 
 /// Until the reader has seen enough.
-fn watch(client: &Client<'_>, clock: &Clock, board: &mut Board, terminal: &mut DefaultTerminal) -> Result<(), Failure> {
+fn watch(
+    client: &ApiClient<'_>,
+    clock: &Clock,
+    board: &mut Board,
+    terminal: &mut DefaultTerminal,
+) -> Result<(), Failure> {
     let mut look_at = clock.now().after_ns(ns(PACE));
     loop {
         terminal.draw(|frame| draw::draw(board, frame))?;
@@ -56,13 +61,13 @@ fn watch(client: &Client<'_>, clock: &Clock, board: &mut Board, terminal: &mut D
     }
 }
 
-fn look(client: &Client<'_>, clock: &Clock, board: &Board) -> Result<Look, Failure> {
+fn look(client: &ApiClient<'_>, clock: &Clock, board: &Board) -> Result<TopLook, Failure> {
     let (status, pools) = (client.get::<words::Status>("/v1/status")?, client.get::<words::Pools>("/v1/pools")?);
     let listeners = client.get::<words::Listeners>("/v1/listeners")?.listeners;
     // An older ringway has none.
     let since = board.seen_of(status.pid);
     let history = client.get(&format!("/v1/history?backends=false&since={since}")).ok();
-    Ok(Look { at: clock.now(), status, pools: pools.pools, listeners, history })
+    Ok(TopLook { at: clock.now(), status, pools: pools.pools, listeners, history })
 }
 
 fn is_end(key: &KeyEvent) -> bool {

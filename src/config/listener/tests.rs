@@ -41,8 +41,8 @@ fn what_is_asked_of_clients_means_what_it_says() {
          routes = [{ sni = [\"A.example.com\", \"*.b.example\"], pool = \"q\" }, { alpn = [\"h2\"], pool = \"p\" }]",
     );
     assert_eq!(all.connections_max.map(NonZeroU32::get), Some(9));
-    let rate = Rate { count: 600, unit_ns: 60_000_000_000 };
-    assert_eq!(all.source_limits, Limits { connections_max: 3, rate, prefix_v6: 56 });
+    let rate = RateLimit { count: 600, unit_ns: 60_000_000_000 };
+    assert_eq!(all.source_limits, Quota { connections_max: 3, rate, prefix_v6: 56 });
     assert_eq!(all.rules.allow.to_string(), "[10.0.0.0/8, unix:]");
     assert_eq!(all.rules.deny.to_string(), "[10.1.0.1]");
     let proxy = all.proxy.expect("a header is required");

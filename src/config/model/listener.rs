@@ -26,7 +26,7 @@ pub struct Listener {
     /// Who may connect.
     pub rules: Rules,
     /// What each client address may have.
-    pub source_limits: sources::Limits,
+    pub source_limits: sources::Quota,
     /// A PROXY header comes first; `None` is `"off"`.
     pub proxy: Option<AcceptProxy>,
     /// Clients go to a pool by what their TLS says; `None` without routes.

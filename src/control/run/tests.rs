@@ -22,14 +22,14 @@ struct Running {
     ready: Arc<AtomicBool>,
     stopper: Stopper,
     alarm: Alarm,
-    thread: JoinHandle<Result<(), Error>>,
+    thread: JoinHandle<Result<(), ControlError>>,
 }
 
 /// There is nothing to bind.
 struct NoSockets;
 
-impl Sockets for NoSockets {
-    fn prepare(&mut self, _: &Config) -> Result<(), crate::control::sockets::Refused> {
+impl ListeningSockets for NoSockets {
+    fn prepare(&mut self, _: &Config) -> Result<(), crate::control::sockets::SocketsRefused> {
         Ok(())
     }
 
@@ -60,7 +60,7 @@ fn start(config: Config) -> Running {
         ask: Arc::new(|_, _| ()),
         ready: Box::new(move || ready_there.store(true, SeqCst)),
     };
-    let spec = Spec {
+    let spec = ControlSpec {
         config,
         source: Source::CommandLine,
         cell: cell.clone(),
@@ -94,7 +94,7 @@ impl Running {
         self.cell.reader().pin().backends.iter().flatten().map(|backend| backend.state).collect()
     }
 
-    fn finish(self) -> Result<(), Error> {
+    fn finish(self) -> Result<(), ControlError> {
         self.set_running(0);
         wait_until("control returns", || self.thread.is_finished());
         self.thread.join().unwrap()

@@ -213,16 +213,16 @@ fn scope(zone: &str, interfaces: &str) -> Option<u32> {
 
 /// Where names are looked for, in this order.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Order {
+pub(crate) struct LookupOrder {
     /// Sources that ringway has.
-    pub sources: Vec<Source>,
+    pub sources: Vec<NameSource>,
     /// Those that only programs of the C library have.
     pub others: Vec<String>,
 }
 
 /// A source of names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Source {
+pub(crate) enum NameSource {
     /// `/etc/hosts`
     Hosts,
     /// `/etc/hosts`, and nothing behind it where the name is not in it.
@@ -233,19 +233,21 @@ pub(crate) enum Source {
     DnsOnly,
 }
 
-impl Default for Order {
-    fn default() -> Order {
-        Order { sources: vec![Source::Hosts, Source::Dns], others: Vec::new() }
+impl Default for LookupOrder {
+    fn default() -> LookupOrder {
+        LookupOrder { sources: vec![NameSource::Hosts, NameSource::Dns], others: Vec::new() }
     }
 }
 
-impl Order {
+impl LookupOrder {
     /// As an `nsswitch.conf` says: the line `hosts:`. `resolve` asks the name servers of this host too.
-    pub(crate) fn read(text: &str) -> Order {
+    pub(crate) fn read(text: &str) -> LookupOrder {
         let line = text.lines().find_map(|line| line.trim_start().strip_prefix("hosts:"));
-        let Some(line) = line.map(|line| line.split('#').next().unwrap_or_default()) else { return Order::default() };
+        let Some(line) = line.map(|line| line.split('#').next().unwrap_or_default()) else {
+            return LookupOrder::default();
+        };
         let line = line.replace('[', " [").replace(']', "] ");
-        let mut order = Order { sources: Vec::new(), others: Vec::new() };
+        let mut order = LookupOrder { sources: Vec::new(), others: Vec::new() };
         let mut words = line.split_whitespace().peekable();
         while let Some(word) = words.next() {
             let mut action = String::new();
@@ -257,11 +259,11 @@ impl Order {
             let denies = action.contains("notfound=return") && !action.contains("!notfound=return");
             let is_last = denies || action.contains("!unavail=return");
             match word {
-                "files" => order.sources.push(if is_last { Source::HostsOnly } else { Source::Hosts }),
+                "files" => order.sources.push(if is_last { NameSource::HostsOnly } else { NameSource::Hosts }),
                 "dns" | "resolve" if order.has_dns() => {}
-                "dns" => order.sources.push(if is_last { Source::DnsOnly } else { Source::Dns }),
+                "dns" => order.sources.push(if is_last { NameSource::DnsOnly } else { NameSource::Dns }),
                 // What it does not know the name servers may know all the same, if it is not there.
-                "resolve" => order.sources.push(Source::Dns),
+                "resolve" => order.sources.push(NameSource::Dns),
                 other => order.others.push(other.to_owned()),
             }
         }
@@ -269,7 +271,7 @@ impl Order {
     }
 
     fn has_dns(&self) -> bool {
-        self.sources.iter().any(|source| matches!(source, Source::Dns | Source::DnsOnly))
+        self.sources.iter().any(|source| matches!(source, NameSource::Dns | NameSource::DnsOnly))
     }
 }
 

@@ -212,11 +212,11 @@ fn theirs(name: &str) -> BTreeSet<IpAddr> {
 }
 
 /// What ringway finds, and the names that it could not look up.
-fn ours(name: &str) -> (BTreeSet<IpAddr>, Answer) {
+fn ours(name: &str) -> (BTreeSet<IpAddr>, Resolution) {
     let answer = run(Resolver::with(None, &Dns::default()).lookup(name));
     let mut found = BTreeSet::new();
     for family in [&answer.v4, &answer.v6] {
-        if let Family::Found { addresses, .. } = family {
+        if let FamilyAnswer::Found { addresses, .. } = family {
             found.extend(addresses.iter().copied());
         }
     }
@@ -283,7 +283,7 @@ fn same(seed: u64, set_up: &SetUp, name: &str, further: &AtomicUsize) {
         let as_it_is = || expected == ours(&format!("{}.", name.trim_end_matches('.'))).0;
         let goes_further = !answer.failed.is_empty() && (expected.is_empty() || as_it_is());
         // And another one: where A is not answered, glibc does not take what AAAA has brought.
-        let has_half = answer.v4 == Family::Failed("no answer in time".to_owned()) && !found.is_empty();
+        let has_half = answer.v4 == FamilyAnswer::Failed("no answer in time".to_owned()) && !found.is_empty();
         if goes_further || has_half {
             further.fetch_add(1, Ordering::Relaxed);
             return;

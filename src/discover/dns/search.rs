@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use super::conf::Conf;
 use crate::base::time::{Moment, ns};
-use crate::discover::known::{Answer, Family};
+use crate::discover::known::{FamilyAnswer, Resolution};
 
 /// For the other family, once one has brought addresses.
 const GRACE_NS: u64 = 500_000_000;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum Asked {
     /// IPv4, asked for as A.
     V4,
     /// IPv6, asked for as AAAA.
@@ -40,24 +40,24 @@ pub(crate) enum Reply {
 
 /// What happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Event {
+pub(crate) enum SearchEvent {
     /// The lookup begins.
     Begin,
     /// The server that was asked last has answered.
-    Reply(Kind, Reply),
+    Reply(Asked, Reply),
     /// It is as late as was said.
     Time,
 }
 
 /// What to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum SearchStep {
     /// Ask this server for both families of this name, and say so when it is that late. Earlier questions are void.
     Ask(SocketAddr, Arc<str>, Moment),
     /// Go on waiting, until then.
     Wait(Moment),
     /// The lookup is over.
-    Done(Answer),
+    Done(Resolution),
 }
 
 /// See the module.
@@ -99,38 +99,44 @@ impl Search {
     }
 
     /// Takes what happened and says what to do.
-    pub(crate) fn on(&mut self, event: Event, now: Moment) -> Step {
+    pub(crate) fn on(&mut self, event: SearchEvent, now: Moment) -> SearchStep {
         match event {
-            Event::Begin => return self.ask(now),
-            Event::Reply(kind, reply) => {
+            SearchEvent::Begin => return self.ask(now),
+            SearchEvent::Reply(kind, reply) => {
                 if matches!(reply, Reply::Found(..)) {
                     self.until = self.until.min(now.after_ns(GRACE_NS));
                 }
                 self.replies[kind as usize].get_or_insert(reply);
             }
-            Event::Time if now >= self.until => {
+            SearchEvent::Time if now >= self.until => {
                 for reply in &mut self.replies {
                     reply.get_or_insert_with(|| Reply::Useless("no answer in time".to_owned()));
                 }
             }
-            Event::Time => {}
+            SearchEvent::Time => {}
         }
         match std::mem::take(&mut self.replies) {
             [Some(v4), Some(v6)] => self.judge(v4, v6, now),
             replies => {
                 self.replies = replies;
-                Step::Wait(self.until)
+                SearchStep::Wait(self.until)
             }
         }
     }
 
     /// Both families have their reply.
-    fn judge(&mut self, v4: Reply, v6: Reply, now: Moment) -> Step {
+    fn judge(&mut self, v4: Reply, v6: Reply, now: Moment) -> SearchStep {
         match (&v4, &v6) {
             (Reply::Found(..), _) | (_, Reply::Found(..)) => {
                 let name = self.candidates[self.candidate].clone();
                 let failed = std::mem::take(&mut self.failed);
-                Step::Done(Answer { v4: family(v4), v6: family(v6), from: Some(name), failed, looked: String::new() })
+                SearchStep::Done(Resolution {
+                    v4: family(v4),
+                    v6: family(v6),
+                    from: Some(name),
+                    failed,
+                    looked: String::new(),
+                })
             }
             // As in glibc one family that is answered is an answer.
             (Reply::Useless(why), Reply::Useless(_)) => {
@@ -153,16 +159,16 @@ impl Search {
         }
     }
 
-    fn ask(&mut self, now: Moment) -> Step {
+    fn ask(&mut self, now: Moment) -> SearchStep {
         if self.conf.servers.is_empty() {
-            return Step::Done(Answer::failed("there is no name server that can be asked"));
+            return SearchStep::Done(Resolution::failed("there is no name server that can be asked"));
         }
         if self.round >= self.conf.attempts {
             self.give_up_name();
         }
-        let Some(name) = self.candidates.get(self.candidate) else { return Step::Done(self.conclude()) };
+        let Some(name) = self.candidates.get(self.candidate) else { return SearchStep::Done(self.conclude()) };
         self.until = now.after_ns(ns(self.conf.patience(self.place)));
-        Step::Ask(self.server(), name.clone(), self.until)
+        SearchStep::Ask(self.server(), name.clone(), self.until)
     }
 
     fn server(&self) -> SocketAddr {
@@ -182,12 +188,12 @@ impl Search {
     }
 
     /// No name has brought an address: denied, if every one was.
-    fn conclude(&mut self) -> Answer {
+    fn conclude(&mut self) -> Resolution {
         match &self.failed[..] {
-            [] => Answer::denied(),
+            [] => Resolution::denied(),
             failed => {
                 let (name, why) = &failed[0];
-                let mut answer = Answer::failed(&format!("{}: {why}", name.trim_end_matches('.')));
+                let mut answer = Resolution::failed(&format!("{}: {why}", name.trim_end_matches('.')));
                 answer.failed = std::mem::take(&mut self.failed);
                 answer
             }
@@ -195,11 +201,11 @@ impl Search {
     }
 }
 
-fn family(reply: Reply) -> Family {
+fn family(reply: Reply) -> FamilyAnswer {
     match reply {
-        Reply::Found(addresses, ttl) => Family::Found { addresses, ttl },
-        Reply::NoData | Reply::NxDomain => Family::Absent,
-        Reply::Useless(why) => Family::Failed(why),
+        Reply::Found(addresses, ttl) => FamilyAnswer::Found { addresses, ttl },
+        Reply::NoData | Reply::NxDomain => FamilyAnswer::Absent,
+        Reply::Useless(why) => FamilyAnswer::Failed(why),
     }
 }
 

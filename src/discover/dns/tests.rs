@@ -47,7 +47,7 @@ fn with_server<T>(
     })
 }
 
-fn lookup(server: SocketAddr, host: &str) -> Answer {
+fn lookup(server: SocketAddr, host: &str) -> Resolution {
     run(Resolver::with(Some(server), &Dns::default()).lookup(host))
 }
 
@@ -55,9 +55,9 @@ fn v4(last: u8) -> RData {
     RData::A(A::new(10, 0, 0, last))
 }
 
-fn found(ips: &[&str], ttl_s: u64) -> Family {
+fn found(ips: &[&str], ttl_s: u64) -> FamilyAnswer {
     let addresses = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-    Family::Found { addresses, ttl: Duration::from_secs(ttl_s) }
+    FamilyAnswer::Found { addresses, ttl: Duration::from_secs(ttl_s) }
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn both_kinds_of_address_are_found_with_the_least_time_to_live() {
     };
     let answer = with_server(answer, |server| lookup(server, "db.example"));
     let from = Some("db.example.".into());
-    assert_eq!(answer, Answer::of(found(&["10.0.0.1", "10.0.0.2"], 7), found(&["fd00::1"], 0), from));
+    assert_eq!(answer, Resolution::of(found(&["10.0.0.1", "10.0.0.2"], 7), found(&["fd00::1"], 0), from));
 }
 
 #[test]
@@ -81,10 +81,10 @@ fn what_is_denied_and_what_is_not_said_are_two_things() {
         assert_eq!(answer.v4, found(&["10.0.0.1"], 9));
         answer.v6
     };
-    assert_eq!(of(ResponseCode::NXDomain), Family::Absent);
-    assert_eq!(of(ResponseCode::NoError), Family::Absent);
+    assert_eq!(of(ResponseCode::NXDomain), FamilyAnswer::Absent);
+    assert_eq!(of(ResponseCode::NoError), FamilyAnswer::Absent);
     for code in [ResponseCode::Refused, ResponseCode::ServFail] {
-        assert!(matches!(of(code), Family::Failed(_)), "{code}");
+        assert!(matches!(of(code), FamilyAnswer::Failed(_)), "{code}");
     }
 }
 
@@ -96,15 +96,15 @@ fn the_family_that_is_not_answered_does_not_hold_up_the_other() {
     let since = begun.now();
     let answer = with_server(answer, |server| lookup(server, "db.example"));
     assert_eq!(answer.v4, found(&["10.0.0.1"], 9));
-    assert!(matches!(answer.v6, Family::Failed(_)), "{:?}", answer.v6);
+    assert!(matches!(answer.v6, FamilyAnswer::Failed(_)), "{:?}", answer.v6);
     assert!(begun.now().since_ns(since) < 5_000_000_000);
 }
 
 #[test]
 fn a_server_that_is_not_there_and_a_name_that_is_none_are_failures() {
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert!(matches!(lookup(closed, "db.example").v4, Family::Failed(_)));
-    assert!(matches!(lookup(closed, &"x".repeat(300)).v4, Family::Failed(_)));
+    assert!(matches!(lookup(closed, "db.example").v4, FamilyAnswer::Failed(_)));
+    assert!(matches!(lookup(closed, &"x".repeat(300)).v4, FamilyAnswer::Failed(_)));
 }
 
 /// A resolver with these files.
@@ -114,7 +114,7 @@ fn with_files(conf: &str, hosts: &str, server: SocketAddr) -> Resolver {
     let mut conf = Conf::read(conf, &conf::Surroundings::default());
     conf.servers = vec![server];
     conf.timeout = Duration::from_millis(300);
-    let system = System { conf: Arc::new(conf), order: Order::default(), hosts: hosts.to_owned() };
+    let system = System { conf: Arc::new(conf), order: LookupOrder::default(), hosts: hosts.to_owned() };
     resolver.0.system.replace(Some(Rc::new(system)));
     resolver
 }
@@ -124,11 +124,11 @@ fn the_hosts_file_answers_without_dns_and_a_reason_says_where_it_was_looked() {
     let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let resolver = with_files("", "10.0.0.7 db other\nfd00::7 db\n10.0.0.8 db", closed);
     let lookup = |host| run(resolver.lookup(host));
-    let db = Answer::of(found(&["10.0.0.7", "10.0.0.8"], 300), found(&["fd00::7"], 300), None);
+    let db = Resolution::of(found(&["10.0.0.7", "10.0.0.8"], 300), found(&["fd00::7"], 300), None);
     assert_eq!(lookup("DB"), db);
-    assert_eq!(lookup("other"), Answer::of(found(&["10.0.0.7"], 300), Family::Absent, None));
+    assert_eq!(lookup("other"), Resolution::of(found(&["10.0.0.7"], 300), FamilyAnswer::Absent, None));
     let nobody = lookup("nobody");
-    assert!(matches!(nobody.v4, Family::Failed(_)), "here DNS is asked");
+    assert!(matches!(nobody.v4, FamilyAnswer::Failed(_)), "here DNS is asked");
     assert!(nobody.looked.starts_with("it is not in /etc/hosts; DNS cannot say (nobody: 127.0.0.1:"), "{nobody:?}");
 }
 

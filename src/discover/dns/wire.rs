@@ -13,7 +13,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
-use super::search::{Kind, Reply};
+use super::search::{Asked, Reply};
 
 /// A datagram without EDNS has at most 512 bytes; some servers send more all the same.
 const DATAGRAM_MAX: usize = 4096;
@@ -23,7 +23,7 @@ const TRUNCATED: u8 = 0x02;
 const HEADER: usize = 12;
 
 /// Asks; the caller says how long that may take.
-pub(super) async fn ask(server: SocketAddr, name: &str, kind: Kind, over_tcp: bool) -> Reply {
+pub(super) async fn ask(server: SocketAddr, name: &str, kind: Asked, over_tcp: bool) -> Reply {
     let Ok(name) = Name::from_ascii(name) else { return Reply::Useless("the name cannot be asked for".to_owned()) };
     let question = Question::new(name, kind);
     let asked = async {
@@ -43,8 +43,8 @@ struct Question {
 }
 
 impl Question {
-    fn new(name: Name, kind: Kind) -> Question {
-        let mut query = Query::query(name, if kind == Kind::V4 { RecordType::A } else { RecordType::AAAA });
+    fn new(name: Name, kind: Asked) -> Question {
+        let mut query = Query::query(name, if kind == Asked::V4 { RecordType::A } else { RecordType::AAAA });
         query.set_query_class(hickory_proto::rr::DNSClass::IN);
         // Nobody can guess it: the keys of this hash come from the kernel.
         let id = RandomState::new().hash_one(0u8) as u16;
@@ -142,7 +142,7 @@ impl Question {
 /// What an answer with these records means to who asked for the IPv4 addresses of that name.
 #[cfg(test)]
 pub(super) fn tests_read(name: &str, answers: Vec<hickory_proto::rr::Record>) -> Reply {
-    let question = Question::new(Name::from_ascii(name).unwrap_or_default(), Kind::V4);
+    let question = Question::new(Name::from_ascii(name).unwrap_or_default(), Asked::V4);
     let mut message = Message::new(question.id, MessageType::Response, OpCode::Query);
     message.answers = answers;
     question.read(&message)

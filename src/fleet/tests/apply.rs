@@ -1,7 +1,7 @@
 use super::*;
 use crate::base::address::Address;
 use crate::config::model::Backend;
-use crate::fleet::order::{Change, Mode, Target as Named};
+use crate::fleet::order::{BackendName as Named, Change, Mode};
 use proptest::prelude::*;
 use std::net::IpAddr;
 

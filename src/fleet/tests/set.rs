@@ -1,8 +1,8 @@
 use super::*;
-use crate::fleet::order::{Change, Mode, SetError, Target};
+use crate::fleet::order::{BackendName, Change, Mode, SetError};
 
 fn set(rig: &mut Rig, backend: &str, change: Change) -> Result<Vec<String>, SetError> {
-    let target = Target { pool: "p".into(), backend: backend.into() };
+    let target = BackendName { pool: "p".into(), backend: backend.into() };
     rig.changes = rig.fleet.set(&target, change, &"uid 0".into(), rig.now)?;
     Ok(rig.changes.lines.clone())
 }
@@ -46,7 +46,7 @@ fn what_makes_no_sense_changes_nothing() {
         assert!(matches!(set(&mut rig, "a", change), Err(SetError::Invalid(_))), "{change:?}");
     }
     assert!(matches!(set(&mut rig, "b", state(Mode::Drain)), Err(SetError::NotFound(_))));
-    let elsewhere = Target { pool: "q".into(), backend: "a".into() };
+    let elsewhere = BackendName { pool: "q".into(), backend: "a".into() };
     assert!(rig.fleet.set(&elsewhere, state(Mode::Drain), &"me".into(), rig.now).is_err());
     assert_eq!((entry(&mut rig, "a").weight, entry(&mut rig, "a").connections_max), (before.weight, None));
     assert_eq!(rig.state("a"), State::Up);

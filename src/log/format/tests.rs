@@ -7,17 +7,17 @@ use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Clock;
 use crate::snapshot::build::tests::{config, pool};
 use crate::stats::record::tests::record;
-use crate::stats::record::{Attempt as Failed, Reason};
+use crate::stats::record::{Attempt as Failed, EndReason};
 use crate::stats::{ConnectError, Stats};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-fn facts(pool_name: &str) -> Facts {
+fn facts(pool_name: &str) -> LogContext {
     let config = Arc::new(config(vec![pool(pool_name, &["a", "b"])]));
     let mut names = Names::default();
     names.learn(&crate::control::first_table(&config));
-    Facts {
+    LogContext {
         names: Rc::new(RefCell::new(names)),
         stats: Arc::new(Stats::new(2)),
         counts: Arc::new(Counts::new()),
@@ -93,7 +93,7 @@ fn who_is_not_there_has_no_name() {
         client: Client::Gone,
         connect_ns: None,
         termination: Termination(Who::Resource, When::Queue),
-        reason: Some(Reason::QueueFull),
+        reason: Some(EndReason::QueueFull),
         ..record(1)
     };
     let line = json(&full);

@@ -9,7 +9,7 @@ use crate::base::address::Address;
 use crate::health::transcript::printable;
 use crate::probe::stream::{Stream, Way};
 use crate::probe::tls::{self, Handshake};
-use crate::probe::{Account, Transcript, Trouble};
+use crate::probe::{CheckTrouble, Credentials, Transcript};
 
 /// Who is not there. Whoever is called so, without a password, is welcome too.
 const NOBODY: &str = "ringway";
@@ -23,7 +23,7 @@ const PACKET_MAX: u32 = 1 << 24;
 const WANTS_PASSWORD: &[u8] = &[0x04];
 
 /// Logs in, in secret where the server can and both speak the same TLS.
-pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Account) -> Result<Wire<'a>, Trouble> {
+pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Credentials) -> Result<Wire<'a>, CheckTrouble> {
     let (mut wire, greeting, without_tls) = match begin_tls(wire, way.target).await? {
         Begun::Ready(wire, greeting) => (wire, greeting, None),
         Begun::NoCommonTls(transcript, why) => {
@@ -42,7 +42,9 @@ pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Account)
             Ok(wire)
         }
         // Without TLS it may not want anybody.
-        Err(Trouble::Refused(text)) => Err(Trouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why)))),
+        Err(CheckTrouble::Refused(text)) => {
+            Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why))))
+        }
         Err(trouble) => Err(trouble),
     }
 }
@@ -55,7 +57,7 @@ enum Begun<'a> {
     NoCommonTls(&'a mut Transcript, String),
 }
 
-async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>, Trouble> {
+async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>, CheckTrouble> {
     let greeting = wire.greeting().await?;
     let is_local = matches!(wire.stream, Stream::Unix(..));
     if !greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) || is_local {
@@ -76,7 +78,7 @@ async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>
 }
 
 /// Proves that the password is known, by the way that the server wants.
-async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Account) -> Result<(), Trouble> {
+async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Credentials) -> Result<(), CheckTrouble> {
     let is_local = matches!(wire.stream, Stream::Unix(..));
     let is_tls = matches!(wire.stream, Stream::Tls(_));
     let mut capabilities = capabilities();
@@ -109,11 +111,11 @@ async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Account) -> R
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(Trouble::answer("the login has no end".to_string()))
+    Err(CheckTrouble::answer("the login has no end".to_string()))
 }
 
 /// Tries to log in as somebody who is not there; being refused is all that is wanted.
-pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), Trouble> {
+pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
     let Greeting { .. } = wire.greeting().await?;
     wire.transcript.doing_now("waiting for the login to be refused");
     wire.write_struct(&response(NOBODY, Vec::new(), b"mysql_native_password", capabilities())).await?;
@@ -137,7 +139,7 @@ pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), Trouble> {
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(Trouble::answer("the login has no end".to_string()))
+    Err(CheckTrouble::answer("the login has no end".to_string()))
 }
 
 fn capabilities() -> CapabilityFlags {
@@ -176,7 +178,7 @@ fn switch(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Proves to the server that the password is known.
 struct Answerer<'a> {
-    account: &'a Account,
+    account: &'a Credentials,
     /// A unix socket: the server is who it should be.
     is_local: bool,
     /// Nobody listens.
@@ -186,7 +188,7 @@ struct Answerer<'a> {
 }
 
 impl Answerer<'_> {
-    fn begin(&mut self, name: &[u8], nonce: &[u8]) -> Result<Vec<u8>, Trouble> {
+    fn begin(&mut self, name: &[u8], nonce: &[u8]) -> Result<Vec<u8>, CheckTrouble> {
         self.plugin = name.to_vec();
         let plugin = AuthPlugin::from_bytes(name);
         let may = match plugin {
@@ -200,32 +202,32 @@ impl Answerer<'_> {
         self.procedure = Some(procedure.ok_or_else(|| {
             let name = printable(name);
             let hint = "give the account of the check mysql_native_password, caching_sha2_password or ed25519";
-            Trouble::no_agreement(format!("the server wants a login by {name}; {hint}"))
+            CheckTrouble::no_agreement(format!("the server wants a login by {name}; {hint}"))
         })?);
         Ok(self.run(nonce)?.unwrap_or_default())
     }
 
-    fn go_on(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+    fn go_on(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, CheckTrouble> {
         if challenge == WANTS_PASSWORD && !self.is_secret {
             let hint = "give the server TLS, or the account mysql_native_password";
-            return Err(Trouble::no_agreement(format!("the server wants the password in the clear; {hint}")));
+            return Err(CheckTrouble::no_agreement(format!("the server wants the password in the clear; {hint}")));
         }
         self.run(challenge)
     }
 
-    fn run(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+    fn run(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, CheckTrouble> {
         let context = Secret { account: self.account, is_secret: self.is_secret };
         let procedure = self.procedure.as_mut().ok_or_else(|| no_mysql(challenge))?;
         let response = procedure
             .run(context, challenge)
-            .map_err(|error: Error| Trouble::answer(format!("the server cannot be answered: {error}")))?;
+            .map_err(|error: Error| CheckTrouble::answer(format!("the server cannot be answered: {error}")))?;
         Ok(response.data().map(<[u8]>::to_vec))
     }
 }
 
 /// What a procedure may know.
 struct Secret<'a> {
-    account: &'a Account,
+    account: &'a Credentials,
     is_secret: bool,
 }
 

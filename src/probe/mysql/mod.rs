@@ -11,7 +11,7 @@ mod wire;
 use std::time::Duration;
 
 use super::stream::{Stream, Way, part};
-use super::{Account, Transcript, Trouble, Wanted};
+use super::{CheckTrouble, Credentials, Transcript, Wanted};
 use crate::base::time::ns;
 use crate::config::model::Role;
 use crate::health::Facts;
@@ -26,7 +26,7 @@ const READ_ONLY: &str =
 const SYNTAX_ERROR: u16 = 1064;
 
 /// Without an account.
-pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<Facts, Trouble> {
+pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
     let mut wire = Wire::new(stream, transcript);
     login::as_nobody(&mut wire).await?;
     part(wire.stream);
@@ -37,10 +37,10 @@ pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<F
 pub(super) async fn check(
     stream: Stream,
     way: &Way<'_>,
-    account: &Account,
+    account: &Credentials,
     wanted: Wanted,
     transcript: &mut Transcript,
-) -> Result<Facts, Trouble> {
+) -> Result<Facts, CheckTrouble> {
     let mut wire = login::log_in(Wire::new(stream, transcript), way, account).await?;
     let facts = facts(&mut wire, wanted).await;
     // Whatever was found, it ends as it should: with QUIT.
@@ -50,7 +50,7 @@ pub(super) async fn check(
     facts
 }
 
-async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, Trouble> {
+async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, CheckTrouble> {
     let mut facts = Facts::default();
     if wanted.role || wanted.lag {
         facts.role = Some(role(wire).await?);
@@ -61,7 +61,7 @@ async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, Trouble> {
     Ok(facts)
 }
 
-async fn role(wire: &mut Wire<'_>) -> Result<Role, Trouble> {
+async fn role(wire: &mut Wire<'_>) -> Result<Role, CheckTrouble> {
     let rows = wire.query(READ_ONLY).await?.map_err(|error| error.refusal("it does not tell `read_only`"))?;
     let settings: Vec<(&str, &str)> = rows
         .iter()
@@ -71,7 +71,7 @@ async fn role(wire: &mut Wire<'_>) -> Result<Role, Trouble> {
         })
         .collect();
     if !settings.iter().any(|(name, _)| *name == "read_only") {
-        return Err(Trouble::answer("it does not tell `read_only`".to_string()));
+        return Err(CheckTrouble::answer("it does not tell `read_only`".to_string()));
     }
     // MariaDB has more than one way of being on.
     let on = settings.iter().find(|(_, value)| !["OFF", "0"].contains(value));
@@ -84,14 +84,14 @@ async fn role(wire: &mut Wire<'_>) -> Result<Role, Trouble> {
 
 /// Of the source it follows, or the one of several that it is furthest behind; `None` if it does not know of one, or
 /// does not tell: then the role counts all the same.
-async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, Trouble> {
+async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, CheckTrouble> {
     let rows = match wire.query(REPLICA_STATUS[0]).await? {
         Err(error) if error.code == SYNTAX_ERROR => wire.query(REPLICA_STATUS[1]).await?,
         answer => answer,
     };
     let rows = match rows.map_err(|error| error.refusal("it does not tell its lag")) {
         Ok(rows) => rows,
-        Err(Trouble::Refused(text)) => {
+        Err(CheckTrouble::Refused(text)) => {
             wire.transcript.remark(text);
             return Ok(None);
         }
@@ -111,7 +111,7 @@ async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, Trouble> {
     Ok(worst.map(|seconds| ns(Duration::from_secs(seconds))))
 }
 
-async fn quit(wire: &mut Wire<'_>) -> Result<(), Trouble> {
+async fn quit(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
     wire.restart();
     wire.write(&[0x01]).await
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::health::transcript::printable;
 use crate::probe::stream::Stream;
-use crate::probe::{Transcript, Trouble};
+use crate::probe::{CheckTrouble, Transcript};
 
 /// Of one packet; none that a check asks for is nearly so long.
 const PACKET_MAX: usize = 64 * 1024;
@@ -52,27 +52,27 @@ impl<'a> Wire<'a> {
         Wire { stream, transcript, sequence: 0 }
     }
 
-    pub(super) async fn read(&mut self) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn read(&mut self) -> Result<Vec<u8>, CheckTrouble> {
         let doing = self.transcript.doing();
         let mut header = [0; 4];
-        self.stream.read_exact(&mut header).await.map_err(|error| Trouble::broken(doing, error))?;
+        self.stream.read_exact(&mut header).await.map_err(|error| CheckTrouble::broken(doing, error))?;
         let length = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
         if length > PACKET_MAX {
             return Err(no_mysql(&header));
         }
         let mut packet = vec![0; length];
-        self.stream.read_exact(&mut packet).await.map_err(|error| Trouble::broken(doing, error))?;
+        self.stream.read_exact(&mut packet).await.map_err(|error| CheckTrouble::broken(doing, error))?;
         self.sequence = header[3].wrapping_add(1);
         Ok(packet)
     }
 
-    pub(super) async fn write(&mut self, payload: &[u8]) -> Result<(), Trouble> {
+    pub(super) async fn write(&mut self, payload: &[u8]) -> Result<(), CheckTrouble> {
         let doing = self.transcript.doing();
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut packet = vec![length[0], length[1], length[2], self.sequence];
         packet.extend(payload);
         self.sequence = self.sequence.wrapping_add(1);
-        self.stream.write_all(&packet).await.map_err(|error| Trouble::broken(doing, error))
+        self.stream.write_all(&packet).await.map_err(|error| CheckTrouble::broken(doing, error))
     }
 
     /// A command begins a conversation of its own.
@@ -80,14 +80,14 @@ impl<'a> Wire<'a> {
         self.sequence = 0;
     }
 
-    pub(super) async fn write_struct(&mut self, what: &impl MySerialize) -> Result<(), Trouble> {
+    pub(super) async fn write_struct(&mut self, what: &impl MySerialize) -> Result<(), CheckTrouble> {
         let mut payload = Vec::new();
         what.serialize(&mut payload);
         self.write(&payload).await
     }
 
     /// The greeting, or the reason why the server greets nobody.
-    pub(super) async fn greeting(&mut self) -> Result<Greeting, Trouble> {
+    pub(super) async fn greeting(&mut self) -> Result<Greeting, CheckTrouble> {
         self.transcript.doing_now("waiting for the greeting");
         let packet = self.read().await?;
         if packet.first() == Some(&ERROR) {
@@ -109,7 +109,7 @@ impl<'a> Wire<'a> {
     }
 
     /// The rows that a statement gives, or what the server says against it.
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Result<Vec<Row>, ServerError>, Trouble> {
+    pub(super) async fn query(&mut self, sql: &str) -> Result<Result<Vec<Row>, ServerError>, CheckTrouble> {
         self.transcript.doing_now("waiting for the answer to a query");
         self.restart();
         self.write(&[&[0x03], sql.as_bytes()].concat()).await?;
@@ -139,7 +139,7 @@ impl<'a> Wire<'a> {
                 _ => rows.push(row(&names, &packet).ok_or_else(|| no_mysql(&packet))?),
             }
         }
-        Err(Trouble::answer(format!("a query gave more than {ROWS_MAX} rows")))
+        Err(CheckTrouble::answer(format!("a query gave more than {ROWS_MAX} rows")))
     }
 }
 
@@ -179,7 +179,7 @@ impl ServerError {
 
     /// As what it means for the check, with what to do where that is known. What the server has against the account or
     /// the question of the check comes from a server that lives; all else is what each client may meet.
-    pub(super) fn refusal(&self, what: &str) -> Trouble {
+    pub(super) fn refusal(&self, what: &str) -> CheckTrouble {
         let (hint, is_of_account) = match self.code {
             1040 => ("; raise its limit of connections, or keep some for the check", false),
             1203 | 1226 => ("; raise the limit of connections of the account", true),
@@ -198,10 +198,10 @@ impl ServerError {
             _ => ("", false),
         };
         let text = format!("{what}: {} (error {}){hint}", self.text, self.code);
-        if is_of_account { Trouble::Refused(text) } else { Trouble::answer(text) }
+        if is_of_account { CheckTrouble::Refused(text) } else { CheckTrouble::answer(text) }
     }
 }
 
-pub(super) fn no_mysql(packet: &[u8]) -> Trouble {
-    Trouble::answer(format!("it does not speak the MySQL protocol: {}", printable(packet)))
+pub(super) fn no_mysql(packet: &[u8]) -> CheckTrouble {
+    CheckTrouble::answer(format!("it does not speak the MySQL protocol: {}", printable(packet)))
 }

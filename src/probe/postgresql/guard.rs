@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Stream, Trouble};
+use super::{CheckTrouble, Stream};
 
 /// Of one message.
 const MESSAGE_MAX: usize = 64 * 1024;
@@ -25,7 +25,7 @@ const CLEARTEXT_PASSWORD: u32 = 3;
 const SASL_CONTINUE: u32 = 11;
 
 /// Why the conversation was ended, if it was.
-pub(super) type Verdict = Rc<RefCell<Option<Trouble>>>;
+pub(super) type GuardVerdict = Rc<RefCell<Option<CheckTrouble>>>;
 
 /// See the module.
 pub(super) struct Guarded {
@@ -37,27 +37,27 @@ pub(super) struct Guarded {
     passed: usize,
     /// Bytes of `held` that may be: whole messages.
     allowed: usize,
-    verdict: Verdict,
+    verdict: GuardVerdict,
 }
 
 impl Guarded {
-    pub(super) fn new(inner: Stream, has_password: bool) -> (Guarded, Verdict) {
+    pub(super) fn new(inner: Stream, has_password: bool) -> (Guarded, GuardVerdict) {
         // Who has none can be asked for it: the answer is that there is none.
         let may_show_password = !has_password || matches!(inner, Stream::Unix(..));
-        let verdict = Verdict::default();
+        let verdict = GuardVerdict::default();
         let held = Vec::new();
         let guarded = Guarded { inner, may_show_password, held, passed: 0, allowed: 0, verdict: Rc::clone(&verdict) };
         (guarded, verdict)
     }
 
     /// Looks at what has come and was not looked at yet.
-    fn look(&mut self) -> Result<(), Trouble> {
+    fn look(&mut self) -> Result<(), CheckTrouble> {
         while let Some([kind, length @ ..]) = self.held[self.allowed..].first_chunk::<HEADER>() {
             // The length counts itself, and the kind not.
             let whole = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX).saturating_add(1);
             if !(HEADER..=MESSAGE_MAX).contains(&whole) {
                 let what = "it does not speak the PostgreSQL protocol: a message of";
-                return Err(Trouble::answer(format!("{what} {} bytes", whole - 1)));
+                return Err(CheckTrouble::answer(format!("{what} {} bytes", whole - 1)));
             }
             let Some(message) = self.held.get(self.allowed..self.allowed + whole) else { return Ok(()) };
             if *kind == AUTHENTICATION {
@@ -68,10 +68,10 @@ impl Guarded {
         Ok(())
     }
 
-    fn authentication(&self, body: &[u8]) -> Result<(), Trouble> {
+    fn authentication(&self, body: &[u8]) -> Result<(), CheckTrouble> {
         let Some((code, data)) = body.split_first_chunk() else { return Ok(()) };
         match u32::from_be_bytes(*code) {
-            CLEARTEXT_PASSWORD if !self.may_show_password => Err(Trouble::no_agreement(
+            CLEARTEXT_PASSWORD if !self.may_show_password => Err(CheckTrouble::no_agreement(
                 "the server wants the password in clear text, and checks do not give it where nobody has proved to be \
                  the server; let its pg_hba.conf ask the account for scram-sha-256",
             )),
@@ -79,12 +79,12 @@ impl Guarded {
                 let text = String::from_utf8_lossy(data);
                 let rounds = text.split(',').find_map(|part| part.strip_prefix("i=")?.parse::<u64>().ok());
                 match rounds {
-                    Some(rounds) if rounds > ITERATIONS_MAX => Err(Trouble::no_agreement(format!(
+                    Some(rounds) if rounds > ITERATIONS_MAX => Err(CheckTrouble::no_agreement(format!(
                         "the password of the account takes {rounds} rounds of SCRAM, and checks do {ITERATIONS_MAX}; \
                          set it anew with a lower scram_iterations"
                     ))),
                     Some(_) => Ok(()),
-                    None => Err(Trouble::answer("its part of SCRAM does not say how many rounds".to_string())),
+                    None => Err(CheckTrouble::answer("its part of SCRAM does not say how many rounds".to_string())),
                 }
             }
             _ => Ok(()),

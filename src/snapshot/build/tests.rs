@@ -68,7 +68,7 @@ pub(crate) fn config(pools: Vec<Pool>) -> Config {
         backlog: 4096,
         connections_max: None,
         rules: crate::admit::Rules::default(),
-        source_limits: crate::admit::sources::Limits { connections_max: 0, rate: Default::default(), prefix_v6: 64 },
+        source_limits: crate::admit::sources::Quota { connections_max: 0, rate: Default::default(), prefix_v6: 64 },
         proxy: None,
         preread: None,
     };

@@ -18,7 +18,7 @@ pub use counted::{
     TotalSample,
 };
 pub use series::{Counted, Series};
-use series::{First, Pace};
+use series::{First, Sampling};
 
 /// Seconds that are kept.
 pub const SECONDS_MAX: usize = 600;
@@ -62,12 +62,12 @@ pub struct Mark {
     /// When exactly.
     pub at: Moment,
     /// What.
-    pub event: Event,
+    pub event: HistoryEvent,
 }
 
 /// What a [`Mark`] stands for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Event {
+pub enum HistoryEvent {
     /// A backend changed its state.
     State {
         /// Name of the pool.
@@ -134,7 +134,7 @@ impl History {
         self.sampled_at = now;
         let keep = self.seconds_kept(&reading);
         let copies = usize::try_from(seconds).unwrap_or(keep).min(keep);
-        let pace = Pace { lasted_s: passed_ns as f32 / SECOND_NS as f32, copies, keep };
+        let pace = Sampling { lasted_s: passed_ns as f32 / SECOND_NS as f32, copies, keep };
         self.total.on_count(reading.total, pace, |(), _| {});
         series::follow(&mut self.listeners, reading.listeners, pace, named, |_, _| {});
         let mut sums: HashMap<Arc<str>, BackendSample> = HashMap::new();
@@ -151,7 +151,7 @@ impl History {
     }
 
     /// Something happened: it belongs to the second that is not sampled yet.
-    pub fn on_event(&mut self, event: Event, now: Moment) {
+    pub fn on_event(&mut self, event: HistoryEvent, now: Moment) {
         if self.marks.len() == MARKS_MAX {
             self.marks.pop_front();
         }

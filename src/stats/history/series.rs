@@ -18,7 +18,7 @@ pub trait Counted {
 
 /// How a count becomes samples.
 #[derive(Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct Sampling {
     /// Seconds since the count before.
     pub lasted_s: f32,
     /// Samples that it becomes.
@@ -53,8 +53,8 @@ impl<K, C: Counted> Series<K, C> {
 
     /// Adds `copies` samples of what was counted in `lasted_s` seconds, and keeps the newest `keep`. `amend` adds what
     /// is known from elsewhere.
-    pub(super) fn on_count(&mut self, count: C, pace: Pace, amend: impl FnOnce(&K, &mut C::Sample)) {
-        let Pace { lasted_s, copies, keep } = pace;
+    pub(super) fn on_count(&mut self, count: C, pace: Sampling, amend: impl FnOnce(&K, &mut C::Sample)) {
+        let Sampling { lasted_s, copies, keep } = pace;
         let mut sample = count.since(&self.last, lasted_s);
         amend(&self.key, &mut sample);
         self.last = count;
@@ -85,7 +85,7 @@ pub(super) enum First {
 pub(super) fn follow<K: Clone + Eq + Hash, C: Counted + Default>(
     all: &mut Vec<Series<K, C>>,
     counts: Vec<(K, C)>,
-    pace: Pace,
+    pace: Sampling,
     first: First,
     mut amend: impl FnMut(&K, &mut C::Sample),
 ) {

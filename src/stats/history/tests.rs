@@ -127,7 +127,7 @@ fn ten_minutes_are_kept_and_never_more_memory_than_allowed() {
 fn what_happened_is_marked_beside_the_second_it_happened_in() {
     let mut history = History::new(at(0));
     history.on_reading(reading(0, vec![]), at(1));
-    let event = |number: u64| Event::Configured(number);
+    let event = |number: u64| HistoryEvent::Configured(number);
     history.on_event(event(2), at(1));
     assert_eq!(history.marks_after(0).count(), 0, "its second has no sample yet");
     history.on_reading(reading(0, vec![]), at(2));

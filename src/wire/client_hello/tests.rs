@@ -62,7 +62,7 @@ fn body(extensions: Option<&[u8]>) -> Vec<u8> {
     extensions.map_or(begin.clone(), |list| [&begin, &(list.len() as u16).to_be_bytes()[..], list].concat())
 }
 
-fn with(extensions: &[u8]) -> Result<Option<ClientHello>, Malformed> {
+fn with(extensions: &[u8]) -> Result<Option<ClientHello>, MalformedHello> {
     parse(&in_records(&of_body(&body(Some(extensions))), &[FRAGMENT_MAX]))
 }
 
@@ -113,16 +113,16 @@ fn not_ssl() {
         assert_eq!(parse(&bytes[..at]), Err(expected), "{bytes:?} at byte {at}");
         assert_eq!(parse(bytes), Err(expected), "{bytes:?}");
     };
-    refused_at(1, b"GET / HTTP/1.1\r\n", Malformed::NotTls);
-    refused_at(1, b"PROXY TCP4", Malformed::NotTls);
-    refused_at(1, b"\x80\x2e\x01\x03\x01", Malformed::NotTls); // SSL 2
-    refused_at(1, b"\x15\x03\x01\0\x02\x02\x28", Malformed::NotTls); // an alert
-    refused_at(2, b"\x16\x02\0\0\x05\x01", Malformed::NotTls);
-    refused_at(5, b"\x16\x03\x01\0\0\x16\x03\x01", Malformed::RecordLength);
-    refused_at(5, b"\x16\x03\x01\x40\x01\x01", Malformed::RecordLength);
-    refused_at(6, b"\x16\x03\x01\0\x05\x02\0\0\x01\0", Malformed::NotClientHello);
+    refused_at(1, b"GET / HTTP/1.1\r\n", MalformedHello::NotTls);
+    refused_at(1, b"PROXY TCP4", MalformedHello::NotTls);
+    refused_at(1, b"\x80\x2e\x01\x03\x01", MalformedHello::NotTls); // SSL 2
+    refused_at(1, b"\x15\x03\x01\0\x02\x02\x28", MalformedHello::NotTls); // an alert
+    refused_at(2, b"\x16\x02\0\0\x05\x01", MalformedHello::NotTls);
+    refused_at(5, b"\x16\x03\x01\0\0\x16\x03\x01", MalformedHello::RecordLength);
+    refused_at(5, b"\x16\x03\x01\x40\x01\x01", MalformedHello::RecordLength);
+    refused_at(6, b"\x16\x03\x01\0\x05\x02\0\0\x01\0", MalformedHello::NotClientHello);
     // A second record that is another one.
-    refused_at(7, b"\x16\x03\x01\0\x01\x01\x14\x03\x01", Malformed::NotTls);
+    refused_at(7, b"\x16\x03\x01\0\x01\x01\x14\x03\x01", MalformedHello::NotTls);
 }
 
 #[test]
@@ -135,13 +135,13 @@ fn too_large() {
     assert_eq!(parse(&in_records(&largest, &[1000])), Ok(Some(ClientHello::default())));
 
     let too_long = [CLIENT_HELLO, 0, ((len + 1) >> 8) as u8, (len + 1) as u8];
-    assert_eq!(parse(&in_records(&too_long, &[9])), Err(Malformed::TooLong));
-    assert_eq!(parse(b"\x16\x03\x01\x02\0\x01\x01\0\0"), Err(Malformed::TooLong));
+    assert_eq!(parse(&in_records(&too_long, &[9])), Err(MalformedHello::TooLong));
+    assert_eq!(parse(b"\x16\x03\x01\x02\0\x01\x01\0\0"), Err(MalformedHello::TooLong));
     // One byte a record: six bytes of input for each.
     let pieces = in_records(&largest[..4000], &[1]);
     assert_eq!(parse(&pieces[..INPUT_MAX - 1]), Ok(None));
-    assert_eq!(parse(&pieces[..INPUT_MAX]), Err(Malformed::TooLong));
-    assert_eq!(parse(&pieces), Err(Malformed::TooLong));
+    assert_eq!(parse(&pieces[..INPUT_MAX]), Err(MalformedHello::TooLong));
+    assert_eq!(parse(&pieces), Err(MalformedHello::TooLong));
 }
 
 #[test]
@@ -149,10 +149,10 @@ fn lengths_that_lead_astray_are_refused() {
     let begin = body(None);
     for cut in [1, 10, 34, 37, 39] {
         let bytes = in_records(&of_body(&begin[..cut]), &[FRAGMENT_MAX]);
-        assert_eq!(parse(&bytes), Err(Malformed::Length), "{cut}");
+        assert_eq!(parse(&bytes), Err(MalformedHello::Length), "{cut}");
     }
     let over = in_records(&of_body(&[&body(Some(&[]))[..], &[0]].concat()), &[FRAGMENT_MAX]);
-    assert_eq!(parse(&over), Err(Malformed::Length));
+    assert_eq!(parse(&over), Err(MalformedHello::Length));
     for extensions in [
         &[0][..],
         &[0, 0, 0][..],
@@ -164,17 +164,17 @@ fn lengths_that_lead_astray_are_refused() {
         &[0, 16, 0, 3, 0, 1, 0],                       // an empty protocol
         &[0, 16, 0, 4, 0, 2, 2, b'h'],                 // a protocol that goes beyond
     ] {
-        assert_eq!(with(extensions), Err(Malformed::Length), "{extensions:?}");
+        assert_eq!(with(extensions), Err(MalformedHello::Length), "{extensions:?}");
     }
 }
 
 #[test]
 fn what_may_be_there_once_is_refused_twice() {
-    assert_eq!(with(&[named(b"a"), named(b"b")].concat()), Err(Malformed::Twice));
+    assert_eq!(with(&[named(b"a"), named(b"b")].concat()), Err(MalformedHello::Twice));
     let alpn = [0, 16, 0, 5, 0, 3, 2, b'h', b'2'];
-    assert_eq!(with(&[alpn, alpn].concat()), Err(Malformed::Twice));
+    assert_eq!(with(&[alpn, alpn].concat()), Err(MalformedHello::Twice));
     let two_hosts = [0, 0, 0, 10, 0, 8, HOST_NAME, 0, 1, b'a', HOST_NAME, 0, 1, b'b'];
-    assert_eq!(with(&two_hosts), Err(Malformed::Twice));
+    assert_eq!(with(&two_hosts), Err(MalformedHello::Twice));
     let other_type = [0, 0, 0, 10, 0, 8, 7, 0, 1, b'a', HOST_NAME, 0, 1, b'b'];
     assert_eq!(with(&other_type), Ok(Some(hello(Some("b"), &[]))));
 }

@@ -20,7 +20,7 @@ pub const HEADER_MAX: usize = v2::FIXED + 4096;
 
 /// Whom the sender says that the connection is from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Claim {
+pub enum ProxyClaim {
     /// LOCAL, UNKNOWN, AF_UNSPEC: the connection's own addresses count.
     Peer,
     /// A TCP connection between these two. IPv4 in IPv6 (`::ffff:1.2.3.4`) is told as IPv4: rules for IPv4 hold.
@@ -38,7 +38,7 @@ pub enum Claim {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
     /// Whom it speaks of.
-    pub claim: Claim,
+    pub claim: ProxyClaim,
     /// Bytes of the header; the client's own bytes follow.
     pub len: usize,
 }
@@ -128,7 +128,7 @@ fn begins_with(bytes: &[u8], expected: &[u8]) -> bool {
 }
 
 /// A claim of a TCP connection, with its addresses in their plain form.
-fn tcp(source: (IpAddr, u16), destination: (IpAddr, u16)) -> Result<Claim, Malformed> {
+fn tcp(source: (IpAddr, u16), destination: (IpAddr, u16)) -> Result<ProxyClaim, Malformed> {
     let plain = |(ip, port): (IpAddr, u16)| {
         let ip = ip.to_canonical();
         let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
@@ -137,5 +137,5 @@ fn tcp(source: (IpAddr, u16), destination: (IpAddr, u16)) -> Result<Claim, Malfo
         }
         Ok(SocketAddr::new(ip, port))
     };
-    Ok(Claim::Tcp { source: plain(source)?, destination: plain(destination)? })
+    Ok(ProxyClaim::Tcp { source: plain(source)?, destination: plain(destination)? })
 }

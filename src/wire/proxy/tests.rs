@@ -15,13 +15,13 @@ fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 const V4: [u8; 12] = [1, 2, 3, 4, 0, 1, 1, 2, 3, 5, 0, 2];
 const TLV: [u8; 4] = [0, 0, 1, 0xff];
 
-fn claim(source: &str, destination: &str) -> Claim {
-    Claim::Tcp { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+fn claim(source: &str, destination: &str) -> ProxyClaim {
+    ProxyClaim::Tcp { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
 }
 
 /// `header` with bytes behind it is accepted, at its last byte and not before, and nothing behind it counts.
 #[track_caller]
-fn accepted(header: &[u8], expected: Claim) {
+fn accepted(header: &[u8], expected: ProxyClaim) {
     for end in 0..header.len() {
         assert_eq!(parse(&header[..end]), Ok(None), "after {end} bytes");
         let needed = need(&header[..end]);
@@ -54,11 +54,11 @@ fn v1_basic() {
 
 #[test]
 fn v1_minimal() {
-    accepted(b"PROXY UNKNOWN\r\n", Claim::Peer);
+    accepted(b"PROXY UNKNOWN\r\n", ProxyClaim::Peer);
     let long = format!("PROXY UNKNOWN {0} {0} 65535 65535\r\n", "ffff:".repeat(7) + "ffff");
     assert_eq!(long.len(), 107);
-    accepted(long.as_bytes(), Claim::Peer);
-    accepted(b"PROXY UNKNOWN \x00\xff anything\r\n", Claim::Peer);
+    accepted(long.as_bytes(), ProxyClaim::Peer);
+    accepted(b"PROXY UNKNOWN \x00\xff anything\r\n", ProxyClaim::Peer);
 }
 
 #[test]
@@ -98,24 +98,24 @@ fn v2_not_local_or_on_behalf() {
 
 #[test]
 fn v2_local_connection() {
-    accepted(&v2(0x20, 0x00, &[]), Claim::Peer);
-    accepted(&v2(0x20, 0xff, &V4), Claim::Peer);
+    accepted(&v2(0x20, 0x00, &[]), ProxyClaim::Peer);
+    accepted(&v2(0x20, 0xff, &V4), ProxyClaim::Peer);
 }
 
 #[test]
 fn v2_local_connection_extension() {
-    accepted(&v2(0x20, 0x00, &TLV), Claim::Peer);
+    accepted(&v2(0x20, 0x00, &TLV), ProxyClaim::Peer);
     // A health check of an AWS NLB.
-    accepted(&v2(0x20, 0x00, &[0, 0, 4, 10, 11, 12, 13]), Claim::Peer);
+    accepted(&v2(0x20, 0x00, &[0, 0, 4, 10, 11, 12, 13]), ProxyClaim::Peer);
     // "Discard the protocol block": whatever it is.
-    accepted(&v2(0x20, 0x11, &[0xff; 4096]), Claim::Peer);
+    accepted(&v2(0x20, 0x11, &[0xff; 4096]), ProxyClaim::Peer);
 }
 
 #[test]
 fn v2_unspecified() {
-    accepted(&v2(0x21, 0x00, &[]), Claim::Peer);
-    accepted(&v2(0x21, 0x00, &[1, 2, 3]), Claim::Peer);
-    accepted(&v2(0x21, 0x01, &TLV), Claim::Peer);
+    accepted(&v2(0x21, 0x00, &[]), ProxyClaim::Peer);
+    accepted(&v2(0x21, 0x00, &[1, 2, 3]), ProxyClaim::Peer);
+    accepted(&v2(0x21, 0x01, &TLV), ProxyClaim::Peer);
 }
 
 #[test]
@@ -143,8 +143,8 @@ fn v2_short_addr_v6() {
 fn v2_af_unix() {
     refused_at(14, &v2(0x21, 0x32, &[0; 20]), Malformed::Datagram);
     refused_at(16, &v2(0x21, 0x31, &[0; 215]), Malformed::TooShort);
-    accepted(&v2(0x21, 0x31, &[0; 216]), Claim::Unix);
-    accepted(&v2(0x21, 0x31, &[&[0; 216][..], &TLV].concat()), Claim::Unix);
+    accepted(&v2(0x21, 0x31, &[0; 216]), ProxyClaim::Unix);
+    accepted(&v2(0x21, 0x31, &[&[0; 216][..], &TLV].concat()), ProxyClaim::Unix);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Claim, Header, Malformed, tcp};
+use super::{Header, Malformed, ProxyClaim, tcp};
 
 /// What such a line begins with.
 pub(super) const SIGNATURE: &[u8] = b"PROXY ";
@@ -28,17 +28,17 @@ const PROTOCOLS: [(&[u8], Protocol); 3] =
 
 /// What is left of the line, read from the left. The first fault in the line is the one that is told, however much of
 /// the line is there.
-struct Line<'a> {
+struct V1Line<'a> {
     rest: &'a [u8],
 }
 
 /// A step of reading: `None` if the line is not there so far.
-type Step<T> = Result<Option<T>, Malformed>;
+type V1Step<T> = Result<Option<T>, Malformed>;
 
-pub(super) fn parse(bytes: &[u8]) -> Step<Header> {
+pub(super) fn parse(bytes: &[u8]) -> V1Step<Header> {
     let view = &bytes[..bytes.len().min(LINE_MAX)];
     let Some(rest) = view.get(SIGNATURE.len()..) else { return Ok(None) };
-    let mut line = Line { rest };
+    let mut line = V1Line { rest };
     match line.claim()? {
         Some(claim) => Ok(Some(Header { claim, len: view.len() - line.rest.len() })),
         None if view.len() == LINE_MAX => Err(Malformed::LineTooLong),
@@ -46,18 +46,18 @@ pub(super) fn parse(bytes: &[u8]) -> Step<Header> {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> V1Line<'a> {
     /// Reads the whole line.
-    fn claim(&mut self) -> Step<Claim> {
+    fn claim(&mut self) -> V1Step<ProxyClaim> {
         match self.protocol()? {
             None => Ok(None),
             Some(Protocol::Tcp4) => self.addresses(|text| text.parse::<Ipv4Addr>().ok().map(IpAddr::from)),
             Some(Protocol::Tcp6) => self.addresses(|text| text.parse::<Ipv6Addr>().ok().map(IpAddr::from)),
-            Some(Protocol::Unknown) => Ok(self.skip()?.map(|()| Claim::Peer)),
+            Some(Protocol::Unknown) => Ok(self.skip()?.map(|()| ProxyClaim::Peer)),
         }
     }
 
-    fn protocol(&mut self) -> Step<Protocol> {
+    fn protocol(&mut self) -> V1Step<Protocol> {
         for (word, protocol) in PROTOCOLS {
             if let Some(rest) = self.rest.strip_prefix(word) {
                 self.rest = rest;
@@ -71,7 +71,7 @@ impl<'a> Line<'a> {
     }
 
     /// Both addresses and both ports, each with one space behind it, the last with the end of the line.
-    fn addresses(&mut self, read: fn(&str) -> Option<IpAddr>) -> Step<Claim> {
+    fn addresses(&mut self, read: fn(&str) -> Option<IpAddr>) -> V1Step<ProxyClaim> {
         /// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`; the forms that are too long do not parse.
         const ADDRESS_LEN_MAX: usize = 45;
         let is_address = |byte: u8| byte.is_ascii_hexdigit() || byte == b'.' || byte == b':';
@@ -87,7 +87,7 @@ impl<'a> Line<'a> {
         tcp((source, source_port), (destination, destination_port)).map(Some)
     }
 
-    fn port(&mut self, end: u8) -> Step<u16> {
+    fn port(&mut self, end: u8) -> V1Step<u16> {
         let plain = |text: &str| text.parse().ok().filter(|_| text.len() == 1 || !text.starts_with('0'));
         self.field(5, |byte| byte.is_ascii_digit(), Malformed::Port, plain, end)
     }
@@ -101,7 +101,7 @@ impl<'a> Line<'a> {
         fault: Malformed,
         read: impl Fn(&str) -> Option<T>,
         end: u8,
-    ) -> Step<T> {
+    ) -> V1Step<T> {
         let len = self.rest.iter().take_while(|byte| is_kind(**byte)).count();
         if len > len_max {
             return Err(fault);
@@ -119,7 +119,7 @@ impl<'a> Line<'a> {
     }
 
     /// Whatever stands up to the end of the line.
-    fn skip(&mut self) -> Step<()> {
+    fn skip(&mut self) -> V1Step<()> {
         if self.rest.first().is_some_and(|byte| *byte != b' ' && *byte != b'\r') {
             return Err(Malformed::Protocol);
         }
@@ -132,7 +132,7 @@ impl<'a> Line<'a> {
     }
 
     /// The line feed behind a carriage return.
-    fn line_feed(&mut self) -> Step<()> {
+    fn line_feed(&mut self) -> V1Step<()> {
         match self.rest.split_first() {
             None => Ok(None),
             Some((b'\n', rest)) => {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crc::{CRC_32_ISCSI, Crc};
 
-use super::{Claim, HEADER_MAX, Header, Malformed, tcp};
+use super::{HEADER_MAX, Header, Malformed, ProxyClaim, tcp};
 
 /// What such a header begins with.
 pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -68,10 +68,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let Some(header) = bytes.get(..len) else { return Ok(None) };
     let (addresses, tlvs) = header[FIXED..].split_at(family.len());
     let claim = match family {
-        Family::None => return Ok(Some(Header { claim: Claim::Peer, len })),
+        Family::None => return Ok(Some(Header { claim: ProxyClaim::Peer, len })),
         Family::V4 => inet(addresses, |ip: [u8; 4]| Ipv4Addr::from(ip).into())?,
         Family::V6 => inet(addresses, |ip: [u8; 16]| Ipv6Addr::from(ip).into())?,
-        Family::Unix => Claim::Unix,
+        Family::Unix => ProxyClaim::Unix,
     };
     check_tlvs(header, len - tlvs.len())?;
     Ok(Some(Header { claim, len }))
@@ -101,7 +101,7 @@ fn family_of(byte: u8) -> Result<Family, Malformed> {
 }
 
 /// Source and destination of `N` bytes each, then both ports.
-fn inet<const N: usize>(addresses: &[u8], ip: fn([u8; N]) -> IpAddr) -> Result<Claim, Malformed> {
+fn inet<const N: usize>(addresses: &[u8], ip: fn([u8; N]) -> IpAddr) -> Result<ProxyClaim, Malformed> {
     let address = |at: usize| {
         let bytes = addresses.get(at * N..(at + 1) * N)?;
         let port = addresses.get(2 * N + 2 * at..2 * N + 2 * at + 2)?;

@@ -13,8 +13,8 @@ use crate::stats::Stats;
 use crate::sys::features::Features;
 use crate::sys::system;
 use crate::uring::Uring;
-use crate::worker::slots::Key;
-use crate::worker::{Parts, Shared, Spec};
+use crate::worker::slots::SlotKey;
+use crate::worker::{Parts, Shared, WorkerSpec};
 
 /// A worker with a ring of its own, no listener and nothing in the table; `None` where there are no rings.
 fn worker() -> Option<Worker<Uring>> {
@@ -44,8 +44,8 @@ fn worker() -> Option<Worker<Uring>> {
         on_trouble: Box::new(|| {}),
         journal: None,
     };
-    let shared = Arc::new(Shared::new(parts, vec![Box::new(system::Event::new().unwrap())]));
-    Some(Worker::new(Spec { index: 0, cpu: None, seed: 0, sockets: Vec::new(), shared }, kernel))
+    let shared = Arc::new(Shared::new(parts, vec![Box::new(system::EventFd::new().unwrap())]));
+    Some(Worker::new(WorkerSpec { index: 0, cpu: None, seed: 0, sockets: Vec::new(), shared }, kernel))
 }
 
 /// A timer, a kill or a queue may have released buffers of a session that has nothing in flight: no completion tells.
@@ -53,7 +53,7 @@ fn worker() -> Option<Worker<Uring>> {
 fn no_worker_sleeps_while_a_receive_waits_for_a_buffer_and_there_is_one() {
     let Some(mut worker) = worker() else { return };
     assert_eq!(worker.rest(worker.turn.now), Wait::Forever);
-    worker.agenda.starved.push_back((Key { index: 7, generation: 0 }, Side::Client));
+    worker.agenda.starved.push_back((SlotKey { index: 7, generation: 0 }, Side::Client));
     assert_eq!(worker.rest(worker.turn.now), Wait::No);
     worker.turn().unwrap();
     assert!(worker.agenda.starved.is_empty(), "it was fed");
@@ -64,7 +64,7 @@ fn no_worker_sleeps_while_a_receive_waits_for_a_buffer_and_there_is_one() {
 fn sessions_that_are_over_take_no_buffer_from_those_that_wait_for_one() {
     let Some(mut worker) = worker() else { return };
     let buffers = usize::from(worker.kernel.buffers().available());
-    let key = |index| Key { index, generation: 0 };
+    let key = |index| SlotKey { index, generation: 0 };
     worker.agenda.starved.extend((0..10 * buffers as u32 + 10).map(|index| (key(index), Side::Client)));
     worker.turn().unwrap();
     assert!(worker.agenda.starved.is_empty(), "all are gone");

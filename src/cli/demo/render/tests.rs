@@ -1,7 +1,7 @@
 use super::*;
 
 fn sample(at_s: u64, bytes: [u64; 2]) -> Sample {
-    let backend = |name, is_up, bytes| BackendSample {
+    let backend = |name, is_up, bytes| BackendRow {
         name,
         state: if is_up { "up" } else { "down" },
         is_up,
@@ -18,13 +18,13 @@ fn sample(at_s: u64, bytes: [u64; 2]) -> Sample {
     }
 }
 
-fn stage(paint: Paint) -> Stage {
-    Stage { listen: "127.0.0.1:4000".into(), clients: 27, workers: 2, span: Duration::from_secs(10), paint }
+fn stage(paint: Paint) -> DemoStage {
+    DemoStage { listen: "127.0.0.1:4000".into(), clients: 27, workers: 2, span: Duration::from_secs(10), paint }
 }
 
 #[test]
 fn the_frame_shows_rates_since_the_earlier_sample() {
-    let events = [Event { at: Duration::from_secs(1), tone: Tone::Bad, text: "b stopped".into() }];
+    let events = [DemoEvent { at: Duration::from_secs(1), tone: Tone::Bad, text: "b stopped".into() }];
     let frame = stage(Paint::Plain).frame(&sample(2, [90_000_000, 5]), &sample(1, [48_000_000, 5]), &events);
     let a = frame.lines().find(|line| line.starts_with("  a ")).unwrap();
     assert!(a.contains("● up") && a.contains("1,234") && a.contains(" 42.0 ") && a.ends_with(&"█".repeat(BAR)), "{a}");
@@ -36,7 +36,7 @@ fn the_frame_shows_rates_since_the_earlier_sample() {
 
 #[test]
 fn the_frame_fits_a_terminal_of_24_lines() {
-    let event = Event { at: Duration::ZERO, tone: Tone::Dim, text: "x".into() };
+    let event = DemoEvent { at: Duration::ZERO, tone: Tone::Dim, text: "x".into() };
     let frame = stage(Paint::Ansi).frame(&sample(2, [0, 0]), &sample(2, [0, 0]), &vec![event; 8]);
     assert!(frame.lines().count() < 22 && frame.contains('\x1b'));
 }

@@ -87,8 +87,8 @@ fn later_servers_wait_as_in_glibc() {
 
 #[test]
 fn the_order_is_that_of_nsswitch() {
-    use Source::*;
-    let of = |text: &str| (Order::read(text).sources, Order::read(text).others.join(" "));
+    use NameSource::*;
+    let of = |text: &str| (LookupOrder::read(text).sources, LookupOrder::read(text).others.join(" "));
     assert_eq!(of(""), (vec![Hosts, Dns], String::new()));
     assert_eq!(of("passwd: files\nhosts: files mymachines dns # x"), (vec![Hosts, Dns], "mymachines".into()));
     assert_eq!(of("hosts:\tdns [!UNAVAIL=return] files"), (vec![DnsOnly, Hosts], String::new()));
@@ -113,6 +113,6 @@ proptest::proptest! {
     #[test]
     fn no_text_is_too_odd(text in ".*", name in "[a-z.]{1,20}") {
         let conf = Conf::read(&text, &Surroundings { hostname: text.clone(), ..Surroundings::default() });
-        let _ = (conf.candidates(&name), Order::read(&text), in_hosts(&text, &name));
+        let _ = (conf.candidates(&name), LookupOrder::read(&text), in_hosts(&text, &name));
     }
 }

@@ -17,25 +17,25 @@ fn found(last: u8) -> Reply {
 }
 
 /// Runs a lookup against servers that answer at once; what was asked, as `server name`, and what came of it.
-fn run(conf: Arc<Conf>, name: &str, says: impl Fn(u8, &str, Kind) -> Option<Reply>) -> (Vec<String>, Answer) {
+fn run(conf: Arc<Conf>, name: &str, says: impl Fn(u8, &str, Asked) -> Option<Reply>) -> (Vec<String>, Resolution) {
     let mut search = Search::new(conf, name, 0);
     let (mut now, mut asked) = (at(0), Vec::new());
-    let mut step = search.on(Event::Begin, now);
+    let mut step = search.on(SearchEvent::Begin, now);
     loop {
         match step {
-            Step::Done(answer) => return (asked, answer),
-            Step::Wait(until) => {
+            SearchStep::Done(answer) => return (asked, answer),
+            SearchStep::Wait(until) => {
                 now = until;
-                step = search.on(Event::Time, now);
+                step = search.on(SearchEvent::Time, now);
             }
-            Step::Ask(server, name, until) => {
+            SearchStep::Ask(server, name, until) => {
                 let IpAddr::V4(ip) = server.ip() else { unreachable!() };
                 let number = ip.octets()[3];
                 asked.push(format!("{number} {name}"));
-                step = Step::Wait(until);
-                for kind in [Kind::V4, Kind::V6] {
+                step = SearchStep::Wait(until);
+                for kind in [Asked::V4, Asked::V6] {
                     if let Some(reply) = says(number, &name, kind) {
-                        step = search.on(Event::Reply(kind, reply), now);
+                        step = search.on(SearchEvent::Reply(kind, reply), now);
                     }
                 }
             }
@@ -70,7 +70,7 @@ fn servers_are_asked_in_their_order_until_one_says_something() {
 fn silence_leads_to_the_next_server_and_all_of_them_have_their_attempts() {
     let (asked, answer) = run(conf(&format!("{TWO}options attempts:3")), "db.", |_, _, _| None);
     assert_eq!(asked, ["1 db.", "2 db.", "1 db.", "2 db.", "1 db.", "2 db."]);
-    let Family::Failed(why) = &answer.v4 else { panic!("{answer:?}") };
+    let FamilyAnswer::Failed(why) = &answer.v4 else { panic!("{answer:?}") };
     assert_eq!(why, "db: 10.0.0.2:53: no answer in time");
 }
 
@@ -100,12 +100,12 @@ fn a_name_that_nobody_knows_anything_of_does_not_end_the_search_and_is_remembere
 #[test]
 fn one_family_that_is_answered_is_an_answer() {
     let mixed = |v4: Option<Reply>, v6: Option<Reply>| {
-        run(conf(TWO), "db", move |_, _, kind| if kind == Kind::V4 { v4.clone() } else { v6.clone() })
+        run(conf(TWO), "db", move |_, _, kind| if kind == Asked::V4 { v4.clone() } else { v6.clone() })
     };
     let (asked, answer) = mixed(Some(found(1)), useless());
-    assert_eq!((asked.len(), answer.v4, answer.v6), (1, family(found(1)), Family::Failed("SERVFAIL".into())));
+    assert_eq!((asked.len(), answer.v4, answer.v6), (1, family(found(1)), FamilyAnswer::Failed("SERVFAIL".into())));
     let (_, answer) = mixed(Some(found(1)), Some(Reply::NxDomain));
-    assert_eq!(answer.v6, Family::Absent);
+    assert_eq!(answer.v6, FamilyAnswer::Absent);
     let (asked, answer) = mixed(Some(Reply::NoData), useless());
     assert_eq!((asked.len(), answer.is_denial()), (1, false));
 }
@@ -113,21 +113,29 @@ fn one_family_that_is_answered_is_an_answer() {
 #[test]
 fn the_family_that_is_not_answered_does_not_hold_up_the_other() {
     let mut search = Search::new(conf(TWO), "db", 0);
-    assert_eq!(search.on(Event::Begin, at(0)), Step::Ask("10.0.0.1:53".parse().unwrap(), "db.".into(), at(5000)));
-    assert_eq!(search.on(Event::Reply(Kind::V4, found(1)), at(100)), Step::Wait(at(600)));
-    assert_eq!(search.on(Event::Time, at(599)), Step::Wait(at(600)), "not yet");
-    assert!(matches!(search.on(Event::Time, at(600)), Step::Done(answer) if answer.v4 == family(found(1))));
+    assert_eq!(
+        search.on(SearchEvent::Begin, at(0)),
+        SearchStep::Ask("10.0.0.1:53".parse().unwrap(), "db.".into(), at(5000))
+    );
+    assert_eq!(search.on(SearchEvent::Reply(Asked::V4, found(1)), at(100)), SearchStep::Wait(at(600)));
+    assert_eq!(search.on(SearchEvent::Time, at(599)), SearchStep::Wait(at(600)), "not yet");
+    assert!(matches!(search.on(SearchEvent::Time, at(600)), SearchStep::Done(answer) if answer.v4 == family(found(1))));
     let mut search = Search::new(conf(TWO), "db", 0);
-    search.on(Event::Begin, at(0));
-    assert_eq!(search.on(Event::Reply(Kind::V6, Reply::NoData), at(100)), Step::Wait(at(5000)), "a denial waits");
+    search.on(SearchEvent::Begin, at(0));
+    assert_eq!(
+        search.on(SearchEvent::Reply(Asked::V6, Reply::NoData), at(100)),
+        SearchStep::Wait(at(5000)),
+        "a denial waits"
+    );
 }
 
 #[test]
 fn rotate_begins_with_another_server_each_time() {
-    let first = |turn| match Search::new(conf(&format!("{TWO}options rotate")), "db", turn).on(Event::Begin, at(0)) {
-        Step::Ask(server, ..) => server.to_string(),
-        other => panic!("{other:?}"),
-    };
+    let first =
+        |turn| match Search::new(conf(&format!("{TWO}options rotate")), "db", turn).on(SearchEvent::Begin, at(0)) {
+            SearchStep::Ask(server, ..) => server.to_string(),
+            other => panic!("{other:?}"),
+        };
     assert_eq!([first(0), first(1), first(2)], ["10.0.0.1:53", "10.0.0.2:53", "10.0.0.1:53"]);
 }
 
@@ -144,17 +152,17 @@ proptest! {
         let (count, rounds) = (conf.servers.len(), attempts as usize);
         let mut lookup = Search::new(conf, "db", 0);
         let (mut now, mut asked, mut failures) = (at(0), 0, 0);
-        let mut step = lookup.on(Event::Begin, now);
+        let mut step = lookup.on(SearchEvent::Begin, now);
         let answer = loop {
             step = match step {
-                Step::Done(answer) => break answer,
-                Step::Wait(until) => { now = until; lookup.on(Event::Time, now) }
-                Step::Ask(_, _, until) => {
+                SearchStep::Done(answer) => break answer,
+                SearchStep::Wait(until) => { now = until; lookup.on(SearchEvent::Time, now) }
+                SearchStep::Ask(_, _, until) => {
                     let (v4, v6) = replies[asked % replies.len()];
                     asked += 1;
                     failures += usize::from(v4 >= 3 || v6 >= 3);
-                    let mut next = Step::Wait(until);
-                    for (kind, code) in [(Kind::V4, v4), (Kind::V6, v6)] {
+                    let mut next = SearchStep::Wait(until);
+                    for (kind, code) in [(Asked::V4, v4), (Asked::V6, v6)] {
                         let reply = match code {
                             0 => found(1),
                             1 => Reply::NoData,
@@ -162,7 +170,7 @@ proptest! {
                             3 => Reply::Useless("x".into()),
                             _ => continue,
                         };
-                        next = lookup.on(Event::Reply(kind, reply), now);
+                        next = lookup.on(SearchEvent::Reply(kind, reply), now);
                     }
                     next
                 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use proptest::prelude::*;
 
 use super::{SIGNATURE, v2};
-use crate::wire::proxy::{Claim, Version, encode, need, parse, tcp};
+use crate::wire::proxy::{ProxyClaim, Version, encode, need, parse, tcp};
 
 fn unicast() -> impl Strategy<Value = SocketAddr> {
     let v4 = (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::from((ip, port)));
@@ -19,7 +19,7 @@ fn unicast() -> impl Strategy<Value = SocketAddr> {
 fn tcp_end(address: SocketAddr) -> Option<SocketAddr> {
     let end = (address.ip(), address.port());
     match tcp(end, end) {
-        Ok(Claim::Tcp { source, .. }) => Some(source),
+        Ok(ProxyClaim::Tcp { source, .. }) => Some(source),
         _ => None,
     }
 }
@@ -61,7 +61,7 @@ proptest! {
             let parsed = parse(&[&encoded[..], &tail].concat()).unwrap().unwrap();
             prop_assert_eq!(parsed.len, encoded.len());
             let (source, destination) = (tcp_end(source).unwrap(), tcp_end(destination).unwrap());
-            prop_assert_eq!(parsed.claim, Claim::Tcp { source, destination });
+            prop_assert_eq!(parsed.claim, ProxyClaim::Tcp { source, destination });
         }
     }
 
