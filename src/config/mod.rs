@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! text ── toml ──> DeTable ── raw::read ──> Raw ── resolve ──> Config
-//!                     (keys: every key there is)    (between keys)
+//!                     (keys: every key there is)    (between: what contradicts)
 //! ```
 //!
 //! Pure: a text and the environment come in, a [`model::Config`] or all that is wrong with it goes out.
 
 pub mod address;
+mod between;
 mod check;
 pub mod diff;
 pub mod error;
