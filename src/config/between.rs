@@ -6,10 +6,11 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use super::check::or;
 use super::error::{Places, Problem};
 use super::keys::Section;
 use super::loops;
-use super::model::{Admin, Config, LocalAddress, Target};
+use super::model::{Admin, Config, LocalAddress, Policy, Target};
 use super::raw::{self, Raw, Table};
 use super::value::{self, At};
 use crate::base::address::Address;
@@ -141,15 +142,15 @@ impl Between<'_, '_> {
     /// What belongs to one policy means nothing to the others.
     fn balance(&mut self, pool: &raw::Pool) {
         let table = &pool.table;
-        let balance = table.word("balance");
-        for key in ["hash_key", "hash_balance_factor"] {
-            if balance != "consistent_hash" && table.is_asked_for(Section::Pool, key) {
-                self.needs(table, key, "balance = \"consistent_hash\"", "leave it out, or change `balance`");
+        let policy = Policy::named(table.word("balance"));
+        for (key, takers) in Policy::keys() {
+            if !policy.takes(key) && table.is_asked_for(Section::Pool, key) {
+                self.needs(table, key, &format!("balance = {}", or(&takers)), "leave it out, or change `balance`");
             }
         }
-        if balance == "failover" && table.is_asked_for(Section::Pool, "slow_start") {
-            let hint = "failover sends everybody to one backend; leave it out";
-            self.needs(table, "slow_start", "a policy that shares", hint);
+        if policy.sends_all_to_one() && table.is_asked_for(Section::Pool, "slow_start") {
+            let hint = format!("{policy} sends everybody to one backend; leave it out");
+            self.needs(table, "slow_start", "a policy that shares", &hint);
         }
         let factor: u32 = table.number("hash_balance_factor");
         if (1..=100).contains(&factor) {

@@ -3,26 +3,11 @@
 use std::ops::Range;
 
 use super::error::Problem;
-use super::keys::Section;
+use super::keys::{self, Key, Section};
 use super::model::{Check, CheckHeader, CheckKind, Login, Pattern, Role, Step};
 use super::raw::Table;
 use super::value::{At, WrittenStep, quoted};
 
-/// Keys that belong to some kinds of check, with these kinds.
-const OF_KINDS: [(&str, &[&str]); 12] = [
-    ("send", &["send_expect"]),
-    ("expect", &["send_expect"]),
-    ("steps", &["send_expect"]),
-    ("path", &["http"]),
-    ("status", &["http"]),
-    ("drain_status", &["http"]),
-    ("user", &["postgresql", "mysql", "redis"]),
-    ("password_file", &["postgresql", "mysql", "redis"]),
-    ("database", &["postgresql"]),
-    ("role", &["postgresql", "mysql", "redis"]),
-    ("lag_max", &["postgresql", "mysql", "redis"]),
-    ("lag_strict", &["postgresql", "mysql", "redis"]),
-];
 /// Keys that these kinds can use only when they log in.
 const OF_LOGIN: [(&str, &[&str]); 5] = [
     ("password_file", &["postgresql", "mysql"]),
@@ -81,10 +66,10 @@ impl<'a> Reader<'a> {
         if self.table.is_written("type") {
             return;
         }
-        let written = || OF_KINDS.iter().filter(|(key, _)| self.is_set(key));
-        let Some((first, kinds)) = written().next() else { return };
-        let common: Vec<&str> =
-            kinds.iter().copied().filter(|kind| written().all(|(_, kinds)| kinds.contains(kind))).collect();
+        let written = || of_kinds().filter(|key| self.is_set(key.name));
+        let Some(first) = written().next() else { return };
+        let fits = |kind: &&str| written().all(|key| key.checks.contains(kind));
+        let common: Vec<&str> = first.checks.iter().copied().filter(fits).collect();
         if let [kind] = common.as_slice() {
             self.kind = kind;
             return;
@@ -93,16 +78,16 @@ impl<'a> Reader<'a> {
             true => ("one `type` of check", "its keys belong to several; leave some of them out".to_string()),
             false => ("`type`", format!("write type = {}", or(&common))),
         };
-        self.needs(first, what.to_string(), hint);
+        self.needs(first.name, what.to_string(), hint);
         // What else could be said of it is not certain.
         self.kind = "off";
     }
 
     /// A key that would have no effect is refused. One that asks for nothing may stand anywhere.
     fn between_keys(&mut self) {
-        for (key, kinds) in OF_KINDS {
-            if self.is_set(key) && !kinds.contains(&self.kind) {
-                let of = or(kinds);
+        for &Key { name: key, checks, .. } in of_kinds() {
+            if self.is_set(key) && !checks.contains(&self.kind) {
+                let of = or(checks);
                 let what = format!("a check of another kind than \"{}\"", self.kind);
                 self.needs(key, what, format!("set `type` to {of}, or leave `{key}` out"));
             }
@@ -247,8 +232,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Keys that belong to some kinds of check only.
+fn of_kinds() -> impl Iterator<Item = &'static Key> {
+    keys::of(Section::Check).filter(|key| !key.checks.is_empty())
+}
+
 /// `"a", "b" or "c"`
-fn or(words: &[&str]) -> String {
+pub(super) fn or(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),

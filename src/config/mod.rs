@@ -20,10 +20,13 @@ pub mod model;
 mod quick;
 mod raw;
 mod resolve;
+mod shown;
 mod syntax;
 mod value;
 mod warnings;
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;
 

@@ -94,19 +94,10 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         "source_ip" => HashKey::SourceIp,
         _ => HashKey::SourceIpPort,
     };
-    let balance = match raw.table.word("balance") {
-        "least_conn" => Balance::LeastConn,
-        "consistent_hash" => {
-            let balance_factor = Some(raw.table.number("hash_balance_factor")).filter(|factor| *factor > 0);
-            Balance::ConsistentHash { key: hash_key, balance_factor }
-        }
-        "random" => Balance::Random,
-        "failover" => Balance::Failover,
-        _ => Balance::RoundRobin,
-    };
+    let balance_factor = Some(raw.table.number("hash_balance_factor")).filter(|factor| *factor > 0);
     Pool {
         name: Arc::from(raw.name.as_str()),
-        balance,
+        balance: Policy::named(raw.table.word("balance")).hashing(hash_key, balance_factor),
         limits: limits(&raw.table),
         queue: Queue { max: raw.table.number("queue_max"), timeout: raw.table.duration("queue_timeout") },
         dial: dial(&raw.table),
