@@ -2,17 +2,19 @@
 //! below 100 ns.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ringway::balance::{Ask, Candidate, Counts, Kind, Pick, Picker};
+use ringway::balance::{
+    Ask, Candidate, Counts, HashKey, Pick, Picker, Policy, consistent_hash, failover, least_conn, random, round_robin,
+};
 use ringway::base::hash;
 use ringway::base::id::{BackendId, PoolId};
 use ringway::base::time::Moment;
 use std::hint::black_box;
 
 const POOL: PoolId = PoolId(0);
-const HASH: Kind = Kind::ConsistentHash { balance_factor: None };
+const HASH: Policy = consistent_hash::POLICY;
 const BACKENDS: u32 = 100;
 
-fn picker(kind: Kind, weight: impl Fn(u32) -> u16) -> Picker {
+fn picker(kind: Policy, weight: impl Fn(u32) -> u16) -> Picker {
     let names: Vec<String> = (0..BACKENDS).map(|index| format!("backend-{index}")).collect();
     let candidate = |(index, name): (usize, &'static str)| {
         let index = index as u32;
@@ -56,17 +58,17 @@ fn overhead(criterion: &mut Criterion) {
 
 fn picks(criterion: &mut Criterion) {
     let unlike = |index| 1 + (index % 7) as u16;
-    bench(criterion, "pick/round_robin", &picker(Kind::RoundRobin, |_| 1), &[]);
-    bench(criterion, "pick/round_robin_weighted", &picker(Kind::RoundRobin, unlike), &[]);
-    bench(criterion, "pick/round_robin_retry", &picker(Kind::RoundRobin, |_| 1), &[BackendId(3), BackendId(7)]);
-    bench(criterion, "pick/least_conn", &picker(Kind::LeastConn, |_| 1), &[]);
-    bench(criterion, "pick/least_conn_weighted", &picker(Kind::LeastConn, unlike), &[]);
+    bench(criterion, "pick/round_robin", &picker(round_robin::POLICY, |_| 1), &[]);
+    bench(criterion, "pick/round_robin_weighted", &picker(round_robin::POLICY, unlike), &[]);
+    bench(criterion, "pick/round_robin_retry", &picker(round_robin::POLICY, |_| 1), &[BackendId(3), BackendId(7)]);
+    bench(criterion, "pick/least_conn", &picker(least_conn::POLICY, |_| 1), &[]);
+    bench(criterion, "pick/least_conn_weighted", &picker(least_conn::POLICY, unlike), &[]);
     bench(criterion, "pick/consistent_hash", &picker(HASH, |_| 1), &[]);
-    let bounded = Kind::ConsistentHash { balance_factor: Some(125) };
+    let bounded = consistent_hash::POLICY.hashing(HashKey::SourceIp, Some(125));
     bench(criterion, "pick/consistent_hash_bounded", &picker(bounded, |_| 1), &[]);
-    bench(criterion, "pick/random", &picker(Kind::Random, |_| 1), &[]);
-    bench(criterion, "pick/random_weighted", &picker(Kind::Random, unlike), &[]);
-    bench(criterion, "pick/failover", &picker(Kind::Failover, |_| 1), &[]);
+    bench(criterion, "pick/random", &picker(random::POLICY, |_| 1), &[]);
+    bench(criterion, "pick/random_weighted", &picker(random::POLICY, unlike), &[]);
+    bench(criterion, "pick/failover", &picker(failover::POLICY, |_| 1), &[]);
     bench(criterion, "pick/consistent_hash_retry", &picker(HASH, |_| 1), &[BackendId(3), BackendId(7)]);
 }
 

@@ -13,14 +13,43 @@
 //! Source: Eisenbud and others, Maglev, NSDI 2016, section 3.4; the weights as in Envoy's `maglev_lb`; the bound from
 //! Mirrokni, Thorup, Zadimoghaddam, Consistent Hashing with Bounded Loads, SODA 2018.
 
+use std::sync::Arc;
+
 use super::bounds::{self, Bounds};
-use super::{Ask, Candidate, Counts, Pick, exhausted};
+use super::policy::{Policy, Row};
+use super::{Ask, Candidate, Counts, Pick, Ready, exhausted};
 use crate::base::hash;
+use crate::base::id::PoolId;
 
 /// Slots of a table: prime, so that every skip reaches every slot, and more than 100 times any sensible pool.
 const SLOTS: usize = 65_537;
 /// A slot that nobody has taken.
 const FREE: u16 = u16::MAX;
+
+/// The policy, for a pool that says nothing more of it.
+pub const POLICY: Policy = Policy::of(&Row {
+    word: "consistent_hash",
+    takes: &["hash_key", "hash_balance_factor"],
+    is_tied: true,
+    sends_all_to_one: false,
+    why,
+    ready: |policy, candidates, slow_start_ns| {
+        Arc::new(ConsistentHash::new(candidates, policy.balance_factor(), slow_start_ns))
+    },
+});
+
+fn why(policy: Policy, key: u64) -> String {
+    let slot = key % SLOTS as u64;
+    match policy.balance_factor() {
+        None => format!(
+            "its slot {slot} of {SLOTS} belongs to that name, on every ringway with backends of these names and weights"
+        ),
+        Some(factor) => format!(
+            "its slot {slot} of {SLOTS} belongs to that name; above {factor} % of its share, its sessions go on to the \
+             next"
+        ),
+    }
+}
 
 /// The slots, each with the place of its backend; no slots if there are no candidates.
 #[derive(Debug)]
@@ -48,10 +77,10 @@ impl ConsistentHash {
             bounds: Bounds::new(&sorted, slow_start_ns),
         }
     }
+}
 
-    /// Picks and counts.
-    #[inline]
-    pub fn pick(&self, counts: &Counts, ask: Ask<'_>) -> Pick {
+impl Ready for ConsistentHash {
+    fn pick(&self, _: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
         if self.slots.is_empty() {
             return Pick::Nobody;
         }
@@ -63,7 +92,9 @@ impl ConsistentHash {
         }
         self.pick_bounded(at, counts, ask)
     }
+}
 
+impl ConsistentHash {
     fn pick_bounded(&self, at: usize, counts: &Counts, ask: Ask<'_>) -> Pick {
         let ids = &self.bounds.ids;
         if exhausted(ids, ask.tried) {

@@ -8,8 +8,22 @@
 //!
 //! Cost a pick: one load, one atomic write. Source: HAProxy's `balance sticky`.
 
+use std::sync::Arc;
+
 use super::bounds::Bounds;
-use super::{Ask, Candidate, Counts, Pick};
+use super::policy::{Policy, Row};
+use super::{Ask, Candidate, Counts, Pick, Ready};
+use crate::base::id::PoolId;
+
+/// The policy, for a pool that says nothing more of it.
+pub const POLICY: Policy = Policy::of(&Row {
+    word: "failover",
+    takes: &[],
+    is_tied: false,
+    sends_all_to_one: true,
+    why: |_, _| "the first in the order of the file; it stays chosen until it goes".to_string(),
+    ready: |_, candidates, _| Arc::new(Failover::new(candidates)),
+});
 
 /// The chosen one, then the others in the order of the file.
 #[derive(Debug)]
@@ -22,10 +36,10 @@ impl Failover {
     pub fn new(candidates: &[Candidate<'_>]) -> Failover {
         Failover { bounds: Bounds::new(candidates, 0) }
     }
+}
 
-    /// Picks and counts.
-    #[inline]
-    pub fn pick(&self, counts: &Counts, ask: Ask<'_>) -> Pick {
+impl Ready for Failover {
+    fn pick(&self, _: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
         match self.bounds.ids.iter().position(|id| !ask.tried.contains(id)) {
             None => Pick::Nobody,
             Some(place) if self.bounds.take(place, counts) => Pick::Backend(self.bounds.ids[place]),

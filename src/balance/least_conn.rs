@@ -10,11 +10,23 @@
 //! Source: the weighting is that of LVS `ip_vs_wlc` and HAProxy `lb_fwlc`.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::bounds::Bounds;
-use super::{Ask, Candidate, Counts, Pick, exhausted};
-use crate::base::id::BackendId;
+use super::policy::{Policy, Row};
+use super::{Ask, Candidate, Counts, Pick, Ready, exhausted, turn};
+use crate::base::id::{BackendId, PoolId};
+
+/// The policy, for a pool that says nothing more of it.
+pub const POLICY: Policy = Policy::of(&Row {
+    word: "least_conn",
+    takes: &[],
+    is_tied: false,
+    sends_all_to_one: false,
+    why: |_, _| "all are idle, and it is the first session; open sessions by weight decide, not the client".to_string(),
+    ready: |_, candidates, slow_start_ns| Arc::new(LeastConn::new(candidates, slow_start_ns)),
+});
 
 /// The candidates in file order.
 #[derive(Debug)]
@@ -41,10 +53,11 @@ impl LeastConn {
             weights: candidates.iter().map(|candidate| candidate.weight.into()).collect(),
         }
     }
+}
 
-    /// Picks and counts; `turn` settles ties.
-    #[inline]
-    pub fn pick(&self, turn: u64, counts: &Counts, ask: Ask<'_>) -> Pick {
+impl Ready for LeastConn {
+    fn pick(&self, pool: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
+        let turn = turn(pool, counts, ask); // settles ties
         let length = self.weights.len();
         if length == 0 {
             return Pick::Nobody;
@@ -62,7 +75,9 @@ impl LeastConn {
             }
         }
     }
+}
 
+impl LeastConn {
     /// With limits or slow starts: a weight counts by the share that the backend has by now.
     fn pick_bounded(&self, start: usize, counts: &Counts, ask: Ask<'_>) -> Pick {
         let ids = &self.bounds.ids;

@@ -1,4 +1,5 @@
-//! Which backend takes a session: one policy a file, over counts that all workers share.
+//! Which backend takes a session: one policy per file, over counts that all workers share. What a policy is called,
+//! what it takes and how it is made stand in the row in its file; [`POLICIES`] is the table of them.
 //!
 //! A [`Picker`] is immutable and part of a table; what changes with traffic stands in [`Counts`]. Both together make
 //! `round_robin`, `least_conn` and every limit exact over all workers, and `consistent_hash` needs no shared state at
@@ -11,33 +12,50 @@ pub mod counts;
 pub mod failover;
 pub mod least_conn;
 pub mod line;
+pub mod policy;
 pub mod queue;
 pub mod random;
 pub mod round_robin;
 
+use std::collections::HashSet;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::Moment;
 pub use counts::Counts;
+pub use policy::{HashKey, Policy};
 
-/// Which policy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Fewest open sessions by weight.
-    LeastConn,
-    /// Maglev.
-    ConsistentHash {
-        /// No backend above this many per cent of its share.
-        balance_factor: Option<u32>,
-    },
-    /// The less loaded of two random ones.
-    Random,
-    /// The first candidate, until it goes.
-    Failover,
+/// Every policy, the default first.
+pub const POLICIES: &[Policy] =
+    &[round_robin::POLICY, least_conn::POLICY, consistent_hash::POLICY, random::POLICY, failover::POLICY];
+
+/// The words for them.
+pub const WORDS: [&str; POLICIES.len()] = {
+    let mut words = [""; POLICIES.len()];
+    let mut at = 0;
+    while at < words.len() {
+        words[at] = POLICIES[at].row.word;
+        at += 1;
+    }
+    words
+};
+
+impl Policy {
+    /// The policy of that name, one of [`WORDS`]; for any other word the default.
+    pub fn named(word: &str) -> Policy {
+        POLICIES.iter().find(|policy| policy.row.word == word).copied().unwrap_or(round_robin::POLICY)
+    }
+
+    /// Every key that means something to some policies only, with the words for these.
+    pub fn keys() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+        let mut keys: Vec<&str> = POLICIES.iter().flat_map(|policy| policy.row.takes).copied().collect();
+        let mut seen = HashSet::new();
+        keys.retain(|key| seen.insert(*key));
+        let takers = |key| POLICIES.iter().filter(move |policy| policy.takes(key)).map(Policy::name).collect();
+        keys.into_iter().map(move |key| (key, takers(key)))
+    }
 }
 
 /// A backend that may be picked: it is usable now and its weight is not 0.
@@ -88,53 +106,50 @@ pub enum Pick {
     Nobody,
 }
 
+/// A policy made ready for some backends.
+trait Ready: fmt::Debug + Send + Sync {
+    /// Picks a backend that was not tried and counts the session on it.
+    fn pick(&self, pool: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick;
+}
+
 /// A policy made ready for the backends that are usable now. A clone shares what was computed.
 #[derive(Clone, Debug)]
 pub struct Picker {
-    main: Policy,
+    main: Arc<dyn Ready>,
     /// Of the backups.
-    spare: Option<Policy>,
+    spare: Option<Arc<dyn Ready>>,
     origin: Arc<Origin>,
 }
 
 /// What a picker was made of.
 #[derive(Debug)]
 struct Origin {
-    kind: Kind,
+    policy: Policy,
     slow_start_ns: u64,
     /// Each with its name.
     candidates: Box<[(Box<str>, Candidate<'static>)]>,
 }
 
-#[derive(Clone, Debug)]
-enum Policy {
-    RoundRobin(Arc<round_robin::RoundRobin>),
-    LeastConn(Arc<least_conn::LeastConn>),
-    ConsistentHash(Arc<consistent_hash::ConsistentHash>),
-    Random(Arc<random::Random>),
-    Failover(Arc<failover::Failover>),
-}
-
 impl Picker {
-    /// Makes `kind` ready for `candidates`, in file order, for [`Kind::Failover`] with the chosen one before the others
-    /// of its kind. None at all is fine: then every pick is [`Pick::Nobody`].
-    pub fn new(kind: Kind, candidates: &[Candidate<'_>], slow_start_ns: u64) -> Picker {
+    /// Makes `policy` ready for `candidates`, in file order; where it sends all to one, with the chosen one before the
+    /// others of its kind. None at all is fine: then every pick is [`Pick::Nobody`].
+    pub fn new(policy: Policy, candidates: &[Candidate<'_>], slow_start_ns: u64) -> Picker {
         let usable = candidates.iter().copied().filter(|candidate| candidate.weight > 0);
         let (spare, main): (Vec<_>, Vec<_>) = usable.partition(|candidate| candidate.backup);
-        let policy = |candidates: &[Candidate<'_>]| Policy::new(kind, candidates, slow_start_ns);
+        let ready = |candidates: &[Candidate<'_>]| policy.ready(candidates, slow_start_ns);
         let owned = |candidate: &Candidate<'_>| (Box::from(candidate.name), Candidate { name: "", ..*candidate });
         let candidates = candidates.iter().map(owned).collect();
-        let origin = Arc::new(Origin { kind, slow_start_ns, candidates });
-        Picker { main: policy(&main), spare: (!spare.is_empty()).then(|| policy(&spare)), origin }
+        let origin = Arc::new(Origin { policy, slow_start_ns, candidates });
+        Picker { main: ready(&main), spare: (!spare.is_empty()).then(|| ready(&spare)), origin }
     }
 
     /// Whether [`Picker::new`] would make the same one.
-    pub fn is_of(&self, kind: Kind, candidates: &[Candidate<'_>], slow_start_ns: u64) -> bool {
+    pub fn is_of(&self, policy: Policy, candidates: &[Candidate<'_>], slow_start_ns: u64) -> bool {
         let origin = &*self.origin;
         let same = |(name, before): &(Box<str>, Candidate<'static>), now: &Candidate<'_>| {
             **name == *now.name && *before == Candidate { name: "", ..*now }
         };
-        (origin.kind, origin.slow_start_ns, origin.candidates.len()) == (kind, slow_start_ns, candidates.len())
+        (origin.policy, origin.slow_start_ns, origin.candidates.len()) == (policy, slow_start_ns, candidates.len())
             && origin.candidates.iter().zip(candidates).all(|(before, now)| same(before, now))
     }
 
@@ -154,43 +169,11 @@ impl Picker {
     }
 }
 
-impl Policy {
-    fn new(kind: Kind, candidates: &[Candidate<'_>], slow_start_ns: u64) -> Policy {
-        match kind {
-            Kind::RoundRobin => Policy::RoundRobin(Arc::new(round_robin::RoundRobin::new(candidates, slow_start_ns))),
-            Kind::LeastConn => Policy::LeastConn(Arc::new(least_conn::LeastConn::new(candidates, slow_start_ns))),
-            Kind::ConsistentHash { balance_factor } => {
-                let policy = consistent_hash::ConsistentHash::new(candidates, balance_factor, slow_start_ns);
-                Policy::ConsistentHash(Arc::new(policy))
-            }
-            Kind::Random => Policy::Random(Arc::new(random::Random::new(candidates, slow_start_ns))),
-            Kind::Failover => Policy::Failover(Arc::new(failover::Failover::new(candidates))),
-        }
-    }
-
-    #[inline]
-    fn pick(&self, pool: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
-        // A session has one turn, however many attempts it makes: otherwise, of two backends, every session would meet
-        // the dead one first.
-        let turn = || if ask.tried.is_empty() { counts.turn(pool) } else { counts.next_turn(pool) };
-        match self {
-            Policy::RoundRobin(policy) => {
-                let mut further = 0;
-                let turns = || match (ask.tried.is_empty(), further) {
-                    (true, _) => counts.turn(pool),
-                    (false, passed) => {
-                        further += 1;
-                        counts.next_turn(pool) + passed
-                    }
-                };
-                policy.pick(turns, counts, ask)
-            }
-            Policy::LeastConn(policy) => policy.pick(turn(), counts, ask),
-            Policy::ConsistentHash(policy) => policy.pick(counts, ask),
-            Policy::Random(policy) => policy.pick(counts, ask),
-            Policy::Failover(policy) => policy.pick(counts, ask),
-        }
-    }
+/// The turn of a session. It has one, however many attempts it makes: otherwise, of two backends, every session would
+/// meet the dead one first.
+#[inline]
+fn turn(pool: PoolId, counts: &Counts, ask: Ask<'_>) -> u64 {
+    if ask.tried.is_empty() { counts.turn(pool) } else { counts.next_turn(pool) }
 }
 
 /// Whether a walk over `candidates` would find all of them in `tried`, so that it need not begin.

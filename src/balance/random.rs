@@ -7,14 +7,27 @@
 //! Cost a pick: two draws, two loads, one atomic write.
 //! Source: Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 1996.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::bounds::{self, Bounds};
-use super::{Ask, Candidate, Counts, Pick, exhausted, weight_unit};
+use super::policy::{Policy, Row};
+use super::{Ask, Candidate, Counts, Pick, Ready, exhausted, weight_unit};
+use crate::base::id::PoolId;
 use crate::base::time::Moment;
 
 /// Draws that meet nobody usable before the next usable one is taken.
 const DRAWS: u32 = 8;
+
+/// The policy, for a pool that says nothing more of it.
+pub const POLICY: Policy = Policy::of(&Row {
+    word: "random",
+    takes: &[],
+    is_tied: false,
+    sends_all_to_one: false,
+    why: |_, _| "one of two random ones, the less loaded; the client does not matter".to_string(),
+    ready: |_, candidates, slow_start_ns| Arc::new(Random::new(candidates, slow_start_ns)),
+});
 
 /// Places, each as often as its weight says.
 #[derive(Debug)]
@@ -37,10 +50,10 @@ impl Random {
             bounds: Bounds::new(candidates, slow_start_ns),
         }
     }
+}
 
-    /// Picks and counts.
-    #[inline]
-    pub fn pick(&self, counts: &Counts, ask: Ask<'_>) -> Pick {
+impl Ready for Random {
+    fn pick(&self, _: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
         if exhausted(&self.bounds.ids, ask.tried) {
             return Pick::Nobody;
         }
@@ -61,7 +74,9 @@ impl Random {
             }
         }
     }
+}
 
+impl Random {
     /// By the weight that each has by now.
     #[inline]
     fn is_less_loaded(&self, second: usize, first: usize, counts: &Counts, now: Moment) -> bool {

@@ -11,12 +11,25 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use super::bounds::{self, Bounds};
-use super::{Ask, Candidate, Counts, Pick, exhausted, weight_unit};
+use super::policy::{Policy, Row};
+use super::{Ask, Candidate, Counts, Pick, Ready, exhausted, turn, weight_unit};
+use crate::base::id::PoolId;
 
 /// Turns that a session takes at most while those whose turns they are start slowly.
 const TURNS: u64 = 64;
+
+/// The policy, for a pool that says nothing more of it.
+pub const POLICY: Policy = Policy::of(&Row {
+    word: "round_robin",
+    takes: &[],
+    is_tied: false,
+    sends_all_to_one: false,
+    why: |_, _| "it is the first session; whose turn it is does not depend on the client".to_string(),
+    ready: |_, candidates, slow_start_ns| Arc::new(RoundRobin::new(candidates, slow_start_ns)),
+});
 
 /// One round, written out.
 #[derive(Debug)]
@@ -34,15 +47,15 @@ impl RoundRobin {
         let round = fair_order(&weights).into_iter().map(|place| place as u32).collect();
         RoundRobin { round, bounds: Bounds::new(candidates, slow_start_ns) }
     }
+}
 
-    /// Picks and counts. Who was tried or is full is passed over by walking on in the round; `turns` gives the turn of
-    /// this session, and further ones.
-    #[inline]
-    pub fn pick(&self, mut turns: impl FnMut() -> u64, counts: &Counts, ask: Ask<'_>) -> Pick {
+impl Ready for RoundRobin {
+    /// A backend that was tried or is full is passed over by walking on in the round.
+    fn pick(&self, pool: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
         if self.round.is_empty() {
             return Pick::Nobody;
         }
-        let turn = turns();
+        let turn = turn(pool, counts, ask);
         if ask.tried.is_empty() && self.bounds.are_open(ask.now) {
             let id = self.bounds.ids[self.round[self.slot(turn)] as usize];
             counts.opened(id);
@@ -55,26 +68,30 @@ impl RoundRobin {
             return Pick::Full;
         }
         if self.bounds.are_ramping(ask.now)
-            && let Some(picked) = self.pick_ramping(turn, turns, counts, ask)
+            && let Some(picked) = self.pick_ramping(turn, pool, counts, ask)
         {
             return picked;
         }
         self.walk(turn, counts, ask, |_| true).map_or(Pick::Full, |picked| picked.unwrap_or(Pick::Full))
     }
+}
 
+impl RoundRobin {
     /// A turn of one that starts slowly counts by the share that it has by now, else the session takes another turn:
     /// so the others keep their proportions.
     #[cold]
-    fn pick_ramping(&self, first: u64, mut turns: impl FnMut() -> u64, counts: &Counts, ask: Ask<'_>) -> Option<Pick> {
+    fn pick_ramping(&self, first: u64, pool: PoolId, counts: &Counts, ask: Ask<'_>) -> Option<Pick> {
         let greatest = self.bounds.greatest_share(ask.now);
         let mut turn = first;
-        for _ in 0..TURNS {
+        for further in 1..=TURNS {
             // Golden ratio: its multiples are spread evenly, also those of every S-th turn.
             let chance = (turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32;
             let admits = |place| bounds::admits(self.bounds.share(place, ask.now), greatest, chance);
             match self.walk(turn, counts, ask, admits) {
                 Some(Some(picked)) => return Some(picked),
-                Some(None) => turn = turns(),
+                // Of a session that had its turn, the turns behind it are looked at and not taken.
+                Some(None) if ask.tried.is_empty() => turn = counts.turn(pool),
+                Some(None) => turn = counts.next_turn(pool) + further,
                 None => return Some(Pick::Full),
             }
         }

@@ -7,12 +7,12 @@ use std::num::NonZeroU32;
 mod bounds;
 
 const POOL: PoolId = PoolId(0);
-const HASH: Kind = Kind::ConsistentHash { balance_factor: None };
-const BOUNDED: Kind = Kind::ConsistentHash { balance_factor: Some(125) };
-const KINDS: [Kind; 6] = [Kind::RoundRobin, Kind::LeastConn, HASH, BOUNDED, Kind::Random, Kind::Failover];
+const HASH: Policy = consistent_hash::POLICY;
+const BOUNDED: Policy = consistent_hash::POLICY.hashing(HashKey::SourceIp, Some(125));
+const KINDS: [Policy; 6] = [round_robin::POLICY, least_conn::POLICY, HASH, BOUNDED, random::POLICY, failover::POLICY];
 
 /// Backends `b0`, `b1`, … with these weights; ids from 100 on, so that an id is not taken for an index.
-fn picker(kind: Kind, weights: &[u16]) -> Picker {
+fn picker(kind: Policy, weights: &[u16]) -> Picker {
     let names: Vec<String> = (0..weights.len()).map(|index| format!("b{index}")).collect();
     let candidates: Vec<_> = names
         .iter()
@@ -78,7 +78,7 @@ fn a_tried_backend_of_another_pool_does_not_end_the_search() {
 
 #[test]
 fn round_robin_is_exact_over_workers() {
-    let (picker, counts) = (picker(Kind::RoundRobin, &[5, 3, 2]), Counts::new());
+    let (picker, counts) = (picker(round_robin::POLICY, &[5, 3, 2]), Counts::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..2_500).for_each(|_| assert!(pick(&picker, 0, &counts, &[]).is_some())));
@@ -90,7 +90,7 @@ fn round_robin_is_exact_over_workers() {
 
 #[test]
 fn least_conn_is_exact_over_workers() {
-    let (picker, counts) = (picker(Kind::LeastConn, &[2, 1, 1]), Counts::new());
+    let (picker, counts) = (picker(least_conn::POLICY, &[2, 1, 1]), Counts::new());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..1_000).for_each(|_| assert!(pick(&picker, 0, &counts, &[]).is_some())));
@@ -102,7 +102,7 @@ fn least_conn_is_exact_over_workers() {
 
 #[test]
 fn least_conn_breaks_ties_in_round_robin() {
-    let (picker, counts) = (picker(Kind::LeastConn, &[1, 1, 1]), Counts::new());
+    let (picker, counts) = (picker(least_conn::POLICY, &[1, 1, 1]), Counts::new());
     let mut picked = HashMap::new();
     for _ in 0..300 {
         let id = pick(&picker, 0, &counts, &[]).unwrap();
@@ -123,7 +123,7 @@ proptest! {
             (0..open).for_each(|_| counts.opened(BackendId(100 + index as u32)));
         }
         (0..turn).for_each(|expected| assert_eq!(counts.turn(POOL), expected));
-        let picked = pick(&picker(Kind::LeastConn, &weights), 0, &counts, &[]).unwrap();
+        let picked = pick(&picker(least_conn::POLICY, &weights), 0, &counts, &[]).unwrap();
         let load = |&(weight, open): &(u16, u32)| f64::from(open + 1) / f64::from(weight);
         let least = backends.iter().map(load).fold(f64::INFINITY, f64::min);
         prop_assert!(load(&backends[picked.index() - 100]) <= least * (1.0 + 1e-12));
@@ -192,7 +192,7 @@ fn another_attempt_takes_no_turn_of_its_own() {
     let counts = Counts::new();
     let candidates = ["dead", "alive"].iter().zip(0..);
     let candidates: Vec<_> = candidates.map(|(name, id)| Candidate::new(BackendId(id), name, 1)).collect();
-    let picker = Picker::new(Kind::RoundRobin, &candidates, 0);
+    let picker = Picker::new(round_robin::POLICY, &candidates, 0);
     let mut first = [0, 0];
     for _ in 0..100 {
         let picked = pick(&picker, 0, &counts, &[]).unwrap();

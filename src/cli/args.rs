@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::DEFAULT_FILE;
+use crate::balance;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -133,14 +134,18 @@ pub(super) struct RunOptions {
     /// Serve without a file: a backend. May be given several times.
     #[arg(long, value_name = "ADDR", requires = "listen", value_parser = one_address)]
     pub(super) backend: Vec<String>,
-    /// Serve without a file: round_robin, least_conn, consistent_hash, random or failover [default:
-    /// round_robin].
-    #[arg(long, value_name = "NAME", requires = "listen")]
+    #[arg(long, value_name = "NAME", requires = "listen", help = policies())]
     pub(super) balance: Option<String>,
     /// Take over from the ringway that has this `admin.socket`: use its listening sockets, and have it drain once this
     /// one accepts. No connection is lost in between.
     #[arg(long, value_name = "SOCKET")]
     pub(super) take_over: Option<PathBuf>,
+}
+
+/// What is said of `--balance`.
+fn policies() -> String {
+    let (last, others) = balance::WORDS.split_last().unwrap_or((&"", &[]));
+    format!("Serve without a file: {} or {last} [default: {}]", others.join(", "), balance::WORDS[0])
 }
 
 /// What an address is, the configuration says; a list of them is another option each.

@@ -8,7 +8,7 @@ use super::check;
 use super::failure::Failure;
 use super::paint::{Paint, Tone};
 use crate::base::refused::Refused;
-use crate::config::model::{Balance, Config, HashKey, Pool, Role};
+use crate::config::model::{Config, Pool, Role};
 use crate::snapshot::explain::{ExplainQuestion, Explanation, SAMPLE, Without, explain as answer};
 
 /// Shares below this are shown as `<0.1 %`.
@@ -50,14 +50,14 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
         let what = paint.tone(Tone::Dim, &format!("{what:<9}"));
         let _ = writeln!(text, "{what} {detail}"); // a String takes whatever is written to it
     };
-    line("listener", &format!("{listener} → pool {}, {}", answer.pool, policy(answer.balance)));
+    line("listener", &format!("{listener} → pool {}, {}", answer.pool, answer.balance));
     if let Some(refused) = answer.refused {
         line("refused", &paint.tone(Tone::Strong, &format!("{}: the client is reset (PR)", refusal(refused))));
         return text;
     }
     let first = answer.order.first().map_or("nobody", |name| name);
     line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
-    line("why", &reason(answer));
+    line("why", &answer.balance.why(answer.key.unwrap_or_default()));
     if let [_, others @ ..] = answer.order.as_slice()
         && !others.is_empty()
     {
@@ -78,39 +78,6 @@ fn refusal(refused: Refused) -> &'static str {
     match refused {
         Refused::Unmatched => "no route fits, and `unmatched` is \"refuse\"",
         _ => "`allow` and `deny` of the listener",
-    }
-}
-
-fn policy(balance: Balance) -> &'static str {
-    match balance {
-        Balance::RoundRobin => "round_robin",
-        Balance::LeastConn => "least_conn",
-        Balance::ConsistentHash { key: HashKey::SourceIp, .. } => "consistent_hash by source_ip",
-        Balance::ConsistentHash { key: HashKey::SourceIpPort, .. } => "consistent_hash by source_ip_port",
-        Balance::Random => "random",
-        Balance::Failover => "failover",
-    }
-}
-
-fn reason(answer: &Explanation) -> String {
-    match (answer.balance, answer.key) {
-        (Balance::ConsistentHash { balance_factor: None, .. }, Some(key)) => format!(
-            "its slot {} of 65537 belongs to that name, on every ringway with backends of these names and weights",
-            key % 65_537
-        ),
-        (Balance::ConsistentHash { balance_factor: Some(factor), .. }, Some(key)) => format!(
-            "its slot {} of 65537 belongs to that name; above {factor} % of its share, its sessions go on to the next",
-            key % 65_537
-        ),
-        (Balance::RoundRobin, _) => {
-            "it is the first session; whose turn it is does not depend on the client".to_string()
-        }
-        (Balance::LeastConn, _) => {
-            "all are idle, and it is the first session; open sessions by weight decide, not the client".to_string()
-        }
-        (Balance::Random, _) => "one of two random ones, the less loaded; the client does not matter".to_string(),
-        (Balance::Failover, _) => "the first in the order of the file; it stays chosen until it goes".to_string(),
-        (Balance::ConsistentHash { .. }, None) => String::new(),
     }
 }
 

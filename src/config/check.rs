@@ -3,27 +3,11 @@
 use std::ops::Range;
 
 use super::error::Problem;
-use super::keys::Section;
+use super::keys::{self, Key, Section};
 use super::model::{Check, CheckHeader, CheckKind, Login, Pattern, Role, Step};
 use super::raw::Table;
-use super::resolve::{disagree, duration, flag, number, word};
-use super::value::{At, Value, WrittenStep, quoted};
+use super::value::{At, WrittenStep, quoted};
 
-/// Keys that belong to some kinds of check, with these kinds.
-const OF_KINDS: [(&str, &[&str]); 12] = [
-    ("send", &["send_expect"]),
-    ("expect", &["send_expect"]),
-    ("steps", &["send_expect"]),
-    ("path", &["http"]),
-    ("status", &["http"]),
-    ("drain_status", &["http"]),
-    ("user", &["postgresql", "mysql", "redis"]),
-    ("password_file", &["postgresql", "mysql", "redis"]),
-    ("database", &["postgresql"]),
-    ("role", &["postgresql", "mysql", "redis"]),
-    ("lag_max", &["postgresql", "mysql", "redis"]),
-    ("lag_strict", &["postgresql", "mysql", "redis"]),
-];
 /// Keys that these kinds can use only when they log in.
 const OF_LOGIN: [(&str, &[&str]); 5] = [
     ("password_file", &["postgresql", "mysql"]),
@@ -35,13 +19,13 @@ const OF_LOGIN: [(&str, &[&str]); 5] = [
 
 /// The check that a table describes; `None` is `type = "off"`, which switches off whatever else stands there.
 pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Check> {
-    let mut reader = Reader { table, kind: word(table, "type"), faults };
+    let mut reader = Reader { table, kind: table.word("type"), faults };
     reader.imply_kind();
     if reader.kind == "off" {
         return None;
     }
     reader.between_keys();
-    let role = match word(table, "role") {
+    let role = match table.word("role") {
         "primary" => Some(Role::Primary),
         "replica" => Some(Role::Replica),
         _ => None,
@@ -49,18 +33,18 @@ pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Chec
     Some(Check {
         kind: reader.kind(),
         role,
-        lag_max: duration(table, "lag_max"),
-        interval: duration(table, "interval"),
-        fast_interval: duration(table, "fast_interval"),
-        down_interval: duration(table, "down_interval"),
-        timeout: duration(table, "timeout"),
-        rise: number(table, "rise"),
-        fall: number(table, "fall"),
+        lag_max: table.duration("lag_max"),
+        interval: table.duration("interval"),
+        fast_interval: table.duration("fast_interval"),
+        down_interval: table.duration("down_interval"),
+        timeout: table.duration("timeout"),
+        rise: table.number("rise"),
+        fall: table.number("fall"),
         // Nobody is the primary before it has proved so.
-        initial_up: word(table, "initial") == "up" && role != Some(Role::Primary),
-        port: Some(number(table, "port")).filter(|port| *port > 0),
-        lag_strict: flag(table, "lag_strict"),
-        header: match word(table, "send_proxy") {
+        initial_up: table.word("initial") == "up" && role != Some(Role::Primary),
+        port: Some(table.number("port")).filter(|port| *port > 0),
+        lag_strict: table.flag("lag_strict"),
+        header: match table.word("send_proxy") {
             "off" => CheckHeader::Off,
             "local" => CheckHeader::Local,
             "proxy" => CheckHeader::Named,
@@ -82,10 +66,10 @@ impl<'a> Reader<'a> {
         if self.table.is_written("type") {
             return;
         }
-        let written = || OF_KINDS.iter().filter(|(key, _)| self.is_set(key));
-        let Some((first, kinds)) = written().next() else { return };
-        let common: Vec<&str> =
-            kinds.iter().copied().filter(|kind| written().all(|(_, kinds)| kinds.contains(kind))).collect();
+        let written = || of_kinds().filter(|key| self.is_set(key.name));
+        let Some(first) = written().next() else { return };
+        let fits = |kind: &&str| written().all(|key| key.checks.contains(kind));
+        let common: Vec<&str> = first.checks.iter().copied().filter(fits).collect();
         if let [kind] = common.as_slice() {
             self.kind = kind;
             return;
@@ -94,16 +78,16 @@ impl<'a> Reader<'a> {
             true => ("one `type` of check", "its keys belong to several; leave some of them out".to_string()),
             false => ("`type`", format!("write type = {}", or(&common))),
         };
-        self.needs(first, what.to_string(), hint);
+        self.needs(first.name, what.to_string(), hint);
         // What else could be said of it is not certain.
         self.kind = "off";
     }
 
     /// A key that would have no effect is refused. One that asks for nothing may stand anywhere.
     fn between_keys(&mut self) {
-        for (key, kinds) in OF_KINDS {
-            if self.is_set(key) && !kinds.contains(&self.kind) {
-                let of = or(kinds);
+        for &Key { name: key, checks, .. } in of_kinds() {
+            if self.is_set(key) && !checks.contains(&self.kind) {
+                let of = or(checks);
                 let what = format!("a check of another kind than \"{}\"", self.kind);
                 self.needs(key, what, format!("set `type` to {of}, or leave `{key}` out"));
             }
@@ -114,10 +98,10 @@ impl<'a> Reader<'a> {
                 self.needs(key, "`user`".to_string(), hint);
             }
         }
-        if self.is_set("lag_max") && word(self.table, "role") != "replica" {
+        if self.is_set("lag_max") && self.table.word("role") != "replica" {
             self.needs("lag_max", "`role = \"replica\"`".to_string(), "only a replica lags behind".to_string());
         }
-        if self.is_set("lag_strict") && !self.is_set("lag_max") && word(self.table, "role") != "replica" {
+        if self.is_set("lag_strict") && !self.is_set("lag_max") && self.table.word("role") != "replica" {
             self.needs("lag_strict", "`role = \"replica\"`".to_string(), "only a replica lags behind".to_string());
         }
         let (has_one, has_steps) = (self.is_set("send") || self.is_set("expect"), self.is_set("steps"));
@@ -137,7 +121,7 @@ impl<'a> Reader<'a> {
             "http" => CheckKind::Http {
                 path: self.path(),
                 status: self.status(),
-                drain_status: self.statuses("drain_status").clone(),
+                drain_status: self.table.statuses("drain_status").to_vec(),
             },
             "postgresql" => CheckKind::Postgresql { login: self.login(), database: self.name("database") },
             "mysql" => CheckKind::Mysql { login: self.login() },
@@ -147,12 +131,9 @@ impl<'a> Reader<'a> {
     }
 
     fn steps(&mut self) -> Vec<Step> {
-        let written = match self.table.get("steps") {
-            Some(Value::Steps(steps)) => steps,
-            other => disagree("steps", other),
-        };
+        let written = self.table.steps("steps");
         if written.is_empty() {
-            let (send, expect) = (self.text("send"), self.text("expect"));
+            let (send, expect) = (self.table.text("send"), self.table.text("expect"));
             let (at_send, at_expect) = (self.table.span_of("send"), self.table.span_of("expect"));
             return vec![Step { send: self.send(send, at_send), expect: self.expect(expect, at_expect) }];
         }
@@ -189,7 +170,7 @@ impl<'a> Reader<'a> {
     }
 
     fn path(&mut self) -> String {
-        let path = self.text("path");
+        let path = self.table.text("path");
         let may_stand = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&byte);
         if !path.starts_with('/') {
             self.bad("path", quoted(path), "it begins with `/`, as in \"/health\"".to_string());
@@ -201,25 +182,18 @@ impl<'a> Reader<'a> {
     }
 
     fn status(&mut self) -> Vec<(u16, u16)> {
-        let ranges = self.statuses("status");
+        let ranges = self.table.statuses("status");
         if ranges.is_empty() {
             self.bad("status", "[]".to_string(), "write at least one code, as in [200]".to_string());
         }
-        let drains = self.statuses("drain_status");
+        let drains = self.table.statuses("drain_status");
         // Several of one status may be named; what both name means two things.
         let is_in_both = |(first, last): &&(u16, u16)| ranges.iter().any(|(low, high)| first <= high && low <= last);
         if let Some((first, last)) = drains.iter().find(is_in_both) {
             let found = if first == last { first.to_string() } else { format!("\"{first}-{last}\"") };
             self.bad("drain_status", found, "`status` has it too, and it can mean one thing only".to_string());
         }
-        ranges.clone()
-    }
-
-    fn statuses(&self, key: &str) -> &'a Vec<(u16, u16)> {
-        match self.table.get(key) {
-            Some(Value::Statuses(ranges)) => ranges,
-            other => disagree(key, other),
-        }
+        ranges.to_vec()
     }
 
     fn login(&mut self) -> Option<Login> {
@@ -234,18 +208,11 @@ impl<'a> Reader<'a> {
 
     /// A text that a protocol or the kernel ends at a zero byte.
     fn name(&mut self, key: &'static str) -> String {
-        let text = self.text(key);
+        let text = self.table.text(key);
         if text.chars().any(char::is_control) {
             self.bad(key, quoted(text), "it holds no control characters".to_string());
         }
         text.to_string()
-    }
-
-    fn text(&self, key: &str) -> &'a str {
-        match self.table.get(key) {
-            Some(Value::Text(text)) => text,
-            other => disagree(key, other),
-        }
     }
 
     fn is_set(&self, key: &str) -> bool {
@@ -265,8 +232,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Keys that belong to some kinds of check only.
+fn of_kinds() -> impl Iterator<Item = &'static Key> {
+    keys::of(Section::Check).filter(|key| !key.checks.is_empty())
+}
+
 /// `"a", "b" or "c"`
-fn or(words: &[&str]) -> String {
+pub(super) fn or(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),

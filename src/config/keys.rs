@@ -1,162 +1,20 @@
-//! Every key there is: where it stands, what it takes, and its default.
+//! Every key there is: where it stands, what it takes, its default, and how a change of it is told.
 //!
 //! This list is the one source. The reader looks every written key up here, the resolver takes its defaults from here,
-//! and a test holds `conf/reference.toml` against it.
+//! `diff` walks it, and a test holds `conf/reference.toml` against it.
 
-/// The tables of a configuration.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-#[allow(missing_docs)]
-pub enum Section {
-    Process,
-    Log,
-    AccessLog,
-    Admin,
-    Dns,
-    Listener,
-    Route,
-    Pool,
-    Check,
-    Ejection,
-    Backend,
-}
+mod key;
 
-impl Section {
-    /// As the documentation writes it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Section::Process => "[process]",
-            Section::Log => "[log]",
-            Section::AccessLog => "[access_log]",
-            Section::Admin => "[admin]",
-            Section::Dns => "[dns]",
-            Section::Listener => "[listeners.NAME]",
-            Section::Route => "[[listeners.NAME.routes]]",
-            Section::Pool => "[pools.NAME]",
-            Section::Check => "[pools.NAME.check]",
-            Section::Ejection => "[pools.NAME.ejection]",
-            Section::Backend => "[[pools.NAME.backends]]",
-        }
-    }
-}
+use std::num::NonZeroU32;
 
-/// What a key takes.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// `true` or `false`.
-    Bool,
-    /// A number between these, both included.
-    Integer(u64, u64),
-    /// Likewise, or `"auto"`.
-    AutoOr(u64, u64),
-    /// A span of time.
-    Duration(Span),
-    /// Bytes, from the first to the second number of them, or `"auto"`.
-    AutoOrSize(u32, u32),
-    /// Octal permission bits.
-    Mode,
-    /// One of these words.
-    Word(&'static [&'static str]),
-    /// One of these words, or the path of a file.
-    WordOrPath(&'static [&'static str]),
-    /// Any text.
-    Text,
-    /// The name of something.
-    Name,
-    /// New connections in a unit of time: `"20/s"`, `"600/m"`.
-    Rate,
-    /// A list of networks and addresses of clients.
-    Networks,
-    /// A list of names of TLS servers.
-    ServerNames,
-    /// A list of names of protocols.
-    Protocols,
-    /// Where connections to backends come from: an address or a list, `"client"`, or empty.
-    Source,
-    /// A list of HTTP status codes and ranges of them.
-    Statuses,
-    /// A list of questions and answers.
-    Steps,
-    /// Where to listen: one or a list, port ranges allowed.
-    Binds,
-    /// Where to connect to.
-    Target,
-    /// `ip:port`, or empty.
-    IpPortOrOff,
-    /// A list of name servers.
-    NameServers,
-    /// Path of a unix socket, or empty.
-    SocketOrOff,
-}
-
-/// Which spans of time a key takes, in microseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Span {
-    /// Whether zero, "off", is one of them.
-    pub zero: bool,
-    /// The least but zero.
-    pub min_us: u64,
-    /// The greatest.
-    pub max_us: u64,
-    /// All are multiples of this.
-    pub step_us: u64,
-}
-
-impl Span {
-    /// What it takes, as `conf/reference.toml` and the messages write it.
-    pub fn range(&self) -> String {
-        let whole = if self.step_us >= 1_000_000 { " in whole seconds" } else { "" };
-        let off = if self.zero { ", 0s = off" } else { "" };
-        format!("from {} to {}{whole}{off}", shown(self.min_us.into()), shown(self.max_us.into()))
-    }
-}
-
-/// A time as the file has it: in the greatest unit that leaves a whole number.
-pub(super) fn shown(us: u128) -> String {
-    let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms"), (1, "us")];
-    match units.iter().find(|(unit_us, _)| us > 0 && us.is_multiple_of(*unit_us)) {
-        Some((unit_us, unit)) => format!("{}{unit}", us / unit_us),
-        None => "0s".to_string(),
-    }
-}
-
-/// A number of bytes as the file has it.
-pub(super) fn shown_size(bytes: u32) -> String {
-    match bytes {
-        0 => "auto".to_string(),
-        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
-        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
-        _ => format!("{}KiB", bytes >> 10),
-    }
-}
-
-/// Which sizes a key takes, as `conf/reference.toml` and the messages write it.
-pub fn range_of_sizes(min: u32, max: u32) -> String {
-    format!("from {} to {}", shown_size(min), shown_size(max))
-}
-
-/// What stands for a key that is not written.
-#[derive(Clone, Copy, Debug)]
-pub enum Default {
-    /// This, written as TOML.
-    Is(&'static str),
-    /// Nothing: the key must be given. The text is an example.
-    Required(&'static str),
-    /// Nothing, and that has its own meaning.
-    Absent,
-}
-
-/// A key.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// The table it stands in.
-    pub section: Section,
-    /// Its name.
-    pub name: &'static str,
-    /// What it takes.
-    pub kind: Kind,
-    /// What stands for it.
-    pub default: Default,
-}
+use super::model;
+use super::model::{AccessLog, CheckKind, Ejection, Output, Role, Step, Version};
+use super::shown::{Measure, Shown, joined, list, mode, networks, or, secret, size, text, time};
+use crate::admit::sources::RateLimit;
+use crate::balance;
+use key::Show;
+pub(super) use key::Thing;
+pub use key::{Default, Key, Kind, Section, Span, range_of_sizes};
 
 const MS: u64 = 1_000;
 const S: u64 = 1_000_000;
@@ -181,123 +39,261 @@ const RECEIVE_BUFFERS: Kind = Kind::AutoOrSize(4 << 20, 512 << 20);
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 
 /// A key with its default.
-const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str) -> Key {
-    Key { section, name, kind, default: Default::Is(default) }
+const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str, show: Show) -> Key {
+    // Of these tables the process has made something that stays for its life.
+    let needs_restart = matches!(section, Section::Process | Section::Log | Section::AccessLog | Section::Admin);
+    Key { section, name, kind, default: Default::Is(default), checks: &[], needs_restart, show }
 }
 
-/// A key that must be given.
-const fn required(section: Section, name: &'static str, kind: Kind, example: &'static str) -> Key {
-    Key { section, name, kind, default: Default::Required(example) }
+/// For the keys of each table: a function that makes one, of its name, what it takes, its default and how it is shown.
+macro_rules! tables {
+    ($($name:ident: $section:ident, $show:ident($of:ty);)*) => {
+        $(const fn $name(
+            name: &'static str,
+            kind: Kind,
+            default: &'static str,
+            show: fn($of) -> Option<Shown>,
+        ) -> Key {
+            key(Section::$section, name, kind, default, Show::$show(show))
+        })*
+    };
+}
+
+tables! {
+    process: Process, Process(&model::Process);
+    log: Log, Log(&model::Log);
+    access: AccessLog, AccessLog(Option<&AccessLog>);
+    admin: Admin, Admin(&model::Admin);
+    dns: Dns, Dns(&model::Dns);
+    listener: Listener, Listener(&model::Listener);
+    pool: Pool, Pool(&model::Pool);
+    check: Check, Check(Option<&model::Check>);
+    asked: Check, OfChecks(&CheckKind);
+    ejection: Ejection, Ejection(Option<&Ejection>);
+    backend: Backend, Backend(&model::Backend);
+}
+
+const fn route(name: &'static str, kind: Kind, default: &'static str) -> Key {
+    key(Section::Route, name, kind, default, Show::Whole)
 }
 
 /// Every key, in the order of the contract.
 pub const KEYS: &[Key] = {
     use Kind::*;
-    use Section::*;
     &[
-        key(Process, "workers", AutoOr(1, 1024), "\"auto\""),
-        key(Process, "pin_workers", Bool, "true"),
-        key(Process, "connections_max", AutoOr(0, 1 << 30), "\"auto\""),
-        key(Process, "shutdown_delay", LIMIT, "\"0s\""),
-        key(Process, "shutdown_grace", LIMIT, "\"30s\""),
-        key(Process, "busy_poll", SPIN, "\"0us\""),
-        key(Process, "receive_buffers_max", RECEIVE_BUFFERS, "\"auto\""),
-        key(Process, "user", Text, "\"\""),
-        key(Process, "group", Text, "\"\""),
-        key(Log, "level", Word(&["error", "warn", "info", "debug"]), "\"info\""),
-        key(Log, "format", Word(&["text", "json"]), "\"text\""),
-        key(Log, "output", WordOrPath(&["stderr", "stdout"]), "\"stderr\""),
-        key(AccessLog, "output", WordOrPath(&["off", "stderr", "stdout"]), "\"off\""),
-        key(AccessLog, "format", Word(&["json", "tcplog"]), "\"json\""),
-        key(Admin, "socket", SocketOrOff, "\"\""),
-        key(Admin, "socket_mode", Mode, "\"0600\""),
-        key(Admin, "listen", IpPortOrOff, "\"\""),
-        key(Admin, "hosts", ServerNames, "[]"),
-        key(Dns, "servers", NameServers, "[]"),
-        key(Dns, "timeout", DNS_TIMEOUT, "\"5s\""),
-        key(Dns, "attempts", Integer(1, 5), "2"),
-        required(Listener, "bind", Binds, "bind = \"0.0.0.0:5432\""),
-        required(Listener, "pool", Name, "pool = \"NAME\""),
-        key(Listener, "unix_mode", Mode, "\"0666\""),
-        key(Listener, "backlog", Integer(1, 65535), "4096"),
-        key(Listener, "connections_max", COUNT, "0"),
-        key(Listener, "source_connections_max", COUNT, "0"),
-        key(Listener, "source_rate_max", Rate, "\"0/s\""),
-        key(Listener, "source_prefix_v6", Integer(1, 128), "64"),
-        key(Listener, "allow", Networks, "[]"),
-        key(Listener, "deny", Networks, "[]"),
-        key(Listener, "accept_proxy", Word(&["off", "required"]), "\"off\""),
-        key(Listener, "proxy_trusted", Networks, "[]"),
-        key(Listener, "proxy_timeout", LIMIT, "\"5s\""),
-        key(Listener, "preread_timeout", LIMIT, "\"5s\""),
-        key(Listener, "unmatched", Word(&["default", "refuse"]), "\"default\""),
-        Key { default: Default::Absent, ..key(Route, "sni", ServerNames, "[]") },
-        Key { default: Default::Absent, ..key(Route, "alpn", Protocols, "[]") },
-        required(Route, "pool", Name, "pool = \"NAME\""),
-        key(Pool, "balance", Word(&BALANCE), "\"round_robin\""),
-        key(Pool, "hash_key", Word(&["source_ip", "source_ip_port"]), "\"source_ip\""),
-        key(Pool, "hash_balance_factor", Integer(0, 100_000), "0"),
-        key(Pool, "connect_timeout", LIMIT, "\"3s\""),
-        key(Pool, "connect_attempts", Integer(1, 100), "3"),
-        key(Pool, "queue_max", COUNT, "1024"),
-        key(Pool, "queue_timeout", LIMIT, "\"5s\""),
-        key(Pool, "idle_timeout", LIMIT, "\"1h\""),
-        key(Pool, "half_close_timeout", LIMIT, "\"60s\""),
-        key(Pool, "lifetime_max", LIMIT, "\"0s\""),
-        key(Pool, "drain_idle", LIMIT, "\"0s\""),
-        key(Pool, "on_backend_down", Word(&["close", "keep"]), "\"close\""),
-        key(Pool, "drain_timeout", LIMIT, "\"30s\""),
-        key(Pool, "when_all_down", Word(&["refuse", "use_all"]), "\"refuse\""),
-        key(Pool, "slow_start", LIMIT, "\"0s\""),
-        key(Pool, "address_family", Word(&["any", "ipv4", "ipv6"]), "\"any\""),
-        key(Pool, "obsolete_hold", LIMIT, "\"30s\""),
-        key(Pool, "denied_hold", LIMIT, "\"5m\""),
-        key(Pool, "send_proxy", Word(&["off", "v1", "v2"]), "\"off\""),
-        key(Pool, "source", Source, "\"\""),
-        key(Pool, "keepalive", KEEPALIVE, "\"60s\""),
-        key(Pool, "user_timeout", USER_TIMEOUT, "\"0s\""),
-        key(Pool, "receive_buffer", BUFFER, "\"auto\""),
-        key(Pool, "unsent_max", BUFFER, "\"auto\""),
-        key(Check, "type", Word(&CHECKS), "\"tcp\""),
-        key(Check, "interval", PACE, "\"2s\""),
-        key(Check, "fast_interval", PACE, "\"500ms\""),
-        key(Check, "down_interval", PACE, "\"1s\""),
-        key(Check, "timeout", PACE, "\"1500ms\""),
-        key(Check, "rise", Integer(1, 1000), "2"),
-        key(Check, "fall", Integer(1, 1000), "3"),
-        key(Check, "initial", Word(&["up", "down"]), "\"up\""),
-        key(Check, "port", Integer(0, 65535), "0"),
-        key(Check, "send", Text, "\"\""),
-        key(Check, "expect", Text, "\"\""),
-        key(Check, "steps", Steps, "[]"),
-        key(Check, "path", Text, "\"/health\""),
-        key(Check, "status", Statuses, "[200]"),
-        key(Check, "drain_status", Statuses, "[]"),
-        key(Check, "user", Text, "\"\""),
-        key(Check, "password_file", Text, "\"\""),
-        key(Check, "database", Text, "\"postgres\""),
-        key(Check, "role", Word(&["any", "primary", "replica"]), "\"any\""),
-        key(Check, "lag_max", LIMIT, "\"0s\""),
-        key(Check, "lag_strict", Bool, "false"),
-        key(Check, "send_proxy", Word(&["auto", "off", "local", "proxy"]), "\"auto\""),
-        key(Ejection, "failures", Integer(0, 10_000), "5"),
-        key(Ejection, "hangups", Integer(0, 10000), "10"),
-        key(Ejection, "window", PACE, "\"10s\""),
-        key(Ejection, "duration", PACE, "\"10s\""),
-        key(Ejection, "percent_max", Integer(0, 100), "50"),
-        Key { default: Default::Absent, ..key(Backend, "name", Name, "\"\"") },
-        required(Backend, "address", Target, "address = \"10.0.0.1:5432\""),
-        key(Backend, "weight", Integer(0, 256), "1"),
-        key(Backend, "backup", Bool, "false"),
-        key(Backend, "connections_max", COUNT, "0"),
-        key(Backend, "disabled", Bool, "false"),
+        process("workers", AutoOr(1, 1024), "\"auto\"", |it| or(it.workers, "auto")),
+        process("pin_workers", Bool, "true", |it| text(it.pin_workers)),
+        process("connections_max", AutoOr(0, 1 << 30), "\"auto\"", |it| or(it.connections_max, "auto")),
+        process("shutdown_delay", LIMIT, "\"0s\"", |it| time(it.shutdown_delay)).live(),
+        process("shutdown_grace", LIMIT, "\"30s\"", |it| time(it.shutdown_grace)).live(),
+        process("busy_poll", SPIN, "\"0us\"", |it| time(it.busy_poll)),
+        process("receive_buffers_max", RECEIVE_BUFFERS, "\"auto\"", |it| size(it.receive_buffers_max)),
+        process("user", Text, "\"\"", |it| or(it.user.as_ref(), "as started")),
+        process("group", Text, "\"\"", |it| or(it.group.as_ref(), "as started")),
+        log("level", Word(&["error", "warn", "info", "debug"]), "\"info\"", |it| text(it.level.name())).live(),
+        log("format", Word(&["text", "json"]), "\"text\"", |it| text(if it.json { "json" } else { "text" })),
+        log("output", WordOrPath(&["stderr", "stdout"]), "\"stderr\"", |it| text(output(&it.output))),
+        access("output", WordOrPath(&["off", "stderr", "stdout"]), "\"off\"", |it| {
+            or(it.map(|it| output(&it.output)), "off")
+        }),
+        access("format", Word(&["json", "tcplog"]), "\"json\"", |it| or(it.map(|it| it.format.name()), "off")),
+        admin("socket", SocketOrOff, "\"\"", |it| or(it.socket.as_ref().map(|path| path.display()), "off")),
+        admin("socket_mode", Mode, "\"0600\"", |it| mode(it.socket_mode)),
+        admin("listen", IpPortOrOff, "\"\"", |it| or(it.listen, "off")),
+        admin("hosts", ServerNames, "[]", |it| list(&it.hosts)),
+        dns("servers", NameServers, "[]", |it| or(Some(joined(&it.servers)).filter(|all| !all.is_empty()), OF_SYSTEM)),
+        dns("timeout", DNS_TIMEOUT, "\"5s\"", |it| it.timeout.map_or_else(|| text(OF_SYSTEM), time)),
+        dns("attempts", Integer(1, 5), "2", |it| or(it.attempts, OF_SYSTEM)),
+        listener("bind", Binds, "", |it| list(&it.binds)).required("bind = \"0.0.0.0:5432\""),
+        listener("pool", Name, "", |it| text(&it.pool)).required("pool = \"NAME\""),
+        listener("unix_mode", Mode, "\"0666\"", |it| mode(it.unix_mode)),
+        listener("backlog", Integer(1, 65535), "4096", |it| text(it.backlog)),
+        listener("connections_max", COUNT, "0", |it| count(it.connections_max)),
+        listener("source_connections_max", COUNT, "0", |it| text(it.source_limits.connections_max)),
+        listener("source_rate_max", Rate, "\"0/s\"", |it| text(rate(it.source_limits.rate))),
+        listener("source_prefix_v6", Integer(1, 128), "64", |it| text(it.source_limits.prefix_v6)),
+        listener("allow", Networks, "[]", |it| networks(&it.rules.allow)),
+        listener("deny", Networks, "[]", |it| networks(&it.rules.deny)),
+        listener("accept_proxy", Word(&["off", "required"]), "\"off\"", |it| {
+            or(it.proxy.as_ref().map(|_| "required"), "off")
+        }),
+        listener("proxy_trusted", Networks, "[]", |it| networks(&it.proxy.as_ref()?.trusted)),
+        listener("proxy_timeout", LIMIT, "\"5s\"", |it| time(it.proxy.as_ref()?.timeout)),
+        listener("preread_timeout", LIMIT, "\"5s\"", |it| time(it.preread.as_ref()?.timeout)),
+        listener("unmatched", Word(&["default", "refuse"]), "\"default\"", |it| {
+            text(if it.preread.as_ref()?.refuses_unmatched { "refuse" } else { "default" })
+        }),
+        route("sni", ServerNames, "").absent(),
+        route("alpn", Protocols, "").absent(),
+        route("pool", Name, "").required("pool = \"NAME\""),
+        pool("balance", Word(&balance::WORDS), "\"round_robin\"", |it| text(it.balance.name())),
+        pool("hash_key", Word(&["source_ip", "source_ip_port"]), "\"source_ip\"", |it| {
+            text(it.balance.hash_key().unwrap_or_default().name())
+        }),
+        pool("hash_balance_factor", Integer(0, 100_000), "0", |it| text(it.balance.balance_factor().unwrap_or(0))),
+        pool("connect_timeout", LIMIT, "\"3s\"", |it| time(it.limits.connect_timeout)),
+        pool("connect_attempts", Integer(1, 100), "3", |it| text(it.limits.connect_attempts)),
+        pool("queue_max", COUNT, "1024", |it| text(it.queue.max)),
+        pool("queue_timeout", LIMIT, "\"5s\"", |it| time(it.queue.timeout)),
+        pool("idle_timeout", LIMIT, "\"1h\"", |it| time(it.limits.idle_timeout)),
+        pool("half_close_timeout", LIMIT, "\"60s\"", |it| time(it.limits.half_close_timeout)),
+        pool("lifetime_max", LIMIT, "\"0s\"", |it| time(it.limits.lifetime_max)),
+        pool("drain_idle", LIMIT, "\"0s\"", |it| time(it.limits.drain_idle)),
+        pool("on_backend_down", Word(&["close", "keep"]), "\"close\"", |it| {
+            text(if it.close_on_backend_down { "close" } else { "keep" })
+        }),
+        pool("drain_timeout", LIMIT, "\"30s\"", |it| time(it.drain_timeout)),
+        pool("when_all_down", Word(&["refuse", "use_all"]), "\"refuse\"", |it| {
+            text(if it.use_all_when_down { "use_all" } else { "refuse" })
+        }),
+        pool("slow_start", LIMIT, "\"0s\"", |it| time(it.slow_start)),
+        pool("address_family", Word(&["any", "ipv4", "ipv6"]), "\"any\"", |it| text(it.address_family.name())),
+        pool("obsolete_hold", LIMIT, "\"30s\"", |it| time(it.hold.obsolete)),
+        pool("denied_hold", LIMIT, "\"5m\"", |it| time(it.hold.denied)),
+        pool("send_proxy", Word(&["off", "v1", "v2"]), "\"off\"", |it| or(it.dial.send_proxy.map(version), "off")),
+        pool("source", Source, "\"\"", |it| text(format_args!("\"{}\"", it.dial.source))),
+        pool("keepalive", KEEPALIVE, "\"60s\"", |it| time(it.limits.keepalive)),
+        pool("user_timeout", USER_TIMEOUT, "\"0s\"", |it| time(it.limits.user_timeout)),
+        pool("receive_buffer", BUFFER, "\"auto\"", |it| size(it.limits.receive_buffer)),
+        pool("unsent_max", BUFFER, "\"auto\"", |it| size(it.limits.unsent_max)),
+        check("type", Word(&CHECKS), "\"tcp\"", |it| or(it.map(|it| it.kind.name()), "off")),
+        check("interval", PACE, "\"2s\"", |it| time(it?.interval)),
+        check("fast_interval", PACE, "\"500ms\"", |it| time(it?.fast_interval)),
+        check("down_interval", PACE, "\"1s\"", |it| time(it?.down_interval)),
+        check("timeout", PACE, "\"1500ms\"", |it| time(it?.timeout)),
+        check("rise", Integer(1, 1000), "2", |it| text(it?.rise)),
+        check("fall", Integer(1, 1000), "3", |it| text(it?.fall)),
+        check("initial", Word(&["up", "down"]), "\"up\"", |it| text(if it?.initial_up { "up" } else { "down" })),
+        check("port", Integer(0, 65535), "0", |it| text(it?.port.unwrap_or(0))),
+        asked("send", Text, "\"\"", send).of(&["send_expect"]),
+        asked("expect", Text, "\"\"", expect).of(&["send_expect"]),
+        asked("steps", Steps, "[]", steps).of(&["send_expect"]),
+        asked("path", Text, "\"/health\"", path).of(&["http"]),
+        asked("status", Statuses, "[200]", status).of(&["http"]),
+        asked("drain_status", Statuses, "[]", drain_status).of(&["http"]),
+        asked("user", Text, "\"\"", |it| text(it.login().map_or("", |login| &login.user))).of(DATABASES),
+        asked("password_file", Text, "\"\"", password_file).of(DATABASES),
+        asked("database", Text, "\"postgres\"", database).of(&["postgresql"]),
+        check("role", Word(&["any", "primary", "replica"]), "\"any\"", |it| text(it?.role.map_or("any", Role::name)))
+            .of(DATABASES),
+        check("lag_max", LIMIT, "\"0s\"", |it| time(it?.lag_max)).of(DATABASES),
+        check("lag_strict", Bool, "false", |it| text(it?.lag_strict)).of(DATABASES),
+        check("send_proxy", Word(&["auto", "off", "local", "proxy"]), "\"auto\"", |it| text(it?.header.name())),
+        ejection("failures", Integer(0, 10_000), "5", |it| text(it.map_or(0, |it| it.failures))),
+        ejection("hangups", Integer(0, 10000), "10", |it| text(it.map_or(0, |it| it.hangups))),
+        ejection("window", PACE, "\"10s\"", |it| time(it?.window)),
+        ejection("duration", PACE, "\"10s\"", |it| time(it?.duration)),
+        ejection("percent_max", Integer(0, 100), "50", |it| text(it?.percent_max)),
+        // A backend of another name is another backend.
+        backend("name", Name, "", |_| None).absent(),
+        backend("address", Target, "", |it| text(&it.target)).required("address = \"10.0.0.1:5432\""),
+        backend("weight", Integer(0, 256), "1", |it| text(it.weight)),
+        backend("backup", Bool, "false", |it| text(it.backup)),
+        backend("connections_max", COUNT, "0", |it| count(it.connections_max)),
+        backend("disabled", Bool, "false", |it| text(it.disabled)),
     ]
 };
 
-/// Names of the policies.
-const BALANCE: [&str; 5] = ["round_robin", "least_conn", "consistent_hash", "random", "failover"];
 /// Names of the checks.
 const CHECKS: [&str; 7] = ["off", "tcp", "send_expect", "http", "postgresql", "mysql", "redis"];
+/// Those that can log in.
+const DATABASES: &[&str] = &["postgresql", "mysql", "redis"];
+
+const OF_SYSTEM: &str = "of the system";
+
+fn output(output: &Output) -> String {
+    match output {
+        Output::Stderr => "stderr".to_string(),
+        Output::Stdout => "stdout".to_string(),
+        Output::File(path) => path.display().to_string(),
+    }
+}
+
+fn count(most: Option<NonZeroU32>) -> Option<Shown> {
+    text(most.map_or(0, NonZeroU32::get))
+}
+
+fn rate(RateLimit { count, unit_ns }: RateLimit) -> String {
+    format!("{count}/{}", if unit_ns == 60_000_000_000 { "m" } else { "s" })
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::V1 => "v1",
+        Version::V2 => "v2",
+    }
+}
+
+/// The first step alone, which `send` and `expect` say. Each key has a value, else its change would not show.
+fn one(kind: &CheckKind) -> Option<&Step> {
+    match kind {
+        CheckKind::SendExpect { steps } if steps.len() == 1 => steps.first(),
+        _ => None,
+    }
+}
+
+fn send(kind: &CheckKind) -> Option<Shown> {
+    let sent = one(kind).map_or(&[][..], |step| &step.send);
+    secret(sent.escape_ascii().to_string(), Measure::Bytes(sent.len()))
+}
+
+fn expect(kind: &CheckKind) -> Option<Shown> {
+    let expected = one(kind).map(expected).unwrap_or_default();
+    let length = Measure::Bytes(expected.len());
+    secret(expected.to_string(), length)
+}
+
+fn expected(step: &Step) -> &str {
+    step.expect.as_ref().map_or("", |pattern| pattern.as_str())
+}
+
+fn steps(kind: &CheckKind) -> Option<Shown> {
+    let all = match kind {
+        CheckKind::SendExpect { steps } if steps.len() != 1 => &steps[..],
+        _ => &[],
+    };
+    let whole = |step: &Step| format!("{} / {}", step.send.escape_ascii(), expected(step));
+    let bytes: usize = all.iter().map(|step| step.send.len() + expected(step).len()).sum();
+    let measure = Measure::Part(format!("{} steps of {bytes} bytes", all.len()));
+    secret(all.iter().map(whole).collect::<Vec<_>>().join(", "), measure)
+}
+
+/// What stands behind `?` may be a token.
+fn path(kind: &CheckKind) -> Option<Shown> {
+    let CheckKind::Http { path, .. } = kind else { return None };
+    match path.split_once('?') {
+        Some((alone, query)) => {
+            let measure = format!("{alone} with a query of {} bytes", query.len());
+            secret(path.clone(), Measure::Part(measure))
+        }
+        None => text(path),
+    }
+}
+
+fn status(kind: &CheckKind) -> Option<Shown> {
+    let CheckKind::Http { status, .. } = kind else { return None };
+    text(format_args!("{status:?}"))
+}
+
+fn drain_status(kind: &CheckKind) -> Option<Shown> {
+    let CheckKind::Http { drain_status, .. } = kind else { return None };
+    text(format_args!("{drain_status:?}"))
+}
+
+fn password_file(kind: &CheckKind) -> Option<Shown> {
+    let file = kind.login().and_then(|login| login.password_file.as_ref());
+    or(file.map(|file| file.display()), "")
+}
+
+fn database(kind: &CheckKind) -> Option<Shown> {
+    let CheckKind::Postgresql { database, .. } = kind else { return None };
+    text(database)
+}
+
+/// Every key that means something in that table, with its value.
+pub(super) fn shown(thing: Thing<'_>) -> impl Iterator<Item = (&'static Key, Shown)> {
+    KEYS.iter().filter_map(move |key| Some((key, key.shown(thing)?)))
+}
 
 /// The keys of one table.
 pub fn of(section: Section) -> impl Iterator<Item = &'static Key> + Clone {

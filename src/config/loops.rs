@@ -4,10 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::error::Problem;
 use super::model::{Backend, Config, Listener, Target};
-use super::raw::Raw;
-use super::resolve::{Check, backend_name};
 use crate::base::address::Address;
 use crate::base::host;
 
@@ -22,19 +19,6 @@ pub(super) struct Loop {
     pub(super) way: String,
     /// Connections take it, whatever host this is and whatever clients say.
     pub(super) is_certain: bool,
-}
-
-impl Check<'_, '_> {
-    /// What leads back to itself serves nobody.
-    pub(super) fn loops(&mut self, raw: &Raw, config: &Config) {
-        for found in find(config, &|_| false).into_iter().filter(|found| found.is_certain) {
-            let pool = raw.pools.iter().find(|pool| pool.name == found.pool);
-            let backends = pool.into_iter().flat_map(|pool| &pool.backends);
-            let backend = backends.into_iter().find(|backend| backend_name(backend).as_ref() == Some(&found.backend));
-            let span = backend.map_or(0..0, |backend| backend.span_of("address"));
-            self.faults.push((span, Problem::Loop(found.way)));
-        }
-    }
 }
 
 /// Every way around, once for each backend that it begins with; the listener that stands first in the file begins it.

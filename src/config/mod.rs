@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! text ── toml ──> DeTable ── raw::read ──> Raw ── resolve ──> Config
-//!                     (keys: every key there is)    (between keys)
+//!                     (keys: every key there is)    (between: what contradicts)
 //! ```
 //!
 //! Pure: a text and the environment come in, a [`model::Config`] or all that is wrong with it goes out.
 
 pub mod address;
+mod between;
 mod check;
 pub mod diff;
 pub mod error;
@@ -19,10 +20,13 @@ pub mod model;
 mod quick;
 mod raw;
 mod resolve;
+mod shown;
 mod syntax;
 mod value;
 mod warnings;
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;
 

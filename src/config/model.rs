@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admit::routes::NamePattern;
+pub use crate::balance::{HashKey, Policy};
 use crate::base::address::Address;
 pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
@@ -123,6 +124,18 @@ pub enum LogLevel {
     Debug,
 }
 
+impl LogLevel {
+    /// The word for it in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+        }
+    }
+}
+
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
@@ -142,7 +155,7 @@ pub struct Pool {
     /// NAME.
     pub name: Arc<str>,
     /// The policy.
-    pub balance: Balance,
+    pub balance: Policy,
     /// What the limits of its sessions are.
     pub limits: Limits,
     /// Clients that wait.
@@ -174,47 +187,6 @@ impl Pool {
     pub fn wants_primary(&self) -> bool {
         self.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary))
     }
-}
-
-/// `balance` with what belongs to it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Balance {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Fewest open sessions by weight.
-    LeastConn,
-    /// Maglev, by this key.
-    ConsistentHash {
-        /// What of the client counts.
-        key: HashKey,
-        /// No backend gets more than this many per cent of its share; `None`: however many there are.
-        balance_factor: Option<u32>,
-    },
-    /// The less loaded of two random ones.
-    Random,
-    /// The first one that is up, until it is not.
-    Failover,
-}
-
-impl Balance {
-    /// The word for it in the configuration.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Balance::RoundRobin => "round_robin",
-            Balance::LeastConn => "least_conn",
-            Balance::ConsistentHash { .. } => "consistent_hash",
-            Balance::Random => "random",
-            Balance::Failover => "failover",
-        }
-    }
-}
-
-/// `hash_key`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[allow(missing_docs)]
-pub enum HashKey {
-    SourceIp,
-    SourceIpPort,
 }
 
 /// What a session captures when it is admitted. Zero turns a limit off.

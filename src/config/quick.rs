@@ -69,7 +69,7 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::Balance;
+    use crate::balance::least_conn;
 
     fn texts(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| text.to_string()).collect()
@@ -80,7 +80,7 @@ mod tests {
         let listen = texts(&["127.0.0.1:0", "unix:/run/x.sock"]);
         let config = quick(&listen, &texts(&["10.0.0.1:1", "[::1]:2"]), Some("least_conn")).unwrap();
         assert_eq!(config.listeners[0].binds.len(), 2);
-        assert_eq!(config.pools[0].balance, Balance::LeastConn);
+        assert_eq!(config.pools[0].balance, least_conn::POLICY);
         assert_eq!(&*config.pools[0].backends[1].name, "[::1]:2");
     }
 

@@ -1,6 +1,8 @@
 //! What was written: a walk over the parsed TOML that knows every key, and finds every fault on its way.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod table;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_spanned::Spanned;
@@ -10,6 +12,8 @@ use super::error::Problem;
 use super::foreign;
 use super::keys::{self, Default, Key, Kind, Section};
 use super::value::{self, At, Decoder, Fault, Value};
+pub(super) use table::Table;
+use table::of_list;
 
 /// A whole file. A table that was not written is there with its defaults.
 pub(super) struct Raw {
@@ -43,50 +47,6 @@ pub(super) struct Pool {
     pub(super) backends: Vec<Table>,
     /// Something else stands where backends should, and that has been said.
     pub(super) has_wrong_backends: bool,
-}
-
-/// The keys of one table: what was written, or the default; missing exactly when it has none or was wrong.
-pub(super) struct Table {
-    /// Where the table, or the key that holds it, stands.
-    pub(super) span: Range<usize>,
-    /// Something of it is wrong, so what it lacks may be what was wrong.
-    pub(super) is_wrong: bool,
-    values: BTreeMap<&'static str, (Range<usize>, Value)>,
-    /// Keys that stand in the file.
-    written: BTreeSet<&'static str>,
-}
-
-impl Table {
-    /// Whether the key stands in the file and asks for something there: also for its default, but not for nothing, as
-    /// `0`, `""`, `[]`, `"0s"`, `false`, `"off"` and `"any"` do where they are the default.
-    pub(super) fn is_asked_for(&self, section: Section, key: &str) -> bool {
-        const NOTHING: [&str; 8] = ["0", "\"\"", "[]", "\"0s\"", "\"0/s\"", "false", "\"off\"", "\"any\""];
-        let asks_for_nothing = keys::find(section, key)
-            .is_some_and(|key| matches!(key.default, Default::Is(text) if NOTHING.contains(&text)));
-        self.is_written(key) && !(asks_for_nothing && self.is_default(section, key))
-    }
-
-    /// Whether the key stands in the file.
-    pub(super) fn is_written(&self, key: &str) -> bool {
-        self.written.contains(key)
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key).map(|(_, value)| value)
-    }
-
-    /// Whether the key holds its default, written or not.
-    pub(super) fn is_default(&self, section: Section, key: &str) -> bool {
-        match keys::find(section, key) {
-            Some(&Key { kind, default: Default::Is(text), .. }) => self.get(key) == Some(&of_list(kind, text)),
-            _ => self.get(key).is_none(),
-        }
-    }
-
-    /// Where the value of the key stands, or else the table.
-    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
-        self.values.get(key).map_or(self.span.clone(), |(span, _)| span.clone())
-    }
 }
 
 /// Reads a whole document. `faults` gets everything that is wrong with single keys.
@@ -397,26 +357,5 @@ fn problem_of(fault: Fault, key: &str, kind: Kind, title: &str) -> Problem {
         Fault::Type(found) => Problem::WrongType { key, found, expected: value::expected(kind) },
         Fault::Value(found, hint) => Problem::BadValue { key, found, hint: foreign::with_name(&hint, title) },
         Fault::Variable(why) => Problem::Variable { key, why },
-    }
-}
-
-/// A value of the key list. A test reads every one of them, so none can be wrong here.
-fn of_list(kind: Kind, text: &str) -> Value {
-    let decoder = Decoder { env: &|_| None };
-    let decoded = DeValue::parse(text).ok().and_then(|value| decoder.decode(kind, 0..0, value.get_ref()).ok());
-    decoded.unwrap_or_else(|| panic!("the key list holds a value that its own kind does not take: {text}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_default_is_one_that_its_key_takes() {
-        for key in keys::KEYS {
-            if let Default::Is(text) = key.default {
-                of_list(key.kind, text);
-            }
-        }
     }
 }

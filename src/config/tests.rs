@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::keys::{self, Kind, Section};
 use super::model::*;
 use super::*;
+use crate::balance::{consistent_hash, round_robin};
 
 const VALID: &str = r#"
 [process]
@@ -88,7 +89,7 @@ fn a_configuration_means_what_it_says() {
     assert_eq!(config.listeners[0].binds.len(), 5);
     assert_eq!(config.listeners[0].unix_mode, 0o600);
     let [web, db] = config.pools.as_slice() else { panic!("two pools") };
-    assert_eq!(web.balance, Balance::ConsistentHash { key: HashKey::SourceIpPort, balance_factor: None });
+    assert_eq!(web.balance, consistent_hash::POLICY.hashing(HashKey::SourceIpPort, None));
     assert_eq!(web.limits.idle_timeout, Duration::ZERO);
     assert_eq!(web.check, None);
     assert_eq!(&*web.backends[0].name, "10.0.0.9:80");
@@ -103,7 +104,7 @@ fn a_configuration_means_what_it_says() {
 fn defaults_are_those_of_the_contract() {
     let config = read(&with("")).unwrap();
     let pool = &config.pools[0];
-    assert_eq!(pool.balance, Balance::RoundRobin);
+    assert_eq!(pool.balance, round_robin::POLICY);
     assert_eq!(
         pool.limits,
         Limits {
@@ -238,6 +239,13 @@ fn what_belongs_to_one_policy_is_refused_for_the_others() {
         let text = with(&format!("balance = \"consistent_hash\"\nhash_balance_factor = {factor}"));
         assert_eq!(read(&text).is_ok(), fits, "{factor}");
     }
+}
+
+#[test]
+fn what_a_policy_takes_is_a_key_of_a_pool() {
+    let taken: Vec<_> = Policy::keys().collect();
+    assert!(taken.iter().all(|(key, takers)| keys::find(Section::Pool, key).is_some() && !takers.is_empty()));
+    assert_eq!(taken.len(), 2, "{taken:?}");
 }
 
 #[test]

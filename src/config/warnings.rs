@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::keys;
 use super::loops;
 use super::model::{CheckKind, Config, Pool, Target};
+use super::shown;
 use crate::base::address::Address;
 
 /// Where MySQL and MariaDB listen.
@@ -66,7 +66,7 @@ fn without_weight(pool: &Pool) -> Option<String> {
 /// The next check begins when the one before has ended.
 fn slow_check(pool: &Pool) -> Option<String> {
     let check = pool.check.as_ref().filter(|check| check.timeout > check.interval)?;
-    let [timeout, interval] = [check.timeout, check.interval].map(|time| keys::shown(time.as_micros()));
+    let [timeout, interval] = [check.timeout, check.interval].map(|time| shown::of_time(time.as_micros()));
     let fall = check.fall;
     Some(format!(
         "pool {}: the check's `timeout` ({timeout}) is longer than its `interval` ({interval}), so a backend that \

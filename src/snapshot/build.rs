@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::admit::routes::Route;
-use crate::balance::{self, Candidate, Picker};
+use crate::balance::{Candidate, Picker};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Balance, Config, Listener, Pool};
+use crate::config::model::{Config, Listener, Pool};
 use crate::health::State;
 use crate::session;
 
@@ -139,31 +139,22 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
     let before = input.previous.and_then(|previous| previous.pool(id));
     let mut usable = usable(pool, members);
     let mut chosen = None;
-    if pool.balance == Balance::Failover {
+    if pool.balance.sends_all_to_one() {
         chosen = choose(&usable, before.and_then(|before| before.chosen));
         // Stable, so the others stay in the order of the file.
         usable.sort_by_key(|member| Some(member.id) != chosen);
     }
     let candidates: Vec<_> = usable.iter().map(|member| candidate(member)).collect();
-    let (kind, hash_key) = match pool.balance {
-        Balance::RoundRobin => (balance::Kind::RoundRobin, None),
-        Balance::LeastConn => (balance::Kind::LeastConn, None),
-        Balance::ConsistentHash { key, balance_factor } => {
-            (balance::Kind::ConsistentHash { balance_factor }, Some(key))
-        }
-        Balance::Random => (balance::Kind::Random, None),
-        Balance::Failover => (balance::Kind::Failover, None),
-    };
     let slow_start_ns = ns(pool.slow_start);
     let session = limits_of(pool);
     let same = before.filter(|before| *before.session == session);
-    let kept = before.filter(|before| before.picker.is_of(kind, &candidates, slow_start_ns));
+    let kept = before.filter(|before| before.picker.is_of(pool.balance, &candidates, slow_start_ns));
     PoolEntry {
         id,
         name: pool.name.clone(),
-        picker: kept.map_or_else(|| Picker::new(kind, &candidates, slow_start_ns), |kept| kept.picker.clone()),
+        picker: kept.map_or_else(|| Picker::new(pool.balance, &candidates, slow_start_ns), |kept| kept.picker.clone()),
         chosen,
-        hash_key,
+        hash_key: pool.balance.hash_key(),
         // Sessions hold on to them: as few copies as there were changes.
         session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),
         limits: pool.limits,

@@ -16,7 +16,7 @@ use crate::base::host;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Balance, Config, HashKey, Listener, Pool, Target};
+use crate::config::model::{Backend, Config, HashKey, Listener, Policy, Pool, Target};
 use crate::health::State;
 
 /// Keys or sessions that shares are measured with.
@@ -47,7 +47,7 @@ pub struct Explanation {
     /// Why it is not served all the same.
     pub refused: Option<Refused>,
     /// Its policy.
-    pub balance: Balance,
+    pub balance: Policy,
     /// The client's hash key; `None` if the client's address does not matter.
     pub key: Option<u64>,
     /// Backends that one session of the client would be connected to, until one accepts.
@@ -122,7 +122,7 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
     let before = all.sample();
     let without = question.without.map(|without| {
         let fewer = Idle::new(config, pool, Some(without));
-        let is_tied = matches!(pool.balance, Balance::ConsistentHash { .. } | Balance::Failover);
+        let is_tied = pool.balance.hash_key().is_some() || pool.balance.sends_all_to_one();
         let moved = is_tied.then(|| moved(&before, &fewer.sample(), all.id(without)));
         Without { order: fewer.order(key), moved }
     });
@@ -130,7 +130,7 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
         let id = all.id(&backend.name);
         (backend.name.clone(), before.iter().filter(|picked| **picked == id).count() as u32)
     };
-    let tied = matches!(pool.balance, Balance::ConsistentHash { .. });
+    let tied = pool.balance.hash_key().is_some();
     Ok(Explanation {
         pool: pool.name.clone(),
         refused,
@@ -143,8 +143,8 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
 }
 
 fn key_of(pool: &Pool, question: ExplainQuestion<'_>) -> Result<u64, ExplainError> {
-    match pool.balance {
-        Balance::ConsistentHash { key: HashKey::SourceIpPort, .. } => match question.port {
+    match pool.balance.hash_key() {
+        Some(HashKey::SourceIpPort) => match question.port {
             Some(port) => Ok(hash::of_ip_port(question.client, port)),
             None => Err(ExplainError::Port(pool.name.clone(), question.client)),
         },
@@ -241,9 +241,10 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::{consistent_hash, failover, least_conn, random, round_robin};
     use crate::snapshot::build::tests::{config, pool};
 
-    const HASH: Balance = Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None };
+    const HASH: Policy = consistent_hash::POLICY;
 
     fn ask(without: Option<&str>) -> ExplainQuestion<'_> {
         ExplainQuestion {
@@ -256,7 +257,7 @@ mod tests {
         }
     }
 
-    fn with(balance: Balance) -> Config {
+    fn with(balance: Policy) -> Config {
         let mut config = config(vec![pool("p", &["a", "b", "c", "d"])]);
         config.pools[0].balance = balance;
         config
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_order_of_attempts_names_every_usable_backend_once() {
-        for balance in [Balance::RoundRobin, Balance::LeastConn, HASH, Balance::Random, Balance::Failover] {
+        for balance in [round_robin::POLICY, least_conn::POLICY, HASH, random::POLICY, failover::POLICY] {
             let mut config = with(balance);
             config.pools[0].backends[1].disabled = true;
             config.pools[0].backends[0].backup = true;
@@ -277,7 +278,7 @@ mod tests {
 
     #[test]
     fn shares_are_those_of_the_weights() {
-        for balance in [Balance::RoundRobin, Balance::LeastConn, HASH, Balance::Random] {
+        for balance in [round_robin::POLICY, least_conn::POLICY, HASH, random::POLICY] {
             let mut config = with(balance);
             config.pools[0].backends[3].weight = 5;
             for (name, share) in explain(&config, ask(None)).unwrap().shares {
@@ -296,15 +297,15 @@ mod tests {
         let (owned, moved) = without.moved.unwrap();
         assert!(owned.abs_diff(SAMPLE / 4) < SAMPLE / 50 && (owned..owned * 5 / 4).contains(&moved), "{owned} {moved}");
         assert!(answer.order[0] == home && !without.order.contains(&home));
-        let without = explain(&with(Balance::Failover), ask(Some("a"))).unwrap().without.unwrap();
+        let without = explain(&with(failover::POLICY), ask(Some("a"))).unwrap().without.unwrap();
         assert_eq!(without.moved, Some((SAMPLE, SAMPLE)));
-        let without = explain(&with(Balance::RoundRobin), ask(Some("a"))).unwrap().without.unwrap();
+        let without = explain(&with(round_robin::POLICY), ask(Some("a"))).unwrap().without.unwrap();
         assert_eq!(without.moved, None);
     }
 
     #[test]
     fn what_is_not_there_is_named_with_what_is() {
-        let config = with(Balance::ConsistentHash { key: HashKey::SourceIpPort, balance_factor: None });
+        let config = with(consistent_hash::POLICY.hashing(HashKey::SourceIpPort, None));
         let error = |question| explain(&config, question).unwrap_err().to_string();
         assert_eq!(error(ExplainQuestion { listener: "x", ..ask(None) }), "there is no listener `x`; there is `p`");
         assert_eq!(error(ask(Some("x"))), "pool `p` has no backend `x`; it has `a`, `b`, `c`, `d`");

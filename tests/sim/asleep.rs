@@ -1,9 +1,9 @@
 //! What no worker sleeps beside. Nothing makes it look again before something else happens, so whatever it could do
 //! now, it must have done.
 
+use ringway::balance::failover;
 use ringway::base::id::BackendId;
 use ringway::base::side::Side;
-use ringway::config::model::Balance;
 use ringway::kernel::token::Operation;
 use ringway::snapshot::table::{Phase, PoolEntry};
 
@@ -102,7 +102,7 @@ impl World {
         let (table, counts) = (&self.control.table, &self.control.shared.counts);
         let usable = || pool.picker.candidates().filter_map(|id| table.backend(id)).filter(|it| it.weight > 0);
         let has_main = usable().any(|backend| !backend.backup);
-        let is_first_only = self.control.pool(pool.id).balance == Balance::Failover;
+        let is_first_only = self.control.pool(pool.id).balance == failover::POLICY;
         let next = usable().filter(|backend| backend.backup != has_main);
         let has_place = |id, most: u32| counts.connections(id) < most;
         next.take(if is_first_only { 1 } else { usize::MAX })

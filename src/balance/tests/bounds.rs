@@ -4,7 +4,7 @@ use super::*;
 use crate::balance::counts::tests::LOOKS;
 
 /// Like [`picker`], with `change` to each candidate by its place.
-fn with(kind: Kind, weights: &[u16], slow_start_ns: u64, change: impl Fn(usize, &mut Candidate<'_>)) -> Picker {
+fn with(kind: Policy, weights: &[u16], slow_start_ns: u64, change: impl Fn(usize, &mut Candidate<'_>)) -> Picker {
     let names: Vec<String> = (0..weights.len()).map(|index| format!("b{index}")).collect();
     let mut candidates: Vec<_> = names
         .iter()
@@ -41,7 +41,7 @@ fn no_backend_gets_more_sessions_than_it_may_over_workers() {
                 scope.spawn(move || (0..1000).for_each(|n| _ = answer(picker, key(worker * 1000 + n), counts, &[])));
             }
         });
-        let expected: &[u32] = if kind == Kind::Failover { &[200, 0, 0] } else { &[200, 400, 600] };
+        let expected: &[u32] = if kind == failover::POLICY { &[200, 0, 0] } else { &[200, 400, 600] };
         assert_eq!(open(&counts, 3), expected, "{kind:?}");
         assert_eq!(answer(&picker, 5, &counts, &[]), Pick::Full, "{kind:?}");
         let all = [100, 101, 102].map(BackendId);
@@ -102,7 +102,7 @@ fn a_backup_comes_only_where_no_other_is() {
             candidate.connections_max = NonZeroU32::new(2);
         });
         let counts = Counts::new();
-        let fit = if kind == Kind::Failover { 2 } else { 4 };
+        let fit = if kind == failover::POLICY { 2 } else { 4 };
         for number in 0..fit {
             assert_ne!(pick(&picker, key(number), &counts, &[]), Some(BackendId(101)), "{kind:?}");
         }
@@ -115,7 +115,7 @@ fn a_backup_comes_only_where_no_other_is() {
 }
 
 /// Shares of the sessions when the one of three, with the same weight, is `quarter` quarters into its slow start.
-fn shares_in_slow_start(kind: Kind, quarter: u64) -> Vec<f64> {
+fn shares_in_slow_start(kind: Policy, quarter: u64) -> Vec<f64> {
     let begun = Moment(1_000_000_000);
     let picker = with(kind, &[2, 2, 2], 4_000_000_000, |place, candidate| {
         candidate.ramp_from = (place == 1).then_some(begun);
@@ -127,7 +127,7 @@ fn shares_in_slow_start(kind: Kind, quarter: u64) -> Vec<f64> {
         let id = at(&picker, number, &counts, begun.after_ns(quarter * 1_000_000_000));
         got[id.index() - 100] += 1;
         // least_conn and random look at what is open: sessions that stay show the share in full.
-        if !matches!(kind, Kind::LeastConn | Kind::Random) {
+        if ![least_conn::POLICY, random::POLICY].contains(&kind) {
             counts.closed(id);
         }
     }
@@ -138,7 +138,7 @@ fn shares_in_slow_start(kind: Kind, quarter: u64) -> Vec<f64> {
 fn a_slow_start_gives_the_share_of_the_weight_that_has_grown_so_far() {
     for quarter in 0..=4u64 {
         let expected = quarter as f64 / 4.0 / (2.0 + quarter as f64 / 4.0);
-        for kind in [Kind::RoundRobin, Kind::LeastConn] {
+        for kind in [round_robin::POLICY, least_conn::POLICY] {
             let shares = shares_in_slow_start(kind, quarter);
             assert!((shares[1] - expected).abs() < 0.01, "{kind:?} {quarter}/4: {shares:?} and not {expected}");
             assert!((shares[0] - shares[2]).abs() < 0.01, "{kind:?} {quarter}/4: {shares:?}");
@@ -156,7 +156,7 @@ fn a_slow_start_gives_the_share_of_the_weight_that_has_grown_so_far() {
 #[test]
 fn random_follows_a_slow_start_too() {
     // It looks at two only, so its share is that of the weight in tendency.
-    let shares: Vec<f64> = (0..=4).map(|quarter| shares_in_slow_start(Kind::Random, quarter)[1]).collect();
+    let shares: Vec<f64> = (0..=4).map(|quarter| shares_in_slow_start(random::POLICY, quarter)[1]).collect();
     assert!(shares[0] < 0.001 && (shares[4] - 1.0 / 3.0).abs() < 0.01, "{shares:?}");
     assert!(shares.windows(2).all(|pair| pair[1] > pair[0] + 0.03), "{shares:?}");
 }
@@ -164,7 +164,7 @@ fn random_follows_a_slow_start_too() {
 #[test]
 fn backends_that_start_slowly_together_share_evenly_from_the_first_moment() {
     let begun = Moment(1_000_000_000);
-    for kind in [Kind::RoundRobin, Kind::LeastConn, HASH, Kind::Random] {
+    for kind in [round_robin::POLICY, least_conn::POLICY, HASH, random::POLICY] {
         let picker = with(kind, &[1, 1], 60_000_000_000, |_, candidate| candidate.ramp_from = Some(begun));
         let counts = Counts::new();
         (0..1000).for_each(|number| _ = at(&picker, number, &counts, begun));
@@ -175,7 +175,7 @@ fn backends_that_start_slowly_together_share_evenly_from_the_first_moment() {
 #[test]
 fn a_slow_start_turns_nobody_away() {
     let begun = Moment(1_000_000_000);
-    for kind in [Kind::RoundRobin, Kind::LeastConn, HASH, Kind::Random] {
+    for kind in [round_robin::POLICY, least_conn::POLICY, HASH, random::POLICY] {
         let picker = with(kind, &[1, 1], 60_000_000_000, |place, candidate| {
             candidate.ramp_from = (place == 0).then_some(begun);
             candidate.connections_max = NonZeroU32::new(3);
@@ -208,7 +208,7 @@ proptest! {
         weights in proptest::collection::vec(1u16..=20, 1..8), factor in 101u32..300,
         sessions in proptest::collection::vec((0u32..4, proptest::bool::ANY), 1..200)
     ) {
-        let kind = Kind::ConsistentHash { balance_factor: Some(factor) };
+        let kind = consistent_hash::POLICY.hashing(HashKey::SourceIp, Some(factor));
         let picker = picker(kind, &weights);
         let sum: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
         let counts = Counts::new();
@@ -248,7 +248,7 @@ fn a_key_within_the_bound_stays_at_home_and_spills_the_same_way_on_every_worker(
 #[test]
 fn two_random_choices_are_nearly_even_by_weight() {
     for weights in [vec![1u16; 10], vec![1, 2, 3, 4]] {
-        let (picker, counts) = (picker(Kind::Random, &weights), Counts::new());
+        let (picker, counts) = (picker(random::POLICY, &weights), Counts::new());
         let sum: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
         (0..100 * sum).for_each(|number| assert!(pick(&picker, key(number), &counts, &[]).is_some()));
         for (&weight, open) in weights.iter().zip(open(&counts, weights.len())) {
@@ -261,7 +261,7 @@ fn two_random_choices_are_nearly_even_by_weight() {
 
 #[test]
 fn failover_sends_everybody_to_the_first_and_goes_on_only_when_it_was_tried() {
-    let (picker, counts) = (picker(Kind::Failover, &[1, 256, 9]), Counts::new());
+    let (picker, counts) = (picker(failover::POLICY, &[1, 256, 9]), Counts::new());
     assert!((0..50).all(|number| pick(&picker, key(number), &counts, &[]) == Some(BackendId(100))));
     assert_eq!(pick(&picker, 1, &counts, &[BackendId(100)]), Some(BackendId(101)));
     assert_eq!(pick(&picker, 1, &counts, &[BackendId(101), BackendId(100)]), Some(BackendId(102)));
@@ -269,12 +269,12 @@ fn failover_sends_everybody_to_the_first_and_goes_on_only_when_it_was_tried() {
 
 #[test]
 fn a_picker_is_of_its_own_candidates_alone() {
-    let make = |change: &dyn Fn(usize, &mut Candidate<'_>)| with(Kind::LeastConn, &[1, 2], 7, change);
+    let make = |change: &dyn Fn(usize, &mut Candidate<'_>)| with(least_conn::POLICY, &[1, 2], 7, change);
     let picker = make(&|_, _| ());
     let mut candidates = [Candidate::new(BackendId(100), "b0", 1), Candidate::new(BackendId(101), "b1", 2)];
-    assert!(picker.is_of(Kind::LeastConn, &candidates, 7));
-    assert!(!picker.is_of(Kind::Random, &candidates, 7) && !picker.is_of(Kind::LeastConn, &candidates, 8));
-    assert!(!picker.is_of(Kind::LeastConn, &candidates[..1], 7));
+    assert!(picker.is_of(least_conn::POLICY, &candidates, 7));
+    assert!(!picker.is_of(random::POLICY, &candidates, 7) && !picker.is_of(least_conn::POLICY, &candidates, 8));
+    assert!(!picker.is_of(least_conn::POLICY, &candidates[..1], 7));
     for change in [
         |candidate: &mut Candidate<'_>| candidate.weight = 9,
         |candidate: &mut Candidate<'_>| candidate.name = "x",
@@ -285,7 +285,7 @@ fn a_picker_is_of_its_own_candidates_alone() {
     ] {
         let before = candidates[1];
         change(&mut candidates[1]);
-        assert!(!picker.is_of(Kind::LeastConn, &candidates, 7));
+        assert!(!picker.is_of(least_conn::POLICY, &candidates, 7));
         candidates[1] = before;
     }
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::admit::sources::RateLimit;
 use crate::config::{Config, Error, load};
 
 /// A configuration with these lines in its listener, and these at its end.

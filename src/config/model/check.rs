@@ -50,3 +50,15 @@ pub enum CheckHeader {
     /// One that names the check's own two ends.
     Named,
 }
+
+impl CheckHeader {
+    /// The word for it in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            CheckHeader::Auto => "auto",
+            CheckHeader::Off => "off",
+            CheckHeader::Local => "local",
+            CheckHeader::Named => "proxy",
+        }
+    }
+}

@@ -4,7 +4,8 @@ use toml::de::DeValue;
 
 use super::{expected, micros, quoted, size};
 use crate::config::foreign;
-use crate::config::keys::{self, Kind, Span};
+use crate::config::keys::{Kind, Span};
+use crate::config::shown;
 
 /// What was written and what to write, where a value has the wrong TOML type and what was meant is clear.
 pub(super) fn of_type(kind: Kind, value: &DeValue<'_>) -> Option<(String, String)> {
@@ -89,7 +90,7 @@ pub(super) fn of_duration(text: &str, limits: Span) -> String {
     if is_number(&lower) {
         return with_unit(&lower, limits);
     }
-    let meant = humantime::parse_duration(&lower).ok().map(|time| keys::shown(time.as_micros()));
+    let meant = humantime::parse_duration(&lower).ok().map(|time| shown::of_time(time.as_micros()));
     match meant.filter(|shown| micros(shown, limits).flatten().is_some()) {
         Some(shown) => format!("write \"{shown}\""),
         None => UNITS.to_string(),
@@ -117,7 +118,7 @@ pub(super) fn of_size(text: &str, min: u32, max: u32) -> Option<String> {
         "g" | "gb" | "gib" => "GiB",
         "" | "b" => {
             let bytes = text[..split].parse::<u32>().ok().filter(|bytes| *bytes > 0 && bytes.is_multiple_of(1024))?;
-            let shown = keys::shown_size(bytes);
+            let shown = shown::of_size(bytes);
             return size(&shown, min, max).ok().map(|_| format!("write \"{shown}\""));
         }
         _ => return None,

@@ -1,96 +1,31 @@
 use super::*;
-use crate::balance::{Ask, Counts, Pick};
+use crate::balance::{Ask, Counts, Pick, consistent_hash, failover, least_conn, random, round_robin};
 use crate::base::address::Address;
 use crate::config::model::*;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A pool with these backends at made-up addresses, round robin, checked every two seconds.
 pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
+    let example = Config::example().pools.remove(0);
     let backend = |(index, name): (usize, &&str)| Backend {
         name: Arc::from(*name),
         target: Target::Address(Address::Tcp(([10, 0, 0, 1], 1000 + index as u16).into())),
-        backup: false,
-        connections_max: None,
-        weight: 1,
-        disabled: false,
+        ..example.backends[0].clone()
     };
-    Pool {
-        name: name.into(),
-        balance: Balance::RoundRobin,
-        limits: Limits {
-            connect_timeout: Duration::from_secs(3),
-            connect_attempts: 3,
-            idle_timeout: Duration::from_secs(3600),
-            half_close_timeout: Duration::from_secs(60),
-            lifetime_max: Duration::ZERO,
-            drain_idle: Duration::ZERO,
-            keepalive: Duration::from_secs(60),
-            user_timeout: Duration::ZERO,
-            receive_buffer: 0,
-            unsent_max: 0,
-        },
-        queue: Queue { max: 1024, timeout: Duration::from_secs(5) },
-        close_on_backend_down: true,
-        drain_timeout: Duration::from_secs(30),
-        use_all_when_down: false,
-        slow_start: Duration::ZERO,
-        address_family: AddressFamily::Any,
-        hold: Hold { obsolete: Duration::from_secs(30), denied: Duration::from_secs(300) },
-        dial: Dial::default(),
-        ejection: None,
-        check: Some(Check {
-            kind: CheckKind::Tcp,
-            role: None,
-            lag_max: Duration::ZERO,
-            interval: Duration::from_secs(2),
-            fast_interval: Duration::from_millis(500),
-            down_interval: Duration::from_secs(1),
-            timeout: Duration::from_millis(1500),
-            rise: 2,
-            fall: 3,
-            initial_up: true,
-            port: None,
-            lag_strict: false,
-            header: CheckHeader::Auto,
-        }),
-        backends: backends.iter().enumerate().map(backend).collect(),
-    }
+    let backends = backends.iter().enumerate().map(backend).collect();
+    Pool { name: name.into(), backends, ..example }
 }
 
 /// These pools, each with a listener of its name.
 pub(crate) fn config(pools: Vec<Pool>) -> Config {
+    let example = Config::example();
     let listener = |(index, pool): (usize, &Pool)| Listener {
         name: pool.name.clone(),
         binds: vec![Address::Tcp(([127, 0, 0, 1], 2000 + index as u16).into())],
         pool: pool.name.clone(),
-        unix_mode: 0o666,
-        backlog: 4096,
-        connections_max: None,
-        rules: crate::admit::Rules::default(),
-        source_limits: crate::admit::sources::Quota { connections_max: 0, rate: Default::default(), prefix_v6: 64 },
-        proxy: None,
-        preread: None,
+        ..example.listeners[0].clone()
     };
-    Config {
-        process: Process {
-            workers: None,
-            pin_workers: true,
-            connections_max: None,
-            shutdown_delay: Duration::ZERO,
-            shutdown_grace: Duration::from_secs(30),
-            busy_poll: Duration::ZERO,
-            receive_buffers_max: 0,
-            user: None,
-            group: None,
-        },
-        log: Log { level: LogLevel::Info, json: false, output: Output::Stderr },
-        access_log: None,
-        admin: Admin { socket: None, socket_mode: 0o600, listen: None, hosts: Vec::new() },
-        dns: Dns::default(),
-        listeners: pools.iter().enumerate().map(listener).collect(),
-        pools,
-    }
+    Config { listeners: pools.iter().enumerate().map(listener).collect(), pools, ..example }
 }
 
 /// Every backend of the configuration, in these states.
@@ -157,11 +92,7 @@ fn only_backends_that_are_up_with_a_weight_take_sessions() {
     let mut config = config(vec![pool("p", &["up", "down", "weightless", "disabled", "draining", "ejected"])]);
     config.pools[0].backends[2].weight = 0;
     let states = [State::Up, State::Down, State::Up, State::Maintenance, State::Draining, State::Ejected];
-    for balance in [
-        Balance::RoundRobin,
-        Balance::LeastConn,
-        Balance::ConsistentHash { key: HashKey::SourceIp, balance_factor: None },
-    ] {
+    for balance in [round_robin::POLICY, least_conn::POLICY, consistent_hash::POLICY] {
         config.pools[0].balance = balance;
         let table = build_with(&config, &states, None);
         assert_eq!(picked(&table, 0), [0], "{balance:?}");
@@ -171,7 +102,7 @@ fn only_backends_that_are_up_with_a_weight_take_sessions() {
 #[test]
 fn a_picker_is_kept_exactly_when_its_candidates_are_the_same() {
     let mut config = config(vec![pool("p", &["a", "b"]), pool("q", &["c", "d"])]);
-    config.pools[0].balance = Balance::LeastConn;
+    config.pools[0].balance = least_conn::POLICY;
     let mut health = [State::Up; 4];
     let first = build_with(&config, &health, None);
     health[1] = State::Down;
@@ -189,7 +120,7 @@ fn a_picker_is_kept_exactly_when_its_candidates_are_the_same() {
 #[test]
 fn failover_keeps_its_choice_until_that_one_goes() {
     let mut config = config(vec![pool("p", &["a", "b", "c"])]);
-    config.pools[0].balance = Balance::Failover;
+    config.pools[0].balance = failover::POLICY;
     let mut previous: Option<Table> = None;
     let (up, down) = (State::Up, State::Down);
     for (states, expected) in [
@@ -212,7 +143,7 @@ fn failover_keeps_its_choice_until_that_one_goes() {
 #[test]
 fn failover_leaves_a_backup_as_soon_as_another_is_up() {
     let mut config = config(vec![pool("p", &["a", "b", "c"])]);
-    config.pools[0].balance = Balance::Failover;
+    config.pools[0].balance = failover::POLICY;
     config.pools[0].backends[0].backup = true;
     config.pools[0].backends[1].backup = true;
     let mut previous: Option<Table> = None;
@@ -230,7 +161,7 @@ fn failover_leaves_a_backup_as_soon_as_another_is_up() {
 #[test]
 fn who_is_down_is_used_only_if_the_pool_says_so_and_nobody_is_up() {
     let all = [State::Up, State::Down, State::Ejected, State::Draining, State::Maintenance];
-    for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::Random, Balance::Failover] {
+    for balance in [round_robin::POLICY, least_conn::POLICY, random::POLICY, failover::POLICY] {
         for (first, second) in all.into_iter().flat_map(|first| all.map(|second| (first, second))) {
             let mut config = config(vec![pool("p", &["a", "b"])]);
             config.pools[0].balance = balance;
@@ -242,7 +173,7 @@ fn who_is_down_is_used_only_if_the_pool_says_so_and_nobody_is_up() {
             if expected.is_empty() {
                 expected = (0..2).filter(|&place| entry([first, second][place as usize])).collect();
             }
-            if balance == Balance::Failover {
+            if balance == failover::POLICY {
                 expected.truncate(1);
             }
             assert_eq!(picked(&table, 0), expected, "{balance:?} {first} {second}");

@@ -1,0 +1,284 @@
+//! What can be wrong between keys: the same address twice, a key that means nothing beside another one, a pool that is
+//! not there. Between the keys of a check, which say together which kind it is, [`check`](super::check) looks.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use super::check::or;
+use super::error::{Places, Problem};
+use super::keys::Section;
+use super::loops;
+use super::model::{Admin, Config, LocalAddress, Policy, Target};
+use super::raw::{self, Raw, Table};
+use super::value::{self, At};
+use crate::base::address::Address;
+use crate::base::host;
+
+const EVERY_V4: &str = "0.0.0.0 is every IPv4 address of this host: write one of both, or another port";
+const EVERY_V6: &str = "[::] is every IPv6 address of this host: write one of both, or another port";
+
+/// Finds all of it. `config` is what the file means as far as single keys are right.
+pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &mut Vec<At<Problem>>) {
+    let mut between = Between { places, faults };
+    between.binds(raw, &config.admin);
+    between.process(raw, config);
+    between.pools(raw);
+    between.loops(raw, config);
+}
+
+struct Between<'a, 't> {
+    places: &'a Places<'t>,
+    faults: &'a mut Vec<At<Problem>>,
+}
+
+impl Between<'_, '_> {
+    /// No address twice; port 0 is another one each time.
+    fn binds(&mut self, raw: &Raw, admin: &Admin) {
+        let mut seen: HashMap<Address, usize> = HashMap::new();
+        let mut all_addresses: HashMap<(u16, bool), Vec<(IpAddr, usize)>> = HashMap::new();
+        let mut all: Vec<(Range<usize>, Address)> = Vec::new();
+        if let Some(address) = admin.listen {
+            all.push((raw.admin.span_of("listen"), Address::Tcp(address)));
+        }
+        if let Some(path) = &admin.socket {
+            all.push((raw.admin.span_of("socket"), Address::Unix(path.clone())));
+        }
+        for listener in &raw.listeners {
+            all.extend(listener.table.find_binds("bind").into_iter().flatten().cloned());
+        }
+        all.sort_by_key(|(span, _)| span.start);
+        for (span, address) in all {
+            let any_port = matches!(&address, Address::Tcp(address) if address.port() == 0);
+            let line = self.places.line(span.start);
+            if let (false, Address::Tcp(tcp)) = (any_port, &address) {
+                let beside = all_addresses.entry((tcp.port(), tcp.is_ipv4())).or_default();
+                let covers = |other: &&(IpAddr, usize)| {
+                    other.0 != tcp.ip() && (other.0.is_unspecified() || tcp.ip().is_unspecified())
+                };
+                if let Some((other, line)) = beside.iter().find(covers) {
+                    let (every, one) = if other.is_unspecified() { (*other, tcp.ip()) } else { (tcp.ip(), *other) };
+                    let what = format!("port {} of {one}", tcp.port());
+                    let hint = if every.is_ipv4() { EVERY_V4 } else { EVERY_V6 };
+                    self.faults.push((span, Problem::Duplicate { what, line: *line, hint }));
+                    continue;
+                }
+                beside.push((tcp.ip(), line));
+            }
+            if let (false, Some(line)) = (any_port, seen.insert(address.clone(), line)) {
+                let hint = "every listener, `admin.listen` and `admin.socket` need an address of their own";
+                self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));
+            }
+        }
+    }
+
+    /// What belongs to a socket or a log that there is none of.
+    fn process(&mut self, raw: &Raw, config: &Config) {
+        if config.admin.socket.is_none() && raw.admin.is_asked_for(Section::Admin, "socket_mode") {
+            self.needs(&raw.admin, "socket_mode", "`socket`", "leave it out, or add the path of a socket");
+        }
+        if config.access_log.is_none() && raw.access_log.is_asked_for(Section::AccessLog, "format") {
+            self.needs(&raw.access_log, "format", "`output`", "leave it out, or say where the access log goes");
+        }
+    }
+
+    fn pools(&mut self, raw: &Raw) {
+        if raw.listeners.is_empty() && !raw.has_wrong_listeners {
+            self.faults.push((0..0, Problem::NoListener));
+        }
+        for listener in &raw.listeners {
+            self.leads_somewhere(&listener.table, raw);
+            listener.routes.iter().for_each(|route| self.leads_somewhere(route, raw));
+            self.listener(listener);
+        }
+        for pool in &raw.pools {
+            if pool.backends.is_empty() && !pool.has_wrong_backends {
+                self.faults.push((pool.table.span.clone(), Problem::EmptyPool(pool.name.clone())));
+            }
+            self.backend_names(pool);
+            self.backend_addresses(pool);
+            self.primary(pool);
+            self.balance(pool);
+            self.source(pool);
+        }
+    }
+
+    /// Where connections come from must be able to reach somebody.
+    fn source(&mut self, pool: &raw::Pool) {
+        let LocalAddress::Addresses(all) = pool.table.source("source") else { return };
+        let targets = || pool.backends.iter().filter_map(|backend| backend.find_target("address"));
+        let has_host = targets().any(|target| matches!(target, Target::Host { .. }));
+        let is_v6 = |target: &Target| match target {
+            Target::Address(Address::Tcp(address)) => Some(address.is_ipv6()),
+            _ => None,
+        };
+        for address in all.iter() {
+            if !has_host && !targets().filter_map(is_v6).any(|is_v6| is_v6 == address.is_ipv6()) {
+                let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
+                let problem = Problem::BadValue {
+                    key: "source".to_string(),
+                    found: format!("\"{address}\""),
+                    hint: format!("the pool has no {family} backend that it could be used for"),
+                };
+                self.faults.push((pool.table.span_of("source"), problem));
+            }
+        }
+    }
+
+    /// The pool of a listener or of a route.
+    fn leads_somewhere(&mut self, table: &Table, raw: &Raw) {
+        let Some(pool) = table.find_text("pool") else { return };
+        if raw.has_wrong_pools || raw.pools.iter().any(|known| known.name == pool) {
+            return;
+        }
+        let hint = match value::nearest(pool, raw.pools.iter().map(|known| known.name.as_str())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add [pools.{pool}] with [[pools.{pool}.backends]]"),
+        };
+        self.faults.push((table.span_of("pool"), Problem::UnknownPool { pool: pool.to_string(), hint }));
+    }
+
+    /// What belongs to one policy means nothing to the others.
+    fn balance(&mut self, pool: &raw::Pool) {
+        let table = &pool.table;
+        let policy = Policy::named(table.word("balance"));
+        for (key, takers) in Policy::keys() {
+            if !policy.takes(key) && table.is_asked_for(Section::Pool, key) {
+                self.needs(table, key, &format!("balance = {}", or(&takers)), "leave it out, or change `balance`");
+            }
+        }
+        if policy.sends_all_to_one() && table.is_asked_for(Section::Pool, "slow_start") {
+            let hint = format!("{policy} sends everybody to one backend; leave it out");
+            self.needs(table, "slow_start", "a policy that shares", &hint);
+        }
+        let factor: u32 = table.number("hash_balance_factor");
+        if (1..=100).contains(&factor) {
+            let hint = "every backend must be allowed more than its share; write 101 or more, as in 125".to_string();
+            let problem = Problem::BadValue { key: "hash_balance_factor".to_string(), found: factor.to_string(), hint };
+            self.faults.push((table.span_of("hash_balance_factor"), problem));
+        }
+    }
+
+    /// To use what is not the primary when there is none would be to write anywhere.
+    fn primary(&mut self, pool: &raw::Pool) {
+        if pool.check.word("role") == "primary" && pool.table.word("when_all_down") == "use_all" {
+            let problem = Problem::BadValue {
+                key: "when_all_down".to_string(),
+                found: "\"use_all\" where the check has role = \"primary\"".to_string(),
+                hint: "a backend that is not the primary takes no writes; leave it at \"refuse\"".to_string(),
+            };
+            self.faults.push((pool.table.span_of("when_all_down"), problem));
+        }
+    }
+
+    /// One server twice would get two shares, two limits, and two votes on who the primary is.
+    fn backend_addresses(&mut self, pool: &raw::Pool) {
+        let mut seen: HashMap<String, (Option<String>, usize)> = HashMap::new();
+        for backend in &pool.backends {
+            let Some(target) = backend.find_target("address") else { continue };
+            let (name, span) = (backend.name_or_address(), backend.span_of("address"));
+            let line = self.places.line(span.start);
+            match seen.entry(same_place(target)) {
+                Entry::Vacant(place) => _ = place.insert((name, line)),
+                // Two without a `name` are called the same, which has been said.
+                Entry::Occupied(first) if first.get().0 == name => {}
+                Entry::Occupied(first) => {
+                    let hint = "a pool has each address once; for a greater share raise its `weight`";
+                    let (what, line) = (format!("the address `{target}`"), first.get().1);
+                    self.faults.push((span, Problem::Duplicate { what, line, hint }));
+                }
+            }
+        }
+    }
+
+    fn backend_names(&mut self, pool: &raw::Pool) {
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for backend in &pool.backends {
+            let Some(name) = backend.name_or_address() else { continue };
+            let span = backend.span_of(if backend.find_text("name").is_some() { "name" } else { "address" });
+            let line = self.places.line(span.start);
+            if let Some(line) = seen.insert(name.clone(), line) {
+                let hint = "give each backend of a pool a `name` of its own";
+                let problem = Problem::Duplicate { what: format!("the backend name `{name}`"), line, hint };
+                self.faults.push((span.clone(), problem));
+            }
+            let numbered = name.rsplit_once('#').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+            let taken = numbered.and_then(|(base, _)| pool.backends.iter().find(|other| is_host_called(other, base)));
+            if let Some(other) = taken {
+                let (what, line) = (format!("the backend name `{name}`"), self.places.line(other.span.start));
+                let hint = "further addresses of a host name are called so; choose another `name`";
+                self.faults.push((span, Problem::Duplicate { what, line, hint }));
+            }
+        }
+    }
+
+    /// Keys that mean nothing without another one.
+    fn listener(&mut self, raw: &raw::Listener) {
+        let table = &raw.table;
+        let is_written = |key: &str| table.is_asked_for(Section::Listener, key);
+        if table.word("accept_proxy") == "required" {
+            if table.networks("proxy_trusted").is_empty() {
+                let hint = "say who may send the header, as in [\"10.0.0.0/8\"]: whoever may can claim any address";
+                self.needs(table, "accept_proxy", "`proxy_trusted`", hint);
+            }
+        } else {
+            for key in ["proxy_trusted", "proxy_timeout"].into_iter().filter(|key| is_written(key)) {
+                self.needs(table, key, "accept_proxy = \"required\"", "leave it out, or expect a header");
+            }
+        }
+        let is_limited = table.number::<u32>("source_connections_max") > 0 || table.rate("source_rate_max").count > 0;
+        if is_written("source_prefix_v6") && !is_limited {
+            let what = "`source_connections_max` or `source_rate_max`";
+            self.needs(table, "source_prefix_v6", what, "leave it out, or add a limit");
+        }
+        let is_unix = |(_, address): &(_, Address)| matches!(address, Address::Unix(_));
+        if is_written("unix_mode") && table.find_binds("bind").is_some_and(|binds| !binds.iter().any(is_unix)) {
+            let hint = "leave it out, or add \"unix:/path\" to `bind`";
+            self.needs(table, "unix_mode", "a `bind` to a unix socket", hint);
+        }
+        if raw.routes.is_empty() {
+            for key in ["preread_timeout", "unmatched"].into_iter().filter(|key| is_written(key)) {
+                self.needs(table, key, "routes", "leave it out, or add [[listeners.NAME.routes]]");
+            }
+        }
+        for route in raw.routes.iter().filter(|route| !route.is_wrong) {
+            if route.server_names("sni").is_empty() && route.protocols("alpn").is_empty() {
+                self.faults.push((route.span.clone(), Problem::RouteForAll));
+            }
+        }
+    }
+
+    /// What leads back to itself serves nobody.
+    fn loops(&mut self, raw: &Raw, config: &Config) {
+        for found in loops::find(config, &|_| false).into_iter().filter(|found| found.is_certain) {
+            let pool = raw.pools.iter().find(|pool| pool.name == found.pool);
+            let backends = pool.into_iter().flat_map(|pool| &pool.backends);
+            let backend =
+                backends.into_iter().find(|backend| backend.name_or_address().as_ref() == Some(&found.backend));
+            let span = backend.map_or(0..0, |backend| backend.span_of("address"));
+            self.faults.push((span, Problem::Loop(found.way)));
+        }
+    }
+
+    fn needs(&mut self, table: &Table, key: &'static str, what: &str, hint: &str) {
+        let problem = Problem::Needs { key, what: what.to_string(), hint: hint.to_string() };
+        self.faults.push((table.span_of(key), problem));
+    }
+}
+
+/// A text that is the same for two targets exactly if they are written for the same address.
+fn same_place(target: &Target) -> String {
+    match target {
+        Target::Address(Address::Tcp(SocketAddr::V6(address))) if address.scope_id() != 0 => address.to_string(),
+        Target::Address(Address::Tcp(address)) => format!("{}:{}", address.ip().to_canonical(), address.port()),
+        Target::Address(other) => other.to_string(),
+        Target::Host { name, port } => format!("{}:{port}", host::without_dot(name).to_ascii_lowercase()),
+    }
+}
+
+/// Whether that backend is behind a host name, and called so.
+fn is_host_called(table: &Table, name: &str) -> bool {
+    let is_host = matches!(table.find_target("address"), Some(Target::Host { .. }));
+    is_host && table.name_or_address().is_some_and(|its| its == name)
+}

@@ -1,0 +1,264 @@
+//! The keys of one table, and how a value is read from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use crate::admit::Networks;
+use crate::admit::routes::NamePattern;
+use crate::admit::sources::RateLimit;
+use crate::base::address::Address;
+use crate::config::keys::{self, Default, Key, Kind, Section};
+use crate::config::model::{LocalAddress, Target};
+use crate::config::value::{Decoder, Value, WrittenStep};
+
+/// The keys of one table: what was written, or the default; missing exactly when it has none or was wrong.
+pub(in crate::config) struct Table {
+    /// Where the table, or the key that holds it, stands.
+    pub(in crate::config) span: Range<usize>,
+    /// Something of it is wrong, so what it lacks may be what was wrong.
+    pub(in crate::config) is_wrong: bool,
+    pub(super) values: BTreeMap<&'static str, (Range<usize>, Value)>,
+    /// Keys that stand in the file.
+    pub(super) written: BTreeSet<&'static str>,
+}
+
+/// What was written, and where.
+impl Table {
+    /// Whether the key stands in the file and asks for something there: also for its default, but not for nothing, as
+    /// `0`, `""`, `[]`, `"0s"`, `false`, `"off"` and `"any"` do where they are the default.
+    pub(in crate::config) fn is_asked_for(&self, section: Section, key: &str) -> bool {
+        const NOTHING: [&str; 8] = ["0", "\"\"", "[]", "\"0s\"", "\"0/s\"", "false", "\"off\"", "\"any\""];
+        let asks_for_nothing = keys::find(section, key)
+            .is_some_and(|key| matches!(key.default, Default::Is(text) if NOTHING.contains(&text)));
+        self.is_written(key) && !(asks_for_nothing && self.is_default(section, key))
+    }
+
+    /// Whether the key stands in the file.
+    pub(in crate::config) fn is_written(&self, key: &str) -> bool {
+        self.written.contains(key)
+    }
+
+    /// Whether the key holds its default, written or not.
+    fn is_default(&self, section: Section, key: &str) -> bool {
+        match keys::find(section, key) {
+            Some(&Key { kind, default: Default::Is(text), .. }) => self.get(key) == Some(&of_list(kind, text)),
+            _ => self.get(key).is_none(),
+        }
+    }
+
+    /// Where the value of the key stands, or else the table.
+    pub(in crate::config) fn span_of(&self, key: &str) -> Range<usize> {
+        self.values.get(key).map_or(self.span.clone(), |(span, _)| span.clone())
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).map(|(_, value)| value)
+    }
+}
+
+/// Values of keys that have a default, which are always there.
+impl Table {
+    pub(in crate::config) fn flag(&self, key: &str) -> bool {
+        match self.held(key) {
+            Value::Bool(flag) => *flag,
+            other => disagree(key, other),
+        }
+    }
+
+    /// A number whose range in the key list fits `N`.
+    pub(in crate::config) fn number<N: TryFrom<u64>>(&self, key: &str) -> N {
+        self.number_or_auto(key).unwrap_or_else(|| disagree(key, self.held(key)))
+    }
+
+    /// Likewise; `None` is "auto".
+    pub(in crate::config) fn number_or_auto<N: TryFrom<u64>>(&self, key: &str) -> Option<N> {
+        match self.held(key) {
+            Value::Auto => None,
+            other @ Value::Integer(number) => Some(N::try_from(*number).unwrap_or_else(|_| disagree(key, other))),
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn duration(&self, key: &str) -> Duration {
+        match self.held(key) {
+            Value::Duration(duration) => *duration,
+            other => disagree(key, other),
+        }
+    }
+
+    /// Bytes; zero for the kernel's own.
+    pub(in crate::config) fn size(&self, key: &str) -> u32 {
+        match self.held(key) {
+            Value::Size(bytes) => *bytes,
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn mode(&self, key: &str) -> u32 {
+        match self.held(key) {
+            Value::Mode(mode) => *mode,
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn word(&self, key: &str) -> &'static str {
+        match self.held(key) {
+            Value::Word(word) => word,
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn text(&self, key: &str) -> &str {
+        match self.held(key) {
+            Value::Text(text) => text,
+            other => disagree(key, other),
+        }
+    }
+
+    /// A text of which the empty one means nothing.
+    pub(in crate::config) fn text_or_off(&self, key: &str) -> Option<&str> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    /// A word, or a path.
+    pub(in crate::config) fn word_or_path(&self, key: &str) -> Result<&'static str, &str> {
+        match self.held(key) {
+            Value::Word(word) => Ok(word),
+            Value::Text(path) => Err(path),
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn listen(&self, key: &str) -> Option<SocketAddr> {
+        match self.held(key) {
+            Value::Listen(address) => *address,
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn name_servers(&self, key: &str) -> &[SocketAddr] {
+        match self.held(key) {
+            Value::NameServers(servers) => servers,
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn networks(&self, key: &str) -> Networks {
+        match self.held(key) {
+            Value::Networks(list) => Networks::new(list.clone()),
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn rate(&self, key: &str) -> RateLimit {
+        match self.held(key) {
+            Value::Rate(rate) => *rate,
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn source(&self, key: &str) -> &LocalAddress {
+        match self.held(key) {
+            Value::Source(source) => source,
+            other => disagree(key, other),
+        }
+    }
+
+    /// First and last code of each range.
+    pub(in crate::config) fn statuses(&self, key: &str) -> &[(u16, u16)] {
+        match self.held(key) {
+            Value::Statuses(ranges) => ranges,
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn steps(&self, key: &str) -> &[WrittenStep] {
+        match self.held(key) {
+            Value::Steps(steps) => steps,
+            other => disagree(key, other),
+        }
+    }
+
+    /// Every run of the program and of the tests comes through here for every key, so a mistake cannot hide.
+    fn held(&self, key: &str) -> &Value {
+        self.get(key).unwrap_or_else(|| panic!("the key list has no default for `{key}`"))
+    }
+}
+
+/// Values of keys that have no default, or that were wrong.
+impl Table {
+    pub(in crate::config) fn find_text(&self, key: &str) -> Option<&str> {
+        match self.get(key)? {
+            Value::Text(text) => Some(text),
+            other => disagree(key, other),
+        }
+    }
+
+    /// Each address with the bytes of the file that it came from.
+    pub(in crate::config) fn find_binds(&self, key: &str) -> Option<&[(Range<usize>, Address)]> {
+        match self.get(key)? {
+            Value::Binds(binds) => Some(binds),
+            other => disagree(key, other),
+        }
+    }
+
+    pub(in crate::config) fn find_target(&self, key: &str) -> Option<&Target> {
+        match self.get(key)? {
+            Value::Target(target) => Some(target),
+            other => disagree(key, other),
+        }
+    }
+
+    /// None where the key is not written.
+    pub(in crate::config) fn server_names(&self, key: &str) -> &[NamePattern] {
+        match self.get(key) {
+            None => &[],
+            Some(Value::ServerNames(names)) => names,
+            Some(other) => disagree(key, other),
+        }
+    }
+
+    /// None where the key is not written.
+    pub(in crate::config) fn protocols(&self, key: &str) -> &[String] {
+        match self.get(key) {
+            None => &[],
+            Some(Value::Protocols(names)) => names,
+            Some(other) => disagree(key, other),
+        }
+    }
+
+    /// Of a backend: its name, or its address.
+    pub(in crate::config) fn name_or_address(&self) -> Option<String> {
+        let name = self.find_text("name").map(str::to_string);
+        name.or_else(|| self.find_target("address").map(ToString::to_string))
+    }
+}
+
+fn disagree(key: &str, found: &Value) -> ! {
+    panic!("the key list and the resolver disagree about `{key}`: {found:?}")
+}
+
+/// A value of the key list. A test reads every one of them, so none can be wrong here.
+pub(super) fn of_list(kind: Kind, text: &str) -> Value {
+    let decoder = Decoder { env: &|_| None };
+    let decoded = DeValue::parse(text).ok().and_then(|value| decoder.decode(kind, 0..0, value.get_ref()).ok());
+    decoded.unwrap_or_else(|| panic!("the key list holds a value that its own kind does not take: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_one_that_its_key_takes() {
+        for key in keys::KEYS {
+            if let Default::Is(text) = key.default {
+                of_list(key.kind, text);
+            }
+        }
+    }
+}
