@@ -1,5 +1,10 @@
 //! Rules that a machine keeps, each with its reason. They are explained in ARCHITECTURE.md and CONTRIBUTING.md.
 
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/names.rs"]
+mod names;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
