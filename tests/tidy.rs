@@ -259,6 +259,12 @@ fn faults_of_style(file: &File) -> Vec<String> {
         for word in banned.iter().filter(|word| line.contains(**word)) {
             faults.push(format!("{at}: `{word}`; finish it, or say where it lives by its full path"));
         }
+        let is_empty_doc = ["/// Likewise", "/// See the module"].iter().any(|words| line.trim().starts_with(words));
+        if is_empty_doc && file.path.starts_with("src/") {
+            faults.push(format!(
+                "{at}: say what it is; a reader who comes here from elsewhere has read nothing before it"
+            ));
+        }
         if line.trim() == concat!("#[ign", "ore]") {
             faults.push(format!("{at}: an ignored test gives its reason, #[ignore = \"…\"]"));
         }
@@ -425,4 +431,5 @@ fn each_rule_sees_what_breaks_it() {
     seen("tests/x.rs", &"x\n".repeat(501), "501 lines");
     seen("tests/x.rs", concat!("#[ign", "ore]"), "gives its reason");
     seen("tests/x.rs", concat!("// TO", "DO later"), "finish it");
+    seen("src/relay/x.rs", "/// Likewise, of the other side.", "say what it is");
 }

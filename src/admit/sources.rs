@@ -77,7 +77,7 @@ impl Quota {
 #[derive(Debug, Eq, PartialEq)]
 pub struct Permit(usize);
 
-/// See the module.
+/// How many connections each client address has, and how many it has made of late.
 pub struct Sources {
     key: RandomState,
     buckets: usize,

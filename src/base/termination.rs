@@ -51,7 +51,7 @@ pub enum When {
 const WHO: [char; 11] = ['-', 'C', 'S', 'P', 'L', 'R', 'I', 'D', 'K', 'c', 's'];
 const WHEN: [char; 6] = ['R', 'Q', 'C', 'D', 'L', '-'];
 
-/// The pair, as it stands in logs and metrics (INTERFACE section 6).
+/// The pair, as it stands in logs and metrics (`docs/codes.md`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Termination(pub Who, pub When);
 

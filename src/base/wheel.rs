@@ -25,7 +25,7 @@ struct Entry {
     slot: u32,
 }
 
-/// See the module. Keys are small numbers, as of a slab.
+/// The timers of one thread, one per key. Keys are small numbers, as of a slab.
 #[derive(Debug)]
 pub struct Wheel {
     /// First key of each slot.

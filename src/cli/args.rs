@@ -54,7 +54,7 @@ pub(super) enum Command {
         /// Look as well at what this configuration names: addresses, users, folders, files, names, backends.
         #[arg(value_name = "FILE", conflicts_with = "config")]
         file: Option<PathBuf>,
-        /// Likewise.
+        /// The same file, named as `run` has it.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -107,7 +107,7 @@ pub(super) struct FileArgument {
     /// The configuration.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Likewise, as `run` has it.
+    /// The same file, named as `run` has it.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -125,7 +125,7 @@ pub(super) struct RunOptions {
     /// The configuration [default: /etc/ringway/ringway.toml].
     #[arg(value_name = "FILE", conflicts_with_all = ["config", "listen", "backend", "balance"])]
     pub(super) file: Option<PathBuf>,
-    /// Likewise.
+    /// The configuration, named by an option.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["listen", "backend", "balance"])]
     pub(super) config: Option<PathBuf>,
     /// Serve without a file: listen here. May be given several times.

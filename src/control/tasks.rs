@@ -52,7 +52,7 @@ pub(super) struct Control {
     rescheduled: Notify,
     /// Rung when a watch has ended.
     watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
-    /// Likewise, of names that are looked up.
+    /// The names that are looked up, each in a task of its own.
     resolving: RefCell<HashMap<Arc<str>, Rc<Naming>>>,
     /// Made when there is the first name.
     resolver: OnceCell<Resolver>,

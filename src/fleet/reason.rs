@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::health::Role;
 use crate::health::ejection::Trouble;
 
-/// See the module. Cheap to make and to compare, as it is looked at after every check.
+/// Why a backend is in its state. Cheap to make and to compare, as it is looked at after every check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reason {
     /// Up by the configuration, or down by it.

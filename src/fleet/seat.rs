@@ -19,7 +19,7 @@ use crate::health::{Facts, Role, State};
 /// Changes of state that are remembered.
 const HISTORY_MAX: usize = 16;
 
-/// See the module.
+/// A backend at one address.
 #[derive(Debug)]
 pub struct Seat {
     /// Its slot.
@@ -42,7 +42,7 @@ pub struct Seat {
     pub address: Option<Address>,
     /// As configured, or as set at run time.
     pub settings: Settings,
-    /// Likewise: what the operator wants of it.
+    /// What the operator wants of it.
     pub order: Order,
     /// Who checks it, if anybody does.
     pub watch: Option<WatchId>,

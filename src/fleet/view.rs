@@ -9,7 +9,7 @@ use crate::base::id::{BackendId, PoolId};
 use crate::base::time::Moment;
 use crate::health::State;
 
-/// See the module.
+/// Everything that is known of the backends at one moment.
 #[derive(Clone, Debug)]
 pub struct FleetView {
     /// When it was made; the moments in it are of the same clock.

@@ -126,7 +126,7 @@ impl Watches {
         self.all.get(&id)
     }
 
-    /// Likewise.
+    /// One of them, to be changed.
     pub fn get_mut(&mut self, id: WatchId) -> Option<&mut Watch> {
         self.all.get_mut(&id)
     }

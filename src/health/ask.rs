@@ -59,7 +59,7 @@ pub enum CheckKind {
         path: String,
         /// First and last code of each range that is a success.
         status: Vec<(u16, u16)>,
-        /// Likewise, of those that mean: no new sessions, and those that are open live on.
+        /// First and last code of each range that means: no new sessions, and those that are open live on.
         drain_status: Vec<(u16, u16)>,
     },
     /// Logs in and asks for the role; without a login, only whether it speaks PostgreSQL.

@@ -12,7 +12,7 @@ pub mod transcript;
 
 use std::fmt;
 
-/// What a backend may be used for (INTERFACE section 4).
+/// What a backend may be used for (`docs/concepts.md`).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum State {
     /// Takes new sessions.

@@ -24,7 +24,7 @@ pub enum Claim {
     None,
 }
 
-/// See the module. Nobody is the primary at first.
+/// Which backend of a pool is the primary. None is at first.
 #[derive(Clone, Debug, Default)]
 pub struct PrimaryGuard {
     claims: BTreeMap<BackendId, Claim>,

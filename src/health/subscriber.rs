@@ -42,7 +42,7 @@ pub enum CheckVerdict {
     Leaving,
 }
 
-/// See the module.
+/// What one pool makes of the checks of a backend.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
     wants: Wants,

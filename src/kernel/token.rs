@@ -104,7 +104,7 @@ impl Operation {
     }
 }
 
-/// See the module.
+/// Names an operation in flight: what it is, of which slot, and of which generation of that slot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Token {
     /// Which operation.

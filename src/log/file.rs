@@ -41,7 +41,7 @@ pub fn open(path: &Path) -> Result<File, String> {
     })
 }
 
-/// See the module.
+/// A file of a log that is written by control's ring.
 pub(super) struct RingFile {
     path: PathBuf,
     file: tokio_uring::fs::File,

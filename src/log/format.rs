@@ -37,7 +37,7 @@ impl Formatter {
     }
 }
 
-/// The fields of INTERFACE section 6.
+/// The fields of a line, as `docs/operating.md` describes them.
 #[derive(Serialize)]
 struct AccessLine<'a> {
     time: String,

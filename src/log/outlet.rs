@@ -26,7 +26,7 @@ pub enum OutletTarget {
     File(PathBuf, File),
 }
 
-/// See the module. Clones write to the same place, one after the other, whole messages.
+/// A place that lines of a log go to. Clones write to the same place, one after the other, whole messages.
 #[derive(Clone, Debug)]
 pub struct Outlet {
     to: mpsc::Sender<Message>,
@@ -73,7 +73,7 @@ impl Outlet {
         }
     }
 
-    /// Likewise, but waits until there is room.
+    /// Writes lines, and waits until there is room for them.
     pub(super) async fn write(&self, lines: Vec<u8>) {
         let lines_lost = count(&lines);
         if self.to.send(Message::Lines(lines, self.lost.clone())).await.is_err() {

@@ -21,7 +21,7 @@ pub(super) struct Page<'a> {
     pub path: &'a str,
     /// First and last code of each range that is a success.
     pub status: &'a [(u16, u16)],
-    /// Likewise, of those by which a server says that it is about to stop.
+    /// First and last code of each range by which a server says that it is about to stop.
     pub drain_status: &'a [(u16, u16)],
 }
 

@@ -29,7 +29,7 @@ pub(super) fn against(kind: CheckKind, timeout: Duration, server: impl FnOnce(Tc
     against_asked(Ask { timeout, ..ask(Address::Unix("".into()), kind) }, server)
 }
 
-/// Likewise, with all that is asked but the target.
+/// What a check finds at such a server. `ask` is whole but for the target.
 pub(super) fn against_asked(ask: Ask, server: impl FnOnce(TcpStream) + Send + 'static) -> Checked {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Address::Tcp(listener.local_addr().unwrap());

@@ -227,8 +227,8 @@ impl Half {
         self.watch_unread(out);
     }
 
-    /// Likewise if all that may be held waits for a destination to connect to: no receive tells that the source has
-    /// gone meanwhile.
+    /// Watches the source while all that may be held waits for a destination to connect to: no receive tells that the
+    /// source has gone meanwhile.
     fn watch_unread(&mut self, out: &mut impl Sink) {
         let is_read = self.reading != ReadState::Nothing || self.source != ByteSource::Open || self.queue.is_empty();
         if !is_read && !self.destination_open && !self.paused && !self.polling_hangup && !self.is_abandoned() {

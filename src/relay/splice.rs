@@ -22,7 +22,7 @@ const DRY_BELOW: u32 = 512 * 1024;
 /// What a half takes in at first, and at the least.
 pub(super) const WINDOW_MIN: u32 = 128 * 1024;
 
-/// See the module.
+/// The splice mode of a half: its pipe, what is in it, and what is under way.
 #[derive(Debug)]
 pub struct Splice {
     pipe: PipeId,

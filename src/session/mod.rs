@@ -141,7 +141,7 @@ enum SessionState {
     Closed,
 }
 
-/// See the module.
+/// A client connection with its backend connection: told what happened, it says what to do.
 #[derive(Debug)]
 pub struct Session {
     state: SessionState,

@@ -11,7 +11,7 @@ use crate::base::session::SessionId;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
 
-/// See the module.
+/// What is known so far of a session, for its record in the access log.
 #[derive(Debug)]
 pub struct Draft {
     client: Client,

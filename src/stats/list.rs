@@ -35,7 +35,7 @@ macro_rules! metrics {
                 labels: &$labels,
             };
         )*
-        /// All of them, in the order of INTERFACE section 5.
+        /// All of them, in the order of `docs/metrics.md`.
         pub const ALL: &[&Metric] = &[$(&$constant),*];
     };
 }

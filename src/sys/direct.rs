@@ -7,7 +7,7 @@ use super::{route, socket};
 use crate::base::address::Address;
 use crate::kernel::{Fd, Options, Sockets};
 
-/// See the module.
+/// The calls on sockets that a worker makes itself, without its ring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Direct;
 

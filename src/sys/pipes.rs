@@ -21,7 +21,7 @@ struct Pipe {
     capacity: u32,
 }
 
-/// See the module.
+/// The pipes of one worker, spare and lent.
 pub struct PipePool {
     pipes: Vec<Option<Pipe>>,
     spare: Vec<PipeId>,

@@ -26,7 +26,7 @@ pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options
     Ok(socket.into())
 }
 
-/// Likewise, and it does not listen yet ([`adjust`] makes it).
+/// A socket that is bound and does not listen yet ([`adjust`] makes it).
 pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
     let to = sockaddr(address)?;
     let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;

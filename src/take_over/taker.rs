@@ -19,7 +19,7 @@ use crate::sys::pass;
 
 /// The other one answers at once, or it is stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Likewise, when this one serves already and has nothing to lose.
+/// How long the other one may take to say that it drains. This one serves by then and has nothing to lose.
 const RELIEF_MAX: Duration = Duration::from_secs(5);
 /// Of a refusal, in bytes.
 const REFUSAL_MAX: usize = 64 * 1024;

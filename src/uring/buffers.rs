@@ -31,7 +31,7 @@ const TRIMMED_AT_ONCE: usize = 512;
 /// Half a GiB of buffers.
 const BUFFERS_MAX: u16 = 32768;
 
-/// See the module.
+/// The receive buffers of one worker, which the kernel fills.
 pub struct BufferRing {
     entries: *mut BufRingEntry,
     memory: *mut u8,
@@ -47,7 +47,7 @@ pub struct BufferRing {
     spare: Vec<u16>,
     /// The fewest there were since the last [`BufferRing::trim`].
     spare_min: usize,
-    /// Likewise, and their memory was given back: the next use takes it again.
+    /// Free buffers that are not posted and whose memory was given back: the next use takes it again.
     returned: Vec<u16>,
     #[cfg(feature = "paranoid")]
     quarantine: std::collections::VecDeque<u16>,

@@ -38,7 +38,7 @@ struct Acceptor {
 pub(super) enum ArmedAccept {
     /// An accept that brings every connection there is.
     All,
-    /// Likewise, and it was cancelled.
+    /// An accept of that kind that was cancelled and has not ended yet.
     Ending,
     /// A poll that says that somebody is there: near a limit, no connection is taken before there is room for it.
     Ask,

@@ -60,7 +60,7 @@ impl<K: Kernel> Worker<K> {
         if self.acceptors.has_early(listener) { Err(Full::Listener) } else { self.reserve_next(listener) }
     }
 
-    /// Likewise, for whoever is the next one.
+    /// Counts a session of the process and of its listener, if there is room for one. Its client is the next one.
     fn reserve_next(&self, listener: ListenerId) -> Result<(), Full> {
         let counts = &self.shared.counts;
         if counts.process_opened() > self.shared.connections_max {

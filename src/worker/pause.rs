@@ -7,7 +7,7 @@ use super::slots::SlotKey;
 use crate::base::side::Side;
 use crate::base::time::Moment;
 
-/// See the module.
+/// When each of those halves tries again, the earliest first.
 #[derive(Default)]
 pub(super) struct Pauses(BinaryHeap<Reverse<(Moment, u32, u32, bool)>>);
 

@@ -49,7 +49,7 @@ pub struct Parts {
     pub journal: Option<Arc<Journal>>,
 }
 
-/// See the module.
+/// What the workers of a process share.
 pub struct Shared {
     parts: Parts,
     peers: Box<[Peer]>,

@@ -17,7 +17,7 @@ use crate::stats::record::EndReason;
 /// What was given up is taken by then, or was taken by something else.
 const OWED_NS: u64 = 100_000_000;
 
-/// See the module.
+/// The sessions that wait for a descriptor, and those that were given up for them.
 #[derive(Default)]
 pub(super) struct Wanting {
     /// Exactly the sessions that have a ticket.

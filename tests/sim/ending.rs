@@ -219,7 +219,7 @@ impl Ended<'_> {
         assert!(!gave_up || spent || !may_be_tried || gave_way, "there was another backend to try");
     }
 
-    /// The code fits what happened (INTERFACE section 6).
+    /// The code fits what happened (`docs/codes.md`).
     fn fits(&self, was_cut: bool, was_killed: bool, was_drained: bool) -> bool {
         let (client, backend) = (self.sock(Side::Client), self.sock(Side::Backend));
         let Termination(who, when) = self.record.termination;

@@ -28,7 +28,7 @@ pub(in crate::cli) struct Rate {
     pub bytes: f64,
 }
 
-/// See the module.
+/// What was seen so far.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Board {
     pub last: Option<TopLook>,

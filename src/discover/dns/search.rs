@@ -60,7 +60,7 @@ pub(crate) enum SearchStep {
     Done(Resolution),
 }
 
-/// See the module.
+/// One lookup of a name: which names are asked for at which servers, and what follows from their answers.
 #[derive(Debug)]
 pub(crate) struct Search {
     conf: Arc<Conf>,

@@ -27,7 +27,7 @@ const SASL_CONTINUE: u32 = 11;
 /// Why the conversation was ended, if it was.
 pub(super) type GuardVerdict = Rc<RefCell<Option<CheckTrouble>>>;
 
-/// See the module.
+/// A connection whose messages are looked at before the client library reads them.
 pub(super) struct Guarded {
     inner: Stream,
     /// Nobody listens, and it is known who hears it.

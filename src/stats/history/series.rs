@@ -27,7 +27,7 @@ pub(super) struct Sampling {
     pub keep: usize,
 }
 
-/// See the module. `K` says what the series is of.
+/// The samples of one thing. `K` says of what.
 #[derive(Debug)]
 pub struct Series<K, C: Counted> {
     key: K,
