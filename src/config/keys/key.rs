@@ -46,7 +46,7 @@ pub enum Kind {
     Bool,
     /// A number between these, both included.
     Integer(u64, u64),
-    /// Likewise, or `"auto"`.
+    /// A number between these, both included, or `"auto"`.
     AutoOr(u64, u64),
     /// A span of time.
     Duration(Span),

@@ -74,7 +74,7 @@ impl Table {
         self.number_or_auto(key).unwrap_or_else(|| disagree(key, self.held(key)))
     }
 
-    /// Likewise; `None` is "auto".
+    /// A number whose range in the key list fits `N`; `None` is "auto".
     pub(in crate::config) fn number_or_auto<N: TryFrom<u64>>(&self, key: &str) -> Option<N> {
         match self.held(key) {
             Value::Auto => None,
