@@ -1,7 +1,7 @@
 //! What differs between two configurations, in words for the person who has changed the file. Pure.
 //!
 //! Each configuration is written out as paths with their values, as the file has them, by a walk over
-//! [`keys::KEYS`](super::keys::KEYS): each key's row says how its value is read, so no key can be forgotten here.
+//! [`keys::KEYS`]: each key's row says how its value is read, so no key can be forgotten here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -60,7 +60,7 @@ pub struct Process {
     pub receive_buffers_max: u32,
     /// Whom to become once the listeners are bound; `None`: stay.
     pub user: Option<String>,
-    /// Which group to take with that; `None`: the user's own.
+    /// The group to become then; `None`: stay.
     pub group: Option<String>,
 }
 

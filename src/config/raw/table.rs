@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use crate::admit::Networks;
 use crate::admit::routes::NamePattern;
-use crate::admit::sources::RateLimit;
+use crate::admit::sources::Rate;
 use crate::base::address::Address;
 use crate::config::keys::{self, Default, Key, Kind, Section};
 use crate::config::model::{LocalAddress, Target};
@@ -74,7 +74,7 @@ impl Table {
         self.number_or_auto(key).unwrap_or_else(|| disagree(key, self.held(key)))
     }
 
-    /// The number of that key; `None` is `"auto"`.
+    /// A number whose range in the key list fits `N`; `None` is "auto".
     pub(in crate::config) fn number_or_auto<N: TryFrom<u64>>(&self, key: &str) -> Option<N> {
         match self.held(key) {
             Value::Auto => None,
@@ -154,7 +154,7 @@ impl Table {
         }
     }
 
-    pub(in crate::config) fn rate(&self, key: &str) -> RateLimit {
+    pub(in crate::config) fn rate(&self, key: &str) -> Rate {
         match self.held(key) {
             Value::Rate(rate) => *rate,
             other => disagree(key, other),
