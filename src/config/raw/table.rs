@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use crate::admit::Networks;
 use crate::admit::routes::NamePattern;
-use crate::admit::sources::Rate;
+use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 use crate::config::keys::{self, Default, Key, Kind, Section};
 use crate::config::model::{LocalAddress, Target};
@@ -154,7 +154,7 @@ impl Table {
         }
     }
 
-    pub(in crate::config) fn rate(&self, key: &str) -> Rate {
+    pub(in crate::config) fn rate(&self, key: &str) -> RateLimit {
         match self.held(key) {
             Value::Rate(rate) => *rate,
             other => disagree(key, other),
