@@ -69,8 +69,8 @@ terminal() {
 
 for picture in $wanted; do
     case $picture in
-    page) page page.png 1280 1130 ;;
-    top) terminal top.svg 120 16 4 "$ringway top --socket $work/admin.sock" ;;
+    page) page page.png 1180 1120 ;;
+    top) terminal top.svg 120 20 4 "$ringway top --socket $work/admin.sock" ;;
     demo) terminal demo.svg 100 30 12 "$ringway demo" ;;
     *) echo "screenshots: there is no picture $picture; there is page, top and demo" >&2 && exit 2 ;;
     esac

@@ -204,3 +204,48 @@ fn the_first_configuration_prints_the_lines_that_the_readme_shows() {
     assert!(ringway.child.wait().unwrap().success());
     assert_eq!(lines(&ringway.log()), lines(shown));
 }
+
+/// Runs a program that another test of ringway needs, too; `None` if it is missing and that is allowed.
+fn accepts(program: &str, package: &str, arguments: &[&str]) -> Option<(bool, String)> {
+    if !std::path::Path::new(program).exists() {
+        let wanted = std::env::var_os("RINGWAY_TEST_WITHOUT_PROGRAMS").is_none();
+        assert!(!wanted, "{program} is missing: `apt-get install {package}`, or set RINGWAY_TEST_WITHOUT_PROGRAMS");
+        return None;
+    }
+    let ended = Command::new(program).args(arguments).output().unwrap();
+    let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    Some((ended.status.success(), said))
+}
+
+/// nginx with a certificate is what `scripts/first_week.sh` runs.
+#[test]
+fn examples_for_other_programs_are_accepted_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    let path = file.to_str().unwrap();
+    let yaml = "import sys, yaml; assert isinstance(yaml.safe_load(open(sys.argv[1])), dict)";
+    let mut seen = 0;
+    for (name, text) in super::documents() {
+        for language in ["yaml", "haproxy", "nginx"] {
+            for block in blocks(&text, language).into_iter().filter(|block| !block.contains("ssl_certificate")) {
+                let whole = match language {
+                    "nginx" if block.contains("stream {") => {
+                        format!("include /etc/nginx/modules-enabled/*;\n{block}\n")
+                    }
+                    "nginx" => format!("events {{}}\nhttp {{\n{block}\n}}\n"),
+                    _ => format!("{block}\n"),
+                };
+                std::fs::write(&file, whole).unwrap();
+                let pid = format!("pid {path}.pid;");
+                let verdict = match language {
+                    "yaml" => accepts("/usr/bin/python3", "python3-yaml", &["-c", yaml, path]),
+                    "haproxy" => accepts("/usr/sbin/haproxy", "haproxy", &["-c", "-q", "-f", path]),
+                    _ => accepts("/usr/sbin/nginx", "nginx", &["-t", "-e", "stderr", "-g", &pid, "-c", path]),
+                };
+                assert!(verdict.as_ref().is_none_or(|(fits, _)| *fits), "{language} of {name}: {verdict:?}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 6, "{seen} examples");
+}
