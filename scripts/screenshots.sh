@@ -55,7 +55,7 @@ page() { # FILE WIDTH HEIGHT
     "$chromium" --headless=new --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" \
         --window-size="$2,$3" --virtual-time-budget=6000 --screenshot="$work/page.png" \
         http://127.0.0.1:9900/ >"$work/chromium" 2>&1
-    cp "$work/page.png" "docs/pictures/$1"
+    python3 scripts/screenshots/shrink.py "$work/page.png" "docs/pictures/$1"
 }
 
 # What a program draws, as a picture: terminal FILE COLUMNS LINES SECONDS COMMAND

@@ -219,6 +219,14 @@ fn every_route_of_the_api_is_described_and_no_other() {
     );
 }
 
+#[test]
+fn every_state_of_a_backend_is_explained_and_no_other() {
+    let states = ringway::health::State::ALL.map(|state| state.name().to_string());
+    let explained = part(include_str!("../docs/concepts.md"), "States of a backend");
+    let table = explained.split("\n\n").find(|part| part.trim().starts_with("| state")).unwrap();
+    assert_eq!(set(quoted(table, 0)), states.into());
+}
+
 /// `docs/metrics.md` as the list of the code has it.
 fn metrics_page() -> String {
     use ringway::stats::list::{ALL, Kind};

@@ -46,9 +46,9 @@ async def main(seconds):
     servers = [await asyncio.start_server(echo, address, 5432) for address in BACKENDS]
     clients = [client("10.0.0.7", requests) for _ in range(40)] + [client("10.9.0.1", denied)]
     tasks = [asyncio.create_task(one) for one in clients]
-    await asyncio.sleep(seconds * 0.5)
+    await asyncio.sleep(seconds * 0.87)
     servers[1].close()
-    await asyncio.sleep(seconds * 0.2)
+    await asyncio.sleep(seconds * 0.06)
     servers[1] = await asyncio.start_server(echo, BACKENDS[1], 5432)
     await asyncio.gather(*tasks)
 
