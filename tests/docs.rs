@@ -329,3 +329,45 @@ fn termination_codes_are_explained_in_one_place() {
         );
     }
 }
+
+/// What `docs/sizing.md` reckons with, and the line of the code that it comes from.
+#[test]
+fn figures_for_sizing_are_those_of_the_code() {
+    let page = std::fs::read_to_string(repository().join("docs/sizing.md")).unwrap();
+    for (said, file, line) in [
+        ("reserves | 24 MiB, and 8 MiB per worker", "src/app/limits.rs", "const OWN_MEMORY: u64 = 24 << 20;"),
+        ("reserves | 24 MiB, and 8 MiB per worker", "src/app/limits.rs", "const MEMORY_PER_WORKER: u64 = 8 << 20;"),
+        ("at 8 KiB per session", "src/app/limits.rs", "const MEMORY_PER_SESSION: u64 = 8 << 10;"),
+        ("`receive_buffers_max`: 512 MiB, or a quarter", "src/app/limits.rs", "const BUFFERS_MAX: u64 = 512 << 20;"),
+        ("`receive_buffers_max`: 512 MiB, or a quarter", "src/app/limits.rs", "const BUFFERS_PART: u64 = 4;"),
+        ("at most 256 pipes per worker", "src/app/limits.rs", "const PIPES_MAX: u64 = 256;"),
+        ("a pipe of 1 MiB in the kernel", "src/sys/pipes.rs", "const SIZES: [i32; 3] = [1 << 20, 1 << 19, 1 << 18];"),
+        ("64 KiB and one buffer of 16 KiB", "src/relay/mod.rs", "pub const CREDIT: u32 = 64 * 1024;"),
+        ("64 KiB and one buffer of 16 KiB", "src/base/lease.rs", "pub const BUFFER_LEN: usize = 16 * 1024;"),
+        (
+            "ten minutes for the status page | at most 16 MiB",
+            "src/stats/history/mod.rs",
+            "SAMPLES_BYTES_MAX: usize = 16 << 20;",
+        ),
+        (
+            "may need 2 MiB of locked memory per worker",
+            "src/cli/doctor/findings.rs",
+            "const MEMLOCK_PER_WORKER: u64 = 2 << 20;",
+        ),
+    ] {
+        assert!(page.contains(said), "docs/sizing.md no longer says {said:?}");
+        let code = std::fs::read_to_string(repository().join(file)).unwrap();
+        assert!(code.contains(line), "docs/sizing.md says {said:?}, and {file} no longer {line:?}");
+    }
+}
+
+#[test]
+fn pictures_are_small_and_shown() {
+    let shown: String = documents().into_iter().map(|(_, text)| text).collect();
+    for entry in std::fs::read_dir(repository().join("docs/pictures")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        assert!(entry.metadata().unwrap().len() < 150_000, "{name} is too large");
+        assert!(shown.contains(&format!("pictures/{name})")), "no document shows {name}");
+    }
+}
