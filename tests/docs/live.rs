@@ -67,6 +67,7 @@ impl Ringway {
         (client, id)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a test waits by the clock of the machine")]
     fn wait<T>(&self, what: &str, done: impl Fn() -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
