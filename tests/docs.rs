@@ -358,6 +358,23 @@ fn figures_for_sizing_are_those_of_the_code() {
     }
 }
 
+/// Readers whose first language is not English read each sentence of a dialect twice.
+#[test]
+fn documents_are_in_plain_english() {
+    let dialect =
+        "(?i)\\b(who|whoever|nobody|somebody|anybody|at once|made[- ]up|so long|say so|says so|begun|likewise)\\b";
+    let dialect = regex::Regex::new(dialect).unwrap();
+    let reference = std::fs::read_to_string(repository().join("conf/reference.toml")).unwrap();
+    let all = documents().into_iter().chain([("conf/reference.toml".to_string(), reference)]);
+    let found: Vec<String> = all
+        .flat_map(|(name, text)| {
+            let here = |found: regex::Match| format!("{name}: {}", found.as_str());
+            dialect.find_iter(&text).map(here).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(found.is_empty(), "write `the client that`, `no client`, `immediately` or `together`: {found:#?}");
+}
+
 #[test]
 fn pictures_are_small_and_shown() {
     let shown: String = documents().into_iter().map(|(_, text)| text).collect();
