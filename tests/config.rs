@@ -15,17 +15,28 @@ struct Documented {
     comment: String,
 }
 
+impl Documented {
+    /// Its default and range.
+    fn last_line(&self) -> &str {
+        self.comment.lines().last().unwrap_or_else(|| panic!("{} has no comment", self.name))
+    }
+}
+
+/// What stands directly above a key is its comment.
 fn documented() -> Vec<Documented> {
-    let (mut section, mut found) = (String::new(), Vec::new());
+    let (mut section, mut found, mut above) = (String::new(), Vec::new(), Vec::new());
     for line in REFERENCE.lines() {
+        if let Some(text) = line.strip_prefix("# ") {
+            above.push(text.trim());
+            continue;
+        }
+        let comment = std::mem::take(&mut above).join("\n");
         if line.starts_with('[') {
             section = line.trim().to_string();
-        } else if let Some((name, rest)) = line.split_once(" = ").filter(|_| !line.starts_with("# ")) {
+        } else if let Some((name, value)) = line.split_once(" = ") {
             // One that means something only beside another key.
-            let name = name.trim_start_matches('#');
-            let (value, comment) = rest.split_once(" # ").unwrap_or_else(|| panic!("no comment: {line}"));
+            let name = name.trim_start_matches('#').to_string();
             let value: toml::Table = format!("v = {value}").parse().expect(line);
-            let [name, comment] = [name, comment].map(|part| part.trim().to_string());
             found.push(Documented { section: section.clone(), name, value: value["v"].clone(), comment });
         }
     }
@@ -62,6 +73,16 @@ fn the_reference_has_every_key_and_no_other() {
 }
 
 #[test]
+fn each_key_of_the_reference_has_its_meaning_and_fits_on_a_screen() {
+    for entry in documented() {
+        assert!(entry.comment.lines().count() >= 2, "{} {} lacks its meaning or default", entry.section, entry.name);
+    }
+    for line in REFERENCE.lines() {
+        assert!(line.chars().count() <= 120, "more than 120 columns: {line}");
+    }
+}
+
+#[test]
 fn the_reference_has_the_defaults_of_the_code() {
     let all = documented();
     for key in keys::KEYS {
@@ -70,9 +91,14 @@ fn the_reference_has_the_defaults_of_the_code() {
             Default::Is(text) => {
                 let default: toml::Table = format!("v = {text}").parse().expect(text);
                 assert_eq!(entry.value, default["v"], "{}", key.name);
+                // What is said in words is the same.
+                let said = entry.last_line().strip_prefix("Default: ").unwrap_or_else(|| panic!("{}", key.name));
+                let value = entry.value.to_string();
+                let rest = said.strip_prefix(&value).unwrap_or_else(|| panic!("{}: {value}, not {said}", key.name));
+                assert!(rest.starts_with(['.', ',']), "{}: {said}", key.name);
             }
-            Default::Required(_) => assert!(entry.comment.starts_with("required"), "{}", key.name),
-            Default::Absent => assert!(entry.comment.contains("defaults to"), "{}", key.name),
+            Default::Required(_) => assert!(entry.last_line().starts_with("Required."), "{}", key.name),
+            Default::Absent => assert!(entry.last_line().starts_with("Default: "), "{}", key.name),
         }
     }
 }

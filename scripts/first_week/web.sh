@@ -49,7 +49,7 @@ first_steps() {
     begin "README: a first configuration"
     local why
     cd "$work/app" || exit 1
-    block "$repository/README.md" "# ringway" toml >ringway.toml
+    block "$repository/README.md" "## A first configuration" toml >ringway.toml
     same "$(word "$repository/README.md" "ringway check ringway.toml")" ok "$(ringway check ringway.toml 2>&1)"
     why=$(run "$(word "$repository/README.md" "ringway explain ringway.toml --listener db --client 10.0.0.7")" 2>&1) ||
         fail "\`ringway explain\` to say which backend the client gets" "$why"

@@ -79,9 +79,9 @@ metrics! {
     BACKEND_TRANSITIONS Counter "ringway_backend_transitions_total" ["pool", "backend", "to"]
         "Changes of state.";
     SESSIONS Counter "ringway_sessions_total" ["listener", "pool", "termination"]
-        "Sessions that ended, by who ended them and when (two letters, as in the access log).";
+        "Sessions that ended, by termination code (two letters, as in the access log).";
     CONNECT_SECONDS Histogram "ringway_connect_seconds" ["pool"] "Time to connect to a backend, successful attempts.";
-    QUEUE_SECONDS Histogram "ringway_queue_seconds" ["pool"] "Time in the queue, of those who had to wait.";
+    QUEUE_SECONDS Histogram "ringway_queue_seconds" ["pool"] "Time in the queue, of clients that had to wait.";
     SESSION_SECONDS Histogram "ringway_session_seconds" ["pool"] "Time from accept to close.";
     CHECK_SECONDS Histogram "ringway_check_seconds" ["pool", "backend"] "Time a health check took.";
     WORKER_CONNECTIONS Gauge "ringway_worker_connections" ["worker"] "Open client connections of a worker.";
