@@ -229,14 +229,14 @@ fn every_state_of_a_backend_is_explained_and_no_other() {
 
 /// `docs/metrics.md` as the list of the code has it.
 fn metrics_page() -> String {
-    use ringway::stats::list::{ALL, Kind};
+    use ringway::stats::list::{ALL, MetricKind};
     let mut page = METRICS.split("| metric |").next().unwrap().to_string();
     page += "| metric | kind | labels | |\n|---|---|---|---|\n";
     for metric in ALL {
         let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         page += &format!("| `{}` | {kind} | {} | {} |\n", metric.name, labels.join(" "), metric.help);

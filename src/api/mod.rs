@@ -151,7 +151,7 @@ impl Servers {
         let Some((file, mode)) = &self.file else { return };
         file.file().claim();
         if let Err(error) = socket::set_mode(file.file().path(), *mode) {
-            tracing::warn!(%error, "admin.socket keeps its permissions");
+            tracing::warn!(%error, "cannot change the permissions of admin.socket: the old ones stay");
         }
     }
 

@@ -148,7 +148,7 @@ impl BoundListeners {
             Some(held) if error.kind() == io::ErrorKind::AddrInUse => SocketsRefused {
                 may_pass: false,
                 message: format!(
-                    "{key}: cannot listen on {}: whoever started ringway (a .socket unit of systemd?) has bound \
+                    "{key}: cannot listen on {}: what started ringway (a .socket unit of systemd?) has bound \
                      {held} for it, which takes these clients as well: write bind = \"{held}\"",
                     want.address
                 ),
@@ -329,7 +329,8 @@ impl ListenerPlace {
     fn adjust(&self) {
         for socket in self.sockets.iter().filter_map(Weak::upgrade) {
             if let Err(error) = socket::adjust(&socket, self.want.backlog, &self.want.options) {
-                tracing::warn!(address = %self.address, %error, "a listening socket keeps its backlog and options");
+                tracing::warn!(address = %self.address, %error, "the backlog and options of this socket cannot be \
+                               changed: the old ones stay");
             }
         }
     }
@@ -337,7 +338,8 @@ impl ListenerPlace {
     fn set_mode(&self) {
         let Address::Unix(path) = &self.address else { return };
         if let Err(error) = socket::set_mode(path, self.want.unix_mode) {
-            tracing::warn!(address = %self.address, %error, "a listening socket keeps its permissions");
+            tracing::warn!(address = %self.address, %error, "the permissions of this unix socket cannot be changed: the \
+                           old ones stay");
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) enum Command {
         #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = demo_span)]
         span: Duration,
     },
-    /// Read and validate a configuration; print `ok`, or every error at once.
+    /// Read and validate a configuration; print `ok`, or every error together.
     Check {
         #[command(flatten)]
         file: FileArgument,

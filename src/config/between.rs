@@ -219,7 +219,8 @@ impl Between<'_, '_> {
         let is_written = |key: &str| table.is_asked_for(Section::Listener, key);
         if table.word("accept_proxy") == "required" {
             if table.networks("proxy_trusted").is_empty() {
-                let hint = "say who may send the header, as in [\"10.0.0.0/8\"]: whoever may can claim any address";
+                let hint =
+                    "name the proxies that send the header, as in [\"10.0.0.0/8\"]: each of them can claim any address";
                 self.needs(table, "accept_proxy", "`proxy_trusted`", hint);
             }
         } else {

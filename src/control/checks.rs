@@ -42,7 +42,7 @@ impl Said {
         match finding {
             Finding::Unknown(reason) => error!(%target, %reason, "cannot check; the last state stays"),
             Finding::Refused(reason) => {
-                warn!(%target, %reason, "it lives and refuses the check; the last known role stays");
+                warn!(%target, %reason, "the server lives and refuses the check: its last known role stays");
             }
             Finding::Doubtful(_, reason) => warn!(%target, %reason, "the check succeeds, and could be better"),
             Finding::Success(_) | Finding::Failure(_) => info!(%target, "checks go as they should again"),

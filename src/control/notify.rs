@@ -48,7 +48,7 @@ pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
         if control.seen_generation() >= before {
             tell(&[NotifyState::Watchdog]);
         } else {
-            warn!("a worker hangs: systemd is not told that all is well");
+            warn!("a worker hangs: systemd's watchdog is not answered, so that systemd starts ringway again");
         }
         before = cell.generation();
         sleep((limit / 2).max(Duration::from_millis(1))).await;
@@ -58,6 +58,6 @@ pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
 /// The socket is a datagram socket of the service manager: what it does not take is lost, and nothing waits for it.
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "cannot tell systemd");
+        warn!(%error, "systemd cannot be told of this");
     }
 }

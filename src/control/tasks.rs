@@ -175,7 +175,7 @@ impl Control {
             Learned::Addresses { addresses, ttl, doubt } => {
                 let (is_good, changes) = self.fleet.borrow_mut().on_resolved(host, &addresses, now);
                 if changes.table {
-                    info!(%host, ?addresses, "has new addresses");
+                    info!(%host, ?addresses, "this name has new addresses");
                 }
                 let unfit = "none of its addresses can be that of a server";
                 match is_good {
@@ -419,7 +419,7 @@ async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<st
                                        for denied_hold");
             }
             (Some(reason), _) => warn!(%host, %reason, "cannot look up; the addresses that are known stay in use"),
-            (None, _) if trouble.is_some() => info!(%host, "can be looked up again"),
+            (None, _) if trouble.is_some() => info!(%host, "this name can be looked up again"),
             (None, _) => {}
         }
         trouble = reason;
@@ -466,7 +466,7 @@ fn log_notice(notice: &Notice) {
         }
         Notice::Stale { pool, begins: false, .. } => info!(%pool, "stale replicas no longer serve"),
         Notice::TooMany { pool, backend, left_out } => {
-            warn!(%pool, %backend, left_out, "its name has more addresses than are used");
+            warn!(%pool, %backend, left_out, "the name of this backend has more addresses than ringway uses");
         }
     }
     debug!(?notice, "noticed");

@@ -109,7 +109,7 @@ struct ChangeArgs {
     /// What it is used for; `drain` ends its sessions after the pool's drain_timeout, `maintenance` never.
     #[arg(long, value_name = "STATE")]
     state: Option<ModeArg>,
-    /// Sessions at once; 0 is no limit.
+    /// Most sessions that it may have; 0 is no limit.
     #[arg(long, value_name = "N")]
     connections_max: Option<u32>,
 }

@@ -264,7 +264,7 @@ fn pipes(pages: u64, exempt: bool) -> DoctorFinding {
         0 => DoctorFinding::good("pipes", "not limited"),
         pages => {
             let at_once = pages * PAGE / PIPE;
-            let detail = format!("{} for this user: {at_once} bulk streams splice at once", size(pages * PAGE));
+            let detail = format!("{} for this user: {at_once} bulk streams can splice together", size(pages * PAGE));
             let remedy = "the others copy; sysctl fs.pipe-user-pages-soft=0 lifts it";
             if at_once >= 64 {
                 DoctorFinding::good("pipes", detail)
