@@ -338,8 +338,7 @@ impl ListenerPlace {
     fn set_mode(&self) {
         let Address::Unix(path) = &self.address else { return };
         if let Err(error) = socket::set_mode(path, self.want.unix_mode) {
-            tracing::warn!(address = %self.address, %error, "the permissions of this unix socket cannot be changed: the \
-                           old ones stay");
+            tracing::warn!(address = %self.address, %error, "the mode of this unix socket cannot be set: the old one stays");
         }
     }
 }
