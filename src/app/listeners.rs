@@ -338,7 +338,7 @@ impl ListenerPlace {
     fn set_mode(&self) {
         let Address::Unix(path) = &self.address else { return };
         if let Err(error) = socket::set_mode(path, self.want.unix_mode) {
-            tracing::warn!(address = %self.address, %error, "the mode of this unix socket cannot be set: the old one stays");
+            tracing::warn!(address = %self.address, %error, "this unix socket keeps the mode that it had");
         }
     }
 }
