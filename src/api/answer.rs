@@ -1,6 +1,8 @@
 //! Answers in JSON, and refusals that say what is wrong.
 
 use axum::Json;
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -40,6 +42,14 @@ impl Refusal {
     /// For several reasons.
     pub(crate) fn of(status: StatusCode, faults: Vec<ApiFault>) -> Refusal {
         Refusal { status, faults }
+    }
+}
+
+/// What stands behind the `?` of a request; a refusal if it is not understood.
+pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    match query {
+        Ok(Query(asked)) => Ok(asked),
+        Err(error) => Err(Refusal::nonsense(error.body_text())),
     }
 }
 

@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 
 use super::ApiContext;
-use super::answer::{ApiResult, Refusal};
+use super::answer::{ApiResult, Refusal, asked};
 use super::words::{
     BackendHistory, Column, Happening, HistoryAnswer, HistoryMark, ListenerHistory, PoolHistory, Times, TotalHistory,
     Traffic,
@@ -42,7 +42,7 @@ pub(super) async fn history(
     State(admin): State<ApiContext>,
     wanted: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> ApiResult<HistoryAnswer> {
-    let Query(wanted) = wanted.map_err(|error| Refusal::nonsense(error.body_text()))?;
+    let wanted = asked(wanted)?;
     if wanted.seconds.is_some_and(|seconds| seconds == 0 || seconds > SECONDS_MAX) {
         return Err(Refusal::nonsense(format!("seconds must be between 1 and {SECONDS_MAX}")));
     }

@@ -13,7 +13,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 use super::ApiContext;
-use crate::base::id::{BackendId, PoolId};
+use crate::base::id::PoolId;
 use crate::base::refused::Refused;
 use crate::base::termination::Termination;
 use crate::health::State;
@@ -83,7 +83,7 @@ fn usage(scrape: &mut Scrape) {
 
 fn listeners(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     for listener in table.listeners.iter().flatten() {
-        let cells = || existing(admin, |worker| worker.listeners.existing(listener.id.index()));
+        let cells = || admin.stats.of_listener(listener.id);
         let sum = |number: fn(&ListenerCells) -> u64| cells().map(number).sum::<u64>();
         let (labels, open) = ([&*listener.name], sum(|cells| cells.connections.get()));
         if listener.retired && open == 0 {
@@ -103,7 +103,7 @@ fn listeners(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
 fn routes(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     for (slot, &(listener, pool)) in table.routes.iter().enumerate() {
         let Some((listener, pool)) = table.listener(listener).zip(table.pool(pool)) else { continue };
-        let cells = || existing(admin, |worker| worker.routes.existing(slot));
+        let cells = || admin.stats.workers.iter().filter_map(|worker| worker.routes.existing(slot));
         for index in 0..Termination::COUNT {
             let ended = cells().map(|cells| cells.sessions[index].get()).sum();
             // Of the many codes, those that occurred; the normal one always, so that there is a rate from the start.
@@ -116,14 +116,13 @@ fn routes(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
 
 fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
     let labels = [&*pool.name];
-    let PoolId(slot) = pool.id;
-    let cells = || existing(admin, move |worker| worker.pools.existing(slot as usize));
+    let cells = || admin.stats.of_pool(pool.id);
     let sum = |number: fn(&PoolCells) -> &Counter| cells().map(|cells| number(cells).get()).sum();
     scrape.put(&list::POOL_QUEUE_LENGTH, &labels, admin.counts.queue(pool.id).waiting().into());
     scrape.put(&list::POOL_QUEUE_TIMEOUTS, &labels, sum(|cells| &cells.queue_timeouts_total));
     scrape.put(&list::POOL_RETRIES, &labels, sum(|cells| &cells.retries_total));
     scrape.put(&list::POOL_REFUSED, &labels, sum(|cells| &cells.refused_total));
-    let stale = admin.stats.control.pools.existing(slot as usize).map_or(0, |cells| cells.serves_stale.get());
+    let stale = admin.stats.control.pools.existing(pool.id.index()).map_or(0, |cells| cells.serves_stale.get());
     scrape.put(&list::POOL_SERVES_STALE, &labels, stale);
     scrape.put(&list::POOL_BACKENDS_USABLE, &labels, pool.picker.candidates().count() as u64);
     let text = &label_text(&list::SESSION_SECONDS, &labels);
@@ -142,8 +141,7 @@ fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
 /// The many: their labels are written once for each.
 fn backend(scrape: &mut Scrape, admin: &ApiContext, pool: &str, backend: &BackendEntry) {
     let labels = &label_text(&list::BACKEND_UP, &[pool, &backend.name]);
-    let BackendId(slot) = backend.id;
-    let cells = || existing(admin, move |worker| worker.backends.existing(slot as usize));
+    let cells = || admin.stats.of_backend(backend.id);
     let sum = |number: fn(&BackendCells) -> &Counter| cells().map(|cells| number(cells).get()).sum();
     let mut put = |metric, label: &str, value: &str, number: u64| {
         let comma = if label.is_empty() { "" } else { "," };
@@ -165,7 +163,7 @@ fn backend(scrape: &mut Scrape, admin: &ApiContext, pool: &str, backend: &Backen
     put(&list::BACKEND_BYTES, "direction", "to_backend", sum(|cells| &cells.bytes_to_backend));
     put(&list::BACKEND_BYTES, "direction", "to_client", sum(|cells| &cells.bytes_to_client));
     // A backend that is not checked has no series of checks.
-    let Some(checks) = admin.stats.control.backends.existing(slot as usize) else { return };
+    let Some(checks) = admin.stats.control.backends.existing(backend.id.index()) else { return };
     put(&list::BACKEND_CHECKS, "result", "success", checks.success.get());
     put(&list::BACKEND_CHECKS, "result", "failure", checks.failure.get());
     put(&list::BACKEND_CHECKS, "result", "refused", checks.refused.get());
@@ -197,14 +195,6 @@ fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats, kernel_thread
     scrape.put(&list::WORKER_STARVED, &labels, cells.buffers_starved.get());
     scrape.put(&list::WORKER_CLOSING_STUCK, &labels, cells.closing_stuck.get());
     scrape.put(&list::WORKER_KERNEL_THREADS, &labels, kernel_threads);
-}
-
-/// The cells of every worker that has any.
-fn existing<'a, T: 'a>(
-    admin: &'a ApiContext,
-    cells: impl Fn(&'a WorkerStats) -> Option<&'a T>,
-) -> impl Iterator<Item = &'a T> {
-    admin.stats.workers.iter().filter_map(cells)
 }
 
 /// One scrape under way.

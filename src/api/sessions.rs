@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::ApiContext;
-use super::answer::{ApiResult, Refusal};
+use super::answer::{ApiResult, Refusal, asked};
 use super::server::Asking;
 use super::words::{Killed, SessionStatus, Sessions};
 use crate::base::id::BackendId;
@@ -40,7 +40,7 @@ pub(super) async fn list(
     State(admin): State<ApiContext>,
     wanted: Result<Query<SessionsQuery>, QueryRejection>,
 ) -> ApiResult<Sessions> {
-    let wanted = wanted_of(wanted)?;
+    let wanted = asked(wanted)?;
     let limit = wanted.limit.unwrap_or(LIMIT_DEFAULT);
     if limit > LIMIT_MAX {
         return Err(Refusal::nonsense(format!("limit goes up to {LIMIT_MAX}")));
@@ -76,7 +76,7 @@ pub(super) async fn kill_many(
     Extension(Asking(by)): Extension<Asking>,
     wanted: Result<Query<SessionsQuery>, QueryRejection>,
 ) -> ApiResult<Killed> {
-    let wanted = wanted_of(wanted)?;
+    let wanted = asked(wanted)?;
     if wanted.limit.is_some() {
         return Err(Refusal::nonsense("limit is for lists; all sessions that match are closed"));
     }
@@ -88,13 +88,6 @@ pub(super) async fn kill_many(
     let (backend, client) = (wanted.backend.as_deref().unwrap_or("any"), wanted.client.as_deref().unwrap_or("any"));
     tracing::info!(backend, client, killed, %by, "sessions killed by the operator");
     Ok(Json(Killed { killed }))
-}
-
-fn wanted_of(wanted: Result<Query<SessionsQuery>, QueryRejection>) -> Result<SessionsQuery, Refusal> {
-    match wanted {
-        Ok(Query(wanted)) => Ok(wanted),
-        Err(error) => Err(Refusal::nonsense(error.body_text())),
-    }
 }
 
 fn filter_of(admin: &ApiContext, wanted: &SessionsQuery) -> Result<Filter, Refusal> {

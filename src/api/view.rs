@@ -14,7 +14,7 @@ use super::words::{
 };
 use crate::admit;
 use crate::api::command::{self, Gone};
-use crate::base::id::{BackendId, PoolId};
+use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
 use crate::config::model::{self, Config};
 use crate::fleet::{BackendView, PoolView};
@@ -68,10 +68,7 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
     let table = reader.pin();
     let describe = |listener: &model::Listener| {
         let entry = table.listeners.iter().flatten().find(|entry| entry.name == listener.name);
-        let cells = || {
-            let id = entry.map(|entry| entry.id);
-            admin.stats.workers.iter().filter_map(move |worker| worker.listeners.existing(id?.index()))
-        };
+        let cells = || entry.into_iter().flat_map(|entry| admin.stats.of_listener(entry.id));
         ListenerStatus {
             name: listener.name.clone(),
             bind: listener.binds.iter().map(ToString::to_string).collect(),
@@ -159,8 +156,6 @@ impl Viewer<'_> {
         let backends: Vec<BackendStatus> = pool.backends.iter().map(|backend| self.backend(backend)).collect();
         let listeners = self.config().listeners.iter();
         let own = listeners.filter(|listener| listener.pools().any(|name| *name == pool.name) && !pool.is_gone);
-        let PoolId(slot) = pool.id;
-        let cells = self.admin.stats.workers.iter().filter_map(|worker| worker.pools.existing(slot as usize));
         PoolStatus {
             name: pool.name.clone(),
             balance: configured.map(|pool| pool.balance.name().into()),
@@ -171,18 +166,15 @@ impl Viewer<'_> {
             connections: backends.iter().map(|backend| u64::from(backend.connections)).sum(),
             connections_total: backends.iter().map(|backend| backend.connections_total).sum(),
             queue_length: self.admin.counts.queue(pool.id).waiting().into(),
-            refused_total: cells.map(|cells| cells.refused_total.get()).sum(),
+            refused_total: self.admin.stats.of_pool(pool.id).map(|cells| cells.refused_total.get()).sum(),
             removed: pool.is_gone,
             backends,
         }
     }
 
     fn backend(&self, backend: &BackendView) -> BackendStatus {
-        let BackendId(slot) = backend.id;
-        let workers = &self.admin.stats.workers;
-        let cells = || workers.iter().filter_map(move |worker| worker.backends.existing(slot as usize));
+        let cells = || self.admin.stats.of_backend(backend.id);
         let sum = |number: fn(&BackendCells) -> &Counter| cells().map(|cells| number(cells).get()).sum();
-        let errors = |cells: &BackendCells| cells.connect_errors.iter().map(Counter::get).sum::<u64>();
         let now = self.all.fleet.now;
         BackendStatus {
             name: backend.name.clone(),
@@ -196,7 +188,7 @@ impl Viewer<'_> {
             connections: self.admin.counts.connections(backend.id),
             connections_max: backend.connections_max.map_or(0, std::num::NonZeroU32::get),
             connections_total: sum(|cells| &cells.connections_total),
-            connect_errors_total: cells().map(errors).sum(),
+            connect_errors_total: cells().map(BackendCells::connects_failed).sum(),
             hangups_total: sum(|cells| &cells.hangups),
             sessions_cut_total: sum(|cells| &cells.sessions_cut_total),
             bytes_to_backend: sum(|cells| &cells.bytes_to_backend),
@@ -208,8 +200,8 @@ impl Viewer<'_> {
         }
     }
 
-    fn checks(&self, BackendId(slot): BackendId) -> CheckCounts {
-        let Some(cells) = self.admin.stats.control.backends.existing(slot as usize) else {
+    fn checks(&self, id: BackendId) -> CheckCounts {
+        let Some(cells) = self.admin.stats.control.backends.existing(id.index()) else {
             return CheckCounts::default();
         };
         let mut took = Distribution::default();

@@ -9,8 +9,8 @@ use super::tasks::Control;
 use crate::balance::Counts;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::table::{BackendEntry, ListenerEntry, PoolEntry, Table};
+use crate::stats::Stats;
 use crate::stats::history::{BackendCount, BackendKey, ListenerCount, PoolCount, Reading, TotalCount};
-use crate::stats::{Counter, Stats, WorkerStats};
 
 /// Between readings.
 const PACE: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
     let workers = &stats.workers;
     let of_listener = |entry: &ListenerEntry| {
         let mut sum = ListenerCount::default();
-        for cells in workers.iter().filter_map(|worker| worker.listeners.existing(entry.id.index())) {
+        for cells in stats.of_listener(entry.id) {
             sum.connections += cells.connections.get();
             sum.accepted += cells.connections_total.get();
             for (sum, refused) in sum.refused.iter_mut().zip(&cells.refused) {
@@ -45,7 +45,7 @@ fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
     };
     let of_pool = |entry: &PoolEntry| {
         let mut sum = PoolCount { queue_length: counts.queue(entry.id).waiting().into(), ..PoolCount::default() };
-        for cells in workers.iter().filter_map(|worker| worker.pools.existing(entry.id.index())) {
+        for cells in stats.of_pool(entry.id) {
             sum.refused += cells.refused_total.get();
             sum.queue_timeouts += cells.queue_timeouts_total.get();
             sum.retries += cells.retries_total.get();
@@ -56,7 +56,7 @@ fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
     };
     let of_backend = |entry: &BackendEntry| {
         let key = BackendKey { id: entry.id, pool: table.pool(entry.pool)?.name.clone(), name: entry.name.clone() };
-        Some((key, backend(entry, workers, counts)))
+        Some((key, backend(entry, stats, counts)))
     };
     Reading {
         total: TotalCount {
@@ -74,11 +74,11 @@ fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
     }
 }
 
-fn backend(entry: &BackendEntry, workers: &[WorkerStats], counts: &Counts) -> BackendCount {
+fn backend(entry: &BackendEntry, stats: &Stats, counts: &Counts) -> BackendCount {
     let mut sum = BackendCount { connections: counts.connections(entry.id), ..BackendCount::default() };
-    for cells in workers.iter().filter_map(|worker| worker.backends.existing(entry.id.index())) {
+    for cells in stats.of_backend(entry.id) {
         sum.established += cells.connections_total.get();
-        sum.connect_errors += cells.connect_errors.iter().map(Counter::get).sum::<u64>();
+        sum.connect_errors += cells.connects_failed();
         sum.bytes_to_backend += cells.bytes_to_backend.get();
         sum.bytes_to_client += cells.bytes_to_client.get();
     }

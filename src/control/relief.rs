@@ -1,4 +1,5 @@
-//! Relieving the ringway before, and being relieved by the one that comes ([`take_over`]).
+//! Relieving the ringway before, and being relieved by the one that comes
+//! ([`take_over`](crate::take_over)).
 
 use tracing::info;
 
@@ -7,11 +8,9 @@ use super::notify;
 use super::run::ControlLoop;
 use crate::api::command::{Loan, Successor};
 use crate::snapshot::table::Phase;
-#[cfg(doc)]
-use crate::take_over;
 
 impl ControlLoop {
-    /// Whether this one serves: at once, or, where another one is to be relieved, when that is done.
+    /// Whether this one serves: immediately, or, where another one is to be relieved, when that is done.
     pub(super) async fn has_succeeded(&mut self) -> bool {
         if !self.succession.has_predecessor() {
             return true;

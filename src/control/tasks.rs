@@ -288,7 +288,6 @@ impl Control {
 
     /// What clients met with at a backend, and that was not ringway's own fault.
     fn troubles(&self, id: BackendId, trouble: Trouble) -> u64 {
-        let all = self.stats.workers.iter().filter_map(|worker| worker.backends.existing(id.index()));
         let of_worker = |cells: &crate::stats::BackendCells| -> u64 {
             match trouble {
                 Trouble::HangUp => cells.hangups.get(),
@@ -298,7 +297,7 @@ impl Control {
                 }
             }
         };
-        all.map(of_worker).sum()
+        self.stats.of_backend(id).map(of_worker).sum()
     }
 
     /// Generation of the table that every worker that runs has seen.

@@ -44,7 +44,7 @@ pub type ReadFile = Box<dyn Fn(&str) -> std::io::Result<Vec<u8>> + Send>;
 /// `[dns]`
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Dns {
-    /// Who is asked, in this order; empty: as the system is configured.
+    /// The servers that are asked, in this order; empty: as the system is configured.
     pub servers: Vec<SocketAddr>,
     /// How long each has to answer; `None`: as the system is configured.
     pub timeout: Option<Duration>,

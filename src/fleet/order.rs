@@ -25,7 +25,7 @@ pub struct Change {
     pub weight: Option<u16>,
     /// What the operator wants of it.
     pub state: Option<Mode>,
-    /// Sessions at once; 0 is no limit.
+    /// Most sessions that it may have; 0 is no limit.
     pub connections_max: Option<u32>,
     /// When a drain ends the sessions that are left; zero: never. Only with [`Mode::Drain`]; without it the pool's
     /// `drain_timeout` counts.
@@ -73,7 +73,7 @@ pub struct Settings {
     pub weight: u16,
     /// Used only where no other is.
     pub backup: bool,
-    /// Sessions at once.
+    /// Most sessions that it may have.
     pub connections_max: Option<NonZeroU32>,
 }
 

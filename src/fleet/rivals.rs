@@ -4,7 +4,7 @@
 //! contradiction, but two answers from two moments. Nor does it say anything what a backend said before its checks
 //! began to fail. Two contradict each other once each of them has said it again in a check that began after the other
 //! one was heard to say it, and neither has been silent since. Which one is used does not wait for that: the guard
-//! decides at once (`health::primary`).
+//! decides immediately (`health::primary`).
 
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@ pub mod history;
 pub mod list;
 pub mod record;
 
-use crate::base::id::BackendId;
+use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::slots::Slots;
 use crate::base::termination::Termination;
@@ -30,9 +30,24 @@ impl Stats {
         Stats { workers: (0..workers).map(|_| WorkerStats::default()).collect(), control: ControlStats::default() }
     }
 
+    /// The cells of a listener, of each worker that has any.
+    pub fn of_listener(&self, id: ListenerId) -> impl Iterator<Item = &ListenerCells> {
+        self.workers.iter().filter_map(move |worker| worker.listeners.existing(id.index()))
+    }
+
+    /// The cells of a pool, of each worker that has any.
+    pub fn of_pool(&self, id: PoolId) -> impl Iterator<Item = &PoolCells> {
+        self.workers.iter().filter_map(move |worker| worker.pools.existing(id.index()))
+    }
+
+    /// The cells of a backend, of each worker that has any.
+    pub fn of_backend(&self, id: BackendId) -> impl Iterator<Item = &BackendCells> {
+        self.workers.iter().filter_map(move |worker| worker.backends.existing(id.index()))
+    }
+
     /// Forgets what was counted of a backend, as another one is to have its slot. Nobody may count anything of it now.
     pub fn forget_backend(&self, id: BackendId) {
-        for cells in self.workers.iter().filter_map(|worker| worker.backends.existing(id.index())) {
+        for cells in self.of_backend(id) {
             let BackendCells { connections_total, connect_errors, bytes_to_backend, bytes_to_client, .. } = cells;
             let counters =
                 [connections_total, bytes_to_backend, bytes_to_client, &cells.sessions_cut_total, &cells.hangups];
@@ -233,6 +248,11 @@ impl BackendCells {
     #[inline]
     pub fn connect_failed(&self, error: ConnectError) {
         self.connect_errors[error as usize].add(1);
+    }
+
+    /// Attempts that failed, for whatever reason.
+    pub fn connects_failed(&self) -> u64 {
+        self.connect_errors.iter().map(Counter::get).sum()
     }
 }
 

@@ -134,7 +134,7 @@ impl Counted for PoolCount {
 /// Of one backend.
 #[derive(Clone, Debug, Default)]
 pub struct BackendCount {
-    /// Sessions at once.
+    /// Open sessions.
     pub connections: u32,
     /// Connections that were established.
     pub established: u64,
