@@ -61,19 +61,20 @@ impl<K: Kernel> Worker<K> {
     #[inline]
     pub(super) fn end_some(&mut self) -> usize {
         for ended in 0..ENDED_A_TURN {
-            let Some(ToEnd { key, who, reason, backend }) = self.agenda.to_end.pop_front() else {
-                return ENDED_A_TURN - ended;
-            };
+            let Some(to_end) = self.agenda.to_end.pop_front() else { return ENDED_A_TURN - ended };
             #[cfg(debug_assertions)]
             self.turn.watch.moved();
-            let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
-            if let Some(backend) = backend {
-                if slot.backend != Some(backend) {
-                    continue;
+            let Some(slot) = self.slots.get(to_end.key).filter(|slot| !slot.session.is_ending()) else { continue };
+            if !to_end.still_stands(slot) {
+                if to_end.reason == EndReason::Descriptors {
+                    self.agenda.wanting.keep();
                 }
+                continue;
+            }
+            if let Some(backend) = to_end.backend {
                 self.stats().backends.get(backend.index()).sessions_cut_total.add(1);
             }
-            self.end_for(key, who, reason);
+            self.end_for(to_end.key, to_end.who, to_end.reason);
         }
         0
     }
@@ -88,6 +89,19 @@ impl<K: Kernel> Worker<K> {
             let left = self.slots.keys_where(|slot| !slot.session.is_ending());
             let end = |key| ToEnd { key, who: Who::Killed, reason: EndReason::Shutdown, backend: None };
             self.agenda.to_end.extend(left.into_iter().map(end));
+        }
+    }
+}
+
+impl ToEnd {
+    /// Whether the reason holds as it did when it was found: only some end in a turn, and meanwhile the others go on.
+    fn still_stands(&self, slot: &Slot) -> bool {
+        match self.reason {
+            // Else it has one, and somebody may have been told so.
+            EndReason::Descriptors => slot.wants_descriptor(),
+            // Else its bytes have moved.
+            EndReason::Memory => slot.session.holds_buffers(),
+            _ => self.backend.is_none_or(|backend| slot.backend == Some(backend)),
         }
     }
 }
@@ -110,7 +124,11 @@ fn newly_ended(backends: &[Option<BackendEntry>], before: &[bool]) -> (Vec<bool>
 mod tests {
     use super::*;
     use crate::base::id::{BackendId, PoolId};
+    use crate::base::time::Moment;
     use crate::health::State;
+    use crate::kernel::{Fd, errno};
+    use crate::session::{Session, SessionLimits};
+    use crate::worker::slots::SlotKey;
 
     fn backend(id: u32, end_sessions: bool) -> Option<BackendEntry> {
         Some(BackendEntry {
@@ -143,5 +161,24 @@ mod tests {
         let (gone, new) = ended([true, false, true], &gone);
         assert!(new.is_empty());
         assert_eq!(ended([true, true, true], &gone).1, [1], "it came back, and has gone again");
+    }
+
+    /// Four end in a turn: the others go on until it is their turn, and their clients may have been greeted.
+    #[test]
+    fn what_has_come_about_since_a_session_was_marked_is_no_reason_to_end_it() {
+        let session = Session::new(SessionLimits::default(), 0, Moment(0));
+        let mut slot = Slot::new(session, Fd(7), 0, Moment(0));
+        let key = SlotKey { index: 0, generation: 0 };
+        let marked = |reason, backend| ToEnd { key, who: Who::Resource, reason, backend };
+        let gives_way = marked(EndReason::Descriptors, None);
+        slot.detour_mut().hindered_by = errno::EMFILE;
+        assert!(gives_way.still_stands(&slot));
+        slot.take_hindrance();
+        assert!(!gives_way.still_stands(&slot), "it has a descriptor");
+        assert!(!marked(EndReason::Memory, None).still_stands(&slot), "it holds no buffers any more");
+        slot.backend = Some(BackendId(1));
+        assert!(marked(EndReason::BackendDown, Some(BackendId(1))).still_stands(&slot));
+        assert!(!marked(EndReason::BackendDown, Some(BackendId(0))).still_stands(&slot), "it has gone to another one");
+        assert!(marked(EndReason::Shutdown, None).still_stands(&slot));
     }
 }

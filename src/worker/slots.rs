@@ -7,8 +7,8 @@ use crate::balance::line::Waiting;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
-use crate::kernel::Fd;
 use crate::kernel::token::{Operation, Token};
+use crate::kernel::{Fd, errno};
 use crate::session::Session;
 use crate::stats::draft::Draft;
 
@@ -129,6 +129,11 @@ impl Slot {
     /// What is to be remembered of its way to a backend.
     pub fn detour_mut(&mut self) -> &mut Detour {
         self.detour.get_or_insert_with(|| Box::new(Detour::NONE))
+    }
+
+    /// Whether a descriptor is all that its next attempt to connect waits for.
+    pub fn wants_descriptor(&self) -> bool {
+        matches!(self.detour().hindered_by, errno::EMFILE | errno::ENFILE)
     }
 
     /// Why connecting must be tried again, which is told once; 0 if nothing was in the way.

@@ -11,7 +11,7 @@ use super::Worker;
 use super::slots::{SlotKey, WantTicket};
 use crate::base::termination::Who;
 use crate::base::time::Moment;
-use crate::kernel::{Kernel, errno};
+use crate::kernel::Kernel;
 use crate::stats::record::EndReason;
 
 /// What was given up is taken by then, or was taken by something else.
@@ -41,8 +41,13 @@ impl Wanting {
     /// This session has one now.
     fn serve(&mut self, ticket: &mut Option<WantTicket>) {
         if self.leave(ticket) {
-            self.owed = self.owed.saturating_sub(1);
+            self.keep();
         }
+    }
+
+    /// One that was to give up its own does not: it has got another one meanwhile.
+    pub(super) fn keep(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
     }
 
     /// This session needs none any more; whether it did.
@@ -116,7 +121,7 @@ impl<K: Kernel> Worker<K> {
         if !self.agenda.wanting.is_empty()
             && let Some(slot) = self.slots.get_mut(key)
             && slot.detour().ticket.is_some()
-            && !matches!(slot.detour().hindered_by, errno::EMFILE | errno::ENFILE)
+            && !slot.wants_descriptor()
         {
             self.agenda.wanting.leave(&mut slot.detour_mut().ticket);
         }

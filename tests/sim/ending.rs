@@ -250,6 +250,8 @@ impl Ended<'_> {
             }
             (Who::Server, _) => has_failed(backend) && self.first_error == Some(Side::Backend),
             (Who::Resource, When::Queue) => self.record.reason == Some(EndReason::QueueFull),
+            // Those that wait for a descriptor give way, nobody that has one.
+            (Who::Resource, When::Data | When::Last) => self.record.reason != Some(EndReason::Descriptors),
             (Who::Resource, _) => true,
             (Who::ServerTimeout, When::Queue) => self.record.queue_position > 0,
             (Who::ServerTimeout, When::Connect) => last == Some(ConnectError::Timeout) || self.pair.connect_cancelled,

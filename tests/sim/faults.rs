@@ -105,7 +105,12 @@ impl Profile {
             pipe_capacity: dice.pick(&[1 << 18, 1 << 19, 1 << 20]),
             recv_credit: !dice.one_in(3),
             step_ns: dice.pick(&[0, 1_000, 50_000, 50_000, 2 * MS]),
-            fd_max: if !crowd && dice.one_in(6) { clients + dice.between(12, 20) as usize } else { 100_000 },
+            // A crowd that is short of them gives way by more sessions than may end in one turn.
+            fd_max: match crowd {
+                true if dice.one_in(3) => dice.between(20, 60) as usize,
+                false if dice.one_in(6) => clients + dice.between(12, 20) as usize,
+                _ => 100_000,
+            },
             connections_max: if !crowd && dice.one_in(5) { dice.between(1, 4) } else { 10_000 },
             early_max: dice.pick(&[0, 1, 4]),
             busy_poll_ns: dice.pick(&[0, 30_000]),
