@@ -77,6 +77,8 @@ pub enum Op<'a> {
     },
     /// Cancel the operation that has this token. Not answered; the operation is, as ever.
     Cancel {
+        /// What it was pushed for.
+        fd: Fd,
         /// Of that operation.
         token: Token,
     },
@@ -166,17 +168,20 @@ pub trait Kernel {
         self.push(token, Op::Poll { fd, interest });
     }
 
-    /// Cancels the operation that has this token.
+    /// Cancels the operation that has this token and was pushed for `fd`.
     #[inline]
-    fn cancel(&mut self, token: Token) {
-        self.push(Token::plain(Operation::Forget, 0), Op::Cancel { token });
+    fn cancel(&mut self, fd: Fd, token: Token) {
+        self.push(Token::plain(Operation::Forget, 0), Op::Cancel { fd, token });
     }
 
-    /// Closes a descriptor on which nothing is in flight.
+    /// Closes a descriptor on which nothing is in flight, at the next [`Kernel::enter`] at the latest.
     #[inline]
     fn close(&mut self, fd: Fd) {
         self.push(Token::plain(Operation::Forget, fd.0 as u32), Op::Close { fd });
     }
+
+    /// Closes a descriptor on which nothing is in flight before it returns, for somebody that needs one.
+    fn close_now(&mut self, fd: Fd);
 
     /// Whether an operation waits for the next [`Kernel::enter`].
     fn has_queued(&mut self) -> bool;
@@ -195,6 +200,9 @@ pub trait Kernel {
 
     /// Has [`Operation::Wake`] answered once the bell of that worker has rung.
     fn await_bell(&mut self, bell: &dyn Bell);
+
+    /// Whether a receive that goes on may not hear of a reset that came together with the last bytes.
+    fn misses_resets(&self) -> bool;
 
     /// Whether receives end by themselves after a credit; else each brings one buffer.
     fn has_credit(&self) -> bool;
@@ -310,9 +318,6 @@ pub trait Sockets {
     /// # Errors
     /// EAGAIN if there is none, or the kernel's.
     fn accept(&self, listener: Fd) -> io::Result<Fd>;
-
-    /// Closes a descriptor on which nothing is in flight, now.
-    fn close(&self, fd: Fd);
 
     /// Address of the peer; `None` when it is gone.
     fn peer_address(&self, fd: Fd) -> Option<Address>;

@@ -32,10 +32,6 @@ impl Sockets for Direct {
         socket::accept(listener)
     }
 
-    fn close(&self, fd: Fd) {
-        socket::close(fd);
-    }
-
     fn peer_address(&self, fd: Fd) -> Option<Address> {
         socket::peer_address(fd)
     }

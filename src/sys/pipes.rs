@@ -5,9 +5,10 @@
 
 use std::io;
 
+use super::buffers::BufferPool;
 use super::direct::Direct;
 use super::socket;
-use crate::base::lease::{Moved, PipeId};
+use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
 use crate::kernel::{self, Fd, Sockets};
 
 /// Sizes to ask for, best first. Without CAP_SYS_RESOURCE a user has 64 MiB of pipes (pipe-user-pages-soft).
@@ -36,8 +37,25 @@ impl PipePool {
         PipePool { pipes: Vec::new(), spare: Vec::new(), vacant: Vec::new(), pipes_max }
     }
 
+    /// Moves the next bytes of a pipe into a buffer of `pool`, of whose buffers `leased` are in use. `None` if buffers
+    /// are scarce, or there are not enough for all of the `left` bytes that are in the pipe: then none is moved.
+    #[cold]
+    pub fn unload(&self, id: PipeId, left: u32, pool: &mut BufferPool, leased: u16) -> Option<Lease> {
+        let count = (left as usize).div_ceil(BUFFER_LEN) as u16;
+        if !pool.has_spare(count, leased) {
+            return None;
+        }
+        let buffer = pool.take()?;
+        let len = self.read(id, pool.space(buffer, left as usize)) as u16;
+        if len == 0 {
+            pool.put_unused(buffer);
+            return None;
+        }
+        Some(Lease { buffer, start: 0, len })
+    }
+
     /// Copies bytes out of a pipe: how many, 0 if there are none.
-    pub fn read(&self, id: PipeId, into: &mut [u8]) -> usize {
+    fn read(&self, id: PipeId, into: &mut [u8]) -> usize {
         let Some(pipe) = self.pipe(id) else { return 0 };
         // SAFETY: the kernel writes within `into`.
         let count = unsafe { libc::read(pipe.read.0, into.as_mut_ptr().cast(), into.len()) };

@@ -10,13 +10,14 @@ pub mod ring;
 
 use std::io;
 
-use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
+use crate::base::lease::{Lease, PipeId};
 use crate::base::time::{Clock, Moment};
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Wait};
 use crate::sys::direct::Direct;
 use crate::sys::features::Features;
 use crate::sys::pipes::PipePool;
+use crate::sys::socket;
 use buffers::BufferRing;
 use ring::Ring;
 
@@ -58,7 +59,7 @@ impl Kernel for Uring {
             Op::Connect { fd, to } => ring.connect(fd, to, token),
             Op::Accept { fd } => ring.accept_multi(fd, token),
             Op::Close { fd } => ring.close(fd),
-            Op::Cancel { token } => ring.cancel(token),
+            Op::Cancel { token, .. } => ring.cancel(token),
             Op::Message { port, result, there } => ring.message(port, result, there, token),
         }
     }
@@ -90,6 +91,14 @@ impl Kernel for Uring {
         self.ring.watch(bell.fd(), Token::plain(Operation::Wake, 0));
     }
 
+    fn close_now(&mut self, fd: Fd) {
+        socket::close(fd);
+    }
+
+    fn misses_resets(&self) -> bool {
+        true
+    }
+
     fn has_credit(&self) -> bool {
         self.features.recv_credit
     }
@@ -111,17 +120,8 @@ impl Kernel for Uring {
 
     #[cold]
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
-        let count = (left as usize).div_ceil(BUFFER_LEN) as u16;
-        if !self.buffers.has_spare(count) {
-            return None;
-        }
-        let buffer = self.buffers.take()?;
-        let len = self.pipes.read(pipe, self.buffers.space(buffer, left as usize)) as u16;
-        if len == 0 {
-            self.buffers.release(buffer);
-            return None;
-        }
-        Some(Lease { buffer, start: 0, len })
+        let (pool, leased) = self.buffers.pool();
+        self.pipes.unload(pipe, left, pool, leased)
     }
 }
 

@@ -241,7 +241,9 @@ impl<K: Kernel> Worker<K> {
 
     fn cancel_accepts(&mut self, which: Vec<usize>) {
         for index in which {
-            self.kernel.cancel(Token::plain(Operation::Accept, index as u32));
+            if let Some((fd, _)) = self.acceptors.to_empty(index) {
+                self.kernel.cancel(fd, Token::plain(Operation::Accept, index as u32));
+            }
         }
     }
 

@@ -55,7 +55,7 @@ impl<K: Kernel> Worker<K> {
         let slot = self.slots.get_mut(key)?;
         slot.detour_mut().hindered_by = errno;
         if let Some(fd) = slot.take_fd(Side::Backend) {
-            self.kernel.sockets().close(fd);
+            self.kernel.close_now(fd);
         }
         Some(Event::ConnectLater)
     }
@@ -163,9 +163,12 @@ impl<K: Kernel> Worker<K> {
 
     /// The connect in flight, or the wait for what the backend says to its greeting, is over.
     pub(super) fn cancel_connect(&mut self, key: SlotKey) {
-        self.kernel.cancel(key.token(Operation::Connect));
-        if self.slots.get(key).is_some_and(|slot| slot.greets) {
-            self.kernel.cancel(key.token(Operation::Greet));
+        let Some(slot) = self.slots.get(key) else { return };
+        let Some(fd) = slot.fd(Side::Backend) else { return };
+        let greets = slot.greets;
+        self.kernel.cancel(fd, key.token(Operation::Connect));
+        if greets {
+            self.kernel.cancel(fd, key.token(Operation::Greet));
         }
     }
 
@@ -204,8 +207,8 @@ impl<K: Kernel> Worker<K> {
             return false;
         }
         if let Some(fd) = slot.take_fd(Side::Backend) {
-            // Nothing is in flight on it. At once, as there may be hundreds before the ring is entered.
-            self.kernel.sockets().close(fd);
+            // Nothing is in flight on it. Now, as there may be hundreds before the kernel is entered.
+            self.kernel.close_now(fd);
         }
         true
     }

@@ -64,7 +64,7 @@ impl<K: Kernel> Worker<K> {
                     return;
                 }
                 let (more, nonempty) = (completion.more, completion.nonempty);
-                if more && !nonempty {
+                if more && !nonempty && self.kernel.misses_resets() {
                     self.silence.heard(&mut self.slots, key, side, self.turn.now);
                 }
                 self.relay(key, relay::Event::Received { side, lease, more, nonempty });
@@ -112,7 +112,7 @@ impl<K: Kernel> Worker<K> {
     fn writable(&mut self, key: SlotKey, side: Side, completion: Completion) {
         let token = completion.token;
         match (completion.more, poll::says_writable(completion.result)) {
-            (true, true) => self.kernel.cancel(token),
+            (true, true) => self.cancel(key, side, token.operation),
             (true, false) => {}
             (false, true) => self.relay(key, relay::Event::Writable { side }),
             (false, false) => match self.slots.get(key).filter(|slot| !slot.session.is_ending()) {
@@ -127,7 +127,7 @@ impl<K: Kernel> Worker<K> {
         let is_over = !completion.more;
         if poll::says_hung_up(completion.result) {
             if !is_over {
-                self.kernel.cancel(completion.token);
+                self.cancel(key, side, completion.token.operation);
             }
             self.relay(key, relay::Event::HungUp { side });
         }

@@ -49,7 +49,7 @@ impl<K: Kernel> Worker<K> {
             Effect::Connect => self.connect(key),
             Effect::CancelConnect => self.give_up_connect(key),
             Effect::CancelAwait => {
-                self.kernel.cancel(key.token(Operation::Preread));
+                self.cancel(key, Side::Client, Operation::Preread);
                 None
             }
             Effect::Close { side, reset } => {
@@ -134,7 +134,7 @@ impl<K: Kernel> Worker<K> {
                 self.kernel.poll(fd, Interest::Hangup, key.token(Operation::hangup(side)));
             }
             relay::Effect::Pause { half, for_ns } => self.agenda.pauses.add(self.turn.now.after_ns(for_ns), key, half),
-            relay::Effect::Cancel { side, armed } => self.kernel.cancel(key.token(operation_of(side, armed))),
+            relay::Effect::Cancel { side, armed } => self.cancel(key, side, operation_of(side, armed)),
             relay::Effect::StopReading { side } => {
                 if let Some(fd) = self.fd(key, side) {
                     self.kernel.sockets().stop_reading(fd);
@@ -296,6 +296,13 @@ impl<K: Kernel> Worker<K> {
         self.forget_wanting(slot.detour().ticket);
         self.leave_record(key, &mut slot);
         self.admit_waiting();
+    }
+
+    /// Cancels what is in flight on that side of a session, which has not been closed then.
+    pub(super) fn cancel(&mut self, key: SlotKey, side: Side, operation: Operation) {
+        if let Some(fd) = self.fd(key, side) {
+            self.kernel.cancel(fd, key.token(operation));
+        }
     }
 
     #[inline]

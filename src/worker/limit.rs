@@ -37,8 +37,7 @@ impl<K: Kernel> Worker<K> {
         };
         self.shared.sub_load(self.index);
         self.kernel.sockets().end_on_close(fd, true);
-        // At once: the descriptor is needed now.
-        self.kernel.sockets().close(fd);
+        self.kernel.close_now(fd);
         true
     }
 

@@ -76,8 +76,8 @@ impl<K: Kernel> Worker<K> {
     fn look_after_silent_ones(&mut self) {
         for (key, side) in self.silence.look(&mut self.slots, self.turn.now) {
             let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };
-            if slot.fd(side).is_some_and(|fd| self.kernel.sockets().is_closed(fd)) {
-                self.kernel.cancel(key.token(Operation::recv(side)));
+            if let Some(fd) = slot.fd(side).filter(|&fd| self.kernel.sockets().is_closed(fd)) {
+                self.kernel.cancel(fd, key.token(Operation::recv(side)));
             }
         }
     }

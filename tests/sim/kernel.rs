@@ -82,7 +82,10 @@ impl Kernel for SimKernel {
             Op::Connect { fd, to } => (fd, Deed::Connect { site: host.site(to) }),
             Op::Accept { fd } => (fd, Deed::Accept),
             Op::Close { fd } => (fd, Deed::Close),
-            Op::Cancel { token } => (Fd(-1), Deed::Cancel(token)),
+            Op::Cancel { fd, token } => {
+                host.check_cancel(self.worker, fd, token);
+                (Fd(-1), Deed::Cancel(token))
+            }
             Op::Message { port, result, there } => (Fd(-1), Deed::Message { port, result, there }),
         };
         host.push(self.worker, token, fd, deed);
@@ -127,6 +130,14 @@ impl Kernel for SimKernel {
     fn await_bell(&mut self, bell: &dyn Bell) {
         let token = Token::plain(Operation::Wake, 0);
         self.host.borrow_mut().push(self.worker, token, bell.fd(), Deed::Bell);
+    }
+
+    fn close_now(&mut self, fd: Fd) {
+        self.host.borrow_mut().close(fd);
+    }
+
+    fn misses_resets(&self) -> bool {
+        true
     }
 
     fn has_credit(&self) -> bool {
@@ -295,10 +306,6 @@ impl kernel::Sockets for Sockets {
         let mut host = self.0.borrow_mut();
         let Thing::Door(door) = host.thing(listener) else { panic!("{listener:?} is no listening socket") };
         host.accept(door).map(Fd).map_err(refused)
-    }
-
-    fn close(&self, fd: Fd) {
-        self.0.borrow_mut().close(fd);
     }
 
     fn peer_address(&self, fd: Fd) -> Option<Address> {

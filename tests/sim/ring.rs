@@ -139,6 +139,16 @@ pub fn completion(token: Token, result: i32, more: bool) -> Completion {
 }
 
 impl Host {
+    /// A cancel names what its operation was pushed for, which is open.
+    pub fn check_cancel(&self, worker: usize, fd: Fd, which: Token) {
+        self.thing(fd);
+        let ring = &self.rings[worker];
+        let is_it = |op: &&Op| op.token == which && !matches!(op.deed, Deed::Close | Deed::Cancel(_));
+        if let Some(op) = ring.queued.iter().chain(&ring.armed).find(is_it) {
+            assert_eq!(op.fd, fd, "{which:?} is cancelled on another descriptor");
+        }
+    }
+
     pub fn push(&mut self, worker: usize, token: Token, fd: Fd, deed: Deed) {
         let answered = !matches!(deed, Deed::Close | Deed::Cancel(_) | Deed::Message { .. });
         let thing = if answered || matches!(deed, Deed::Close) { Some(self.thing(fd)) } else { None };
