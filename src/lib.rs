@@ -43,6 +43,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod discover;
+pub mod epoll;
 pub mod fleet;
 pub mod health;
 pub mod kernel;

@@ -59,7 +59,7 @@ pub(super) fn render(admin: &ApiContext) -> String {
 }
 
 fn process(scrape: &mut Scrape, admin: &ApiContext) {
-    scrape.put(&list::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+    scrape.put(&list::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), admin.io.driver.name()], 1);
     scrape.put(&list::CONFIG_GENERATION, &[], admin.stats.control.config_generation.get());
     scrape.put(&list::CONFIG_RELOADS, &["success"], admin.stats.control.reloads_success.get());
     scrape.put(&list::CONFIG_RELOADS, &["failure"], admin.stats.control.reloads_failure.get());

@@ -32,6 +32,7 @@ use tokio::task::JoinHandle;
 use crate::admit::routes::NamePattern;
 use crate::balance::Counts;
 use crate::base::time::Clock;
+use crate::kernel::driver::ChosenDriver;
 use crate::roster;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::table::Phase;
@@ -63,6 +64,8 @@ pub struct ApiContext {
     pub counts: Arc<Counts>,
     /// Limit on open client connections; 0 is none.
     pub connections_max: u64,
+    /// What the workers run on.
+    pub io: ChosenDriver,
     /// Asks a worker.
     pub ask: AskWorker,
     /// Asks control.

@@ -4,6 +4,7 @@ use crate::base::id::BackendId;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::{Clock, Moment};
 use crate::control::first_table;
+use crate::kernel::driver::Driver;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::Table;
 use crate::stats::ConnectError;
@@ -50,6 +51,7 @@ fn admin() -> ApiContext {
         stats: Arc::new(stats),
         counts: Arc::new(counts),
         connections_max: 512,
+        io: ChosenDriver { driver: Driver::Epoll, reason: "a test says so".to_owned() },
         ask: Arc::new(|_, _| ()),
         asker: command::channel().0,
         clock: Clock::new(),
@@ -109,7 +111,7 @@ fn metrics_of(admin: ApiContext) -> (BTreeMap<String, f64>, BTreeMap<String, Str
 fn metrics_add_up_what_workers_counted() {
     let (series, _) = metrics_of(admin());
     for (name, value) in [
-        (r#"ringway_build_info{version="0.1.0"}"#, 1.0),
+        (r#"ringway_build_info{version="0.1.0",io="epoll"}"#, 1.0),
         ("ringway_config_generation", 1.0),
         ("ringway_connections", 6.0),
         ("ringway_connections_max", 512.0),
@@ -228,6 +230,7 @@ fn admin_of(backends: usize) -> ApiContext {
         stats: Arc::new(stats),
         counts: Arc::new(counts),
         connections_max: 0,
+        io: ChosenDriver { driver: Driver::Epoll, reason: "a test says so".to_owned() },
         ask: Arc::new(|_, _| ()),
         asker: command::channel().0,
         clock: Clock::new(),

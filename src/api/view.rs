@@ -37,6 +37,8 @@ pub(super) async fn status(State(admin): State<ApiContext>) -> Json<Status> {
     };
     Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
+        io: admin.io.driver.name().into(),
+        io_reason: admin.io.reason.clone(),
         pid: std::process::id(),
         uptime_ms: ms(admin.clock.now().since_ns(crate::base::time::Clock::ORIGIN)),
         phase: phase.into(),

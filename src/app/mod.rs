@@ -3,6 +3,7 @@
 pub mod account;
 mod cgroup;
 mod inherited;
+mod io;
 mod limits;
 mod listeners;
 mod log_line;
@@ -31,13 +32,16 @@ use crate::base::time::{Clock, ns};
 use crate::config::model::{Config, Output, Source};
 use crate::control::{self, Stopper};
 use crate::discover::dns::ReadFile;
+use crate::epoll::Epoll;
+use crate::epoll::linux::Linux;
+use crate::epoll::post::PostOffice;
 use crate::kernel::Bell;
+use crate::kernel::driver::Driver;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
 use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
-use crate::sys::features::Features;
 use crate::sys::system;
 use crate::take_over::Predecessor;
 use crate::uring::{Uring, probe};
@@ -135,7 +139,7 @@ impl Server {
         let Start { source, before, predecessor, log, identity, permitted, read_file } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();
-        let features = probe::try_out().map_err(|error| anyhow::anyhow!(probe::explain(&error)))?;
+        let io = io::choose(config.process.io)?;
         let cpus = system::cpus();
         let (workers, limits) = size(&config, &cpus, before.len())?;
 
@@ -166,7 +170,7 @@ impl Server {
             workers: Vec::new(),
         };
         identity.as_ref().map_or(Ok(()), Identity::prepare)?;
-        server.workers = start_workers(&config, &cpus, sockets, &shared, (features, &limits))?;
+        server.workers = start_workers(&config, &cpus, sockets, &shared, (&io, &limits))?;
         // The workers have their rings and sockets. What control opens from now on, it opens as that user.
         if let Some(identity) = identity
             && identity.assume(&files_of(&config))?
@@ -190,6 +194,7 @@ impl Server {
             hooks: hooks(&shared, &permitted, read_file),
             stop,
             connections_max: limits.connections_max,
+            io: io.chosen,
             logs: log::Logs { operational, access, set_level },
         };
         server.control = start_control(spec, permitted)?;
@@ -255,10 +260,10 @@ fn start_control(
     permitted: Arc<Option<Permitted>>,
 ) -> anyhow::Result<JoinHandle<Result<(), control::ControlError>>> {
     let (ready, is_ready) = mpsc::channel();
-    let listeners = spec.config.listeners.len();
+    let (listeners, io) = (spec.config.listeners.len(), spec.io.clone());
     spec.hooks.ready = Box::new(move || {
-        permitted.iter().for_each(Permitted::confine);
-        tracing::info!(listeners, "ready");
+        permitted.iter().for_each(|permitted| permitted.confine(io.driver));
+        tracing::info!(listeners, io = io.driver.name(), io_reason = io.reason, "ready");
         let _ = ready.send(());
     });
     let thread = std::thread::Builder::new().name("ringway-control".to_owned()).spawn(move || control::run(spec));
@@ -280,14 +285,25 @@ fn start_workers(
     cpus: &[usize],
     sockets: Vec<Vec<worker::ListenSocket>>,
     shared: &Arc<worker::Shared>,
-    (features, limits): (Features, &limits::Capacity),
+    (io, limits): (&io::Choice, &limits::Capacity),
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let office = Arc::new(PostOffice::new(shared.workers()).context("cannot make the workers' mailboxes")?);
     let start = |(index, sockets)| {
         let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
         let spec = worker::WorkerSpec { index, cpu, seed: fastrand::u64(..), sockets, shared: shared.clone() };
         let (pipes_max, buffers_max, clock) = (limits.pipes_max, limits.buffers_max, shared.clock);
-        worker::spawn(spec, move || Uring::new(features, pipes_max, buffers_max, clock))
-            .map_err(|error| anyhow::anyhow!(probe::explain(&error)))
+        match io.chosen.driver {
+            Driver::IoUring => {
+                let features = io.features;
+                worker::spawn(spec, move || Uring::new(features, pipes_max, buffers_max, clock))
+                    .map_err(|error| anyhow::anyhow!(probe::explain(&error)))
+            }
+            Driver::Epoll => {
+                let office = office.clone();
+                let calls = move || Linux::new((office, index), pipes_max, buffers_max, clock);
+                worker::spawn(spec, move || Epoll::new(calls()?)).context("a worker cannot start")
+            }
+        }
     };
     sockets.into_iter().enumerate().map(start).collect()
 }

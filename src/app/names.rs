@@ -19,6 +19,7 @@ use anyhow::Context;
 
 use crate::config::model::{Backend, Config, Target};
 use crate::discover::dns::{NAME_FILES, ReadFile};
+use crate::kernel::driver::Driver;
 use crate::sys::system;
 
 /// The hidden subcommand that is this process.
@@ -97,7 +98,7 @@ pub fn serve() -> anyhow::Result<()> {
         let _ = caps::clear(None, set);
     }
     super::sandbox::restrict_to_reading(&["/etc", "/run"].map(Path::new))?;
-    crate::sys::filter::install()?;
+    crate::sys::filter::install(Driver::Epoll)?;
     let mut number = [0];
     while io::stdin().read(&mut number)? == 1 {
         let path = NAME_FILES.get(usize::from(number[0])).context("there is no such file")?;

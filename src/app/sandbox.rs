@@ -19,6 +19,7 @@ use landlock::{
 
 use crate::base::address::Address;
 use crate::config::model::{CheckKind, Config, Output, Source};
+use crate::kernel::driver::Driver;
 use crate::sys::filter;
 
 /// The newest rights that are asked for (Linux 6.10); an older kernel keeps to those it knows.
@@ -74,8 +75,8 @@ impl Permitted {
         Permitted { needs: is_restricted.then_some(needs), status, is_off }
     }
 
-    /// Says what came of it, and filters system calls from now on.
-    pub fn confine(&self) {
+    /// Says what came of it, and filters system calls from now on: those of a process that runs on that.
+    pub fn confine(&self, driver: Driver) {
         if self.is_off {
             tracing::warn!("RINGWAY_SANDBOX=off: files and system calls are not restricted");
             return;
@@ -91,7 +92,7 @@ impl Permitted {
             Ok(status) => tracing::debug!(?status, "files are restricted"),
             Err(error) => tracing::warn!(%error, "files are not restricted by Landlock"),
         }
-        match filter::install() {
+        match filter::install(driver) {
             Ok(()) => tracing::debug!("system calls are filtered"),
             Err(error) => tracing::warn!(%error, "system calls are not filtered"),
         }

@@ -12,6 +12,7 @@ use super::model::{AccessLog, CheckKind, Ejection, Output, Role, Step, Version};
 use super::shown::{Measure, Shown, joined, list, mode, networks, or, secret, size, text, time};
 use crate::admit::sources::RateLimit;
 use crate::balance;
+use crate::kernel::driver::Driver;
 use key::Show;
 pub(super) use key::Thing;
 pub use key::{Default, Key, Kind, Section, Span, range_of_sizes};
@@ -82,6 +83,7 @@ pub const KEYS: &[Key] = {
     use Kind::*;
     &[
         process("workers", AutoOr(1, 1024), "\"auto\"", |it| or(it.workers, "auto")),
+        process("io", Word(&["auto", "io_uring", "epoll"]), "\"auto\"", |it| or(it.io.map(Driver::name), "auto")),
         process("pin_workers", Bool, "true", |it| text(it.pin_workers)),
         process("connections_max", AutoOr(0, 1 << 30), "\"auto\"", |it| or(it.connections_max, "auto")),
         process("shutdown_delay", LIMIT, "\"0s\"", |it| time(it.shutdown_delay)).live(),

@@ -17,6 +17,7 @@ use crate::base::address::Address;
 pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
 pub use crate::health::ask::{CheckKind, Login, Pattern, Step};
+use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
 pub use check::{Check, CheckHeader};
 pub use listener::{AcceptProxy, Listener, Preread};
@@ -46,6 +47,8 @@ pub struct Config {
 pub struct Process {
     /// `None`: one a CPU of the affinity mask, but no more than the CPU quota of the control group.
     pub workers: Option<NonZeroUsize>,
+    /// `None`: io_uring where this process may use it, else epoll.
+    pub io: Option<Driver>,
     /// Pin each worker to its CPU.
     pub pin_workers: bool,
     /// `None`: from the descriptor limit and the memory.

@@ -11,6 +11,7 @@ use super::listener::listener;
 use super::model::*;
 use super::raw::{self, Raw, Table};
 use super::value::At;
+use crate::kernel::driver::Driver;
 
 /// Resolves a file. What it returns is a configuration only if `faults` is empty afterwards: things that were wrong
 /// before are left out of it, so that what depends on them is still looked at.
@@ -31,6 +32,7 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
 fn process(table: &Table) -> Process {
     Process {
         workers: table.number_or_auto("workers").and_then(NonZeroUsize::new),
+        io: Driver::of_name(table.word("io")),
         pin_workers: table.flag("pin_workers"),
         // 0 is "no limit", and then the descriptor limit is the one there is.
         connections_max: table.number_or_auto("connections_max").filter(|number| *number > 0),

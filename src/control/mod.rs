@@ -12,6 +12,7 @@ mod notify;
 mod relief;
 mod reload;
 mod run;
+mod runtime;
 pub mod sockets;
 mod stop;
 mod tasks;
@@ -24,6 +25,7 @@ use crate::base::time::Clock;
 use crate::config::model::{Config, Source};
 use crate::discover::dns::ReadFile;
 use crate::fleet::Fleet;
+use crate::kernel::driver::ChosenDriver;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::table::Table;
 use crate::stats::Stats;
@@ -64,6 +66,8 @@ pub struct ControlSpec {
     pub stop: Stop,
     /// Limit on open client connections, for the metric; 0 is none.
     pub connections_max: u64,
+    /// What the workers run on; control itself uses io_uring only where they do.
+    pub io: ChosenDriver,
     /// What is logged, and where to.
     pub logs: log::Logs,
 }

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 use super::history::sample_for_ever;
 use super::lifecycle::{Action, Lifecycle, LifecycleEvent, STOPPING_MAX_NS};
 use super::notify;
+use super::runtime::Runtime;
 use super::sockets::ListeningSockets;
 use super::tasks::Control;
 use super::{ControlError, ControlSpec, Hooks, OutOfReach, Stop};
@@ -26,13 +27,9 @@ use crate::log::{Keeper, LogContext, Names, SetLevel};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
 use crate::sys::route::is_own;
-use crate::sys::{ring, signals};
+use crate::sys::signals;
 use crate::take_over::{self, Succession};
 
-/// Entries of control's ring: as many writes of logs as may wait.
-const RING_ENTRIES: u32 = 64;
-/// What it may do: IORING_OP_ASYNC_CANCEL, CLOSE and WRITE.
-const RING_OPERATIONS: &[u8] = &[14, 19, 23];
 /// How often the workers' `running` is looked at, while it matters.
 const TICK: Duration = Duration::from_millis(10);
 /// Changes seldom come alone: this long they are gathered before they are published.
@@ -48,45 +45,27 @@ const SWEEP_AFTER: Duration = Duration::from_secs(1);
 /// Runs control on the calling thread, until shutdown was asked for and every worker's `running` gauge is 0. Start the
 /// workers first, or at least at the same time.
 pub fn run(spec: ControlSpec) -> Result<(), ControlError> {
-    runtime().map_err(ControlError::Runtime)?.block_on(serve(spec))
-}
-
-/// With a ring that writes and closes the files of logs and can do nothing else, where the kernel can restrict one: a
-/// control that was taken over must find no way past the filter of system calls.
-fn runtime() -> std::io::Result<tokio_uring::Runtime> {
-    let mut disabled = tokio_uring::uring_builder();
-    disabled.setup_r_disabled();
-    let before = ring::all(RING_ENTRIES);
-    let made = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&disabled));
-    if let Ok(runtime) = made {
-        // Where another control is made at the same time (in tests), each opens what is there: both want the same.
-        let new = ring::all(RING_ENTRIES);
-        let opened = new.difference(&before).filter(|&&fd| ring::enable(fd, RING_OPERATIONS).is_ok()).count();
-        if opened > 0 {
-            return Ok(runtime);
-        }
-    }
-    debug!("control's ring is not restricted: this kernel cannot");
-    tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
+    Runtime::new(spec.io.driver).map_err(ControlError::Runtime)?.block_on(serve(spec))
 }
 
 async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let signals = Signals::install().map_err(ControlError::Signals)?;
     let ControlSpec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
-    let ControlSpec { admin, admin_socket, predecessor, stop, connections_max, mut logs, .. } = spec;
+    let ControlSpec { admin, admin_socket, predecessor, stop, connections_max, io, mut logs, .. } = spec;
     let Hooks { wake, ask, out_of_reach, read_file, ready } = spec.hooks;
     stats.control.config_generation.set(1);
     let mut fleet = Fleet::new(config.clone(), clock.now());
     let led_back = fleet.tell_own_by(is_own, clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&cell.reader().pin());
-    let facts = LogContext { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock };
+    let facts =
+        LogContext { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock, driver: io.driver };
     let set_level = logs.set_level.take();
     let keeper = Keeper::begin(logs, facts);
     let control = Control::new(fleet, stats.clone(), counts.clone(), clock);
     control.read_names_by(read_file);
     let (asker, commands) = command::channel();
-    let answers = ApiContext { cell: cell.clone(), stats, counts, connections_max, ask, asker, clock };
+    let answers = ApiContext { cell: cell.clone(), stats, counts, connections_max, io, ask, asker, clock };
     let routes = take_over::routes();
     let servers = api::Servers::new(admin, &config.admin.hosts, admin_socket, routes).map_err(ControlError::Admin)?;
     control.begin(alarm);

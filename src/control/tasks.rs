@@ -292,7 +292,10 @@ impl Control {
             match trouble {
                 Trouble::HangUp => cells.hangups.get(),
                 Trouble::Connect => {
-                    let others = ConnectError::ALL.iter().filter(|reason| **reason != ConnectError::Resource);
+                    // A reset is a hang-up: the backend had accepted, else it would have refused.
+                    let others = ConnectError::ALL
+                        .iter()
+                        .filter(|reason| !matches!(reason, ConnectError::Resource | ConnectError::Reset));
                     others.map(|reason| cells.connect_errors[*reason as usize].get()).sum()
                 }
             }

@@ -10,6 +10,7 @@
 //! - A lease that is being sent must not be released before its send is answered.
 //! - Memory that the kernel reads from or writes to belongs to the kernel's side of this trait.
 
+pub mod driver;
 pub mod errno;
 pub mod poll;
 pub mod token;

@@ -1,12 +1,14 @@
-//! A log file that is written through the ring.
+//! A log file that is written while control goes on.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio_uring::buf::BoundedBuf;
 
+use crate::kernel::driver::Driver;
 use crate::sys::system;
 
 /// Who may read a log: it names clients.
@@ -41,17 +43,59 @@ pub fn open(path: &Path) -> Result<File, String> {
     })
 }
 
-/// A file of a log that is written by control's ring.
-pub(super) struct RingFile {
+/// A file of a log.
+pub(super) struct LogFile {
     path: PathBuf,
-    file: tokio_uring::fs::File,
+    file: Handle,
     /// The last line is not whole.
     torn: bool,
 }
 
-impl RingFile {
-    pub(super) fn new(path: PathBuf, file: File) -> RingFile {
-        RingFile { path, file: tokio_uring::fs::File::from_std(file), torn: false }
+/// A file, and what writes it while control goes on.
+enum Handle {
+    /// Control's ring.
+    Ring(tokio_uring::fs::File),
+    /// A thread that may block.
+    Thread(Arc<File>),
+}
+
+impl Handle {
+    fn new(file: File, driver: Driver) -> Handle {
+        match driver {
+            Driver::IoUring => Handle::Ring(tokio_uring::fs::File::from_std(file)),
+            Driver::Epoll => Handle::Thread(Arc::new(file)),
+        }
+    }
+
+    /// Appends a part of `lines`, from the byte at `from` on: how many bytes, and the lines.
+    async fn write(&self, lines: Vec<u8>, from: usize) -> (io::Result<usize>, Vec<u8>) {
+        match self {
+            Handle::Ring(file) => {
+                let (result, part) = file.write_at(lines.slice(from..), 0).submit().await;
+                (result, part.into_inner())
+            }
+            Handle::Thread(file) => {
+                let file = file.clone();
+                let write = move || ((&*file).write(&lines[from..]), lines);
+                match tokio::task::spawn_blocking(write).await {
+                    Ok(written) => written,
+                    Err(error) => (Err(io::Error::other(error)), Vec::new()),
+                }
+            }
+        }
+    }
+
+    async fn close(self) {
+        if let Handle::Ring(file) = self {
+            let _ = file.close().await;
+        }
+    }
+}
+
+impl LogFile {
+    /// Of a file that is open. `driver` is what control runs on.
+    pub(super) fn new(path: PathBuf, file: File, driver: Driver) -> LogFile {
+        LogFile { path, file: Handle::new(file, driver), torn: false }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -66,8 +110,8 @@ impl RingFile {
         }
         let (mut buffer, mut written) = (lines, 0);
         let error = loop {
-            let (result, part) = self.file.write_at(buffer.slice(written..), 0).submit().await;
-            buffer = part.into_inner();
+            let (result, lines) = self.file.write(buffer, written).await;
+            buffer = lines;
             match result {
                 Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
                 Ok(count) => written += count,
@@ -89,9 +133,10 @@ impl RingFile {
         // On a thread of its own: a file system that hangs must not hang control.
         let opened = tokio::task::spawn_blocking(move || open(&path)).await;
         let file = opened.map_err(|error| error.to_string())??;
-        let old = std::mem::replace(&mut self.file, tokio_uring::fs::File::from_std(file));
+        let driver = if matches!(self.file, Handle::Ring(_)) { Driver::IoUring } else { Driver::Epoll };
+        let old = std::mem::replace(&mut self.file, Handle::new(file, driver));
         self.torn = false;
-        let _ = old.close().await;
+        old.close().await;
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! The access log: from what workers say of sessions that have ended to lines in a file or on a stream.
 //!
 //! Workers never wait for it: their queues drop what finds no room, and so everything here may take its time. Control
-//! does not wait for it either: a file is written through the ring, a stream by a thread of its own.
+//! does not wait for it either: a file is written through its ring or, without io_uring, by a thread; a stream by a
+//! thread of its own.
 
 mod file;
 mod format;
@@ -20,12 +21,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info};
 
-use self::file::RingFile;
+use self::file::LogFile;
 use self::format::Formatter;
 use self::losses::Losses;
 use crate::balance::Counts;
 use crate::base::time::Clock;
 use crate::config::model::{AccessFormat, LogLevel};
+use crate::kernel::driver::Driver;
 use crate::stats::Stats;
 use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
@@ -81,6 +83,8 @@ pub(super) struct LogContext {
     pub stats: Arc<Stats>,
     pub counts: Arc<Counts>,
     pub clock: Clock,
+    /// What control runs on.
+    pub driver: Driver,
 }
 
 /// The logs at work.
@@ -138,14 +142,14 @@ struct LogWriter {
 }
 
 enum Writable {
-    File(RingFile),
+    File(LogFile),
     Stream(Outlet),
 }
 
 impl LogWriter {
     fn new(access: Access, facts: LogContext) -> LogWriter {
         let target = match access.sink {
-            LogSink::File(path, file) => Writable::File(RingFile::new(path, file)),
+            LogSink::File(path, file) => Writable::File(LogFile::new(path, file, facts.driver)),
             LogSink::Stream(outlet) => Writable::Stream(outlet),
         };
         let format = Formatter::new(access.format);

@@ -41,7 +41,8 @@ macro_rules! metrics {
 }
 
 metrics! {
-    BUILD_INFO Gauge "ringway_build_info" ["version"] "Always 1; which version runs.";
+    BUILD_INFO Gauge "ringway_build_info" ["version", "io"]
+        "Always 1; which version runs, and on what: io_uring or epoll.";
     CONFIG_GENERATION Gauge "ringway_config_generation" [] "Configurations applied since the start.";
     CONFIG_RELOADS Counter "ringway_config_reloads_total" ["result"] "Configurations read again, applied or refused.";
     CONNECTIONS Gauge "ringway_connections" [] "Open client connections.";

@@ -190,7 +190,7 @@ pub enum ConnectError {
     Timeout,
     /// No route to host or network.
     Unreachable,
-    /// Reset while connecting.
+    /// Reset before the connect was looked at: accepted, and hung up on. It counts as a hang-up too.
     Reset,
     /// ringway or the kernel ran out of descriptors, ports or memory: not the backend's fault.
     Resource,

@@ -35,6 +35,8 @@ pub struct BufferPool {
     spare_min: usize,
     /// Free buffers whose memory was given back: the next use takes it again.
     returned: Vec<u16>,
+    /// Buffers that were filled and that the worker does not know of.
+    untold: u16,
     /// The kernel has refused memory since the last `trim`: until then no more is asked for.
     refused: bool,
     #[cfg(feature = "paranoid")]
@@ -56,6 +58,7 @@ impl BufferPool {
             spare: Vec::new(),
             spare_min: 0,
             returned: Vec::new(),
+            untold: 0,
             refused: false,
             #[cfg(feature = "paranoid")]
             quarantine: std::collections::VecDeque::new(),
@@ -172,6 +175,18 @@ impl BufferPool {
         self.memory.wrapping_add(buffer as usize * BUFFER_LEN)
     }
 
+    /// A buffer that was taken is filled, and the worker will be told.
+    #[inline]
+    pub fn filled(&mut self) {
+        self.untold += 1;
+    }
+
+    /// The worker is told of all that were filled.
+    #[inline]
+    pub fn told(&mut self) {
+        self.untold = 0;
+    }
+
     /// Takes a buffer back.
     #[inline]
     pub fn put(&mut self, buffer: u16) {
@@ -240,7 +255,7 @@ impl kernel::Buffers for BufferPool {
 
     #[inline]
     fn leased(&self) -> u16 {
-        self.count - self.free()
+        self.count - self.free() - self.untold
     }
 
     #[inline]

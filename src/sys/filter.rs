@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::kernel::driver::Driver;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
@@ -31,20 +32,23 @@ impl<E: Into<seccompiler::Error>> From<E> for FilterError {
     }
 }
 
-/// Filters the calls of every thread there is, and of those to come. There is no way back.
+/// Filters the calls of every thread there is, and of those to come: rings are only for those that run on io_uring.
+/// There is no way back.
 ///
 /// # Errors
 /// The kernel refuses; then nothing, or only the first filter, is in force.
-pub fn install() -> Result<(), FilterError> {
-    for program in programs()? {
+pub fn install(driver: Driver) -> Result<(), FilterError> {
+    for program in programs(driver)? {
         seccompiler::apply_filter_all_threads(&program)?;
     }
     Ok(())
 }
 
-fn programs() -> Result<[BpfProgram; 3], FilterError> {
+fn programs(driver: Driver) -> Result<[BpfProgram; 3], FilterError> {
+    let of_rings = if driver == Driver::IoUring { OF_RINGS } else { &[] };
     let deadly: FilterRules = DEADLY.iter().map(|&call| (call, Vec::new())).collect();
-    let mut allowed: FilterRules = ALLOWED.iter().chain(OF_THIS_MACHINE).map(|&call| (call, Vec::new())).collect();
+    let mut allowed: FilterRules =
+        ALLOWED.iter().chain(OF_THIS_MACHINE).chain(of_rings).map(|&call| (call, Vec::new())).collect();
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
     let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
     let pairs = families.into_iter().flat_map(|family| kinds.map(|kind| (family, kind)));
@@ -112,10 +116,11 @@ const DEADLY: &[i64] = &[
     libc::SYS_personality,
 ];
 
+/// Rings that are there; new ones are made by nobody.
+const OF_RINGS: &[i64] = &[libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
 const ALLOWED: &[i64] = &[
-    // Rings; what workers call beside them.
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
+    // What workers call.
     libc::SYS_splice,
     libc::SYS_pipe2,
     libc::SYS_sendto,
@@ -239,7 +244,9 @@ mod tests {
     #[test]
     fn nothing_deadly_is_allowed_and_a_filter_is_short() {
         assert!(DEADLY.iter().all(|call| !ALLOWED.contains(call) && !OF_THIS_MACHINE.contains(call)));
-        assert!(programs().unwrap().iter().all(|program| program.len() < 4096));
+        for driver in [Driver::IoUring, Driver::Epoll] {
+            assert!(programs(driver).unwrap().iter().all(|program| program.len() < 4096));
+        }
     }
 
     fn is_refused(result: libc::c_int) -> bool {
@@ -261,7 +268,7 @@ mod tests {
             // SAFETY: a plain call, which is refused before anything is looked at.
             is_refused(unsafe { libc::setuid(12345) })
         });
-        install().unwrap();
+        install(Driver::Epoll).unwrap();
         drop(go);
         // SAFETY: a plain call; signal 0 is none.
         let of_kill = is_refused(unsafe { libc::kill(1, 0) });
@@ -276,7 +283,10 @@ mod tests {
             is_refused(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } as libc::c_int);
         // SAFETY: no memory is looked at before the call is refused.
         let of_ring = is_refused(unsafe { libc::syscall(libc::SYS_io_uring_setup, 8, 0) } as libc::c_int);
-        let of_calls = [before.join().unwrap(), of_kill, of_socket, of_raw, of_others, of_process, of_ring];
+        // SAFETY: as above.
+        let of_entering = is_refused(unsafe { libc::syscall(libc::SYS_io_uring_enter, -1, 0, 0, 0) } as libc::c_int);
+        let of_rings = of_ring && of_entering;
+        let of_calls = [before.join().unwrap(), of_kill, of_socket, of_raw, of_others, of_process, of_rings];
         let code = libc::PROT_READ | libc::PROT_EXEC;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: new memory, at an address of the kernel's choice.

@@ -15,5 +15,6 @@ pub mod route;
 pub mod signals;
 pub mod socket;
 pub mod socket_file;
+pub mod stream;
 pub mod system;
 pub mod watched_file;

@@ -395,7 +395,8 @@ fn address_of(found: &SockAddr) -> io::Result<Address> {
     Ok(Address::Unix(found.as_pathname().map(Path::to_path_buf).unwrap_or_default()))
 }
 
-fn borrow(fd: Fd) -> std::os::fd::BorrowedFd<'static> {
+/// A descriptor as the libraries want it, for one call.
+pub fn borrow(fd: Fd) -> std::os::fd::BorrowedFd<'static> {
     // SAFETY: the descriptor is open for as long as its slot, which outlives this use.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd.0) }
 }

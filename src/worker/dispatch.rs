@@ -211,6 +211,10 @@ impl<K: Kernel> Worker<K> {
         // A session that is ending has cancelled its connect itself: that is no fault of the backend.
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
+            if reason == stats::ConnectError::Reset {
+                // It was accepted and hung up on before we looked: else it would have been refused.
+                backend.hangups.add(1);
+            }
             if let Some(draft) = &mut slot.draft {
                 draft.attempt_ended(id, took_ns, Some((reason, resource(-result))));
                 self.shared.counts.mentioned(id);

@@ -62,6 +62,7 @@ mod health;
 /// Backends that come and go, hang, or are all gone.
 mod health_flap;
 mod history;
+mod io;
 /// Everything that was taken is given back.
 mod leaks;
 /// Too many connections, too few descriptors.

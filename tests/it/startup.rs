@@ -131,7 +131,7 @@ fn too_little_locked_memory_is_named() {
     let folder = tempfile::tempdir().unwrap();
     set_mode(folder.path(), 0o755);
     let file = folder.path().join("ringway.toml");
-    plan().command(&file);
+    plan().process("io = \"io_uring\"").command(&file);
     let mut command = Command::new(program_for_everybody(folder.path()));
     command.args(["run", "-c"]).arg(&file).uid(65534).gid(65534);
     let no_memory = || {
@@ -160,33 +160,9 @@ fn the_log_may_be_json() {
 fn a_seccomp_filter_that_forbids_io_uring_is_named() {
     for errno in [libc::EPERM, libc::ENOSYS] {
         let file = file();
-        let mut command = plan().command(file.path());
-        // SAFETY: prctl may be called between fork and exec.
-        unsafe { command.pre_exec(move || forbid_io_uring(errno as u32)) };
-        refused(command, &["io_uring"]);
+        let plan = plan().process("io = \"io_uring\"").without_io_uring(errno);
+        refused(plan.command(file.path()), &["process.io asks for io_uring", "a seccomp profile forbids it"]);
     }
-}
-
-/// A filter with one rule: io_uring_setup fails.
-fn forbid_io_uring(errno: u32) -> std::io::Result<()> {
-    const LOAD_WORD: u16 = 0x20;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const ALLOW: u32 = 0x7fff_0000;
-    const ERRNO: u32 = 0x0005_0000;
-    let rule = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut rules = [
-        rule(LOAD_WORD, 0, 0, 0),
-        rule(JUMP_IF_EQUAL, 0, 1, libc::SYS_io_uring_setup as u32),
-        rule(RETURN, 0, 0, ERRNO | errno),
-        rule(RETURN, 0, 0, ALLOW),
-    ];
-    let program = libc::sock_fprog { len: 4, filter: rules.as_mut_ptr() };
-    // SAFETY: a plain call.
-    let privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    // SAFETY: the kernel copies the program during the call.
-    let filter = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    if (privileges, filter) == (0, 0) { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub type Word = Cow<'static, str>;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
     pub version: Word,
+    /// What the workers run on: `io_uring` or `epoll`; and why.
+    pub io: Word,
+    pub io_reason: String,
     pub pid: u32,
     pub uptime_ms: u64,
     pub phase: Word,

@@ -9,14 +9,14 @@ use crate::api::words::{
 use crate::cli::paint::{Paint, Tone};
 
 pub(super) fn status(status: &Status, pools: &[PoolStatus], paint: Paint) -> String {
-    let Status { version, pid, uptime_ms, phase, generation, connections, .. } = status;
+    let Status { version, io, io_reason, pid, uptime_ms, phase, generation, connections, .. } = status;
     let most = match status.limits.connections_max {
         0 => String::new(),
         most => format!(" of {most}"),
     };
     let tone = if phase == "serving" { Tone::Good } else { Tone::Warn };
     let mut out = format!(
-        "ringway {version}  {}  pid {pid}, up {}, configuration {generation}\n{}{most}\n\n",
+        "ringway {version}  {}  pid {pid}, up {}, configuration {generation}\n{io}: {io_reason}\n{}{most}\n\n",
         paint.tone(tone, phase),
         span(*uptime_ms),
         count(*connections, "session"),

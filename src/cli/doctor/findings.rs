@@ -3,6 +3,7 @@
 use super::facts::HostFacts;
 use crate::base::address::Address;
 use crate::config::Config;
+use crate::kernel::driver::Driver;
 
 /// How good it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,7 +58,7 @@ pub(super) fn all(facts: &HostFacts, config: Option<&Config>) -> Vec<DoctorFindi
     let mut findings = vec![kernel(&facts.kernel)];
     findings.extend(sysctl(facts.uring_disabled, facts.ring.setup.is_ok()));
     findings.push(seccomp(facts.seccomp, facts.ring.setup.is_ok()));
-    findings.push(ring(&facts.ring.setup));
+    findings.push(ring(&facts.ring.setup, config.and_then(|config| config.process.io)));
     findings.extend(facts.ring.features.iter().map(|(name, there)| feature(name, *there)));
     findings.push(call_filter(&facts.seccomp_actions));
     findings.push(landlock(facts.landlock));
@@ -77,8 +78,12 @@ fn kernel(release: &str) -> DoctorFinding {
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     match version {
         (0, 0) => DoctorFinding::note("kernel", "its version cannot be read", "mount /proc"),
+        old if old < (5, 4) => {
+            DoctorFinding::bad("kernel", format!("{release} is too old"), "Linux 5.4 is the oldest that works")
+        }
         old if old < (6, 1) => {
-            DoctorFinding::bad("kernel", format!("{release} is too old"), "Linux 6.1 is the oldest that works")
+            let detail = format!("{release} works, with epoll; 6.1 is the oldest for io_uring");
+            DoctorFinding::note("kernel", detail, "upgrade when it suits you")
         }
         older if older < (6, 17) => {
             let detail = format!("{release} works; 6.17 would receive without a system call a read");
@@ -93,14 +98,16 @@ fn sysctl(disabled: Option<u64>, works: bool) -> Option<DoctorFinding> {
     Some(match (disabled?, works) {
         (0, _) => DoctorFinding::good(what, "0: everybody may use io_uring"),
         (level, true) => DoctorFinding::good(what, format!("{level}: this user may use io_uring all the same")),
-        (1, false) => DoctorFinding::bad(
+        (1, false) => DoctorFinding::note(
             what,
             "1: only a group may use io_uring",
             "put ringway's group into kernel.io_uring_group",
         ),
-        (level, false) => {
-            DoctorFinding::bad(what, format!("{level}: nobody may use io_uring"), "sysctl kernel.io_uring_disabled=0")
-        }
+        (level, false) => DoctorFinding::note(
+            what,
+            format!("{level}: no process may use io_uring"),
+            "sysctl kernel.io_uring_disabled=0",
+        ),
     })
 }
 
@@ -108,10 +115,10 @@ fn seccomp(mode: Option<u64>, works: bool) -> DoctorFinding {
     match mode {
         Some(0) => DoctorFinding::good("seccomp", "no filter"),
         _ if works => DoctorFinding::good("seccomp", "a filter that allows io_uring"),
-        Some(_) => DoctorFinding::bad(
+        Some(_) => DoctorFinding::note(
             "seccomp",
             "a filter, as containers have it, and io_uring does not work",
-            "allow io_uring_setup, io_uring_enter and io_uring_register in its profile",
+            "for io_uring, allow io_uring_setup, io_uring_enter and io_uring_register in its profile",
         ),
         None => DoctorFinding::note("seccomp", "cannot be read", "mount /proc"),
     }
@@ -143,10 +150,14 @@ fn landlock(version: u32) -> DoctorFinding {
     }
 }
 
-fn ring(setup: &Result<(), String>) -> DoctorFinding {
+/// `asked` is `process.io`.
+fn ring(setup: &Result<(), String>, asked: Option<Driver>) -> DoctorFinding {
     match setup {
         Ok(()) => DoctorFinding::good("io_uring", "a ring was made and moved bytes"),
-        Err(why) => DoctorFinding { grade: Grade::Bad, what: "io_uring", detail: why.clone(), remedy: None },
+        Err(why) if asked == Some(Driver::IoUring) => {
+            DoctorFinding::bad("io_uring", why.clone(), "process.io = \"auto\" would run on epoll")
+        }
+        Err(why) => DoctorFinding::note("io_uring", why.clone(), "ringway runs on epoll (process.io)"),
     }
 }
 
@@ -309,8 +320,9 @@ mod tests {
 
     #[test]
     fn kernels_below_the_floor_fail_and_others_only_tell() {
-        assert_eq!(kernel("5.15.0-91-generic").grade, Grade::Bad);
-        assert_eq!(kernel("6.0.9").grade, Grade::Bad);
+        assert_eq!(kernel("5.3.18").grade, Grade::Bad);
+        assert_eq!(kernel("5.15.0-91-generic").grade, Grade::Note);
+        assert_eq!(kernel("6.0.9").grade, Grade::Note);
         assert_eq!(kernel("6.1.0-13-amd64").grade, Grade::Note);
         assert_eq!(kernel("6.16.1").grade, Grade::Note);
         assert_eq!(kernel("6.17.0").grade, Grade::Good);
@@ -319,11 +331,15 @@ mod tests {
 
     #[test]
     fn what_forbids_io_uring_is_named_only_if_it_does_not_work() {
-        assert_eq!(sysctl(Some(2), false).unwrap().grade, Grade::Bad);
+        assert_eq!(sysctl(Some(2), false).unwrap().grade, Grade::Note, "epoll serves");
+        let refused = || Err("why".to_owned());
+        assert_eq!(ring(&refused(), None).grade, Grade::Note);
+        assert_eq!(ring(&refused(), Some(Driver::Epoll)).grade, Grade::Note);
+        assert_eq!(ring(&refused(), Some(Driver::IoUring)).grade, Grade::Bad, "the file asks for it");
         assert_eq!(sysctl(Some(1), true).unwrap().grade, Grade::Good);
         assert_eq!(sysctl(None, false), None, "kernels before 6.6 have no such sysctl");
         assert_eq!(seccomp(Some(2), true).grade, Grade::Good);
-        assert_eq!(seccomp(Some(2), false).grade, Grade::Bad);
+        assert_eq!(seccomp(Some(2), false).grade, Grade::Note);
         assert_eq!(call_filter("kill_process trap errno log allow\n").grade, Grade::Good);
         assert_eq!(
             (call_filter("").grade, landlock(0).grade, landlock(7).grade),

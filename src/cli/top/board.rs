@@ -164,7 +164,8 @@ pub(super) mod tests {
                 "accepted_total": sessions, "busy_seconds_total": second as f64 / 4.0, "copied_bytes_total": bytes,
                 "spliced_bytes_total": 0})
         };
-        let status = json!({"version": "0.1.0", "pid": pid, "uptime_ms": second * 1000, "phase": "serving",
+        let status = json!({"version": "0.1.0", "io": "epoll", "io_reason": "",
+            "pid": pid, "uptime_ms": second * 1000, "phase": "serving",
             "generation": 1, "table_generation": 1, "connections": 5, "workers": [worker(0), worker(1)],
             "limits": {"connections_max": 100}});
         let backend = |name: &str, state: &str| {

@@ -56,7 +56,8 @@ fn head(look: &TopLook) -> Line<'_> {
         0 => String::new(),
         most => format!(" of {most}"),
     };
-    let rest = format!("  up {}  {}{most}", span(status.uptime_ms), count(status.connections, "session"));
+    let rest =
+        format!("  {}  up {}  {}{most}", status.io, span(status.uptime_ms), count(status.connections, "session"));
     Line::from(vec![format!("ringway {}  ", status.version).bold(), phase, rest.into()])
 }
 

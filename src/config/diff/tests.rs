@@ -126,6 +126,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "attempts" => "3",
         "connections_max" | "hash_balance_factor" => "125",
         "pin_workers" => "false",
+        "io" => "\"epoll\"",
         "backup" | "disabled" | "lag_strict" => "true",
         "level" => "\"error\"",
         "format" if key.section == Section::AccessLog => "\"tcplog\"",

@@ -6,6 +6,7 @@ use crate::base::time::{Clock, Moment};
 use crate::config::model::{Config, Ejection, Target};
 use crate::control::{Alarm, Stopper, first_table, stop_channel};
 use crate::health::State;
+use crate::kernel::driver::{ChosenDriver, Driver};
 use crate::snapshot::build::tests::{config, pool};
 use crate::stats::{ConnectError, Stats};
 use std::net::TcpListener;
@@ -75,6 +76,7 @@ fn start(config: Config) -> Running {
         hooks,
         stop,
         connections_max: 0,
+        io: ChosenDriver { driver: Driver::IoUring, reason: String::new() },
         logs: crate::log::Logs::default(),
     };
     let thread = std::thread::spawn(move || run(spec));
@@ -222,20 +224,4 @@ fn failed_connects_that_workers_count_eject_a_backend_until_it_is_over() {
     assert_eq!((counted.went_ejected.get(), counted.went_up.get()), (1, 1));
     control.stopper.ask();
     control.finish().unwrap();
-}
-
-/// It would be a way past the filter of system calls.
-#[test]
-fn the_ring_of_control_writes_files_and_opens_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("log");
-    let there = std::fs::File::create(&path).unwrap();
-    super::runtime().unwrap().block_on(async {
-        let file = tokio_uring::fs::File::from_std(there);
-        assert_eq!(file.write_at(b"line".to_vec(), 0).submit().await.0.unwrap(), 4);
-        file.close().await.unwrap();
-        let opened = tokio_uring::fs::File::open(&path).await;
-        assert_eq!(opened.err().and_then(|error| error.raw_os_error()), Some(crate::kernel::errno::EACCES));
-    });
-    assert_eq!(std::fs::read(&path).unwrap(), b"line");
 }

@@ -22,6 +22,7 @@ fn facts(pool_name: &str) -> LogContext {
         stats: Arc::new(Stats::new(2)),
         counts: Arc::new(Counts::new()),
         clock: Clock::new(),
+        driver: crate::kernel::driver::Driver::IoUring,
     }
 }
 

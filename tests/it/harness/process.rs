@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -246,4 +247,31 @@ pub fn raise_descriptors(at_least: u64) {
     limit.rlim_cur = limit.rlim_cur.max(at_least);
     // SAFETY: the kernel reads one rlimit.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+}
+
+/// Has a command be refused io_uring with that errno, by a filter with one rule.
+pub fn forbid_io_uring(command: &mut Command, errno: i32) {
+    // SAFETY: prctl may be called between fork and exec.
+    unsafe { command.pre_exec(move || filter_io_uring(errno as u32)) };
+}
+
+fn filter_io_uring(errno: u32) -> std::io::Result<()> {
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    const ERRNO: u32 = 0x0005_0000;
+    let rule = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut rules = [
+        rule(LOAD_WORD, 0, 0, 0),
+        rule(JUMP_IF_EQUAL, 0, 1, libc::SYS_io_uring_setup as u32),
+        rule(RETURN, 0, 0, ERRNO | errno),
+        rule(RETURN, 0, 0, ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: rules.as_mut_ptr() };
+    // SAFETY: a plain call.
+    let privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    // SAFETY: the kernel copies the program during the call.
+    let filter = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if (privileges, filter) == (0, 0) { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

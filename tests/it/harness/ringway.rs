@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::own_ip;
-use super::process::Process;
+use super::process::{Process, forbid_io_uring};
 use super::{Api, End, Metrics, PATIENCE, Peer, metrics, wait_for, wait_until};
 
 /// The configuration of a [`Ringway`] to be: a listener `main` and a pool `main`, whose backends are called `a`, `b`...
@@ -26,6 +26,7 @@ pub struct Plan {
     more: String,
     environment: Vec<(String, String)>,
     descriptors: Option<u64>,
+    forbids_io_uring: Option<i32>,
     logs_to_file: bool,
     log_file: Option<String>,
 }
@@ -59,6 +60,7 @@ impl Plan {
             more: String::new(),
             environment: Vec::new(),
             descriptors: None,
+            forbids_io_uring: None,
             logs_to_file: false,
             log_file: None,
         }
@@ -166,6 +168,11 @@ impl Plan {
         self
     }
 
+    /// It may not use io_uring and is told that errno, as container runtimes do it.
+    pub fn without_io_uring(self, errno: i32) -> Plan {
+        Plan { forbids_io_uring: Some(errno), ..self }
+    }
+
     /// The descriptors it may have, from its start.
     pub fn descriptors(self, limit: u64) -> Plan {
         Plan { descriptors: Some(limit), ..self }
@@ -196,6 +203,9 @@ impl Plan {
         if let Some(limit) = self.descriptors {
             limit_descriptors(&mut command, limit);
         }
+        if let Some(errno) = self.forbids_io_uring {
+            forbid_io_uring(&mut command, errno);
+        }
         command
     }
 
@@ -216,7 +226,6 @@ impl Plan {
 
     #[track_caller]
     fn start_until(self, is_ready: impl Fn(&str) -> bool) -> Ringway {
-        skip_without_io_uring();
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let socket = folder.path().join("admin.sock");
         let plan = self.admin(&format!("socket = {socket:?}"));
@@ -478,16 +487,4 @@ pub fn limit_descriptors(command: &mut Command, limit: u64) {
     };
     // SAFETY: setrlimit may be called between fork and exec.
     unsafe { command.pre_exec(set) };
-}
-
-/// Where the kernel has no io_uring there is nothing to test.
-fn skip_without_io_uring() {
-    // SAFETY: a null pointer for the parameters makes the call fail, with EFAULT where there is io_uring.
-    let result = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null_mut::<libc::c_void>()) };
-    let error = std::io::Error::last_os_error();
-    if result < 0 && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "skipped: io_uring cannot be used here: {error}");
-        std::process::exit(0);
-    }
 }

@@ -1,0 +1,187 @@
+//! The driver's calls on Linux, from 5.4 on.
+
+use std::io;
+use std::sync::Arc;
+
+use rustix::event::{Timespec, epoll};
+
+use super::calls::{Calls, Readiness, Received, WatchMode};
+use super::post::PostOffice;
+use crate::base::address::Address;
+use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
+use crate::base::time::{Clock, Moment};
+use crate::kernel::token::Token;
+use crate::kernel::{Buffers as _, Fd, Wait, errno};
+use crate::sys::buffers::BufferPool;
+use crate::sys::direct::Direct;
+use crate::sys::pipes::PipePool;
+use crate::sys::{socket, stream};
+
+/// Reports that are taken in one call.
+const REPORTS_MAX: usize = 512;
+
+/// The calls of one worker.
+pub struct Linux {
+    epoll: std::os::fd::OwnedFd,
+    events: Vec<epoll::Event>,
+    buffers: BufferPool,
+    pipes: PipePool,
+    office: Arc<PostOffice>,
+    worker: usize,
+    clock: Clock,
+}
+
+impl Linux {
+    /// Of that worker, with at most so many pipes and so many bytes of receive buffers.
+    ///
+    /// # Errors
+    /// No descriptor or no memory is left.
+    pub fn new(
+        (office, worker): (Arc<PostOffice>, usize),
+        pipes_max: u16,
+        buffers_max: u64,
+        clock: Clock,
+    ) -> io::Result<Linux> {
+        Ok(Linux {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(REPORTS_MAX),
+            buffers: BufferPool::new(buffers_max)?,
+            pipes: PipePool::new(pipes_max),
+            office,
+            worker,
+            clock,
+        })
+    }
+}
+
+impl Drop for Linux {
+    fn drop(&mut self) {
+        self.office.close(self.worker);
+    }
+}
+
+impl Calls for Linux {
+    type Buffers = BufferPool;
+    type Pipes = PipePool;
+    type Sockets = Direct;
+
+    fn watch(&mut self, fd: Fd, mode: WatchMode, key: u64) -> Result<(), i32> {
+        use epoll::EventFlags;
+        let flags = match mode {
+            WatchMode::Edges => EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
+            WatchMode::Exclusive => EventFlags::IN | EventFlags::EXCLUSIVE,
+        };
+        let data = epoll::EventData::new_u64(key);
+        epoll::add(&self.epoll, socket::borrow(fd), data, flags).map_err(rustix::io::Errno::raw_os_error)
+    }
+
+    fn unwatch(&mut self, fd: Fd) {
+        let gone = epoll::delete(&self.epoll, socket::borrow(fd));
+        debug_assert!(gone.is_ok(), "{fd:?}: {gone:?}");
+    }
+
+    fn wait(&mut self, wait: Wait, into: &mut Vec<Readiness>) -> io::Result<()> {
+        let timeout = match wait {
+            Wait::No => Some(Timespec::default()),
+            Wait::Forever => None,
+            Wait::For(ns) => Some(Timespec {
+                tv_sec: (ns / 1_000_000_000).try_into().unwrap_or(i64::MAX),
+                tv_nsec: (ns % 1_000_000_000) as _,
+            }),
+        };
+        self.events.clear();
+        let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref());
+        match waited {
+            Ok(_) => {
+                let report = |event: &epoll::Event| {
+                    let (flags, data) = (event.flags, event.data);
+                    Readiness { key: data.u64(), mask: flags.bits() as i32 }
+                };
+                into.extend(self.events.iter().map(report));
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[inline]
+    fn poll(&mut self, fd: Fd, events: i32) -> i32 {
+        stream::poll(fd, events)
+    }
+
+    #[inline]
+    fn recv(&mut self, fd: Fd) -> Received {
+        let Some(buffer) = self.buffers.take() else { return Received::NoBuffer };
+        let end = match stream::recv(fd, self.buffers.space(buffer, BUFFER_LEN)) {
+            Ok(len @ 1..) => {
+                self.buffers.filled();
+                return Received::Bytes { buffer, len: len as u16 };
+            }
+            Ok(0) => Received::Fin,
+            Err(errno::EAGAIN) => Received::Nothing,
+            Err(error) => Received::Failed(error),
+        };
+        self.buffers.put_unused(buffer);
+        end
+    }
+
+    #[inline]
+    fn told(&mut self) {
+        self.buffers.told();
+    }
+
+    #[inline]
+    fn send(&mut self, fd: Fd, lease: Lease) -> Result<u32, i32> {
+        stream::send(fd, self.buffers.bytes(lease))
+    }
+
+    fn connect(&mut self, fd: Fd, to: &Address) -> Result<(), i32> {
+        stream::connect(fd, to)
+    }
+
+    fn connected(&mut self, fd: Fd) -> i32 {
+        stream::error(fd)
+    }
+
+    fn close(&mut self, fd: Fd) {
+        socket::close(fd);
+    }
+
+    fn post(&mut self, port: Fd, result: i32, there: Token) -> Result<(), i32> {
+        self.office.post(port, there, result)
+    }
+
+    fn collect(&mut self, into: &mut Vec<(Token, i32)>) {
+        self.office.collect(self.worker, into);
+    }
+
+    fn port(&self) -> Fd {
+        self.office.port(self.worker)
+    }
+
+    #[inline]
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    #[inline]
+    fn buffers(&mut self) -> &mut BufferPool {
+        &mut self.buffers
+    }
+
+    #[inline]
+    fn pipes(&mut self) -> &mut PipePool {
+        &mut self.pipes
+    }
+
+    #[inline]
+    fn sockets(&self) -> &Direct {
+        &Direct
+    }
+
+    fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
+        let leased = self.buffers.leased();
+        self.pipes.unload(pipe, left, &mut self.buffers, leased)
+    }
+}

@@ -1,0 +1,88 @@
+//! Receives: tried when they are pushed, and again whenever something is reported to have come.
+
+use super::Epoll;
+use super::calls::{Calls, Received, WatchMode};
+use super::watch::{Place, Reading};
+use crate::base::lease::BUFFER_LEN;
+use crate::kernel::token::Token;
+use crate::kernel::{Completion, Fd, errno};
+
+impl<C: Calls> Epoll<C> {
+    /// Receives until the credit is used up.
+    pub(super) fn recv(&mut self, fd: Fd, credit: u32, fresh: bool, token: Token) {
+        // Without `fresh`, something may be there that saves the way over a report.
+        let known = self.watches.find(fd);
+        if known.is_none() && !fresh {
+            match self.calls.recv(fd) {
+                Received::Nothing => {}
+                Received::Bytes { buffer, len } if u32::from(len) < credit => {
+                    self.received(token, buffer, len, true, usize::from(len) == BUFFER_LEN);
+                    return self.arm_recv(fd, credit - u32::from(len), token);
+                }
+                Received::Bytes { buffer, len } => return self.received(token, buffer, len, false, true),
+                end => return self.recv_ended(token, end),
+            }
+        }
+        self.arm_recv(fd, credit, token);
+    }
+
+    fn arm_recv(&mut self, fd: Fd, credit: u32, token: Token) {
+        match self.watched(fd, WatchMode::Edges) {
+            Err(error) => self.answer(token, -error, false),
+            Ok((place, _)) => {
+                let watch = self.watches.get(place);
+                watch.read(Reading::Recv, token);
+                watch.credit = credit;
+                if watch.readable {
+                    self.receive(place);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn received(&mut self, token: Token, buffer: u16, len: u16, more: bool, nonempty: bool) {
+        self.done.push(Completion { token, result: len.into(), more, nonempty, buffer: Some(buffer) });
+    }
+
+    fn recv_ended(&mut self, token: Token, end: Received) {
+        let result = match end {
+            Received::NoBuffer => -errno::ENOBUFS,
+            Received::Failed(error) => -error,
+            Received::Fin | Received::Nothing | Received::Bytes { .. } => 0,
+        };
+        self.answer(token, result, false);
+    }
+
+    /// A receive is in flight, and there may be something for it.
+    #[inline]
+    pub(super) fn receive(&mut self, place: Place) {
+        loop {
+            let watch = self.watches.get(place);
+            let Some(token) = watch.reads() else { return };
+            match self.calls.recv(watch.fd) {
+                Received::Bytes { buffer, len } => {
+                    let is_all = usize::from(len) < BUFFER_LEN && !watch.ends;
+                    watch.readable = !is_all;
+                    watch.credit = watch.credit.saturating_sub(len.into());
+                    let goes_on = watch.credit > 0;
+                    if !goes_on {
+                        watch.reading = Reading::Nothing;
+                    }
+                    self.received(token, buffer, len, goes_on, !is_all);
+                    if is_all || !goes_on {
+                        return;
+                    }
+                }
+                Received::Nothing => {
+                    (watch.readable, watch.ends) = (false, false);
+                    return;
+                }
+                end => {
+                    watch.reading = Reading::Nothing;
+                    return self.recv_ended(token, end);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Moving bytes through sockets, one call each, which never waits. An error is an errno, positive. A signal is no
+//! error: the call is made again.
+
+use std::io;
+
+use socket2::SockRef;
+
+use super::socket::{borrow, sockaddr};
+use crate::base::address::Address;
+use crate::kernel::Fd;
+
+/// Receives up to `into.len()` bytes; 0 is the peer's FIN.
+///
+/// # Errors
+/// EAGAIN if there is nothing, or the connection's.
+#[inline]
+pub fn recv(fd: Fd, into: &mut [u8]) -> Result<usize, i32> {
+    // SAFETY: the kernel writes at most `into.len()` bytes to it, during the call only.
+    again(|| unsafe { libc::recv(fd.0, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) })
+}
+
+/// Sends what there is room for.
+///
+/// # Errors
+/// EAGAIN if there is no room, or the connection's.
+#[inline]
+pub fn send(fd: Fd, bytes: &[u8]) -> Result<u32, i32> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel reads `bytes` during the call only.
+    again(|| unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) }).map(|sent| sent as u32)
+}
+
+#[inline]
+fn again(mut call: impl FnMut() -> isize) -> Result<usize, i32> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(count) => return Ok(count),
+            Err(_) => match io::Error::last_os_error().raw_os_error() {
+                Some(libc::EINTR) => {}
+                error => return Err(error.unwrap_or(libc::EINVAL)),
+            },
+        }
+    }
+}
+
+/// Begins to connect a socket that does not block.
+///
+/// # Errors
+/// EINPROGRESS if it takes time, or why it cannot.
+pub fn connect(fd: Fd, to: &Address) -> Result<(), i32> {
+    let connected = sockaddr(to).and_then(|to| SockRef::from(&borrow(fd)).connect(&to));
+    connected.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+}
+
+/// Takes the error of a socket (SO_ERROR): 0 if there is none.
+pub fn error(fd: Fd) -> i32 {
+    match SockRef::from(&borrow(fd)).take_error() {
+        Ok(error) => error.and_then(|error| error.raw_os_error()).unwrap_or(0),
+        Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
+    }
+}
+
+/// Which of these events are so now, with HUP, ERR and NVAL: masks of poll(2).
+#[inline]
+pub fn poll(fd: Fd, events: i32) -> i32 {
+    let mut poll = libc::pollfd { fd: fd.0, events: events as i16, revents: 0 };
+    // SAFETY: the kernel reads and writes one `pollfd`; it does not wait.
+    unsafe { libc::poll(&raw mut poll, 1, 0) };
+    poll.revents.into()
+}
