@@ -40,6 +40,9 @@ step tests as on a kernel before 6.17
 # shellcheck disable=SC2086
 RINGWAY_WITHOUT=recv_credit scripts/test.sh --locked --test it -- $bytes
 
+step tests on epoll, as where io_uring is forbidden
+RINGWAY_IO=epoll scripts/test.sh --locked --test it
+
 step tests with receive buffers that become inaccessible
 # shellcheck disable=SC2086
 scripts/test.sh --locked --features paranoid --test it -- $bytes

@@ -55,6 +55,12 @@ run() {
 
 # The short test of a broken ring first. What it finds, the sweep may find too, and then it is found soon.
 sweep() {
+    # A fault of the driver on epoll shows there alone.
+    case "$file" in src/epoll/*)
+        run no_schedule_on_epoll
+        return
+        ;;
+    esac
     if run a_ring_that; then
         run no_schedule_breaks
     else

@@ -2,16 +2,15 @@
 //!
 //! An operation is tried when it is pushed, and waits only for what would block; its answer is told at the next
 //! [`Kernel::enter`]. Each socket is watched once, by its edges, when something on it has to wait for the first time.
-//! What was reported is remembered ([`watch::Watch`]), because an edge is reported once, whether or not anybody waits
-//! for it:
+//! What was reported is remembered, because an edge is reported once, whether or not anybody waits for it: `readable` is
+//! true until a receive brings less than a buffer (a stream has no more then, epoll(7)) or nothing. After a FIN, a
+//! failure or urgent data only nothing counts, because a receive stops before an urgent byte.
 //!
-//! - `readable` until a receive brings less than a buffer (a stream has no more then, epoll(7)) or nothing. After a
-//!   FIN, a failure or urgent data, only nothing counts: a receive stops before an urgent byte.
-//! - `writable` until a send takes less than all.
+//! What is read beside the driver (splice, the look at a client's first bytes) makes this a mere "may be": a poll asks
+//! poll(2) before it believes it. A poll for room always asks: where memory is short, a send is refused without anything
+//! under way whose acknowledgement would be an edge.
 //!
-//! What is read or written beside the driver (splice, the look at a client's first bytes) makes both of these a mere
-//! "may be": a poll asks poll(2) before it believes them. Listening sockets are watched by level, and only while
-//! somebody accepts, because they belong to several workers.
+//! Listening sockets are watched by level, and only while the worker accepts, because several workers share them.
 //!
 //! Sends never wait, receives have a credit, and a peer's FIN alone is never room: see [`Op`].
 
@@ -76,9 +75,10 @@ impl<C: Calls> Epoll<C> {
         })
     }
 
-    /// What it calls.
-    pub fn calls(&self) -> &C {
-        &self.calls
+    /// Tells the answers that there are, as [`Kernel::enter`] does after it has looked what has happened.
+    pub fn take_answers(&mut self, into: &mut Vec<Completion>) {
+        self.calls.told();
+        into.append(&mut self.done);
     }
 
     #[inline]
@@ -107,11 +107,6 @@ impl<C: Calls> Epoll<C> {
     #[inline]
     fn send(&mut self, fd: Fd, lease: Lease, token: Token) {
         let sent = self.calls.send(fd, lease);
-        if sent != Ok(lease.len.into())
-            && let Some(place) = self.watches.find(fd)
-        {
-            self.watches.get(place).writable = false;
-        }
         self.answer(token, sent.map_or_else(|error| -error, |len| len as i32), false);
     }
 
@@ -136,7 +131,7 @@ impl<C: Calls> Epoll<C> {
                 let writing = if interest == Interest::Writable { Writing::Writable } else { Writing::WritableEdge };
                 debug_assert!(watch.writing().is_none(), "two of {token:?} are in flight");
                 watch.write(Some((token, writing)));
-                watch.writable
+                true
             }
             Interest::Hangup => {
                 debug_assert!(watch.hangup().is_none(), "two of {token:?} are in flight");
@@ -158,8 +153,7 @@ impl<C: Calls> Epoll<C> {
             Interest::Readable | Interest::Acceptable => self.read_polled(place, mask),
             // With a low-water mark, there may be something all the same.
             Interest::Incoming => self.came_in(place, mask),
-            Interest::Writable | Interest::WritableEdge if mask & WRITE == 0 => watch.writable = false,
-            Interest::Writable | Interest::WritableEdge => self.write_polled(place, mask),
+            Interest::Writable | Interest::WritableEdge => self.room_polled(place, mask),
             Interest::Hangup => self.hung_up(place, mask),
         }
     }
@@ -182,6 +176,12 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
+    fn room_polled(&mut self, place: Place, mask: i32) {
+        if mask & WRITE != 0 {
+            self.write_polled(place, mask);
+        }
+    }
+
     fn write_polled(&mut self, place: Place, mask: i32) {
         let watch = self.watches.get(place);
         let Some((token, writing)) = watch.writing() else { return };
@@ -190,6 +190,8 @@ impl<C: Calls> Epoll<C> {
             watch.write(None);
         }
         let result = match writing {
+            // Without a failure it has come about.
+            Writing::Connect if mask & HUNG_UP == 0 => 0,
             Writing::Connect => -self.calls.connected(watch.fd),
             Writing::Writable | Writing::WritableEdge => mask,
         };
@@ -294,7 +296,6 @@ impl<C: Calls> Epoll<C> {
                 let watch = self.watches.get(place);
                 watch.readable |= mask & READ != 0;
                 watch.ends |= mask & ENDS != 0;
-                watch.writable |= mask & WRITE != 0;
                 let (reading, is_more) = (watch.reading, watch.has_more());
                 match reading {
                     Reading::Recv if mask & READ != 0 => self.receive(place),
@@ -309,9 +310,7 @@ impl<C: Calls> Epoll<C> {
                 }
                 if is_more {
                     self.came_in(place, mask);
-                    if mask & WRITE != 0 {
-                        self.write_polled(place, mask);
-                    }
+                    self.room_polled(place, mask);
                     self.hung_up(place, mask);
                 }
             }
@@ -364,8 +363,7 @@ impl<C: Calls> Kernel for Epoll<C> {
         } else {
             self.unseen += 1;
         }
-        self.calls.told();
-        into.append(&mut self.done);
+        self.take_answers(into);
         Ok(())
     }
 

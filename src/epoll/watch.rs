@@ -46,8 +46,6 @@ pub struct Watch {
     pub readable: bool,
     /// A short receive does not show the contrary, because something else follows: a FIN, a failure, urgent data.
     pub ends: bool,
-    /// There may be room.
-    pub writable: bool,
     /// Bytes that a receive may still bring.
     pub credit: u32,
     rest: Option<Box<Rest>>,
@@ -179,7 +177,6 @@ impl Watches {
             reading: Reading::Nothing,
             readable: false,
             ends: false,
-            writable: false,
             credit: 0,
             rest: None,
         });

@@ -443,7 +443,8 @@ fn share(host: &mut Host, table: Table, given_up: Arc<AtomicU64>) -> Shared {
         on_trouble: Box::new(|| {}),
         journal: Some(Arc::new(Journal::new(workers, Box::new(|| {})))),
     };
-    let bell =
-        |ring: &crate::ring::Ring| -> Box<dyn Bell> { Box::new(SimBell { rung: ring.bell.clone(), fd: ring.bell_fd }) };
+    let bell = |ring: &crate::ring::Ring| -> Box<dyn Bell> {
+        Box::new(SimBell { count: ring.bell.clone(), fd: ring.bell_fd })
+    };
     Shared::new(parts, host.rings.iter().map(bell).collect())
 }

@@ -5,7 +5,7 @@
 macro_rules! corners {
     ($($name:ident)*) => {
         /// Something rare.
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Clone, Copy, Debug, PartialEq)]
         pub enum Corner { $($name),* }
 
         const ALL: &[Corner] = &[$(Corner::$name),*];

@@ -35,6 +35,10 @@ impl Dice {
     }
 
     /// True once in `n` times.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        self.random.shuffle(list);
+    }
+
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }

@@ -8,6 +8,8 @@ pub const SECOND: u64 = 1_000 * MS;
 /// The machine.
 #[derive(Debug)]
 pub struct Profile {
+    /// On epoll, and not on a ring.
+    pub is_epoll: bool,
     pub workers: usize,
     pub clients: usize,
     /// All come to one worker, where they may.
@@ -96,6 +98,7 @@ impl Profile {
         let few = dice.one_in(4);
         let buffers = if few { dice.between(2, 8) } else { dice.between(20, 200) } as u16;
         Profile {
+            is_epoll: false,
             workers: if crowd { 1 } else { dice.pick(&[1, 2, 2]) },
             clients,
             lopsided: dice.one_in(4),

@@ -1,7 +1,5 @@
 //! Operations in flight: when they go on, and with what result they end.
 
-use std::sync::atomic::Ordering;
-
 use ringway::base::lease::BUFFER_LEN;
 use ringway::kernel::{Completion, Interest, errno, poll};
 
@@ -58,7 +56,7 @@ impl Host {
                     }
                 }
             }
-            Deed::Bell if !self.rings[worker].bell.load(Ordering::Relaxed) => false,
+            Deed::Bell if !self.rings[worker].bell.has_rung() => false,
             Deed::Bell => self.complete(worker, at, completion(op.token, poll::IN, false)),
             Deed::Send { .. } | Deed::Close | Deed::Cancel(_) | Deed::Message { .. } => unreachable!("never in flight"),
         }
@@ -184,10 +182,7 @@ impl Host {
                 self.complete(worker, at, completion(op.token, fd, more))
             }
             Err(errno::EAGAIN) => false,
-            Err(errno) => {
-                self.corners.reach(Corner::AcceptFailed);
-                self.complete(worker, at, completion(op.token, -errno, false))
-            }
+            Err(errno) => self.complete(worker, at, completion(op.token, -errno, false)),
         }
     }
 }

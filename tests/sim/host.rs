@@ -12,7 +12,7 @@ use ringway::base::id::ListenerId;
 use ringway::base::time::Moment;
 use ringway::kernel::{Fd, errno};
 
-use crate::corner::Corners;
+use crate::corner::{Corner, Corners};
 use crate::dice::{Dice, Odds};
 use crate::faults::{MS, Profile};
 use crate::pair::{Key, Pair};
@@ -94,8 +94,10 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(mut dice: Dice, trace: bool) -> Host {
-        let profile = Profile::throw(&mut dice);
+    pub fn new(mut dice: Dice, is_epoll: bool, trace: bool) -> Host {
+        let mut profile = Profile::throw(&mut dice);
+        profile.is_epoll = is_epoll;
+        profile.recv_credit |= is_epoll;
         let mut host = Host {
             now: Moment(1_000_000_000),
             rings: (0..profile.workers).map(|_| Ring::new(&profile)).collect(),
@@ -206,6 +208,10 @@ impl Host {
         sock.close(now);
         let (id, closed) = (sock.id, sock.closed);
         self.fds.remove(&fd.0);
+        for ring in &mut self.rings {
+            ring.watched.remove(&fd.0);
+            ring.connecting.retain(|(connecting, _)| *connecting != fd);
+        }
         self.progress += 1;
         self.say(format_args!("      close {fd:?} of c{id}, reset {closed:?}"));
         self.check_close(id);
@@ -226,6 +232,8 @@ impl Host {
     pub fn close_doors(&mut self) {
         for door in self.doors.iter_mut().filter(|door| !door.closed && door.let_go.load(Ordering::Relaxed)) {
             assert_eq!(door.in_flight, 0, "a listening socket is closed with an accept in flight");
+            let is_watched = self.rings.iter().any(|ring| ring.watched.contains_key(&door.fd));
+            assert!(!is_watched, "a listening socket is closed that is watched: it may live on elsewhere");
             door.closed = true;
             self.fds.remove(&door.fd);
             for sock in std::mem::take(&mut door.backlog) {
@@ -265,6 +273,7 @@ impl Host {
             return Err(errno::EAGAIN);
         }
         if self.spurious(odds) {
+            self.corners.reach(Corner::AcceptFailed);
             let errnos =
                 [errno::ECONNABORTED, errno::EINTR, errno::EMFILE, errno::ENFILE, errno::ENOMEM, errno::ENOBUFS];
             return Err(self.dice.pick(&errnos));

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringway::base::address::Address;
 use ringway::base::lease::{BUFFER_LEN, Lease, PipeId};
@@ -14,7 +14,7 @@ use ringway::wire::postgresql;
 
 use crate::bytes::Bytes;
 use crate::corner::Corner;
-use crate::host::{Mood, Shared, Thing};
+use crate::host::{Host, Mood, Shared, Thing};
 use crate::ring::Deed;
 use crate::sock::{Got, Sock};
 use crate::splice::Pipes;
@@ -28,23 +28,37 @@ pub struct SimKernel {
     sockets: Sockets,
 }
 
-pub struct Buffers(Shared, usize);
+pub struct Buffers(pub Shared, pub usize);
 
 pub struct Sockets(pub Shared);
 
 /// Wakes a worker.
 pub struct SimBell {
-    pub rung: Arc<AtomicBool>,
+    pub count: Arc<BellCount>,
     pub fd: i32,
+}
+
+/// How often a bell has rung, and how often it had when it was cleared.
+#[derive(Default)]
+pub struct BellCount(AtomicU64, AtomicU64);
+
+impl BellCount {
+    pub fn rings(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn has_rung(&self) -> bool {
+        self.rings() > self.1.load(Ordering::Relaxed)
+    }
 }
 
 impl Bell for SimBell {
     fn ring(&self) {
-        self.rung.store(true, Ordering::Relaxed);
+        self.count.0.fetch_add(1, Ordering::Relaxed);
     }
 
     fn clear(&self) {
-        self.rung.store(false, Ordering::Relaxed);
+        self.count.1.store(self.count.rings(), Ordering::Relaxed);
     }
 
     fn fd(&self) -> Fd {
@@ -64,6 +78,23 @@ impl SimKernel {
     }
 }
 
+/// What an operation does, and on which descriptor.
+pub fn deed_of(host: &Host, op: &Op<'_>) -> (Fd, Deed) {
+    match *op {
+        Op::Recv { fd, credit, fresh } => {
+            assert!(credit > 0, "a receive of nothing");
+            (fd, Deed::Recv { credit, fresh })
+        }
+        Op::Send { fd, lease, quiet } => (fd, Deed::Send { lease, quiet }),
+        Op::Poll { fd, interest } => (fd, Deed::Poll(interest)),
+        Op::Connect { fd, to } => (fd, Deed::Connect { site: host.site(to) }),
+        Op::Accept { fd } => (fd, Deed::Accept),
+        Op::Close { fd } => (fd, Deed::Close),
+        Op::Cancel { token, .. } => (Fd(-1), Deed::Cancel(token)),
+        Op::Message { port, result, there } => (Fd(-1), Deed::Message { port, result, there }),
+    }
+}
+
 impl Kernel for SimKernel {
     type Buffers = Buffers;
     type Pipes = Pipes;
@@ -72,22 +103,10 @@ impl Kernel for SimKernel {
     fn push(&mut self, token: Token, op: Op<'_>) {
         let mut host = self.host.borrow_mut();
         assert_ne!(host.breaks_after, Some(0), "{token:?} is pushed after the ring broke");
-        let (fd, deed) = match op {
-            Op::Recv { fd, credit, fresh } => {
-                assert!(credit > 0, "a receive of nothing");
-                (fd, Deed::Recv { credit, fresh })
-            }
-            Op::Send { fd, lease, quiet } => (fd, Deed::Send { lease, quiet }),
-            Op::Poll { fd, interest } => (fd, Deed::Poll(interest)),
-            Op::Connect { fd, to } => (fd, Deed::Connect { site: host.site(to) }),
-            Op::Accept { fd } => (fd, Deed::Accept),
-            Op::Close { fd } => (fd, Deed::Close),
-            Op::Cancel { fd, token } => {
-                host.check_cancel(self.worker, fd, token);
-                (Fd(-1), Deed::Cancel(token))
-            }
-            Op::Message { port, result, there } => (Fd(-1), Deed::Message { port, result, there }),
-        };
+        let (fd, deed) = deed_of(&host, &op);
+        if let Op::Cancel { fd, token } = op {
+            host.check_cancel(self.worker, fd, token);
+        }
         host.push(self.worker, token, fd, deed);
     }
 
@@ -157,10 +176,16 @@ impl Kernel for SimKernel {
     }
 
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
-        let mut host = self.host.borrow_mut();
-        let now = host.now;
-        host.called();
-        let ring = &mut host.rings[self.worker];
+        self.host.borrow_mut().unload(self.worker, pipe, left)
+    }
+}
+
+impl Host {
+    /// See [`Kernel::unload`].
+    pub fn unload(&mut self, worker: usize, pipe: PipeId, left: u32) -> Option<Lease> {
+        let now = self.now;
+        self.called();
+        let ring = &mut self.rings[worker];
         ring.pipes.used(pipe, None, now);
         if !ring.pool.has_spare(left.div_ceil(BUFFER_LEN as u32) as usize) {
             return None;
@@ -172,8 +197,8 @@ impl Kernel for SimKernel {
         held.move_to(BUFFER_LEN as u64, &mut bytes);
         let lease = ring.pool.take(bytes)?;
         ring.pool.own(lease.buffer, source);
-        host.socks[source].unloaded = true;
-        host.corners.reach(Corner::Unloaded);
+        self.socks[source].unloaded = true;
+        self.corners.reach(Corner::Unloaded);
         Some(lease)
     }
 }
@@ -377,7 +402,11 @@ impl kernel::Sockets for Sockets {
     }
 
     fn set_low_water(&self, fd: Fd, bytes: usize) {
-        self.0.borrow_mut().sock(fd).low_water = bytes.max(1) as u64;
+        let mut host = self.0.borrow_mut();
+        let sock = host.sock(fd);
+        sock.low_water = bytes.max(1) as u64;
+        // `tcp_set_rcvlowat` looks whether there is enough now (Linux 4.18).
+        sock.wakes += 1;
     }
 
     fn no_delay(&self, fd: Fd) {

@@ -1,9 +1,8 @@
 //! A worker's ring: what is queued, what is in flight, and what has ended. What io_uring does is said at
 //! `ringway::uring` and `ringway::kernel`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use ringway::base::lease::Lease;
 use ringway::base::side::Side;
@@ -13,8 +12,10 @@ use ringway::kernel::{Completion, Fd, Interest, errno, poll};
 
 use crate::corner::Corner;
 use crate::dice::Odds;
+use crate::epoll::{Connecting, Watched};
 use crate::faults::{MS, Profile};
 use crate::host::{Host, Mood, Thing};
+use crate::kernel::BellCount;
 use crate::pair::Key;
 use crate::pools::{Plumbing, Pool};
 
@@ -50,7 +51,7 @@ pub struct Op {
 pub struct Ring {
     pub port: i32,
     pub bell_fd: i32,
-    pub bell: Arc<AtomicBool>,
+    pub bell: Arc<BellCount>,
     pub queued: VecDeque<Op>,
     pub armed: Vec<Op>,
     /// Completions, with the connection they are about.
@@ -78,6 +79,13 @@ pub struct Ring {
     pub turns: u64,
     /// Its free buffers are somebody else's until then.
     pub withheld_until: Moment,
+    /// With epoll: on what each operation is in flight, and with which buffer.
+    pub in_flight: BTreeMap<u64, (Thing, Option<u16>)>,
+    /// With epoll: what is watched, by descriptor; connects that are under way; and messages, and how many there were.
+    pub watched: BTreeMap<i32, Watched>,
+    pub connecting: Vec<Connecting>,
+    pub letters: VecDeque<(Token, i32)>,
+    pub posted: u64,
 }
 
 impl Ring {
@@ -102,13 +110,19 @@ impl Ring {
             heard: 0,
             turns: 0,
             withheld_until: Moment::NEVER,
+            in_flight: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            connecting: Vec::new(),
+            letters: VecDeque::new(),
+            posted: 0,
         }
     }
 
     /// Connections that come in messages, or were just accepted.
     pub fn on_their_way(&self, operations: &[Operation]) -> usize {
         let is_one = |completion: &Completion| operations.contains(&completion.token.operation);
-        self.done.iter().filter(|(completion, _)| completion.result >= 0 && is_one(completion)).count()
+        let letters = self.letters.iter().filter(|(token, _)| operations.contains(&token.operation)).count();
+        letters + self.done.iter().filter(|(completion, _)| completion.result >= 0 && is_one(completion)).count()
     }
 
     /// Connections to which something was sent that the worker has not heard of.
@@ -150,6 +164,13 @@ impl Host {
     }
 
     pub fn push(&mut self, worker: usize, token: Token, fd: Fd, deed: Deed) {
+        self.note(worker, token, fd, deed);
+        let op = Op { token, fd, deed, cancelled: false, seen: None, deaf: false, outcome: None };
+        self.rings[worker].queued.push_back(op);
+    }
+
+    /// An operation begins.
+    pub fn note(&mut self, worker: usize, token: Token, fd: Fd, deed: Deed) {
         let answered = !matches!(deed, Deed::Close | Deed::Cancel(_) | Deed::Message { .. });
         let thing = if answered || matches!(deed, Deed::Close) { Some(self.thing(fd)) } else { None };
         if answered {
@@ -185,8 +206,13 @@ impl Host {
         if self.trace {
             self.say(format_args!("      w{worker} pushes {token:?} {fd:?} {deed:?}"));
         }
-        let op = Op { token, fd, deed, cancelled: false, seen: None, deaf: false, outcome: None };
-        self.rings[worker].queued.push_back(op);
+        if self.profile.is_epoll
+            && answered
+            && let Some(thing) = thing
+        {
+            let buffer = if let Deed::Send { lease, .. } = deed { Some(lease.buffer) } else { None };
+            self.rings[worker].in_flight.insert(token.pack(), (thing, buffer));
+        }
     }
 
     /// The kernel takes what is queued, and perhaps not all of it.
@@ -276,7 +302,7 @@ impl Host {
         }
     }
 
-    fn connect_outcome(&mut self, site: usize) -> Option<i32> {
+    pub fn connect_outcome(&mut self, site: usize) -> Option<i32> {
         let odds = self.profile.odds;
         if self.spurious(odds.no_memory) {
             return Some(self.dice.pick(&[errno::ENOMEM, errno::ENOBUFS, errno::EADDRNOTAVAIL]));
@@ -310,24 +336,30 @@ impl Host {
         }
     }
 
-    /// It never waits for room.
-    fn send(&mut self, worker: usize, op: Op, lease: Lease, quiet: bool) {
+    /// Sends what there is room for, or less.
+    pub fn try_send(&mut self, worker: usize, fd: Fd, lease: Lease) -> Result<u64, i32> {
         let odds = self.profile.odds;
         let result = if self.spurious(odds.send_refused) {
             Err(errno::EAGAIN)
         } else if self.spurious(odds.no_memory) {
             Err(self.dice.pick(&[errno::ENOMEM, errno::ENOBUFS]))
-        } else if self.spurious(odds.interrupted) {
+        } else if !self.profile.is_epoll && self.spurious(odds.interrupted) {
             Err(errno::EINTR)
         } else {
             let mut bytes = self.rings[worker].pool.read(lease);
             assert!(!bytes.is_empty(), "nothing is sent");
             let max = self.perhaps_less(odds.short_send, bytes.len());
-            let id = self.sock(op.fd).id;
+            let id = self.sock(fd).id;
             let skipped = self.skipped_of_partner(id);
             self.socks[id].send(&mut bytes, max, skipped)
         };
         self.progress += u64::from(result.is_ok());
+        result
+    }
+
+    /// It never waits for room.
+    fn send(&mut self, worker: usize, op: Op, lease: Lease, quiet: bool) {
+        let result = self.try_send(worker, op.fd, lease);
         let id = self.sock(op.fd).id;
         let corner = match result {
             Ok(len) if quiet && len == u64::from(lease.len) => {

@@ -86,6 +86,10 @@ pub struct Sock {
     /// How often its state has changed, and how often room has come.
     pub changes: u64,
     pub rooms: u64,
+    /// How often it was looked at anew for another reason.
+    pub wakes: u64,
+    /// Why its connect has failed, until somebody asks.
+    pub connect_error: Option<i32>,
     no_space: bool,
     /// The worker was told that there is no room, and of none since.
     pub room_denied: bool,
@@ -165,6 +169,8 @@ impl Sock {
             low_water: 1,
             changes: 0,
             rooms: 0,
+            wakes: 0,
+            connect_error: None,
             no_space: false,
             room_denied: false,
             eof_told: false,
@@ -296,15 +302,20 @@ impl Sock {
 
     /// What a poll for `interest` says now; 0 if it waits on.
     pub fn polled(&mut self, interest: Interest) -> i32 {
-        let ended = self.fin_arrived || self.dead || self.reading_stopped;
-        let enough = self.unix || self.rx.len() >= self.low_water;
-        let readable = ended || (!self.rx.is_empty() && enough);
         let wanted = match interest {
             Interest::Readable => poll::IN | poll::RDHUP | poll::PRI,
             Interest::Incoming | Interest::Acceptable => poll::IN | poll::RDHUP,
             Interest::Writable | Interest::WritableEdge => poll::OUT,
             Interest::Hangup => 0,
         };
+        self.mask(wanted) & (wanted | poll::RDHUP | poll::HUP | poll::ERR)
+    }
+
+    /// What a poll for these events says, and all that it says unasked.
+    pub fn mask(&mut self, wanted: i32) -> i32 {
+        let ended = self.fin_arrived || self.dead || self.reading_stopped;
+        let enough = self.unix || self.rx.len() >= self.low_water;
+        let readable = ended || (!self.rx.is_empty() && enough);
         let writable = self.is_writable();
         self.no_space |= wanted & poll::OUT != 0 && !writable;
         let is_hung_up = self.dead || ((self.fin_arrived || self.reading_stopped) && self.shut);
@@ -316,8 +327,7 @@ impl Sock {
             (is_hung_up, poll::HUP),
             (self.error.is_some(), poll::ERR),
         ];
-        let mask = mask.into_iter().filter(|&(is_so, _)| is_so).fold(0, |mask, (_, bit)| mask | bit);
-        mask & (wanted | poll::RDHUP | poll::HUP | poll::ERR)
+        mask.into_iter().filter(|&(is_so, _)| is_so).fold(0, |mask, (_, bit)| mask | bit)
     }
 
     pub fn unsent(&self) -> u32 {

@@ -15,9 +15,9 @@ use ringway::worker::{Worker, WorkerSpec};
 use crate::control::Control;
 use crate::corner::{Corner, Corners};
 use crate::dice::{Dice, Odds};
+use crate::epoll::SimDriver;
 use crate::faults::{MS, SECOND};
 use crate::host::{Host, Shared};
-use crate::kernel::SimKernel;
 use crate::order::Served;
 use crate::peer::Finale;
 use crate::sock::Sock;
@@ -25,7 +25,7 @@ use crate::sock::Sock;
 /// One worker, as far as it is seen from outside.
 pub struct Seat {
     /// `None` once it is done.
-    pub worker: Option<Worker<SimKernel>>,
+    pub worker: Option<Worker<SimDriver>>,
     /// It does its next turn then, if nothing completes before.
     pub wakes_at: Moment,
     /// It may hold completions that it has not looked at.
@@ -81,8 +81,8 @@ pub const LATE_NS: u64 = 4 * MS;
 const SLEEPS_MAX: u32 = 120;
 
 impl World {
-    pub fn new(seed: u64, trace: bool) -> World {
-        let mut host = Host::new(Dice::new(seed), trace);
+    pub fn new(seed: u64, is_epoll: bool, trace: bool) -> World {
+        let mut host = Host::new(Dice::new(seed), is_epoll, trace);
         let control = Control::new(&mut host);
         let sockets = control.sockets(&mut host);
         let is_crowd = host.profile.is_crowd();
@@ -96,7 +96,7 @@ impl World {
         let mut seats = Vec::new();
         for (index, sockets) in sockets.into_iter().enumerate() {
             let spec = WorkerSpec { index, cpu: None, seed, sockets, shared: control.shared.clone() };
-            let worker = Some(Worker::new(spec, SimKernel::new(&host, index)));
+            let worker = Some(Worker::new(spec, SimDriver::new(&host, index)));
             seats.push(Seat {
                 worker,
                 wakes_at: Moment(0),
@@ -262,6 +262,11 @@ impl World {
                 let mut host = self.host.borrow_mut();
                 let workers = host.profile.workers as u64;
                 let worker = host.dice.below(workers) as usize;
+                if host.profile.is_epoll {
+                    let connecting = host.rings[worker].connecting.len() as u64;
+                    let at = if connecting == 0 { return false } else { host.dice.below(connecting) as usize };
+                    return host.end_connect(worker, at);
+                }
                 let armed = host.rings[worker].armed.len() as u64;
                 let at = if armed == 0 { return false } else { host.dice.below(armed) as usize };
                 host.run(worker, at)
@@ -334,9 +339,10 @@ impl World {
     }
 
     pub fn turn_if_due(&mut self, seat: usize) -> bool {
-        let host = self.host.borrow();
+        let mut host = self.host.borrow_mut();
         let ring = &host.rings[seat];
-        let due = self.seats[seat].wakes_at <= host.now || !ring.done.is_empty() || !ring.queued.is_empty();
+        let has_work = !ring.done.is_empty() || !ring.queued.is_empty();
+        let due = self.seats[seat].wakes_at <= host.now || has_work || host.has_reports(seat);
         drop(host);
         if !due || self.seats[seat].worker.is_none() {
             return false;
@@ -389,6 +395,11 @@ impl Host {
                 if self.run(worker, (first + offset) % armed) {
                     return true;
                 }
+            }
+        }
+        for worker in 0..self.rings.len() {
+            if (0..self.rings[worker].connecting.len()).any(|at| self.end_connect(worker, at)) {
+                return true;
             }
         }
         let socks = self.socks.len();
