@@ -22,6 +22,7 @@ mod host;
 mod kernel;
 mod leave;
 mod limits;
+mod mutants;
 mod order;
 mod pair;
 mod peer;
