@@ -69,8 +69,11 @@ impl ConsistentHash {
         sorted.sort_unstable_by_key(|candidate| candidate.name);
         sorted.truncate(FREE as usize);
         let weights: Box<[u32]> = sorted.iter().map(|candidate| candidate.weight.into()).collect();
+        let slots = fill(&sorted);
+        #[cfg(debug_assertions)]
+        super::invariants::check_slots(&slots, sorted.len());
         ConsistentHash {
-            slots: fill(&sorted),
+            slots,
             weights_sum: weights.iter().map(|&weight| u64::from(weight)).sum(),
             weights,
             balance_factor,

@@ -12,6 +12,9 @@
 //! the first one in the line, it tells the worker of that client and does not call the line. The told worker looks, and
 //! then tells the worker that has the first one in the line. That one was told, so it does not give way again.
 
+#[cfg(debug_assertions)]
+mod invariants;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -86,6 +89,8 @@ pub struct Waiters<K> {
     /// Where something may have changed.
     to_serve: BTreeMap<PoolId, WaitReason>,
     look_at: Moment,
+    #[cfg(debug_assertions)]
+    pace: crate::base::pace::LookPace,
 }
 
 /// A look at the queue of one pool, as far as it has come.
@@ -186,6 +191,10 @@ impl<K: Copy> Line<K> {
         self.line.is_empty() && self.aside.is_empty()
     }
 
+    fn len(&self) -> usize {
+        self.line.len() + self.aside.len()
+    }
+
     /// Which kinds a look calls, and whether one call is enough.
     fn begin(&mut self, afresh: bool, now: Moment) -> (Vec<Option<Tried>>, bool) {
         if self.aside.is_empty() {
@@ -244,14 +253,20 @@ impl<K: Copy> Line<K> {
 
 impl<K> Default for Waiters<K> {
     fn default() -> Waiters<K> {
-        Waiters { pools: BTreeMap::new(), to_serve: BTreeMap::new(), look_at: Moment::NEVER }
+        Waiters {
+            pools: BTreeMap::new(),
+            to_serve: BTreeMap::new(),
+            look_at: Moment::NEVER,
+            #[cfg(debug_assertions)]
+            pace: crate::base::pace::LookPace::default(),
+        }
     }
 }
 
 impl<K: Copy> Waiters<K> {
     /// Clients that wait.
     pub fn len(&self) -> usize {
-        self.pools.values().map(|line| line.line.len() + line.aside.len()).sum()
+        self.pools.values().map(Line::len).sum()
     }
 
     /// Whether nobody waits.
@@ -304,6 +319,8 @@ impl<K: Copy> Waiters<K> {
         self.look_at = self.look_at.min(now.after_ns(LOOK_INTERVAL_NS));
         // There may have become room since it looked.
         self.serve(pool);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         place
     }
 
@@ -317,6 +334,8 @@ impl<K: Copy> Waiters<K> {
         }
         // What it waited for may be for the next one.
         self.serve(pool);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
     }
 
     /// What the other workers must know, see [`Queue::set_heads`]: the oldest one in the line, and aside.
@@ -334,6 +353,8 @@ impl<K: Copy> Waiters<K> {
         if self.pools.is_empty() {
             self.look_at = Moment::NEVER;
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         std::mem::take(&mut self.to_serve)
     }
 

@@ -10,6 +10,8 @@ mod bounds;
 pub mod consistent_hash;
 pub mod counts;
 pub mod failover;
+#[cfg(debug_assertions)]
+mod invariants;
 pub mod least_conn;
 pub mod line;
 pub mod policy;

@@ -44,8 +44,11 @@ impl Random {
         let copies = |(place, candidate): (usize, &Candidate<'_>)| {
             std::iter::repeat_n(place as u32, usize::from(candidate.weight / unit))
         };
+        let urn: Box<[u32]> = candidates.iter().enumerate().flat_map(copies).collect();
+        #[cfg(debug_assertions)]
+        super::invariants::check_shares(&urn, candidates.iter().map(|one| usize::from(one.weight / unit)));
         Random {
-            urn: candidates.iter().enumerate().flat_map(copies).collect(),
+            urn,
             weights: candidates.iter().map(|candidate| candidate.weight.into()).collect(),
             bounds: Bounds::new(candidates, slow_start_ns),
         }

@@ -44,7 +44,9 @@ impl RoundRobin {
     pub fn new(candidates: &[Candidate<'_>], slow_start_ns: u64) -> RoundRobin {
         let unit = usize::from(weight_unit(candidates));
         let weights: Vec<usize> = candidates.iter().map(|candidate| usize::from(candidate.weight) / unit).collect();
-        let round = fair_order(&weights).into_iter().map(|place| place as u32).collect();
+        let round: Box<[u32]> = fair_order(&weights).into_iter().map(|place| place as u32).collect();
+        #[cfg(debug_assertions)]
+        super::invariants::check_shares(&round, weights.iter().copied());
         RoundRobin { round, bounds: Bounds::new(candidates, slow_start_ns) }
     }
 }

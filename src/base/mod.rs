@@ -5,6 +5,8 @@ pub mod hash;
 pub mod host;
 pub mod id;
 pub mod lease;
+#[cfg(debug_assertions)]
+pub mod pace;
 pub mod refused;
 pub mod session;
 pub mod side;

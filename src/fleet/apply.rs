@@ -53,6 +53,8 @@ impl Fleet {
         (0..self.pools.len()).for_each(|pool| self.freshen(pool, now, &mut changes));
         (0..self.pools.len()).for_each(|pool| self.keep_one(pool, now, &mut changes));
         self.look_around(now, &mut changes);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         changes
     }
 

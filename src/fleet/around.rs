@@ -72,6 +72,8 @@ impl Fleet {
         self.own = OwnAddresses::by(is_own);
         let mut changes = Changes::default();
         self.look_around(now, &mut changes);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         changes
     }
 

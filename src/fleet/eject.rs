@@ -23,6 +23,8 @@ impl Fleet {
                 self.eject(place, trouble, now, &mut changes);
             }
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         changes
     }
 

@@ -60,6 +60,8 @@ impl Fleet {
         self.leaving.retain(|id, _| !free.contains(id));
         self.troubles_seen.retain(|id, _| !free.contains(id));
         self.ids.free_backends(&free);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         free.into_iter().collect()
     }
 }

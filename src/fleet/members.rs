@@ -65,6 +65,8 @@ impl Fleet {
         if changes.table {
             self.look_around(now, &mut changes);
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         (is_good, changes)
     }
 
@@ -254,6 +256,8 @@ impl Fleet {
         self.put_in_order();
         self.forget_empty_pools();
         self.see_who_leaves();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         Changes { table: true, ..Changes::default() }
     }
 }

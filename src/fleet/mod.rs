@@ -9,6 +9,8 @@ mod around;
 mod eject;
 mod fresh;
 mod hosts;
+#[cfg(debug_assertions)]
+mod invariants;
 mod judge;
 mod leave;
 mod members;
@@ -68,6 +70,8 @@ pub struct Fleet {
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
     generation: u64,
     own: around::OwnAddresses,
+    #[cfg(debug_assertions)]
+    pace: crate::base::pace::LookPace,
 }
 
 /// What is known of a pool.
@@ -206,8 +210,12 @@ impl Fleet {
             ids,
             configured: config.pools.len(),
             config,
+            #[cfg(debug_assertions)]
+            pace: crate::base::pace::LookPace::default(),
         };
         fleet.seat_the_missing(now);
+        #[cfg(debug_assertions)]
+        fleet.check_invariants();
         fleet
     }
 
@@ -226,6 +234,8 @@ impl Fleet {
             self.seats[place].is_known |= !matches!(finding, Finding::Unknown(_));
             self.relieve(self.seats[place].pool, &mut changes);
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         changes
     }
 
@@ -261,6 +271,8 @@ impl Fleet {
         if now >= self.own.until() {
             self.look_around(now, &mut changes);
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         changes
     }
 

@@ -27,6 +27,8 @@ impl Fleet {
         for at in self.behind(host) {
             self.explain(at, why, now, &mut changes);
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         changes
     }
 
@@ -36,6 +38,8 @@ impl Fleet {
         for at in self.behind(host) {
             self.explain(at, why, now, &mut changes);
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         changes
     }
 

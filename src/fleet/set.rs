@@ -73,6 +73,8 @@ impl Fleet {
             }
         }
         self.keep_one(pool, now, &mut changes);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
         Ok(changes)
     }
 

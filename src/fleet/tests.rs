@@ -15,6 +15,9 @@ mod around;
 mod ejection;
 /// Replicas that lag.
 mod fresh;
+/// What holds after each event.
+#[cfg(debug_assertions)]
+mod invariants;
 /// Slots that are given out anew.
 mod leave;
 /// One primary and never two.

@@ -67,6 +67,12 @@ impl Budget {
         Ok(())
     }
 
+    /// Bytes that have come.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.taken.get()
+    }
+
     /// Whether it ended for what others were sent.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_crowded.get()

@@ -1,5 +1,8 @@
 //! One direction of a session: copy mode, and the way into splice mode and back.
 
+#[cfg(debug_assertions)]
+mod invariants;
+
 use super::queue::{LEASES_MAX, LeaseQueue};
 use super::splice::Splice;
 use super::state::{ByteSource, Course, ReadState, Writing};
@@ -20,21 +23,16 @@ pub struct Half {
     course: Course,
     reading: ReadState,
     writing: Writing,
-    /// The source's connection is there.
-    source_open: bool,
-    /// The destination's connection is there.
-    destination_open: bool,
-    /// A FIN was passed on, or will be by the close.
-    finished: bool,
+    /// The source has sent a byte. It stays true whatever becomes of the source.
     received: bool,
-    /// True exactly while the end of the source's connection is waited for, after its FIN.
+    /// True exactly while a poll for the end of the source's connection is in flight. Independent of `reading`: where
+    /// it began before the destination was there, a receive may be armed beside it.
     polling_hangup: bool,
-    /// A poll said that the destination has room, and nothing has been sent since.
-    pub(super) room_promised: bool,
-    /// True exactly from [`Effect::Pause`] to its answer: nothing starts meanwhile.
+    /// True exactly from [`Effect::Pause`] to its answer: nothing starts meanwhile. Independent of `reading` and
+    /// `writing`: what is in flight at one end goes on while the other one has made the half pause.
     paused: bool,
     /// Times in a row that something should have been possible and was not.
-    pub(super) refusals: u8,
+    refusals: u8,
     bulk_streak: u8,
     bulk_after: u8,
     queue: LeaseQueue,
@@ -46,16 +44,12 @@ impl Half {
     pub(super) fn new(side: Side) -> Half {
         Half {
             side,
-            source: ByteSource::Open,
+            source: ByteSource::Absent,
             course: Course::Deliver,
             reading: ReadState::Nothing,
-            writing: Writing::Nothing,
-            source_open: false,
-            destination_open: false,
-            finished: false,
+            writing: Writing::Absent,
             received: false,
             polling_hangup: false,
-            room_promised: false,
             paused: false,
             refusals: 0,
             bulk_streak: 0,
@@ -76,13 +70,22 @@ impl Half {
         matches!(self.writing, Writing::Sending { .. })
     }
 
+    #[inline]
+    fn has_destination(&self) -> bool {
+        self.writing != Writing::Absent
+    }
+
     pub(super) fn source_opened(&mut self, out: &mut impl Sink) {
-        self.source_open = true;
+        if self.source == ByteSource::Absent {
+            self.source = ByteSource::Open;
+        }
         self.proceed(out);
     }
 
     pub(super) fn destination_opened(&mut self, out: &mut impl Sink) {
-        self.destination_open = true;
+        if !self.has_destination() {
+            self.writing = Writing::Nothing { promised: false };
+        }
         self.proceed(out);
     }
 
@@ -161,7 +164,8 @@ impl Half {
     #[inline]
     pub(super) fn sent(&mut self, moved: Moved, out: &mut impl Sink) {
         debug_assert!(self.is_sending());
-        self.writing = Writing::Nothing;
+        let promised = matches!(self.writing, Writing::Sending { promised: true, .. });
+        self.writing = Writing::Nothing { promised };
         if self.is_abandoned() {
             self.release_all(out);
             // While it held this, memory may have been too scarce to read on.
@@ -170,7 +174,7 @@ impl Half {
         }
         match moved {
             Moved::Bytes(len) => {
-                (self.refusals, self.room_promised) = (0, false);
+                (self.refusals, self.writing) = (0, Writing::Nothing { promised: false });
                 match self.queue.consume(len) {
                     Some(buffer) => out.push(Effect::Release { buffer }),
                     // It took less than it was offered: there is no room for the rest.
@@ -188,7 +192,8 @@ impl Half {
     /// The destination has no room: waits for it. A poll that says there is room when there is none (the kernel is
     /// short of memory for sockets) is not asked again and again.
     pub(super) fn await_room(&mut self, out: &mut impl Sink) {
-        if std::mem::take(&mut self.room_promised) {
+        if self.writing == (Writing::Nothing { promised: true }) {
+            self.writing = Writing::Nothing { promised: false };
             self.pause(out);
         } else {
             self.writing = Writing::Polling;
@@ -231,13 +236,13 @@ impl Half {
     /// source has gone meanwhile.
     fn watch_unread(&mut self, out: &mut impl Sink) {
         let is_read = self.reading != ReadState::Nothing || self.source != ByteSource::Open || self.queue.is_empty();
-        if !is_read && !self.destination_open && !self.paused && !self.polling_hangup && !self.is_abandoned() {
+        if !is_read && !self.has_destination() && !self.paused && !self.polling_hangup && !self.is_abandoned() {
             self.watch(out);
         }
     }
 
     pub(super) fn has_unwatched_end(&self) -> bool {
-        self.source == ByteSource::Eof && !self.polling_hangup && !self.is_stopped()
+        matches!(self.source, ByteSource::Eof | ByteSource::PassedOn) && !self.polling_hangup && !self.is_stopped()
     }
 
     /// Nothing is behind what is sent, and the receive that would bring more is armed: nothing follows from the send.
@@ -250,8 +255,10 @@ impl Half {
     /// A send in flight that was quiet has to be heard, if something follows from it now.
     #[inline]
     fn be_heard(&mut self, out: &mut impl Sink) {
-        if self.writing == (Writing::Sending { quiet: true }) && !self.may_be_quiet() {
-            self.writing = Writing::Sending { quiet: false };
+        if let Writing::Sending { quiet: true, promised } = self.writing
+            && !self.may_be_quiet()
+        {
+            self.writing = Writing::Sending { quiet: false, promised };
             out.push(Effect::Hurry);
         }
     }
@@ -263,19 +270,18 @@ impl Half {
         if self.is_stopped() || self.splice.is_some() || self.paused {
             return;
         }
-        if self.writing == Writing::Nothing
-            && self.destination_open
+        if let Writing::Nothing { promised } = self.writing
             && !self.is_abandoned()
             && let Some(lease) = self.queue.front()
         {
             let quiet = self.may_be_quiet();
-            self.writing = Writing::Sending { quiet };
+            self.writing = Writing::Sending { quiet, promised };
             out.push(Effect::Send { side: self.side.peer(), lease, quiet });
         }
-        if self.reading != ReadState::Nothing || self.source != ByteSource::Open || !self.source_open {
+        if self.reading != ReadState::Nothing || self.source != ByteSource::Open {
             return;
         }
-        if self.bulk_streak >= self.bulk_after && self.destination_open && !self.is_abandoned() {
+        if self.bulk_streak >= self.bulk_after && self.has_destination() && !self.is_abandoned() {
             if self.queue.is_empty() {
                 self.reading = ReadState::Borrowing;
                 out.push(Effect::Borrow { half: self.side });
@@ -373,9 +379,9 @@ impl Half {
 
     #[inline]
     pub(super) fn finish(&mut self, peer_is_over: bool, out: &mut impl Sink) {
-        let has_ended = self.source == ByteSource::Eof && !self.finished && !self.is_abandoned();
-        if has_ended && self.is_drained() && self.destination_open {
-            self.finished = true;
+        let has_ended = self.source == ByteSource::Eof && !self.is_abandoned();
+        if has_ended && self.is_drained() && self.has_destination() {
+            self.source = ByteSource::PassedOn;
             if !peer_is_over {
                 out.push(Effect::Finish { side: self.side.peer() });
             }
@@ -385,7 +391,11 @@ impl Half {
     /// Nothing more will be delivered.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.finished || self.is_abandoned() || (self.source == ByteSource::Broken && self.is_drained())
+        match self.source {
+            ByteSource::Absent | ByteSource::Open | ByteSource::Eof => self.is_abandoned(),
+            ByteSource::PassedOn => true,
+            ByteSource::Broken => self.is_abandoned() || self.is_drained(),
+        }
     }
 
     #[inline]
@@ -400,7 +410,7 @@ impl Half {
 
     #[inline]
     pub(super) fn is_destination_in_flight(&self) -> bool {
-        self.writing != Writing::Nothing
+        matches!(self.writing, Writing::Sending { .. } | Writing::Polling)
     }
 
     /// Whether it holds receive buffers.
@@ -412,33 +422,18 @@ impl Half {
         self.queue.len()
     }
 
-    /// What holds after each event.
-    #[cfg(debug_assertions)]
-    pub(super) fn check_invariants(&self) {
-        self.queue.check_invariants();
-        assert!(!self.is_sending() || !self.queue.is_empty(), "nothing is being sent");
-        assert!(self.source_open || self.reading == ReadState::Nothing, "it reads before there is a connection");
-        assert!(self.destination_open || self.writing == Writing::Nothing, "it writes before there is a connection");
-        let is_splicing = self.splice.is_some();
-        let is_copying = self.is_sending() || !matches!(self.reading, ReadState::Nothing | ReadState::Polling);
-        assert!(!is_splicing || !is_copying, "copy mode beside splice mode");
-        let may_finish = self.source == ByteSource::Eof && self.is_drained();
-        assert!(!self.finished || may_finish, "a FIN before the end of the stream");
-        let left = usize::from(self.is_sending());
-        let is_empty = !is_splicing && self.queue.len() == left;
-        assert!(!self.is_abandoned() || is_empty, "it holds what nobody is to get");
-    }
-
     pub(super) fn is_splicing(&self) -> bool {
         self.splice.is_some()
     }
 
+    #[inline]
     pub(super) fn is_finished(&self) -> bool {
-        self.finished
+        self.source == ByteSource::PassedOn
     }
 
+    #[inline]
     pub(super) fn has_ended(&self) -> bool {
-        self.source != ByteSource::Open
+        !matches!(self.source, ByteSource::Absent | ByteSource::Open)
     }
 
     pub(super) fn has_received(&self) -> bool {
@@ -473,8 +468,15 @@ impl Half {
     }
 
     pub(super) fn destination_polled(&mut self) {
-        self.writing = Writing::Nothing;
-        self.room_promised = true;
+        self.writing = Writing::Nothing { promised: true };
+    }
+
+    /// Bytes have gone from the pipe to the destination.
+    pub(super) fn has_drained(&mut self) {
+        self.refusals = 0;
+        if let Writing::Nothing { promised } = &mut self.writing {
+            *promised = false;
+        }
     }
 
     /// It stays in splice mode, for want of buffers. With a part of the pipe in buffers it cannot. That does not happen

@@ -23,6 +23,7 @@ mod state;
 pub use effect::{Armed, Effect, Sink};
 pub use event::{End, Event};
 pub use half::Half;
+use state::Failed;
 
 use crate::base::lease::Moved;
 use crate::base::side::Side;
@@ -53,8 +54,7 @@ pub enum RelayStatus {
 #[derive(Debug)]
 pub struct Relay {
     halves: [Half; 2],
-    failed: [bool; 2],
-    first_failed: Option<Side>,
+    failed: Failed,
     /// Whose pipe is unloaded first where there are buffers for one: not of the half that there were too few for last.
     unloads_first: Side,
 }
@@ -64,8 +64,7 @@ impl Relay {
     pub fn new() -> Relay {
         Relay {
             halves: [Half::new(Side::Client), Half::new(Side::Backend)],
-            failed: [false; 2],
-            first_failed: None,
+            failed: Failed::None,
             unloads_first: Side::Client,
         }
     }
@@ -150,13 +149,13 @@ impl Relay {
 
     /// Whether `side` has sent its FIN, may still be sent something, and nothing would tell of its end.
     pub fn is_unwatched(&self, side: Side) -> bool {
-        let is_open = !self.failed[side.index()] && !self.half(side.peer()).is_finished();
+        let is_open = !self.failed.has(side) && !self.half(side.peer()).is_finished();
         is_open && self.half(side).has_unwatched_end()
     }
 
     /// How far it has come.
     pub fn status(&self) -> RelayStatus {
-        if let Some(by) = self.first_failed {
+        if let Some(by) = self.failed.first() {
             // What the failed side had sent must reach the other one first; the other way there is nobody to reach.
             if self.half(by).is_over() {
                 return RelayStatus::Cut { by };
@@ -197,8 +196,7 @@ impl Relay {
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
         self.halves.iter().for_each(Half::check_invariants);
-        assert_eq!(self.first_failed.is_some(), self.failed != [false, false], "who failed first");
-        let has_abandoned = |side: Side| !self.failed[side.index()] || self.half(side.peer()).is_abandoned();
+        let has_abandoned = |side: Side| !self.failed.has(side) || self.half(side.peer()).is_abandoned();
         assert!(Side::BOTH.into_iter().all(has_abandoned), "bytes are kept for a side that has failed");
     }
 
@@ -229,17 +227,17 @@ impl Relay {
 
     /// Whether the connection of `side` has failed.
     pub fn has_failed(&self, side: Side) -> bool {
-        self.failed[side.index()]
+        self.failed.has(side)
     }
 
     /// The side whose connection failed first, if one has.
     pub fn first_failed(&self) -> Option<Side> {
-        self.first_failed
+        self.failed.first()
     }
 
     fn ended(&mut self, side: Side, end: End, out: &mut impl Sink) {
         let end = match end {
-            End::Eof if self.failed[side.index()] => End::Failed(0),
+            End::Eof if self.failed.has(side) => End::Failed(0),
             end => end,
         };
         self.half_mut(side).ended(end, out);
@@ -251,11 +249,10 @@ impl Relay {
     /// Nothing can be delivered to `side` any more. What it sent before may still be in its receive queue, and is read
     /// to its end. That there is one does not depend on what made us think that the connection has failed.
     fn fail(&mut self, side: Side, out: &mut impl Sink) {
-        if !self.failed[side.index()] && !self.half(side).has_ended() {
+        if !self.failed.has(side) && !self.half(side).has_ended() {
             out.push(Effect::StopReading { side });
         }
-        self.failed[side.index()] = true;
-        self.first_failed.get_or_insert(side);
+        self.failed = self.failed.and(side);
         self.half_mut(side.peer()).abandon(out);
     }
 

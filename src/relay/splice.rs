@@ -38,16 +38,24 @@ pub struct Splice {
     /// Bytes that this turn has taken in.
     turn_bytes: u32,
     small_turns: u8,
-    /// The source may have bytes.
-    source_ready: bool,
-    /// The destination may have room.
+    source: PipeSource,
+    /// The destination may have room. Independent of the source: each socket says for itself that it has had enough.
     destination_ready: bool,
-    /// The source will be read by copy mode, as soon as the pipe is empty.
-    leaving: bool,
-    /// The last turn came from a poll that said the source can be read.
-    woken: bool,
-    /// Nothing moved since the last look.
+    /// Nothing moved since the last look. Independent of what the sockets said.
     idle: bool,
+}
+
+/// What is known of the source.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum PipeSource {
+    /// It has nothing now.
+    Dry,
+    /// It may have bytes.
+    Ready,
+    /// It may have bytes: this turn comes from a poll that said so.
+    Woken,
+    /// Copy mode reads it, as soon as the pipe is empty.
+    Left,
 }
 
 impl Splice {
@@ -61,10 +69,8 @@ impl Splice {
             budget: 0,
             turn_bytes: 0,
             small_turns: 0,
-            source_ready: true,
+            source: PipeSource::Ready,
             destination_ready: true,
-            leaving: false,
-            woken: false,
             idle: false,
         }
     }
@@ -86,7 +92,15 @@ impl Splice {
     /// Bytes to take in next, 0 for none.
     fn intake(&self) -> u32 {
         // Only into an empty pipe: a destination that is slower than its source shall stop it, not fill the pipe.
-        if self.leaving || !self.source_ready || self.held > 0 { 0 } else { self.window.min(self.budget) }
+        let may_have = matches!(self.source, PipeSource::Ready | PipeSource::Woken);
+        if may_have && self.held == 0 { self.window.min(self.budget) } else { 0 }
+    }
+
+    /// The source was read. One that is left stays so.
+    fn source_told(&mut self, source: PipeSource) {
+        if self.source != PipeSource::Left {
+            self.source = source;
+        }
     }
 
     /// `len` bytes have left the pipe.
@@ -131,20 +145,18 @@ impl Half {
         match moved {
             // A FIN most likely, but 0 without one has been seen: copy mode will find out.
             // What splice cannot do for want of memory, it may be able to.
-            Moved::Bytes(0) | Moved::Later | Moved::Failed(_) => splice.leaving = true,
+            Moved::Bytes(0) | Moved::Later | Moved::Failed(_) => splice.source = PipeSource::Left,
             Moved::Bytes(len) => {
                 splice.held += len;
                 splice.turn_bytes += len;
                 splice.budget = splice.budget.saturating_sub(len);
-                splice.source_ready = len >= DRY_BELOW.min(splice.asked);
-                splice.woken = false;
+                let has_more = len >= DRY_BELOW.min(splice.asked);
+                splice.source_told(if has_more { PipeSource::Ready } else { PipeSource::Dry });
                 splice.idle = false;
             }
-            Moved::WouldBlock => {
-                splice.source_ready = false;
-                // The poll said that there is something, and splice says that there is nothing: urgent data.
-                splice.leaving |= splice.woken;
-            }
+            // The poll said that there is something, and splice says that there is nothing: urgent data.
+            Moved::WouldBlock if splice.source == PipeSource::Woken => splice.source = PipeSource::Left,
+            Moved::WouldBlock => splice.source_told(PipeSource::Dry),
         }
         self.step(out);
     }
@@ -154,7 +166,7 @@ impl Half {
         match moved {
             Moved::Bytes(len) => {
                 splice.moved_out(len);
-                (self.refusals, self.room_promised) = (0, false);
+                self.has_drained();
             }
             Moved::WouldBlock => splice.destination_ready = false,
             Moved::Later => {
@@ -174,19 +186,15 @@ impl Half {
         let Some(splice) = &mut self.splice else { return };
         let small = splice.turn_bytes < SMALL_TURN && splice.held == 0;
         splice.small_turns = if small { splice.small_turns + 1 } else { 0 };
-        splice.leaving |= splice.small_turns >= SMALL_TURNS_MAX;
-        if splice.held > 0 {
-            if splice.destination_ready {
-                out.push(Effect::Ready { half });
-            } else {
-                self.await_room(out);
-            }
-        } else if splice.leaving {
-            self.leave_splice(out);
-        } else if splice.source_ready {
-            out.push(Effect::Ready { half });
-        } else {
-            self.poll_source(out);
+        if splice.small_turns >= SMALL_TURNS_MAX {
+            splice.source = PipeSource::Left;
+        }
+        match (splice.held, splice.source) {
+            (1.., _) if splice.destination_ready => out.push(Effect::Ready { half }),
+            (1.., _) => self.await_room(out),
+            (0, PipeSource::Left) => self.leave_splice(out),
+            (0, PipeSource::Ready | PipeSource::Woken) => out.push(Effect::Ready { half }),
+            (0, PipeSource::Dry) => self.poll_source(out),
         }
     }
 
@@ -196,12 +204,11 @@ impl Half {
             self.proceed(out);
             return;
         };
-        if splice.leaving {
+        if splice.source == PipeSource::Left {
             self.leave_splice(out);
             return;
         }
-        splice.source_ready = true;
-        splice.woken = true;
+        splice.source = PipeSource::Woken;
         out.push(Effect::Ready { half: self.side() });
     }
 
@@ -210,7 +217,9 @@ impl Half {
         let Some(splice) = &mut self.splice else { return self.proceed(out) };
         splice.destination_ready = true;
         // What the poll of the source said may be long ago.
-        splice.woken = false;
+        if splice.source == PipeSource::Woken {
+            splice.source = PipeSource::Ready;
+        }
         out.push(Effect::Ready { half: self.side() });
     }
 
@@ -233,8 +242,8 @@ impl Half {
             out.push(Effect::Unload { half: side, pipe, left });
             return true;
         }
-        if left == 0 && !splice.leaving {
-            splice.leaving = true;
+        if left == 0 && splice.source != PipeSource::Left {
+            splice.source = PipeSource::Left;
             out.push(Effect::Cancel { side, armed: Armed::Readable });
         }
         false

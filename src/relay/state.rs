@@ -1,13 +1,19 @@
 //! What a half is about, one value for what excludes each other.
 
-/// How the stream from the source ended.
+use crate::base::side::Side;
+
+/// How far the stream from the source has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ByteSource {
+    /// Its connection is not there yet.
+    Absent,
     /// There may be more.
     Open,
-    /// With a FIN.
+    /// It ended with a FIN, which the destination is still to get.
     Eof,
-    /// With a failure.
+    /// It ended with a FIN, which was passed on, or will be by the close.
+    PassedOn,
+    /// It ended with a failure.
     Broken,
 }
 
@@ -36,14 +42,55 @@ pub(super) enum ReadState {
     Polling,
 }
 
-/// What is under way at the destination.
+/// What is under way at the destination. `promised`: a poll said that it has room, and nothing was sent since.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Writing {
-    Nothing,
+    /// Its connection is not there yet.
+    Absent,
+    Nothing {
+        promised: bool,
+    },
     /// The front of the queue is being sent. `quiet`: that it was sent need not be heard before something else happens.
     Sending {
         quiet: bool,
+        promised: bool,
     },
     /// A poll.
     Polling,
+}
+
+/// Which of the two connections have failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Failed {
+    None,
+    One(Side),
+    Both { first: Side },
+}
+
+impl Failed {
+    #[inline]
+    pub fn has(self, side: Side) -> bool {
+        match self {
+            Failed::None => false,
+            Failed::One(one) => one == side,
+            Failed::Both { .. } => true,
+        }
+    }
+
+    #[inline]
+    pub fn first(self) -> Option<Side> {
+        match self {
+            Failed::None => None,
+            Failed::One(first) | Failed::Both { first } => Some(first),
+        }
+    }
+
+    /// That side has failed, too.
+    pub fn and(self, side: Side) -> Failed {
+        match self {
+            Failed::None => Failed::One(side),
+            Failed::One(first) if first != side => Failed::Both { first },
+            same => same,
+        }
+    }
 }

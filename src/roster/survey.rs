@@ -1,6 +1,9 @@
 //! How a worker answers what it was asked: in slices, so that one with ten thousand sessions serves them on between two
 //! looks at some of them. Pure: the worker says who is at a place, and ends whom it is told to end.
 
+#[cfg(debug_assertions)]
+mod invariants;
+
 use std::collections::VecDeque;
 
 use super::{Answer, RosterRecord, RosterRequest, SessionId, What};
@@ -61,6 +64,8 @@ impl Surveys {
             None => (0, places),
         };
         self.0.push_back(Survey { request, next, end, answer: Answer::default() });
+        #[cfg(debug_assertions)]
+        self.check_invariants();
     }
 
     /// The next slice; it goes back with [`Surveys::end_slice`].
@@ -73,12 +78,16 @@ impl Surveys {
 
     /// Answers, if that slice was the last one.
     pub fn end_slice(&mut self, slice: Slice) {
+        #[cfg(debug_assertions)]
+        slice.check_invariants();
         let survey = slice.survey;
         if survey.next < survey.end {
             self.0.push_front(survey);
         } else {
             (survey.request.reply)(survey.answer);
         }
+        #[cfg(debug_assertions)]
+        self.check_invariants();
     }
 }
 
@@ -91,7 +100,10 @@ impl Slice {
             return None;
         }
         survey.next += 1;
-        Some(survey.next - 1)
+        let place = survey.next - 1;
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        Some(place)
     }
 
     /// At that place is a session which holds that backend and may be ending already. The client is asked for only if
@@ -120,6 +132,8 @@ impl Slice {
     /// Describes the session that was found last.
     pub fn list(&mut self, record: RosterRecord) {
         self.survey.answer.records.push(record);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
     }
 }
 
@@ -197,5 +211,25 @@ mod tests {
         assert_eq!((slices, answer.matching), (vec![1], 1));
         let (_, answer) = asked(What::Kill, id(8));
         assert_eq!(answer.matching, 0, "the place has another tenant");
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn an_answer_about_places_that_were_not_looked_at_is_noticed() {
+        let noticed = |what: What, spoil: fn(&mut Survey)| {
+            let mut surveys = Surveys::default();
+            surveys.begin(RosterRequest { filter: Filter::default(), what, reply: Box::new(drop) }, PLACES);
+            let mut slice = surveys.begin_slice().unwrap();
+            (0..10).for_each(|_| _ = slice.next_place());
+            spoil(&mut slice.survey);
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| surveys.end_slice(slice))).is_err()
+        };
+        let list = What::List { limit: 1 };
+        assert!(!noticed(list, |_| {}) && !noticed(What::Kill, |survey| survey.answer.matching = 4));
+        assert!(noticed(list, |survey| survey.next = PLACES + 1), "beyond the last place");
+        assert!(noticed(list, |survey| survey.answer.matching = 11), "more than there can be");
+        let described = |survey: &mut Survey| survey.answer.records.push(record(SessionId::new(3, 0, 7)));
+        assert!(noticed(list, described), "described, and not counted");
+        assert!(noticed(What::Kill, |survey| survey.answer.matching = 5), "too many in one slice");
     }
 }

@@ -1,7 +1,7 @@
 //! How a session ends: the last bytes, `terminate → join → close`, and what it is called.
 
 use super::timer::{FLUSH_INTERVAL_MAX_NS, FLUSH_INTERVAL_NS};
-use super::{Effect, Effects, Session, SessionState};
+use super::{ConnectState, Effect, Effects, LastBackend, Session, SessionState};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -82,11 +82,11 @@ impl Session {
         let when = match self.state {
             SessionState::Prereading | SessionState::Picking => When::Request,
             SessionState::Waiting => When::Queue,
-            SessionState::Connecting => When::Connect,
-            SessionState::Relaying => When::Data,
+            SessionState::Connecting(_) => When::Connect,
+            SessionState::Relaying { .. } => When::Data,
             // It has ended already, for a reason of its own.
             SessionState::Flushing { .. } => return self.terminate([true, true], out),
-            SessionState::Closing | SessionState::Closed => return,
+            SessionState::Closing { .. } | SessionState::Closed => return,
         };
         self.termination = Termination(who, when);
         self.terminate([true, true], out);
@@ -95,21 +95,25 @@ impl Session {
     /// First step: nothing starts any more, and what is in flight is cancelled, one operation at a time. (To cancel
     /// all operations on a descriptor, the kernel would look at all operations of the ring.)
     pub(super) fn terminate(&mut self, reset: [bool; 2], out: &mut Effects) {
-        if self.state == SessionState::Waiting {
+        let before = self.state;
+        if before == SessionState::Waiting {
             out.push(Effect::StopWaiting);
         }
-        self.state = SessionState::Closing;
-        self.reset = reset;
+        let backend = match before {
+            SessionState::Connecting(ConnectState::InFlight | ConnectState::Expired) => LastBackend::InFlight,
+            _ if self.has_backend() => LastBackend::Idle,
+            _ => LastBackend::Nobody,
+        };
+        self.state = SessionState::Closing { reset, backend };
         self.relay.stop(out);
         if self.awaiting {
             out.push(Effect::CancelAwait);
         }
-        if self.connect_in_flight && !self.connect_expired {
-            self.connect_expired = true;
+        if before == SessionState::Connecting(ConnectState::InFlight) {
             out.push(Effect::CancelConnect);
         }
         self.join(out);
-        if self.state == SessionState::Closing {
+        if self.state != SessionState::Closed {
             out.push(Effect::WatchClose);
         }
     }
@@ -117,17 +121,19 @@ impl Session {
     /// Second step: waits until nothing is in flight.
     #[inline]
     pub(super) fn join(&mut self, out: &mut Effects) {
-        if self.state == SessionState::Closing && !Side::BOTH.iter().any(|&side| self.is_in_flight(side)) {
-            self.close(out);
+        if let SessionState::Closing { reset, backend } = self.state
+            && !Side::BOTH.iter().any(|&side| self.is_in_flight(side))
+        {
+            self.close(reset, backend != LastBackend::Nobody, out);
         }
     }
 
     /// Third step.
-    fn close(&mut self, out: &mut Effects) {
+    fn close(&mut self, reset: [bool; 2], has_backend: bool, out: &mut Effects) {
         self.state = SessionState::Closed;
-        out.push(Effect::Close { side: Side::Client, reset: self.reset[Side::Client.index()] });
-        if self.backend_open {
-            out.push(Effect::Close { side: Side::Backend, reset: self.reset[Side::Backend.index()] });
+        out.push(Effect::Close { side: Side::Client, reset: reset[Side::Client.index()] });
+        if has_backend {
+            out.push(Effect::Close { side: Side::Backend, reset: reset[Side::Backend.index()] });
         }
         out.push(Effect::Over);
     }
@@ -135,8 +141,17 @@ impl Session {
     #[inline]
     pub(super) fn is_in_flight(&self, side: Side) -> bool {
         self.relay.is_in_flight(side)
-            || (side == Side::Backend && self.connect_in_flight)
+            || (side == Side::Backend && self.is_connect_in_flight())
             || (side == Side::Client && self.awaiting)
+    }
+
+    #[inline]
+    fn is_connect_in_flight(&self) -> bool {
+        match self.state {
+            SessionState::Connecting(attempt) => attempt != ConnectState::Hindered,
+            SessionState::Closing { backend, .. } => backend == LastBackend::InFlight,
+            _ => false,
+        }
     }
 
     #[inline]

@@ -129,16 +129,38 @@ enum SessionState {
     Picking,
     /// It stands in the queue.
     Waiting,
-    /// A backend was chosen. If no connect is in flight, it waits for a descriptor.
-    Connecting,
-    /// Bytes move.
-    Relaying,
+    /// A backend was chosen.
+    Connecting(ConnectState),
+    /// Bytes move. `kept_alive`: the kernel probes both connections while they are idle.
+    Relaying { kept_alive: bool },
     /// Everything was handed to the kernel; `reset` is reset as soon as its peer has acknowledged it all.
     Flushing { reset: Side, unsent: u32 },
-    /// Waits until nothing is in flight.
-    Closing,
+    /// Waits until nothing is in flight. `reset`: what the close of each side shall be, a reset or a FIN.
+    Closing { reset: [bool; 2], backend: LastBackend },
     /// Over. Events that still come are late and change nothing.
     Closed,
+}
+
+/// How far an attempt to connect has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ConnectState {
+    /// Nothing is in flight: it waits for a descriptor, for memory or for room, to be tried again.
+    Hindered,
+    /// A connect is in flight.
+    InFlight,
+    /// The connect in flight was cancelled, because it took too long.
+    Expired,
+}
+
+/// The backend of a session that ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LastBackend {
+    /// There is none, or it was closed.
+    Nobody,
+    /// A connect to it is in flight, and was cancelled.
+    InFlight,
+    /// No connect to it is in flight.
+    Idle,
 }
 
 /// A client connection with its backend connection: told what happened, it says what to do.
@@ -148,20 +170,11 @@ pub struct Session {
     relay: Relay,
     /// As they were when it was admitted, whatever a reload has changed since. All sessions of a pool share them.
     limits: Arc<SessionLimits>,
-    /// A backend was chosen and not closed.
-    backend_open: bool,
-    /// True exactly when a poll of [`Effect::AwaitClient`] is in flight.
+    /// True exactly when a poll of [`Effect::AwaitClient`] is in flight. Independent of the state: a timer may have
+    /// looked meanwhile and found all that was awaited, and then the poll outlives `Prereading`.
     awaiting: bool,
-    /// True exactly when a connect is in flight.
-    connect_in_flight: bool,
-    /// The connect in flight was cancelled, because it took too long or because the session ends.
-    connect_expired: bool,
-    /// The kernel probes both connections while they are idle.
-    kept_alive: bool,
-    /// It is to end soon, for this reason.
+    /// It is to end soon, for this reason. Independent of the state: it may be known before there is a connection.
     drained_by: Option<Who>,
-    /// What the close of that side shall be: a reset, or a FIN.
-    reset: [bool; 2],
     attempts: u32,
     termination: Termination,
     /// When the state was entered, or the last byte or FIN moved.
@@ -181,13 +194,8 @@ impl Session {
         Session {
             state: SessionState::Picking,
             relay: Relay::new(),
-            backend_open: false,
             awaiting: false,
-            connect_in_flight: false,
-            connect_expired: false,
-            kept_alive: false,
             drained_by: None,
-            reset: [false; 2],
             attempts: 0,
             termination: Termination::NORMAL,
             active_at: now,
@@ -243,7 +251,11 @@ impl Session {
 
     /// Whether it counts as one of its backend's.
     pub fn has_backend(&self) -> bool {
-        self.backend_open
+        match self.state {
+            SessionState::Connecting(_) | SessionState::Relaying { .. } | SessionState::Flushing { .. } => true,
+            SessionState::Closing { backend, .. } => backend != LastBackend::Nobody,
+            SessionState::Prereading | SessionState::Picking | SessionState::Waiting | SessionState::Closed => false,
+        }
     }
 
     /// Receive buffers that it holds.
@@ -258,12 +270,12 @@ impl Session {
 
     /// Whether bytes are moving or could move.
     pub fn is_relaying(&self) -> bool {
-        self.state == SessionState::Relaying
+        matches!(self.state, SessionState::Relaying { .. })
     }
 
     /// Whether a connect is in flight that nobody has given up.
     pub fn is_connecting(&self) -> bool {
-        self.state == SessionState::Connecting && self.connect_in_flight && !self.connect_expired
+        self.state == SessionState::Connecting(ConnectState::InFlight)
     }
 
     /// Whether the client has sent bytes that a backend is to get.
@@ -278,7 +290,7 @@ impl Session {
 
     /// Whether it has ended and only waits for the kernel.
     pub fn is_ending(&self) -> bool {
-        matches!(self.state, SessionState::Closing | SessionState::Closed)
+        matches!(self.state, SessionState::Closing { .. } | SessionState::Closed)
     }
 
     #[inline]
@@ -286,8 +298,8 @@ impl Session {
         let was_half_closed = self.is_half_closed();
         let had_ended = self.has_an_end();
         self.relay.on(event, out);
-        match self.state {
-            SessionState::Relaying => {
+        match &mut self.state {
+            SessionState::Relaying { .. } => {
                 if !had_ended && self.has_an_end() && self.is_hang_up() {
                     out.push(Effect::HungUp);
                 }
@@ -298,12 +310,12 @@ impl Session {
                 self.relaying(event, now, out);
             }
             SessionState::Waiting => self.client_without_backend(event, When::Queue, out),
-            SessionState::Connecting => self.client_without_backend(event, When::Connect, out),
-            SessionState::Flushing { reset, .. } if self.relay.has_failed(reset) => self.terminate([true, true], out),
-            SessionState::Closing => {
+            SessionState::Connecting(_) => self.client_without_backend(event, When::Connect, out),
+            SessionState::Flushing { reset, .. } if self.relay.has_failed(*reset) => self.terminate([true, true], out),
+            SessionState::Closing { reset, .. } => {
                 // A receive may bring something although it was cancelled. It is thrown away, so the end is no FIN.
                 if matches!(event, relay::Event::Received { .. } | relay::Event::Ended { end: End::Failed(_), .. }) {
-                    self.reset = [true, true];
+                    *reset = [true, true];
                 }
                 self.join(out);
             }
@@ -317,8 +329,6 @@ impl Session {
         match picked {
             Picked::Backend => {
                 self.attempts += 1;
-                self.state = SessionState::Connecting;
-                self.backend_open = true;
                 self.active_at = now;
                 self.connect(now.after_ns(timer::or_never(self.limits.connect_timeout_ns)), out);
                 // What the client sends from now on is kept, and that it leaves is noticed.
@@ -358,17 +368,15 @@ impl Session {
     }
 
     fn connect(&mut self, deadline: Moment, out: &mut Effects) {
-        self.connect_in_flight = true;
-        self.connect_expired = false;
+        self.state = SessionState::Connecting(ConnectState::InFlight);
         out.push(Effect::Connect);
         self.set_timer(deadline, out);
     }
 
     fn connect_ended(&mut self, result: Result<(), ConnectFailure>, now: Moment, out: &mut Effects) {
-        self.connect_in_flight = false;
         match (self.state, result) {
-            (SessionState::Connecting, Ok(())) => {
-                self.state = SessionState::Relaying;
+            (SessionState::Connecting(_), Ok(())) => {
+                self.state = SessionState::Relaying { kept_alive: false };
                 self.active_at = now;
                 self.relay.open(Side::Backend, out);
                 // The client may have sent its FIN before, and what watched it since may have ended.
@@ -377,12 +385,20 @@ impl Session {
                     self.set_timer(look, out);
                 }
             }
-            (SessionState::Connecting, Err(_)) if self.connect_expired => {
+            (SessionState::Connecting(ConnectState::Expired), Err(_)) => {
                 self.attempt_failed(ConnectFailure::Timeout, out)
             }
-            (SessionState::Connecting, Err(error)) => self.attempt_failed(error, out),
-            _ => self.join(out),
+            (SessionState::Connecting(_), Err(error)) => self.attempt_failed(error, out),
+            _ => self.connect_joined(out),
         }
+    }
+
+    /// The connect of a session that ends is over.
+    fn connect_joined(&mut self, out: &mut Effects) {
+        if let SessionState::Closing { backend: backend @ LastBackend::InFlight, .. } = &mut self.state {
+            *backend = LastBackend::Idle;
+        }
+        self.join(out);
     }
 
     /// To another backend at once, while one is left.
@@ -395,7 +411,6 @@ impl Session {
             },
             When::Connect,
         );
-        self.backend_open = false;
         // The next one may not drain.
         self.drained_by = None;
         out.push(Effect::Close { side: Side::Backend, reset: true });
@@ -408,10 +423,12 @@ impl Session {
     }
 
     fn client_gone(&mut self, out: &mut Effects) {
-        self.connect_in_flight = false;
-        match self.state {
-            SessionState::Connecting => self.end_by(Who::Client, out),
-            _ => self.join(out),
+        match &mut self.state {
+            SessionState::Connecting(attempt) => {
+                *attempt = ConnectState::Hindered;
+                self.end_by(Who::Client, out);
+            }
+            _ => self.connect_joined(out),
         }
     }
 

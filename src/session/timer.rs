@@ -3,7 +3,7 @@
 //! A session has one timer, and moving bytes does not touch it: when it fires, the session looks how long ago the last
 //! byte was, and sets it anew if that is not long enough.
 
-use super::{Effect, Effects, Session, SessionState};
+use super::{ConnectState, Effect, Effects, Session, SessionState};
 use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
@@ -84,7 +84,7 @@ impl Session {
 
     pub(super) fn drains(&mut self, who: Option<Who>, now: Moment, out: &mut Effects) {
         self.drained_by = who;
-        if self.state == SessionState::Relaying {
+        if self.is_relaying() {
             self.timer_while_relaying(now, out);
         }
     }
@@ -104,10 +104,10 @@ impl Session {
             // What is awaited may be too late; the worker knows.
             SessionState::Prereading => out.push(Effect::Look { ended: false }),
             SessionState::Waiting => self.timer_while_waiting(now, out),
-            SessionState::Connecting => self.timer_while_connecting(now, out),
-            SessionState::Relaying => self.timer_while_relaying(now, out),
+            SessionState::Connecting(attempt) => self.timer_while_connecting(attempt, now, out),
+            SessionState::Relaying { .. } => self.timer_while_relaying(now, out),
             SessionState::Flushing { reset, .. } => out.push(Effect::QueryUnsent { side: reset }),
-            SessionState::Closing => out.push(Effect::Stuck),
+            SessionState::Closing { .. } => out.push(Effect::Stuck),
             SessionState::Picking | SessionState::Closed => {}
         }
     }
@@ -130,33 +130,34 @@ impl Session {
     /// Whether half of the time to connect is over, or a second and a half where there is more.
     pub fn is_late_to_connect(&self, now: Moment) -> bool {
         let half_ns = or_never(self.limits.connect_timeout_ns).min(LATE_MAX_NS) / 2;
-        self.state == SessionState::Connecting && now.since_ns(self.active_at) >= half_ns
+        matches!(self.state, SessionState::Connecting(_)) && now.since_ns(self.active_at) >= half_ns
     }
 
-    fn timer_while_connecting(&mut self, now: Moment, out: &mut Effects) {
+    fn timer_while_connecting(&mut self, attempt: ConnectState, now: Moment, out: &mut Effects) {
         let deadline = self.connect_deadline();
-        match (now < deadline, self.connect_in_flight) {
-            (true, true) => self.set_timer(deadline, out),
+        match (now < deadline, attempt) {
+            (true, ConnectState::InFlight | ConnectState::Expired) => self.set_timer(deadline, out),
             // It may go now.
-            (true, false) => self.connect(deadline, out),
-            (false, true) => {
-                self.connect_expired = true;
+            (true, ConnectState::Hindered) => self.connect(deadline, out),
+            (false, ConnectState::InFlight | ConnectState::Expired) => {
+                self.state = SessionState::Connecting(ConnectState::Expired);
                 out.push(Effect::CancelConnect);
             }
             // The worker knows what was in the way.
-            (false, false) => out.push(Effect::CancelConnect),
+            (false, ConnectState::Hindered) => out.push(Effect::CancelConnect),
         }
     }
 
     /// Better late than not at all: descriptors come back when other sessions end, and a backend accepts.
     pub(super) fn connect_later(&mut self, now: Moment, out: &mut Effects) {
-        self.connect_in_flight = false;
-        match self.state {
-            SessionState::Connecting => {
+        match &mut self.state {
+            SessionState::Connecting(attempt) => {
+                debug_assert_ne!(*attempt, ConnectState::Expired, "it is told of the end of what it has cancelled");
+                *attempt = ConnectState::Hindered;
                 let pause_ns = (now.since_ns(self.active_at) / 4).clamp(AGAIN_MIN_NS, AGAIN_MAX_NS);
                 self.set_timer(now.after_ns(pause_ns).min(self.connect_deadline()), out);
             }
-            _ => self.join(out),
+            _ => self.connect_joined(out),
         }
     }
 
@@ -172,8 +173,8 @@ impl Session {
             self.terminate([false, false], out);
             return;
         }
-        if !self.kept_alive {
-            self.kept_alive = true;
+        if let SessionState::Relaying { kept_alive: kept_alive @ false } = &mut self.state {
+            *kept_alive = true;
             out.push(Effect::KeepAlive);
         }
         self.relay.on(relay::Event::Reclaim, out);
@@ -232,6 +233,14 @@ mod tests {
         session
     }
 
+    /// Of a session that ends: which of its sides end in a reset.
+    fn closes_in_resets(session: &Session) -> Option<[bool; 2]> {
+        match session.state {
+            SessionState::Closing { reset, .. } => Some(reset),
+            _ => None,
+        }
+    }
+
     fn relay(session: &mut Session, event: relay::Event, now: Moment) {
         tell(session, Event::Relay(event), now);
     }
@@ -255,7 +264,7 @@ mod tests {
         let effects = tell(&mut session, Event::Timer, end);
         assert_eq!(session.termination(), Termination(Who::Local, When::Data));
         assert!(!effects.is_empty());
-        session.reset == [true, true]
+        closes_in_resets(&session) == Some([true, true])
     }
 
     /// The bytes that the backend has sent and nobody has taken are not to be lost.
@@ -272,7 +281,7 @@ mod tests {
         tell(&mut session, Event::Timer, silent_for(SECOND));
         assert!(session.is_relaying(), "it drains no more");
         tell(&mut session, Event::Drains(Some(Who::Killed)), silent_for(SECOND));
-        assert!(session.is_ending() && session.reset == [false, false]);
+        assert_eq!(closes_in_resets(&session), Some([false, false]));
         assert_eq!(session.termination(), Termination(Who::Killed, When::Data));
 
         let mut talks = relaying(limits);

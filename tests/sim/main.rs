@@ -24,6 +24,7 @@ mod host;
 mod kernel;
 mod leave;
 mod limits;
+mod mutants;
 mod order;
 mod pair;
 mod peer;

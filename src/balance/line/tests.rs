@@ -301,3 +301,35 @@ proptest! {
         }
     }
 }
+
+#[cfg(debug_assertions)]
+fn of(waiters: &mut Waiters<u32>) -> &mut Line<u32> {
+    waiters.pools.get_mut(&POOL).unwrap()
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn clients_that_stand_in_no_place_or_in_two_are_noticed() {
+    let noticed = |spoil: fn(&mut Waiters<u32>)| {
+        let mut alone = Alone::default();
+        (0..6).for_each(|key| alone.enter(key, [A, B, &[]][key as usize % 3]));
+        spoil(&mut alone.waiters);
+        let look = std::panic::AssertUnwindSafe(|| alone.waiters.check_invariants());
+        std::panic::catch_unwind(look).is_err()
+    };
+    assert!(!noticed(|_| {}));
+    let broken: [fn(&mut Waiters<u32>); 6] = [
+        |waiters| waiters.look_at = Moment::NEVER,
+        |waiters| {
+            let Line { line, aside, .. } = of(waiters);
+            line.extend(aside.keys().map(|&ticket| (ticket, 7)));
+        },
+        |waiters| _ = of(waiters).kinds.pop_first(),
+        |waiters| _ = of(waiters).aside.pop_first(),
+        |waiters| of(waiters).kinds.values_mut().for_each(BTreeSet::clear),
+        |waiters| _ = waiters.pools.insert(PoolId(1), Line::default()),
+    ];
+    for (number, spoil) in broken.into_iter().enumerate() {
+        assert!(noticed(spoil), "the {number}th is not noticed");
+    }
+}

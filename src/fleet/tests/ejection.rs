@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Ejection = Ejection {
+pub(super) const RULES: Ejection = Ejection {
     failures: 3,
     hangups: 10,
     window: Duration::from_secs(10),

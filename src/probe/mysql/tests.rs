@@ -10,6 +10,9 @@ use crate::probe::testing::{
 };
 use crate::probe::{Ask, Checked, Outcome};
 
+/// Whatever a server sends.
+mod properties;
+
 fn error(number: u8, code: u16, text: &str) -> Vec<u8> {
     let code = code.to_le_bytes();
     packet(number, &[&[0xff, code[0], code[1]], format!("#28000{text}").as_bytes()].concat())

@@ -94,11 +94,12 @@ impl<'a> Wire<'a> {
             return Err(ServerError::parse(&packet).refusal("the server accepts no connection"));
         }
         let version_end = packet.iter().position(|&byte| byte == 0).ok_or_else(|| no_mysql(&packet))?;
-        // The length of the nonce; mysql_common takes it for a signed number.
+        // The length of the nonce; mysql_common takes it for a signed number, and counts down from it.
         let is_long = packet.get(version_end + 21).is_some_and(|&length| length > 0x7f);
-        let packet = packet.as_slice();
-        let greeting = ParseBuf(packet).parse::<HandshakePacket<'_>>(());
-        let greeting = greeting.ok().filter(|_| packet[0] == 10 && !is_long).ok_or_else(|| no_mysql(packet))?;
+        if packet[0] != 10 || is_long {
+            return Err(no_mysql(&packet));
+        }
+        let greeting = ParseBuf(&packet).parse::<HandshakePacket<'_>>(()).map_err(|_| no_mysql(&packet))?;
         let version = printable(greeting.server_version_ref());
         self.transcript.note(format!("greeted by version {version}"));
         Ok(Greeting {
