@@ -1,14 +1,16 @@
-//! The status page: one file that asks the API and nothing else.
+//! The status page (`GET /`): one HTML file without any other resource, which asks the API like every other client.
 
 use axum::http::header;
 use axum::response::IntoResponse;
 
 const PAGE: &str = include_str!("page/index.html");
 
-/// It may run what stands in it and ask where it came from; a browser that was tricked into more refuses.
+/// The Content-Security-Policy of the page. It can run only what stands in it, and can ask only the server it came
+/// from. If somebody slips foreign script or another address into it, the browser refuses.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The handler.
 pub(super) async fn page() -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
