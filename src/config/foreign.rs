@@ -1,16 +1,18 @@
-//! Words of other programs (HAProxy, nginx, Envoy, Traefik, systemd), and what they are here.
+//! Words of other programs (HAProxy, nginx, Envoy, Traefik, systemd), and what they are called here. Somebody who comes
+//! from one of them gets the name of ringway's key instead of "unknown key".
 //!
-//! A word is compared without case, blanks, `-`, `_` and `.`: `timeout connect`, `timeout_connect` and `timeoutConnect`
-//! are the same. What a word means depends on where it stands: HAProxy's `maxconn` has three meanings.
+//! Words are compared without case, blanks, `-`, `_` and `.`: `timeout connect`, `timeout_connect` and `timeoutConnect`
+//! are the same. The meaning depends on the table: HAProxy's `maxconn` has three. Each list below is for one table; a
+//! line has all words with the same meaning, separated by blanks, and the hint for them.
 
 use super::keys::Section;
 
-/// What to write for a word that stands at the top of the file, as a table or a key.
+/// The hint for a word at the top of the file, be it a table or a key.
 pub(super) fn at_top(word: &str) -> Option<&'static str> {
     find(TOP, word)
 }
 
-/// What to write for a key that stands in a table.
+/// The hint for a key in one table.
 pub(super) fn in_table(section: Section, word: &str) -> Option<&'static str> {
     let words = match section {
         Section::Process => PROCESS,
@@ -27,7 +29,7 @@ pub(super) fn in_table(section: Section, word: &str) -> Option<&'static str> {
     find(words, word)
 }
 
-/// Which of the words that a key takes was meant by another one.
+/// The word, out of those a key takes, that another program calls by this text.
 pub(super) fn value(text: &str, words: &[&'static str]) -> Option<&'static str> {
     let text = plain(text);
     let same = words.iter().find(|word| plain(word) == text);
@@ -35,20 +37,21 @@ pub(super) fn value(text: &str, words: &[&'static str]) -> Option<&'static str> 
     same.copied().or_else(|| other().map(|(here, _)| *here))
 }
 
-/// A word without what differs from one program to the next.
+/// A word without the characters that differ between programs.
 pub(super) fn plain(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '-' | '_' | '.' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
+/// The hint for a word in one of the lists.
 fn find(words: Words, word: &str) -> Option<&'static str> {
     let word = plain(word);
     words.iter().find(|(all, _)| all.split(' ').any(|known| known == word)).map(|(_, here)| *here)
 }
 
-/// Words that mean the same, with blanks between them, and what is said of them.
+/// Words with the same meaning, separated by blanks, and the hint for them.
 type Words = &'static [(&'static str, &'static str)];
 
-/// A hint with the name of the table in which the word was found: `pools.db` and what is below it.
+/// Puts the name of the table into a hint: `[pools.NAME` becomes `[pools.db`.
 pub(super) fn with_name(hint: &str, table: &str) -> String {
     let mut parts = table.trim_matches(['[', ']']).splitn(3, '.');
     match (parts.next(), parts.next()) {
@@ -64,7 +67,7 @@ const TCP: &str = "ringway always passes on TCP; leave it out";
 const LISTENERS: &str = "where clients connect is [listeners.NAME] with `bind` and `pool`";
 const POOLS: &str = "servers stand in [pools.NAME] with [[pools.NAME.backends]]";
 const BOTH: &str = "write [listeners.NAME] for where clients connect, and [pools.NAME] for the servers behind it";
-/// Of what is called `servers`, `members`, `endpoints`...
+/// The hint for `servers`, `members`, `endpoints` and the like.
 pub(super) const BACKENDS: &str = "write [[pools.NAME.backends]] with `address` for each server";
 const OF_CHECK: &str = "it belongs into [pools.NAME.check], for all backends of the pool";
 const FOREGROUND: &str = "ringway stays in the foreground, and systemd starts it; leave it out";
@@ -249,7 +252,7 @@ const BACKEND: Words = &[
     ("cookie", "`balance = \"consistent_hash\"` in [pools.NAME] keeps a client on its backend"),
 ];
 
-/// A word that some key takes, and what others call it.
+/// A word that some key takes, and what other programs call it.
 const VALUES: &[(&str, &str)] = &[
     ("round_robin", "rr wrr swrr staticrr weightedroundrobin"),
     ("least_conn", "leastconnections leastconnection leastrequest leasttime lc wlc"),
