@@ -1,4 +1,7 @@
-//! The loop of the control thread: hears, decides through the pure parts, publishes.
+//! The loop of the control thread: it hears commands, signals and news, has the pure parts decide, and publishes.
+//!
+//! One thing is handled at a time: while a reload binds its addresses, for example, no command is carried out. Checks
+//! and lookups are tasks of their own and go on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,37 +32,42 @@ use crate::sys::route::is_own;
 use crate::sys::{ring, signals};
 use crate::take_over::{self, Succession};
 
-/// Entries of control's ring: as many writes of logs as may wait.
+/// Entries of control's ring: how many writes of logs can wait.
 const RING_ENTRIES: u32 = 64;
-/// What it may do: IORING_OP_ASYNC_CANCEL, CLOSE and WRITE.
+/// What the ring can do: IORING_OP_ASYNC_CANCEL, CLOSE and WRITE.
 const RING_OPERATIONS: &[u8] = &[14, 19, 23];
-/// How often the workers' `running` is looked at, while it matters.
+/// How often the workers' `running` is looked at, while it matters (at the start and at the end).
 const TICK: Duration = Duration::from_millis(10);
-/// Changes seldom come alone: this long they are gathered before they are published.
+/// How long changes are gathered before a table is published: they rarely come alone.
 const GATHER: Duration = Duration::from_millis(1);
-/// How long a worker may take to serve by a new table, and how often that is looked at.
+/// How long the answer to a change waits for workers to use the new table, and how often it looks.
 const SERVED_MAX: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);
-/// How often it is seen whether the files of unix sockets are still there.
+/// How often the files of unix sockets are looked for.
 const MEND_EVERY: Duration = Duration::from_secs(2);
-/// Until old tables are freed, when every worker has long seen the new one.
+/// After this time old tables are freed; by then every worker has long seen the new one.
 const SWEEP_AFTER: Duration = Duration::from_secs(1);
 
-/// Runs control on the calling thread, until shutdown was asked for and every worker's `running` gauge is 0. Start the
-/// workers first, or at least at the same time.
+/// Runs control on the calling thread, until a shutdown was asked for and every worker's `running` gauge is 0. The
+/// workers must be started before, or at the same time.
+///
+/// # Errors
+/// Something that control needs cannot be had, or workers did not end.
 pub fn run(spec: ControlSpec) -> Result<(), ControlError> {
     runtime().map_err(ControlError::Runtime)?.block_on(serve(spec))
 }
 
-/// With a ring that writes and closes the files of logs and can do nothing else, where the kernel can restrict one: a
-/// control that was taken over must find no way past the filter of system calls.
+/// A runtime whose ring writes and closes files of logs and can do nothing else, if the kernel can restrict a ring.
+/// Otherwise a control that an attacker has taken over could do through the ring what the filter of system calls
+/// forbids.
 fn runtime() -> std::io::Result<tokio_uring::Runtime> {
     let mut disabled = tokio_uring::uring_builder();
     disabled.setup_r_disabled();
     let before = ring::all(RING_ENTRIES);
     let made = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&disabled));
     if let Ok(runtime) = made {
-        // Where another control is made at the same time (in tests), each opens what is there: both want the same.
+        // If another control is made at the same time (in tests), each of them enables every ring it finds; both want
+        // the same.
         let new = ring::all(RING_ENTRIES);
         let opened = new.difference(&before).filter(|&&fd| ring::enable(fd, RING_OPERATIONS).is_ok()).count();
         if opened > 0 {
@@ -70,6 +78,7 @@ fn runtime() -> std::io::Result<tokio_uring::Runtime> {
     tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
 }
 
+/// Starts everything, runs the loop, and lets the logs finish.
 async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let signals = Signals::install().map_err(ControlError::Signals)?;
     let ControlSpec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
@@ -115,18 +124,18 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     result
 }
 
-/// Makes tables known.
+/// Publishes tables.
 pub(super) struct Publisher {
     cell: Arc<Cell>,
     reader: Reader,
     wake: Box<dyn Fn() + Send>,
     names: Rc<RefCell<Names>>,
-    /// The tables before are about to be freed.
+    /// Old tables are about to be freed, so that this is not scheduled twice.
     sweeps: Rc<std::cell::Cell<bool>>,
 }
 
 impl Publisher {
-    /// Publishes what follows from what is known now.
+    /// Publishes the table that follows from what is known now, and wakes the workers.
     pub(super) fn publish(&self, control: &Control, phase: Phase) {
         control.has_news.set(false);
         let table = control.fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
@@ -144,19 +153,20 @@ impl Publisher {
         }
     }
 
-    /// The same, unless the last table says it already.
+    /// The same, unless the last table says it all already.
     pub(super) fn publish_news(&self, control: &Control, phase: Phase) {
         if control.has_news.get() {
             self.publish(control, phase);
         }
     }
 
-    /// Generation of the last table.
+    /// The generation of the last table.
     fn generation(&self) -> u64 {
         self.reader.pin().generation
     }
 }
 
+/// What the loop works with.
 pub(super) struct ControlLoop {
     pub(super) control: Rc<Control>,
     pub(super) publisher: Publisher,
@@ -167,13 +177,14 @@ pub(super) struct ControlLoop {
     pub(super) sockets: Box<dyn ListeningSockets>,
     pub(super) succession: Succession,
     pub(super) set_level: Option<SetLevel>,
-    /// See [`Hooks`].
+    /// What a configuration names and this process cannot open; see [`Hooks`].
     pub(super) out_of_reach: OutOfReach,
-    /// Not called yet.
+    /// Called once, when ringway is ready; `None` afterwards.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl ControlLoop {
+    /// The loop. It ends when the lifecycle says so.
     async fn turn_until_done(
         mut self,
         mut signals: Signals,
@@ -204,7 +215,7 @@ impl ControlLoop {
                     }
                     Asked::Reload => {
                         info!(signal = "HUP", "asked to reload");
-                        // The answer is in the log.
+                        // the outcome is in the log
                         let _ = self.reload().await;
                         continue;
                     }
@@ -229,7 +240,7 @@ impl ControlLoop {
         }
     }
 
-    /// Who asked may have gone meanwhile, and then nobody hears the answer.
+    /// Carries out a command. A caller that has gone meanwhile does not get its answer, which is no error.
     async fn obey(&mut self, command: ControlCommand) -> Option<LifecycleEvent> {
         match command {
             ControlCommand::Set { target, change, by, reply } => {
@@ -258,8 +269,8 @@ impl ControlLoop {
         None
     }
 
-    /// Answers what was asked for. A change is answered when every worker serves by it: a client that connects after
-    /// the answer meets with what was changed.
+    /// Answers a command. A change is answered when every worker uses the new table, so that a client that connects
+    /// after the answer meets the change.
     fn answer_when_served<T: 'static, E: 'static>(&self, reply: oneshot::Sender<Result<T, E>>, result: Result<T, E>) {
         if result.is_err() {
             let _ = reply.send(result);
@@ -278,6 +289,7 @@ impl ControlLoop {
         });
     }
 
+    /// Enters a phase: logs it, tells systemd, and publishes the table.
     fn enter(&mut self, phase: Phase) {
         if !self.control.is_relieved.get() {
             notify::stopping();
@@ -293,6 +305,7 @@ impl ControlLoop {
         self.publisher.publish(&self.control, phase);
     }
 
+    /// Says once that ringway is ready: when every worker runs and a ringway before it is relieved.
     async fn tell_if_ready(&mut self) {
         if self.lifecycle.phase() == Phase::Serving
             && self.control.workers_running() == self.control.stats.workers.len()
@@ -308,29 +321,29 @@ impl ControlLoop {
 
 /// What a signal asks for.
 enum Asked {
-    /// The end; the name of the signal.
+    /// A shutdown; with the name of the signal.
     Shutdown(&'static str),
-    /// The configuration is to be read again.
+    /// A reload.
     Reload,
 }
 
-/// The signals that ringway listens to. SIGPIPE is ignored since before `main`, by Rust's own start-up.
+/// The signals that ringway handles. Rust's start-up code ignores SIGPIPE before `main`.
 struct Signals {
     term: Signal,
     int: Signal,
     quit: Signal,
     hup: Signal,
     usr1: Signal,
-    /// These mean nothing, and end nothing.
+    /// Signals that mean nothing here, and that would end a process without a handler.
     others: Vec<(&'static str, Signal)>,
 }
 
-/// What would end a process that has no handler for it, but for those that say what is wrong with it.
+/// The signals that would end a process without a handler, apart from those that report a fault of the process.
 const OTHERS: [(&str, i32); 8] =
     [("USR2", 12), ("ALRM", 14), ("STKFLT", 16), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("PWR", 30)];
 
 impl Signals {
-    /// From now on they come here; those that were held back since the start come first.
+    /// Installs the handlers. Signals that were held since the start come first.
     fn install() -> std::io::Result<Signals> {
         let other = |(name, number)| Ok((name, signal(SignalKind::from_raw(number))?));
         let all = Signals {
@@ -345,7 +358,7 @@ impl Signals {
         Ok(all)
     }
 
-    /// What the next signal asks for; those that ask for nothing are answered on the way.
+    /// Waits for the next signal that asks for something. Others are handled on the way.
     async fn next(&mut self, logs: &Keeper) -> Asked {
         loop {
             let other = std::future::poll_fn(|context| {
