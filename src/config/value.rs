@@ -6,11 +6,13 @@
 //! ```
 //!
 //! The kind of a key ([`Kind`]) decides how a value is read. `text` reads what stands between two quotes, `lists` reads
-//! lists of other things, and `instead` finds out what was meant by a value of the wrong type.
+//! lists of other things, `units` reads numbers with a unit, and `instead` finds out what was meant by a value of the
+//! wrong type.
 
 mod instead;
 mod lists;
 mod text;
+mod units;
 
 use std::net::SocketAddr;
 use std::ops::Range;

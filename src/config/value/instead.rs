@@ -5,7 +5,7 @@
 
 use toml::de::DeValue;
 
-use super::text::{micros, size};
+use super::units::{bytes, micros};
 use super::{expected, quoted};
 use crate::config::foreign;
 use crate::config::keys::{Kind, Span};
@@ -119,6 +119,7 @@ fn with_unit(number: &str, limits: Span) -> String {
 /// What to write instead of a text that is no size; `None` if it is unclear what was meant.
 pub(super) fn of_size(text: &str, min: u32, max: u32) -> Option<String> {
     let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let fits = |text: &str| bytes(text, min, max).flatten().is_some();
     let unit = match foreign::plain(&text[split..]).as_str() {
         "k" | "kb" | "kib" => "KiB",
         "m" | "mb" | "mib" => "MiB",
@@ -126,12 +127,12 @@ pub(super) fn of_size(text: &str, min: u32, max: u32) -> Option<String> {
         "" | "b" => {
             let bytes = text[..split].parse::<u32>().ok().filter(|bytes| *bytes > 0 && bytes.is_multiple_of(1024))?;
             let shown = shown::of_size(bytes);
-            return size(&shown, min, max).ok().map(|_| format!("write \"{shown}\""));
+            return fits(&shown).then(|| format!("write \"{shown}\""));
         }
         _ => return None,
     };
     let meant = format!("{}{unit}", &text[..split]);
-    size(&meant, min, max).ok().map(|_| format!("write \"{meant}\""))
+    fits(&meant).then(|| format!("write \"{meant}\""))
 }
 
 /// Whether a text consists of digits.

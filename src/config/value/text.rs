@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::units::{bytes, micros};
 use super::{Fault, Value, bad, expected, instead, nearest, quoted, words_of, wrong};
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
@@ -101,44 +102,19 @@ fn duration(text: &str, limits: Span) -> Result<Duration, Fault> {
     }
 }
 
-/// A time in microseconds. `None`: it does not have the form of a time. `Some(None)`: it is out of range.
-pub(super) fn micros(text: &str, limits: Span) -> Option<Option<u64>> {
-    let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let unit_us: u64 = match &text[split..] {
-        _ if split == 0 => return None,
-        "us" if limits.step_us == 1 => 1,
-        "ms" => 1_000,
-        "s" => 1_000_000,
-        "m" => 60_000_000,
-        "h" => 3_600_000_000,
-        _ => return None,
-    };
-    let all_us = text[..split].parse::<u64>().ok().and_then(|number| number.checked_mul(unit_us));
-    let fits = |us: &u64| match *us {
-        0 => limits.zero,
-        us => (limits.min_us..=limits.max_us).contains(&us) && us.is_multiple_of(limits.step_us),
-    };
-    Some(all_us.filter(fits))
-}
-
 /// A size in bytes, such as `256KiB`: a whole number and its unit, within `min` and `max`. `auto` and `0` are 0.
-pub(super) fn size(text: &str, min: u32, max: u32) -> Result<u32, Fault> {
+fn size(text: &str, min: u32, max: u32) -> Result<u32, Fault> {
     if matches!(text, "auto" | "0") {
         return Ok(0);
     }
-    let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let unit: u64 = match &text[split..] {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => {
+    match bytes(text, min, max) {
+        Some(Some(bytes)) => Ok(bytes),
+        Some(None) => Err(Fault::Value(quoted(text), format!("write a size {}", keys::range_of_sizes(min, max)))),
+        None => {
             let units = "write a whole number with its unit: \"256KiB\" or \"4MiB\", or \"auto\"".to_string();
-            return Err(wrong(text, &instead::of_size(text, min, max).unwrap_or(units)));
+            Err(wrong(text, &instead::of_size(text, min, max).unwrap_or(units)))
         }
-    };
-    let bytes = text[..split].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    let fits = bytes.and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| (min..=max).contains(bytes));
-    fits.ok_or_else(|| Fault::Value(quoted(text), format!("write a size {}", keys::range_of_sizes(min, max))))
+    }
 }
 
 /// Permission bits in octal, up to 0777, such as `0600`.
