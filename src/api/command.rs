@@ -27,7 +27,7 @@ pub enum ControlCommand {
         target: BackendName,
         /// What of it.
         change: Change,
-        /// Who asks, such as `uid 0`; it appears in the log and in `ringway ctl why`.
+        /// The user that asks, such as `uid 0`; it appears in the log and in `ringway ctl why`.
         by: Arc<str>,
         /// Takes the answer: one line per change, none if nothing had to be changed.
         reply: oneshot::Sender<Result<Vec<String>, SetError>>,
@@ -69,7 +69,7 @@ pub type HistoryLook = Box<dyn FnOnce(&History) + Send>;
 pub struct Loan {
     /// Every listening socket, the admin server's with them.
     pub sockets: Vec<Arc<OwnedFd>>,
-    /// While somebody holds it, the configuration does not change and no other ringway can take over.
+    /// While this is held, the configuration does not change and no other ringway can take over.
     pub lock: Arc<()>,
 }
 

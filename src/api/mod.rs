@@ -207,7 +207,7 @@ impl Servers {
     }
 }
 
-/// Who asks: the user of the process at the other end of the unix socket.
+/// The user that asks: that of the process at the other end of the unix socket.
 fn user(peer: &tokio::net::UnixStream) -> Asking {
     let uid = peer.peer_cred().map(|peer| peer.uid());
     Asking(uid.map_or_else(|_| "admin.socket".into(), |uid| format!("uid {uid}").into()))

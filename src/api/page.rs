@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 const PAGE: &str = include_str!("page/index.html");
 
 /// The Content-Security-Policy of the page. It can run only what stands in it, and can ask only the server it came
-/// from. If somebody slips foreign script or another address into it, the browser refuses.
+/// from. If foreign script or another address into it, the browser refuses.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -25,7 +25,7 @@ pub(super) async fn page() -> impl IntoResponse {
 mod tests {
     use super::*;
 
-    /// It must work where there is no way to the internet, and tell nobody that it was looked at.
+    /// It must work without a way to the internet, and must not tell any other server that it was opened.
     #[test]
     fn the_page_asks_nobody_but_ringway() {
         for (at, _) in PAGE.match_indices("//") {

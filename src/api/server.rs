@@ -31,12 +31,12 @@ const HEAD_MAX: usize = 16 * 1024;
 /// Becomes true when another ringway serves instead of this one.
 pub(super) type Closed = watch::Receiver<bool>;
 
-/// Who asks, for the log and for `ringway ctl why`; such as `uid 0`.
+/// The user that asks, for the log and for `ringway ctl why`; such as `uid 0`.
 #[derive(Clone, Debug)]
 pub(super) struct Asking(pub Arc<str>);
 
 /// Accepts and serves connections until `closed` is true. Then it accepts no more, and each connection ends with the
-/// answer that is under way. `who` says for each connection who asks.
+/// answer that is under way. `who` names the user of each connection.
 pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, who: fn(&L::Io) -> Asking, closed: Closed) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut is_over = closed.clone();

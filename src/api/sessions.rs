@@ -118,7 +118,7 @@ fn filter_of(admin: &ApiContext, wanted: &SessionsQuery) -> Result<Filter, Refus
     Ok(Filter { backends, client, id: None })
 }
 
-/// All backends of this name, including removed ones: somebody who names a backend means every session that it has.
+/// All backends of this name, including removed ones: a user who names a backend means every session that it has.
 fn backends_of(table: &Table, name: &str) -> Result<Vec<BackendId>, Refusal> {
     if !name.contains('/') {
         return Err(Refusal::nonsense("a backend is named POOL/NAME, as in db/a"));

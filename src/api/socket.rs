@@ -1,6 +1,7 @@
 //! The unix socket `admin.socket`, and its file.
 //!
-//! Whoever can open the file can change everything, so its mode counts: it is set before the first client can connect.
+//! A user that can open the file can change everything, so its mode counts: it is set before the first client can
+//! connect.
 
 use std::fs;
 use std::io;
@@ -36,7 +37,7 @@ impl Socket {
     /// The path cannot be bound, or another program listens there.
     ///
     /// # Errors
-    /// The path cannot be bound, or somebody listens there.
+    /// The path cannot be bound, or another program listens there.
     pub fn bind(path: &Path, mode: u32) -> io::Result<Socket> {
         Ok(Socket { listener: bind(path, mode)?, file: SocketFile::at(path, AtEnd::Remove)?, mode })
     }

@@ -1,4 +1,4 @@
-//! What a host name is, for everybody who reads one: the TLS of a client, a route, a backend.
+//! What a host name is. All parts that read one use this: the TLS of a client, a route, a backend.
 
 /// Longest name, and longest part of one, in bytes (RFC 1035).
 pub const NAME_MAX: usize = 253;

@@ -1,8 +1,8 @@
-//! How a session ended: HAProxy's two letters.
+//! How a session ended: HAProxy's two letters, and some more of the same kind (`docs/codes.md`).
 
 use std::fmt;
 
-/// Who ended the session.
+/// What ended the session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Who {

@@ -1,9 +1,9 @@
 //! A hashed timing wheel: one timer for each key, set and cleared in constant time.
 //!
 //! Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987), scheme 6 without rounds: a moment beyond
-//! the wheel's horizon goes into its farthest slot and fires early. Whoever set it looks at the clock and sets it
-//! again, so long time-outs cost one visit every 40 seconds. A timer never fires before its moment otherwise, and at
-//! most one tick after it.
+//! the wheel's horizon goes into its farthest slot and fires early. The caller then looks at the clock and sets the
+//! timer again, so a long time-out costs one visit every 40 seconds. Apart from that, a timer never fires before its
+//! moment, and at most one tick after it.
 //!
 //! A wheel that was not looked at for long (no timer was set, or the process was stopped) catches up in one step: it
 //! jumps to the next slot that has a timer, and a wheel without timers follows the clock when the next one is set.

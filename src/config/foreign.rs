@@ -1,4 +1,4 @@
-//! Words of other programs (HAProxy, nginx, Envoy, Traefik, systemd), and what they are called here. Somebody who comes
+//! Words of other programs (HAProxy, nginx, Envoy, Traefik, systemd), and what they are called here. A user who comes
 //! from one of them gets the name of ringway's key instead of "unknown key".
 //!
 //! Words are compared without case, blanks, `-`, `_` and `.`: `timeout connect`, `timeout_connect` and `timeoutConnect`
@@ -298,7 +298,7 @@ mod tests {
         Section::Backend,
     ];
 
-    /// A translation to a key that is not there would send somebody the wrong way.
+    /// A translation to a key that does not exist would mislead the user.
     #[test]
     fn every_key_that_is_named_is_there() {
         let all: Vec<Words> = vec![TOP, PROCESS, LOG, ADMIN, DNS, LISTENER, ROUTE, POOL, CHECK, EJECTION, BACKEND];
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// Where a key of ours has that name, nobody comes to ask.
+    /// For a name that is a key of ringway itself, no translation is ever looked up.
     #[test]
     fn no_translation_hides_behind_a_key() {
         for section in SECTIONS {

@@ -305,7 +305,7 @@ mod tests {
         assert!(found[0].0.contains(way) && found[0].0.starts_with("f:15:27: "), "{found:?}");
     }
 
-    /// Who says another name may get elsewhere.
+    /// A client that names another server may get to another pool.
     #[test]
     fn with_routes_a_way_around_is_certain_only_if_every_route_leads_there() {
         let text = |unmatched: &str, other: &str| {

@@ -44,7 +44,7 @@ impl Shown {
     }
 }
 
-/// A value that everybody can see. Like the functions below it returns an `Option`, because a key that has no effect
+/// A value that is no secret. Like the functions below it returns an `Option`, because a key that has no effect
 /// has no value.
 pub(super) fn text(value: impl Display) -> Option<Shown> {
     Some(Shown { value: value.to_string(), measure: None })

@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(lifecycle.on(TWO, Moment(200 + STOPPING_MAX_NS)), Some(Action::GiveUp(2)));
     }
 
-    /// Whoever sends clients here needs a while to see that they are to go elsewhere.
+    /// A load balancer in front needs a while to notice that it must send clients elsewhere.
     #[test]
     fn new_connections_are_served_for_the_delay_and_a_second_signal_ends_it_at_once() {
         let leaving = || {

@@ -92,7 +92,7 @@ pub struct Hooks {
     /// Reads one of [`NAME_FILES`](crate::discover::dns::NAME_FILES). `None` means that this process can open them
     /// itself.
     pub read_file: Option<ReadFile>,
-    /// Called once, when every worker runs and checks and the API have begun.
+    /// Called once, when every worker runs and checks and the API are under way.
     pub ready: Box<dyn FnOnce() + Send>,
 }
 

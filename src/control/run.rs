@@ -184,7 +184,7 @@ pub(super) struct ControlLoop {
 }
 
 impl ControlLoop {
-    /// The loop. It ends when the lifecycle says so.
+    /// The loop. It ends when the lifecycle is finished.
     async fn turn_until_done(
         mut self,
         mut signals: Signals,

@@ -60,7 +60,7 @@ pub(crate) enum Learned {
         /// Why some of them may be old; `None` if both families answered.
         doubt: Option<String>,
     },
-    /// The name has no addresses. The text says what was asked, and which servers said so.
+    /// The name has no addresses. The text says what was asked, and by which servers.
     Denied(String),
     /// Nothing new, for this reason. What was known before stays.
     Nothing(String),

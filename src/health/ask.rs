@@ -39,7 +39,7 @@ pub struct Opening {
 pub struct OpeningHeader {
     /// Which form.
     pub version: Version,
-    /// Whether it names the two ends of the check's own connection; else it says that it speaks for nobody.
+    /// Whether it names the two ends of the check's own connection; if not, it speaks for no client.
     pub is_named: bool,
 }
 

@@ -12,7 +12,7 @@ use tokio_uring::buf::BoundedBuf;
 
 use crate::sys::system;
 
-/// The mode of a new log file. It names clients, so not everybody can read it.
+/// The mode of a new log file. The log names clients, so other users of the host cannot read it.
 const MODE: u32 = 0o640;
 
 /// Opens a log file to append to, and makes it if it does not exist.

@@ -62,7 +62,7 @@ pub struct Logs {
 /// Changes the level of ringway's own log; see [`Logs::set_level`].
 pub type SetLevel = Box<dyn Fn(LogLevel) + Send>;
 
-/// An access log that is to be written.
+/// An access log that control must write.
 pub struct Access {
     /// Where workers put their records.
     pub journal: Arc<Journal>,

@@ -115,7 +115,7 @@ mod tests {
         for (index, metric) in ALL.iter().enumerate() {
             assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{} twice", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
-            // This one is called as everybody calls it.
+            // This metric has the name that all programs use for it.
             let is_span = metric.name.ends_with("_seconds") && *metric != &PROCESS_START;
             assert_eq!(is_span, metric.kind == MetricKind::Histogram, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);

@@ -47,7 +47,7 @@ impl<K: Kernel> Worker<K> {
         self.acceptors.is_armed(index, armed);
     }
 
-    /// Compares the room of a listener and of the process with what could arrive before anybody can react: a full
+    /// Compares the room of a listener and of the process with what could arrive before any worker can react: a full
     /// backlog on every worker (`burst`). The result is kept in `balance::Counts`, because the next connections may all
     /// come to another worker; when it has become "near", every worker is woken and calls [`Worker::leave_room`].
     ///

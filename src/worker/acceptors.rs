@@ -268,7 +268,7 @@ impl Acceptors {
         if is_new { self.indexes(|acceptor| acceptor.armed.is_some()) } else { Vec::new() }
     }
 
-    /// Holds a listener that has no room, until somebody looks at that moment. Returns the sockets whose accepts the
+    /// Holds a listener that has no room, until the worker looks at that moment. Returns the sockets whose accepts the
     /// caller must cancel.
     pub fn hold(&mut self, listener: ListenerId, until: Moment) -> Vec<usize> {
         self.held_until = self.held_until.min(until);
@@ -318,7 +318,7 @@ impl Acceptors {
         self.retry_at = at;
     }
 
-    /// Whether listeners that are held are to be looked at.
+    /// Whether the worker must look at held listeners.
     pub fn has_held_due(&self, now: Moment) -> bool {
         now >= self.held_until
     }

@@ -2,7 +2,7 @@
 //! time end before the deadline of the drain.
 //!
 //! A session decides for itself when it has been silent for long enough; this module only tells it that a drain has
-//! begun or is over (`Event::Drains`). Without `drain_idle` a session does not listen to that, and is skipped.
+//! started or ended (`Event::Drains`). Without `drain_idle` a session does not listen to that, and is skipped.
 
 use super::Worker;
 use super::slots::{Slot, SlotKey};
@@ -19,7 +19,7 @@ fn drains(backend: &BackendEntry) -> bool {
 }
 
 impl<K: Kernel> Worker<K> {
-    /// Compares the newest table with what was known, and queues the sessions for which a drain has begun or ended.
+    /// Compares the newest table with what was known, and queues the sessions for which a drain has started or ended.
     /// `was` is the phase of the process before this table.
     pub(super) fn note_drains(&mut self, was: Phase) {
         let backends = &self.known.reader.table().backends;
@@ -59,7 +59,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Who ends this session when it falls silent: the process, its backend, or nobody (`None`).
+    /// What ends this session when it falls silent: the process, its backend, or nothing (`None`).
     fn drained_by(&self, key: SlotKey) -> Option<Who> {
         let slot = self.slots.get(key).filter(|slot| slot.session.heeds_drains())?;
         let backend = self.known.reader.table().backend(slot.backend?);

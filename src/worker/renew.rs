@@ -153,7 +153,7 @@ mod tests {
         })
     }
 
-    /// A backend that is down stays so for many tables, and all sessions are looked at once only.
+    /// A backend that is down stays down for many tables; the sessions are searched once, when it goes.
     #[test]
     fn sessions_are_looked_at_when_a_backend_goes_and_not_while_it_is_gone() {
         let table = |down: [bool; 3]| vec![backend(0, down[0]), backend(1, down[1]), None, backend(3, down[2])];
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(ended([true, true, true], &gone).1, [1], "it came back, and has gone again");
     }
 
-    /// Four end in a turn: the others go on until it is their turn, and their clients may have been greeted.
+    /// Four end per turn. The others go on until it is their turn, and their clients may have been greeted meanwhile.
     #[test]
     fn what_has_come_about_since_a_session_was_marked_is_no_reason_to_end_it() {
         let session = Session::new(SessionLimits::default(), 0, Moment(0));

@@ -152,7 +152,7 @@ impl<K: Kernel> Worker<K> {
 mod tests {
     use super::*;
 
-    /// So many sessions, and their tickets.
+    /// This many sessions that wait, and their tickets.
     fn waiting(count: u32) -> (Wanting, Vec<Option<WantTicket>>) {
         let (mut wanting, mut tickets) = (Wanting::default(), vec![None; count as usize]);
         for index in 0..count {

@@ -1,7 +1,7 @@
 //! The commands of `ringway ctl` that change something: `set`, `drain`, `ready`, `kill`, `reload`.
 //!
 //! A command with `--wait` returns only when the change has its effect, so it looks at the API again and again. Each
-//! loop ends with an error if somebody else changes the backend meanwhile.
+//! loop ends with an error if another user changes the backend meanwhile.
 
 use std::thread::sleep;
 use std::time::Duration;

@@ -202,7 +202,7 @@ fn logs(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
     }
 }
 
-/// Whether the passwords of checks can be read, and only by those who should.
+/// Whether the passwords of checks can be read, and not by every user of the host.
 fn passwords(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
     for pool in &config.pools {
         let login = pool.check.as_ref().and_then(|check| check.kind.login());

@@ -1,6 +1,7 @@
 //! `ringway doctor`: what of this machine ringway can use, and what to do about the rest.
 //!
-//! `facts` reads, `findings` judges; with a configuration, `file` also looks at what that names (`held`: who has an
+//! `facts` reads, `findings` judges; with a configuration, `file` also looks at what that names (`held`: which program
+//! has an
 //! address, `reach`: whether backends answer).
 
 mod facts;

@@ -220,7 +220,7 @@ mod tests {
         assert!(shown.contains('█'), "a plot: {shown}");
     }
 
-    /// 80 columns are what a serial console has, and where somebody is at 3 a.m.
+    /// 80 columns are what a serial console has, and an operator at 3 a.m.
     #[test]
     fn eighty_columns_show_whole_names_and_the_reasons_of_what_is_down() {
         let shown = screen(&board(), 80, 24);

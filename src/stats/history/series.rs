@@ -12,7 +12,7 @@ pub trait Counted {
     /// What follows from two of them.
     type Sample: Clone + Copy;
 
-    /// What happened in the `lasted_s` seconds since `before`. A counter that is below what it was has begun anew.
+    /// What happened in the `lasted_s` seconds since `before`. A counter that is lower than before was set back to 0.
     fn since(&self, before: &Self, lasted_s: f32) -> Self::Sample;
 }
 

@@ -18,10 +18,10 @@ pub use encode::{Encoded, Version, encode, encode_unknown};
 /// though the protocol allows 64 KiB; one of version 1 has at most 107 bytes.
 pub const HEADER_MAX: usize = v2::FIXED + 4096;
 
-/// For whom the sender says that it connects.
+/// The client for which the sender says that it connects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProxyClaim {
-    /// Nobody in particular (LOCAL, UNKNOWN, AF_UNSPEC): the connection's own addresses count.
+    /// No client in particular (LOCAL, UNKNOWN, AF_UNSPEC): the connection's own addresses count.
     Peer,
     /// A TCP connection between these two. IPv4 in IPv6 (`::ffff:1.2.3.4`) becomes IPv4, so that rules for IPv4 match.
     Tcp {
@@ -37,7 +37,7 @@ pub enum ProxyClaim {
 /// A header that is complete and right.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
-    /// For whom the sender connects.
+    /// The client for which the sender connects.
     pub claim: ProxyClaim,
     /// The length of the header; the client's own bytes follow.
     pub len: usize,
