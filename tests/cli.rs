@@ -69,7 +69,7 @@ fn check_tells_every_warning_and_strict_makes_errors_of_them() {
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
     assert_eq!(lines(&output), expected.iter().map(|line| format!("error: {line}")).collect::<Vec<_>>());
 
-    // Who is there cannot read what is not.
+    // A user that is there cannot read what is not.
     let written = file(&text.replacen("[process]\nuser = \"nobody-like-that\"\n", "", 1));
     let path = written.path().to_str().expect("a name");
     expected.remove(0);

@@ -18,7 +18,7 @@ pub struct Record {
     pub figure: f64,
     /// Work per second of time.
     pub rate: f64,
-    /// CPU seconds per second: the proxy, ksoftirqd beside it, the generator, everybody else.
+    /// CPU seconds per second: the proxy, ksoftirqd beside it, the generator, all other processes.
     pub proxy_share: f64,
     /// See `proxy_share`.
     pub softirq_share: f64,

@@ -1,5 +1,5 @@
-//! The way of a session to its backend, by its record: nobody is turned away for a header that it has sent, what this
-//! host is short of is no failure of a backend, and a backend hears first what it must.
+//! The way of a session to its backend, by its record: no client is refused for a header that it has sent, what this
+//! host lacks is no failure of a backend, and a backend hears first what it must.
 
 use ringway::base::address::Address;
 use ringway::base::refused::Refused;
