@@ -204,7 +204,7 @@ fn doctor_looks_at_everything_that_a_configuration_names() {
         ("ok", "log file", format!("{} of log.output can be written to", path("ringway.log"))),
         ("FAIL", "log file", format!("{} of access_log.output: its folder", path("nowhere/access.log"))),
         ("ok", "password file", format!("{} of pool p can be read by ", path("secret"))),
-        ("note", "password file", format!("{} of pool q: every user of this host may read it;", path("open"))),
+        ("note", "password file", format!("{} of pool q: every user of this host can read it;", path("open"))),
         ("ok", "name", "localhost is ".to_string()),
         ("ok", "backend", format!("a of pool p at {server_at}: connected in ")),
         ("note", "backend", "127.0.0.9:1 of pool p: it refuses: nobody listens there".to_string()),

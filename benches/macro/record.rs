@@ -14,7 +14,7 @@ pub struct Record {
     pub subject: String,
     /// Which try, from 1: runs that others disturbed are repeated.
     pub attempt: usize,
-    /// The figure of the workload: work per CPU second, p99 in microseconds, or bytes a session.
+    /// The figure of the workload: work per CPU second, p99 in microseconds, or bytes per session.
     pub figure: f64,
     /// Work per second of time.
     pub rate: f64,

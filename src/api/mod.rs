@@ -185,7 +185,9 @@ impl Servers {
         match bound.map(|socket| self.use_socket(socket)) {
             None => {}
             Some(Ok(())) => self.serve_socket(admin.clone()),
-            Some(Err(error)) => tracing::error!(%error, "admin.socket cannot be used"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "cannot bind admin.socket again after its file was removed; `ringway ctl` cannot reach this process")
+            }
         }
     }
 

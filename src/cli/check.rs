@@ -52,7 +52,7 @@ fn unread(file: &Path, error: &io::Error) -> String {
             format!("there is no file {shown}; {fix}")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("this user may not read {shown}; `chmod` it, or be the user ringway runs as")
+            format!("this user is not allowed to read {shown}; `chmod` it, or run this as the user of ringway")
         }
         io::ErrorKind::IsADirectory => {
             format!(

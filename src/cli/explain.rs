@@ -60,8 +60,12 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
         line("refused", &paint.tone(Tone::Strong, &format!("{}: the client is reset (PR)", refusal(refused))));
         return text;
     }
-    let first = answer.order.first().map_or("nobody", |name| name);
-    line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
+    match answer.order.first() {
+        Some(first) => {
+            line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
+        }
+        None => line("backend", "none: every backend is disabled or has weight 0"),
+    }
     line("why", &answer.balance.why(answer.key.unwrap_or_default()));
     if let [_, others @ ..] = answer.order.as_slice()
         && !others.is_empty()
@@ -105,7 +109,7 @@ fn shares(answer: &Explanation) -> String {
 fn gone_backend(without: &Without) -> String {
     match without.order.first() {
         Some(name) => format!("this client gets {name}"),
-        None => "nobody is left, and this client is reset".to_string(),
+        None => "no backend is left, so this client is reset".to_string(),
     }
 }
 

@@ -157,8 +157,8 @@ impl Between<'_, '_> {
             }
         }
         if policy.sends_all_to_one() && table.is_asked_for(Section::Pool, "slow_start") {
-            let hint = format!("{policy} sends everybody to one backend; leave it out");
-            self.needs(table, "slow_start", "a policy that shares", &hint);
+            let hint = format!("{policy} sends all clients to one backend; leave it out");
+            self.needs(table, "slow_start", "a `balance` that uses several backends", &hint);
         }
         let factor: u32 = table.number("hash_balance_factor");
         if (1..=100).contains(&factor) {

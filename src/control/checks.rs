@@ -48,7 +48,7 @@ impl Said {
                 warn!(%target, %reason, "the server lives and refuses the check: its last known role stays");
             }
             Finding::Doubtful(_, reason) => warn!(%target, %reason, "the check succeeds, and could be better"),
-            Finding::Success(_) | Finding::Failure(_) => info!(%target, "checks go as they should again"),
+            Finding::Success(_) | Finding::Failure(_) => info!(%target, "checks work again"),
         }
     }
 }

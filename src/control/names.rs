@@ -76,7 +76,7 @@ impl Control {
                 if changes.table {
                     info!(%host, ?addresses, "this name has new addresses");
                 }
-                let unfit = "none of its addresses can be that of a server";
+                let unfit = "none of its addresses can belong to a server";
                 match is_good {
                     true => (Learned::Addresses { addresses, ttl, doubt }, changes),
                     false => (Learned::Nothing(unfit.to_owned()), changes),
@@ -106,7 +106,7 @@ async fn follow_files(control: Rc<Control>, resolver: Resolver) {
         sleep(FILES_PAUSE).await;
         let edition = resolver.edition();
         if std::mem::replace(&mut seen, edition) != edition {
-            info!("the files that say how names are looked up have changed: looking all names up again");
+            info!("a file that says how names are looked up has changed: looking up all names again");
             control.resolving.borrow().values().for_each(|naming| naming.again.notify_one());
         }
     }

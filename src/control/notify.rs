@@ -60,6 +60,6 @@ pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
 /// Sends one datagram to the service manager. If it is not taken, it is lost, and nothing waits for it.
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "systemd cannot be told of this");
+        warn!(%error, "cannot notify systemd");
     }
 }

@@ -220,8 +220,10 @@ impl LogWriter {
         let dropped = cells.control.access_log_dropped.get() + in_queues;
         if let Some(news) = self.losses.on(dropped, self.facts.clock.now()) {
             match error {
-                Some(error) => error!(dropped = news, %error, "lines of the access log are lost: it cannot be written"),
-                None => error!(dropped = news, "lines of the access log are lost: whatever it goes to is too slow"),
+                Some(error) => {
+                    error!(dropped = news, %error, "lines of the access log are lost: it cannot be written to")
+                }
+                None => error!(dropped = news, "lines of the access log are lost: its reader is too slow"),
             }
         }
     }

@@ -156,7 +156,7 @@ impl Writer {
     fn tell_losses(&self) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            warn!(lost, "lines of this log were lost: whatever it goes to was too slow, or full");
+            warn!(lost, "lines of this log were lost: its disk or its reader was too slow, or full");
         }
     }
 

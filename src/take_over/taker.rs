@@ -50,7 +50,7 @@ pub struct TakeOverError {
 enum Why {
     #[error("there is no such socket; if no ringway runs, start without --take-over")]
     NotThere,
-    #[error("nobody listens there any more; if no ringway runs, start without --take-over")]
+    #[error("nothing listens there any more; if no ringway runs, start without --take-over")]
     NobodyListens,
     #[error("not allowed: run this as the user of that ringway, or as root, or change its `admin.socket_mode`")]
     NotAllowed,
@@ -122,7 +122,7 @@ async fn upgrade(stream: UnixStream) -> Result<UnixStream, Why> {
     let upgraded = hyper::upgrade::on(response).await.map_err(no_ringway)?;
     let parts = upgraded.downcast::<TokioIo<UnixStream>>().map_err(|_| Why::NoRingway("no unix socket".into()))?;
     if !parts.read_buf.is_empty() {
-        return Err(Why::NoRingway("it talks out of turn".into()));
+        return Err(Why::NoRingway("it sent something that the protocol does not have".into()));
     }
     Ok(parts.io.into_inner())
 }
@@ -229,6 +229,6 @@ mod tests {
         let error = |path: &Path| take(path).map(|_| ()).unwrap_err().to_string();
         assert!(error(&path).contains("there is no such socket"));
         drop(UnixListener::bind(&path).unwrap());
-        assert!(error(&path).contains("nobody listens there"));
+        assert!(error(&path).contains("nothing listens there"));
     }
 }

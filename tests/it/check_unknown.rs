@@ -54,7 +54,7 @@ fn a_password_that_is_gone_or_wrong_takes_no_backend_down() {
     session.send(b"PING");
     session.expect(b"+PONG\r\n");
     std::fs::write(&file, "geheim\n").unwrap();
-    ringway.wait_said("checks go as they should again");
+    ringway.wait_said("checks work again");
     assert_eq!(ringway.metrics().count("backend_transitions_total", &[]), 0);
     assert_eq!(checks(&ringway, "main", "failure"), 0);
 }

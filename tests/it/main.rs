@@ -9,7 +9,7 @@ mod harness;
 
 /// Which clients can connect, how often and how many times.
 mod access;
-/// One line a session.
+/// One line per session.
 mod access_log;
 /// IPv6, port ranges, unix sockets.
 mod addresses;

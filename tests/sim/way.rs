@@ -22,7 +22,7 @@ use crate::world::World;
 const GO_ON: &[u8] = b"S";
 
 impl World {
-    /// To be called once a session is over; says which corners it has reached.
+    /// To be called when a session is over; says which corners it has reached.
     pub fn check_way(&self, host: &Host, record: &Record, pair: &Pair) -> Vec<Corner> {
         let client = pair.socks[Side::Client.index()].map(|sock| &host.socks[sock]);
         let backend = pair.socks[Side::Backend.index()].map(|sock| &host.socks[sock]);

@@ -90,7 +90,9 @@ impl Ctl<'_> {
                 "draining" | "maintenance" => {
                     let BackendArg { pool, name } = backend;
                     let state = &now.backend.state;
-                    return Err(anyhow::anyhow!("{pool}/{name} is not ready: somebody else has made it {state}").into());
+                    return Err(
+                        anyhow::anyhow!("{pool}/{name} is not ready: another user has set it to {state}").into()
+                    );
                 }
                 _ => sleep(LOOK_EVERY),
             }
@@ -151,7 +153,7 @@ impl Ctl<'_> {
             if now.backend.state != "draining" {
                 let name = format!("{}/{}", backend.pool, backend.name);
                 let state = &now.backend.state;
-                return Err(anyhow::anyhow!("{name} no longer drains: somebody else has made it {state}").into());
+                return Err(anyhow::anyhow!("{name} no longer drains: another user has set it to {state}").into());
             }
             sleep(LOOK_EVERY);
         };

@@ -128,7 +128,7 @@ fn unreachable(error: io::Error) -> anyhow::Error {
              RINGWAY_SOCKET name another path"
         ),
         io::ErrorKind::ConnectionRefused => {
-            anyhow::anyhow!("nobody listens there any more: ringway has ended; start it, and look at its log")
+            anyhow::anyhow!("nothing listens there any more: ringway has ended; start it, and look at its log")
         }
         io::ErrorKind::PermissionDenied => {
             anyhow::anyhow!("not allowed: run this as the user of ringway, or as root, or change `admin.socket_mode`")

@@ -245,7 +245,7 @@ impl Summary<'_> {
                     millis(*longest)
                 )
             }
-            _ => "nobody had to wait".to_string(),
+            _ => "no client had to wait".to_string(),
         };
         let after =
             |time: Option<Duration>| time.map_or("not seen".to_string(), |time| format!("after {}", millis(time)));

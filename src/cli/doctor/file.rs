@@ -195,7 +195,7 @@ fn logs(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
             Err(why) if config.process.user.is_some() && folder.is_dir() && !path.is_dir() => DoctorFinding::note(
                 "log file",
                 format!("{shown} of {key}: {why}"),
-                "without it USR1 cannot open the log anew",
+                "as long as this is so, USR1 cannot open the log again",
             ),
             Err(why) => DoctorFinding::told_bad("log file", format!("{shown} of {key}: {why}")),
         });
@@ -217,7 +217,7 @@ fn passwords(config: &Config, account: &Account, findings: &mut Vec<DoctorFindin
             }
             Ok(()) if is_open => {
                 let remedy = format!("`chmod o-r {}`", file.display());
-                DoctorFinding::note("password file", format!("{whose}: every user of this host may read it"), remedy)
+                DoctorFinding::note("password file", format!("{whose}: every user of this host can read it"), remedy)
             }
             Ok(()) => DoctorFinding::good("password file", format!("{whose} can be read by {}", account.name())),
         });

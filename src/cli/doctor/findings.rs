@@ -103,15 +103,15 @@ fn kernel(release: &str) -> DoctorFinding {
 fn sysctl(disabled: Option<u64>, works: bool) -> Option<DoctorFinding> {
     let what = "io_uring_disabled";
     Some(match (disabled?, works) {
-        (0, _) => DoctorFinding::good(what, "0: everybody may use io_uring"),
-        (level, true) => DoctorFinding::good(what, format!("{level}: this user may use io_uring all the same")),
+        (0, _) => DoctorFinding::good(what, "0: every user can use io_uring"),
+        (level, true) => DoctorFinding::good(what, format!("{level}: this user can use io_uring nevertheless")),
         (1, false) => DoctorFinding::bad(
             what,
-            "1: only a group may use io_uring",
+            "1: only one group can use io_uring",
             "put ringway's group into kernel.io_uring_group",
         ),
         (level, false) => {
-            DoctorFinding::bad(what, format!("{level}: nobody may use io_uring"), "sysctl kernel.io_uring_disabled=0")
+            DoctorFinding::bad(what, format!("{level}: no user can use io_uring"), "sysctl kernel.io_uring_disabled=0")
         }
     })
 }
@@ -272,7 +272,7 @@ fn low_ports(facts: &HostFacts, config: &Config) -> Option<DoctorFinding> {
         .filter(|(_, port)| u64::from(*port) < facts.unprivileged_from)
         .map(|(listener, port)| format!("{port} of listener {listener}"))
         .collect();
-    let detail = format!("this user may not bind port {}", low.join(", "));
+    let detail = format!("this user is not allowed to bind port {}", low.join(", "));
     let remedy = "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or `setcap cap_net_bind_service+ep` on ringway";
     (!low.is_empty()).then(|| DoctorFinding::bad("low ports", detail, remedy))
 }

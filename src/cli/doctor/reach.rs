@@ -56,11 +56,11 @@ fn dialled(address: SocketAddr) -> SocketAddr {
 /// Why an attempt failed, in words.
 fn said(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "it refuses: nobody listens there".to_string(),
+        io::ErrorKind::ConnectionRefused => "it refuses: nothing listens there".to_string(),
         io::ErrorKind::TimedOut => format!("no answer within {} s: it is off, or a firewall drops", PATIENCE.as_secs()),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "there is no route to it".to_string(),
         io::ErrorKind::NotFound => "there is no such socket".to_string(),
-        io::ErrorKind::PermissionDenied => "this user may not connect to it".to_string(),
+        io::ErrorKind::PermissionDenied => "this user is not allowed to connect to it".to_string(),
         _ => error.to_string(),
     }
 }

@@ -140,7 +140,7 @@ impl Question {
             && !metadata.authoritative
             && !metadata.recursion_available;
         match addresses.is_empty() {
-            true if is_lame => Reply::Useless("has no answer and looks for none".to_owned()),
+            true if is_lame => Reply::Useless("it has no answer and asks no other server".to_owned()),
             true => Reply::NoData,
             false => Reply::Found(addresses, Duration::from_secs(ttl.into())),
         }
