@@ -186,7 +186,7 @@ impl Servers {
             None => {}
             Some(Ok(())) => self.serve_socket(admin.clone()),
             Some(Err(error)) => {
-                tracing::error!(%error, "cannot bind admin.socket again after its file was removed; `ringway ctl` cannot reach this process")
+                tracing::error!(%error, "admin.socket lost its file and cannot be bound again: `ringway ctl` fails")
             }
         }
     }
