@@ -72,6 +72,7 @@ struct Set {
     list: Vec<Network>,
     /// By network: true if it is in the set. The root, which each trie has, is false unless it is in the list.
     v4: LCTrieMap<Ipv4Net, bool>,
+    /// The same for IPv6.
     v6: LCTrieMap<Ipv6Net, bool>,
     /// Whether clients of unix sockets are in the set.
     unix: bool,

@@ -18,7 +18,9 @@ pub(crate) type ApiResult<T> = Result<Json<T>, Refusal>;
 /// A request that was not carried out: with which status, and why.
 #[derive(Debug)]
 pub struct Refusal {
+    /// With which status it is answered.
     status: StatusCode,
+    /// What is wrong; at least one.
     faults: Vec<ApiFault>,
 }
 

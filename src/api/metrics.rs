@@ -29,6 +29,7 @@ use crate::sys::system;
 
 /// What the recorder wants to know of each series; all have the same.
 const METADATA: Metadata<'static> = Metadata::new("ringway", Level::INFO, None);
+/// For Prometheus, which wants seconds.
 const NS_PER_SECOND: f64 = 1e9;
 
 /// The upper bounds of the buckets in seconds, as text, which every histogram writes.
@@ -208,6 +209,7 @@ fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats, kernel_thread
 
 /// A scrape that is being written.
 struct Scrape {
+    /// What the recorder takes.
     recorder: PrometheusRecorder,
     /// The lines that the recorder does not take, by metric, in the order in which they came.
     text: Vec<(&'static Metric, String)>,

@@ -92,14 +92,17 @@ impl ApiContext {
 
 /// The servers in both places.
 pub struct Servers {
+    /// `admin.listen`, until it is served.
     listen: Option<tokio::net::TcpListener>,
     /// Names by which `admin.listen` can be asked, besides addresses and localhost.
     hosts: Arc<[NamePattern]>,
+    /// `admin.socket`, until it is served.
     socket: Option<tokio::net::UnixListener>,
     /// The file of `socket` and the mode that it must have.
     file: Option<(WatchedFile, u32)>,
     /// Duplicates of `listen` and `socket`, to lend to another ringway.
     lent: [Option<Arc<OwnedFd>>; 2],
+    /// Becomes true when another ringway serves.
     closed: watch::Sender<bool>,
     /// Routes that are served beside those of the API.
     more: Router<ApiContext>,

@@ -3,6 +3,7 @@
 use axum::http::header;
 use axum::response::IntoResponse;
 
+/// The whole page, compiled in.
 const PAGE: &str = include_str!("page/index.html");
 
 /// The Content-Security-Policy of the page. It can run only what stands in it, and can ask only the server it came

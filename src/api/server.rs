@@ -24,6 +24,7 @@ const CONNECTIONS_MAX: usize = 16;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection can last. After that it ends with the answer that is under way, which gets `LAST_ANSWER` more.
 const AGE_MAX: Duration = Duration::from_secs(60);
+/// How much longer an answer can take that is under way at that time.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// The longest head of a request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;

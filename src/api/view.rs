@@ -136,7 +136,9 @@ pub(super) async fn backend(
 
 /// What the answers about pools are made of, as of one moment.
 struct Viewer<'a> {
+    /// What handlers read from.
     admin: &'a ApiContext,
+    /// What control said.
     all: command::View,
     /// The time of day at that moment, for texts.
     wall: SystemTime,

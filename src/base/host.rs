@@ -2,6 +2,7 @@
 
 /// Longest name, and longest part of one, in bytes (RFC 1035).
 pub const NAME_MAX: usize = 253;
+/// The longest part of a name, in bytes (RFC 1035).
 const LABEL_MAX: usize = 63;
 
 /// A name without its final dot, which only says that it is complete.

@@ -13,6 +13,7 @@ const CHUNKS: usize = 27;
 /// Append-only array. Any thread may call [`Slots::get`]; two that race for a new chunk agree on one.
 #[derive(Debug)]
 pub struct Slots<T> {
+    /// Each is made when one of its entries is first asked for.
     chunks: [OnceLock<Box<[T]>>; CHUNKS],
 }
 
@@ -58,6 +59,7 @@ impl<T: Default> Slots<T> {
         })
     }
 
+    /// Makes a chunk.
     #[cold]
     fn grow(&self, chunk: usize) -> &[T] {
         self.chunks[chunk].get_or_init(|| (0..FIRST << chunk).map(|_| T::default()).collect())

@@ -48,7 +48,9 @@ pub enum When {
     Done,
 }
 
+/// The first letter, by [`Who`].
 const WHO: [char; 11] = ['-', 'C', 'S', 'P', 'L', 'R', 'I', 'D', 'K', 'c', 's'];
+/// The second letter, by [`When`].
 const WHEN: [char; 6] = ['R', 'Q', 'C', 'D', 'L', '-'];
 
 /// The pair, as it stands in logs and metrics (`docs/codes.md`).

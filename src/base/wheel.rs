@@ -12,12 +12,15 @@ use super::time::Moment;
 
 /// Length of a tick.
 pub const TICK_NS: u64 = 5_000_000;
+/// How many ticks the wheel looks ahead: 41 s.
 const SLOTS: usize = 8192;
 /// Words of 64 slots; the summary has a bit for each.
 const WORDS: usize = SLOTS / 64;
 const _: () = assert!(WORDS == u128::BITS as usize);
+/// No key, or no slot.
 const NONE: u32 = u32::MAX;
 
+/// The timer of one key, linked with the others of its slot.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     next: u32,
@@ -34,9 +37,11 @@ pub struct Wheel {
     occupied: Vec<u64>,
     /// A bit for each word of `occupied` that is not 0.
     summary: u128,
+    /// By key.
     entries: Vec<Entry>,
     /// Every tick before this one has been visited.
     tick: u64,
+    /// How many timers are set.
     len: usize,
 }
 
@@ -113,6 +118,7 @@ impl Wheel {
         if self.tick > now_tick { None } else { self.expire_until(now_tick) }
     }
 
+    /// The same up to a tick, for a wheel whose time has come.
     fn expire_until(&mut self, now_tick: u64) -> Option<u32> {
         // Beyond one turn of the wheel every timer is due. One that is set again now gets a slot that lies ahead of
         // now, and not ahead of a moment that is long past.

@@ -20,7 +20,9 @@ use super::value::{self, At};
 use crate::base::address::Address;
 use crate::base::host;
 
+/// What to do if an address is covered by the one for every IPv4 address.
 const EVERY_V4: &str = "0.0.0.0 is every IPv4 address of this host: write one of both, or another port";
+/// What to do if an address is covered by the one for every IPv6 address.
 const EVERY_V6: &str = "[::] is every IPv6 address of this host: write one of both, or another port";
 
 /// Finds every fault between keys and adds it to `faults`. `config` is the meaning of the file, as far as single keys
@@ -35,7 +37,9 @@ pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &
 
 /// The check under way: where offsets are in the file, and what was found.
 struct Between<'a, 't> {
+    /// From offsets to lines.
     places: &'a Places<'t>,
+    /// What was found.
     faults: &'a mut Vec<At<Problem>>,
 }
 

@@ -59,8 +59,11 @@ pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Chec
 
 /// The table that is read, the kind of check it is for, and what was found wrong.
 struct Reader<'a> {
+    /// The table that is read.
     table: &'a Table,
+    /// The kind of check: what `type` says, or what the keys imply.
     kind: &'static str,
+    /// What was found wrong.
     faults: &'a mut Vec<At<Problem>>,
 }
 

@@ -53,12 +53,15 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
 
 /// A key with its value, or a thing that has keys: a listener, a pool, a backend.
 struct Item {
+    /// Where it stands, such as `pools.db.balance`.
     path: String,
     /// The value. For a thing: what is said of it when it comes or goes.
     shown: Shown,
     /// The thing that it belongs to; empty for keys of tables that always exist.
     parent: String,
+    /// A listener, a pool or a backend, not a key.
     is_thing: bool,
+    /// A change takes effect only after a restart.
     needs_restart: bool,
 }
 
@@ -93,7 +96,9 @@ impl Item {
 /// A configuration as a list of paths with their values.
 #[derive(Default)]
 struct List {
+    /// In the order of the file.
     items: Vec<Item>,
+    /// By path: the place in `items`.
     places: BTreeMap<String, usize>,
     /// The thing to which the next keys belong.
     parent: String,

@@ -99,8 +99,11 @@ pub enum Problem {
 /// Turns byte offsets into lines and columns. It keeps the offsets of all line starts, so a file with many faults costs
 /// no more than one with few.
 pub(super) struct Places<'a> {
+    /// The text of the file, for columns.
     text: &'a str,
+    /// What messages call the file.
     name: Arc<str>,
+    /// The offset of each line's first byte.
     line_starts: Vec<usize>,
 }
 

@@ -62,17 +62,26 @@ pub(super) fn with_name(hint: &str, table: &str) -> String {
     }
 }
 
+/// For keys about TLS, which ringway does not end.
 const TLS: &str = "ringway passes TLS on as it comes; leave it out";
+/// For keys that choose between TCP and HTTP.
 const TCP: &str = "ringway always passes on TCP; leave it out";
+/// For tables of addresses to listen on.
 const LISTENERS: &str = "where clients connect is [listeners.NAME] with `bind` and `pool`";
+/// For tables of servers.
 const POOLS: &str = "servers stand in [pools.NAME] with [[pools.NAME.backends]]";
+/// For tables that are both in one.
 const BOTH: &str = "write [listeners.NAME] for where clients connect, and [pools.NAME] for the servers behind it";
 /// The hint for `servers`, `members`, `endpoints` and the like.
 pub(super) const BACKENDS: &str = "write [[pools.NAME.backends]] with `address` for each server";
+/// For keys of checks that stand at a backend.
 const OF_CHECK: &str = "it belongs into [pools.NAME.check], for all backends of the pool";
+/// For keys about daemons.
 const FOREGROUND: &str = "ringway stays in the foreground, and systemd starts it; leave it out";
+/// For keys of systemd's units.
 const UNIT: &str = "it belongs into a unit of systemd, not into the configuration";
 
+/// At the top of the file.
 const TOP: Words = &[
     ("global main events", "what holds for the whole process stands in [process], [log] and [admin]"),
     ("defaults", "there are no defaults for all pools; write what differs from ringway's into each [pools.NAME]"),
@@ -91,6 +100,7 @@ const TOP: Words = &[
     ("daemon pid pidfile", FOREGROUND),
 ];
 
+/// In `[process]`.
 const PROCESS: Words = &[
     ("nbthread nbproc threads workerprocesses concurrency workerthreads", "it is `workers` here"),
     ("maxconn maxconnections workerconnections ulimitn", "it is `connections_max` here"),
@@ -107,12 +117,14 @@ const PROCESS: Words = &[
     ("stats statssocket", "it is `socket` in [admin] here"),
 ];
 
+/// In `[log]` and `[access_log]`.
 const LOG: Words = &[
     ("file filename filepath path target destination dest", "it is `output` here"),
     ("loglevel severity verbosity", "it is `level` in [log] here"),
     ("logformat", "it is `format` here"),
 ];
 
+/// In `[admin]`.
 const ADMIN: Words = &[
     ("bind address addr port host httpaddress", "it is `listen` here, as in listen = \"127.0.0.1:9900\""),
     ("path socketpath unix sock", "it is `socket` here"),
@@ -124,6 +136,7 @@ const ADMIN: Words = &[
     ("enable enabled", "it is on where `listen` or `socket` is given; leave it out"),
 ];
 
+/// In `[dns]`.
 const DNS: Words = &[
     ("nameserver nameservers server resolver resolvers", "it is `servers` here, as in servers = [\"10.0.0.53:53\"]"),
     ("retries resolveretries", "it is `attempts` here"),
@@ -132,6 +145,7 @@ const DNS: Words = &[
     ("search domain options", "what is looked up is the name as it is written; write the whole name as `address`"),
 ];
 
+/// In `[listeners.NAME]`.
 const LISTENER: Words = &[
     (
         "listen address addr addresses port host socketaddress endpoint",
@@ -156,12 +170,14 @@ const LISTENER: Words = &[
     ("timeout timeoutclient clienttimeout timeouts", "it is `idle_timeout` in [pools.NAME], for both sides"),
 ];
 
+/// In `[[listeners.NAME.routes]]`.
 const ROUTE: Words = &[
     ("servername servernames hostsni host hosts hostname domain domains name rule match", "it is `sni` here"),
     ("backend cluster upstream target proxypass service usebackend", "it is `pool` here, the NAME of a [pools.NAME]"),
     ("protocol protocols applicationprotocols", "it is `alpn` here"),
 ];
 
+/// In `[pools.NAME]`.
 const POOL: Words = &[
     ("mode protocol type http", TCP),
     ("lbpolicy algorithm lbalgorithm method lbmethod strategy policy loadbalancing scheduler", "it is `balance` here"),
@@ -209,6 +225,7 @@ const POOL: Words = &[
     ("ssl tls tlscontext proxyssl", TLS),
 ];
 
+/// In `[pools.NAME.check]`.
 const CHECK: Words = &[
     ("inter checkinterval periodseconds", "it is `interval` here"),
     ("uri url httpuri httppath endpoint", "it is `path` here"),
@@ -226,6 +243,7 @@ const CHECK: Words = &[
     ("enabled enable", "`type = \"off\"` turns a check off; leave it out"),
 ];
 
+/// In `[pools.NAME.ejection]`.
 const EJECTION: Words = &[
     ("maxfails consecutivefailures consecutive5xx failurethreshold threshold", "it is `failures` here"),
     ("failtimeout", "it is `window` (in which failures count) and `duration` (of the ejection) here"),
@@ -234,6 +252,7 @@ const EJECTION: Words = &[
     ("maxejectionpercent", "it is `percent_max` here"),
 ];
 
+/// In `[[pools.NAME.backends]]`.
 const BACKEND: Words = &[
     ("maxconn maxconns maxconnections", "it is `connections_max` here"),
     ("maxfails failtimeout observe errorlimit", "it is `failures` and `window` in [pools.NAME.ejection] here"),

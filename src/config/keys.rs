@@ -24,8 +24,11 @@ use key::Show;
 pub(super) use key::Thing;
 pub use key::{Default, Key, Kind, Section, Span, range_of_sizes};
 
+/// A millisecond, in microseconds.
 const MS: u64 = 1_000;
+/// A second, in microseconds.
 const S: u64 = 1_000_000;
+/// A year of 365 days, in microseconds.
 const YEAR: u64 = 365 * 24 * 3600 * S;
 
 /// A time limit: 1 ms to a year; zero turns it off.

@@ -55,8 +55,11 @@ pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loo
 
 /// From a listener, over one of its pools and a backend, to another listener.
 struct Edge<'c> {
+    /// The pool by which it leaves its listener.
     pool: &'c str,
+    /// The backend by which it leaves the pool.
     backend: &'c Backend,
+    /// The listener to which it leads.
     to: usize,
     /// It does not depend on the host, and the backend is in use.
     is_certain: bool,
@@ -149,12 +152,15 @@ pub(crate) fn pools_of(listener: &Listener) -> Vec<&str> {
 
 /// Which listener has which address.
 pub(crate) struct Binds<'c> {
+    /// By address: the listener.
     of: HashMap<&'c Address, usize>,
     /// Listeners on every address of the host, by port and by whether it is IPv4.
     of_all: HashMap<(u16, bool), usize>,
 }
 
+/// Why a way depends on the host: the backend's address may be its own.
 const OF_THIS_HOST: &str = "an address of this host";
+/// Why a way depends on the host: the backend's name may be its own.
 const A_NAME_OF_IT: &str = "a name of this host";
 
 impl<'c> Binds<'c> {

@@ -121,11 +121,14 @@ impl AccessFormat {
 
 /// `log.level`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[allow(missing_docs)]
 pub enum LogLevel {
+    /// Something does not work, and an operator must act.
     Error,
+    /// Something is wrong, and ringway goes on.
     Warn,
+    /// What an operator wants to see: changes of state, reloads, signals.
     Info,
+    /// Also every check and every table.
     Debug,
 }
 

@@ -21,13 +21,19 @@ use table::of_list;
 
 /// A whole file. A table that is not in the file is here with its defaults.
 pub(super) struct Raw {
+    /// `[process]`
     pub(super) process: Table,
+    /// `[log]`
     pub(super) log: Table,
+    /// `[access_log]`
     pub(super) access_log: Table,
+    /// `[admin]`
     pub(super) admin: Table,
+    /// `[dns]`
     pub(super) dns: Table,
     /// In the order of the file, as all lists here.
     pub(super) listeners: Vec<Listener>,
+    /// `[pools.*]`
     pub(super) pools: Vec<Pool>,
     /// Something else stands in the place of listeners, and was reported.
     pub(super) has_wrong_listeners: bool,
@@ -37,17 +43,25 @@ pub(super) struct Raw {
 
 /// A listener with its routes.
 pub(super) struct Listener {
+    /// NAME of `[listeners.NAME]`.
     pub(super) name: String,
+    /// Its own keys.
     pub(super) table: Table,
+    /// `[[listeners.NAME.routes]]`
     pub(super) routes: Vec<Table>,
 }
 
 /// A pool with its check, its ejection and its backends.
 pub(super) struct Pool {
+    /// NAME of `[pools.NAME]`.
     pub(super) name: String,
+    /// Its own keys.
     pub(super) table: Table,
+    /// `[pools.NAME.check]`
     pub(super) check: Table,
+    /// `[pools.NAME.ejection]`
     pub(super) ejection: Table,
+    /// `[[pools.NAME.backends]]`
     pub(super) backends: Vec<Table>,
     /// Something else stands in the place of backends, and was reported.
     pub(super) has_wrong_backends: bool,
@@ -106,7 +120,9 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
 
 /// The reader: how values are decoded, and what was found wrong.
 struct Reader<'a, 'e> {
+    /// How values are read.
     decoder: &'a Decoder<'e>,
+    /// What was found wrong.
     faults: &'a mut Vec<At<Problem>>,
     /// Which of `listeners` and `pools` were written in another form.
     misplaced: Vec<&'static str>,

@@ -41,8 +41,11 @@ pub enum Action {
 /// The phase of the process, and when it has to end.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
+    /// Where the process is.
     phase: Phase,
+    /// How long it leaves.
     delay_ns: u64,
+    /// How long it drains.
     grace_ns: u64,
     /// When workers that still run count as stuck; set exactly in the phase Stopping.
     give_up: Moment,

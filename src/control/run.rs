@@ -126,9 +126,13 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
 
 /// Publishes tables.
 pub(super) struct Publisher {
+    /// Where tables are published.
     cell: Arc<Cell>,
+    /// For the table before.
     reader: Reader,
+    /// Wakes every worker.
     wake: Box<dyn Fn() + Send>,
+    /// Learns the names of each table, for the access log.
     names: Rc<RefCell<Names>>,
     /// Old tables are about to be freed, so that this is not scheduled twice.
     sweeps: Rc<std::cell::Cell<bool>>,
@@ -168,14 +172,23 @@ impl Publisher {
 
 /// What the loop works with.
 pub(super) struct ControlLoop {
+    /// What the tasks share.
     pub(super) control: Rc<Control>,
+    /// Publishes tables.
     pub(super) publisher: Publisher,
+    /// Decides about the phase of the process.
     pub(super) lifecycle: Lifecycle,
+    /// What other threads ask.
     commands: mpsc::UnboundedReceiver<ControlCommand>,
+    /// The configuration in use.
     pub(super) config: Arc<Config>,
+    /// Where a reload reads the next one.
     pub(super) source: Source,
+    /// The listening sockets.
     pub(super) sockets: Box<dyn ListeningSockets>,
+    /// The ringways before and after this one.
     pub(super) succession: Succession,
+    /// Changes the level of ringway's own log.
     pub(super) set_level: Option<SetLevel>,
     /// What a configuration names and this process cannot open; see [`Hooks`].
     pub(super) out_of_reach: OutOfReach,
@@ -329,10 +342,15 @@ enum Asked {
 
 /// The signals that ringway handles. Rust's start-up code ignores SIGPIPE before `main`.
 struct Signals {
+    /// SIGTERM: shuts down.
     term: Signal,
+    /// SIGINT: shuts down.
     int: Signal,
+    /// SIGQUIT: shuts down.
     quit: Signal,
+    /// SIGHUP: reloads.
     hup: Signal,
+    /// SIGUSR1: opens the files of logs again.
     usr1: Signal,
     /// Signals that mean nothing here, and that would end a process without a handler.
     others: Vec<(&'static str, Signal)>,

@@ -69,7 +69,9 @@ pub(crate) enum Learned {
 /// The last good addresses of a name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
+    /// Its IPv4 addresses.
     v4: Vec<IpAddr>,
+    /// Its IPv6 addresses.
     v6: Vec<IpAddr>,
     /// The name that has them (see [`Resolution::from`]).
     from: Option<Arc<str>>,

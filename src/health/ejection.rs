@@ -43,6 +43,7 @@ impl Trouble {
 /// What failed connects and hang-ups of one backend add up to.
 #[derive(Clone, Debug)]
 pub struct Ejector {
+    /// What is configured.
     rules: EjectionRules,
     /// By kind of trouble: when it happened last, oldest first; never more entries than the rule counts.
     troubled_at: [VecDeque<Moment>; 2],

@@ -10,8 +10,11 @@ use super::State;
 /// What the checks of one target add up to.
 #[derive(Clone, Debug)]
 pub struct Monitor {
+    /// Successes in a row that bring it up.
     rise: u32,
+    /// Failures in a row that take it down.
     fall: u32,
+    /// What it counts as before the first result.
     initial_up: bool,
     /// The counter; `None` exactly before the first result.
     health: Option<u32>,

@@ -29,6 +29,7 @@ pub enum Claim {
 /// Which backend of a pool is the primary; none at first.
 #[derive(Clone, Debug, Default)]
 pub struct PrimaryGuard {
+    /// The last known claim of each backend that has made one.
     claims: BTreeMap<BackendId, Claim>,
     /// A backend that claims and is up, with the greatest term that is known; `None` if there is no such backend.
     primary: Option<BackendId>,

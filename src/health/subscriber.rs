@@ -45,7 +45,9 @@ pub enum CheckVerdict {
 /// What one pool makes of the checks of a backend.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
+    /// What the pool wants.
     wants: Wants,
+    /// Counts checks, of which one with too much lag has failed.
     monitor: Monitor,
     /// The same, but lag does not count.
     answers: Monitor,

@@ -13,11 +13,17 @@ const TEXT_MAX: usize = 300;
 /// What was done, sent and received, with the time. It is bounded and printable, and has no secrets.
 #[derive(Clone, Debug)]
 pub struct Transcript {
+    /// For times.
     clock: Clock,
+    /// When the check began.
     begun: Moment,
+    /// What happened so far.
     lines: Vec<TranscriptLine>,
+    /// What the check waits for.
     doing: &'static str,
+    /// What has come since it began to wait.
     received: String,
+    /// What the operator should change although the check succeeds.
     remark: Option<String>,
 }
 

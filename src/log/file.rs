@@ -46,7 +46,9 @@ pub fn open(path: &Path) -> Result<File, String> {
 
 /// A log file that is open.
 pub(super) struct RingFile {
+    /// Where it was opened, for opening it again.
     path: PathBuf,
+    /// The open file, of which the ring does the writes.
     file: tokio_uring::fs::File,
     /// The file ends within a line, because a write failed half way.
     torn: bool,

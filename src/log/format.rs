@@ -45,23 +45,39 @@ impl Formatter {
 /// A line of JSON. The names of the fields are the keys.
 #[derive(Serialize)]
 struct AccessLine<'a> {
+    /// When the session ended, in UTC with milliseconds.
     time: String,
+    /// Its id, as the API has it while the session lives.
     session: String,
+    /// The listener that accepted it.
     listener: &'a str,
+    /// Address and port of the client, `unix:`, or nothing if it had left before it could be asked.
     client: Option<String>,
+    /// The pool that served it.
     pool: &'a str,
+    /// The last backend that was tried.
     backend: Option<&'a str>,
+    /// From which address ringway connected to the backend.
     backend_local: Option<String>,
+    /// How it ended: two letters (`docs/codes.md`).
     termination: String,
+    /// Which rule or resource ended it, if the letters need one.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// All attempts to connect, if there was more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptLine<'a>>,
+    /// How long it waited for a backend; 0 if it did not.
     queue_ms: u64,
+    /// How long it took to connect, all attempts together; nothing if it never was connected.
     connect_ms: Option<u64>,
+    /// From accept to close.
     duration_ms: u64,
+    /// Bytes delivered to the backend.
     bytes_to_backend: u64,
+    /// Bytes delivered to the client.
     bytes_to_client: u64,
+    /// The worker that served it.
     worker: u32,
 }
 

@@ -96,7 +96,9 @@ pub(super) struct LogContext {
 
 /// The logs at work. Control holds it, and tells it to open files anew and to finish.
 pub(super) struct Keeper {
+    /// Where ringway's own log goes.
     operational: Option<Outlet>,
+    /// The task of the access log, and how it is told something.
     access: Option<(Rc<Orders>, JoinHandle<()>)>,
 }
 
@@ -143,17 +145,25 @@ impl Keeper {
 
 /// The task that writes the access log: it takes records, makes lines, writes them and reports losses.
 struct LogWriter {
+    /// Where workers put records.
     journal: Arc<Journal>,
+    /// Rung when there is a new one.
     alarm: Alarm,
+    /// Where lines go.
     target: Writable,
+    /// How a line looks.
     format: Formatter,
+    /// What lines contain besides the records.
     facts: LogContext,
+    /// When losses are reported.
     losses: Losses,
 }
 
 /// Where it writes.
 enum Writable {
+    /// A file, written through control's ring.
     File(RingFile),
+    /// A stream, written by a thread.
     Stream(Outlet),
 }
 

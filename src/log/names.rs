@@ -9,7 +9,9 @@ use crate::snapshot::table::Table;
 /// Names by id. A removed thing keeps its name until another one gets the same id.
 #[derive(Debug, Default)]
 pub struct Names {
+    /// By listener id.
     listeners: Vec<Arc<str>>,
+    /// By pool id.
     pools: Vec<Arc<str>>,
     /// With the pool of each backend; `None` for an id that was never used.
     backends: Vec<(Option<PoolId>, Arc<str>)>,

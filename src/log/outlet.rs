@@ -37,6 +37,7 @@ pub struct Outlet {
     to: mpsc::Sender<Message>,
     /// What was lost on this way.
     reopen: Arc<AtomicBool>,
+    /// Where lines are counted that could not be written.
     lost: Lost,
 }
 
@@ -116,7 +117,9 @@ impl Outlet {
 
 /// What the thread works with.
 struct Writer {
+    /// Where it writes.
     target: OutletTarget,
+    /// The file must be opened again before the next line.
     reopen: Arc<AtomicBool>,
     /// What the first outlet has lost. It is reported here, because nothing else would report it.
     lost: Lost,

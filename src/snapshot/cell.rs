@@ -106,7 +106,9 @@ impl Drop for Cell {
 pub struct Reader {
     /// The table of [`Reader::table`], and the pin that keeps it from being freed.
     held: OnceCell<(NonNull<Table>, epoch::Guard)>,
+    /// This thread's part of the collector.
     handle: LocalHandle,
+    /// What is read.
     cell: Arc<Cell>,
 }
 
@@ -153,6 +155,7 @@ impl Reader {
 
 /// The table as it was when it was pinned.
 pub struct Guard<'r> {
+    /// The table that was current.
     table: NonNull<Table>,
     /// Keeps `table` from being freed.
     _guard: epoch::Guard,

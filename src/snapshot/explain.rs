@@ -163,8 +163,11 @@ fn moved(before: &[Option<BackendId>], after: &[Option<BackendId>], gone: Option
 
 /// A pool of a ringway that has just started.
 struct Idle {
+    /// A table with this pool.
     table: Table,
+    /// Its id in that table.
     id: PoolId,
+    /// Its backends.
     members: Vec<Member>,
 }
 

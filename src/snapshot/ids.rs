@@ -13,9 +13,13 @@ use crate::config::model::Config;
 /// another file makes new ones.
 #[derive(Clone, Debug, Default)]
 pub struct Ids {
+    /// By name.
     listeners: HashMap<Arc<str>, ListenerId>,
+    /// By name.
     pools: HashMap<Arc<str>, PoolId>,
+    /// By where it begins and where it ends.
     routes: HashMap<(ListenerId, PoolId), RouteId>,
+    /// By pool, name and address.
     backends: HashMap<(PoolId, Arc<str>, Option<Address>), BackendId>,
     /// Slots without a backend, in the order in which they became free.
     free: VecDeque<BackendId>,

@@ -9,10 +9,12 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug, Default)]
 pub struct Alarm(Arc<AlarmState>);
 
+/// What the clones of an alarm share.
 #[derive(Debug, Default)]
 struct AlarmState {
     /// Control waits for it. While it does not, a ring costs one load.
     is_armed: AtomicBool,
+    /// Wakes control.
     notify: Notify,
 }
 

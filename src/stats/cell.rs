@@ -97,6 +97,7 @@ pub const BOUNDS_NS: [u64; 19] = [
 pub struct Histogram {
     /// Not cumulative: each value counts in one bucket.
     buckets: [Counter; BOUNDS_NS.len() + 1],
+    /// The sum of all values.
     sum_ns: Counter,
 }
 

@@ -38,7 +38,9 @@ pub struct Draft {
 /// left out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Own {
+    /// The address; IPv4 is mapped.
     ip: Ipv6Addr,
+    /// The port.
     port: NonZeroU16,
 }
 

@@ -127,6 +127,7 @@ impl EndReason {
 
 /// The queues, one per worker.
 pub struct Journal {
+    /// By worker.
     queues: Box<[ArrayQueue<Record>]>,
     /// Called after a record was put in.
     ring: Box<dyn Fn() + Send + Sync>,

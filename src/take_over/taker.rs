@@ -48,24 +48,33 @@ pub struct TakeOverError {
 /// Each message says what to do, because a take-over is done by a person or a script.
 #[derive(Debug, thiserror::Error)]
 enum Why {
+    /// There is no file of that name.
     #[error("there is no such socket; if no ringway runs, start without --take-over")]
     NotThere,
+    /// The file is a leftover.
     #[error("nothing listens there any more; if no ringway runs, start without --take-over")]
     NobodyListens,
+    /// The mode of the file forbids it.
     #[error("not allowed: run this as the user of that ringway, or as root, or change its `admin.socket_mode`")]
     NotAllowed,
+    /// Another program listens there; what it did.
     #[error("what listens there is no ringway ({0}); name the `admin.socket` of the one that runs")]
     NoRingway(String),
     #[error(
         "it answers {0}: it is no ringway, or one that is too old for this; stop it, and start without --take-over"
     )]
+    /// An answer that no ringway gives to this request.
     Unknown(StatusCode),
+    /// Its own words.
     #[error("it refuses: {0}")]
     Refused(String),
+    /// It does not answer in time.
     #[error("it did not hand its sockets over within {} s; look at its log", PATIENCE.as_secs())]
     Stuck,
+    /// It closed the connection half way.
     #[error("it ended before all of its sockets had come; look at its log")]
     Ended,
+    /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }

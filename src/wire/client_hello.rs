@@ -24,9 +24,13 @@ const HANDSHAKE: u8 = 22;
 const MAJOR: u8 = 3;
 /// Bytes of the header of a handshake message: type, length.
 const MESSAGE_HEADER: usize = 4;
+/// The type of a handshake message: ClientHello.
 const CLIENT_HELLO: u8 = 1;
+/// The extension server_name (RFC 6066).
 const SERVER_NAME: u16 = 0;
+/// The type of a name in it: a host.
 const HOST_NAME: u8 = 0;
+/// The extension for protocols (RFC 7301).
 const ALPN: u16 = 16;
 
 /// What a client says about itself.
@@ -150,6 +154,7 @@ fn join(view: &[u8], len: usize) -> Vec<u8> {
 
 /// The fragments in the records; the last one may be incomplete.
 struct Records<'a> {
+    /// What was not read yet.
     rest: &'a [u8],
 }
 

@@ -30,7 +30,9 @@ pub struct ListenSocket {
 
 /// One listening socket of this worker.
 struct Acceptor {
+    /// The listener to which its connections belong.
     listener: ListenerId,
+    /// The number of its address; see [`ListenSocket::address`].
     address: u32,
     /// No connection is wanted any more; it is closed once nothing is in flight.
     closing: bool,
@@ -55,6 +57,7 @@ pub(super) enum ArmedAccept {
 
 /// All listening sockets of a worker.
 pub(super) struct Acceptors {
+    /// By number, closed ones included.
     list: Vec<Acceptor>,
     /// Connections that were accepted although a limit was reached.
     early: Early,

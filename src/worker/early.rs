@@ -13,6 +13,7 @@ use crate::kernel::Fd;
 /// The connections, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Early {
+    /// The descriptor of each, and its listener.
     queue: VecDeque<(Fd, ListenerId)>,
     /// By listener id: how many of the connections belong to it.
     counts: Vec<u32>,
@@ -52,10 +53,12 @@ impl Early {
         self.counts.get(listener.index()).is_some_and(|&count| count > 0)
     }
 
+    /// How many wait.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
+    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -21,9 +21,11 @@ const IDLE_TURNS_MAX: u32 = 1000;
 /// What is known of the turns so far.
 #[derive(Default)]
 pub(super) struct InvariantWatch {
+    /// How many turns there were.
     turns: u32,
     /// Whether something happened in this turn: a completion, an effect, a session that was ended.
     has_moved: bool,
+    /// How many turns in a row had no effect and left work.
     idle: u32,
 }
 
@@ -45,12 +47,19 @@ impl InvariantWatch {
 /// What all sessions of a worker hold, added up.
 #[derive(Default)]
 struct Sum {
+    /// Receive buffers.
     leases: usize,
+    /// Pipes.
     pipes: usize,
+    /// Sessions in a queue.
     waiting: usize,
+    /// Sessions that wait for a descriptor.
     wanting: usize,
+    /// Numbers of open descriptors, also of listening sockets.
     descriptors: Vec<i32>,
+    /// One entry per session that holds a backend.
     backends: Vec<BackendId>,
+    /// One entry per session.
     listeners: Vec<ListenerId>,
 }
 

@@ -30,6 +30,7 @@ pub(super) struct Silence {
 }
 
 impl Silence {
+    /// Nothing is watched yet.
     pub fn new() -> Silence {
         Silence { watched: Vec::new(), interval: 1, look_at: Moment::NEVER }
     }

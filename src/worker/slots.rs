@@ -25,6 +25,7 @@ pub struct WantTicket(pub(super) u64);
 pub struct Slot {
     /// What decides about it.
     pub session: Session,
+    /// Its open descriptors.
     fds: Descriptors,
     /// The tenant number of its place; see [`SlotKey`].
     pub generation: u32,
@@ -77,6 +78,7 @@ pub struct Detour {
 }
 
 impl Detour {
+    /// The values of a session that connected at the first attempt.
     const NONE: Detour =
         Detour { tried: Vec::new(), waiting: Waiting::NONE, sources_tried: 0, hindered_by: 0, ticket: None };
 }
@@ -86,6 +88,7 @@ impl Detour {
 struct Descriptors([i32; 2]);
 
 impl Descriptors {
+    /// No descriptor.
     const NONE: i32 = -1;
 }
 
@@ -202,6 +205,7 @@ const REST: usize = 256;
 /// All sessions of a worker.
 #[derive(Default)]
 pub struct SessionSlots {
+    /// By place; `None` where it is free.
     places: Vec<Option<Slot>>,
     /// By place; `None` where it is free.
     /// By place: the generation of its next tenant.
@@ -262,6 +266,7 @@ impl SessionSlots {
         self.generations.len() as u32
     }
 
+    /// Whether there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

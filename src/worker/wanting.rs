@@ -79,6 +79,7 @@ impl Wanting {
         self.waiting.pop_last().map(|(_, key)| key)
     }
 
+    /// Whether no session waits.
     #[inline]
     fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -22,7 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The API of a running ringway, at one socket.
 pub(in crate::cli) struct ApiClient<'a> {
+    /// The path of the admin socket.
     socket: &'a Path,
+    /// Runs one request at a time.
     runtime: Runtime,
 }
 

@@ -149,7 +149,9 @@ struct Victims {
 /// A backend, written as `POOL/BACKEND`.
 #[derive(Clone, Debug, PartialEq)]
 struct BackendArg {
+    /// The name of its pool.
     pool: String,
+    /// Its own name.
     name: String,
 }
 
@@ -194,8 +196,11 @@ fn span(text: &str) -> Result<Duration, String> {
 
 /// One run of a command: where it asks, and how it writes the answer.
 struct Ctl<'a> {
+    /// Where requests go.
     client: ApiClient<'a>,
+    /// Whether answers are printed as they come.
     json: bool,
+    /// Whether tables are coloured.
     paint: Paint,
 }
 

@@ -6,8 +6,11 @@ use crate::cli::paint::{Paint, Tone};
 /// One cell of a table.
 #[derive(Clone, Debug)]
 pub(super) struct TableCell {
+    /// What stands in it, printable.
     text: String,
+    /// Its colour.
     tone: Option<Tone>,
+    /// Aligned right.
     right: bool,
 }
 

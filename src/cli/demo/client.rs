@@ -61,6 +61,7 @@ pub(super) struct Tally {
 pub(super) struct DemoClient {
     /// What it counts.
     pub(super) tally: Arc<Tally>,
+    /// Its thread, until it is joined.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,11 +94,17 @@ impl DemoClient {
 
 /// What the thread of a client works with.
 struct DemoWorker<'a> {
+    /// What it sends.
     habit: Habit,
+    /// The address of ringway.
     to: SocketAddr,
+    /// Becomes true when it must end.
     stop: Arc<AtomicBool>,
+    /// Where it reports what happened.
     reports: Sender<ClientReport>,
+    /// What it counts.
     tally: &'a Tally,
+    /// For how long things take.
     clock: Clock,
     /// When its session was cut; `None` after the next answer.
     cut_at: Option<Moment>,

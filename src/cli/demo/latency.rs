@@ -6,6 +6,7 @@ use crate::stats::Counter;
 const PER_DOUBLING: u64 = 8;
 /// The first bucket ends at 2^10 ns; the last one begins beyond 2^41 ns (37 minutes).
 const FIRST_EXPONENT: u64 = 10;
+/// How many buckets there are.
 const BUCKETS: usize = 256;
 
 /// The times that one client measured. It has one writer, so a record is a plain store.

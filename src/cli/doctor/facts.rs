@@ -8,8 +8,11 @@ use crate::uring::probe;
 
 /// Bits of `CapEff` in `/proc/self/status` (linux/capability.h).
 const CAP_NET_BIND_SERVICE: u32 = 10;
+/// Lifts the limit of locked memory.
 const CAP_IPC_LOCK: u32 = 14;
+/// Lifts the limit of pipes, among many other things.
 const CAP_SYS_ADMIN: u32 = 21;
+/// Lifts the limit of pipes.
 const CAP_SYS_RESOURCE: u32 = 24;
 
 /// The facts as they were found; `None` for what could not be read.

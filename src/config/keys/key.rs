@@ -5,18 +5,28 @@ use crate::config::shown::{Shown, of_size, of_time};
 
 /// The tables of a configuration; [`Section::title`] shows how each is written.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-#[allow(missing_docs)]
 pub enum Section {
+    /// `[process]`: threads, limits, shutdown, user.
     Process,
+    /// `[log]`: ringway's own log.
     Log,
+    /// `[access_log]`: one line per session.
     AccessLog,
+    /// `[admin]`: the API and the metrics.
     Admin,
+    /// `[dns]`: how host names are looked up.
     Dns,
+    /// `[listeners.NAME]`: where clients connect.
     Listener,
+    /// `[[listeners.NAME.routes]]`: which pool a client gets by its TLS.
     Route,
+    /// `[pools.NAME]`: backends that serve the same thing.
     Pool,
+    /// `[pools.NAME.check]`: how they are checked.
     Check,
+    /// `[pools.NAME.ejection]`: when real failures take one out.
     Ejection,
+    /// `[[pools.NAME.backends]]`: one server, or a host name.
     Backend,
 }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 /// `address_family`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[allow(missing_docs)]
 pub enum AddressFamily {
+    /// Both families.
     #[default]
     Any,
+    /// Only IPv4 addresses (A records).
     Ipv4,
+    /// Only IPv6 addresses (AAAA records).
     Ipv6,
 }
 

@@ -23,13 +23,17 @@ const BYTES_MAX: u64 = 16 << 20;
 /// The texts of the files, and what shows that one has changed.
 #[derive(Default)]
 pub(super) struct Files {
+    /// The text of `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// The text of `/etc/hosts`.
     pub hosts: String,
+    /// The text of `/etc/nsswitch.conf`.
     pub nsswitch: String,
     /// What the files looked like when they were read.
     stamps: Option<[Stamp; 3]>,
     /// Whether a change of interfaces counts, and what they were.
     follows_interfaces: bool,
+    /// The text of [`INTERFACES`] at that time.
     interfaces: String,
     /// Reads a file that this process cannot open.
     read_by: Option<ReadFile>,

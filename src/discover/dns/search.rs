@@ -71,7 +71,9 @@ pub(crate) struct Search {
     candidates: Vec<Arc<str>>,
     /// Where the search is: which name, which round over the servers, and which server of the round.
     candidate: usize,
+    /// Counts from 0 to `attempts`.
     round: u32,
+    /// Counts from 0 to the number of servers.
     place: usize,
     /// The server with which a round begins, for `rotate`.
     first: usize,

@@ -40,8 +40,11 @@ pub(super) async fn ask(server: SocketAddr, name: &str, kind: Asked, over_tcp: b
 
 /// A question: its number, what is asked, and the message.
 struct Question {
+    /// The number that the answer must repeat.
     id: u16,
+    /// The name and the type that the answer must repeat.
     query: Query,
+    /// The whole message.
     bytes: Vec<u8>,
 }
 

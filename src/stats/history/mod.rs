@@ -92,11 +92,17 @@ pub struct History {
     second: u64,
     /// When it ended.
     sampled_at: Moment,
+    /// Of the whole process.
     total: Series<(), TotalCount>,
+    /// Of each listener, in the order of the last reading.
     listeners: Vec<Series<Arc<str>, ListenerCount>>,
+    /// Of each pool, in the order of the last reading.
     pools: Vec<Series<Arc<str>, PoolCount>>,
+    /// Of each backend, in the order of the last reading.
     backends: Vec<Series<BackendKey, BackendCount>>,
+    /// What happened, the oldest first.
     marks: VecDeque<Mark>,
+    /// How many bytes all samples can take.
     bytes_max: usize,
 }
 

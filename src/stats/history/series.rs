@@ -30,8 +30,11 @@ pub(super) struct Sampling {
 /// The samples of one thing. `K` says of what.
 #[derive(Debug)]
 pub struct Series<K, C: Counted> {
+    /// What it belongs to.
     key: K,
+    /// The last count, from which the next sample is computed.
     last: C,
+    /// One per second.
     samples: VecDeque<C::Sample>,
 }
 

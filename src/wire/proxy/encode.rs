@@ -32,7 +32,9 @@ const TCP_V6: u8 = 0x21;
 /// A header that is ready to send. Nothing is allocated for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded {
+    /// The header, followed by zeros.
     bytes: [u8; LEN_MAX],
+    /// How long the header is.
     len: usize,
 }
 

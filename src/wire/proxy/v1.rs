@@ -17,8 +17,11 @@ const LINE_MAX: usize = 107;
 /// The kind of addresses in a line.
 #[derive(Clone, Copy)]
 enum Protocol {
+    /// IPv4 addresses.
     Tcp4,
+    /// IPv6 addresses.
     Tcp6,
+    /// None that are known to the sender.
     Unknown,
 }
 
@@ -29,6 +32,7 @@ const PROTOCOLS: [(&[u8], Protocol); 3] =
 /// What is left of the line, read from left to right. The first fault in the line is the one that is reported, however
 /// much of the line is there.
 struct V1Line<'a> {
+    /// What was not read yet.
     rest: &'a [u8],
 }
 

@@ -26,8 +26,11 @@ const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 enum Family {
     /// None: everything that follows is skipped.
     None,
+    /// TCP over IPv4.
     V4,
+    /// TCP over IPv6.
     V6,
+    /// A unix socket.
     Unix,
 }
 
