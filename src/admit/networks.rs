@@ -3,6 +3,9 @@
 //! They are level-compressed tries (Nilsson and Karlsson, "IP-Address Lookup Using LC-Tries", 1999), one per family:
 //! with 100,000 networks a lookup takes about 40 ns (`cargo bench --bench admit`). The list as it was written is kept
 //! for messages.
+//!
+//! It is shared by `allow`, `deny` and `proxy_trusted`. To change a set means to make a new one: a reload publishes it
+//! with the next table, and sessions under way are not judged again.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

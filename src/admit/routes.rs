@@ -1,5 +1,9 @@
 //! Which pool a client gets by what it says before it encrypts: the server name (SNI) and the protocols (ALPN) of its
 //! TLS ClientHello.
+//!
+//! A route is a list of names and a list of protocols with a pool; the first one that matches counts. `config` makes
+//! routes to pools by name, `snapshot::build` makes them routes to ids. Nothing is decrypted, so a client that hides
+//! its server name (ECH) is one without a name.
 
 use std::fmt;
 

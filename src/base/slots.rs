@@ -2,6 +2,9 @@
 //!
 //! Chunk `k` has `64 << k` entries and is made the first time one of them is asked for. Nothing ever moves or goes
 //! away before the array itself, so a reference may be kept, and a read costs one load more than a plain array.
+//!
+//! Counters and shared counts are kept in it, by the ids of listeners, pools and backends: a reload can add a backend
+//! while workers count.
 
 use std::sync::OnceLock;
 

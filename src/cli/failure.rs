@@ -1,5 +1,8 @@
 //! Why a command did not succeed, and the exit status for it: 1 if something failed at run time, 2 if the command line
 //! or a configuration is wrong. Scripts rely on the difference.
+//!
+//! Every message is one line with the cause and what to do, written by the part that knows both; here only the
+//! beginning `ringway:` is added.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,7 @@
 //! `ringway run`: reads the configuration and serves, until a signal ends it.
+//!
+//! It returns only when the process ends: 0 after a shutdown, 1 if ringway cannot go on, 2 if the configuration is
+//! wrong.
 
 use std::path::Path;
 

@@ -2,6 +2,8 @@
 //!
 //! `probe` says what happened; the fleet wants one of a few findings, and people want to hear of a problem once, not
 //! every two seconds.
+//!
+//! It is asked by the task of a watch after each check (`tasks`).
 
 use std::sync::Arc;
 

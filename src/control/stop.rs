@@ -1,4 +1,6 @@
 //! How the rest of the process asks control for a shutdown, as a signal does.
+//!
+//! `app::Server` calls it to stop a server that runs in the same process: the demo does that at its end, and tests do.
 
 use tokio::sync::mpsc;
 

@@ -1,4 +1,5 @@
-//! What a health check asks, and how it connects.
+//! What a health check asks, and how it connects: plain data, made from a configuration (`config::check`), kept by a
+//! watch (`fleet::watches`), carried out by `probe`.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! Decides when a log reports that it loses lines.
+//!
+//! A log that cannot be written must not fill itself, or another log, with complaints about that.
 
 use crate::base::time::Moment;
 

@@ -1,4 +1,7 @@
 //! How workers tell control that there is something to look at, so that control does not have to poll.
+//!
+//! Control calls [`Alarm::arm`], looks at the counters, and waits for [`Alarm::rung`]. A worker counts first and then
+//! calls [`Alarm::ring`]; while control is busy, that costs the worker one load and a fence.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};

@@ -1,4 +1,7 @@
 //! Every metric that is exported: the one list that the exporter, the documentation and the tests go by.
+//!
+//! A row is: the constant, the kind, the name, the labels, and the help, which is one sentence. `api::metrics` writes a
+//! value for each row, `docs/metrics.md` is made from the list, and tests compare both with it.
 
 /// What kind of number a metric is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -2,6 +2,9 @@
 //!
 //! Source: PostgreSQL documentation, "Message Formats": SSLRequest and GSSENCRequest. Each is a length of 8 and a
 //! number.
+//!
+//! ringway answers the request for TLS itself when it must see the ClientHello (routes by server name), and then asks
+//! the backend for TLS in the client's place (`worker::greet`). A request for GSS is answered with no.
 
 /// "Can we use TLS?": the length 8 and the number 80877103.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];

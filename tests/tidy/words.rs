@@ -30,9 +30,9 @@ const PEOPLE: [&str; 9] =
 const STILL: &[(&str, usize)] = &[
     ("src/app/", 34),
     ("src/balance/", 31),
-    ("src/fleet/", 43),
+    ("src/fleet/", 38),
     ("src/kernel/", 3),
-    ("src/probe/", 27),
+    ("src/probe/", 26),
     ("src/relay/", 8),
     ("src/roster/", 2),
     ("src/session/", 11),
@@ -44,7 +44,7 @@ const STILL: &[(&str, usize)] = &[
 ];
 
 /// Doc comment lines per hundred lines of code in `src`, tests left out. It follows the tree upwards, never down.
-const DOCS_PER_HUNDRED_MIN: usize = 22;
+const DOCS_PER_HUNDRED_MIN: usize = 24;
 
 /// The comment that a line ends with, if it has one. A `//` inside a text is none.
 fn comment(line: &str) -> Option<&str> {

@@ -1,4 +1,7 @@
 //! Times in buckets fine enough for a percentile: eight buckets per doubling, so a value is at most 9 % off.
+//!
+//! The buckets of the metrics ([`stats::cell`](crate::stats::cell)) are too wide for a demo that ends with a
+//! percentile.
 
 use crate::stats::Counter;
 

@@ -1,4 +1,7 @@
 //! Which program listens where on this host, as `/proc` says it.
+//!
+//! It reads `/proc/net` for sockets that listen, and `/proc/PID/fd` for the programs that have them. Without root only
+//! the user's own programs are seen.
 
 use std::collections::HashMap;
 use std::fs;

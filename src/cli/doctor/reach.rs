@@ -1,4 +1,7 @@
 //! Whether backends can be connected to, many of them at the same time.
+//!
+//! It only connects and closes: whether a server is healthy is for checks to say, which need its protocol and an
+//! account.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,7 @@
 //! Writing a PROXY header, for a backend that wants one.
+//!
+//! Checks use it (`probe::stream`), and workers before the client's first byte (`worker::greet`). A header never has
+//! TLVs.
 
 use std::io::{Cursor, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
