@@ -1,6 +1,6 @@
 //! The warnings for a configuration on this host: what it names and the host does not have.
 //!
-//! `config` is pure and asks the host through [`config::Host`](crate::config::Host); here the questions are answered
+//! `config` is pure and asks the host through [`config::Host`]; here the questions are answered
 //! with the account that will serve.
 
 use std::path::Path;

@@ -107,8 +107,8 @@ pub(super) struct Places<'a> {
     line_starts: Vec<usize>,
 }
 
-/// For this text; `name` is what messages call the file.
 impl<'a> Places<'a> {
+    /// For this text; `name` is what messages call the file.
     pub(super) fn new(text: &'a str, name: &str) -> Places<'a> {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Places { text, name: Arc::from(name), line_starts: std::iter::once(0).chain(ends).collect() }

@@ -30,14 +30,13 @@ pub enum OutletTarget {
 }
 
 /// The way to a thread that writes. Clones lead to the same thread, which writes whole messages one after another.
-/// The queue.
 #[derive(Clone, Debug)]
 pub struct Outlet {
-    /// The file must be opened again before the next line.
+    /// The queue of the thread.
     to: mpsc::Sender<Message>,
-    /// What was lost on this way.
+    /// The file must be opened again before the next line.
     reopen: Arc<AtomicBool>,
-    /// Where lines are counted that could not be written.
+    /// Lines that were lost on this way, because the queue was full or the write failed.
     lost: Lost,
 }
 

@@ -12,9 +12,9 @@ use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
 
 /// What is known so far of a session, for its record.
-/// From which client it comes.
 #[derive(Debug)]
 pub struct Draft {
+    /// From which client it comes.
     client: Client,
     /// The backend of the last attempt to connect.
     backend: Option<BackendId>,
@@ -44,8 +44,8 @@ struct Own {
     port: NonZeroU16,
 }
 
-/// `None` for an address without a port.
 impl Own {
+    /// This address; `None` if its port is 0.
     fn new(address: SocketAddr) -> Option<Own> {
         let ip = match address.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),

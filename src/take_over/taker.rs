@@ -37,11 +37,12 @@ pub struct Taken {
 pub struct Predecessor(std::os::unix::net::UnixStream);
 
 /// Why nothing was taken over. The old one serves on.
-/// The path that was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take over from {}: {why}", .socket.display())]
 pub struct TakeOverError {
+    /// The path that was asked.
     socket: PathBuf,
+    /// What failed.
     why: Why,
 }
 

@@ -71,8 +71,8 @@ impl<K: Kernel> Worker<K> {
 }
 
 /// A worker to hand a connection to.
-/// Its number.
 struct Other {
+    /// Its number.
     worker: usize,
     /// Where its ring takes messages.
     port: Fd,

@@ -1,4 +1,7 @@
 //! The client of the API: requests over the admin socket, one connection per request.
+//!
+//! `ringway ctl` and `ringway top` use it. It knows HTTP and how refusals look, but not what an answer means. A request
+//! blocks the calling thread, at most for [`PATIENCE`].
 
 use std::io;
 use std::path::Path;

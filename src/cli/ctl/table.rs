@@ -1,4 +1,7 @@
 //! Tables for people: aligned, and no wider than their content. Also how times, sizes and counts are written.
+//!
+//! All commands that print for people use these functions, so that the same number looks the same everywhere. Programs
+//! should ask with `--json`, because tables can change with any version.
 
 use crate::base::text::printable;
 use crate::cli::paint::{Paint, Tone};

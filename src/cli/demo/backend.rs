@@ -1,4 +1,7 @@
 //! A backend of the demo: it echoes, and can be stopped and brought back like a process.
+//!
+//! It is a thread that accepts, with one more thread per connection. When it stops, clients and ringway see what they
+//! would see of a killed server: open connections end, and new ones are refused.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -89,15 +89,15 @@ struct Show {
 }
 
 /// What was seen of the fail-over so far. Times are counted from the start of the demo.
-/// When the backend was stopped.
 #[derive(Default)]
 struct Seen {
-    /// When ringway took it out of the pool.
+    /// When the backend was stopped.
     stopped: Option<Duration>,
-    /// When it was brought back.
+    /// When ringway took it out of the pool.
     out: Option<Duration>,
-    /// When ringway took it into the pool again.
+    /// When it was brought back.
     back: Option<Duration>,
+    /// When ringway took it into the pool again.
     in_again: Option<Duration>,
     /// Sessions that clients reported as not served.
     failed: u64,

@@ -1,4 +1,7 @@
 //! From samples to text. Pure: the same samples give the same text, so the tests compare whole pictures.
+//!
+//! A [`Sample`] holds counters as of one moment, and rates are made of two of them. The picture is [`WIDTH`] columns
+//! wide, whatever the terminal has. At the end a [`Summary`] says what the fail-over cost the clients.
 
 use std::time::Duration;
 
@@ -55,28 +58,28 @@ pub(super) struct ClientSample {
 }
 
 /// Something that happened, for a line.
-/// When, since the start.
 #[derive(Clone, Debug)]
 pub(super) struct DemoEvent {
-    /// How it is coloured.
+    /// When, since the start of the demo.
     pub(super) at: Duration,
-    /// What.
+    /// How it is coloured.
     pub(super) tone: Tone,
+    /// What happened, in one line.
     pub(super) text: String,
 }
 
 /// What does not change during the demo.
-/// The address of ringway.
 #[derive(Clone, Debug)]
 pub(super) struct DemoStage {
-    /// How many clients there are.
+    /// The address of ringway.
     pub(super) listen: String,
-    /// How many workers ringway has.
+    /// How many clients there are.
     pub(super) clients: usize,
-    /// How long the demo lasts.
+    /// How many workers ringway has.
     pub(super) workers: usize,
-    /// Whether to use colours.
+    /// How long the demo lasts.
     pub(super) span: Duration,
+    /// Whether to use colours.
     pub(super) paint: Paint,
 }
 

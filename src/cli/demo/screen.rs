@@ -1,4 +1,6 @@
 //! Shows the demo: on a terminal as a picture that replaces the one before, in a pipe line by line.
+//!
+//! It decides when something is written and what is kept for rates. The text itself comes from `render`.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,8 @@
 //! What the machine says about itself, read from `/proc`, and one ring that is really made.
+//!
+//! Only facts are gathered here. What they mean for ringway is decided in `findings`, which is pure and is tested with
+//! facts of other machines. A fact that cannot be read is `None` or empty and never an error: containers hide parts of
+//! `/proc`.
 
 use std::fs;
 use std::num::NonZeroUsize;

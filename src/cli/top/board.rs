@@ -1,4 +1,9 @@
-//! What `ringway top` knows: the last answers of the API, and what follows from two of them. Pure.
+//! What `ringway top` knows: the last answers of the API, and what follows from two of them.
+//!
+//! It is pure: `top` asks the API and hands in each answer with its time, and `draw` makes a picture of the [`Board`].
+//! Rates of backends are the difference of two answers divided by the time between them. The plots come from ringway's
+//! own history, so they also show the minutes before `top` was started. A new process number means that ringway was
+//! restarted or relieved: its counters start at 0, so nothing of the process before is compared with it.
 
 use std::collections::{HashMap, VecDeque};
 

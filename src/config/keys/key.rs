@@ -1,4 +1,7 @@
 //! What a key is: its table, what it takes, its default, and how its value is read back for `diff`.
+//!
+//! A new key is one row in `keys` with these parts, and a field in the model. The reader of files, the messages about
+//! wrong values and the comparison of two configurations use the row; tests compare `conf/reference.toml` with it.
 
 use crate::config::model::{self, AccessLog, CheckKind, Ejection};
 use crate::config::shown::{Shown, of_size, of_time};

@@ -1,4 +1,8 @@
 //! The meaning of `[pools.NAME.check]`.
+//!
+//! Part of it says what is asked (`kind`, `port`, `timeout`, `header`), part says when (the intervals), and part says
+//! what follows from the results (`rise`, `fall`, `role`, `lag_max`). Pools that would ask the same server the same
+//! question share one check.
 
 use std::time::Duration;
 

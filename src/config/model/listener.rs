@@ -1,4 +1,7 @@
 //! The meaning of `[listeners.NAME]`, and of what a listener asks of its clients.
+//!
+//! Defaults are filled in, and every name of a pool is one that exists. The workers do not read this: they read the
+//! [`ListenerEntry`](crate::snapshot::table::ListenerEntry) that is made of it.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
