@@ -207,7 +207,7 @@ fn doctor_looks_at_everything_that_a_configuration_names() {
         ("note", "password file", format!("{} of pool q: every user of this host can read it;", path("open"))),
         ("ok", "name", "localhost is ".to_string()),
         ("ok", "backend", format!("a of pool p at {server_at}: connected in ")),
-        ("note", "backend", "127.0.0.9:1 of pool p: it refuses: nobody listens there".to_string()),
+        ("note", "backend", "127.0.0.9:1 of pool p: it refuses: nothing listens there".to_string()),
         (
             "ok",
             "backend",

@@ -280,7 +280,7 @@ fn a_socket_that_is_none_of_a_ringway_is_named_so() {
         ended.stderr
     };
     assert!(refusal("/nowhere/admin").contains("there is no such socket"));
-    assert!(refusal(file.to_str().unwrap()).contains("nobody listens there"));
+    assert!(refusal(file.to_str().unwrap()).contains("nothing listens there"));
     let old = Ringway::before([backend.address()]).start();
     let answer = old.api().ask("POST", "/v1/take-over", "");
     assert_eq!(answer.status, 426);
