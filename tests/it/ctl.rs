@@ -229,7 +229,8 @@ fn who_cannot_be_reached_is_told_with_the_remedy() {
     let nothing = folder.path().join("nothing.sock");
     let stale = folder.path().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    for (socket, parts) in [(&nothing, ["admin.socket", "RINGWAY_SOCKET"]), (&stale, ["nobody listens", "has ended"])] {
+    for (socket, parts) in [(&nothing, ["admin.socket", "RINGWAY_SOCKET"]), (&stale, ["nothing listens", "has ended"])]
+    {
         for command in ["status", "backends", "reload --wait", "drain a/b --wait"] {
             let ended = run(Ringway::command().args(["ctl", "--socket"]).arg(socket).args(command.split(' ')));
             assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
