@@ -4,7 +4,7 @@
 #
 #   scripts/fuzz.sh                           ten minutes for each target
 #   scripts/fuzz.sh --quick                   one minute for each
-#   scripts/fuzz.sh --seconds 5 proxy_v2      so long, and only that one
+#   scripts/fuzz.sh --seconds 5 proxy_v2      for this long, and only that one
 #   scripts/fuzz.sh --replay proxy_v2 FILE    what a crash file does
 #
 # It begins with fuzz/corpus and conf/*.toml, and keeps what it finds in target/fuzz/corpus. Input that crashes, leaks,

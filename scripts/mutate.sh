@@ -6,7 +6,7 @@
 #   scripts/mutate.sh 'flush|FIN'        those whose title matches
 #
 # Debug assertions are off, so that it is the simulation that notices. Exit 1 if a fault survives or does not apply.
-# RINGWAY_SIM_SEEDS bounds each sweep (10,000), RINGWAY_MUTATE_JOBS says how many faults are tried at once (2).
+# RINGWAY_SIM_SEEDS bounds each sweep (10,000), RINGWAY_MUTATE_JOBS says how many faults are tried in parallel (2).
 set -eu
 cd "$(dirname "$0")/.."
 here=$PWD

@@ -69,7 +69,7 @@ fn check_tells_every_warning_and_strict_makes_errors_of_them() {
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
     assert_eq!(lines(&output), expected.iter().map(|line| format!("error: {line}")).collect::<Vec<_>>());
 
-    // Who is there cannot read what is not.
+    // A user that is there cannot read what is not.
     let written = file(&text.replacen("[process]\nuser = \"nobody-like-that\"\n", "", 1));
     let path = written.path().to_str().expect("a name");
     expected.remove(0);
@@ -204,10 +204,10 @@ fn doctor_looks_at_everything_that_a_configuration_names() {
         ("ok", "log file", format!("{} of log.output can be written to", path("ringway.log"))),
         ("FAIL", "log file", format!("{} of access_log.output: its folder", path("nowhere/access.log"))),
         ("ok", "password file", format!("{} of pool p can be read by ", path("secret"))),
-        ("note", "password file", format!("{} of pool q: every user of this host may read it;", path("open"))),
+        ("note", "password file", format!("{} of pool q: every user of this host can read it;", path("open"))),
         ("ok", "name", "localhost is ".to_string()),
         ("ok", "backend", format!("a of pool p at {server_at}: connected in ")),
-        ("note", "backend", "127.0.0.9:1 of pool p: it refuses: nobody listens there".to_string()),
+        ("note", "backend", "127.0.0.9:1 of pool p: it refuses: nothing listens there".to_string()),
         (
             "ok",
             "backend",

@@ -1,4 +1,4 @@
-//! What people write who come from other programs, and the exact words that the built program answers.
+//! What users of other programs write, and the exact words that the built program answers.
 //!
 //! `tests/data/mistakes.toml` has the mistakes. An answer says what is wrong, where, and what to write instead.
 
@@ -23,7 +23,7 @@ fn ringway(folder: &Path, arguments: &[&str]) -> Output {
     }
     command.current_dir(folder).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program was built");
-    // A mistake that is taken for right would serve until somebody ends it.
+    // A mistake that is taken for right would serve until the test ends it.
     for _ in 0..ANSWER_MAX.as_millis() / PAUSE.as_millis() {
         if child.try_wait().expect("it is ours").is_some() {
             return child.wait_with_output().expect("it has ended");

@@ -39,7 +39,7 @@ fn output(command: &mut Command) -> String {
     all
 }
 
-/// The arguments of a command line of ringway must be ones that it knows: with `--help` it gets as far as saying so.
+/// The arguments of a command line of ringway must be ones that it knows: with `--help` it takes them and prints help.
 #[track_caller]
 fn assert_known(arguments: &[String]) {
     let subcommand = &arguments[0];

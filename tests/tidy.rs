@@ -4,6 +4,8 @@
 mod circles;
 #[path = "tidy/names.rs"]
 mod names;
+#[path = "tidy/words.rs"]
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;

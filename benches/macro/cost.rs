@@ -17,7 +17,7 @@ pub struct Reading {
     pub load_ns: u64,
     /// How long threads of the proxy were runnable but did not run.
     pub waited_ns: u64,
-    /// CPU time that anybody got on the two CPUs, and time the hypervisor took; in ticks of 10 ms.
+    /// CPU time that all processes got on the two CPUs, and time the hypervisor took; in ticks of 10 ms.
     busy_ns: u64,
     /// Kernel worker threads that the proxy's ring has made.
     pub ring_workers: usize,

@@ -14,11 +14,11 @@ pub struct Record {
     pub subject: String,
     /// Which try, from 1: runs that others disturbed are repeated.
     pub attempt: usize,
-    /// The figure of the workload: work per CPU second, p99 in microseconds, or bytes a session.
+    /// The figure of the workload: work per CPU second, p99 in microseconds, or bytes per session.
     pub figure: f64,
     /// Work per second of time.
     pub rate: f64,
-    /// CPU seconds per second: the proxy, ksoftirqd beside it, the generator, everybody else.
+    /// CPU seconds per second: the proxy, ksoftirqd beside it, the generator, all other processes.
     pub proxy_share: f64,
     /// See `proxy_share`.
     pub softirq_share: f64,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream};
 
-/// Relays each connection to `listen` to `backend`, with one buffer of `buffer_size` bytes a direction.
+/// Relays each connection to `listen` to `backend`, with one buffer of `buffer_size` bytes per direction.
 pub fn serve(listen: SocketAddr, backend: SocketAddr, buffer_size: usize) -> io::Result<()> {
     tokio_uring::builder().entries(4096).start(async move {
         let listener = TcpListener::bind(listen)?;

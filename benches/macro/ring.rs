@@ -125,7 +125,7 @@ impl Ring {
         let address = buffers.memory.part(usize::from(buffer) * buffers.size, buffers.size).start;
         // SAFETY: `slot` is below `count`.
         let entry = unsafe { buffers.entries.add(slot) };
-        // SAFETY: the entry is ours until the tail moves past it; nobody else holds a reference to it.
+        // SAFETY: the entry is ours until the tail moves past it; nothing else holds a reference to it.
         let entry = unsafe { &mut *entry };
         entry.set_addr(address as u64);
         entry.set_len(buffers.size as u32);

@@ -37,7 +37,7 @@ pub struct Plan {
     pub load_cpu: usize,
     /// Congestion control of the namespace.
     pub congestion_control: String,
-    /// A machine without the right to a namespace will do: the smoke run, whose figures nobody reads.
+    /// A machine without the right to a namespace is enough for the smoke run, whose figures are not used.
     pub anywhere: bool,
     /// Priority of both, so that whatever else runs on the machine disturbs less.
     pub nice: i32,

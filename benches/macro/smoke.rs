@@ -44,7 +44,7 @@ pub fn run_all() -> Result<()> {
     Ok(())
 }
 
-/// On made-up runs: the ratio is the median of per-round ratios against the best peer, and the bar is held against it.
+/// On invented runs: the ratio is the median of per-round ratios against the best peer, and the bar is held against it.
 fn the_table_tells_who_is_faster() {
     let run =
         |round, subject: &str, figure| Record { round, figure, used: true, ..Record::failed("rr64", subject, "") };

@@ -142,7 +142,7 @@ impl Drop for Running {
 }
 
 fn haproxy(listen: SocketAddr, backend: SocketAddr, splice: bool) -> String {
-    // splice-auto keeps copying under this load, so splice is forced both ways, as one who tunes by hand would.
+    // splice-auto keeps copying under this load, so splice is forced both ways, as an administrator would tune it.
     // As many sessions as its descriptors allow, like ringway's: 9,000 rest beside some workloads.
     let (global, option) = match splice {
         true => ("  tune.pipesize 1048576\n  maxpipes 100\n", "  option splice-request\n  option splice-response\n"),

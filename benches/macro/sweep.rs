@@ -13,7 +13,7 @@ use crate::workload::{Measure, Workload};
 
 /// Above this share of a CPU taken by others, a run is made again.
 const OTHERS_MAX: f64 = 0.10;
-/// Likewise above this share of the time in which the proxy was ready to run and something else ran.
+/// Above this share of the time in which the proxy was ready to run and something else ran, it is made again too.
 const WAITED_MAX: f64 = 0.03;
 
 /// Makes all runs; the records come in the order in which they were made.

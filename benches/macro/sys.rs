@@ -89,7 +89,7 @@ pub fn enter_own_network(congestion_control: &str) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     bring_loopback_up()?;
-    // These files show the namespace of whoever opens them.
+    // These files show the namespace of the process that opens them.
     fs::write("/proc/sys/net/ipv4/tcp_congestion_control", congestion_control)?;
     // The kernel's own defaults, whatever the machine is set to: with receive buffers of 32 MiB now and then a run of
     // 32 flows collapsed to a few per cent of its rate.

@@ -1,4 +1,11 @@
-//! A client that was asked for more than its connection, and what it has said.
+//! A client that must say something first, and what it has said.
+//!
+//! ```text
+//! told(count) ─> Attention::Look ─> read(bytes) ─> Verdict::Header ─> headed ─> … ─> Verdict::Hello ─> leads ─> done
+//!             └> Attention::Wait                └> Verdict::Wait, Answer, Left, Refused
+//! ```
+//!
+//! The worker carries out what a verdict asks for (`worker::admission`); nothing here touches a socket or a clock.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,65 +17,72 @@ use crate::base::time::{Moment, ns};
 use crate::snapshot::table::{Admission, PrereadEntry};
 use crate::wire::{client_hello, postgresql, proxy};
 
-/// Looks at a whole ClientHello of the greatest length that one client may cost.
+/// How many looks at a complete ClientHello of the greatest length one client can cost.
 const LOOKS_AT_ALL: usize = 8;
 
 /// What is known of a client that was asked for something.
 #[derive(Debug)]
 pub struct Guest {
-    /// What its listener asks; `None` once that was asked, so that nobody keeps the rules of old times.
+    /// What its listener asks. `None` when that has been asked, so that old rules are not kept in memory.
     admission: Option<Arc<Admission>>,
-    /// In a box, as most clients claim nothing.
+    /// The addresses in its PROXY header. In a box, because most clients send none.
     claimed: Option<Box<(SocketAddr, SocketAddr)>>,
+    /// Its place among the connections of its source address.
     permit: Option<Permit>,
+    /// What is awaited now.
     stage: GuestStage,
+    /// The wait for that.
     look: Look,
-    /// The kernel wakes us at so many bytes.
+    /// At how many bytes the kernel wakes this worker.
     low_water: usize,
+    /// It has asked for TLS with PostgreSQL's request and was told to go on.
     asked_for_tls: bool,
-    /// It was told that there is no GSS encryption.
+    /// It was told that there is no encryption by GSS.
     was_told_no: bool,
 }
 
-/// What is awaited.
+/// What is awaited of a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum GuestStage {
+    /// A PROXY header.
     Header,
+    /// A ClientHello, perhaps after PostgreSQL's request.
     Hello,
+    /// Nothing more.
     Nothing,
 }
 
-/// What is to be done before anything is known of the bytes.
+/// What must be done before the bytes are known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Attention {
-    /// Look at the bytes, at so many from the first on, and tell [`Guest::read`].
+    /// Look at this many bytes, from the first one on, and tell [`Guest::read`].
     Look {
-        /// At most.
+        /// At most this many.
         most: usize,
-        /// The client will say no more.
+        /// The client will send no more.
         ended: bool,
     },
-    /// Not yet.
+    /// Wait; a look would tell nothing new.
     Wait(LookWait),
     /// Nothing is awaited.
     Done,
 }
 
-/// What the bytes of a client come to.
+/// What the bytes of a client mean.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// Not all has come.
+    /// Something is missing.
     Wait(LookWait),
-    /// The client is who this header says. Take its bytes out; its rules are to be judged by, then something else may
-    /// be awaited: see [`Guest::headed`].
+    /// The header says which client this is. The caller takes its bytes out and judges the client by its rules; then
+    /// something else may be awaited ([`Guest::headed`]).
     Header(proxy::Header),
-    /// Take PostgreSQL's request out and answer with this byte; then look again.
+    /// The caller takes PostgreSQL's request out, answers with this byte, and looks again.
     Answer(u8),
-    /// This is all that its TLS says, if it is TLS: see [`Guest::leads`].
+    /// Everything that the client's TLS says, or `None` if it is not TLS: see [`Guest::leads`].
     Hello(Option<client_hello::ClientHello>),
-    /// It has left.
+    /// The client has left.
     Left,
-    /// It has broken a rule.
+    /// The client has broken a rule.
     Refused(Refused),
 }
 
@@ -95,26 +109,26 @@ impl Guest {
         guest
     }
 
-    /// Whether the backend must be asked for TLS before the client's bytes: the client asked with PostgreSQL's request
-    /// and was told to go on.
+    /// Whether the backend must be asked for TLS before the client's bytes: the client has asked with PostgreSQL's
+    /// request and was told to go on.
     pub fn asked_for_tls(&self) -> bool {
         self.asked_for_tls
     }
 
-    /// By the PROXY header: who the client is, and where it went.
+    /// The client's address and the address it connected to, as its PROXY header claims them.
     pub fn claimed(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.claimed.as_deref().copied()
     }
 
-    /// What its listener asks; `None` once that was asked.
+    /// What its listener asks; `None` when that has been asked.
     pub fn admission(&self) -> Option<&Arc<Admission>> {
         self.admission.as_ref()
     }
 
-    /// Where to set the low-water mark of its socket (SO_RCVLOWAT) so that it wakes us at `need` bytes; `None` if it is
-    /// there already.
+    /// The low-water mark (SO_RCVLOWAT) that its socket must get to wake this worker at `need` bytes; `None` if it has
+    /// that already.
     pub fn low_water(&mut self, need: usize) -> Option<usize> {
-        // What came before may have needed more than what is awaited now.
+        // The bytes before may have needed more than what is awaited now.
         (std::mem::replace(&mut self.low_water, need) != need).then_some(need)
     }
 
@@ -123,17 +137,17 @@ impl Guest {
         self.stage != GuestStage::Nothing
     }
 
-    /// It has a place among the connections of its source.
+    /// Notes its place among the connections of its source address.
     pub fn holds(&mut self, permit: Permit) {
         self.permit = Some(permit);
     }
 
-    /// Gives that place back.
+    /// Takes that place out, to give it back.
     pub fn leaves(&mut self) -> Option<Permit> {
         self.permit.take()
     }
 
-    /// Nothing more is asked.
+    /// Nothing more will be asked.
     pub fn is_asked_no_more(&mut self) {
         self.admission = None;
     }
@@ -151,8 +165,8 @@ impl Guest {
         };
     }
 
-    /// `count` bytes are there, and the client will say no more if it has `ended`. `has_ended` asks for that again, if
-    /// it matters.
+    /// Takes how many bytes there are, and whether the client will send no more (`ended`). `has_ended` asks for that
+    /// again, and is called only if it matters.
     pub fn told(&mut self, count: usize, ended: bool, has_ended: impl FnOnce() -> bool, now: Moment) -> Attention {
         let most = match self.stage {
             GuestStage::Header => proxy::HEADER_MAX,
@@ -168,10 +182,10 @@ impl Guest {
         Attention::Wait(self.look.wait_on(count, now))
     }
 
-    /// `bytes` are there; `None` is an end without any. `is_closed` asks whether the connection is no more, if it
-    /// matters.
+    /// Takes the bytes; `None` means that the client has ended without any. `is_closed` asks whether the connection is
+    /// closed, and is called only if it matters.
     pub fn read(&mut self, bytes: Option<&[u8]>, ended: bool, is_closed: impl Fn() -> bool, now: Moment) -> Verdict {
-        // It says nothing and leaves: a check of somebody, or a client that thought better of it.
+        // It sends nothing and leaves: a health check of another program, or a client that has changed its mind.
         let Some(bytes) = bytes else { return Verdict::Left };
         self.look.looked(bytes.len());
         match self.stage {
@@ -181,6 +195,7 @@ impl Guest {
         }
     }
 
+    /// What the bytes mean while a PROXY header is awaited.
     fn read_header(&mut self, bytes: &[u8], ended: bool, is_closed: impl Fn() -> bool, now: Moment) -> Verdict {
         match proxy::parse(bytes) {
             Ok(Some(header)) => Verdict::Header(header),
@@ -193,7 +208,7 @@ impl Guest {
         }
     }
 
-    /// Its header was taken out: who it is from now on, and what else is awaited.
+    /// Its header was taken out: notes the claim, and awaits what comes next.
     pub fn headed(&mut self, header: proxy::Header, now: Moment) {
         if let proxy::ProxyClaim::Tcp { source, destination } = header.claim {
             self.claimed = Some(Box::new((source, destination)));
@@ -202,6 +217,7 @@ impl Guest {
         self.enter(if asks_for_hello { GuestStage::Hello } else { GuestStage::Nothing }, now);
     }
 
+    /// What the bytes mean while a ClientHello is awaited.
     fn read_hello(&mut self, bytes: &[u8], ended: bool, is_closed: impl Fn() -> bool, now: Moment) -> Verdict {
         let is_over = ended || self.look.is_late(now) || self.look.is_spent();
         let request = postgresql::parse(bytes);
@@ -221,7 +237,7 @@ impl Guest {
         }
     }
 
-    /// PostgreSQL's request was taken out and answered with that byte.
+    /// PostgreSQL's request was taken out and answered with this byte.
     pub fn answered(&mut self, answer: u8) {
         self.look.restart();
         match answer {
@@ -230,7 +246,7 @@ impl Guest {
         }
     }
 
-    /// Its TLS says all that it will: how it is led by that. Nothing is awaited any more.
+    /// Nothing is awaited any more. Returns the routes by which its TLS decides about the pool, if there are any.
     pub fn leads(&mut self, now: Moment) -> Option<&PrereadEntry> {
         self.enter(GuestStage::Nothing, now);
         self.admission.as_ref()?.preread.as_ref()

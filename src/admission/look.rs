@@ -1,16 +1,16 @@
-//! When to look at what a client has said so far.
+//! When to look at what a client has sent so far.
 //!
-//! A look copies all of it, and the kernel goes through every segment that it came in. A client that sends byte by byte
-//! would cost a look for each byte, so the whole the square of its length. So how many bytes there are is asked first,
-//! which costs the same for any number; they are looked at only when there are as many as what was seen says there must
-//! be at least; and a client that takes many looks all the same, because it cuts what it says into tiny records, has a
+//! A look copies all of it, and the kernel walks over every segment in which it came. A client that sends byte by byte
+//! would cost one look per byte, in total the square of the length. So the number of bytes is asked first, which costs
+//! the same for any number. They are looked at only when there are as many as are needed at least, going by what was
+//! seen before. A client that still makes many looks necessary, because it cuts what it says into tiny records, has a
 //! budget of bytes.
 
 use crate::base::time::Moment;
 
-/// Between looks where the kernel cannot say that more has come (unix sockets), at the least; and as a part of the time
-/// that was waited already, so that a client that never goes on costs ever less; and at the most, so that a client that
-/// leaves is let go.
+/// The pause between looks if the kernel cannot report that more has come (unix sockets): at least `AGAIN_NS`; an
+/// eighth of the time that was waited already, so that a client that never goes on costs less and less; at most
+/// `AGAIN_MAX_NS`, so that a client that leaves is noticed.
 const AGAIN_NS: u64 = 5_000_000;
 const AGAIN_PART: u64 = 8;
 const AGAIN_MAX_NS: u64 = 1_000_000_000;
@@ -18,27 +18,29 @@ const AGAIN_MAX_NS: u64 = 1_000_000_000;
 /// The wait for one thing that a client must say.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
+    /// When it began.
     began_at: Moment,
+    /// When it ends; [`Moment::NEVER`] without a time-out.
     deadline: Moment,
-    /// Before there are so many bytes, a look tells nothing new.
+    /// With fewer bytes than this, a look tells nothing new.
     need: usize,
-    /// How many there were when that was asked last.
+    /// How many bytes there were at the last look at their number.
     known: Option<usize>,
-    /// Bytes that may still be copied.
+    /// How many bytes can still be copied.
     budget: usize,
 }
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LookWait {
-    /// Until there are so many bytes, or until that moment.
+    /// Until there are this many bytes, or until this moment.
     More {
-        /// All of them, counted from the first.
+        /// All bytes, counted from the first one.
         need: usize,
-        /// [`Moment::NEVER`] if there is no hurry.
+        /// [`Moment::NEVER`] if there is no time-out.
         until: Moment,
     },
-    /// Until that moment: the kernel said that there is more, and there is not.
+    /// Until this moment, because the kernel has reported bytes and there are no new ones.
     Again {
         /// Soon.
         at: Moment,
@@ -46,45 +48,44 @@ pub enum LookWait {
 }
 
 impl Look {
-    /// Begins to wait, `timeout_ns` long (0: without end), and copies `budget` bytes at most, and what one look more
-    /// takes.
+    /// Begins a wait of `timeout_ns` (0: without end) that copies at most `budget` bytes, and what one more look takes.
     pub fn new(timeout_ns: u64, budget: usize, now: Moment) -> Look {
         let deadline = if timeout_ns == 0 { Moment::NEVER } else { now.after_ns(timeout_ns) };
         Look { began_at: now, deadline, need: 1, known: None, budget }
     }
 
-    /// Whether `count` bytes are worth a look. So is an end without any, which costs nothing to see.
+    /// Whether `count` bytes are worth a look. An end without any bytes is, because it costs nothing.
     pub fn is_worth(&self, count: usize, now: Moment) -> bool {
         count == 0 || count >= self.need || self.is_late(now)
     }
 
-    /// Whether what has come by now must do.
+    /// Whether the time is over, so that what has come must do.
     pub fn is_late(&self, now: Moment) -> bool {
         now >= self.deadline
     }
 
-    /// Whether a look more would be one too many.
+    /// Whether the budget is used up.
     pub fn is_spent(&self) -> bool {
         self.budget == 0
     }
 
-    /// Whether there are as many bytes as there were before.
+    /// Whether there are as many bytes as before.
     pub fn is_known(&self, count: usize) -> bool {
         self.known == Some(count)
     }
 
-    /// So many bytes were looked at.
+    /// Notes that this many bytes were looked at.
     pub fn looked(&mut self, count: usize) {
         self.budget = self.budget.saturating_sub(count);
     }
 
-    /// `count` bytes are not enough, `need` may be.
+    /// `count` bytes are not enough; `need` bytes may be.
     pub fn wait(&mut self, count: usize, need: usize, now: Moment) -> LookWait {
         self.need = need.max(count + 1);
         if self.known.replace(count) != Some(count) {
             return LookWait::More { need: self.need, until: self.deadline };
         }
-        // This socket has no low-water mark, or the kernel is short of memory and keeps to none.
+        // This socket has no low-water mark, or the kernel is short of memory and does not respect it.
         let pause_ns = (now.since_ns(self.began_at) / AGAIN_PART).clamp(AGAIN_NS, AGAIN_MAX_NS);
         LookWait::Again { at: now.after_ns(pause_ns).min(self.deadline) }
     }
@@ -94,7 +95,7 @@ impl Look {
         self.wait(count, self.need, now)
     }
 
-    /// What was there was taken out: the count begins anew.
+    /// The bytes were taken out, so the count starts again.
     pub fn restart(&mut self) {
         (self.need, self.known) = (1, None);
     }

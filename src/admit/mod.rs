@@ -1,4 +1,7 @@
-//! Who may connect, as whom, and to which pool: rules by address, limits a source, routes by TLS name. Pure.
+//! Which clients can connect, and to which pool: rules by address, limits per source address, routes by TLS name. Pure.
+//!
+//! `worker::admission` asks these in order: [`Rules`] first, then [`Sources`], and when the ClientHello has come,
+//! [`routes::find`].
 #![forbid(unsafe_code)]
 
 pub mod networks;
@@ -11,22 +14,22 @@ pub use sources::Sources;
 use crate::base::address::Address;
 pub use crate::base::refused::Refused;
 
-/// Who may connect to a listener.
+/// Which clients can connect to a listener.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    /// If it is not empty, nobody else.
+    /// If this is not empty, only these clients can connect.
     pub allow: Networks,
-    /// Nobody of these; wins over `allow`.
+    /// These clients cannot connect; this wins over `allow`.
     pub deny: Networks,
 }
 
 impl Rules {
-    /// Whether everybody may.
+    /// Whether every client can connect.
     pub fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }
 
-    /// Whether that client may. `None` is one that is gone, and that nothing can be said of.
+    /// Whether this client can connect. `None` is a client whose address is not known any more, because it has left.
     pub fn admit(&self, client: Option<&Address>) -> bool {
         let Some(client) = client else { return self.is_empty() };
         !self.deny.contains(client) && (self.allow.is_empty() || self.allow.contains(client))

@@ -1,7 +1,11 @@
 //! Sets of networks: `10.0.0.0/8`, `2001:db8::/32`, and clients of unix sockets.
 //!
-//! Level-compressed tries (Nilsson and Karlsson, "IP-Address Lookup Using LC-Tries", 1999), one a family: 100,000
-//! networks take some 40 ns a look (`cargo bench --bench admit`).
+//! They are level-compressed tries (Nilsson and Karlsson, "IP-Address Lookup Using LC-Tries", 1999), one per family:
+//! with 100,000 networks a lookup takes about 40 ns (`cargo bench --bench admit`). The list as it was written is kept
+//! for messages.
+//!
+//! It is shared by `allow`, `deny` and `proxy_trusted`. To change a set means to make a new one: a reload publishes it
+//! with the next table, and sessions under way are not judged again.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,17 +22,17 @@ use crate::base::address::Address;
 pub enum Network {
     /// Addresses.
     Ip(IpNet),
-    /// Clients of unix sockets.
+    /// All clients of unix sockets.
     Unix,
 }
 
-/// Why a text is no network.
+/// Why a text is not a network.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotANetwork {
-    /// Nothing of the kind.
+    /// It has not the form of one.
     #[error("write an address, a network as in \"10.0.0.0/8\" or \"2001:db8::/32\", or \"unix:\"")]
     Form,
-    /// `10.0.0.1/8`: one of both is not meant.
+    /// An address inside a network with its length, such as `10.0.0.1/8`: it is unclear which of both is meant.
     #[error("that network begins at {0}; write \"{0}\", or the address alone")]
     HostBits(IpNet),
 }
@@ -65,17 +69,20 @@ impl fmt::Display for Network {
 #[derive(Clone, Default)]
 pub struct Networks(Option<Arc<Set>>);
 
+/// The two tries, and the list.
 struct Set {
     /// As they were written.
     list: Vec<Network>,
-    /// True for what is in the set. The root, which each trie has, is false unless it is in the list.
+    /// By network: true if it is in the set. The root, which each trie has, is false unless it is in the list.
     v4: LCTrieMap<Ipv4Net, bool>,
+    /// The same for IPv6.
     v6: LCTrieMap<Ipv6Net, bool>,
+    /// Whether clients of unix sockets are in the set.
     unix: bool,
 }
 
 impl Networks {
-    /// The union of these.
+    /// The union of these networks.
     pub fn new(list: Vec<Network>) -> Networks {
         if list.is_empty() {
             return Networks::default();
@@ -92,17 +99,17 @@ impl Networks {
         Networks(Some(Arc::new(Set { v4: v4.compress(), v6: v6.compress(), unix, list })))
     }
 
-    /// Whether nobody is in it.
+    /// Whether no client is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// As they were written.
+    /// The networks as they were written.
     pub fn list(&self) -> &[Network] {
         self.0.as_ref().map(|set| &set.list[..]).unwrap_or_default()
     }
 
-    /// Whether that client is in it. An IPv4 address in IPv6 form counts as the IPv4 address.
+    /// Whether this client is in the set. An IPv4 address in IPv6 form counts as the IPv4 address.
     pub fn contains(&self, client: &Address) -> bool {
         let Some(set) = &self.0 else { return false };
         match client {
@@ -127,7 +134,7 @@ impl fmt::Debug for Networks {
     }
 }
 
-/// As the file has them; a long list by its first and its length.
+/// As the file writes it; a long list is shown by its beginning and its length.
 impl fmt::Display for Networks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;

@@ -1,5 +1,9 @@
 //! Which pool a client gets by what it says before it encrypts: the server name (SNI) and the protocols (ALPN) of its
 //! TLS ClientHello.
+//!
+//! A route is a list of names and a list of protocols with a pool; the first one that matches counts. `config` makes
+//! routes to pools by name, `snapshot::build` makes them routes to ids. Nothing is decrypted, so a client that hides
+//! its server name (ECH) is one without a name.
 
 use std::fmt;
 
@@ -8,12 +12,13 @@ use crate::base::host;
 /// A server name, or all names below a domain.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NamePattern {
-    /// In lower case; of `*.eu.example.com` what follows the star, with the dot.
+    /// The name in lower case; for `*.eu.example.com` the part after the star, with the dot.
     name: String,
+    /// Whether it stands for every name below a domain.
     is_wildcard: bool,
 }
 
-/// Why a text is no pattern.
+/// Why a text is no pattern: it is not a name that a TLS client sends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
     "write a host name as TLS clients send it, as in \"db1.example.com\", or \"*.example.com\" for every name below \
@@ -32,7 +37,7 @@ impl NamePattern {
             None => (text, false),
         };
         let host = if is_wildcard { name.strip_prefix('.').ok_or(NotAPattern)? } else { name };
-        // The star stands for a letter and a dot at least.
+        // The star stands for at least a letter and a dot.
         let most = if is_wildcard { host::NAME_MAX - 2 } else { host::NAME_MAX };
         let is_sent = host::server_name(host).is_some_and(|sent| sent.len() == host.len() && sent.len() <= most);
         if !is_sent {
@@ -41,7 +46,7 @@ impl NamePattern {
         Ok(NamePattern { name: name.to_ascii_lowercase(), is_wildcard })
     }
 
-    /// Whether that name, in lower case, is meant. A star stands for one part or more.
+    /// Whether it matches this name, which must be in lower case. A star stands for one or more parts.
     pub fn matches(&self, name: &str) -> bool {
         match self.is_wildcard {
             true => name.len() > self.name.len() && name.ends_with(&self.name),
@@ -56,18 +61,19 @@ impl fmt::Display for NamePattern {
     }
 }
 
-/// One route. Where both lists are given, both must fit; an empty one fits everybody.
+/// One route. If both lists are given, both must match; an empty list matches every client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route<P> {
-    /// Names; one of them must fit.
+    /// Patterns; one of them must match.
     pub names: Vec<NamePattern>,
     /// Protocols; the client must offer one of them.
     pub protocols: Vec<String>,
-    /// Where it leads.
+    /// Where it leads to.
     pub pool: P,
 }
 
 impl<P> Route<P> {
+    /// Whether a client with this name and these protocols takes this route.
     fn fits(&self, name: Option<&str>, protocols: &[Vec<u8>]) -> bool {
         let by_name =
             self.names.is_empty() || name.is_some_and(|name| self.names.iter().any(|pattern| pattern.matches(name)));
@@ -76,7 +82,7 @@ impl<P> Route<P> {
     }
 }
 
-/// The first route that fits, in the order of the file. `name` is as [`host::server_name`] says it.
+/// The first route that matches, in the order of the file. `name` must be in the form of [`host::server_name`].
 pub fn find<'r, P>(routes: &'r [Route<P>], name: Option<&str>, protocols: &[Vec<u8>]) -> Option<&'r P> {
     routes.iter().find(|route| route.fits(name, protocols)).map(|route| &route.pool)
 }

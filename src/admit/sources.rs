@@ -1,18 +1,18 @@
-//! How many connections a client may have, and how fast it may make them: exact over all workers, without locks, in
+//! How many connections a client address has, and how fast it makes new ones: exact over all workers, without locks, in
 //! memory that never grows.
 //!
-//! A table of a million sources. A source has sixteen places, eight in each of two buckets that a keyed hash (SipHash)
-//! names, so nobody can aim at a bucket; the one with more room takes it (Azar, Broder, Karlin and Upfal, "Balanced
-//! Allocations", 1994). A place is free again when its source has no connection and as many tokens as it may have,
-//! which is the same as never having been there. If none of the sixteen is free, the one without connections that is
-//! nearest to that is forgotten, and its source gets its tokens back early.
+//! The table has a million places. A source address has sixteen possible places, eight in each of two buckets that a
+//! keyed hash (SipHash) chooses, so an attacker cannot aim at a bucket. The bucket with more room takes it (Azar,
+//! Broder, Karlin and Upfal, "Balanced Allocations", 1994). A place is free again when its source has no connection and
+//! all its tokens, which is the same as never having been there. If none of the sixteen is free, the source without
+//! connections that is nearest to that state is forgotten, and gets its tokens back early.
 //!
-//! A place is a word that holds the source and its open connections, and is only changed as a whole: a place with
-//! connections stays its source's. Two workers may put one source into two places at the same moment. So whoever has
-//! counted itself looks once more, and takes itself out and begins anew if it sees its source elsewhere; all accesses
-//! to words are in one order (SeqCst), so of two that race at least one sees the other.
+//! A place is one word with the source and its open connections, and it changes only as a whole: a place with
+//! connections stays with its source. Two workers may put one source into two places at the same moment. Therefore a
+//! worker that has counted looks once more; if it sees the source in another place, it takes itself out and begins
+//! again. All accesses to words are in one order (SeqCst), so of two workers that race at least one sees the other.
 //!
-//! The rate is a token bucket, kept as the moment at which it will be full again (GCRA, ITU-T I.371).
+//! The rate is a token bucket, stored as the moment when it will be full again (GCRA, ITU-T I.371).
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -24,109 +24,117 @@ use super::Refused;
 use crate::base::id::ListenerId;
 use crate::base::time::Moment;
 
-/// Places in a bucket: two cache lines.
+/// Places per bucket: two cache lines.
 const WAYS: usize = 8;
-/// Buckets: a million places, 16 MiB.
+/// Buckets: together a million places, 16 MiB.
 const BUCKETS: usize = 1 << 17;
 
-/// Of a word: open connections, and above them which source has them.
+/// The part of a word that counts open connections; the upper part says which source they belong to.
 const OPEN: u64 = (1 << 24) - 1;
-/// One that has begun anew so often never will; it takes two workers that go in step to make it two.
+/// After this many attempts a connection is refused. It takes two workers in perfect step to reach a second attempt.
 const ATTEMPTS: u32 = 1000;
 
-/// New connections in a unit of time; the bucket holds one unit's worth.
+/// How many new connections per unit of time; the bucket holds as many as one unit gives.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RateLimit {
-    /// Connections in a unit; 0 is no limit.
+    /// Connections per unit; 0 is no limit.
     pub count: u32,
-    /// The unit.
+    /// The unit, in nanoseconds.
     pub unit_ns: u64,
 }
 
 impl RateLimit {
-    /// Between two tokens.
+    /// The time from one token to the next.
     fn interval_ns(self) -> u64 {
         (self.unit_ns / u64::from(self.count.max(1))).max(1)
     }
 }
 
-/// What a listener allows each source.
+/// What a listener allows each source address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Quota {
-    /// Connections at once; 0 is no limit.
+    /// Open connections; 0 is no limit.
     pub connections_max: u32,
-    /// New connections.
+    /// The rate of new connections.
     pub rate: RateLimit,
-    /// IPv6 clients count by so many bits.
+    /// How many leading bits of an IPv6 address make one source.
     pub prefix_v6: u8,
 }
 
 impl Quota {
-    /// Whether there is any.
+    /// Whether there is no limit at all.
     pub fn is_none(&self) -> bool {
         self.connections_max == 0 && self.rate.count == 0
     }
 
-    /// Whether a source that has so many connections may have one more.
+    /// Whether a source with this many open connections can have one more.
     fn has_room(&self, open: u64) -> bool {
         open < OPEN && (self.connections_max == 0 || open < u64::from(self.connections_max))
     }
 }
 
-/// A connection that is counted, until [`Sources::leave`]: the number of its place.
+/// A connection that is counted, until [`Sources::leave`] gives it back: the number of its place.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Permit(usize);
 
-/// How many connections each client address has, and how many it has made of late.
+/// How many connections each client address has, and how many it has made lately.
 pub struct Sources {
+    /// The key of the hash.
     key: RandomState,
+    /// How many buckets there are; fewer in tests.
     buckets: usize,
-    /// Made when the first source comes: most processes have no such limits.
+    /// Made when the first source comes, because most processes have no such limits.
     places: OnceLock<Box<[SourcePlace]>>,
 }
 
+/// One place of the table.
 #[derive(Default)]
 struct SourcePlace {
-    /// [`Name::tag`] and open connections; 0 where there never was a source.
+    /// [`Name::tag`] and the number of open connections; 0 if no source was ever here.
     word: AtomicU64,
-    /// When the token bucket is full again.
+    /// When the token bucket is full again, as a moment.
     full_at: AtomicU64,
 }
 
-/// A source, and where it may be.
+/// A source, and the places where it can be.
 #[derive(Clone, Copy)]
 struct Name {
-    /// 40 bits of a hash under a secret key, not 0, in the upper bits. Together with the buckets they tell a million
-    /// sources apart but for one time in fifty thousand.
+    /// The upper 40 bits of a hash with a secret key, never 0. Together with the bucket they tell a million sources
+    /// apart, except for one time in fifty thousand.
     tag: u64,
-    /// First places of its buckets; they may be the same.
+    /// The first places of its two buckets, which may be the same.
     buckets: [usize; 2],
 }
 
 impl Name {
+    /// All places where the source can be.
     fn places(self) -> impl Iterator<Item = usize> {
         self.buckets.into_iter().flat_map(|first| first..first + WAYS)
     }
 }
 
 impl Sources {
-    /// An empty table, keyed by what nobody else knows.
+    /// An empty table. The key must be secret.
     pub fn new(key: RandomState) -> Sources {
         Sources::with_buckets(key, BUCKETS)
     }
 
+    /// The same, with another number of buckets.
     fn with_buckets(key: RandomState, buckets: usize) -> Sources {
         Sources { key, buckets, places: OnceLock::new() }
     }
 
-    /// Counts a connection of that client, if it may have one more. A refused one counts for nothing.
+    /// Counts a connection of this client, if it can have one more. A refused connection counts for nothing.
+    ///
+    /// # Errors
+    /// Which limit is reached.
     pub fn enter(&self, listener: ListenerId, client: IpAddr, limits: &Quota, now: Moment) -> Result<Permit, Refused> {
         let name = self.name(listener, client, limits.prefix_v6);
         for attempt in 0..ATTEMPTS {
             let Some(place) = self.count(name, limits, now)? else { continue };
             if self.find(name, Some(place)).is_some() {
                 self.take_out(place);
-                // Two that are in step fall out of it.
+                // Workers that are in step get out of it by waiting for different times.
                 (0..place % 61 * attempt as usize).for_each(|_| std::hint::spin_loop());
                 continue;
             }
@@ -139,13 +147,14 @@ impl Sources {
         Err(Refused::SourceLimit)
     }
 
-    /// The connection is closed. Owed exactly once for each permit.
+    /// Gives back a connection that has ended; exactly once per permit.
     pub fn leave(&self, permit: Permit) {
         let before = self.places()[permit.0].word.fetch_sub(1, SeqCst);
         debug_assert!(before & OPEN > 0, "a source with connections was forgotten");
     }
 
-    /// Counts one more where the source is, or puts it somewhere; `None` if somebody else was faster.
+    /// Counts one more connection at the place of the source, or gives the source a place. `None` if another worker was
+    /// faster.
     fn count(&self, name: Name, limits: &Quota, now: Moment) -> Result<Option<usize>, Refused> {
         let (place, before, after) = match self.find(name, None) {
             Some((_, word)) if !limits.has_room(word & OPEN) => return Err(Refused::SourceLimit),
@@ -157,20 +166,20 @@ impl Sources {
         };
         let entry = &self.places()[place];
         if before & !OPEN != name.tag && entry.full_at.load(Relaxed) > now.0 {
-            // Its tokens are not those of the one that is forgotten.
+            // The tokens belong to the source that is being forgotten.
             entry.full_at.store(0, Relaxed);
         }
         Ok(entry.word.compare_exchange(before, after, SeqCst, SeqCst).ok().map(|_| place))
     }
 
-    /// Where the source is, other than there, and its word.
+    /// The place of the source, other than `except`, and its word.
     fn find(&self, name: Name, except: Option<usize>) -> Option<(usize, u64)> {
         let words = name.places().map(|place| (place, self.places()[place].word.load(SeqCst)));
         words.into_iter().find(|&(place, word)| word & !OPEN == name.tag && Some(place) != except)
     }
 
-    /// A place for it, and its word: a free one of the bucket that has more of them, or else the one whose source loses
-    /// the least. `None` if all have connections.
+    /// A place for the source, and its word: a free one of the bucket that has more of them, else the one whose source
+    /// loses least. `None` if all places have connections.
     fn room(&self, name: Name, now: Moment) -> Option<(usize, u64)> {
         let idle = |first: usize| {
             let words = (first..first + WAYS).map(|place| (place, self.places()[place].word.load(SeqCst)));
@@ -186,12 +195,14 @@ impl Sources {
         found.map(|(_, place, word)| (place, word))
     }
 
-    /// Undoes [`Sources::count`]. The last one leaves nothing behind, so that it is not found there again.
+    /// Undoes [`Sources::count`]. The last connection leaves nothing behind, so that the source is not found there
+    /// again.
     fn take_out(&self, place: usize) {
         let without = |word: u64| Some(if word & OPEN <= 1 { 0 } else { word - 1 });
         let _ = self.places()[place].word.fetch_update(SeqCst, SeqCst, without); // it never says no
     }
 
+    /// Takes a token, if there is one.
     fn take_token(&self, place: usize, rate: RateLimit, now: Moment) -> bool {
         let without_one = |full_at: u64| {
             let after = Moment(full_at.max(now.0)).after_ns(rate.interval_ns());
@@ -200,6 +211,7 @@ impl Sources {
         rate.count == 0 || self.places()[place].full_at.fetch_update(Relaxed, Relaxed, without_one).is_ok()
     }
 
+    /// The hash of a source: its tag and its buckets.
     fn name(&self, listener: ListenerId, client: IpAddr, prefix_v6: u8) -> Name {
         let (is_v6, bits) = match client.to_canonical() {
             IpAddr::V4(address) => (false, u128::from(address.to_bits())),
@@ -214,6 +226,7 @@ impl Sources {
         Name { tag: if tag == 0 { OPEN + 1 } else { tag }, buckets: [bucket(hash), bucket(hash.rotate_right(17))] }
     }
 
+    /// The table, made if necessary.
     fn places(&self) -> &[SourcePlace] {
         self.places.get_or_init(|| (0..self.buckets * WAYS).map(|_| SourcePlace::default()).collect())
     }

@@ -1,4 +1,8 @@
-//! What the operator changes: backends, and the configuration as a whole.
+//! The handlers that change something: a backend at run time, and the whole configuration by a reload.
+//!
+//! Both only pass the change on to control ([`Asker`](super::command::Asker)) and wait: the answer comes when every
+//! worker serves by the new table, or after some seconds if one does not. They are reached through `admin.socket`
+//! alone.
 
 use std::time::Duration;
 
@@ -14,6 +18,8 @@ use super::words::{ApiFault, BackendChange, Changed, FaultPlace};
 use crate::api::command;
 use crate::fleet::order::{BackendName, Change, SetError};
 
+/// `PATCH /v1/pools/{pool}/backends/{backend}`: changes weight, state or limit of a backend. All keys of the body are
+/// applied, or none.
 pub(super) async fn set(
     State(admin): State<ApiContext>,
     Extension(Asking(by)): Extension<Asking>,
@@ -36,6 +42,7 @@ pub(super) async fn set(
     }
 }
 
+/// `POST /v1/reload`: reads the configuration again and applies it. 422 with every error if it cannot be used.
 pub(super) async fn reload(State(admin): State<ApiContext>) -> ApiResult<Changed> {
     match admin.asker.reload().await? {
         Ok(changes) => Ok(Json(Changed { changes })),

@@ -1,7 +1,11 @@
-//! What others ask of control while it runs: set a backend, reload, show everything.
+//! What other threads can ask of control while ringway runs: change a backend, reload, show everything, lend the
+//! listening sockets.
 //!
-//! Whoever asks ([`Asker`]) may be on any thread and waits for an answer; control answers a change when every worker
-//! serves by it.
+//! An [`Asker`] can be used on any thread and waits for the answer. Commands arrive in one queue, and control carries
+//! them out one after another, so two changes never mix. Control answers a change when every worker serves by it (or
+//! after a time-out, which it reports).
+//!
+//! The API, signals and take-over use this; control's side is in `control::run`.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -15,7 +19,7 @@ use crate::fleet::FleetView;
 use crate::fleet::order::{BackendName, Change, SetError};
 use crate::stats::history::History;
 
-/// One thing to do, and who waits for it.
+/// One thing to do, with the way back for its answer.
 pub enum ControlCommand {
     /// Change a backend at run time.
     Set {
@@ -23,41 +27,41 @@ pub enum ControlCommand {
         target: BackendName,
         /// What of it.
         change: Change,
-        /// Who asks, for the log and for `why`; as in `uid 0`.
+        /// The user that asks, such as `uid 0`; it appears in the log and in `ringway ctl why`.
         by: Arc<str>,
-        /// Where the answer goes: a line each for what was changed; none if everything was so already.
+        /// Takes the answer: one line per change, none if nothing had to be changed.
         reply: oneshot::Sender<Result<Vec<String>, SetError>>,
     },
     /// Read the configuration again and apply it.
     Reload {
-        /// Where the answer goes: a line each for what was changed.
+        /// Takes the answer: one line per change, or every error of the configuration.
         reply: oneshot::Sender<Result<Vec<String>, Vec<ReloadFault>>>,
     },
-    /// Hand out every listening socket, for another ringway to take over.
+    /// Hand out every listening socket, so that another ringway can take over.
     Lend {
-        /// Where they go; else why not, a line.
+        /// Takes the sockets, or one line that says why there are none.
         reply: oneshot::Sender<Result<Loan, String>>,
     },
-    /// It has taken over: accept no more, and drain.
+    /// Another ringway has taken over: accept no more, and drain.
     Relieved {
-        /// Who.
+        /// The ringway that has taken over.
         by: Successor,
-        /// Told when nothing new is begun here.
+        /// Told when this process accepts nothing new any more.
         reply: oneshot::Sender<()>,
     },
-    /// Say what is configured and what is known.
+    /// Show the configuration in use and what is known of each backend.
     Show {
-        /// Where the answer goes.
+        /// Takes the answer.
         reply: oneshot::Sender<View>,
     },
-    /// Have the last minutes looked at.
+    /// Show the last minutes.
     History {
-        /// Takes what it wants of them. Control waits meanwhile.
+        /// Reads from them what it needs. Control waits until it returns, so it must be quick.
         look: HistoryLook,
     },
 }
 
-/// Is shown the last minutes, once.
+/// Reads from the last minutes, once, on control's thread.
 pub type HistoryLook = Box<dyn FnOnce(&History) + Send>;
 
 /// What another ringway needs to take over.
@@ -65,14 +69,14 @@ pub type HistoryLook = Box<dyn FnOnce(&History) + Send>;
 pub struct Loan {
     /// Every listening socket, the admin server's with them.
     pub sockets: Vec<Arc<OwnedFd>>,
-    /// While it is held, the configuration stays as it is, and nobody else takes over.
+    /// While this is held, the configuration does not change and no other ringway can take over.
     pub lock: Arc<()>,
 }
 
 /// A ringway that has taken over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Successor {
-    /// Its process, if it is known.
+    /// The number of its process, if it is known.
     pub pid: Option<u32>,
 }
 
@@ -81,12 +85,12 @@ pub struct Successor {
 pub struct ReloadFault {
     /// What is wrong, and what to do.
     pub message: String,
-    /// Where, if it stands in a file: its name, line and column.
+    /// The file, line and column, counted from 1; `None` if the fault is not in a file.
     pub place: Option<(Arc<str>, usize, usize)>,
 }
 
 impl ReloadFault {
-    /// One that stands nowhere.
+    /// A fault that is not in a file.
     pub fn of(message: impl Into<String>) -> ReloadFault {
         ReloadFault { message: message.into(), place: None }
     }
@@ -111,18 +115,18 @@ impl fmt::Display for ReloadFault {
     }
 }
 
-/// What is configured and what is known, as it is at one moment.
+/// The configuration in use and what is known of each backend, as of one moment.
 #[derive(Clone, Debug)]
 pub struct View {
     /// The configuration that is in use.
     pub config: Arc<Config>,
-    /// How often one was applied.
+    /// How many configurations have been applied.
     pub generation: u64,
-    /// Its pools and backends, and what is known of them.
+    /// Its pools and backends, with their states.
     pub fleet: FleetView,
 }
 
-/// Asks control. Clones ask the same one.
+/// The end of the queue at which other threads ask. Clones ask the same control.
 #[derive(Clone, Debug)]
 pub struct Asker(mpsc::UnboundedSender<ControlCommand>);
 
@@ -131,14 +135,14 @@ pub struct Asker(mpsc::UnboundedSender<ControlCommand>);
 #[error("ringway is ending")]
 pub struct Gone;
 
-/// An asker and the end that control listens at.
+/// A new queue: the end that asks, and the end at which control listens.
 pub fn channel() -> (Asker, mpsc::UnboundedReceiver<ControlCommand>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Asker(sender), receiver)
 }
 
 impl Asker {
-    /// See [`ControlCommand::Set`].
+    /// Changes a backend: [`ControlCommand::Set`]. The inner error says why it cannot be changed.
     ///
     /// # Errors
     /// Control has gone.
@@ -151,7 +155,7 @@ impl Asker {
         self.ask(|reply| ControlCommand::Set { target, change, by, reply }).await
     }
 
-    /// See [`ControlCommand::Reload`].
+    /// Reads and applies the configuration: [`ControlCommand::Reload`]. The inner error lists every fault.
     ///
     /// # Errors
     /// Control has gone.
@@ -159,7 +163,7 @@ impl Asker {
         self.ask(|reply| ControlCommand::Reload { reply }).await
     }
 
-    /// See [`ControlCommand::Lend`].
+    /// Gets all listening sockets: [`ControlCommand::Lend`]. The inner error says why there are none.
     ///
     /// # Errors
     /// Control has gone.
@@ -167,7 +171,8 @@ impl Asker {
         self.ask(|reply| ControlCommand::Lend { reply }).await
     }
 
-    /// See [`ControlCommand::Relieved`].
+    /// Says that another ringway has taken over, and waits until this one accepts nothing new:
+    /// [`ControlCommand::Relieved`].
     ///
     /// # Errors
     /// Control has gone.
@@ -175,7 +180,7 @@ impl Asker {
         self.ask(|reply| ControlCommand::Relieved { by, reply }).await
     }
 
-    /// See [`ControlCommand::Show`].
+    /// The configuration and the state of everything: [`ControlCommand::Show`].
     ///
     /// # Errors
     /// Control has gone.
@@ -183,7 +188,7 @@ impl Asker {
         self.ask(|reply| ControlCommand::Show { reply }).await
     }
 
-    /// See [`ControlCommand::History`]: what `look` makes of them.
+    /// Runs `look` on the last minutes, on control's thread, and returns its result: [`ControlCommand::History`].
     ///
     /// # Errors
     /// Control has gone.
@@ -191,11 +196,12 @@ impl Asker {
         &self,
         look: impl FnOnce(&History) -> T + Send + 'static,
     ) -> Result<T, Gone> {
-        // Who asked may have gone meanwhile, and then nobody hears the answer.
+        // The client that asked may have gone meanwhile, and then nothing reads the answer.
         let answer = |reply: oneshot::Sender<T>| Box::new(move |history: &History| drop(reply.send(look(history))));
         self.ask(|reply| ControlCommand::History { look: answer(reply) }).await
     }
 
+    /// Sends a command and waits for its answer.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> ControlCommand) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
         self.0.send(command(reply)).map_err(|_| Gone)?;

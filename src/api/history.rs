@@ -1,4 +1,7 @@
-//! The last ten minutes, in JSON: a column per number, the newest value last.
+//! `GET /v1/history`: the last ten minutes in JSON, one column per number, the newest value last.
+//!
+//! The samples are kept by [`stats::history`](crate::stats::history). Control makes the excerpt on its own thread,
+//! because the samples are its own; the text is made on the thread of the request.
 
 use std::sync::Arc;
 
@@ -21,23 +24,26 @@ use crate::stats::history::{
     Series, TotalCount,
 };
 
-/// Samples of backends in one answer: a bigger fleet gets fewer seconds. At most some 2 MB of JSON.
+/// How many samples of backends one answer can have. With more backends the answer has fewer seconds. This bounds it to
+/// about 2 MB of JSON.
 const BACKEND_SAMPLES_MAX: usize = 100_000;
 
-/// What of it, as it stands behind the `?`.
+/// The parameters of the request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryQuery {
-    /// Only what is newer than this second. One that is not there yet was another process's: then everything.
+    /// Only samples that are newer than this second. A second that this process has not reached comes from an earlier
+    /// process, and then everything is sent.
     since: Option<u64>,
-    /// At most that many.
+    /// At most this many seconds, 1 to [`SECONDS_MAX`].
     seconds: Option<usize>,
     /// Only this pool.
     pool: Option<String>,
-    /// Whether backends are wanted; they are, unless this is false.
+    /// Whether backends are wanted; they are unless this is false.
     backends: Option<bool>,
 }
 
+/// The handler.
 pub(super) async fn history(
     State(admin): State<ApiContext>,
     wanted: Result<Query<HistoryQuery>, QueryRejection>,
@@ -51,7 +57,10 @@ pub(super) async fn history(
     answer.map(Json)
 }
 
-/// Control makes it, so it takes no more than is wanted.
+/// Makes the answer. It runs on control's thread, so it reads only what the request asks for.
+///
+/// # Errors
+/// There is no pool of the name that was asked for.
 fn excerpt(history: &history::History, wanted: &HistoryQuery, clock: Clock) -> Result<HistoryAnswer, Refusal> {
     let is_wanted = |name: &Arc<str>| wanted.pool.as_ref().is_none_or(|pool| **name == **pool);
     if let Some(pool) = wanted.pool.as_ref().filter(|_| !history.pools().iter().any(|pool| is_wanted(pool.key()))) {
@@ -90,11 +99,12 @@ fn excerpt(history: &history::History, wanted: &HistoryQuery, clock: Clock) -> R
     })
 }
 
-/// One number of the newest samples.
+/// One number of the `most` newest samples of a series, oldest first.
 fn column<K, C: Counted>(series: &Series<K, C>, most: usize, of: impl Fn(&C::Sample) -> f32) -> Column {
     Column(series.newest(most).map(|sample| Some(of(sample))).collect())
 }
 
+/// The columns of the whole process.
 fn total(series: &Series<(), TotalCount>, most: usize) -> TotalHistory {
     TotalHistory {
         connections: column(series, most, |sample| sample.connections as f32),
@@ -104,6 +114,7 @@ fn total(series: &Series<(), TotalCount>, most: usize) -> TotalHistory {
     }
 }
 
+/// The columns of one listener. A reason to refuse has a column only if it occurred in these seconds.
 fn listener(series: &Series<Arc<str>, ListenerCount>, most: usize) -> ListenerHistory {
     let refused = Refused::ALL.into_iter().filter_map(|reason| {
         let refused = column(series, most, |sample| sample.refused[reason as usize]);
@@ -118,6 +129,7 @@ fn listener(series: &Series<Arc<str>, ListenerCount>, most: usize) -> ListenerHi
     }
 }
 
+/// The columns of one pool, with those of its backends if they are wanted.
 fn pool(series: &Series<Arc<str>, PoolCount>, most: usize, backends: Option<Vec<BackendHistory>>) -> PoolHistory {
     PoolHistory {
         name: series.key().clone(),
@@ -132,10 +144,12 @@ fn pool(series: &Series<Arc<str>, PoolCount>, most: usize, backends: Option<Vec<
     }
 }
 
+/// The columns of one backend.
 fn backend(series: &Series<BackendKey, BackendCount>, most: usize) -> BackendHistory {
     BackendHistory { name: series.key().name.clone(), traffic: traffic(series, most, |sample| *sample) }
 }
 
+/// The columns that pools and backends have in common; `of` finds them in a sample.
 fn traffic<K, C: Counted>(series: &Series<K, C>, most: usize, of: fn(&C::Sample) -> BackendSample) -> Traffic {
     Traffic {
         connections: column(series, most, |sample| of(sample).connections as f32),
@@ -146,6 +160,7 @@ fn traffic<K, C: Counted>(series: &Series<K, C>, most: usize, of: fn(&C::Sample)
     }
 }
 
+/// Turns samples of quantiles into three columns.
 fn times(samples: impl Iterator<Item = Quantiles>) -> Times {
     let mut columns = [const { Vec::new() }; 3];
     for Quantiles(quantiles) in samples {
@@ -157,6 +172,7 @@ fn times(samples: impl Iterator<Item = Quantiles>) -> Times {
     Times { p50, p90, p99 }
 }
 
+/// One mark: something that happened, with its second.
 fn marked(mark: &Mark, clock: Clock) -> HistoryMark {
     let event = match mark.event.clone() {
         HistoryEvent::State { pool, backend, from, to, reason } => {
@@ -167,6 +183,7 @@ fn marked(mark: &Mark, clock: Clock) -> HistoryMark {
     HistoryMark { second: mark.second, at: wall(mark.at, clock), event }
 }
 
+/// A moment as UTC, such as `2026-11-28T17:55:35.980Z`.
 fn wall(at: Moment, clock: Clock) -> String {
     humantime::format_rfc3339_millis(clock.wall(at)).to_string()
 }

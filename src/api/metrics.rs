@@ -1,9 +1,13 @@
-//! The Prometheus text: what all workers counted, summed up at the moment of the scrape.
+//! `GET /metrics`: every metric in Prometheus' text format, added up over all workers at the moment of the scrape.
 //!
-//! Each scrape fills a recorder of its own, so a series is there exactly when what it describes is. The recorder takes
-//! whole counters and gauges of what there are few of. Histograms, which it would only take value by value, seconds
-//! with a fraction, and the series of backends, of which there may be tens of thousands, are written beside it: the
-//! recorder takes some 3 µs for each. None of it costs the workers anything.
+//! Each scrape builds a new recorder, so a series exists exactly while the thing that it describes exists. The recorder
+//! gets the counters and gauges of which there are few. The rest is written as text beside it, because the recorder
+//! takes about 3 µs per series or cannot take it: histograms (it accepts only single values), numbers with a fraction,
+//! and the series of backends, of which there may be tens of thousands. A scrape reads atomics, so it costs the workers
+//! nothing.
+//!
+//! Which metrics there are, with their names and their help, is listed in [`list`]; the format is described in the
+//! Prometheus documentation under "Exposition formats" (text format 0.0.4).
 
 use std::collections::HashSet;
 use std::fmt::{Arguments, Write};
@@ -23,14 +27,16 @@ use crate::stats::list::{self, Metric, MetricKind};
 use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
 use crate::sys::system;
 
+/// What the recorder wants to know of each series; all have the same.
 const METADATA: Metadata<'static> = Metadata::new("ringway", Level::INFO, None);
+/// For Prometheus, which wants seconds.
 const NS_PER_SECOND: f64 = 1e9;
 
-/// The bounds of the buckets in seconds, as text: each is written for each histogram.
+/// The upper bounds of the buckets in seconds, as text, which every histogram writes.
 static BOUNDS_TEXT: LazyLock<Vec<String>> =
     LazyLock::new(|| BOUNDS_NS.iter().map(|&bound_ns| (bound_ns as f64 / NS_PER_SECOND).to_string()).collect());
 
-/// Everything of [`list::ALL`] as text.
+/// The whole answer: every metric of [`list::ALL`] that has a series now.
 pub(super) fn render(admin: &ApiContext) -> String {
     let mut scrape = Scrape::new();
     let reader = admin.cell.reader();
@@ -45,7 +51,7 @@ pub(super) fn render(admin: &ApiContext) -> String {
         self::pool(&mut scrape, admin, pool);
     }
     for backend in table.backends.iter().flatten() {
-        // Of a retired backend and another one that has its name now only the other has series.
+        // If a new backend has the name of a retired one, only the new one has series.
         let is_succeeded = backend.retired && live.contains(&(backend.pool, &*backend.name));
         if let Some(pool) = table.pool(backend.pool).filter(|_| !is_succeeded) {
             self::backend(&mut scrape, admin, &pool.name, backend);
@@ -58,6 +64,7 @@ pub(super) fn render(admin: &ApiContext) -> String {
     scrape.finish()
 }
 
+/// The metrics of the process itself, of its configuration and of its log.
 fn process(scrape: &mut Scrape, admin: &ApiContext) {
     scrape.put(&list::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), admin.io.driver.name()], 1);
     scrape.put(&list::CONFIG_GENERATION, &[], admin.stats.control.config_generation.get());
@@ -69,7 +76,7 @@ fn process(scrape: &mut Scrape, admin: &ApiContext) {
     scrape.put(&list::ACCESS_LOG_DROPPED, &[], admin.stats.control.access_log_dropped.get() + in_queues);
 }
 
-/// By the names that every exporter has for it.
+/// What the process uses of its host, under the names that all Prometheus exporters use (`process_…`).
 fn usage(scrape: &mut Scrape) {
     let Some(usage) = system::usage() else { return };
     scrape.put_fraction(&list::PROCESS_CPU, &[], usage.cpu_s);
@@ -81,6 +88,7 @@ fn usage(scrape: &mut Scrape) {
     scrape.put_fraction(&list::PROCESS_START, &[], usage.started_at_s);
 }
 
+/// The metrics of each listener. A listener that was removed keeps them while it has connections.
 fn listeners(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     for listener in table.listeners.iter().flatten() {
         let cells = || admin.stats.of_listener(listener.id);
@@ -99,7 +107,7 @@ fn listeners(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     }
 }
 
-/// Sessions by where they went.
+/// Sessions that have ended, by listener, pool and code of their end.
 fn routes(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     for (slot, &(listener, pool)) in table.routes.iter().enumerate() {
         let Some((listener, pool)) = table.listener(listener).zip(table.pool(pool)) else { continue };
@@ -114,6 +122,7 @@ fn routes(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
     }
 }
 
+/// The metrics of one pool.
 fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
     let labels = [&*pool.name];
     let cells = || admin.stats.of_pool(pool.id);
@@ -138,7 +147,7 @@ fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
     scrape.put_distribution(&list::SESSION_SECONDS, text, &session);
 }
 
-/// The many: their labels are written once for each.
+/// The metrics of one backend. There may be tens of thousands of backends, so the labels are written once per backend.
 fn backend(scrape: &mut Scrape, admin: &ApiContext, pool: &str, backend: &BackendEntry) {
     let labels = &label_text(&list::BACKEND_UP, &[pool, &backend.name]);
     let cells = || admin.stats.of_backend(backend.id);
@@ -183,6 +192,7 @@ fn backend(scrape: &mut Scrape, admin: &ApiContext, pool: &str, backend: &Backen
     scrape.put_distribution(&list::CHECK_SECONDS, labels, &took);
 }
 
+/// The metrics of one worker. The number of kernel threads belongs to the process, and each worker shows it.
 fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats, kernel_threads: u64) {
     let cells = &worker.worker;
     let labels = [number];
@@ -197,14 +207,16 @@ fn worker(scrape: &mut Scrape, number: &str, worker: &WorkerStats, kernel_thread
     scrape.put(&list::WORKER_KERNEL_THREADS, &labels, kernel_threads);
 }
 
-/// One scrape under way.
+/// A scrape that is being written.
 struct Scrape {
+    /// What the recorder takes.
     recorder: PrometheusRecorder,
-    /// What the recorder does not take, by metric and in the order of arrival.
+    /// The lines that the recorder does not take, by metric, in the order in which they came.
     text: Vec<(&'static Metric, String)>,
 }
 
 impl Scrape {
+    /// Begins a scrape, with the help of every counter and gauge.
     fn new() -> Scrape {
         let recorder = PrometheusBuilder::new().build_recorder();
         for metric in list::ALL {
@@ -217,7 +229,7 @@ impl Scrape {
         Scrape { recorder, text: Vec::new() }
     }
 
-    /// A series with a whole number, of a metric that has few.
+    /// Adds a series with a whole number. It goes through the recorder, so it is for metrics with few series.
     fn put(&mut self, metric: &'static Metric, values: &[&str], number: u64) {
         debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
         let labels = metric.labels.iter().zip(values).map(|(&name, &value)| Label::new(name, escaped(value)));
@@ -229,7 +241,7 @@ impl Scrape {
         }
     }
 
-    /// A series whose number is not whole.
+    /// Adds a series whose number has a fraction.
     fn put_fraction(&mut self, metric: &'static Metric, values: &[&str], number: f64) {
         let labels = label_text(metric, values);
         match labels.as_str() {
@@ -238,7 +250,7 @@ impl Scrape {
         }
     }
 
-    /// A histogram: cumulative buckets, then sum and count.
+    /// Adds a histogram: cumulative buckets, then sum and count.
     fn put_distribution(&mut self, metric: &'static Metric, labels: &str, distribution: &Distribution) {
         let mut below = 0;
         for (index, count) in distribution.buckets.iter().take(BOUNDS_NS.len()).enumerate() {
@@ -251,11 +263,12 @@ impl Scrape {
         self.line_after(metric, "_count", format_args!("{{{labels}}} {count}"));
     }
 
+    /// Adds a line that begins with the name of the metric.
     fn line(&mut self, metric: &'static Metric, line: Arguments<'_>) {
         self.line_after(metric, "", line);
     }
 
-    /// What follows the name of the metric and that word.
+    /// Adds a line that begins with the name of the metric and a suffix, such as `_bucket`.
     fn line_after(&mut self, metric: &'static Metric, word: &str, line: Arguments<'_>) {
         let index = self.text.iter().position(|(other, _)| std::ptr::eq(*other, metric)).unwrap_or_else(|| {
             self.text.push((metric, String::new()));
@@ -268,6 +281,7 @@ impl Scrape {
         let _ = writeln!(text, "{line}");
     }
 
+    /// The text of the scrape: what the recorder has, then the lines beside it, each metric with its help and type.
     fn finish(self) -> String {
         let mut text = self.recorder.handle().render();
         for (Metric { name, help, kind, .. }, lines) in &self.text {
@@ -282,15 +296,16 @@ impl Scrape {
     }
 }
 
-/// `name="value",…` with the values escaped as the format asks.
+/// The labels of a series, `name="value",…`, with the values escaped as the format wants.
 fn label_text(metric: &Metric, values: &[&str]) -> String {
     debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
     let text = |(name, value): (&&str, &&str)| format!("{name}=\"{}\"", escaped(value).replace('\n', r"\n"));
     metric.labels.iter().zip(values).map(text).collect::<Vec<_>>().join(",")
 }
 
-/// A value as the format has it, but for line feeds. The recorder takes a backslash for the beginning of an escape
-/// where it can be one, so that `a"b` and `a\"b` were the same to it; what is escaped already it leaves as it is.
+/// A value escaped as the format wants, except for line feeds. The recorder reads a backslash as the beginning of an
+/// escape where it can be one, so without this it would take `a"b` and `a\"b` for the same; what is escaped already it
+/// leaves as it is.
 fn escaped(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"")
 }

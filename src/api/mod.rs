@@ -1,8 +1,13 @@
-//! The admin server. On `admin.listen` it only answers, so it needs no protection beyond where it listens; on
-//! `admin.socket`, which the mode of its file protects, it also does what it is told.
+//! The admin server: HTTP with JSON in two places.
 //!
-//! Most answers are sums of cells that workers write, and cost no worker anything. Lists of sessions are asked for, and
-//! workers answer between other things ([`roster`]).
+//! - `admin.listen` only answers (GET and HEAD), so it needs no protection except the address it listens on.
+//! - `admin.socket`, which the mode of its file protects, also changes things.
+//!
+//! Most answers are sums over counters that workers write anyway, and cost no worker anything. Only lists of sessions
+//! are asked of the workers, which answer in slices ([`roster`]). Changes go to control as a [`command`]. What the
+//! answers contain is in [`words`], which `ringway ctl` reads too; `docs/api.md` describes it for users.
+//!
+//! The server runs on control's thread. `take_over` adds its own route (`more`), because this module does not know it.
 
 mod answer;
 mod change;
@@ -45,37 +50,38 @@ use server::Asking;
 /// Content type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Of the body of a request, in bytes.
+/// The longest body of a request, in bytes.
 const BODY_MAX: usize = 64 * 1024;
 
 pub use socket::Socket;
 
-/// Asks the worker of that number about its sessions.
+/// Puts a request about its sessions into the mailbox of the worker with this number.
 pub type AskWorker = Arc<dyn Fn(usize, roster::RosterRequest) + Send + Sync>;
 
-/// What the server answers from.
+/// Everything that handlers read from or ask. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiContext {
-    /// The tables.
+    /// Where the published table is.
     pub cell: Arc<Cell>,
-    /// What workers count.
+    /// What the workers have counted.
     pub stats: Arc<Stats>,
-    /// What workers share.
+    /// What the workers count together: open sessions, queues.
     pub counts: Arc<Counts>,
-    /// Limit on open client connections; 0 is none.
+    /// The limit on open client connections; 0 means none.
     pub connections_max: u64,
-    /// What the workers run on.
+    /// What the workers run on, and why.
     pub io: ChosenDriver,
-    /// Asks a worker.
+    /// Asks a worker about its sessions.
     pub ask: AskWorker,
-    /// Asks control.
+    /// Asks control for changes and for what it knows.
     pub asker: Asker,
     /// The process's clock.
     pub clock: Clock,
 }
 
 impl ApiContext {
-    /// Whether clients are accepted: the phase says so and every worker runs; else why not.
+    /// Whether clients are accepted: the process serves and every worker runs. The error is the text of `/ready` that
+    /// says why not.
     fn ready(&self) -> Result<(), &'static str> {
         match self.cell.reader().pin().phase {
             Phase::Leaving { .. } => Err("leaving\n"),
@@ -87,25 +93,31 @@ impl ApiContext {
     }
 }
 
-/// Both places where it is served.
+/// The servers in both places.
 pub struct Servers {
+    /// `admin.listen`, until it is served.
     listen: Option<tokio::net::TcpListener>,
-    /// Names that it may be asked by.
+    /// Names by which `admin.listen` can be asked, besides addresses and localhost.
     hosts: Arc<[NamePattern]>,
+    /// `admin.socket`, until it is served.
     socket: Option<tokio::net::UnixListener>,
-    /// Of `socket`, and its mode.
+    /// The file of `socket` and the mode that it must have.
     file: Option<(WatchedFile, u32)>,
-    /// `listen` and `socket`, for another ringway.
+    /// Duplicates of `listen` and `socket`, to lend to another ringway.
     lent: [Option<Arc<OwnedFd>>; 2],
+    /// Becomes true when another ringway serves.
     closed: watch::Sender<bool>,
-    /// What is served beside the API.
+    /// Routes that are served beside those of the API.
     more: Router<ApiContext>,
-    /// Who serve `listen` and `socket`.
+    /// The tasks that serve `listen` and `socket`.
     tasks: [Option<JoinHandle<()>>; 2],
 }
 
 impl Servers {
-    /// Nothing is served yet. `more` are routes beside those of the API. Fails only if a socket cannot be used.
+    /// Prepares both places; nothing is served before [`Servers::begin`]. `more` are routes beside those of the API.
+    ///
+    /// # Errors
+    /// A socket cannot be used with this runtime.
     pub fn new(
         listen: Option<TcpListener>,
         hosts: &[NamePattern],
@@ -134,6 +146,7 @@ impl Servers {
         Ok(servers)
     }
 
+    /// Serves from this socket from now on, and lends it.
     fn use_socket(&mut self, socket: std::os::unix::net::UnixListener) -> std::io::Result<()> {
         socket.set_nonblocking(true)?;
         self.lent[1] = Some(Arc::new(socket.try_clone()?.into()));
@@ -141,8 +154,8 @@ impl Servers {
         Ok(())
     }
 
-    /// Serves, for as long as the runtime lives or until it is closed: reads on `admin.listen`, everything on
-    /// `admin.socket`.
+    /// Starts to serve: reads on `admin.listen`, everything on `admin.socket`. It goes on until [`Servers::close`] or
+    /// the end of the runtime.
     pub fn begin(&mut self, admin: ApiContext) {
         if let Some(listener) = self.listen.take() {
             let hosts = middleware::from_fn_with_state(self.hosts.clone(), only_known_hosts);
@@ -158,6 +171,7 @@ impl Servers {
         }
     }
 
+    /// Starts the task of `admin.socket`. The task before it ends, but its connections go on.
     fn serve_socket(&mut self, admin: ApiContext) {
         if let Some(listener) = self.socket.take() {
             let serving =
@@ -168,25 +182,27 @@ impl Servers {
         }
     }
 
-    /// Binds `admin.socket` anew if its file was removed.
+    /// Binds `admin.socket` again if its file was removed. Called now and then by control.
     pub fn mend(&mut self, admin: &ApiContext) {
         let Some((file, mode)) = &mut self.file else { return };
         let path = file.file().path().to_path_buf();
-        // The new file is `file`'s to keep.
+        // The new file belongs to `file`, which removes it at the end.
         let bound = file.mend(|| socket::bind(&path, *mode));
         match bound.map(|socket| self.use_socket(socket)) {
             None => {}
             Some(Ok(())) => self.serve_socket(admin.clone()),
-            Some(Err(error)) => tracing::error!(%error, "admin.socket cannot be used"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "admin.socket lost its file and cannot be bound again: `ringway ctl` fails")
+            }
         }
     }
 
-    /// The sockets themselves.
+    /// The sockets of both places, for another ringway.
     pub fn lend(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
         self.lent.iter().flatten()
     }
 
-    /// Serves no more, because another ringway does.
+    /// Stops serving, because another ringway does from now on.
     pub async fn close(&mut self) {
         self.closed.send_replace(true);
         self.lent = [None, None];
@@ -199,12 +215,13 @@ impl Servers {
     }
 }
 
-/// The user of the process at the other end.
+/// The user that asks: that of the process at the other end of the unix socket.
 fn user(peer: &tokio::net::UnixStream) -> Asking {
     let uid = peer.peer_cred().map(|peer| peer.uid());
     Asking(uid.map_or_else(|_| "admin.socket".into(), |uid| format!("uid {uid}").into()))
 }
 
+/// All routes. `admin.listen` gets layers in front of them that refuse changes and unknown host names.
 fn router(admin: ApiContext, more: Router<ApiContext>) -> Router {
     Router::new()
         .route("/", get(page::page))
@@ -228,6 +245,7 @@ fn router(admin: ApiContext, more: Router<ApiContext>) -> Router {
         .with_state(admin)
 }
 
+/// The answer for a path that does not exist.
 async fn nothing_here(request: Request) -> Refusal {
     Refusal::unknown(format!(
         "there is no {}; there is /, /v1/status, /metrics, /live and /ready",
@@ -235,12 +253,13 @@ async fn nothing_here(request: Request) -> Refusal {
     ))
 }
 
+/// The answer for a path that exists but does not take this method.
 async fn not_so(request: Request) -> Refusal {
     let (method, path) = (request.method(), request.uri().path());
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not take {method}"))
 }
 
-/// Writes are refused before anything looks at the path.
+/// Refuses every change before a handler sees it.
 async fn only_reads(request: Request, next: Next) -> Response {
     match *request.method() {
         Method::GET | Method::HEAD => next.run(request).await,
@@ -250,8 +269,9 @@ async fn only_reads(request: Request, next: Next) -> Response {
     }
 }
 
-/// A web page can have its own name lead to this address, and then its visitors' browsers read here on its behalf (DNS
-/// rebinding). They say that name. What scrapes and probes need says nothing of clients, and is for everybody.
+/// Refuses requests whose Host is not known here, as a protection against DNS rebinding: a web page can have its own
+/// name lead to this address, and then its visitors' browsers would read here on its behalf, with that name as the
+/// Host. `/metrics`, `/live` and `/ready` say nothing of clients and are open for every name.
 async fn only_known_hosts(State(hosts): State<Arc<[NamePattern]>>, request: Request, next: Next) -> Response {
     let is_open = matches!(request.uri().path(), "/metrics" | "/live" | "/ready");
     let asked = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
@@ -262,7 +282,7 @@ async fn only_known_hosts(State(hosts): State<Arc<[NamePattern]>>, request: Requ
     Refusal::new(StatusCode::MISDIRECTED_REQUEST, message).into_response()
 }
 
-/// Whether a Host header has an address, localhost, or one of these names.
+/// Whether a Host header is an address, localhost, or one of these names.
 fn is_known(host: &str, names: &[NamePattern]) -> bool {
     let Ok(authority) = host.parse::<axum::http::uri::Authority>() else { return false };
     let host = authority.host().to_ascii_lowercase();
@@ -270,6 +290,7 @@ fn is_known(host: &str, names: &[NamePattern]) -> bool {
     bare.parse::<std::net::IpAddr>().is_ok() || host == "localhost" || names.iter().any(|name| name.matches(&host))
 }
 
+/// `GET /ready`: 200 while clients are accepted, else 503 with the reason.
 async fn ready(State(admin): State<ApiContext>) -> Response {
     match admin.ready() {
         Ok(()) => "ready\n".into_response(),
@@ -277,6 +298,7 @@ async fn ready(State(admin): State<ApiContext>) -> Response {
     }
 }
 
+/// `GET /metrics`.
 async fn metrics(State(admin): State<ApiContext>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, PROMETHEUS)], metrics::render(&admin))
 }

@@ -1,14 +1,17 @@
-//! The status page: one file that asks the API and nothing else.
+//! The status page (`GET /`): one HTML file without any other resource, which asks the API like every other client.
 
 use axum::http::header;
 use axum::response::IntoResponse;
 
+/// The whole page, compiled in.
 const PAGE: &str = include_str!("page/index.html");
 
-/// It may run what stands in it and ask where it came from; a browser that was tricked into more refuses.
+/// The Content-Security-Policy of the page. It can run only what stands in it, and can ask only the server it came
+/// from. If foreign script or another address into it, the browser refuses.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The handler.
 pub(super) async fn page() -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -23,7 +26,7 @@ pub(super) async fn page() -> impl IntoResponse {
 mod tests {
     use super::*;
 
-    /// It must work where there is no way to the internet, and tell nobody that it was looked at.
+    /// It must work without a way to the internet, and must not tell any other server that it was opened.
     #[test]
     fn the_page_asks_nobody_but_ringway() {
         for (at, _) in PAGE.match_indices("//") {

@@ -1,8 +1,8 @@
-//! Connections of the admin server: few, and none of them for long.
+//! The connections of the admin server: few, and none of them for long.
 //!
-//! Whoever is slow holds nothing up: a request must have come within seconds, a connection ends after a minute, and
-//! when there are as many as there may be, the oldest one goes, so that a probe always finds room beside a hundred
-//! scrapers that read nothing (R53).
+//! A slow client holds nothing up. The head of a request must come within seconds, and a connection ends after a
+//! minute. When all places are taken, a new connection ends the oldest one. So a probe always finds room, even beside a
+//! hundred scrapers that read nothing.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -18,25 +18,26 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-/// Connections at once, of each socket.
+/// How many connections each of the two sockets serves.
 const CONNECTIONS_MAX: usize = 16;
-/// For the head of a request, from the connect or the answer before.
+/// How long a client has for the head of a request, from the connect or from the answer before.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a connection; then it ends with the answer that is under way, which gets a little longer.
+/// How long a connection can last. After that it ends with the answer that is under way, which gets `LAST_ANSWER` more.
 const AGE_MAX: Duration = Duration::from_secs(60);
+/// How much longer an answer can take that is under way at that time.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
-/// Of the head of a request, in bytes.
+/// The longest head of a request, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// Whether another ringway serves now.
+/// Becomes true when another ringway serves instead of this one.
 pub(super) type Closed = watch::Receiver<bool>;
 
-/// Who asks, for the log and for `why`.
+/// The user that asks, for the log and for `ringway ctl why`; such as `uid 0`.
 #[derive(Clone, Debug)]
 pub(super) struct Asking(pub Arc<str>);
 
-/// Serves until `closed` is true; then it accepts no more, and connections end with the answer that is under way.
-/// `who` says who a connection is of.
+/// Accepts and serves connections until `closed` is true. Then it accepts no more, and each connection ends with the
+/// answer that is under way. `who` names the user of each connection.
 pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, who: fn(&L::Io) -> Asking, closed: Closed) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let mut is_over = closed.clone();
@@ -56,13 +57,14 @@ pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, who: fn(
     }
 }
 
-/// Returns when it is so; never, if it cannot become so any more.
+/// Returns when the value is true. If it cannot become true any more, because its sender is gone, it waits for ever.
 async fn is_true(closed: &mut Closed) {
     if closed.wait_for(|closed| *closed).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
+/// Serves one connection, with the limits of time above. Upgrades (take-over) leave it.
 async fn connection<T>(io: TokioIo<T>, router: Router, mut closed: Closed)
 where
     TokioIo<T>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -71,7 +73,7 @@ where
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
     let mut connection = pin!(server.serve_connection(io, TowerToHyperService::new(router)).with_upgrades());
     tokio::select! {
-        // How it went wrong concerns its client alone.
+        // An error concerns only the client of this connection.
         _ = connection.as_mut() => return,
         () = sleep(AGE_MAX) => {}
         () = is_true(&mut closed) => {}

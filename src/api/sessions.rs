@@ -1,4 +1,8 @@
-//! Sessions of all workers: listed and ended, without any worker standing still.
+//! The handlers for sessions: `GET` and `DELETE /v1/sessions`, over all workers.
+//!
+//! Each worker gets the same request in its mailbox and answers when it has gone through its sessions, a slice per turn
+//! ([`roster::survey`](crate::roster::survey)). So the answer is not a snapshot of one moment: a session that begins or
+//! ends meanwhile may or may not be in it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,22 +24,26 @@ use crate::base::id::BackendId;
 use crate::roster::{self, Filter, RosterRecord, RosterRequest, SessionId, What};
 use crate::snapshot::table::{BackendEntry, Table};
 
-/// Sessions in an answer, unless it is said how many.
+/// How many sessions an answer has if the request does not say.
 const LIMIT_DEFAULT: usize = 1_000;
-/// At the most.
+/// How many sessions a request can ask for.
 const LIMIT_MAX: usize = 100_000;
-/// A worker that takes longer than this to say what it has is stuck, or has just ended.
+/// How long the answer of a worker is awaited. A worker that needs longer is stuck, or has just ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Which sessions, as it stands behind the `?`.
+/// The parameters of a request: which sessions.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionsQuery {
+    /// `POOL/NAME`.
     backend: Option<String>,
+    /// An address or a network in CIDR notation.
     client: Option<String>,
+    /// How many are listed; only for lists.
     limit: Option<usize>,
 }
 
+/// `GET /v1/sessions`: the open sessions that match, oldest first.
 pub(super) async fn list(
     State(admin): State<ApiContext>,
     wanted: Result<Query<SessionsQuery>, QueryRejection>,
@@ -55,6 +63,7 @@ pub(super) async fn list(
     Ok(Json(Sessions { sessions, matching }))
 }
 
+/// `DELETE /v1/sessions/{id}`: resets one session.
 pub(super) async fn kill_one(
     State(admin): State<ApiContext>,
     Extension(Asking(by)): Extension<Asking>,
@@ -71,6 +80,8 @@ pub(super) async fn kill_one(
     }
 }
 
+/// `DELETE /v1/sessions`: resets all sessions that match. At least one condition must be given, so that a typing error
+/// does not close everything.
 pub(super) async fn kill_many(
     State(admin): State<ApiContext>,
     Extension(Asking(by)): Extension<Asking>,
@@ -90,6 +101,10 @@ pub(super) async fn kill_many(
     Ok(Json(Killed { killed }))
 }
 
+/// Turns parameters into what workers compare with.
+///
+/// # Errors
+/// A parameter makes no sense, or the backend does not exist.
 fn filter_of(admin: &ApiContext, wanted: &SessionsQuery) -> Result<Filter, Refusal> {
     let backends = match &wanted.backend {
         None => None,
@@ -103,12 +118,12 @@ fn filter_of(admin: &ApiContext, wanted: &SessionsQuery) -> Result<Filter, Refus
     Ok(Filter { backends, client, id: None })
 }
 
-/// Everything of that name, also what is retired: who asks for a backend means the sessions that it has.
+/// All backends of this name, including removed ones: a user who names a backend means every session that it has.
 fn backends_of(table: &Table, name: &str) -> Result<Vec<BackendId>, Refusal> {
     if !name.contains('/') {
         return Err(Refusal::nonsense("a backend is named POOL/NAME, as in db/a"));
     }
-    // Names may hold slashes themselves.
+    // Names can contain slashes.
     let is_called = |entry: &&BackendEntry| {
         let pool = table.pool(entry.pool).map_or("", |pool| &pool.name);
         let rest = name.strip_prefix(pool).and_then(|rest| rest.strip_prefix('/'));
@@ -121,13 +136,17 @@ fn backends_of(table: &Table, name: &str) -> Result<Vec<BackendId>, Refusal> {
     Ok(found)
 }
 
+/// An address or a network in CIDR notation.
 fn network(text: &str) -> Result<IpNet, Refusal> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     let parsed = text.parse::<IpNet>().or_else(|_| address());
     parsed.map_err(|_| Refusal::nonsense(format!("{text:?} is neither an address nor a CIDR, as in 10.0.0.0/8")))
 }
 
-/// Asks every worker that can have such sessions, and puts what they say together.
+/// Sends the request to every worker that can have such sessions, and adds up their answers.
+///
+/// # Errors
+/// A worker did not answer in time.
 async fn ask(admin: &ApiContext, filter: &Filter, what: What) -> Result<roster::Answer, Refusal> {
     let (sender, mut answers) = mpsc::channel(admin.stats.workers.len());
     let concerned = |worker: &usize| {
@@ -136,7 +155,8 @@ async fn ask(admin: &ApiContext, filter: &Filter, what: What) -> Result<roster::
     };
     for worker in (0..admin.stats.workers.len()).filter(concerned) {
         let sender = sender.clone();
-        // There is room for an answer of each. If nobody waits for it any more, it is lost.
+        // The channel has room for the answer of each worker. After the time-out nothing reads it any more, and the
+        // answer is lost.
         let reply = Box::new(move |answer| drop(sender.try_send(answer)));
         (admin.ask)(worker, RosterRequest { filter: filter.clone(), what, reply });
     }
@@ -154,8 +174,9 @@ async fn ask(admin: &ApiContext, filter: &Filter, what: What) -> Result<roster::
     }
 }
 
+/// What the API says of one session, with names in place of ids.
 fn describe(record: &RosterRecord, table: &Table) -> SessionStatus {
-    // What was removed from the configuration may keep sessions for a while, but not its name.
+    // A pool, listener or backend that was removed may keep sessions for a while, but not its name.
     let removed = || Arc::from("(removed)");
     SessionStatus {
         id: record.id.to_string(),

@@ -1,4 +1,7 @@
-//! The unix socket of the admin server, and its file.
+//! The unix socket `admin.socket`, and its file.
+//!
+//! A user that can open the file can change everything, so its mode counts: it is set before the first client can
+//! connect.
 
 use std::fs;
 use std::io;
@@ -12,27 +15,35 @@ use crate::kernel::Options;
 use crate::sys::socket;
 use crate::sys::socket_file::{AtEnd, SocketFile};
 
-/// More than may be served at once; who comes in a burst need not be refused.
+/// Longer than the number of connections that are served, so that a burst of clients is not refused.
 const BACKLOG: u32 = 64;
 
-/// Bound, and its file removed with it.
+/// A bound socket. Its file is removed when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
+    /// Where clients connect.
     pub(super) listener: UnixListener,
+    /// Its file, and whether it is removed at the end.
     pub(super) file: SocketFile,
+    /// The mode that the file must have, such as 0o600.
     pub(super) mode: u32,
 }
 
 impl Socket {
-    /// Binds it with that mode from its first moment. A stale file nobody listens on is replaced.
+    /// Binds the socket; its file has this mode from the first moment. A stale file, on which nothing listens, is
+    /// replaced.
     ///
     /// # Errors
-    /// The path cannot be bound, or somebody listens there.
+    /// The path cannot be bound, or another program listens there.
+    ///
+    /// # Errors
+    /// The path cannot be bound, or another program listens there.
     pub fn bind(path: &Path, mode: u32) -> io::Result<Socket> {
         Ok(Socket { listener: bind(path, mode)?, file: SocketFile::at(path, AtEnd::Remove)?, mode })
     }
 
-    /// One that another ringway has bound there, and is about to leave to this one: until then the file is its own.
+    /// Uses a socket that another ringway has bound and is about to leave to this one. Until it does, the file belongs
+    /// to the other one and is not removed by this one.
     ///
     /// # Errors
     /// There is no such file.
@@ -41,13 +52,13 @@ impl Socket {
     }
 }
 
-/// Without anybody who sees to its file.
+/// Binds the socket only; the caller keeps its file.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let address = Address::Unix(path.to_path_buf());
     socket::listen(&address, BACKLOG, mode, &Options::default()).map(UnixListener::from)
 }
 
-/// Gives the file its mode, if another ringway has made it with another one.
+/// Sets the mode of the file, if it differs (another ringway may have made it).
 ///
 /// # Errors
 /// The file is another program's.

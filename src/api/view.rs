@@ -1,4 +1,8 @@
-//! What is configured and what is known, in JSON.
+//! The handlers that show something: the process, its listeners, pools and backends, as JSON.
+//!
+//! An answer is put together from three sources: the configuration in use and the state of each backend, which control
+//! hands out ([`command::View`]); the counters of all workers, which are added up here; and the published table, for
+//! ids. The shapes of the answers are in [`words`](super::words).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +32,7 @@ impl From<Gone> for Refusal {
     }
 }
 
+/// `GET /v1/status`: the process and its workers. It reads counters only, so it answers even while control is busy.
 pub(super) async fn status(State(admin): State<ApiContext>) -> Json<Status> {
     let phase = match admin.cell.reader().pin().phase {
         Phase::Serving => "serving",
@@ -50,6 +55,7 @@ pub(super) async fn status(State(admin): State<ApiContext>) -> Json<Status> {
     })
 }
 
+/// What is said of one worker.
 fn worker((number, stats): (usize, &WorkerStats)) -> WorkerStatus {
     let cells = &stats.worker;
     WorkerStatus {
@@ -64,6 +70,7 @@ fn worker((number, stats): (usize, &WorkerStats)) -> WorkerStatus {
     }
 }
 
+/// `GET /v1/listeners`: the configured listeners with their counters.
 pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<Listeners> {
     let view = admin.asker.show().await?;
     let reader = admin.cell.reader();
@@ -86,6 +93,7 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
     Ok(Json(Listeners { listeners: view.config.listeners.iter().map(describe).collect() }))
 }
 
+/// What is said of one route, by server name and protocol.
 fn route(route: &admit::routes::Route<Arc<str>>) -> RouteStatus {
     RouteStatus {
         sni: route.names.iter().map(ToString::to_string).collect(),
@@ -94,29 +102,33 @@ fn route(route: &admit::routes::Route<Arc<str>>) -> RouteStatus {
     }
 }
 
+/// `GET /v1/pools`: all pools with their backends.
 pub(super) async fn pools(State(admin): State<ApiContext>) -> ApiResult<Pools> {
     let view = Viewer::look(&admin).await?;
     Ok(Json(Pools { pools: view.all.fleet.pools.iter().map(|pool| view.pool(pool)).collect() }))
 }
 
+/// `GET /v1/pools/{pool}`: one pool.
 pub(super) async fn pool(State(admin): State<ApiContext>, Path(name): Path<String>) -> ApiResult<PoolStatus> {
     let view = Viewer::look(&admin).await?;
     Ok(Json(view.pool(view.find(&name)?)))
 }
 
+/// `GET /v1/pools/{pool}/backends`: the backends of one pool.
 pub(super) async fn backends(State(admin): State<ApiContext>, Path(pool): Path<String>) -> ApiResult<Backends> {
     let view = Viewer::look(&admin).await?;
     let backends = view.find(&pool)?.backends.iter().map(|backend| view.backend(backend)).collect();
     Ok(Json(Backends { backends }))
 }
 
+/// `GET /v1/pools/{pool}/backends/{backend}`: one backend, with its past and its last check.
 pub(super) async fn backend(
     State(admin): State<ApiContext>,
     Path((pool, name)): Path<(String, String)>,
 ) -> ApiResult<BackendDetail> {
     let view = Viewer::look(&admin).await?;
     let pool = view.find(&pool)?;
-    // Of one that is gone and another that has its name now, the other is meant.
+    // If a new backend has the name of a removed one, the new one is meant.
     let named = || pool.backends.iter().filter(|backend| *backend.name == *name);
     let found = named().find(|backend| !backend.is_gone).or_else(|| named().next());
     let backend =
@@ -124,35 +136,41 @@ pub(super) async fn backend(
     Ok(Json(view.detail(pool, backend)))
 }
 
-/// Everything an answer is made of.
+/// What the answers about pools are made of, as of one moment.
 struct Viewer<'a> {
+    /// What handlers read from.
     admin: &'a ApiContext,
+    /// What control said.
     all: command::View,
-    /// What a clock on the wall showed when it was made.
+    /// The time of day at that moment, for texts.
     wall: SystemTime,
 }
 
 impl Viewer<'_> {
+    /// Asks control for everything.
     async fn look(admin: &ApiContext) -> Result<Viewer<'_>, Refusal> {
         let all = admin.asker.show().await?;
         Ok(Viewer { admin, wall: admin.clock.wall(all.fleet.now), all })
     }
 
-    /// A pool of that name; of one that is gone and another that has its name now, the other.
+    /// Finds a pool by name. If a new pool has the name of a removed one, the new one is meant.
     fn find(&self, name: &str) -> Result<&PoolView, Refusal> {
         let named = || self.all.fleet.pools.iter().filter(|pool| *pool.name == *name);
         let found = named().find(|pool| !pool.is_gone).or_else(|| named().next());
         found.ok_or_else(|| Refusal::unknown(format!("there is no pool {name}")))
     }
 
+    /// The configuration of a pool; `None` if the pool was removed.
     fn configured(&self, pool: &PoolView) -> Option<&model::Pool> {
         self.config().pools.iter().find(|configured| configured.name == pool.name && !pool.is_gone)
     }
 
+    /// The configuration in use.
     fn config(&self) -> &Config {
         &self.all.config
     }
 
+    /// What is said of one pool.
     fn pool(&self, pool: &PoolView) -> PoolStatus {
         let configured = self.configured(pool);
         let backends: Vec<BackendStatus> = pool.backends.iter().map(|backend| self.backend(backend)).collect();
@@ -174,6 +192,7 @@ impl Viewer<'_> {
         }
     }
 
+    /// What is said of one backend in a list.
     fn backend(&self, backend: &BackendView) -> BackendStatus {
         let cells = || self.admin.stats.of_backend(backend.id);
         let sum = |number: fn(&BackendCells) -> &Counter| cells().map(|cells| number(cells).get()).sum();
@@ -202,6 +221,7 @@ impl Viewer<'_> {
         }
     }
 
+    /// How often it was checked, and with which results.
     fn checks(&self, id: BackendId) -> CheckCounts {
         let Some(cells) = self.admin.stats.control.backends.existing(id.index()) else {
             return CheckCounts::default();
@@ -219,6 +239,7 @@ impl Viewer<'_> {
         }
     }
 
+    /// What is said of one backend alone: also its past and the steps of its last check.
     fn detail(&self, pool: &PoolView, backend: &BackendView) -> BackendDetail {
         let now = self.all.fleet.now;
         let past = backend.history.iter().map(|past| PastState {
@@ -240,12 +261,14 @@ impl Viewer<'_> {
         }
     }
 
+    /// A moment as UTC, such as `2026-11-28T17:55:35.980Z`.
     fn wall(&self, at: Moment) -> String {
         let ago = Duration::from_nanos(self.all.fleet.now.since_ns(at));
         humantime::format_rfc3339_millis(self.wall.checked_sub(ago).unwrap_or(self.wall)).to_string()
     }
 }
 
+/// How a pool is checked; `None` with `type = "off"`.
 fn check(pool: &model::Pool) -> Option<CheckSettings> {
     let check = pool.check.as_ref()?;
     Some(CheckSettings {
@@ -258,6 +281,7 @@ fn check(pool: &model::Pool) -> Option<CheckSettings> {
     })
 }
 
+/// Whole milliseconds.
 fn ms(ns: u64) -> u64 {
     ns / 1_000_000
 }

@@ -1,4 +1,6 @@
 //! Where a socket is: an IP address with a port, or a path.
+//!
+//! Its text form is that of the configuration, so a message can be copied into a file.
 
 use std::fmt;
 use std::net::SocketAddr;

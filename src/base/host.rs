@@ -1,7 +1,8 @@
-//! What a host name is, for everybody who reads one: the TLS of a client, a route, a backend.
+//! What a host name is. All parts that read one use this: the TLS of a client, a route, a backend.
 
 /// Longest name, and longest part of one, in bytes (RFC 1035).
 pub const NAME_MAX: usize = 253;
+/// The longest part of a name, in bytes (RFC 1035).
 const LABEL_MAX: usize = 63;
 
 /// A name without its final dot, which only says that it is complete.

@@ -3,6 +3,8 @@
 //! An id is a dense slot number: small enough to index an array with. Control gives it out by name, so it stays the
 //! same for as long as the thing of that name exists, also over a reload; a slot is given out anew only when nothing
 //! refers to it any more.
+//!
+//! An id means nothing in another process, and nothing may be kept by id across a restart; names are for that.
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

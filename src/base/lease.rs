@@ -1,10 +1,11 @@
 //! What a session borrows from its worker, by number: receive buffers and pipes.
 
-/// Bytes in a receive buffer. Small messages do not care, 16 KiB messages take one send (docs/performance.md).
+/// Bytes in a receive buffer. For small messages the size does not matter; messages of 16 KiB need one send
+/// (docs/performance.md).
 pub const BUFFER_LEN: usize = 16 * 1024;
 
-/// Bytes `start .. start + len` of receive buffer `buffer`. Whoever holds the lease must release the buffer exactly
-/// once; the bytes themselves are only known to `uring::buffers`.
+/// Bytes `start .. start + len` of receive buffer `buffer`. The holder of the lease must release the buffer exactly
+/// once. Only `uring::buffers` knows the bytes themselves.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Lease {
     /// Number of the buffer in its worker's pool.
@@ -36,12 +37,12 @@ pub struct PipeId(pub u16);
 /// What an attempt to move bytes did, without waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Moved {
-    /// So many bytes, perhaps fewer than were asked for.
+    /// This many bytes, perhaps fewer than were asked for.
     Bytes(u32),
     /// None can move before the other end has done something.
     WouldBlock,
-    /// None could move, for want of something of ours, such as memory. The connection is as it was: try again later.
+    /// No byte moved, because this host lacks something, such as memory. The connection is as it was: try again later.
     Later,
-    /// None can move ever, because the connection is no more: an errno.
+    /// No byte can ever move again, because the connection is broken: an errno.
     Failed(i32),
 }

@@ -1,4 +1,7 @@
-//! Floor 0: what everything else is made of. Names nothing of ours.
+//! Floor 0: what everything else is made of. It names nothing of ours.
+//!
+//! Ids and addresses, time and the timing wheel, hashes, text that is fit for a terminal, and the small enums that
+//! several floors share (sides, terminations, refusals). Nothing here has a policy.
 
 pub mod address;
 pub mod hash;

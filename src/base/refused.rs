@@ -1,4 +1,4 @@
-//! Clients that are turned away at the door.
+//! Clients that are refused before a backend is chosen for them.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ pub enum Refused {
     SourceLimit,
     /// `source_rate_max`.
     SourceRate,
-    /// A PROXY header was expected, from somebody who is not in `proxy_trusted`.
+    /// A PROXY header was expected, but the sender is not in `proxy_trusted`.
     ProxyUntrusted,
-    /// What came is no PROXY header, or a wrong one.
+    /// What came is not a PROXY header, or a wrong one.
     ProxyMalformed,
-    /// No whole PROXY header came within `proxy_timeout`.
+    /// No complete PROXY header came within `proxy_timeout`.
     ProxyTimeout,
-    /// No route fits, and `unmatched` is `"refuse"`.
+    /// No route matches, and `unmatched` is `"refuse"`.
     Unmatched,
 }
 

@@ -8,7 +8,9 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionId(u64);
 
+/// Bits for the place in a worker.
 const PLACE_BITS: u32 = 28;
+/// Bits for the worker.
 const WORKER_BITS: u32 = 12;
 
 impl SessionId {

@@ -1,4 +1,6 @@
 //! The two connections of a session.
+//!
+//! Arrays with one entry per side are indexed by [`Side::index`]: the client's comes first.
 
 /// Which connection of a session. A half is named by the side it reads from.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

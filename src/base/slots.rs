@@ -2,6 +2,9 @@
 //!
 //! Chunk `k` has `64 << k` entries and is made the first time one of them is asked for. Nothing ever moves or goes
 //! away before the array itself, so a reference may be kept, and a read costs one load more than a plain array.
+//!
+//! Counters and shared counts are kept in it, by the ids of listeners, pools and backends: a reload can add a backend
+//! while workers count.
 
 use std::sync::OnceLock;
 
@@ -13,6 +16,7 @@ const CHUNKS: usize = 27;
 /// Append-only array. Any thread may call [`Slots::get`]; two that race for a new chunk agree on one.
 #[derive(Debug)]
 pub struct Slots<T> {
+    /// Each is made when one of its entries is first asked for.
     chunks: [OnceLock<Box<[T]>>; CHUNKS],
 }
 
@@ -58,6 +62,7 @@ impl<T: Default> Slots<T> {
         })
     }
 
+    /// Makes a chunk.
     #[cold]
     fn grow(&self, chunk: usize) -> &[T] {
         self.chunks[chunk].get_or_init(|| (0..FIRST << chunk).map(|_| T::default()).collect())

@@ -1,8 +1,8 @@
-//! How a session ended: HAProxy's two letters.
+//! How a session ended: HAProxy's two letters, and some more of the same kind (`docs/codes.md`).
 
 use std::fmt;
 
-/// Who ended the session.
+/// What ended the session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Who {
@@ -48,7 +48,9 @@ pub enum When {
     Done,
 }
 
+/// The first letter, by [`Who`].
 const WHO: [char; 11] = ['-', 'C', 'S', 'P', 'L', 'R', 'I', 'D', 'K', 'c', 's'];
+/// The second letter, by [`When`].
 const WHEN: [char; 6] = ['R', 'Q', 'C', 'D', 'L', '-'];
 
 /// The pair, as it stands in logs and metrics (`docs/codes.md`).

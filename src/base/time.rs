@@ -26,6 +26,7 @@ impl Moment {
 /// Reads CLOCK_MONOTONIC, so a step of the wall clock fires no timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
+    /// When the clock was made, on CLOCK_MONOTONIC.
     origin: std::time::Instant,
 }
 

@@ -1,9 +1,9 @@
 //! A hashed timing wheel: one timer for each key, set and cleared in constant time.
 //!
 //! Varghese and Lauck, "Hashed and hierarchical timing wheels" (SOSP 1987), scheme 6 without rounds: a moment beyond
-//! the wheel's horizon goes into its farthest slot and fires early. Whoever set it looks at the clock and sets it
-//! again, so long time-outs cost one visit every 40 seconds. A timer never fires before its moment otherwise, and at
-//! most one tick after it.
+//! the wheel's horizon goes into its farthest slot and fires early. The caller then looks at the clock and sets the
+//! timer again, so a long time-out costs one visit every 40 seconds. Apart from that, a timer never fires before its
+//! moment, and at most one tick after it.
 //!
 //! A wheel that was not looked at for long (no timer was set, or the process was stopped) catches up in one step: it
 //! jumps to the next slot that has a timer, and a wheel without timers follows the clock when the next one is set.
@@ -12,12 +12,15 @@ use super::time::Moment;
 
 /// Length of a tick.
 pub const TICK_NS: u64 = 5_000_000;
+/// How many ticks the wheel looks ahead: 41 s.
 const SLOTS: usize = 8192;
 /// Words of 64 slots; the summary has a bit for each.
 const WORDS: usize = SLOTS / 64;
 const _: () = assert!(WORDS == u128::BITS as usize);
+/// No key, or no slot.
 const NONE: u32 = u32::MAX;
 
+/// The timer of one key, linked with the others of its slot.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     next: u32,
@@ -34,9 +37,11 @@ pub struct Wheel {
     occupied: Vec<u64>,
     /// A bit for each word of `occupied` that is not 0.
     summary: u128,
+    /// By key.
     entries: Vec<Entry>,
     /// Every tick before this one has been visited.
     tick: u64,
+    /// How many timers are set.
     len: usize,
 }
 
@@ -113,6 +118,7 @@ impl Wheel {
         if self.tick > now_tick { None } else { self.expire_until(now_tick) }
     }
 
+    /// The same up to a tick, for a wheel whose time has come.
     fn expire_until(&mut self, now_tick: u64) -> Option<u32> {
         // Beyond one turn of the wheel every timer is due. One that is set again now gets a slot that lies ahead of
         // now, and not ahead of a moment that is long past.

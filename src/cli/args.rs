@@ -1,4 +1,7 @@
-//! What can be written on the command line.
+//! The command line: commands, options and their help.
+//!
+//! Doc comments of commands and options are the text of `--help`, so they are written for users. The man page and the
+//! shell completions are made from the same definition (`manual`).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +18,7 @@ Examples:
   ringway run -c /etc/ringway/ringway.toml       serve what a file says
   ringway run -c /etc/ringway/ringway.toml --take-over /run/ringway/admin.sock
                                                  relieve a running one, and lose no connection
-  ringway check /etc/ringway/ringway.toml        every error of it at once
+  ringway check /etc/ringway/ringway.toml        every error of it together
   ringway explain ringway.toml --listener db --client 10.0.0.7 --without b
                                                  which backend, why, and who moves without b
   ringway ctl drain db/a --deadline 30s --wait   take a backend out, and return when it has no session left
@@ -31,6 +34,7 @@ pub(super) struct Arguments {
     pub(super) command: Command,
 }
 
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve, until TERM, INT or QUIT.
@@ -68,10 +72,10 @@ pub(super) enum Command {
         /// The client.
         #[arg(long, value_name = "IP[:PORT]")]
         client: super::explain::ClientArg,
-        /// The server name that its TLS asks for, where the listener has routes.
+        /// The server name that its TLS asks for; for a listener with routes.
         #[arg(long, value_name = "NAME")]
         sni: Option<String>,
-        /// A protocol (ALPN) that its TLS offers, likewise.
+        /// A protocol (ALPN) that its TLS offers; for a listener with routes.
         #[arg(long, value_name = "PROTOCOL")]
         alpn: Option<String>,
         /// Also say what changes without this backend, and how many clients move.
@@ -88,19 +92,19 @@ pub(super) enum Command {
     },
     /// Write completions for a shell to standard output.
     Completions {
-        /// Whose.
+        /// The shell.
         shell: clap_complete::Shell,
     },
     /// Write every key of the configuration, with its default, to standard output.
     Reference,
-    /// Is the process that reads files for a ringway which stays root.
+    /// Reads files for a ringway that stays root. It is started by ringway itself.
     #[command(name = crate::app::names::SUBCOMMAND, hide = true)]
     ReadNames,
     /// Write the man page to standard output: `ringway man | man -l -`.
     Man,
 }
 
-/// A configuration, in either way of naming it.
+/// A configuration, named by its path or with `-c`.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(super) struct FileArgument {
@@ -113,13 +117,14 @@ pub(super) struct FileArgument {
 }
 
 impl FileArgument {
-    /// The file that is meant.
+    /// The path of the file.
     pub(super) fn path(&self) -> &Path {
-        // The parser asks for one of them.
+        // The parser requires one of both.
         self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new(DEFAULT_FILE))
     }
 }
 
+/// The options of `ringway run`: a file, or everything on the command line.
 #[derive(Args, Debug)]
 pub(super) struct RunOptions {
     /// The configuration [default: /etc/ringway/ringway.toml].
@@ -128,10 +133,10 @@ pub(super) struct RunOptions {
     /// The configuration, named by an option.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["listen", "backend", "balance"])]
     pub(super) config: Option<PathBuf>,
-    /// Serve without a file: listen here. May be given several times.
+    /// Serve without a file: listen here. Can be given several times.
     #[arg(long, value_name = "ADDR", requires = "backend", value_parser = one_address)]
     pub(super) listen: Vec<String>,
-    /// Serve without a file: a backend. May be given several times.
+    /// Serve without a file: a backend. Can be given several times.
     #[arg(long, value_name = "ADDR", requires = "listen", value_parser = one_address)]
     pub(super) backend: Vec<String>,
     #[arg(long, value_name = "NAME", requires = "listen", help = policies())]
@@ -142,13 +147,13 @@ pub(super) struct RunOptions {
     pub(super) take_over: Option<PathBuf>,
 }
 
-/// What is said of `--balance`.
+/// The help of `--balance`: all policies, from the list of policies.
 fn policies() -> String {
     let (last, others) = balance::WORDS.split_last().unwrap_or((&"", &[]));
     format!("Serve without a file: {} or {last} [default: {}]", others.join(", "), balance::WORDS[0])
 }
 
-/// What an address is, the configuration says; a list of them is another option each.
+/// Takes one address; several are given as several options. The configuration decides what an address is.
 fn one_address(text: &str) -> Result<String, String> {
     match text.contains(',') {
         true => Err("write the option once for each address".to_string()),
@@ -156,6 +161,7 @@ fn one_address(text: &str) -> Result<String, String> {
     }
 }
 
+/// How long a demo lasts, from 3 s to 1 h.
 fn demo_span(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(span) if (3..=3600).contains(&span.as_secs()) => Ok(span),

@@ -1,4 +1,7 @@
 //! `ringway check FILE`, and how every command reads a configuration.
+//!
+//! Reading has two kinds of failures: the file cannot be read (one line with the cause and what to do), or its content
+//! is wrong (one line per error). Both lead to exit status 2.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,6 +11,7 @@ use super::DEFAULT_FILE;
 use super::failure::Failure;
 use crate::config::{self, Config};
 
+/// The command: prints `ok`, and warnings on standard error. With `strict` a warning is an error.
 pub(super) fn check(file: &Path, strict: bool) -> Result<(), Failure> {
     let config = load(file)?;
     let warnings = super::host::warnings_of(&config);
@@ -15,12 +19,15 @@ pub(super) fn check(file: &Path, strict: bool) -> Result<(), Failure> {
         return Err(Failure::Warnings(warnings));
     }
     for warning in warnings {
-        let _ = writeln!(io::stderr(), "warning: {warning}"); // nobody is left to tell if this fails
+        let _ = writeln!(io::stderr(), "warning: {warning}"); // if this fails, there is no other place to write to
     }
     super::print(b"ok\n")
 }
 
-/// Reads a configuration from a file.
+/// Reads a configuration from a file, with the environment for `${NAME}`.
+///
+/// # Errors
+/// The file cannot be read, or what is wrong in it.
 pub(super) fn load(file: &Path) -> Result<Config, Failure> {
     let bytes = fs::read(file).map_err(|error| Failure::Usage(unread(file, &error)))?;
     let text =
@@ -45,7 +52,7 @@ fn unread(file: &Path, error: &io::Error) -> String {
             format!("there is no file {shown}; {fix}")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("this user may not read {shown}; `chmod` it, or be the user ringway runs as")
+            format!("this user is not allowed to read {shown}; `chmod` it, or run this as the user of ringway")
         }
         io::ErrorKind::IsADirectory => {
             format!(
@@ -57,7 +64,7 @@ fn unread(file: &Path, error: &io::Error) -> String {
     }
 }
 
-/// A file in the same directory with nearly that name.
+/// A file in the same folder whose name is similar, to suggest after a misspelling.
 fn beside(file: &Path) -> Option<PathBuf> {
     let name = file.file_name()?.to_str()?;
     let folder = file.parent()?;

@@ -1,4 +1,7 @@
-//! `ringway explain`: which backend a client gets and why.
+//! `ringway explain`: which backend a client gets, and why.
+//!
+//! The answer comes from [`snapshot::explain`](crate::snapshot::explain), which asks the same code that serves; here it
+//! becomes text. Nothing runs, so every backend counts as up and idle.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -11,9 +14,10 @@ use crate::base::refused::Refused;
 use crate::config::model::{Config, Pool, Role};
 use crate::snapshot::explain::{ExplainQuestion, Explanation, SAMPLE, Without, explain as answer};
 
-/// Shares below this are shown as `<0.1 %`.
+/// A share below this many percent is shown as `<0.1 %`.
 const LEAST_SHOWN: f64 = 0.1;
 
+/// The command. `sni` and `alpn` are what the client's TLS would say; `without` is a backend to imagine away.
 pub(super) fn explain(
     file: &Path,
     listener: &str,
@@ -29,7 +33,7 @@ pub(super) fn explain(
     super::print(text.as_bytes())
 }
 
-/// `IP`, `IP:PORT` or `[IP]:PORT`.
+/// The client, as `IP`, `IP:PORT` or `[IP]:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ClientArg(IpAddr, Option<u16>);
 
@@ -43,20 +47,25 @@ impl std::str::FromStr for ClientArg {
     }
 }
 
+/// The answer as text, one fact per line.
 fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&str>, paint: Paint) -> String {
     let pool = config.pools.iter().find(|pool| pool.name == answer.pool);
     let mut text = String::new();
     let mut line = |what: &str, detail: &str| {
         let what = paint.tone(Tone::Dim, &format!("{what:<9}"));
-        let _ = writeln!(text, "{what} {detail}"); // a String takes whatever is written to it
+        let _ = writeln!(text, "{what} {detail}"); // writing to a String cannot fail
     };
     line("listener", &format!("{listener} → pool {}, {}", answer.pool, answer.balance));
     if let Some(refused) = answer.refused {
         line("refused", &paint.tone(Tone::Strong, &format!("{}: the client is reset (PR)", refusal(refused))));
         return text;
     }
-    let first = answer.order.first().map_or("nobody", |name| name);
-    line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
+    match answer.order.first() {
+        Some(first) => {
+            line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
+        }
+        None => line("backend", "none: every backend is disabled or has weight 0"),
+    }
     line("why", &answer.balance.why(answer.key.unwrap_or_default()));
     if let [_, others @ ..] = answer.order.as_slice()
         && !others.is_empty()
@@ -74,6 +83,7 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
     text
 }
 
+/// Why the client would be refused.
 fn refusal(refused: Refused) -> &'static str {
     match refused {
         Refused::Unmatched => "no route fits, and `unmatched` is \"refuse\"",
@@ -81,6 +91,7 @@ fn refusal(refused: Refused) -> &'static str {
     }
 }
 
+/// What checks add to the answer: the role of a backend is not known without them.
 fn role_note(pool: &Pool) -> Option<&'static str> {
     match pool.check.as_ref()?.role? {
         Role::Primary => Some("checks find out which one is the primary, and only that one takes sessions"),
@@ -88,18 +99,21 @@ fn role_note(pool: &Pool) -> Option<&'static str> {
     }
 }
 
+/// Which share of all clients each backend gets.
 fn shares(answer: &Explanation) -> String {
     let share = |(name, count): &(std::sync::Arc<str>, u32)| format!("{name} {}", percent(*count, SAMPLE));
     answer.shares.iter().map(share).collect::<Vec<_>>().join(", ")
 }
 
+/// Where this client goes without the backend.
 fn gone_backend(without: &Without) -> String {
     match without.order.first() {
         Some(name) => format!("this client gets {name}"),
-        None => "nobody is left, and this client is reset".to_string(),
+        None => "no backend is left, so this client is reset".to_string(),
     }
 }
 
+/// How many clients move without the backend, and how many of them have to.
 fn moved(without: &Without) -> String {
     match without.moved {
         Some((owned, moved)) => {
@@ -110,6 +124,7 @@ fn moved(without: &Without) -> String {
     }
 }
 
+/// A part of a whole, in percent with one digit.
 fn percent(part: u32, whole: u32) -> String {
     let percent = f64::from(part) * 100.0 / f64::from(whole);
     if part > 0 && percent < LEAST_SHOWN { format!("<{LEAST_SHOWN} %") } else { format!("{percent:.1} %") }

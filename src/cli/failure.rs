@@ -1,4 +1,8 @@
-//! Why a command did not succeed, and what the process exits with.
+//! Why a command did not succeed, and the exit status for it: 1 if something failed at run time, 2 if the command line
+//! or a configuration is wrong. Scripts rely on the difference.
+//!
+//! Every message is one line with the cause and what to do, written by the part that knows both; here only the
+//! beginning `ringway:` is added.
 
 use std::fmt;
 use std::io;
@@ -9,19 +13,20 @@ use crate::config;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The command line is wrong. One line: cause and fix.
+    /// The command line is wrong. One line: the cause, and what to write.
     Usage(String),
-    /// A configuration is wrong.
+    /// A configuration is wrong. One line per error, each with its place.
     Configuration(Vec<config::Error>),
-    /// Warnings that were asked to be errors; a line each.
+    /// Warnings that `--strict` makes errors; one line each.
     Warnings(Vec<String>),
-    /// A running ringway refused a configuration; a line each.
+    /// A running ringway refused a configuration; one line per error.
     Refused(Vec<String>),
-    /// Something failed at run time. One line: cause and fix.
+    /// Something failed at run time. One line: the cause, and what to do.
     RunTime(anyhow::Error),
 }
 
 impl Failure {
+    /// The exit status.
     pub(super) fn code(&self) -> ExitCode {
         match self {
             Failure::Usage(_) | Failure::Configuration(_) | Failure::Warnings(_) | Failure::Refused(_) => {

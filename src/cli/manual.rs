@@ -1,17 +1,18 @@
-//! `ringway completions SHELL` and `ringway man`.
+//! `ringway completions SHELL` and `ringway man`, both made from the definition of the command line.
 
 use clap::CommandFactory;
 
 use super::args::Arguments;
 use super::failure::Failure;
 
+/// Writes completions for a shell to standard output.
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "ringway", &mut text);
     super::print(&text)
 }
 
-/// What the definition of the command line does not know.
+/// The sections of the man page that the definition of the command line does not contain.
 const REST: &str = ".SH SIGNALS
 TERM, INT and QUIT stop accepting, after process.shutdown_delay, and wait for open sessions for
 process.shutdown_grace; a second one resets what is left. HUP reloads, USR1 opens the logs anew; others do nothing.
@@ -27,7 +28,7 @@ ringway check /etc/ringway/ringway.toml
 .fi
 ";
 
-/// One page: the commands with their options follow the overview.
+/// Writes the man page: an overview, then each command with its options.
 pub(super) fn man() -> Result<(), Failure> {
     let mut command = Arguments::command();
     command.build();

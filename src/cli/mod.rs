@@ -1,4 +1,8 @@
-//! The command line: arguments and output, no behaviour.
+//! The command line: arguments and output. What is done stands elsewhere; here a command is chosen and its answer
+//! printed.
+//!
+//! Each command is a module with a function of its name that returns a [`Failure`] or nothing. Output goes to standard
+//! output, messages to standard error, and the exit status says which kind of failure it was (see [`main`]).
 
 mod args;
 mod check;
@@ -25,18 +29,18 @@ use crate::sys::signals;
 use args::{Arguments, Command};
 use failure::Failure;
 
-/// Where `ringway run` looks for its configuration.
+/// Where `ringway run` looks for its configuration if none is named.
 const DEFAULT_FILE: &str = "/etc/ringway/ringway.toml";
 
-/// Runs one command. What it returns is what the process exits with: 0 done, 1 failed at run time, 2 wrong usage or
-/// invalid configuration. Errors are on standard error, a line each.
+/// Runs one command. Returns the exit status: 0 done, 1 failed at run time, 2 wrong usage or invalid configuration.
+/// Errors are on standard error, one line each.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    // Whoever rotates logs or reloads does not know who is just starting.
+    // A log rotation or a reload may send its signal while ringway is just starting; it must not end the process.
     signals::hold();
     let result = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => command(arguments.command),
         Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = help.print(); // to standard error, for nothing was asked
+            let _ = help.print(); // to standard error, because no help was asked for
             return ExitCode::from(2);
         }
         Err(error) if error.use_stderr() => Err(Failure::Usage(usage::explain(&error))),
@@ -45,12 +49,13 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "{failure}"); // nobody is left to tell if this fails
+            let _ = writeln!(io::stderr(), "{failure}"); // if this fails, there is no other place to write to
             failure.code()
         }
     }
 }
 
+/// Runs a command that was parsed. Only `run` and `check` keep the signals that were held.
 fn command(command: Command) -> Result<(), Failure> {
     if !matches!(command, Command::Run(_) | Command::Check { .. }) {
         signals::release();
@@ -73,7 +78,7 @@ fn command(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Writes to standard output. Who closes it early, like `head`, wanted no more, and that is no error.
+/// Writes to standard output. A reader that closes it early, like `head`, has all it wants, and that is no error.
 fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {

@@ -1,33 +1,40 @@
-//! Colours, on a terminal only.
+//! Colours, and only on a terminal.
 
 use std::io::{self, IsTerminal};
 
-/// Whether and how to colour.
+/// Whether text is coloured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Paint {
-    /// Escape sequences are understood.
+    /// With escape sequences (ECMA-48, "SGR").
     Ansi,
-    /// Text goes to a file or a pipe, or colours are not wanted.
+    /// Without: the text goes to a file or a pipe, or colours are not wanted.
     Plain,
 }
 
+/// What a colour means. Which colour that is, is decided in one place, [`Paint::tone`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Tone {
+    /// It is as it should be.
     Good,
+    /// It should be looked at.
     Warn,
+    /// It is wrong.
     Bad,
+    /// It matters less than what stands beside it.
     Dim,
+    /// It matters most.
     Strong,
 }
 
 impl Paint {
-    /// For standard output, as <https://no-color.org> has it.
+    /// For standard output: no colours in a pipe, with `NO_COLOR` (<https://no-color.org>) or on a dumb terminal.
     pub(super) fn of_stdout() -> Paint {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         if io::stdout().is_terminal() && !unwanted && !dumb { Paint::Ansi } else { Paint::Plain }
     }
 
+    /// A text in this tone.
     pub(super) fn tone(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",

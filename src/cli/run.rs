@@ -1,4 +1,7 @@
-//! `ringway run`.
+//! `ringway run`: reads the configuration and serves, until a signal ends it.
+//!
+//! It returns only when the process ends: 0 after a shutdown, 1 if ringway cannot go on, 2 if the configuration is
+//! wrong.
 
 use std::path::Path;
 
@@ -9,6 +12,7 @@ use super::failure::Failure;
 use crate::config::model::Source;
 use crate::{app, config};
 
+/// The command. The configuration comes from a file, or from `--listen` and `--backend`.
 pub(super) fn run(options: &RunOptions) -> Result<(), Failure> {
     let (config, source) = if options.listen.is_empty() {
         let file = options.file.as_deref().or(options.config.as_deref()).unwrap_or(Path::new(DEFAULT_FILE));

@@ -1,7 +1,8 @@
-//! A command line that is wrong: what is wrong with it and what to write, on one line.
+//! A command line that is wrong: what is wrong, and what to write, on one line.
 //!
-//! The parser knows which word it did not understand. What was meant is looked for here: a word of another program, an
-//! option in the wrong place, a key of the configuration.
+//! The parser (clap) knows which word it did not understand. What was meant is looked for here: a word of another
+//! program, an option in the wrong place, a key of the configuration. If nothing fits, the parser's own suggestion is
+//! used.
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Command, CommandFactory};
@@ -9,7 +10,7 @@ use clap::{Command, CommandFactory};
 use super::args::Arguments;
 use crate::config::keys;
 
-/// Commands of other programs, and what they are here.
+/// Commands of other programs, separated by blanks, and what to write here.
 const COMMANDS: &[(&str, &str)] = &[
     ("start", "`ringway run -c FILE` serves in the foreground; `systemctl start ringway` as a service"),
     (
@@ -34,7 +35,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("shutdownsessions disconnect", "write `ringway ctl kill --backend POOL/BACKEND`"),
 ];
 
-/// Options of other programs; `-t` and `-T` differ there.
+/// Options of other programs, separated by blanks, and what to write here. `-t` and `-T` are different options.
 const OPTIONS: &[(&str, &str)] = &[
     ("-t -T --test --check --validate --configtest", "write `ringway check FILE`"),
     ("-f --file --config-file --conf --configfile", "the configuration is given as `ringway run -c FILE`"),
@@ -60,14 +61,14 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--format --output", "write --json for programs"),
 ];
 
-/// States of other programs.
+/// States of a backend, and the words of other programs for them.
 const STATES: &[(&str, &str)] = &[
     ("ready", "up enable enabled on"),
     ("maintenance", "down maint disable disabled off"),
     ("drain", "draining soft"),
 ];
 
-/// One line: what is wrong, and what to write.
+/// The whole message: what is wrong, and what to write.
 pub(super) fn explain(error: &clap::Error) -> String {
     let path = path(error);
     let text = |kind| error.get(kind).map(ToString::to_string);
@@ -115,6 +116,7 @@ pub(super) fn explain(error: &clap::Error) -> String {
     }
 }
 
+/// What to write instead of an unknown command: ours in another place, one of another program, or a file name.
 fn instead_of_command(error: &clap::Error, path: &str, word: &str) -> String {
     let root = Arguments::command();
     let is_file = word.contains(['/', '.']);
@@ -136,6 +138,7 @@ fn instead_of_command(error: &clap::Error, path: &str, word: &str) -> String {
     tip(error).unwrap_or_else(|| format!("see `{path} --help`"))
 }
 
+/// What to write instead of an unknown option or an unexpected word.
 fn instead_of_argument(error: &clap::Error, path: &str, word: &str) -> String {
     let name = word.split('=').next().unwrap_or_default();
     let root = Arguments::command();
@@ -172,13 +175,15 @@ fn instead_of_argument(error: &clap::Error, path: &str, word: &str) -> String {
     }
 }
 
+/// Whether an option has this name, long or short.
 fn is_called(argument: &clap::Arg, name: &str) -> bool {
     let long = argument.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long));
     let short = argument.get_short().is_some_and(|short| name == format!("-{short}"));
     long || short
 }
 
-/// What the parser itself thinks was meant. To pass it on as a value is never meant, and some commands are hidden.
+/// The suggestion of the parser. To pass a word on as a value is never what was meant, and hidden commands are not
+/// suggested.
 fn tip(error: &clap::Error) -> Option<String> {
     let text = error.to_string();
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "))?;
@@ -186,13 +191,14 @@ fn tip(error: &clap::Error) -> Option<String> {
     is_good.then(|| tip.replace('\'', "`"))
 }
 
+/// The first paragraph of the parser's message, on one line.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
     first.join(" ").trim_start_matches("error: ").to_string()
 }
 
-/// How that command is written.
+/// How this command is written.
 fn usage(error: &clap::Error) -> String {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     let text: String = usage.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
@@ -204,12 +210,12 @@ fn usage(error: &clap::Error) -> String {
     }
 }
 
-/// A file is named in one of two ways; one is enough to be told.
+/// The same text with the two ways of naming a file shortened to one.
 fn short(text: &str) -> String {
     text.replace("<FILE|--config <FILE>>", "FILE")
 }
 
-/// `ringway ctl drain`
+/// The command up to its options, such as `ringway ctl drain`.
 fn path(error: &clap::Error) -> String {
     let usage = usage(error);
     let is_word =

@@ -1,4 +1,8 @@
-//! Addresses as they are written: `ip:port`, `[ip6]:port`, `unix:/path`, and port ranges to listen on.
+//! Addresses as a configuration writes them: `ip:port`, `[ip6]:port`, `host:port`, `unix:/path`, and port ranges to
+//! listen on.
+//!
+//! Many texts here come from other programs (`*:80`, `http://…`, `10.0.0.1:80 weight=5`), so most of the code finds out
+//! what was meant and says what to write instead. Nothing is looked up.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,64 +13,67 @@ use super::model::Target;
 use crate::base::address::Address;
 use crate::base::host;
 
-/// To listen on every IPv4 address.
+/// The example in messages about listening: every IPv4 address.
 const ANY: &str = "0.0.0.0";
 /// Longest path of a unix socket in bytes (`sun_path` less its final zero).
 const UNIX_PATH_MAX: usize = 107;
 
-/// Why a text is no address.
+/// Why a text is not an address. Each message says what to write.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// A relative or empty path, or one that the kernel cannot take.
     #[error("the path after `unix:` must begin with `/`, hold no zero byte and have at most 107 bytes")]
     UnixPath,
-    /// `/run/x.sock`.
+    /// A path without `unix:`, such as `/run/x.sock`.
     #[error("for a unix socket write `unix:{0}`")]
     Path(String),
-    /// `10.0.0.1`, `10.0.0.1:`.
+    /// No port, such as `10.0.0.1` or `10.0.0.1:`.
     #[error("the port is missing; write `{0}:PORT`")]
     NoPort(String),
-    /// `80`, with the address that could stand before it.
+    /// A port alone, such as `80`; with the address that could stand before it.
     #[error("the address is missing; write it before the port, as in `{1}:{0}`")]
     OnlyPort(String, &'static str),
-    /// `::1:5432`.
+    /// An IPv6 address without brackets, such as `::1:5432`.
     #[error("write an IPv6 address in brackets: `[{0}]:{1}`")]
     NoBrackets(String, String),
-    /// The port is no number, or none that there is.
+    /// The port is not a number from the second value to 65535.
     #[error("`{0}` is no port; write a number from {1} to 65535")]
     Port(String, u16),
-    /// `7009-7000`.
+    /// A port range that goes downward, such as `7009-7000`.
     #[error("a port range goes upward from at least 1, as in `7000-7009`")]
     PortRange,
-    /// `10.0.0.1:80-90`, to connect to.
+    /// A port range where a backend is meant, such as `10.0.0.1:80-90`.
     #[error("a backend has one port; write one `address` for each")]
     OnePort,
-    /// `*:5432`, `:5432`.
+    /// A wildcard of other programs, such as `*:5432` or `:5432`.
     #[error("for every address write `0.0.0.0:{0}` (IPv4) or `[::]:{0}` (IPv6)")]
     Wildcard(String),
-    /// `http://10.0.0.1:80/x`, with what of it is an address.
+    /// A URL, such as `http://10.0.0.1:80/x`; with the part of it that is an address.
     #[error("write the address without `{0}` and without a path: `{1}`")]
     Url(String, String),
-    /// `10.0.0.1:80,10.0.0.2:80`.
+    /// Several addresses in one text, such as `10.0.0.1:80,10.0.0.2:80`.
     #[error("these are several addresses; write {0}")]
     Several(String),
-    /// `10.0.0.1:80 weight=5`, with the address.
+    /// Something behind the address, such as `10.0.0.1:80 weight=5`; with the address alone.
     #[error("an address holds no blanks; write `{0}` alone, and what belongs to it as keys, as in weight = 5")]
     Blanks(String),
-    /// `$NAME`.
+    /// A variable without braces, such as `$NAME`.
     #[error("the environment variable is written `${{{0}}}`")]
     Variable(String),
-    /// A name where only an address can stand: to listen on.
+    /// A name where only an IP address can stand: ringway listens on addresses of this host.
     #[error("`{0}` is no IP address; write one of this host, as in `127.0.0.1:{1}`, or `0.0.0.0:{1}` for all")]
     NotAnIp(String, String),
-    /// Neither an address nor a name that can be looked up.
+    /// Neither an address nor a host name.
     #[error(
         "`{0}` is neither an IP address nor the name of a host; write ip:port, [ip6]:port, host:port or unix:/path"
     )]
     NotAHost(String),
 }
 
-/// Reads where to listen. A port range gives an address a port; port 0 lets the kernel choose.
+/// Reads where to listen. A port range gives one address per port; with port 0 the kernel chooses the port.
+///
+/// # Errors
+/// What is wrong with the text, and what to write.
 pub fn binds(text: &str) -> Result<Vec<Address>, Error> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(vec![unix(path)?]);
@@ -86,7 +93,10 @@ pub fn binds(text: &str) -> Result<Vec<Address>, Error> {
     Ok((first..=last).map(|port| with_port(ip, port)).collect())
 }
 
-/// Reads where a backend is.
+/// Reads where a backend is: an address, or a host name to look up.
+///
+/// # Errors
+/// What is wrong with the text, and what to write.
 pub fn backend(text: &str) -> Result<Target, Error> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(Target::Address(unix(path)?));
@@ -105,14 +115,16 @@ pub fn backend(text: &str) -> Result<Target, Error> {
     }
 }
 
-/// An address without its port; keeps the scope of a link-local IPv6 address.
+/// An address whose port does not count yet. The type keeps the scope of a link-local IPv6 address.
 type Ip = SocketAddr;
 
+/// The address with this port.
 fn with_port(mut ip: Ip, port: u16) -> Address {
     ip.set_port(port);
     Address::Tcp(ip)
 }
 
+/// Reads an IP address: IPv6 in brackets, IPv4 without.
 fn ip(host: &str) -> Option<Ip> {
     if host.starts_with('[') {
         return SocketAddr::from_str(&format!("{host}:0")).ok();
@@ -123,8 +135,8 @@ fn ip(host: &str) -> Option<Ip> {
     }
 }
 
-/// Splits at the last colon, and finds out what was meant where that does not work. `example` is an address for
-/// a text without one.
+/// Splits a text at its last colon into host and port, and finds out what was meant if that does not work. `example` is
+/// an address that messages show for a text without one.
 fn split<'t>(text: &'t str, example: &'static str) -> Result<(&'t str, &'t str), Error> {
     if let Some(error) = of_another_kind(text, example) {
         return Err(error);
@@ -139,7 +151,7 @@ fn split<'t>(text: &'t str, example: &'static str) -> Result<(&'t str, &'t str),
     }
 }
 
-/// What other programs take as an address, and ringway does not.
+/// Finds texts that other programs take as an address and ringway does not.
 fn of_another_kind(text: &str, example: &'static str) -> Option<Error> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Error::OnlyPort(text.to_string(), example));
@@ -178,6 +190,7 @@ fn of_another_kind(text: &str, example: &'static str) -> Option<Error> {
     number(port, 0).is_ok().then(|| Error::Url(text[address.len()..].to_string(), address.to_string()))
 }
 
+/// Reads a port of at least `min`.
 fn number(text: &str, min: u16) -> Result<u16, Error> {
     // `from_str` alone would take "+80".
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -185,7 +198,7 @@ fn number(text: &str, min: u16) -> Result<u16, Error> {
     port.ok_or_else(|| Error::Port(text.to_string(), min))
 }
 
-/// The path of a unix socket.
+/// Reads the path of a unix socket: absolute, and short enough for the kernel.
 pub(super) fn unix(path: &str) -> Result<Address, Error> {
     if !path.starts_with('/') || path.len() > UNIX_PATH_MAX || path.contains('\0') {
         return Err(Error::UnixPath);

@@ -1,5 +1,9 @@
-//! What can be wrong between keys: the same address twice, a key that means nothing beside another one, a pool that is
-//! not there. Between the keys of a check, which say together which kind it is, [`check`](super::check) looks.
+//! What can be wrong between keys although each key is right: the same address twice, a key that has no effect beside
+//! another one, a pool that does not exist.
+//!
+//! It looks at what was written ([`Raw`]) rather than at its meaning, because it must know whether a key stands in the
+//! file and where. The keys of a check belong together more closely; [`check`](super::check) looks at them. Ways that
+//! lead back to their own listener are found in [`loops`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,10 +20,13 @@ use super::value::{self, At};
 use crate::base::address::Address;
 use crate::base::host;
 
+/// What to do if an address is covered by the one for every IPv4 address.
 const EVERY_V4: &str = "0.0.0.0 is every IPv4 address of this host: write one of both, or another port";
+/// What to do if an address is covered by the one for every IPv6 address.
 const EVERY_V6: &str = "[::] is every IPv6 address of this host: write one of both, or another port";
 
-/// Finds all of it. `config` is what the file means as far as single keys are right.
+/// Finds every fault between keys and adds it to `faults`. `config` is the meaning of the file, as far as single keys
+/// are right.
 pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &mut Vec<At<Problem>>) {
     let mut between = Between { places, faults };
     between.binds(raw, &config.admin);
@@ -28,13 +35,17 @@ pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &
     between.loops(raw, config);
 }
 
+/// The check under way: where offsets are in the file, and what was found.
 struct Between<'a, 't> {
+    /// From offsets to lines.
     places: &'a Places<'t>,
+    /// What was found.
     faults: &'a mut Vec<At<Problem>>,
 }
 
 impl Between<'_, '_> {
-    /// No address twice; port 0 is another one each time.
+    /// Refuses the same address twice, also where one of two covers the other (`0.0.0.0`). Port 0 is a new port each
+    /// time.
     fn binds(&mut self, raw: &Raw, admin: &Admin) {
         let mut seen: HashMap<Address, usize> = HashMap::new();
         let mut all_addresses: HashMap<(u16, bool), Vec<(IpAddr, usize)>> = HashMap::new();
@@ -73,7 +84,7 @@ impl Between<'_, '_> {
         }
     }
 
-    /// What belongs to a socket or a log that there is none of.
+    /// Refuses keys of a socket or a log that is not configured.
     fn process(&mut self, raw: &Raw, config: &Config) {
         if config.admin.socket.is_none() && raw.admin.is_asked_for(Section::Admin, "socket_mode") {
             self.needs(&raw.admin, "socket_mode", "`socket`", "leave it out, or add the path of a socket");
@@ -83,6 +94,7 @@ impl Between<'_, '_> {
         }
     }
 
+    /// Checks each listener, route and pool. A fault that follows from one reported before (`has_wrong_…`) is left out.
     fn pools(&mut self, raw: &Raw) {
         if raw.listeners.is_empty() && !raw.has_wrong_listeners {
             self.faults.push((0..0, Problem::NoListener));
@@ -104,7 +116,7 @@ impl Between<'_, '_> {
         }
     }
 
-    /// Where connections come from must be able to reach somebody.
+    /// Refuses source addresses of a family that no backend of the pool has.
     fn source(&mut self, pool: &raw::Pool) {
         let LocalAddress::Addresses(all) = pool.table.source("source") else { return };
         let targets = || pool.backends.iter().filter_map(|backend| backend.find_target("address"));
@@ -126,7 +138,7 @@ impl Between<'_, '_> {
         }
     }
 
-    /// The pool of a listener or of a route.
+    /// Refuses a listener or route whose pool does not exist.
     fn leads_somewhere(&mut self, table: &Table, raw: &Raw) {
         let Some(pool) = table.find_text("pool") else { return };
         if raw.has_wrong_pools || raw.pools.iter().any(|known| known.name == pool) {
@@ -139,7 +151,7 @@ impl Between<'_, '_> {
         self.faults.push((table.span_of("pool"), Problem::UnknownPool { pool: pool.to_string(), hint }));
     }
 
-    /// What belongs to one policy means nothing to the others.
+    /// Refuses keys that have no effect with this balancing policy.
     fn balance(&mut self, pool: &raw::Pool) {
         let table = &pool.table;
         let policy = Policy::named(table.word("balance"));
@@ -149,8 +161,8 @@ impl Between<'_, '_> {
             }
         }
         if policy.sends_all_to_one() && table.is_asked_for(Section::Pool, "slow_start") {
-            let hint = format!("{policy} sends everybody to one backend; leave it out");
-            self.needs(table, "slow_start", "a policy that shares", &hint);
+            let hint = format!("{policy} sends all clients to one backend; leave it out");
+            self.needs(table, "slow_start", "a `balance` that uses several backends", &hint);
         }
         let factor: u32 = table.number("hash_balance_factor");
         if (1..=100).contains(&factor) {
@@ -160,7 +172,8 @@ impl Between<'_, '_> {
         }
     }
 
-    /// To use what is not the primary when there is none would be to write anywhere.
+    /// Refuses to use every backend when none is up, in a pool that wants the primary: clients could write to a
+    /// replica.
     fn primary(&mut self, pool: &raw::Pool) {
         if pool.check.word("role") == "primary" && pool.table.word("when_all_down") == "use_all" {
             let problem = Problem::BadValue {
@@ -172,7 +185,8 @@ impl Between<'_, '_> {
         }
     }
 
-    /// One server twice would get two shares, two limits, and two votes on who the primary is.
+    /// Refuses the same server twice in a pool: it would get two shares, two limits, and two votes on which backend is
+    /// the primary.
     fn backend_addresses(&mut self, pool: &raw::Pool) {
         let mut seen: HashMap<String, (Option<String>, usize)> = HashMap::new();
         for backend in &pool.backends {
@@ -181,7 +195,7 @@ impl Between<'_, '_> {
             let line = self.places.line(span.start);
             match seen.entry(same_place(target)) {
                 Entry::Vacant(place) => _ = place.insert((name, line)),
-                // Two without a `name` are called the same, which has been said.
+                // Two backends without a `name` have the same name, which was reported.
                 Entry::Occupied(first) if first.get().0 == name => {}
                 Entry::Occupied(first) => {
                     let hint = "a pool has each address once; for a greater share raise its `weight`";
@@ -192,6 +206,8 @@ impl Between<'_, '_> {
         }
     }
 
+    /// Refuses the same backend name twice, and names like `a#2`, which ringway gives to further addresses of a host
+    /// name.
     fn backend_names(&mut self, pool: &raw::Pool) {
         let mut seen: HashMap<String, usize> = HashMap::new();
         for backend in &pool.backends {
@@ -213,7 +229,7 @@ impl Between<'_, '_> {
         }
     }
 
-    /// Keys that mean nothing without another one.
+    /// Refuses keys of a listener that have no effect without another key.
     fn listener(&mut self, raw: &raw::Listener) {
         let table = &raw.table;
         let is_written = |key: &str| table.is_asked_for(Section::Listener, key);
@@ -250,7 +266,7 @@ impl Between<'_, '_> {
         }
     }
 
-    /// What leads back to itself serves nobody.
+    /// Refuses ways that certainly lead back to their own listener.
     fn loops(&mut self, raw: &Raw, config: &Config) {
         for found in loops::find(config, &|_| false).into_iter().filter(|found| found.is_certain) {
             let pool = raw.pools.iter().find(|pool| pool.name == found.pool);
@@ -262,13 +278,14 @@ impl Between<'_, '_> {
         }
     }
 
+    /// Reports a key that has no effect without `what`.
     fn needs(&mut self, table: &Table, key: &'static str, what: &str, hint: &str) {
         let problem = Problem::Needs { key, what: what.to_string(), hint: hint.to_string() };
         self.faults.push((table.span_of(key), problem));
     }
 }
 
-/// A text that is the same for two targets exactly if they are written for the same address.
+/// A text that is equal for two targets exactly if they mean the same address.
 fn same_place(target: &Target) -> String {
     match target {
         Target::Address(Address::Tcp(SocketAddr::V6(address))) if address.scope_id() != 0 => address.to_string(),
@@ -278,7 +295,7 @@ fn same_place(target: &Target) -> String {
     }
 }
 
-/// Whether that backend is behind a host name, and called so.
+/// Whether this backend has a host name as its address and is called `name`.
 fn is_host_called(table: &Table, name: &str) -> bool {
     let is_host = matches!(table.find_target("address"), Some(Target::Host { .. }));
     is_host && table.name_or_address().is_some_and(|its| its == name)

@@ -1,4 +1,8 @@
-//! `[pools.NAME.check]`: which keys belong together, and what they mean.
+//! Reads `[pools.NAME.check]`: which kind of check is meant, which keys belong to it, and what they mean.
+//!
+//! A key of one kind of check says by itself which kind is meant (`path` means `http`), so `type` can be left out. A
+//! key that would have no effect with the kind is refused, with the kinds that take it. The list of keys has a column
+//! for that (`Key::checks`).
 
 use std::ops::Range;
 
@@ -8,7 +12,7 @@ use super::model::{Check, CheckHeader, CheckKind, Login, Pattern, Role, Step};
 use super::raw::Table;
 use super::value::{At, WrittenStep, quoted};
 
-/// Keys that these kinds can use only when they log in.
+/// Keys that have an effect only when the check logs in, by kind of check.
 const OF_LOGIN: [(&str, &[&str]); 5] = [
     ("password_file", &["postgresql", "mysql"]),
     ("database", &["postgresql"]),
@@ -17,7 +21,7 @@ const OF_LOGIN: [(&str, &[&str]); 5] = [
     ("lag_strict", &["postgresql", "mysql"]),
 ];
 
-/// The check that a table describes; `None` is `type = "off"`, which switches off whatever else stands there.
+/// The check that a table describes. `None` means `type = "off"`, which turns off everything else in the table.
 pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Check> {
     let mut reader = Reader { table, kind: table.word("type"), faults };
     reader.imply_kind();
@@ -40,7 +44,7 @@ pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Chec
         timeout: table.duration("timeout"),
         rise: table.number("rise"),
         fall: table.number("fall"),
-        // Nobody is the primary before it has proved so.
+        // A backend is not the primary before a check has shown it.
         initial_up: table.word("initial") == "up" && role != Some(Role::Primary),
         port: Some(table.number("port")).filter(|port| *port > 0),
         lag_strict: table.flag("lag_strict"),
@@ -53,15 +57,19 @@ pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Chec
     })
 }
 
+/// The table that is read, the kind of check it is for, and what was found wrong.
 struct Reader<'a> {
+    /// The table that is read.
     table: &'a Table,
+    /// The kind of check: what `type` says, or what the keys imply.
     kind: &'static str,
+    /// What was found wrong.
     faults: &'a mut Vec<At<Problem>>,
 }
 
 impl<'a> Reader<'a> {
-    /// A key of one kind of check says which one is meant, where `type` does not. Without this `path = "/health"` alone
-    /// would be a check that only connects.
+    /// Finds the kind of check from its keys if `type` is not written. Without this, `path = "/health"` alone would be
+    /// a check that only connects.
     fn imply_kind(&mut self) {
         if self.table.is_written("type") {
             return;
@@ -79,11 +87,11 @@ impl<'a> Reader<'a> {
             false => ("`type`", format!("write type = {}", or(&common))),
         };
         self.needs(first.name, what.to_string(), hint);
-        // What else could be said of it is not certain.
+        // The kind is not known, so nothing else can be said for certain.
         self.kind = "off";
     }
 
-    /// A key that would have no effect is refused. One that asks for nothing may stand anywhere.
+    /// Refuses keys that would have no effect. A key with a value that asks for nothing (`0`, `""`) can stand anywhere.
     fn between_keys(&mut self) {
         for &Key { name: key, checks, .. } in of_kinds() {
             if self.is_set(key) && !checks.contains(&self.kind) {
@@ -115,6 +123,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What the check asks, with the values of its keys.
     fn kind(&mut self) -> CheckKind {
         match self.kind {
             "send_expect" => CheckKind::SendExpect { steps: self.steps() },
@@ -130,6 +139,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The steps of a `send_expect` check. `send` and `expect` alone are one step.
     fn steps(&mut self) -> Vec<Step> {
         let written = self.table.steps("steps");
         if written.is_empty() {
@@ -149,13 +159,15 @@ impl<'a> Reader<'a> {
         steps
     }
 
+    /// The bytes that a step sends.
     fn send(&mut self, text: &str, span: Range<usize>) -> Vec<u8> {
         unescape(text).unwrap_or_else(|hint| {
-            self.bad_at(span, "send", "this text".to_string(), hint); // it may hold a secret, as `expect` may
+            self.bad_at(span, "send", "this text".to_string(), hint); // not shown: it may hold a secret
             Vec::new()
         })
     }
 
+    /// The pattern that the answer to a step must match; `None` if any answer is good.
     fn expect(&mut self, text: &str, span: Range<usize>) -> Option<Pattern> {
         if text.is_empty() {
             return None;
@@ -169,6 +181,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The path of an `http` check, which goes into the request as it is (RFC 9112, section 3.2).
     fn path(&mut self) -> String {
         let path = self.table.text("path");
         let may_stand = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&byte);
@@ -181,13 +194,14 @@ impl<'a> Reader<'a> {
         path.to_string()
     }
 
+    /// The status codes of a healthy backend. A code cannot also mean that the backend drains.
     fn status(&mut self) -> Vec<(u16, u16)> {
         let ranges = self.table.statuses("status");
         if ranges.is_empty() {
             self.bad("status", "[]".to_string(), "write at least one code, as in [200]".to_string());
         }
         let drains = self.table.statuses("drain_status");
-        // Several of one status may be named; what both name means two things.
+        // A range can be named twice; only a code that means both things is refused.
         let is_in_both = |(first, last): &&(u16, u16)| ranges.iter().any(|(low, high)| first <= high && low <= last);
         if let Some((first, last)) = drains.iter().find(is_in_both) {
             let found = if first == last { first.to_string() } else { format!("\"{first}-{last}\"") };
@@ -196,17 +210,18 @@ impl<'a> Reader<'a> {
         ranges.to_vec()
     }
 
+    /// The account of the check; `None` if it does not log in.
     fn login(&mut self) -> Option<Login> {
         let login = Login {
             user: self.name("user"),
             password_file: Some(self.name("password_file")).filter(|path| !path.is_empty()).map(Into::into),
         };
-        // Redis has a default user, whom nobody calls by name.
+        // Redis has a default user, which has no name here.
         let is_login = !login.user.is_empty() || (self.kind == "redis" && login.password_file.is_some());
         is_login.then_some(login)
     }
 
-    /// A text that a protocol or the kernel ends at a zero byte.
+    /// A text without control characters: protocols and the kernel end it at a zero byte.
     fn name(&mut self, key: &'static str) -> String {
         let text = self.table.text(key);
         if text.chars().any(char::is_control) {
@@ -215,29 +230,33 @@ impl<'a> Reader<'a> {
         text.to_string()
     }
 
+    /// Whether the key is written and asks for something.
     fn is_set(&self, key: &str) -> bool {
         self.table.is_asked_for(Section::Check, key)
     }
 
+    /// Reports a key that has no effect without `what`.
     fn needs(&mut self, key: &'static str, what: String, hint: String) {
         self.faults.push((self.table.span_of(key), Problem::Needs { key, what, hint }));
     }
 
+    /// Reports a value that this check cannot take.
     fn bad(&mut self, key: &'static str, found: String, hint: String) {
         self.bad_at(self.table.span_of(key), key, found, hint);
     }
 
+    /// The same, at a place inside the value.
     fn bad_at(&mut self, span: Range<usize>, key: &'static str, found: String, hint: String) {
         self.faults.push((span, Problem::BadValue { key: key.to_string(), found, hint }));
     }
 }
 
-/// Keys that belong to some kinds of check only.
+/// The keys that belong only to some kinds of check.
 fn of_kinds() -> impl Iterator<Item = &'static Key> {
     keys::of(Section::Check).filter(|key| !key.checks.is_empty())
 }
 
-/// `"a", "b" or "c"`
+/// Words in a sentence: `"a", "b" or "c"`.
 pub(super) fn or(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.split_last() {
@@ -247,7 +266,10 @@ pub(super) fn or(words: &[&str]) -> String {
     }
 }
 
-/// Decodes `\r` `\n` `\t` `\\` `\xHH`; the error says what to write.
+/// Decodes `\r` `\n` `\t` `\\` `\xHH`.
+///
+/// # Errors
+/// Which escape is wrong, and what to write.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
     while let Some(at) = rest.find('\\') {

@@ -1,7 +1,15 @@
 //! What differs between two configurations, in words for the person who has changed the file. Pure.
 //!
-//! Each configuration is written out as paths with their values, as the file has them, by a walk over
-//! [`keys::KEYS`]: each key's row says how its value is read, so no key can be forgotten here.
+//! Each configuration is written out as a list of paths with their values, as the file writes them:
+//!
+//! ```text
+//! listeners.web.backlog        4096
+//! pools.db                     (a thing: it can come and go)
+//! pools.db.backends.a.weight   1
+//! ```
+//!
+//! Two lists are compared path by path. The list is a walk over [`keys::KEYS`], and each key's row says how its value
+//! is read, so no key can be forgotten here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +19,16 @@ use super::model::{Config, Listener, Pool};
 use super::shown::{self, Shown};
 use crate::admit::routes::Route;
 
-/// What has changed.
+/// What has changed from one configuration to another.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Diff {
-    /// One line a change, in the order of the file.
+    /// One line per change, in the order of the file.
     pub changes: Vec<String>,
-    /// Those of them that only a restart can make.
+    /// Those changes that take effect only after a restart.
     pub needs_restart: Vec<String>,
 }
 
-/// What changes from `before` to `after`.
+/// Compares two configurations.
 pub fn diff(before: &Config, after: &Config) -> Diff {
     let (old, new) = (list(before), list(after));
     let mut diff = Diff::default();
@@ -43,19 +51,23 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
     diff
 }
 
-/// A key, or a thing that has keys.
+/// A key with its value, or a thing that has keys: a listener, a pool, a backend.
 struct Item {
+    /// Where it stands, such as `pools.db.balance`.
     path: String,
-    /// Of a thing: what is said of it when it comes or goes.
+    /// The value. For a thing: what is said of it when it comes or goes.
     shown: Shown,
-    /// The thing it belongs to; empty for keys of tables that are always there.
+    /// The thing that it belongs to; empty for keys of tables that always exist.
     parent: String,
+    /// A listener, a pool or a backend, not a key.
     is_thing: bool,
+    /// A change takes effect only after a restart.
     needs_restart: bool,
 }
 
 impl Item {
-    /// What is said of something that only one of both has. Keys of a thing that comes or goes need no line each.
+    /// The line for something that only one configuration has. Keys of a thing that comes or goes get no lines of their
+    /// own.
     fn shown_alone(&self, what: &str, parent_is_alone: impl Fn(&str) -> bool) -> Option<String> {
         let Item { path, shown: Shown { value, .. }, parent, is_thing, .. } = self;
         if !parent.is_empty() && parent_is_alone(parent) {
@@ -69,44 +81,49 @@ impl Item {
         match is_thing {
             true if value.is_empty() => Some(format!("{name} {what}")),
             true => Some(format!("{name} {what} ({value})")),
-            // A key that means nothing now, as its check is another one: that is a line already.
+            // A key without a value, because the check is of another kind now: the change of `type` has a line already.
             false => None,
         }
     }
 
-    /// The key behind its table.
+    /// Table and key: `pools.db: balance`.
     fn name(&self) -> String {
         let (table, key) = self.path.rsplit_once('.').unwrap_or_default();
         format!("{table}: {key}")
     }
 }
 
+/// A configuration as a list of paths with their values.
 #[derive(Default)]
 struct List {
+    /// In the order of the file.
     items: Vec<Item>,
+    /// By path: the place in `items`.
     places: BTreeMap<String, usize>,
-    /// The thing whose keys follow.
+    /// The thing to which the next keys belong.
     parent: String,
 }
 
 impl List {
+    /// The item at this path.
     fn item(&self, path: &str) -> Option<&Item> {
         self.places.get(path).map(|place| &self.items[*place])
     }
 
+    /// Adds an item at the end.
     fn push(&mut self, path: String, shown: Shown, is_thing: bool, needs_restart: bool) {
         self.places.insert(path.clone(), self.items.len());
         self.items.push(Item { path, shown, parent: self.parent.clone(), is_thing, needs_restart });
     }
 
-    /// A thing that may come and go, within another one if `parent` is not empty. Keys that follow are its own.
+    /// Adds a thing that can come and go; `parent` is the thing it is in, or empty. The next keys belong to it.
     fn thing(&mut self, parent: &str, path: &str, what: String) {
         parent.clone_into(&mut self.parent);
         self.push(path.to_string(), Shown { value: what, measure: None }, true, false);
         path.clone_into(&mut self.parent);
     }
 
-    /// Every key of a table.
+    /// Adds every key of one table.
     fn keys(&mut self, table: &str, thing: Thing<'_>) {
         for (key, shown) in keys::shown(thing) {
             self.push(format!("{table}.{}", key.name), shown, false, key.needs_restart);
@@ -114,6 +131,7 @@ impl List {
     }
 }
 
+/// Writes a configuration out, in the order of the file.
 fn list(config: &Config) -> List {
     let Config { process, log, access_log, admin, dns, listeners, pools } = config;
     let mut list = List::default();
@@ -144,7 +162,7 @@ fn list(config: &Config) -> List {
     list
 }
 
-/// Routes have no names, so they are shown as a whole.
+/// The routes of a listener in one text. They have no names, so they are shown as a whole.
 fn routes(listener: &Listener) -> String {
     let shown = |route: &Route<Arc<str>>| {
         let names = route.names.iter().map(ToString::to_string);
@@ -157,7 +175,8 @@ fn routes(listener: &Listener) -> String {
     }
 }
 
-/// The order of the backends of a pool means something, that of everything else does not.
+/// The lines for pools whose backends changed their order, which matters to some policies. The order of everything else
+/// does not matter.
 fn reordered(before: &Config, after: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     for pool in &after.pools {

@@ -1,23 +1,26 @@
-//! What is wrong with a configuration: one line each, where it stands and what to do.
+//! What is wrong with a configuration: one line per fault, with its place and what to do.
+//!
+//! Readers collect all faults before they report any, as offsets into the text; [`Places`] turns those into lines and
+//! columns at the end.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::base::text::printable;
 
-/// One thing that is wrong, and where.
+/// One fault and its place.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{place}: {}", self.message())]
 pub struct Error {
-    /// Where it stands.
+    /// Where it is.
     pub place: Place,
-    /// What it is.
+    /// What is wrong.
     pub problem: Problem,
 }
 
 impl Error {
-    /// What is wrong, on one line. What was written may stand in it, so line breaks and what else would control a
-    /// terminal are shown as `\n` and the like.
+    /// What is wrong, on one line. It may quote the file, so line breaks and characters that could control a terminal
+    /// are shown as `\n` and the like.
     pub fn message(&self) -> String {
         printable(&self.problem.to_string()).into_owned()
     }
@@ -28,14 +31,14 @@ impl Error {
 pub enum Place {
     /// In a file.
     File {
-        /// The file as it was named to us.
+        /// The path of the file as the user gave it.
         name: Arc<str>,
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// In characters, from 1.
+        /// The column in characters, from 1.
         column: usize,
     },
-    /// On the command line; the option with its value.
+    /// On the command line: the option with its value.
     Argument(String),
 }
 
@@ -48,7 +51,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What can be wrong. The writer of the configuration is at fault in every case.
+/// What can be wrong. In every case the author of the configuration has to change something.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Problem {
@@ -58,34 +61,34 @@ pub enum Problem {
     /// A key or table that does not exist.
     #[error("unknown key `{key}` in {table}; {hint}")]
     UnknownKey { key: String, table: String, hint: String },
-    /// A TOML type that the key cannot take.
+    /// A TOML type that the key does not take.
     #[error("`{key}` is {found}; it takes {expected}")]
     WrongType { key: String, found: String, expected: String },
-    /// The right type, but nothing that the key can take.
+    /// The right TOML type, but a value that the key does not take.
     #[error("`{key}` cannot be {found}; {hint}")]
     BadValue { key: String, found: String, hint: String },
-    /// A key that has no default was not given.
+    /// A key without a default is missing.
     #[error("{table} has no `{key}`; add {hint}")]
     Missing { table: String, key: &'static str, hint: &'static str },
-    /// A key that means nothing as long as another one is not set.
+    /// A key that has no effect while another one is not set.
     #[error("`{key}` needs {what}; {hint}")]
     Needs { key: &'static str, what: String, hint: String },
     /// The same name or address twice.
     #[error("{what} is already in use on line {line}; {hint}")]
     Duplicate { what: String, line: usize, hint: &'static str },
-    /// A listener or a route names a pool that is not there.
+    /// A listener or a route names a pool that does not exist.
     #[error("there is no pool `{pool}`; {hint}")]
     UnknownPool { pool: String, hint: String },
-    /// A route that would lead everybody somewhere.
-    #[error("a route needs `sni` or `alpn`; the pool for everybody else is the listener's own `pool`")]
+    /// A route without a condition, so that it would match every client.
+    #[error("a route needs `sni` or `alpn`; all other clients get the listener's own `pool`")]
     RouteForAll,
-    /// Nothing to serve.
+    /// There is nothing to serve.
     #[error("there is no listener; add [listeners.NAME] with `bind` and `pool`")]
     NoListener,
-    /// A pool that can never serve anybody.
+    /// A pool without backends.
     #[error("pool `{0}` has no backends; add [[pools.{0}.backends]] with `address`")]
     EmptyPool(String),
-    /// A way that leads back to where it began.
+    /// Connections that would come back to their own listener, again and again.
     #[error("connections would go around for ever: {0}; give the backend an address behind ringway")]
     Loop(String),
     /// `${NAME}` that cannot be replaced.
@@ -93,24 +96,30 @@ pub enum Problem {
     Variable { key: String, why: String },
 }
 
-/// Turns byte offsets into places. Keeps the offsets of the line starts, so that a file with many errors stays cheap.
+/// Turns byte offsets into lines and columns. It keeps the offsets of all line starts, so a file with many faults costs
+/// no more than one with few.
 pub(super) struct Places<'a> {
+    /// The text of the file, for columns.
     text: &'a str,
+    /// What messages call the file.
     name: Arc<str>,
+    /// The offset of each line's first byte.
     line_starts: Vec<usize>,
 }
 
 impl<'a> Places<'a> {
+    /// For this text; `name` is what messages call the file.
     pub(super) fn new(text: &'a str, name: &str) -> Places<'a> {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Places { text, name: Arc::from(name), line_starts: std::iter::once(0).chain(ends).collect() }
     }
 
-    /// Line of a byte offset, from 1.
+    /// The line of a byte offset, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= offset)
     }
 
+    /// The line and column of a byte offset.
     pub(super) fn place(&self, offset: usize) -> Place {
         let line = self.line(offset);
         let start = self.line_starts[line - 1]; // `line` is at least 1: the first start is 0

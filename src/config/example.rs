@@ -1,8 +1,8 @@
-//! A configuration for tests, here and elsewhere.
+//! A configuration for tests, in this module and in others.
 
 use super::{Config, load};
 
-/// As little as can be: every key that has a default has it.
+/// The smallest configuration: every key that has a default has its default.
 const EXAMPLE: &str = "\
 [listeners.example]
 bind = \"127.0.0.1:1\"
@@ -12,7 +12,7 @@ backends = [{ name = \"a\", address = \"10.0.0.1:1\" }]
 ";
 
 impl Config {
-    /// A listener and a pool with a backend. What a test is about, it changes.
+    /// One listener, one pool, one backend. A test changes what it is about.
     pub(crate) fn example() -> Config {
         load(EXAMPLE, "example", &|_| None).expect("an example is right")
     }

@@ -1,16 +1,18 @@
-//! Words of other programs (HAProxy, nginx, Envoy, Traefik, systemd), and what they are here.
+//! Words of other programs (HAProxy, nginx, Envoy, Traefik, systemd), and what they are called here. A user who comes
+//! from one of them gets the name of ringway's key instead of "unknown key".
 //!
-//! A word is compared without case, blanks, `-`, `_` and `.`: `timeout connect`, `timeout_connect` and `timeoutConnect`
-//! are the same. What a word means depends on where it stands: HAProxy's `maxconn` has three meanings.
+//! Words are compared without case, blanks, `-`, `_` and `.`: `timeout connect`, `timeout_connect` and `timeoutConnect`
+//! are the same. The meaning depends on the table: HAProxy's `maxconn` has three. Each list below is for one table; a
+//! line has all words with the same meaning, separated by blanks, and the hint for them.
 
 use super::keys::Section;
 
-/// What to write for a word that stands at the top of the file, as a table or a key.
+/// The hint for a word at the top of the file, be it a table or a key.
 pub(super) fn at_top(word: &str) -> Option<&'static str> {
     find(TOP, word)
 }
 
-/// What to write for a key that stands in a table.
+/// The hint for a key in one table.
 pub(super) fn in_table(section: Section, word: &str) -> Option<&'static str> {
     let words = match section {
         Section::Process => PROCESS,
@@ -27,7 +29,7 @@ pub(super) fn in_table(section: Section, word: &str) -> Option<&'static str> {
     find(words, word)
 }
 
-/// Which of the words that a key takes was meant by another one.
+/// The word, out of those a key takes, that another program calls by this text.
 pub(super) fn value(text: &str, words: &[&'static str]) -> Option<&'static str> {
     let text = plain(text);
     let same = words.iter().find(|word| plain(word) == text);
@@ -35,20 +37,21 @@ pub(super) fn value(text: &str, words: &[&'static str]) -> Option<&'static str> 
     same.copied().or_else(|| other().map(|(here, _)| *here))
 }
 
-/// A word without what differs from one program to the next.
+/// A word without the characters that differ between programs.
 pub(super) fn plain(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '-' | '_' | '.' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
+/// The hint for a word in one of the lists.
 fn find(words: Words, word: &str) -> Option<&'static str> {
     let word = plain(word);
     words.iter().find(|(all, _)| all.split(' ').any(|known| known == word)).map(|(_, here)| *here)
 }
 
-/// Words that mean the same, with blanks between them, and what is said of them.
+/// Words with the same meaning, separated by blanks, and the hint for them.
 type Words = &'static [(&'static str, &'static str)];
 
-/// A hint with the name of the table in which the word was found: `pools.db` and what is below it.
+/// Puts the name of the table into a hint: `[pools.NAME` becomes `[pools.db`.
 pub(super) fn with_name(hint: &str, table: &str) -> String {
     let mut parts = table.trim_matches(['[', ']']).splitn(3, '.');
     match (parts.next(), parts.next()) {
@@ -59,17 +62,26 @@ pub(super) fn with_name(hint: &str, table: &str) -> String {
     }
 }
 
+/// For keys about TLS, which ringway does not end.
 const TLS: &str = "ringway passes TLS on as it comes; leave it out";
+/// For keys that choose between TCP and HTTP.
 const TCP: &str = "ringway always passes on TCP; leave it out";
+/// For tables of addresses to listen on.
 const LISTENERS: &str = "where clients connect is [listeners.NAME] with `bind` and `pool`";
+/// For tables of servers.
 const POOLS: &str = "servers stand in [pools.NAME] with [[pools.NAME.backends]]";
+/// For tables that are both in one.
 const BOTH: &str = "write [listeners.NAME] for where clients connect, and [pools.NAME] for the servers behind it";
-/// Of what is called `servers`, `members`, `endpoints`...
+/// The hint for `servers`, `members`, `endpoints` and the like.
 pub(super) const BACKENDS: &str = "write [[pools.NAME.backends]] with `address` for each server";
+/// For keys of checks that stand at a backend.
 const OF_CHECK: &str = "it belongs into [pools.NAME.check], for all backends of the pool";
+/// For keys about daemons.
 const FOREGROUND: &str = "ringway stays in the foreground, and systemd starts it; leave it out";
+/// For keys of systemd's units.
 const UNIT: &str = "it belongs into a unit of systemd, not into the configuration";
 
+/// At the top of the file.
 const TOP: Words = &[
     ("global main events", "what holds for the whole process stands in [process], [log] and [admin]"),
     ("defaults", "there are no defaults for all pools; write what differs from ringway's into each [pools.NAME]"),
@@ -88,6 +100,7 @@ const TOP: Words = &[
     ("daemon pid pidfile", FOREGROUND),
 ];
 
+/// In `[process]`.
 const PROCESS: Words = &[
     ("nbthread nbproc threads workerprocesses concurrency workerthreads", "it is `workers` here"),
     ("maxconn maxconnections workerconnections ulimitn", "it is `connections_max` here"),
@@ -104,12 +117,14 @@ const PROCESS: Words = &[
     ("stats statssocket", "it is `socket` in [admin] here"),
 ];
 
+/// In `[log]` and `[access_log]`.
 const LOG: Words = &[
     ("file filename filepath path target destination dest", "it is `output` here"),
     ("loglevel severity verbosity", "it is `level` in [log] here"),
     ("logformat", "it is `format` here"),
 ];
 
+/// In `[admin]`.
 const ADMIN: Words = &[
     ("bind address addr port host httpaddress", "it is `listen` here, as in listen = \"127.0.0.1:9900\""),
     ("path socketpath unix sock", "it is `socket` here"),
@@ -121,6 +136,7 @@ const ADMIN: Words = &[
     ("enable enabled", "it is on where `listen` or `socket` is given; leave it out"),
 ];
 
+/// In `[dns]`.
 const DNS: Words = &[
     ("nameserver nameservers server resolver resolvers", "it is `servers` here, as in servers = [\"10.0.0.53:53\"]"),
     ("retries resolveretries", "it is `attempts` here"),
@@ -129,6 +145,7 @@ const DNS: Words = &[
     ("search domain options", "what is looked up is the name as it is written; write the whole name as `address`"),
 ];
 
+/// In `[listeners.NAME]`.
 const LISTENER: Words = &[
     (
         "listen address addr addresses port host socketaddress endpoint",
@@ -153,12 +170,14 @@ const LISTENER: Words = &[
     ("timeout timeoutclient clienttimeout timeouts", "it is `idle_timeout` in [pools.NAME], for both sides"),
 ];
 
+/// In `[[listeners.NAME.routes]]`.
 const ROUTE: Words = &[
     ("servername servernames hostsni host hosts hostname domain domains name rule match", "it is `sni` here"),
     ("backend cluster upstream target proxypass service usebackend", "it is `pool` here, the NAME of a [pools.NAME]"),
     ("protocol protocols applicationprotocols", "it is `alpn` here"),
 ];
 
+/// In `[pools.NAME]`.
 const POOL: Words = &[
     ("mode protocol type http", TCP),
     ("lbpolicy algorithm lbalgorithm method lbmethod strategy policy loadbalancing scheduler", "it is `balance` here"),
@@ -206,6 +225,7 @@ const POOL: Words = &[
     ("ssl tls tlscontext proxyssl", TLS),
 ];
 
+/// In `[pools.NAME.check]`.
 const CHECK: Words = &[
     ("inter checkinterval periodseconds", "it is `interval` here"),
     ("uri url httpuri httppath endpoint", "it is `path` here"),
@@ -223,6 +243,7 @@ const CHECK: Words = &[
     ("enabled enable", "`type = \"off\"` turns a check off; leave it out"),
 ];
 
+/// In `[pools.NAME.ejection]`.
 const EJECTION: Words = &[
     ("maxfails consecutivefailures consecutive5xx failurethreshold threshold", "it is `failures` here"),
     ("failtimeout", "it is `window` (in which failures count) and `duration` (of the ejection) here"),
@@ -231,6 +252,7 @@ const EJECTION: Words = &[
     ("maxejectionpercent", "it is `percent_max` here"),
 ];
 
+/// In `[[pools.NAME.backends]]`.
 const BACKEND: Words = &[
     ("maxconn maxconns maxconnections", "it is `connections_max` here"),
     ("maxfails failtimeout observe errorlimit", "it is `failures` and `window` in [pools.NAME.ejection] here"),
@@ -249,7 +271,7 @@ const BACKEND: Words = &[
     ("cookie", "`balance = \"consistent_hash\"` in [pools.NAME] keeps a client on its backend"),
 ];
 
-/// A word that some key takes, and what others call it.
+/// A word that some key takes, and what other programs call it.
 const VALUES: &[(&str, &str)] = &[
     ("round_robin", "rr wrr swrr staticrr weightedroundrobin"),
     ("least_conn", "leastconnections leastconnection leastrequest leasttime lc wlc"),
@@ -295,7 +317,7 @@ mod tests {
         Section::Backend,
     ];
 
-    /// A translation to a key that is not there would send somebody the wrong way.
+    /// A translation to a key that does not exist would mislead the user.
     #[test]
     fn every_key_that_is_named_is_there() {
         let all: Vec<Words> = vec![TOP, PROCESS, LOG, ADMIN, DNS, LISTENER, ROUTE, POOL, CHECK, EJECTION, BACKEND];
@@ -312,7 +334,7 @@ mod tests {
         }
     }
 
-    /// Where a key of ours has that name, nobody comes to ask.
+    /// For a name that is a key of ringway itself, no translation is ever looked up.
     #[test]
     fn no_translation_hides_behind_a_key() {
         for section in SECTIONS {

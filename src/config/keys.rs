@@ -1,7 +1,15 @@
-//! Every key there is: where it stands, what it takes, its default, and how a change of it is told.
+//! Every key of a configuration: where it stands, what it takes, its default, and how a change of it is shown.
 //!
-//! This list is the one source. The reader looks every written key up here, the resolver takes its defaults from here,
-//! `diff` walks it, and a test holds `conf/reference.toml` against it.
+//! This list is the one source. The reader looks every written key up in it, defaults and ranges come from it, `diff`
+//! walks it, and a test compares `conf/reference.toml` with it. A row reads:
+//!
+//! ```text
+//! pool("queue_timeout", LIMIT, "\"5s\"", |it| time(it.queue.timeout)),
+//! table name            takes  default   how the value is shown
+//! ```
+//!
+//! Suffixes change a row: `.required(example)` has no default, `.absent()` means something when it is missing,
+//! `.live()` can be reloaded although its table cannot, `.of(kinds)` belongs to some kinds of check.
 
 mod key;
 
@@ -17,36 +25,42 @@ use key::Show;
 pub(super) use key::Thing;
 pub use key::{Default, Key, Kind, Section, Span, range_of_sizes};
 
+/// A millisecond, in microseconds.
 const MS: u64 = 1_000;
+/// A second, in microseconds.
 const S: u64 = 1_000_000;
+/// A year of 365 days, in microseconds.
 const YEAR: u64 = 365 * 24 * 3600 * S;
 
-/// A limit: 1 ms to a year, zero turns it off.
+/// A time limit: 1 ms to a year; zero turns it off.
 const LIMIT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: YEAR, step_us: MS });
-/// A pace or a deadline that must exist: 1 ms to a day.
+/// An interval or a deadline that cannot be turned off: 1 ms to a day.
 const PACE: Kind = Kind::Duration(Span { zero: false, min_us: MS, max_us: 24 * 3600 * S, step_us: MS });
-/// Of one server, as in `/etc/resolv.conf`.
+/// How long one name server has to answer, with the bounds of `/etc/resolv.conf` (resolv.conf(5)).
 const DNS_TIMEOUT: Kind = Kind::Duration(Span { zero: false, min_us: 100 * MS, max_us: 30 * S, step_us: MS });
-/// Spinning: more than a second would only be a mistake of the unit.
+/// How long to spin. More than a second can only be a wrong unit.
 const SPIN: Kind = Kind::Duration(Span { zero: true, min_us: 1, max_us: S, step_us: 1 });
 /// TCP_KEEPIDLE: whole seconds, at most 32767 (MAX_TCP_KEEPIDLE).
 const KEEPALIVE: Kind = Kind::Duration(Span { zero: true, min_us: S, max_us: 32767 * S, step_us: S });
 /// TCP_USER_TIMEOUT: milliseconds in an int, here up to 24 days.
 const USER_TIMEOUT: Kind = Kind::Duration(Span { zero: true, min_us: MS, max_us: 24 * 24 * 3600 * S, step_us: MS });
-/// Below it a window would be a few segments; above it nobody means it.
+/// Bytes of a socket buffer. Less would be a window of a few segments; more is a mistake.
 const BUFFER: Kind = Kind::AutoOrSize(16 << 10, 1 << 30);
-/// Receive buffers of a worker: from those that its kernel is given first to as many as can be numbered.
+/// Bytes of receive buffers per worker: from what its kernel gets at the start to the number that can be addressed.
 const RECEIVE_BUFFERS: Kind = Kind::AutoOrSize(4 << 20, 512 << 20);
+/// A count; 0 usually means "no limit".
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 
-/// A key with its default.
+/// A key with its default. Of some tables the process makes things that stay for its life, so their keys need a
+/// restart.
 const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str, show: Show) -> Key {
-    // Of these tables the process has made something that stays for its life.
+    // These tables become something that stays for the life of the process.
     let needs_restart = matches!(section, Section::Process | Section::Log | Section::AccessLog | Section::Admin);
     Key { section, name, kind, default: Default::Is(default), checks: &[], needs_restart, show }
 }
 
-/// For the keys of each table: a function that makes one, of its name, what it takes, its default and how it is shown.
+/// For each table: a function that makes a row, from the name of the key, what it takes, its default and how it is
+/// shown.
 macro_rules! tables {
     ($($name:ident: $section:ident, $show:ident($of:ty);)*) => {
         $(const fn $name(
@@ -74,11 +88,12 @@ tables! {
     backend: Backend, Backend(&model::Backend);
 }
 
+/// A row of a route. Routes are shown as a whole.
 const fn route(name: &'static str, kind: Kind, default: &'static str) -> Key {
     key(Section::Route, name, kind, default, Show::Whole)
 }
 
-/// Every key, in the order of the contract.
+/// Every key, in the order of `conf/reference.toml`.
 pub const KEYS: &[Key] = {
     use Kind::*;
     &[
@@ -186,7 +201,7 @@ pub const KEYS: &[Key] = {
         ejection("window", PACE, "\"10s\"", |it| time(it?.window)),
         ejection("duration", PACE, "\"10s\"", |it| time(it?.duration)),
         ejection("percent_max", Integer(0, 100), "50", |it| text(it?.percent_max)),
-        // A backend of another name is another backend.
+        // There is no change of a name: a backend with another name is another backend.
         backend("name", Name, "", |_| None).absent(),
         backend("address", Target, "", |it| text(&it.target)).required("address = \"10.0.0.1:5432\""),
         backend("weight", Integer(0, 256), "1", |it| text(it.weight)),
@@ -196,13 +211,15 @@ pub const KEYS: &[Key] = {
     ]
 };
 
-/// Names of the checks.
+/// The kinds of check.
 const CHECKS: [&str; 7] = ["off", "tcp", "send_expect", "http", "postgresql", "mysql", "redis"];
-/// Those that can log in.
+/// The kinds of check that can log in.
 const DATABASES: &[&str] = &["postgresql", "mysql", "redis"];
 
+/// What is shown for a key that the system's own configuration decides.
 const OF_SYSTEM: &str = "of the system";
 
+/// A place for lines, as the file writes it.
 fn output(output: &Output) -> String {
     match output {
         Output::Stderr => "stderr".to_string(),
@@ -211,14 +228,17 @@ fn output(output: &Output) -> String {
     }
 }
 
+/// A limit; `None` is shown as 0.
 fn count(most: Option<NonZeroU32>) -> Option<Shown> {
     text(most.map_or(0, NonZeroU32::get))
 }
 
+/// A rate, as the file writes it.
 fn rate(RateLimit { count, unit_ns }: RateLimit) -> String {
     format!("{count}/{}", if unit_ns == 60_000_000_000 { "m" } else { "s" })
 }
 
+/// A version of the PROXY protocol, as the file writes it.
 fn version(version: Version) -> &'static str {
     match version {
         Version::V1 => "v1",
@@ -226,7 +246,8 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// The first step alone, which `send` and `expect` say. Each key has a value, else its change would not show.
+/// The only step of a check, which `send` and `expect` write; `None` if there are several, which `steps` writes. Both
+/// forms have a value here, because a change between them must show.
 fn one(kind: &CheckKind) -> Option<&Step> {
     match kind {
         CheckKind::SendExpect { steps } if steps.len() == 1 => steps.first(),
@@ -234,21 +255,25 @@ fn one(kind: &CheckKind) -> Option<&Step> {
     }
 }
 
+/// What the step sends. It may hold a password, so only its length is shown.
 fn send(kind: &CheckKind) -> Option<Shown> {
     let sent = one(kind).map_or(&[][..], |step| &step.send);
     secret(sent.escape_ascii().to_string(), Measure::Bytes(sent.len()))
 }
 
+/// What the step expects. It may hold a secret, so only its length is shown.
 fn expect(kind: &CheckKind) -> Option<Shown> {
     let expected = one(kind).map(expected).unwrap_or_default();
     let length = Measure::Bytes(expected.len());
     secret(expected.to_string(), length)
 }
 
+/// The text of a step's pattern.
 fn expected(step: &Step) -> &str {
     step.expect.as_ref().map_or("", |pattern| pattern.as_str())
 }
 
+/// All steps. They may hold a password, so only their number and length are shown.
 fn steps(kind: &CheckKind) -> Option<Shown> {
     let all = match kind {
         CheckKind::SendExpect { steps } if steps.len() != 1 => &steps[..],
@@ -260,7 +285,7 @@ fn steps(kind: &CheckKind) -> Option<Shown> {
     secret(all.iter().map(whole).collect::<Vec<_>>().join(", "), measure)
 }
 
-/// What stands behind `?` may be a token.
+/// The path of an `http` check. What follows `?` may be a token, so only its length is shown.
 fn path(kind: &CheckKind) -> Option<Shown> {
     let CheckKind::Http { path, .. } = kind else { return None };
     match path.split_once('?') {
@@ -272,37 +297,41 @@ fn path(kind: &CheckKind) -> Option<Shown> {
     }
 }
 
+/// The status codes of a healthy backend.
 fn status(kind: &CheckKind) -> Option<Shown> {
     let CheckKind::Http { status, .. } = kind else { return None };
     text(format_args!("{status:?}"))
 }
 
+/// The status codes of a backend that drains.
 fn drain_status(kind: &CheckKind) -> Option<Shown> {
     let CheckKind::Http { drain_status, .. } = kind else { return None };
     text(format_args!("{drain_status:?}"))
 }
 
+/// The path of the password, which is no secret.
 fn password_file(kind: &CheckKind) -> Option<Shown> {
     let file = kind.login().and_then(|login| login.password_file.as_ref());
     or(file.map(|file| file.display()), "")
 }
 
+/// The database to which a check connects.
 fn database(kind: &CheckKind) -> Option<Shown> {
     let CheckKind::Postgresql { database, .. } = kind else { return None };
     text(database)
 }
 
-/// Every key that means something in that table, with its value.
+/// Every key that has a value in this table, with the value.
 pub(super) fn shown(thing: Thing<'_>) -> impl Iterator<Item = (&'static Key, Shown)> {
     KEYS.iter().filter_map(move |key| Some((key, key.shown(thing)?)))
 }
 
-/// The keys of one table.
+/// The keys of one table, in the order of the list.
 pub fn of(section: Section) -> impl Iterator<Item = &'static Key> + Clone {
     KEYS.iter().filter(move |key| key.section == section)
 }
 
-/// One key by name.
+/// One key, by its table and name.
 pub fn find(section: Section, name: &str) -> Option<&'static Key> {
     of(section).find(|key| key.name == name)
 }

@@ -1,4 +1,4 @@
-//! Listeners: what was written of them, to what it means.
+//! From a written listener to its meaning: addresses, limits, rules, routes.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::admit::Rules;
 use crate::admit::routes::Route;
 use crate::admit::sources::Quota;
 
-/// `None` exactly when something of it was wrong.
+/// The meaning of a listener; `None` exactly when something of it was wrong, which was reported then.
 pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
     let table = &raw.table;
     Some(Listener {
@@ -37,10 +37,12 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
     })
 }
 
+/// The pool that a listener or a route names.
 fn pool(table: &Table) -> Option<Arc<str>> {
     table.find_text("pool").map(Arc::from)
 }
 
+/// The meaning of a route; `None` if it has no pool.
 fn route(table: &Table) -> Option<Route<Arc<str>>> {
     let (names, protocols) = (table.server_names("sni").to_vec(), table.protocols("alpn").to_vec());
     Some(Route { names, protocols, pool: pool(table)? })

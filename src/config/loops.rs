@@ -1,5 +1,9 @@
-//! Ways that lead back: a listener whose pool has a backend that is that listener again, directly or around over
-//! others. A connection there would go around until no descriptor is left. Pure.
+//! Finds ways that lead back: a listener whose pool has a backend that is the same listener again, directly or over
+//! other listeners. A connection would go around until no descriptor is left. Pure.
+//!
+//! The configuration is a graph: listeners are nodes, and an edge leads from a listener over one of its pools and a
+//! backend to the listener that has the backend's address. A cycle that every client takes on every host is an error;
+//! one that depends on the host, or on what the client says, is a warning.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -8,21 +12,21 @@ use super::model::{Backend, Config, Listener, Target};
 use crate::base::address::Address;
 use crate::base::host;
 
-/// A way around.
+/// A way that leads back to its listener.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Loop {
-    /// The pool that the way leaves its listener by.
+    /// The pool by which the way leaves its listener.
     pub(super) pool: String,
-    /// The backend in it.
+    /// The backend by which it leaves the pool.
     pub(super) backend: String,
-    /// `listener a → pool p → backend b → listener a`
+    /// The whole way as a text: `listener a → pool p → backend b → listener a`.
     pub(super) way: String,
-    /// Connections take it, whatever host this is and whatever clients say.
+    /// Every connection takes it, on every host and whatever the client says.
     pub(super) is_certain: bool,
 }
 
-/// Every way around, once for each backend that it begins with; the listener that stands first in the file begins it.
-/// `is_ours` is whether this host has an address, beside those that every host has.
+/// Finds every way that leads back, once per backend that it begins with. Of the listeners on it, the first one in the
+/// file begins it. `is_ours` says whether this host has an address (besides those that every host has).
 pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loop> {
     let graph = Graph::of(config, is_ours);
     let mut found = Vec::new();
@@ -32,7 +36,7 @@ pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loo
         }
         let always = graph.always_leading_to(start);
         for edge in &graph.edges[start] {
-            // A way over one that stands before it is found from there.
+            // A way over an earlier listener was found from there.
             let Some(way) = graph.way_back(edge, start).filter(|_| edge.to >= start) else { continue };
             let mut text = format!("listener {}", config.listeners[start].name);
             for edge in &way {
@@ -49,25 +53,30 @@ pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loo
     found
 }
 
-/// From a listener by one of its pools and a backend to another listener.
+/// From a listener, over one of its pools and a backend, to another listener.
 struct Edge<'c> {
+    /// The pool by which it leaves its listener.
     pool: &'c str,
+    /// The backend by which it leaves the pool.
     backend: &'c Backend,
+    /// The listener to which it leads.
     to: usize,
-    /// It does not depend on this host, and the backend is used.
+    /// It does not depend on the host, and the backend is in use.
     is_certain: bool,
-    /// What it depends on.
+    /// On what it depends; empty if it does not.
     why: &'static str,
 }
 
+/// The configuration as a graph. Listeners are known by their places in the file.
 struct Graph<'c> {
-    /// Of each listener.
+    /// By listener: where its clients can come to.
     edges: Vec<Vec<Edge<'c>>>,
-    /// The pools that clients of each listener can come to.
+    /// By listener: the pools that its clients can get.
     pools: Vec<Vec<&'c str>>,
 }
 
 impl<'c> Graph<'c> {
+    /// Builds the graph.
     fn of(config: &'c Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Graph<'c> {
         let binds = Binds::of(&config.listeners);
         let pools: Vec<Vec<&str>> = config.listeners.iter().map(pools_of).collect();
@@ -93,7 +102,8 @@ impl<'c> Graph<'c> {
         Graph { edges: pools.iter().map(edges_of).collect(), pools }
     }
 
-    /// The shortest way from an edge to a listener, over listeners behind it only: so each way around is found once.
+    /// The shortest way from an edge to a listener, over later listeners only, so that each cycle is found once
+    /// (breadth-first search).
     fn way_back<'g>(&'g self, first: &'g Edge<'c>, goal: usize) -> Option<Vec<&'g Edge<'c>>> {
         let (mut seen, mut ways) = (HashSet::from([first.to]), std::collections::VecDeque::from([vec![first]]));
         while let Some(way) = ways.pop_front() {
@@ -110,8 +120,8 @@ impl<'c> Graph<'c> {
         None
     }
 
-    /// The listeners whose clients come to `goal` whatever they say: each of their pools has a backend that leads
-    /// there.
+    /// The listeners whose clients always come to `goal`: each of their pools has a backend that certainly leads there.
+    /// It grows the set until nothing is added.
     fn always_leading_to(&self, goal: usize) -> HashSet<usize> {
         let mut known = HashSet::new();
         loop {
@@ -130,7 +140,8 @@ impl<'c> Graph<'c> {
     }
 }
 
-/// The pools that clients of a listener can come to, each once.
+/// The pools that clients of a listener can get, each once. With `unmatched = "refuse"` the listener's own pool is not
+/// one of them.
 pub(crate) fn pools_of(listener: &Listener) -> Vec<&str> {
     let refuses = listener.preread.as_ref().is_some_and(|preread| preread.refuses_unmatched);
     let mut pools: Vec<&str> = listener.pools().skip(usize::from(refuses)).map(|pool| &**pool).collect();
@@ -139,18 +150,21 @@ pub(crate) fn pools_of(listener: &Listener) -> Vec<&str> {
     pools
 }
 
-/// Where listeners listen.
+/// Which listener has which address.
 pub(crate) struct Binds<'c> {
+    /// By address: the listener.
     of: HashMap<&'c Address, usize>,
-    /// By port, those of every address: IPv4 and IPv6.
+    /// Listeners on every address of the host, by port and by whether it is IPv4.
     of_all: HashMap<(u16, bool), usize>,
 }
 
+/// Why a way depends on the host: the backend's address may be its own.
 const OF_THIS_HOST: &str = "an address of this host";
+/// Why a way depends on the host: the backend's name may be its own.
 const A_NAME_OF_IT: &str = "a name of this host";
 
 impl<'c> Binds<'c> {
-    /// Of all listeners of a configuration, which are known by their places.
+    /// For all listeners of a configuration, known by their places.
     pub(crate) fn of(listeners: &'c [Listener]) -> Binds<'c> {
         let (mut of, mut of_all) = (HashMap::new(), HashMap::new());
         for (number, listener) in listeners.iter().enumerate() {
@@ -167,7 +181,7 @@ impl<'c> Binds<'c> {
         Binds { of, of_all }
     }
 
-    /// The listeners that a backend is, and what that depends on; empty where it depends on nothing.
+    /// The listeners that a backend's address reaches, and on what that depends (empty if on nothing).
     pub(crate) fn behind(&self, target: &Target, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<(usize, &'static str)> {
         let address = match target {
             Target::Address(Address::Tcp(address)) => *address,
@@ -185,7 +199,7 @@ impl<'c> Binds<'c> {
             return vec![(*to, "")];
         }
         let all = self.of_all.get(&(port, ip.is_ipv4()));
-        // To connect to every address is to connect to this host.
+        // To connect to the unspecified address means to connect to this host.
         let loopback = if ip.is_ipv4() { "127.0.0.1" } else { "::1" };
         match all {
             Some(to) if ip.is_loopback() || ip.is_unspecified() => vec![(*to, "")],
@@ -198,10 +212,12 @@ impl<'c> Binds<'c> {
     }
 }
 
+/// Whether a host name means this host everywhere.
 fn is_localhost(name: &str) -> bool {
     host::without_dot(name).eq_ignore_ascii_case("localhost")
 }
 
+/// An address that is written in this file.
 fn at(ip: &str, port: u16) -> SocketAddr {
     let ip = ip.parse().expect("an address that was written here");
     SocketAddr::new(ip, port)
@@ -295,7 +311,7 @@ mod tests {
         assert!(found[0].0.contains(way) && found[0].0.starts_with("f:15:27: "), "{found:?}");
     }
 
-    /// Who says another name may get elsewhere.
+    /// A client that names another server may get to another pool.
     #[test]
     fn with_routes_a_way_around_is_certain_only_if_every_route_leads_there() {
         let text = |unmatched: &str, other: &str| {

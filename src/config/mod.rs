@@ -1,11 +1,16 @@
-//! Configuration: what was written (`raw`), what it means (`model`), and every error at once (`error`).
+//! Configuration: what was written (`raw`), what it means (`model`), and every error (`error`).
 //!
 //! ```text
 //! text ── toml ──> DeTable ── raw::read ──> Raw ── resolve ──> Config
 //!                     (keys: every key there is)    (between: what contradicts)
 //! ```
 //!
-//! Pure: a text and the environment come in, a [`model::Config`] or all that is wrong with it goes out.
+//! Pure: a text and the environment come in; a [`model::Config`], or everything that is wrong, goes out. Nothing is
+//! read from disk, and no name is looked up. `app` reads the file, `control` applies the result, `cli` prints the
+//! errors.
+//!
+//! Beside that path stand `diff` (what a reload changes, in words), `warnings` (what is allowed but hardly meant),
+//! `quick` (a configuration from command-line options) and `foreign` (words of other programs).
 
 pub mod address;
 mod between;
@@ -42,7 +47,9 @@ use std::ops::Range;
 use error::{Places, Problem};
 use toml::de::DeTable;
 
-/// Reads a configuration. `source_name` is what messages call the file; `env` looks up `${NAME}`.
+/// Reads a configuration. `source_name` is what messages call the file; `env` gives the value of `${NAME}`.
+///
+/// All steps go on after a fault, so that one run reports everything.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file; never an empty list.
@@ -68,8 +75,8 @@ pub fn load(text: &str, source_name: &str, env: &dyn Fn(&str) -> Option<String>)
     Err(errors)
 }
 
-/// Whether a fault is there whatever the lines that the parser could not read were meant to be. A broken value reads as
-/// empty, stands nowhere, and looks as if it were missing; below a broken header nobody knows whose keys these are.
+/// Whether a fault exists whatever the unreadable lines were meant to be. The parser reads a broken value as empty, so
+/// its key looks as if it were missing; and below a broken header it is unknown to which table the keys belong.
 fn is_certain(text: &str, broken: &[usize], line: usize, span: &Range<usize>, problem: &Problem) -> bool {
     let is_header = |line: &&str| line.trim_start().starts_with('[');
     let header = text.lines().take(line).collect::<Vec<_>>().iter().rposition(is_header).map_or(0, |at| at + 1);
@@ -79,6 +86,7 @@ fn is_certain(text: &str, broken: &[usize], line: usize, span: &Range<usize>, pr
         && !broken.contains(&header)
 }
 
+/// Where an error of the parser begins; the end of the text if it does not say.
 fn start_of(error: &toml::de::Error, text: &str) -> usize {
     error.span().map_or(text.len(), |span| span.start.min(text.len()))
 }

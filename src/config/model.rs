@@ -1,4 +1,8 @@
-//! What a configuration means. A value of these types cannot be wrong: `resolve` is the only maker.
+//! What a configuration means. A value of these types cannot be wrong, because `resolve` alone makes them.
+//!
+//! Field docs name the key by its table; `conf/reference.toml` explains the keys to users. Units are in the type
+//! (`Duration`) or in the doc. "`None`" stands for what a file writes as `0`, `""` or `"off"`, unless the doc says
+//! something else.
 
 mod check;
 mod listener;
@@ -30,49 +34,50 @@ pub struct Config {
     pub process: Process,
     /// `[log]`
     pub log: Log,
-    /// `[access_log]`; `None` is off.
+    /// `[access_log]`; `None` means that there is none.
     pub access_log: Option<AccessLog>,
     /// `[admin]`
     pub admin: Admin,
     /// `[dns]`
     pub dns: Dns,
-    /// `[listeners.*]`, at least one.
+    /// `[listeners.*]`; at least one.
     pub listeners: Vec<Listener>,
-    /// `[pools.*]`; every listener's pool is here.
+    /// `[pools.*]`; the pool of every listener is among them.
     pub pools: Vec<Pool>,
 }
 
-/// `[process]`
+/// `[process]`: what holds for the whole process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Process {
-    /// `None`: one a CPU of the affinity mask, but no more than the CPU quota of the control group.
+    /// How many workers; `None` means one per CPU of the affinity mask, but no more than the CPU quota of the control
+    /// group.
     pub workers: Option<NonZeroUsize>,
-    /// `None`: io_uring where this process may use it, else epoll.
+    /// What the workers run on; `None` means io_uring where this process may use it, and else epoll.
     pub io: Option<Driver>,
-    /// Pin each worker to its CPU.
+    /// Whether each worker stays on its own CPU.
     pub pin_workers: bool,
-    /// `None`: from the descriptor limit and the memory.
+    /// The limit on open client connections; `None` means as many as descriptors and memory allow.
     pub connections_max: Option<u64>,
-    /// How long new connections are served after TERM, while `/ready` says that ringway is leaving.
+    /// How long new connections are still served after SIGTERM, while `/ready` says that ringway is leaving.
     pub shutdown_delay: Duration,
-    /// How long TERM waits for sessions; zero: not at all.
+    /// How long open sessions can go on after that; zero ends them immediately.
     pub shutdown_grace: Duration,
-    /// Spin this long before a worker sleeps; zero: sleep at once.
+    /// How long a worker spins before it sleeps; zero means that it sleeps immediately.
     pub busy_poll: Duration,
-    /// Bytes of receive buffers of each worker; 0: as many as there may be, or the memory allows.
+    /// Bytes of receive buffers per worker; 0 means as many as the numbering and the memory allow.
     pub receive_buffers_max: u32,
-    /// Whom to become once the listeners are bound; `None`: stay.
+    /// The user to become when the listeners are bound; `None` means no change.
     pub user: Option<String>,
-    /// The group to become then; `None`: stay.
+    /// The group to become then; `None` means no change.
     pub group: Option<String>,
 }
 
-/// `[log]`
+/// `[log]`: ringway's own log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    /// What is worth a line.
+    /// The least severity that is logged.
     pub level: LogLevel,
-    /// JSON lines rather than text.
+    /// JSON lines instead of text.
     pub json: bool,
     /// Where it goes.
     pub output: Output,
@@ -85,11 +90,11 @@ pub enum Output {
     Stderr,
     /// Standard output.
     Stdout,
-    /// Appended to that file.
+    /// This file, appended to.
     File(PathBuf),
 }
 
-/// `[access_log]`
+/// `[access_log]`: one line per session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
     /// Where it goes.
@@ -101,9 +106,9 @@ pub struct AccessLog {
 /// `access_log.format`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AccessFormat {
-    /// One object a line.
+    /// One JSON object per line.
     Json,
-    /// HAProxy's text form.
+    /// The text form of HAProxy's `option tcplog`.
     Tcplog,
 }
 
@@ -119,11 +124,14 @@ impl AccessFormat {
 
 /// `log.level`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[allow(missing_docs)]
 pub enum LogLevel {
+    /// Something does not work, and an operator must act.
     Error,
+    /// Something is wrong, and ringway goes on.
     Warn,
+    /// What an operator wants to see: changes of state, reloads, signals.
     Info,
+    /// Also every check and every table.
     Debug,
 }
 
@@ -139,102 +147,103 @@ impl LogLevel {
     }
 }
 
-/// `[admin]`
+/// `[admin]`: the API and the metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Unix socket with the whole API.
+    /// The unix socket that serves the whole API.
     pub socket: Option<PathBuf>,
-    /// Its permission bits.
+    /// The permission bits of its file.
     pub socket_mode: u32,
-    /// Where metrics and what can be read of the API are served.
+    /// The address that serves metrics, and the API for reading.
     pub listen: Option<std::net::SocketAddr>,
-    /// Names by which that may be asked for the API and the page; addresses and localhost always.
+    /// Names by which that address can be asked; addresses and localhost always work.
     pub hosts: Vec<NamePattern>,
 }
 
-/// `[pools.NAME]`
+/// `[pools.NAME]`: backends that serve the same thing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// NAME.
     pub name: Arc<str>,
     /// The policy.
     pub balance: Policy,
-    /// What the limits of its sessions are.
+    /// The limits of its sessions.
     pub limits: Limits,
-    /// Clients that wait.
+    /// How clients wait for a backend.
     pub queue: Queue,
-    /// Reset the sessions of a backend that goes down.
+    /// Whether the sessions of a backend that goes down are reset.
     pub close_on_backend_down: bool,
-    /// How long sessions of a backend that is removed or drained may live on; zero: without end.
+    /// How long sessions of a removed or drained backend can go on; zero means without end.
     pub drain_timeout: Duration,
-    /// While no backend is up, all of them are used, and not none. Never with a check that wants a primary.
+    /// Whether all backends are used while none is up. Never true for a pool that wants the primary.
     pub use_all_when_down: bool,
-    /// From zero to its whole weight, after a backend came up; zero: at once.
+    /// How long a backend that came up takes to reach its whole weight; zero means immediately.
     pub slow_start: Duration,
-    /// Which addresses of host names are used.
+    /// Which addresses of a host name are used.
     pub address_family: AddressFamily,
-    /// How long addresses of host names stay that are not answered any more.
+    /// How long addresses of a host name stay in use when answers no longer have them.
     pub hold: Hold,
-    /// How its backends are connected to.
+    /// How connections to its backends begin.
     pub dial: Dial,
-    /// Health check; `None` is `type = "off"`.
+    /// The health check; `None` means `type = "off"`.
     pub check: Option<Check>,
-    /// What failed connects of real traffic do; `None` is `failures = 0`.
+    /// What failed connects of real sessions lead to; `None` means that backends are never ejected.
     pub ejection: Option<Ejection>,
-    /// In file order; names are unique; at least one.
+    /// The backends in the order of the file; at least one, with unique names.
     pub backends: Vec<Backend>,
 }
 
 impl Pool {
-    /// Whether its sessions are for a primary only.
+    /// Whether its sessions must go to the primary.
     pub fn wants_primary(&self) -> bool {
         self.check.as_ref().is_some_and(|check| check.role == Some(Role::Primary))
     }
 }
 
-/// What a session captures when it is admitted. Zero turns a limit off.
+/// The limits that a session takes with it when it is admitted: a reload changes them for new sessions only. Zero turns
+/// a limit off.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// For each attempt.
+    /// How long one attempt to connect can take.
     pub connect_timeout: Duration,
-    /// Attempts in all, at least 1.
+    /// How many attempts a session has in all; at least 1.
     pub connect_attempts: u32,
-    /// No byte either way.
+    /// How long no byte can move in either direction.
     pub idle_timeout: Duration,
-    /// No byte, after one side's FIN.
+    /// The same after one side has sent its FIN.
     pub half_close_timeout: Duration,
-    /// Age, give or take 10 %.
+    /// How old a session can become, plus or minus 10 %.
     pub lifetime_max: Duration,
-    /// No byte, while the backend or the process drains.
+    /// The same as `idle_timeout`, while the backend or the process drains.
     pub drain_idle: Duration,
-    /// Idle time before TCP keepalive probes.
+    /// How long a connection is idle before the kernel probes it (TCP keepalive).
     pub keepalive: Duration,
-    /// TCP_USER_TIMEOUT.
+    /// How long sent data can remain unacknowledged (TCP_USER_TIMEOUT).
     pub user_timeout: Duration,
-    /// SO_RCVBUF of both sides, in bytes; zero: the kernel's own.
+    /// SO_RCVBUF of both connections, in bytes; zero leaves it to the kernel.
     pub receive_buffer: u32,
-    /// TCP_NOTSENT_LOWAT of both sides, in bytes; zero: the kernel's own.
+    /// TCP_NOTSENT_LOWAT of both connections, in bytes; zero leaves it to the kernel.
     pub unsent_max: u32,
 }
 
-/// What a connection to a backend begins with, and where it comes from.
+/// How a connection to a backend begins, and from which address it comes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dial {
-    /// A PROXY header of that version goes first.
+    /// The version of the PROXY header that is sent first; `None` sends none.
     pub send_proxy: Option<Version>,
-    /// The local address.
+    /// The source address.
     pub source: LocalAddress,
 }
 
-/// `source`
+/// The source address of connections to backends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum LocalAddress {
     /// The kernel chooses.
     #[default]
     Any,
-    /// One of these, of the backend's family, in turn; not empty.
+    /// One of these addresses of this host, of the backend's family, in turn; never empty.
     Addresses(Arc<[IpAddr]>),
-    /// The client's own (TPROXY).
+    /// The client's own address (TPROXY).
     Client,
 }
 
@@ -250,38 +259,38 @@ impl fmt::Display for LocalAddress {
     }
 }
 
-/// Clients of a pool that wait, because every usable backend has as many connections as it may have, or because it is
-/// not known who the primary is.
+/// How clients wait for a backend: because every usable backend has as many sessions as it can have, or because it is
+/// not known which backend is the primary.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Queue {
-    /// How many; 0 is nobody.
+    /// How many clients can wait; 0 means none.
     pub max: u32,
-    /// How long; zero: without end.
+    /// How long a client can wait; zero means without end.
     pub timeout: Duration,
 }
 
-/// `[pools.NAME.ejection]`
+/// `[pools.NAME.ejection]`: when a backend is taken out because of its real sessions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ejection {
-    /// Failed connects within the window; 0: they eject nobody.
+    /// How many failed connects within the window; 0 means that they never eject.
     pub failures: u32,
-    /// Sessions within the window that the backend ended within a second without having sent a byte; 0: likewise.
-    /// Not both are 0.
+    /// How many sessions within the window that the backend ended within a second without sending a byte; 0 means that
+    /// they never eject. At least one of both is not 0.
     pub hangups: u32,
     /// How far back failures count.
     pub window: Duration,
-    /// How long the first time; doubled each time, up to five minutes.
+    /// How long the first ejection lasts; doubled each time, up to five minutes.
     pub duration: Duration,
-    /// How many of the pool's backends may be ejected at once.
+    /// How many percent of the pool's backends can be ejected together.
     pub percent_max: u32,
 }
 
-/// Where a backend is.
+/// Where a backend is, as the file says it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
-    /// Known.
+    /// At this address.
     Address(Address),
-    /// To be looked up.
+    /// At the addresses of a name that must be looked up.
     Host {
         /// As it is written.
         name: Arc<str>,
@@ -291,7 +300,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The address, where it needs no looking up.
+    /// The address; `None` if it must be looked up.
     pub fn address(&self) -> Option<&Address> {
         match self {
             Target::Address(address) => Some(address),
@@ -309,28 +318,28 @@ impl fmt::Display for Target {
     }
 }
 
-/// `[[pools.NAME.backends]]`
+/// `[[pools.NAME.backends]]`: one server, or several behind one host name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backend {
-    /// Unique in its pool.
+    /// Its name, unique in the pool.
     pub name: Arc<str>,
     /// Where it listens.
     pub target: Target,
-    /// Used only while no other is up, or after every other failed to connect in a session.
+    /// Whether it is used only while no other backend is up, or after all others failed to connect in a session.
     pub backup: bool,
-    /// Sessions it takes at once; `None`: however many there are.
+    /// How many open sessions it can have; `None` means any number.
     pub connections_max: Option<NonZeroU32>,
-    /// 0 to 256; 0 takes no new sessions.
+    /// Its share, 0 to 256; with 0 it takes no new sessions.
     pub weight: u16,
-    /// Taken out by the operator.
+    /// Whether the operator has taken it out.
     pub disabled: bool,
 }
 
-/// Where a configuration came from, for messages.
+/// Where a configuration came from. Messages name it, and a reload reads it again.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// A file.
     File(PathBuf),
-    /// `ringway run --listen … --backend …`.
+    /// The options of `ringway run --listen … --backend …`.
     CommandLine,
 }

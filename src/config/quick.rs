@@ -1,16 +1,19 @@
-//! A configuration without a file: one listener, one pool.
+//! A configuration from command-line options, without a file: one listener and one pool.
+//!
+//! The options are written as a configuration file and read like every other one, so an option can never mean something
+//! else than the key. Each option gets a line of its own, so the line of an error leads back to the option.
 
 use super::error::{Error, Place, Problem};
 use super::model::Config;
 use super::value::quoted;
 
-/// What `ringway run --listen … --backend … --balance …` means: listener and pool are called `main`, each backend
-/// by its address, and every other key has its default.
+/// The meaning of `ringway run --listen … --backend … --balance …`: listener and pool are called `main`, each backend
+/// has its address as its name, and every other key has its default.
 ///
 /// # Errors
 /// As [`super::load`]; each error stands at the option that caused it.
 pub fn quick(listen: &[String], backends: &[String], balance: Option<&str>) -> Result<Config, Vec<Error>> {
-    // The text goes the way that every file goes, so that nothing can mean something else here. One option, one line.
+    // One option per line; see the module.
     let mut text = String::new();
     let mut options = Vec::new();
     let mut line = |content: String, option: String| {
@@ -46,7 +49,7 @@ pub fn quick(listen: &[String], backends: &[String], balance: Option<&str>) -> R
     })
 }
 
-/// A problem of a key that nobody has written, told of the option.
+/// A problem of a key that the user has not written, told as a problem of the option.
 fn named_as_option(problem: Problem) -> Problem {
     match problem {
         Problem::BadValue { key, found, hint } => {
@@ -61,7 +64,7 @@ fn named_as_option(problem: Problem) -> Problem {
     }
 }
 
-/// A TOML text that means exactly `text`: `${` is not a variable.
+/// A TOML text that means exactly `text`. `${` in it is no variable.
 fn literal(text: &str) -> String {
     quoted(&text.replace("${", "$${"))
 }

@@ -1,4 +1,8 @@
-//! What was written: a walk over the parsed TOML that knows every key, and finds every fault on its way.
+//! What was written: a walk over the parsed TOML that knows every key and finds every fault on its way.
+//!
+//! It is a walk and not a derived reader, because a derived one stops at its first error and cannot say where a missing
+//! key belongs. Each table becomes a [`Table`]: its values, its defaults, and where each of them stands. A fault is
+//! reported once: what follows from one that was reported is left out (`is_wrong`, `has_wrong_…`).
 
 mod table;
 
@@ -15,41 +19,55 @@ use super::value::{self, At, Decoder, Fault, Value};
 pub(super) use table::Table;
 use table::of_list;
 
-/// A whole file. A table that was not written is there with its defaults.
+/// A whole file. A table that is not in the file is here with its defaults.
 pub(super) struct Raw {
+    /// `[process]`
     pub(super) process: Table,
+    /// `[log]`
     pub(super) log: Table,
+    /// `[access_log]`
     pub(super) access_log: Table,
+    /// `[admin]`
     pub(super) admin: Table,
+    /// `[dns]`
     pub(super) dns: Table,
-    /// In the order of the file, as are all lists.
+    /// In the order of the file, as all lists here.
     pub(super) listeners: Vec<Listener>,
+    /// `[pools.*]`
     pub(super) pools: Vec<Pool>,
-    /// Something else stands where listeners should, and that has been said.
+    /// Something else stands in the place of listeners, and was reported.
     pub(super) has_wrong_listeners: bool,
-    /// Something else stands where pools should, and that has been said.
+    /// Something else stands in the place of pools, and was reported.
     pub(super) has_wrong_pools: bool,
 }
 
-/// A listener with what hangs on it.
+/// A listener with its routes.
 pub(super) struct Listener {
+    /// NAME of `[listeners.NAME]`.
     pub(super) name: String,
+    /// Its own keys.
     pub(super) table: Table,
+    /// `[[listeners.NAME.routes]]`
     pub(super) routes: Vec<Table>,
 }
 
-/// A pool with what hangs on it.
+/// A pool with its check, its ejection and its backends.
 pub(super) struct Pool {
+    /// NAME of `[pools.NAME]`.
     pub(super) name: String,
+    /// Its own keys.
     pub(super) table: Table,
+    /// `[pools.NAME.check]`
     pub(super) check: Table,
+    /// `[pools.NAME.ejection]`
     pub(super) ejection: Table,
+    /// `[[pools.NAME.backends]]`
     pub(super) backends: Vec<Table>,
-    /// Something else stands where backends should, and that has been said.
+    /// Something else stands in the place of backends, and was reported.
     pub(super) has_wrong_backends: bool,
 }
 
-/// Reads a whole document. `faults` gets everything that is wrong with single keys.
+/// Reads a whole document. Everything that is wrong with single keys is added to `faults`.
 pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<At<Problem>>) -> Raw {
     const TABLES: [&str; 7] = ["process", "log", "access_log", "admin", "dns", "listeners", "pools"];
     let mut reader = Reader { decoder, faults, misplaced: Vec::new() };
@@ -84,29 +102,34 @@ pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<A
     raw
 }
 
-/// Whether a fault says already what to do about a key that is missing.
+/// Whether a reported fault says already what to do about this missing key.
 fn leads_to(faults: &[At<Problem>], missing: &str) -> bool {
     let named = format!("`{missing}`");
     faults.iter().any(|(_, problem)| matches!(problem, Problem::UnknownKey { hint, .. } if hint.contains(&named)))
 }
 
+/// A key and its value, with their places.
 type Entry<'t, 'i> = (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>);
 
-/// The entries of a table as they stand in the file; the map itself sorts them by name.
+/// The entries of a table in the order of the file. The parser's map sorts them by name.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
 }
 
+/// The reader: how values are decoded, and what was found wrong.
 struct Reader<'a, 'e> {
+    /// How values are read.
     decoder: &'a Decoder<'e>,
+    /// What was found wrong.
     faults: &'a mut Vec<At<Problem>>,
-    /// Which of `listeners` and `pools` were written as something else.
+    /// Which of `listeners` and `pools` were written in another form.
     misplaced: Vec<&'static str>,
 }
 
 impl Reader<'_, '_> {
+    /// Reads every listener.
     fn listeners(&mut self, root: &DeTable<'_>) -> Vec<Listener> {
         let mut listeners = Vec::new();
         for (name, value) in self.named(root, "listeners", Section::Listener) {
@@ -120,6 +143,7 @@ impl Reader<'_, '_> {
         listeners
     }
 
+    /// Reads every pool.
     fn pools(&mut self, root: &DeTable<'_>) -> Vec<Pool> {
         let mut pools = Vec::new();
         for (name, value) in self.named(root, "pools", Section::Pool) {
@@ -144,7 +168,7 @@ impl Reader<'_, '_> {
         pools
     }
 
-    /// A list of tables below another table.
+    /// Reads a list of tables (`[[…]]`) in another table.
     fn tables(&mut self, parent: &DeTable<'_>, name: &str, section: Section, title: &str) -> Vec<Table> {
         let title = format!("{title}.{name}");
         let Some(value) = parent.get(name) else { return Vec::new() };
@@ -195,7 +219,7 @@ impl Reader<'_, '_> {
         for (key, value) in in_order(table) {
             let name = key.get_ref().to_string();
             if !matches!(value.get_ref(), DeValue::Table(_)) {
-                // What stands there belongs into a table with a name, all of it, which is said once.
+                // The user left out the name of the table. Everything there belongs into it, so this is reported once.
                 let expected = format!("a table; write {header} above `{name}`, where NAME is yours");
                 self.wrong_type(value, &format!("{kind}.{name}"), expected);
                 self.misplaced.push(kind);
@@ -215,17 +239,19 @@ impl Reader<'_, '_> {
         found
     }
 
+    /// A table in another table; `None` if it is not there or is no table, which is reported.
     fn subtable<'t, 'i>(&mut self, parent: &'t DeTable<'i>, name: &str, title: &str) -> Option<&'t DeTable<'i>> {
         self.as_table(parent.get(name)?, title)
     }
 
+    /// A value that must be a table; `None` if it is not, which is reported.
     fn as_table<'t, 'i>(&mut self, value: &'t Spanned<DeValue<'i>>, title: &str) -> Option<&'t DeTable<'i>> {
         let one = match value.get_ref() {
             DeValue::Table(table) => return Some(table),
             DeValue::Array(_) => " with one bracket",
             _ => "",
         };
-        // What a short form of other programs means: `check = true`, `log = "/var/log/x"`.
+        // The short form of other programs, such as `check = true` or `log = "/var/log/x"`.
         let key = match title.rsplit('.').next() {
             Some("check") => " and `type` below it",
             Some("log" | "access_log") => " and `output` below it",
@@ -235,7 +261,7 @@ impl Reader<'_, '_> {
         None
     }
 
-    /// Reads the keys of one table, or its defaults where there is none.
+    /// Reads the keys of one table, and fills in defaults. Without a table all keys have their defaults.
     fn table(&mut self, written: Option<&DeTable<'_>>, section: Section, title: &str, span: Range<usize>) -> Table {
         let mut values = BTreeMap::new();
         let faults_before = self.faults.len();
@@ -263,7 +289,7 @@ impl Reader<'_, '_> {
         Table { span, is_wrong: self.faults.len() > faults_before, values, written: written_keys }
     }
 
-    /// Reads one key. One that is wrong is reported and then stands at its default.
+    /// Reads one key. A key that is wrong is reported and gets its default.
     fn key(
         &mut self,
         section: Section,
@@ -297,8 +323,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Reports an unknown key, with the most helpful hint there is. `section` is `None` at the top of the file, and
-    /// `certain` are the tables where the key stands, if it is surely meant for one of them.
+    /// Reports an unknown key with the most helpful hint, and returns the hint. `section` is `None` at the top of the
+    /// file. `certain` names the tables to which the key surely belongs.
     fn unknown<'k>(
         &mut self,
         key: &Spanned<DeString<'_>>,
@@ -325,25 +351,27 @@ impl Reader<'_, '_> {
         hint
     }
 
+    /// Reports a value of a TOML type that cannot stand there.
     fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, title: &str, expected: String) {
         let found = value::name_of(value.get_ref());
         self.faults.push((value.span(), Problem::WrongType { key: title.to_string(), found, expected }));
     }
 }
 
-/// The tables that have a key of that name.
+/// The tables that have a key of this name; `None` if there are none.
 fn belongs(name: &str) -> Option<String> {
     let places: Vec<&str> = keys::KEYS.iter().filter(|key| key.name == name).map(|key| key.section.title()).collect();
     let (last, others) = places.split_last()?;
     Some(if others.is_empty() { last.to_string() } else { format!("{} or {last}", others.join(", ")) })
 }
 
-/// Whether a key of a table is `[]`.
+/// Whether a key of a table is an empty list.
 fn table_is_empty_list(table: &Spanned<DeValue<'_>>, key: &str) -> bool {
     let DeValue::Table(table) = table.get_ref() else { return false };
     table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()))
 }
 
+/// The header of a table as the file writes it, for messages.
 fn brackets(section: Section, title: &str) -> String {
     match section {
         Section::Backend | Section::Route => format!("[[{title}]]"),
@@ -351,6 +379,7 @@ fn brackets(section: Section, title: &str) -> String {
     }
 }
 
+/// Makes a problem of a fault, with the key it belongs to.
 fn problem_of(fault: Fault, key: &str, kind: Kind, title: &str) -> Problem {
     let key = key.to_string();
     match fault {

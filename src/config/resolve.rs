@@ -1,4 +1,8 @@
-//! From what was written to what it means: the one maker of [`Config`].
+//! From what was written to what it means: the only maker of [`Config`].
+//!
+//! Each function reads one table and fills one type of the model. A key is read by its name and in its type; if the
+//! name or type were wrong, the program would stop at its start, in every test (`Table::held`). What can be wrong
+//! between keys is left to `between` and `check`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -13,8 +17,8 @@ use super::raw::{self, Raw, Table};
 use super::value::At;
 use crate::kernel::driver::Driver;
 
-/// Resolves a file. What it returns is a configuration only if `faults` is empty afterwards: things that were wrong
-/// before are left out of it, so that what depends on them is still looked at.
+/// Resolves a file. The result counts only if `faults` is empty afterwards: things that were wrong are left out of it,
+/// so that what depends on them is still checked.
 pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Problem>>) -> Config {
     let config = Config {
         process: process(&raw.process),
@@ -29,12 +33,13 @@ pub(super) fn resolve(raw: &Raw, places: &Places<'_>, faults: &mut Vec<At<Proble
     config
 }
 
+/// `[process]`.
 fn process(table: &Table) -> Process {
     Process {
         workers: table.number_or_auto("workers").and_then(NonZeroUsize::new),
         io: Driver::of_name(table.word("io")),
         pin_workers: table.flag("pin_workers"),
-        // 0 is "no limit", and then the descriptor limit is the one there is.
+        // 0 means "no limit", and then the limit of descriptors decides.
         connections_max: table.number_or_auto("connections_max").filter(|number| *number > 0),
         shutdown_delay: table.duration("shutdown_delay"),
         shutdown_grace: table.duration("shutdown_grace"),
@@ -45,6 +50,7 @@ fn process(table: &Table) -> Process {
     }
 }
 
+/// `[log]`.
 fn log(table: &Table) -> Log {
     let level = match table.word("level") {
         "error" => LogLevel::Error,
@@ -56,12 +62,13 @@ fn log(table: &Table) -> Log {
     Log { level, json: table.word("format") == "json", output }
 }
 
+/// `[access_log]`; `None` if it is off.
 fn access_log(table: &Table) -> Option<AccessLog> {
     let format = if table.word("format") == "tcplog" { AccessFormat::Tcplog } else { AccessFormat::Json };
     Some(AccessLog { output: output(table)?, format })
 }
 
-/// `None` is off.
+/// Where a log goes; `None` if it is off.
 fn output(table: &Table) -> Option<Output> {
     match table.word_or_path("output") {
         Err(path) => Some(Output::File(path.into())),
@@ -71,6 +78,7 @@ fn output(table: &Table) -> Option<Output> {
     }
 }
 
+/// `[admin]`.
 fn admin(table: &Table) -> Admin {
     Admin {
         socket: table.text_or_off("socket").map(PathBuf::from),
@@ -80,9 +88,10 @@ fn admin(table: &Table) -> Admin {
     }
 }
 
+/// `[dns]`.
 fn dns(table: &Table) -> Dns {
     let servers = table.name_servers("servers").to_vec();
-    // What the file does not say, the system says; it has the same defaults.
+    // Without name servers in the file, the system's resolv.conf decides what the file does not write.
     let is_ours = |key: &str| !servers.is_empty() || table.is_written(key);
     Dns {
         timeout: is_ours("timeout").then(|| table.duration("timeout")),
@@ -91,6 +100,7 @@ fn dns(table: &Table) -> Dns {
     }
 }
 
+/// `[pools.NAME]` with everything below it. The keys of its check are checked on the way.
 fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
     let hash_key = match raw.table.word("hash_key") {
         "source_ip" => HashKey::SourceIp,
@@ -119,6 +129,7 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
     }
 }
 
+/// The limits of a pool's sessions.
 fn limits(table: &Table) -> Limits {
     Limits {
         connect_timeout: table.duration("connect_timeout"),
@@ -134,6 +145,7 @@ fn limits(table: &Table) -> Limits {
     }
 }
 
+/// How connections to a pool's backends begin.
 fn dial(table: &Table) -> Dial {
     let send_proxy = match table.word("send_proxy") {
         "v1" => Some(Version::V1),
@@ -143,6 +155,7 @@ fn dial(table: &Table) -> Dial {
     Dial { send_proxy, source: table.source("source").clone() }
 }
 
+/// `[pools.NAME.ejection]`; `None` if it would never eject.
 fn ejection(table: &Table) -> Option<Ejection> {
     let ejection = Ejection {
         failures: table.number("failures"),
@@ -154,7 +167,7 @@ fn ejection(table: &Table) -> Option<Ejection> {
     (ejection.failures > 0 || ejection.hangups > 0).then_some(ejection)
 }
 
-/// `None` exactly when its address was wrong.
+/// `[[pools.NAME.backends]]`; `None` exactly when the address was wrong.
 fn backend(table: &Table) -> Option<Backend> {
     Some(Backend {
         name: Arc::from(table.name_or_address()?),

@@ -1,14 +1,18 @@
-//! What is no TOML: what it looks like, and what to write instead. Pure.
+//! Text that is not TOML: what it looks like, and what to write instead. Pure.
 //!
-//! The parser says where a line stops being TOML. That is rarely what its writer must know: for YAML it complains of a
-//! missing `=`. So the line itself is looked at, and each line is told of once.
+//! The parser says where a line stops being TOML, which is rarely what the author needs: for YAML it misses a `=`. So
+//! the line itself is examined, and each line gets one message. A file that is JSON, YAML or a configuration of another
+//! program gets one message in all.
 
 use super::error::{Places, Problem};
 use super::foreign;
 use super::keys::{self, Kind, Section};
 use super::value::{At, of_unquoted};
 
-/// The text of a file.
+/// The text of a file. It must be UTF-8.
+///
+/// # Errors
+/// Why it is no UTF-8, and what to do.
 ///
 /// # Errors
 /// Why it is no text in UTF-8, and what to do.
@@ -23,7 +27,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     })
 }
 
-/// What the parser has found, in words for the person who wrote it.
+/// Turns the errors of the parser into problems for the author, one per line.
 pub(super) fn problems(errors: &[toml::de::Error], text: &str, places: &Places<'_>) -> Vec<At<Problem>> {
     let mut errors: Vec<(usize, &str)> =
         errors.iter().map(|error| (super::start_of(error, text), error.message())).collect();
@@ -38,7 +42,8 @@ pub(super) fn problems(errors: &[toml::de::Error], text: &str, places: &Places<'
     for (start, message) in errors {
         let line = places.line(start);
         let header = headers.get(line - 1).copied().flatten();
-        // What stands below a header that is there twice is merged with what stands below the first one.
+        // The parser merges the keys below a repeated header with those below the first one, so its next errors there
+        // mean nothing.
         if line == last || (skipped.is_some() && skipped == header) {
             continue;
         }
@@ -60,7 +65,7 @@ pub(super) fn problems(errors: &[toml::de::Error], text: &str, places: &Places<'
     found
 }
 
-/// A file that is none of ours at all; then one line says all there is to say.
+/// Recognizes a file in the format of another program, by the line where the parser stopped.
 fn of_another_program(text: &str, first_wrong: usize) -> Option<&'static str> {
     if text.contains('\r') && !text.contains('\n') {
         return Some("its lines end with a carriage return alone; save it with line ends of Linux");
@@ -92,7 +97,7 @@ fn of_another_program(text: &str, first_wrong: usize) -> Option<&'static str> {
     }
 }
 
-/// A key or a table that is given twice.
+/// The message for a key or a table that is given twice.
 fn twice(lines: &[&str], line: usize, header: Option<usize>, from_key: &str) -> String {
     let written = lines[line - 1].trim();
     if is_header(written) {
@@ -119,7 +124,7 @@ fn twice(lines: &[&str], line: usize, header: Option<usize>, from_key: &str) -> 
     }
 }
 
-/// What to write instead of a line, where it shows what was meant.
+/// What to write instead of a line; `None` if the line does not show what was meant.
 fn instead(line: &str, section: Option<Section>, message: &str) -> Option<String> {
     let written = line.trim();
     if let Some(odd) = written.chars().find(|c| is_odd(*c)) {
@@ -141,12 +146,13 @@ fn instead(line: &str, section: Option<Section>, message: &str) -> Option<String
     }
 }
 
-/// Characters that word processors and web pages put where plain ones are meant.
+/// Characters that word processors and web pages put in the place of plain ones.
 fn is_odd(c: char) -> bool {
     matches!(c, '“' | '”' | '„' | '‘' | '’' | '«' | '»' | '`' | '\u{a0}' | '\u{200b}' | '\u{feff}')
         || (c.is_control() && c != '\t')
 }
 
+/// What to write instead of such a character.
 fn of_odd(c: char) -> String {
     match c {
         '`' => "backticks are no quotes here; write \"…\"".to_string(),
@@ -158,7 +164,7 @@ fn of_odd(c: char) -> String {
     }
 }
 
-/// `[process`, `[listeners web]`, `[process]:`
+/// What to write instead of a broken header, such as `[process`, `[listeners web]` or `[process]:`.
 fn of_header(written: &str) -> Option<String> {
     let words = written.trim_end_matches([':', ';', ',', '{', ' ']);
     let name = words.trim_matches(['[', ']']).trim();
@@ -177,14 +183,14 @@ fn of_header(written: &str) -> Option<String> {
     })
 }
 
-/// What stands around the first `=`; `None` where what stands before it is no key.
+/// What stands before and after the first `=`; `None` if the part before it cannot be a key.
 fn key_and_value(written: &str) -> Option<(&str, &str)> {
     let (key, value) = written.split_once('=')?;
     let is_key = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.\"'".contains(&byte);
     (key.trim().bytes().all(is_key) && !key.trim().is_empty()).then(|| (key.trim(), value.trim()))
 }
 
-/// `bind = 0.0.0.0:80`, `bind = "0.0.0.0:80";`
+/// What to write instead of a broken value, such as `bind = 0.0.0.0:80` or `bind = "0.0.0.0:80";`.
 fn of_value(key: &str, value: &str, section: Option<Section>) -> Option<String> {
     if value.is_empty() {
         return Some(format!("`{key}` has no value; write one, or leave the key out"));
@@ -221,7 +227,7 @@ fn of_value(key: &str, value: &str, section: Option<Section>) -> Option<String> 
     }
 }
 
-/// A text or a list that begins and ends.
+/// Whether a text, a list, a number or a flag is complete.
 fn is_whole(value: &str) -> bool {
     let value = value.trim();
     let is_between = |quote: char| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
@@ -232,7 +238,7 @@ fn is_whole(value: &str) -> bool {
         || matches!(value, "true" | "false")
 }
 
-/// A line without `=`: `timeout connect 5s`, `bind: 0.0.0.0:80`, `ip_hash;`
+/// What to write instead of a line without `=`, such as `timeout connect 5s`, `bind: 0.0.0.0:80` or `ip_hash;`.
 fn of_line(written: &str, section: Option<Section>) -> Option<String> {
     const FORM: &str = "each line is `key = value`";
     let bare = written.trim_end_matches([';', ',', '{', ' ']);
@@ -264,11 +270,12 @@ fn of_line(written: &str, section: Option<Section>) -> Option<String> {
     of_others.or_else(near).or_else(|| Some(FORM.to_string()))
 }
 
+/// Whether a line begins like the header of a table.
 fn is_header(line: &str) -> bool {
     line.trim_start().starts_with('[')
 }
 
-/// For each line, the line of the header that it stands below, from 1.
+/// For each line: the line number of the header above it, from 1.
 fn headers(lines: &[&str]) -> Vec<Option<usize>> {
     let mut last = None;
     let above = |(at, line): (usize, &&str)| {
@@ -281,7 +288,7 @@ fn headers(lines: &[&str]) -> Vec<Option<usize>> {
     lines.iter().enumerate().map(above).collect()
 }
 
-/// Which table the keys below a header belong to.
+/// The table to which the keys below a header belong.
 fn section(lines: &[&str], header: Option<usize>) -> Option<Section> {
     let name = lines.get(header?.checked_sub(1)?)?.trim().trim_matches(['[', ']']);
     let parts: Vec<&str> = name.split('.').map(str::trim).collect();

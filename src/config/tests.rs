@@ -233,7 +233,8 @@ fn what_belongs_to_one_policy_is_refused_for_the_others() {
         assert!(read(&with(&format!("{line}\nbalance = \"consistent_hash\""))).is_ok());
     }
     assert!(
-        found("balance = \"failover\"\nslow_start = \"5s\"")[0].contains("`slow_start` needs a policy that shares")
+        found("balance = \"failover\"\nslow_start = \"5s\"")[0]
+            .contains("`slow_start` needs a `balance` that uses several")
     );
     for (factor, fits) in [(0, true), (1, false), (100, false), (101, true), (100_000, true), (100_001, false)] {
         let text = with(&format!("balance = \"consistent_hash\"\nhash_balance_factor = {factor}"));

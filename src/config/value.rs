@@ -1,17 +1,27 @@
-//! One value: from what TOML holds to what the key means.
+//! One value: from what TOML holds to what the key takes.
+//!
+//! ```text
+//! DeValue ── Decoder::decode(kind) ──┬─> Value                     the key has it
+//!                                    └─> Vec<At<Fault>>            what is wrong, and what to write instead
+//! ```
+//!
+//! The kind of a key ([`Kind`]) decides how a value is read. `text` reads what stands between two quotes, `lists` reads
+//! lists of other things, `units` reads numbers with a unit, and `instead` finds out what was meant by a value of the
+//! wrong type.
 
 mod instead;
 mod lists;
+mod text;
+mod units;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::address;
-use super::foreign;
-use super::keys::{self, Kind, Span};
+use super::keys::Kind;
 use super::model::{LocalAddress, Target};
 use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
@@ -19,54 +29,76 @@ use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 pub(super) use instead::of_unquoted;
 pub(super) use lists::WrittenStep;
+pub(super) use text::fault_of_name;
+use text::{address_of_ours, name_server, one, protocol};
 
-/// What a key holds.
+/// The value of a key. Which form a key has is given by its [`Kind`].
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
+    /// `true` or `false`.
     Bool(bool),
+    /// A number.
     Integer(u64),
+    /// `"auto"` where else a number stands.
     Auto,
+    /// A time.
     Duration(Duration),
-    /// Bytes; zero is "auto".
+    /// Bytes; zero means `"auto"`.
     Size(u32),
+    /// Permission bits.
     Mode(u32),
+    /// One of the words that the key takes.
     Word(&'static str),
+    /// Any text; also a name or a path.
     Text(String),
+    /// Networks of clients.
     Networks(Vec<Network>),
+    /// Server names of TLS.
     ServerNames(Vec<NamePattern>),
+    /// Protocol names of ALPN.
     Protocols(Vec<String>),
+    /// The source of connections to backends.
     Source(LocalAddress),
+    /// Connections per unit of time.
     Rate(RateLimit),
-    /// First and last code of each range.
+    /// Status codes: the first and last code of each range.
     Statuses(Vec<(u16, u16)>),
+    /// The steps of a check.
     Steps(Vec<WrittenStep>),
-    /// Each address with the bytes of the file that it came from.
+    /// Addresses to listen on, each with the place in the file that it came from.
     Binds(Vec<(Range<usize>, Address)>),
+    /// The address of a backend.
     Target(Target),
+    /// An address to listen on; `None` means "off".
     Listen(Option<SocketAddr>),
+    /// Addresses of name servers.
     NameServers(Vec<SocketAddr>),
 }
 
 /// Why there is no value.
 pub(super) enum Fault {
-    /// A TOML type that the key cannot take.
+    /// The key does not take this TOML type, which the text names.
     Type(String),
     /// The value as it was written, and what to write instead.
     Value(String, String),
-    /// A variable that cannot be replaced.
+    /// A variable that cannot be replaced: why, and what to do.
     Variable(String),
 }
 
-/// A fault and the bytes where it stands.
+/// Something together with its place: the range of bytes in the file.
 pub(super) type At<T> = (Range<usize>, T);
 
-/// Reads values; knows the environment.
+/// Reads values. It is the only part of the reader that knows the environment.
 pub(super) struct Decoder<'a> {
+    /// The value of an environment variable; `None` if it is not set.
     pub(super) env: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Decoder<'_> {
-    /// Reads what `kind` takes. Every fault of a list is found, not only the first.
+    /// Reads what `kind` takes.
+    ///
+    /// # Errors
+    /// Everything that is wrong: of a list every fault is found, not only the first.
     pub(super) fn decode(&self, kind: Kind, span: Range<usize>, value: &DeValue<'_>) -> Result<Value, Vec<At<Fault>>> {
         let here = |fault| vec![(span.clone(), fault)];
         match (kind, value) {
@@ -113,7 +145,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// Reads a list of texts; one text may stand for several values.
+    /// Reads a list of texts. One text can stand for several values, as a port range does.
     fn list<T>(
         &self,
         items: &toml::de::DeArray<'_>,
@@ -135,7 +167,8 @@ impl Decoder<'_> {
         if faults.is_empty() { Ok(values) } else { Err(faults) }
     }
 
-    /// Replaces `${NAME}`; `$${` stands for `${`, any other `$` for itself. What comes in is not read again.
+    /// Replaces `${NAME}` by the value of the variable, which is not searched for variables again. `$${` stands for
+    /// `${`, and every other `$` for itself.
     fn substitute(&self, text: &str) -> Result<String, String> {
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(at) = rest.find("${") {
@@ -166,7 +199,7 @@ impl Decoder<'_> {
     }
 }
 
-/// What a key of this kind takes, for messages.
+/// What a key of this kind takes, in words for messages.
 pub(super) fn expected(kind: Kind) -> String {
     match kind {
         Kind::Bool => "true or false".to_string(),
@@ -195,179 +228,20 @@ pub(super) fn expected(kind: Kind) -> String {
     }
 }
 
-/// Reads a text that stands alone.
-fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, Fault> {
-    match kind {
-        Kind::AutoOr(..) if text == "auto" => Ok(Value::Auto),
-        Kind::Duration(limits) => duration(text, limits).map(Value::Duration),
-        Kind::AutoOrSize(min, max) => size(text, min, max).map(Value::Size),
-        Kind::Mode => {
-            mode(text).map(Value::Mode).ok_or_else(|| wrong(text, "write up to 0777 in octal, as in \"0600\""))
-        }
-        Kind::Word(words) => word(text, words).map(Value::Word),
-        Kind::WordOrPath(words) => match word(text, words) {
-            Ok(word) => Ok(Value::Word(word)),
-            Err(_) if text.starts_with('/') => Ok(Value::Text(text.to_string())),
-            Err(Fault::Value(text, hint)) => Err(Fault::Value(text, format!("{hint}, or a path that begins with /"))),
-            Err(fault) => Err(fault),
-        },
-        Kind::Text => Ok(Value::Text(text.to_string())),
-        Kind::Name => match fault_of_name(text) {
-            None => Ok(Value::Text(text.to_string())),
-            Some(why) => Err(wrong(text, why)),
-        },
-        Kind::Rate => rate(text).map(Value::Rate).ok_or_else(|| wrong(text, "write \"20/s\" or \"600/m\"")),
-        Kind::Source if text.is_empty() => Ok(Value::Source(LocalAddress::Any)),
-        Kind::Source if text == "client" => Ok(Value::Source(LocalAddress::Client)),
-        Kind::Source => Ok(Value::Source(LocalAddress::Addresses([address_of_ours(text)?].into()))),
-        Kind::Binds => {
-            let all = address::binds(text).map_err(|error| bad(text, &error))?;
-            Ok(Value::Binds(all.into_iter().map(|address| (span.clone(), address)).collect()))
-        }
-        Kind::Target => address::backend(text).map(Value::Target).map_err(|error| bad(text, &error)),
-        Kind::IpPortOrOff if text.is_empty() => Ok(Value::Listen(None)),
-        Kind::IpPortOrOff => match address::binds(text).map_err(|error| bad(text, &error))?.as_slice() {
-            [Address::Tcp(address)] => Ok(Value::Listen(Some(*address))),
-            _ => Err(wrong(text, "write one ip:port, as in \"127.0.0.1:9900\"")),
-        },
-        Kind::SocketOrOff if text.is_empty() => Ok(Value::Text(String::new())),
-        Kind::SocketOrOff => match address::unix(text) {
-            Ok(_) => Ok(Value::Text(text.to_string())),
-            Err(_) => Err(wrong(text, "write a path that begins with `/` and has at most 107 bytes, without `unix:`")),
-        },
-        Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
-            let hint = instead::of_type(kind, &DeValue::String(text.into())).map(|(_, hint)| hint);
-            Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
-        }
-        Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::NameServers => {
-            Err(wrong(text, &format!("write {}", expected(kind))))
-        }
-    }
-}
-
-/// Reads where a name server is; its port is 53 where none is written.
-fn name_server(text: &str) -> Result<SocketAddr, Fault> {
-    let with_port = text.parse::<SocketAddr>().ok().filter(|server| server.port() > 0);
-    let server = with_port.or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53)));
-    server.ok_or_else(|| wrong(text, "write the address of a name server, as in \"10.0.0.53:53\" or \"[fd00::53]:53\""))
-}
-
-/// Whether a text can hold what this kind takes; for the others it is a wrong type.
+/// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
     !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | NameServers)
 }
 
-/// Why a text cannot be the name of something: names stand in paths, labels and `POOL/BACKEND`.
-pub(super) fn fault_of_name(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("a name has at least one character")
-    } else if name.len() > 128 {
-        Some("a name has at most 128 bytes")
-    } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        Some("a name holds no blanks and no control characters")
-    } else {
-        None
-    }
-}
-
-fn duration(text: &str, limits: Span) -> Result<Duration, Fault> {
-    match micros(text, limits) {
-        Some(Some(us)) => Ok(Duration::from_micros(us)),
-        Some(None) => Err(Fault::Value(quoted(text), format!("write a time {}", limits.range()))),
-        None => Err(wrong(text, &instead::of_duration(text, limits))),
-    }
-}
-
-/// A time in microseconds: `None` if it has not the form of one, `Some(None)` if it is out of range.
-fn micros(text: &str, limits: Span) -> Option<Option<u64>> {
-    let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let unit_us: u64 = match &text[split..] {
-        _ if split == 0 => return None,
-        "us" if limits.step_us == 1 => 1,
-        "ms" => 1_000,
-        "s" => 1_000_000,
-        "m" => 60_000_000,
-        "h" => 3_600_000_000,
-        _ => return None,
-    };
-    let all_us = text[..split].parse::<u64>().ok().and_then(|number| number.checked_mul(unit_us));
-    let fits = |us: &u64| match *us {
-        0 => limits.zero,
-        us => (limits.min_us..=limits.max_us).contains(&us) && us.is_multiple_of(limits.step_us),
-    };
-    Some(all_us.filter(fits))
-}
-
-/// A size is a whole number and a unit; 0 is "auto".
-fn size(text: &str, min: u32, max: u32) -> Result<u32, Fault> {
-    if matches!(text, "auto" | "0") {
-        return Ok(0);
-    }
-    let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let unit: u64 = match &text[split..] {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => {
-            let units = "write a whole number with its unit: \"256KiB\" or \"4MiB\", or \"auto\"".to_string();
-            return Err(wrong(text, &instead::of_size(text, min, max).unwrap_or(units)));
-        }
-    };
-    let bytes = text[..split].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    let fits = bytes.and_then(|bytes| u32::try_from(bytes).ok()).filter(|bytes| (min..=max).contains(bytes));
-    fits.ok_or_else(|| Fault::Value(quoted(text), format!("write a size {}", keys::range_of_sizes(min, max))))
-}
-
-fn mode(text: &str) -> Option<u32> {
-    let digits = text.strip_prefix("0o").unwrap_or(text);
-    let octal = !digits.is_empty() && digits.len() <= 4 && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten().filter(|mode| *mode <= 0o777)
-}
-
-fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Fault> {
-    words.iter().copied().find(|word| *word == text).ok_or_else(|| {
-        let hint = match (foreign::value(text, words), nearest(text, words.iter().copied())) {
-            (Some(word), _) => format!("that is \"{word}\" here; it takes {}", words_of(words)),
-            (None, Some(word)) => format!("did you mean \"{word}\"? It takes {}", words_of(words)),
-            (None, None) => format!("it takes {}", words_of(words)),
-        };
-        Fault::Value(quoted(text), hint)
-    })
-}
-
-fn rate(text: &str) -> Option<RateLimit> {
-    let (number, unit) = text.split_once('/')?;
-    let count = number.parse::<u32>().ok().filter(|_| !number.starts_with('+'))?;
-    let unit_ns = match unit {
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        _ => return None,
-    };
-    Some(RateLimit { count, unit_ns })
-}
-
-/// The name of a protocol for ALPN (RFC 7301): 1 to 255 bytes.
-fn protocol(text: &str) -> Result<Vec<String>, Fault> {
-    match text.len() {
-        1..=255 => Ok(vec![text.to_string()]),
-        _ => Err(wrong(text, "the name of a protocol has 1 to 255 bytes, as in \"postgresql\" or \"h2\"")),
-    }
-}
-
-/// An address of this host to connect from.
-fn address_of_ours(text: &str) -> Result<IpAddr, Fault> {
-    let known = text.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified() && !address.is_multicast());
-    known.ok_or_else(|| wrong(text, "write an address of this host, as in \"10.0.0.1\", or \"client\""))
-}
-
-/// The word that was most likely meant, if one is near enough.
+/// The word that was most likely meant; `None` if none is similar enough. Similar means few edits (Damerau-Levenshtein
+/// distance), at most a third of the length of the word.
 pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = words.map(|word| (strsim::damerau_levenshtein(text, word), word));
     near.min().filter(|(distance, word)| *distance <= word.len().max(3) / 3).map(|(_, word)| word)
 }
 
-/// A text as TOML writes it on one line, whatever it holds.
+/// A text in quotes as TOML writes it on one line, with control characters escaped.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -380,10 +254,12 @@ pub(super) fn quoted(text: &str) -> String {
     out + "\""
 }
 
+/// Words in quotes, with commas.
 fn words_of(words: &[&str]) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
+/// Refuses an empty list of addresses to listen on.
 fn non_empty(value: Value, span: &Range<usize>) -> Result<Value, Vec<At<Fault>>> {
     match value {
         Value::Binds(all) if all.is_empty() => {
@@ -393,11 +269,12 @@ fn non_empty(value: Value, span: &Range<usize>) -> Result<Value, Vec<At<Fault>>>
     }
 }
 
-/// One item of a list.
+/// The result of reading one item of a list.
 fn parsed<T>(text: &str, result: Result<T, impl ToString>) -> Result<Vec<T>, Fault> {
     result.map(|item| vec![item]).map_err(|error| bad(text, &error))
 }
 
+/// A value that was refused by `error`. A password in a URL is not shown.
 fn bad(text: &str, error: &impl ToString) -> Fault {
     // `postgres://user:password@host`
     let secret = text.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(secret, _)| secret);
@@ -405,17 +282,19 @@ fn bad(text: &str, error: &impl ToString) -> Fault {
     Fault::Value(quoted(&shown), error.to_string())
 }
 
+/// A value that was refused, and what to write instead.
 fn wrong(text: &str, hint: &str) -> Fault {
     Fault::Value(quoted(text), hint.to_string())
 }
 
+/// Whether an environment variable can have this name (POSIX, "Environment Variable Definition").
 fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// What a value is, for messages. A text may be a secret, so it is not shown.
+/// What a value is, in words for messages. A text is not shown, because it may be a secret.
 pub(super) fn name_of(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(_) => "a text".to_string(),
@@ -432,25 +311,6 @@ pub(super) fn name_of(value: &DeValue<'_>) -> String {
 mod tests {
     use super::*;
 
-    const ANY: Span = Span { zero: true, min_us: 1, max_us: u64::MAX, step_us: 1 };
-
-    fn span_of(text: &str) -> Option<u128> {
-        duration(text, ANY).ok().map(|duration| duration.as_micros())
-    }
-
-    #[test]
-    fn durations_are_a_whole_number_and_a_unit() {
-        assert_eq!(span_of("250ms"), Some(250_000));
-        assert_eq!(span_of("1h"), Some(3_600_000_000));
-        assert_eq!(span_of("0s"), Some(0));
-        assert_eq!(span_of("7us"), Some(7));
-        for text in
-            ["", "5", "s", "-5s", "1.5s", "5 s", "1m30s", "5S", "99999999999999999999s", "18446744073709551615h"]
-        {
-            assert_eq!(span_of(text), None, "{text}");
-        }
-    }
-
     #[test]
     fn variables_are_replaced_once_and_can_be_escaped() {
         let env = |name: &str| (name == "HOST").then(|| "10.0.0.1${HOST}".to_string());
@@ -461,36 +321,5 @@ mod tests {
         assert!(decoder.substitute("${HOST").is_err());
         assert!(decoder.substitute("${HO ST}").is_err());
         assert!(decoder.substitute("${}").is_err());
-    }
-
-    #[test]
-    fn sizes_are_a_whole_number_and_a_unit() {
-        let bytes = |text: &str| size(text, 16 << 10, 1 << 30).ok();
-        assert_eq!(bytes("auto"), Some(0));
-        assert_eq!(bytes("0"), Some(0));
-        assert_eq!(bytes("256KiB"), Some(256 << 10));
-        assert_eq!(bytes("4MiB"), Some(4 << 20));
-        assert_eq!(bytes("1GiB"), Some(1 << 30));
-        for text in ["", "4", "4MB", "4 MiB", "-4MiB", "1.5MiB", "15KiB", "2GiB", "99999999999999999999MiB", "MiB"] {
-            assert_eq!(bytes(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn modes_are_octal() {
-        assert_eq!(mode("0666"), Some(0o666));
-        assert_eq!(mode("0o600"), Some(0o600));
-        for text in ["", "0888", "1777", "rw", "00600", "-600"] {
-            assert_eq!(mode(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_rate_keeps_its_unit_for_that_is_how_many_may_come_at_once() {
-        assert_eq!(rate("20/s"), Some(RateLimit { count: 20, unit_ns: 1_000_000_000 }));
-        assert_eq!(rate("600/m"), Some(RateLimit { count: 600, unit_ns: 60_000_000_000 }));
-        for text in ["20", "20/h", "/s", "+1/s", "-1/s", "1.5/s"] {
-            assert_eq!(rate(text), None, "{text}");
-        }
     }
 }

@@ -1,4 +1,6 @@
-//! What a configuration may say and hardly means. Pure: what depends on the host is asked.
+//! What a configuration can say but hardly means. Pure: what depends on the host is asked through [`Host`].
+//!
+//! `ringway check` prints the warnings, and a start and a reload log them. None of them keeps ringway from serving.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,20 +10,20 @@ use super::model::{CheckKind, Config, Pool, Target};
 use super::shown;
 use crate::base::address::Address;
 
-/// Where MySQL and MariaDB listen.
+/// The port of MySQL and MariaDB.
 const MYSQL: u16 = 3306;
 
-/// The host that a configuration is looked at for.
+/// What has to be known of the host for which a configuration is checked.
 pub struct Host<'a> {
-    /// Whether an address is one of this host's.
+    /// Whether this host has an address.
     pub has_address: &'a dyn Fn(IpAddr) -> bool,
-    /// Why ringway could not read a file there; `None` where it can.
+    /// Why ringway cannot read a file; `None` if it can.
     pub cannot_read: &'a dyn Fn(&Path) -> Option<String>,
-    /// What is wrong with the user and the group that ringway is to become.
+    /// What is wrong with the user and the group that ringway is to become; `None` if nothing is.
     pub no_account: Option<String>,
 }
 
-/// One line for each: what, where, and what to do.
+/// All warnings, one line each: what, where, and what to do.
 pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
     let mut all: Vec<String> = host.no_account.iter().cloned().collect();
     for pool in &config.pools {
@@ -31,7 +33,7 @@ pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
         all.extend(mute_to_mysql(pool));
         all.extend(unreadable(pool, host));
     }
-    // Those that are certain are errors.
+    // Ways that certainly lead back are errors, not warnings.
     let around = loops::find(config, host.has_address).into_iter().filter(|found| !found.is_certain);
     all.extend(around.map(|found| {
         let pool = &found.pool;
@@ -40,7 +42,7 @@ pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
     all
 }
 
-/// A pool that nobody can come to.
+/// Warns of a pool that no client can get.
 fn without_listener(config: &Config, pool: &Pool) -> Option<String> {
     let is_used = config.listeners.iter().any(|listener| listener.pools().any(|name| *name == pool.name));
     (!is_used).then(|| {
@@ -49,7 +51,7 @@ fn without_listener(config: &Config, pool: &Pool) -> Option<String> {
     })
 }
 
-/// A pool in which no backend takes a session.
+/// Warns of a pool in which no backend takes a session.
 fn without_weight(pool: &Pool) -> Option<String> {
     if pool.backends.iter().any(|backend| backend.weight > 0 && !backend.disabled) {
         return None;
@@ -63,7 +65,7 @@ fn without_weight(pool: &Pool) -> Option<String> {
     Some(format!("pool {}: {what}, so {remedy}", pool.name))
 }
 
-/// The next check begins when the one before has ended.
+/// Warns of a check that can take longer than its interval: the next check begins only when this one has ended.
 fn slow_check(pool: &Pool) -> Option<String> {
     let check = pool.check.as_ref().filter(|check| check.timeout > check.interval)?;
     let [timeout, interval] = [check.timeout, check.interval].map(|time| shown::of_time(time.as_micros()));
@@ -75,14 +77,14 @@ fn slow_check(pool: &Pool) -> Option<String> {
     ))
 }
 
-/// A check without its password changes nothing, whatever happens to the backend.
+/// Warns of a password that cannot be read: such a check has no result, whatever happens to the backend.
 fn unreadable(pool: &Pool, host: &Host<'_>) -> Option<String> {
     let file = pool.check.as_ref()?.kind.login()?.password_file.as_ref()?;
     let why = (host.cannot_read)(file)?;
     Some(format!("pool {}: `password_file` {} cannot be read: {why}", pool.name, file.display()))
 }
 
-/// A check that only connects says nothing of a MySQL: it is up as long as its kernel is.
+/// Warns of a check that only connects to MySQL: it succeeds as long as the host accepts connections.
 fn mute_to_mysql(pool: &Pool) -> Option<String> {
     let check = pool.check.as_ref().filter(|check| check.kind == CheckKind::Tcp)?;
     let port = |target: &Target| match target {

@@ -1,4 +1,9 @@
-//! What the result of a health check says: to the fleet, and to a person.
+//! What the result of a health check means: for the fleet, and for the log.
+//!
+//! `probe` says what happened; the fleet wants one of a few findings, and people want to hear of a problem once, not
+//! every two seconds.
+//!
+//! It is asked by the task of a watch after each check (`tasks`).
 
 use std::sync::Arc;
 
@@ -8,12 +13,12 @@ use crate::fleet::Finding;
 use crate::health::transcript::Transcript;
 use crate::probe::{Outcome, reason};
 
-/// No port to connect from was to be had.
+/// Whether a check could not be made because no port was left to connect from.
 pub(super) fn is_portless(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Unknown(lack) if lack.is_of_ports())
 }
 
-/// What it says to the fleet.
+/// What a result says to the fleet, as a finding with its reason.
 pub(super) fn finding(outcome: Outcome, transcript: &Transcript) -> Finding {
     match (outcome, transcript.remarked()) {
         (Outcome::Success(facts), None) => Finding::Success(facts),
@@ -24,12 +29,12 @@ pub(super) fn finding(outcome: Outcome, transcript: &Transcript) -> Finding {
     }
 }
 
-/// What a person was told of a target beside its changes of state: each thing once, and when it is over.
+/// What was logged about one target besides its changes of state: each problem once, and when it is over.
 #[derive(Default)]
 pub(super) struct Said(Option<Arc<str>>);
 
 impl Said {
-    /// Says what is new.
+    /// Logs what is new about the target.
     pub(super) fn about(&mut self, finding: &Finding, target: &impl std::fmt::Display) {
         let now = match finding {
             Finding::Doubtful(_, text) | Finding::Refused(text) | Finding::Unknown(text) => Some(text),
@@ -45,7 +50,7 @@ impl Said {
                 warn!(%target, %reason, "the server lives and refuses the check: its last known role stays");
             }
             Finding::Doubtful(_, reason) => warn!(%target, %reason, "the check succeeds, and could be better"),
-            Finding::Success(_) | Finding::Failure(_) => info!(%target, "checks go as they should again"),
+            Finding::Success(_) | Finding::Failure(_) => info!(%target, "checks work again"),
         }
     }
 }

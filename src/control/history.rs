@@ -1,4 +1,5 @@
-//! Reads every counter once a second for the plots of the last ten minutes.
+//! Reads every counter once per second, for the plots of the last ten minutes
+//! ([`stats::history`](crate::stats::history)).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,13 +13,13 @@ use crate::snapshot::table::{BackendEntry, ListenerEntry, PoolEntry, Table};
 use crate::stats::Stats;
 use crate::stats::history::{BackendCount, BackendKey, ListenerCount, PoolCount, Reading, TotalCount};
 
-/// Between readings.
+/// From one reading to the next.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Ends with the runtime.
+/// The task that reads. It ends with the runtime.
 pub(super) async fn sample_for_ever(control: Rc<Control>, cell: Arc<Cell>) {
     let mut ticks = interval(PACE);
-    // One that is late counts for the seconds it is late by.
+    // A late reading covers the seconds that were missed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let reader = cell.reader();
     loop {
@@ -28,7 +29,7 @@ pub(super) async fn sample_for_ever(control: Rc<Control>, cell: Arc<Cell>) {
     }
 }
 
-/// What all workers have counted. Costs them nothing.
+/// What all workers have counted so far, added up. It only reads atomics, so the workers are not disturbed.
 fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
     let workers = &stats.workers;
     let of_listener = |entry: &ListenerEntry| {
@@ -40,7 +41,7 @@ fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
                 *sum += refused.get();
             }
         }
-        // One that is gone is there until its last session has ended.
+        // A removed listener stays until its last session has ended.
         (!entry.retired || sum.connections > 0).then(|| (entry.name.clone(), sum))
     };
     let of_pool = |entry: &PoolEntry| {
@@ -74,6 +75,7 @@ fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
     }
 }
 
+/// What all workers have counted for one backend.
 fn backend(entry: &BackendEntry, stats: &Stats, counts: &Counts) -> BackendCount {
     let mut sum = BackendCount { connections: counts.connections(entry.id), ..BackendCount::default() };
     for cells in stats.of_backend(entry.id) {

@@ -1,57 +1,67 @@
-//! From serving to the end: which phase follows from what.
+//! From serving to the end: which phase follows from which event. Pure.
+//!
+//! ```text
+//! Serving ── SIGTERM ──> Leaving ── shutdown_delay ──> Draining ── shutdown_grace ──> Stopping ──> the end
+//! ```
+//!
+//! A second SIGTERM goes to Stopping immediately. Leaving is skipped without a delay, Draining without a grace; and a
+//! ringway that was relieved by another one drains without leaving. The drain also ends when the last worker has ended.
 
 use crate::base::time::Moment;
 use crate::snapshot::table::Phase;
 
-/// How long workers may take to reset what is left.
+/// How long workers can take to reset the sessions that are left, before they count as stuck.
 pub const STOPPING_MAX_NS: u64 = 10_000_000_000;
 
-/// What happened.
+/// Something that happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LifecycleEvent {
     /// A signal, or a caller, asked for shutdown.
     ShutdownAsked,
-    /// Another ringway accepts from the same sockets.
+    /// Another ringway accepts on the same sockets.
     Relieved,
-    /// Time has passed; this many workers run.
+    /// Time has passed.
     Tick {
-        /// Workers whose loop runs.
+        /// How many workers run.
         workers_running: usize,
     },
 }
 
-/// What to do.
+/// What control has to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Publish a table with that phase.
+    /// Publish a table with this phase.
     Enter(Phase),
-    /// Every worker has ended: return.
+    /// Return: every worker has ended.
     Finish,
-    /// Workers do not end: give up on this many.
+    /// Return with an error: this many workers do not end.
     GiveUp(usize),
 }
 
-/// The phase, and when it must end.
+/// The phase of the process, and when it has to end.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
+    /// Where the process is.
     phase: Phase,
+    /// How long it leaves.
     delay_ns: u64,
+    /// How long it drains.
     grace_ns: u64,
-    /// When workers that are still there count as stuck; set exactly while stopping.
+    /// When workers that still run count as stuck; set exactly in the phase Stopping.
     give_up: Moment,
 }
 
 impl Lifecycle {
-    /// The phase a process starts in.
+    /// The phase in which a process starts.
     pub const SERVING: Phase = Phase::Serving;
 
-    /// Serving. After shutdown was asked for, new connections are served for `delay_ns`; then open sessions get
-    /// `grace_ns`, with 0 they are reset at once.
+    /// A process that serves. When shutdown is asked for, new connections are served for `delay_ns` more, and then open
+    /// sessions get `grace_ns`; with 0 they are reset immediately.
     pub fn new(delay_ns: u64, grace_ns: u64) -> Lifecycle {
         Lifecycle { phase: Lifecycle::SERVING, delay_ns, grace_ns, give_up: Moment::NEVER }
     }
 
-    /// Of a shutdown that has not begun.
+    /// Changes both times, as a reload does. A shutdown that is under way keeps its own.
     pub fn set_spans(&mut self, delay_ns: u64, grace_ns: u64) {
         (self.delay_ns, self.grace_ns) = (delay_ns, grace_ns);
     }
@@ -61,7 +71,7 @@ impl Lifecycle {
         self.phase
     }
 
-    /// Takes what happened; at most one thing follows.
+    /// Handles an event. At most one thing follows.
     pub fn on(&mut self, event: LifecycleEvent, now: Moment) -> Option<Action> {
         match (event, self.phase) {
             (LifecycleEvent::ShutdownAsked, Phase::Serving) if self.delay_ns > 0 => {
@@ -85,11 +95,13 @@ impl Lifecycle {
         }
     }
 
+    /// Begins the drain, or the stop if sessions get no time.
     fn drain(&mut self, now: Moment) -> Option<Action> {
         let until = now.after_ns(self.grace_ns);
         self.enter(if self.grace_ns > 0 { Phase::Draining { until } } else { Phase::Stopping }, now)
     }
 
+    /// Goes to a phase.
     fn enter(&mut self, phase: Phase, now: Moment) -> Option<Action> {
         self.phase = phase;
         if phase == Phase::Stopping {
@@ -157,7 +169,7 @@ mod tests {
         assert_eq!(lifecycle.on(TWO, Moment(200 + STOPPING_MAX_NS)), Some(Action::GiveUp(2)));
     }
 
-    /// Whoever sends clients here needs a while to see that they are to go elsewhere.
+    /// A load balancer in front needs a while to notice that it must send clients elsewhere.
     #[test]
     fn new_connections_are_served_for_the_delay_and_a_second_signal_ends_it_at_once() {
         let leaving = || {

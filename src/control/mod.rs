@@ -1,13 +1,24 @@
-//! The one thread that is not a worker: health checks, tables, the admin server, signals.
+//! The one thread that is not a worker: health checks, tables, the admin server, signals, logs.
 //!
-//! It hosts them on a tokio-uring runtime, whose sockets and timers are tokio's own. Whatever decides something is a
-//! pure value ([`Fleet`], [`lifecycle::Lifecycle`]); [`run`] tells it what happened, publishes what follows and
-//! wakes the workers, which never hear from control in any other way.
+//! It runs them on a tokio-uring runtime, whose sockets and timers are tokio's own. What decides something is a pure
+//! value ([`Fleet`], [`lifecycle::Lifecycle`]); this module tells it what happened, publishes the table that follows
+//! and wakes the workers. Workers hear from control in no other way, except for listening sockets ([`sockets`]).
+//!
+//! ```text
+//! tasks    one task per checked target, per host name, for deadlines, for failed connects
+//! run      the loop: commands of the API, signals, publishing tables
+//! reload   another configuration       relief   taking over and being taken over
+//! history  samples for plots           notify   what systemd is told
+//! ```
+//!
+//! `app` makes the [`ControlSpec`] and calls [`run()`]. Nothing here knows a worker or binds a socket: for that there
+//! are [`Hooks`] and [`sockets::ListeningSockets`].
 #![forbid(unsafe_code)]
 
 mod checks;
 mod history;
 pub mod lifecycle;
+mod names;
 mod notify;
 mod relief;
 mod reload;
@@ -16,6 +27,7 @@ mod runtime;
 pub mod sockets;
 mod stop;
 mod tasks;
+mod tell;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -35,78 +47,80 @@ use crate::{api, log, take_over};
 pub use run::run;
 pub use stop::{Stop, Stopper, stop_channel};
 
-/// What control works on, and how it reaches the rest of the process.
+/// What control works with, and how it reaches the rest of the process.
 pub struct ControlSpec {
-    /// What is configured.
+    /// The configuration.
     pub config: Arc<Config>,
-    /// Where it was read, and is read again.
+    /// Where the configuration came from, and where a reload reads it.
     pub source: Source,
-    /// Where tables are published; holds [`first_table`] of the same configuration.
+    /// Where tables are published. It holds [`first_table`] of this configuration.
     pub cell: Arc<Cell>,
-    /// What workers count.
+    /// What workers have counted.
     pub stats: Arc<Stats>,
-    /// What workers share.
+    /// What workers count together.
     pub counts: Arc<Counts>,
-    /// The clock that workers read too: deadlines in tables are its moments.
+    /// The clock of the process. Workers read the same one, because deadlines in tables are its moments.
     pub clock: Clock,
     /// The listening sockets.
     pub sockets: Box<dyn sockets::ListeningSockets>,
-    /// Rung by workers when they have counted a connect that failed.
+    /// Rung by a worker that has counted a failed connect or a hang-up.
     pub alarm: Alarm,
-    /// Bound to `admin.listen`; `None` is no admin server there.
+    /// The socket of `admin.listen`; `None` if it is not configured.
     pub admin: Option<TcpListener>,
-    /// Bound to `admin.socket`; likewise.
+    /// The socket of `admin.socket`; `None` if it is not configured.
     pub admin_socket: Option<api::Socket>,
-    /// The ringway to relieve once every listener accepts; the listening sockets are prepared and not committed exactly
-    /// if there is one.
+    /// The ringway to relieve once every listener accepts. Exactly if there is one, the listening sockets are prepared
+    /// but not committed.
     pub predecessor: Option<take_over::Predecessor>,
-    /// What control has the process do.
+    /// What control has the process around it do.
     pub hooks: Hooks,
-    /// Asks for shutdown as a signal does.
+    /// The end at which the process asks for a shutdown, as a signal does.
     pub stop: Stop,
-    /// Limit on open client connections, for the metric; 0 is none.
+    /// The limit on open client connections, for the metric; 0 means none.
     pub connections_max: u64,
-    /// What the workers run on; control itself uses io_uring only where they do.
+    /// What the workers run on. Control itself uses io_uring only where they do.
     pub io: ChosenDriver,
-    /// What is logged, and where to.
+    /// The logs.
     pub logs: log::Logs,
 }
 
-/// What control has the process around it do. It knows neither workers nor what the process may open.
+/// What control has the process around it do, because control knows neither workers nor what the process can open.
 pub struct Hooks {
-    /// Wakes every worker; called after each publication of a table.
+    /// Wakes every worker. Called after each publication of a table.
     pub wake: Box<dyn Fn() + Send>,
-    /// Asks the worker of that number about its sessions.
+    /// Puts a request about sessions into a worker's mailbox.
     pub ask: api::AskWorker,
-    /// Says what of a configuration this process may not open, a line each: then the configuration is not applied.
+    /// Says what this process cannot open of a configuration, one line each. A configuration with such lines is
+    /// refused.
     pub out_of_reach: OutOfReach,
-    /// Reads one of [`NAME_FILES`](crate::discover::dns::NAME_FILES); `None`: this process may open them itself.
+    /// Reads one of [`NAME_FILES`](crate::discover::dns::NAME_FILES). `None` means that this process can open them
+    /// itself.
     pub read_file: Option<ReadFile>,
-    /// Called once, as soon as every worker's `running` gauge is 1 and checks and the API are under way.
+    /// Called once, when every worker runs and checks and the API are under way.
     pub ready: Box<dyn FnOnce() + Send>,
 }
 
-/// See [`Hooks::out_of_reach`].
+/// Says what of a configuration is out of reach; see [`Hooks::out_of_reach`].
 pub type OutOfReach = Box<dyn Fn(&Config) -> Vec<String> + Send>;
 
-/// Why control could not go on. Its sockets and timers need no more than a few descriptors and a small ring.
+/// Why control ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The runtime could not be made.
     #[error("cannot start the control thread: {0}; see `ringway doctor`")]
     Runtime(#[source] std::io::Error),
-    /// A signal handler could not be installed.
+    /// Signal handlers could not be installed.
     #[error("cannot handle signals: {0}")]
     Signals(#[source] std::io::Error),
-    /// The admin socket could not be used.
+    /// A socket of the API could not be used.
     #[error("cannot serve admin.listen or admin.socket: {0}")]
     Admin(#[source] std::io::Error),
-    /// Workers did not end although told to.
+    /// This many workers did not end within this many seconds.
     #[error("{0} worker(s) did not stop within {1} s of being told to reset what is left; this is a bug of ringway")]
     Stuck(usize, u64),
 }
 
-/// The table to start workers with, before anything was checked.
+/// The table with which workers start, before anything was checked.
 pub fn first_table(config: &Arc<Config>) -> Table {
     let now = crate::base::time::Moment::default();
     let mut fleet = Fleet::new(config.clone(), now);

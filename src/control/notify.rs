@@ -1,4 +1,6 @@
-//! What systemd is told, if it asks: ready, reloading, stopping, and that we are alive.
+//! What systemd is told, if it asks: ready, reloading, stopping, and that this process is alive (sd_notify(3)).
+//!
+//! Each message is a datagram on the socket in NOTIFY_SOCKET. Without that variable nothing is sent.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,22 +13,22 @@ use tracing::warn;
 use super::tasks::Control;
 use crate::snapshot::cell::Cell;
 
-/// This process serves in place of the one that systemd has started.
+/// This process now serves instead of the one that systemd has started.
 pub(super) fn main_process() {
     tell(&[NotifyState::MainPid(std::process::id())]);
 }
 
-/// That process serves in place of this one. Whatever systemd is told from now on, it is told by that one.
+/// That process now serves instead of this one. From now on only that one talks to systemd.
 pub(super) fn succeeded_by(pid: u32) {
     tell(&[NotifyState::MainPid(pid)]);
 }
 
-/// Everything accepts, or accepts again after a reload.
+/// Every listener accepts, at the start or after a reload.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload begins; [`ready`] says that it is over, also if it was refused.
+/// A reload begins. [`ready`] ends it, also if it was refused.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -34,13 +36,13 @@ pub(super) fn reloading() {
     }
 }
 
-/// The end has begun.
+/// The end begins.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Says twice within each `WatchdogSec=` that control and every worker go on; who hangs is restarted. A worker goes on
-/// if it has seen the table that was the current one the time before.
+/// Tells systemd twice within each `WatchdogSec=` that control and every worker are alive; if not, systemd restarts the
+/// service. A worker is alive if it has seen the table that was the newest one the time before.
 pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let mut before = 0;
@@ -55,9 +57,9 @@ pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
     }
 }
 
-/// The socket is a datagram socket of the service manager: what it does not take is lost, and nothing waits for it.
+/// Sends one datagram to the service manager. If it is not taken, it is lost, and nothing waits for it.
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "systemd cannot be told of this");
+        warn!(%error, "cannot notify systemd");
     }
 }

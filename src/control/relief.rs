@@ -1,5 +1,5 @@
-//! Relieving the ringway before, and being relieved by the one that comes
-//! ([`take_over`](crate::take_over)).
+//! Control's part of a take-over: relieving the ringway before, and being relieved by the next one. What is said
+//! between the two is in [`take_over`](crate::take_over).
 
 use tracing::info;
 
@@ -10,7 +10,8 @@ use crate::api::command::{Loan, Successor};
 use crate::snapshot::table::Phase;
 
 impl ControlLoop {
-    /// Whether this one serves: immediately, or, where another one is to be relieved, when that is done.
+    /// Whether this ringway serves: immediately, or, if it has to relieve another one, when that has been done. Called
+    /// again and again until it is true.
     pub(super) async fn has_succeeded(&mut self) -> bool {
         if !self.succession.has_predecessor() {
             return true;
@@ -20,14 +21,14 @@ impl ControlLoop {
             return false;
         }
         self.publisher.publish(&self.control, Phase::Serving);
-        // From here on both accept; nothing that can fail is left.
+        // From here on both accept, and nothing is left that can fail.
         self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         self.succession.relieve().await;
         notify::main_process();
         true
     }
 
-    /// Sees to it that clients find the unix sockets.
+    /// Binds unix sockets again whose files were removed, so that clients find them.
     pub(super) fn mend_socket_files(&mut self) {
         if self.lifecycle.phase().accepts()
             && !self.control.is_relieved.get()
@@ -38,7 +39,10 @@ impl ControlLoop {
         }
     }
 
-    /// Every listening socket, for another ringway; else why not.
+    /// Every listening socket, for another ringway.
+    ///
+    /// # Errors
+    /// Why there are none now, in one line.
     pub(super) fn lend(&mut self) -> Result<Loan, String> {
         if self.lifecycle.phase() != Phase::Serving {
             return Err("it is shutting down".to_owned());
@@ -58,7 +62,7 @@ impl ControlLoop {
         self.control.is_relieved.set(true);
         self.sockets.leave();
         self.succession.close().await;
-        // Asked for shutdown meanwhile, it drains already; a second time would be the end of its sessions.
+        // If shutdown was asked for meanwhile, it drains already; a second time would reset its sessions.
         (self.lifecycle.phase() == Phase::Serving).then_some(LifecycleEvent::Relieved)
     }
 }

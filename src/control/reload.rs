@@ -1,4 +1,8 @@
-//! Another configuration while ringway runs: read, compared, and applied whole or not at all.
+//! Another configuration while ringway runs: it is read, compared, and applied as a whole or not at all.
+//!
+//! Everything that can fail comes first: reading, what only a restart can change, files out of reach, binding new
+//! addresses. Then the fleet takes over the configuration, the table is published, and the workers get the new sockets;
+//! that part cannot fail and does not wait.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,13 +20,16 @@ use crate::config::model::{Config, Source};
 use crate::snapshot::table::Phase;
 use crate::stats::history::HistoryEvent;
 
-/// An address may be in use for another moment, because a reload just before has given it up.
+/// How often, and how long apart, an address that is in use is tried again: a reload just before may have given it up,
+/// and its worker closes it in a moment.
 const IN_USE_RETRIES: u32 = 10;
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 impl ControlLoop {
-    /// Reads the configuration again and applies it; a line for each change. Whatever is wrong with it, the one that is
-    /// in use stays in use.
+    /// Reads the configuration again and applies it. Returns one line per change.
+    ///
+    /// # Errors
+    /// Everything that is wrong; then the configuration in use stays in use.
     pub(super) async fn reload(&mut self) -> Result<Vec<String>, Vec<ReloadFault>> {
         notify::reloading();
         let result = self.try_reload().await;
@@ -46,6 +53,7 @@ impl ControlLoop {
         result
     }
 
+    /// The same without counting and logging.
     async fn try_reload(&mut self) -> Result<Vec<String>, Vec<ReloadFault>> {
         if self.lifecycle.phase() != Phase::Serving {
             return Err(vec![ReloadFault::of("ringway is shutting down; start it with the new configuration")]);
@@ -64,12 +72,12 @@ impl ControlLoop {
             return Err(out_of_reach.into_iter().map(ReloadFault::of).collect());
         }
         prepare(self.sockets.as_mut(), &config).await.map_err(|fault| vec![fault])?;
-        // From here on nothing can fail, and nothing waits: what follows is one step for everybody else.
+        // From here on nothing fails and nothing waits, so all others see it as one step.
         self.apply(config);
         Ok(changes)
     }
 
-    /// What to do about a change that a process cannot make for as long as it lives.
+    /// What to do about a change that a running process cannot make.
     fn needs_another_process(&self) -> String {
         let (Source::File(file), Some(socket)) = (&self.source, &self.config.admin.socket) else {
             return "a running ringway cannot change this: undo it, or restart it; with `admin.socket` set, \
@@ -84,12 +92,13 @@ impl ControlLoop {
         )
     }
 
+    /// Makes the new configuration the one in use.
     fn apply(&mut self, config: Config) {
         let now = self.control.clock.now();
         self.control.forget_old_troubles();
         let changes = self.control.fleet.borrow_mut().apply(&config, now);
         self.control.apply(changes);
-        // Listeners that are new must be known before they accept.
+        // New listeners must be in the table before they accept.
         self.publisher.publish(&self.control, self.lifecycle.phase());
         self.sockets.commit(&|name| self.control.fleet.borrow().listener(name));
         self.mend_socket_files();
@@ -103,7 +112,7 @@ impl ControlLoop {
     }
 }
 
-/// Binds what is new. Waits a little for an address that is in use.
+/// Binds what is new, and waits a little for addresses that are in use.
 async fn prepare(sockets: &mut dyn ListeningSockets, config: &Config) -> Result<(), ReloadFault> {
     for _ in 0..IN_USE_RETRIES {
         match sockets.prepare(config) {
@@ -114,6 +123,7 @@ async fn prepare(sockets: &mut dyn ListeningSockets, config: &Config) -> Result<
     sockets.prepare(config).map_err(|refused| ReloadFault::of(refused.message))
 }
 
+/// Reads the configuration on a thread of its own.
 async fn read(source: &Source) -> Result<Config, Vec<ReloadFault>> {
     let Source::File(path) = source else {
         let why = "ringway was started without a file (--listen, --backend), so there is nothing to read again; \
@@ -121,11 +131,12 @@ async fn read(source: &Source) -> Result<Config, Vec<ReloadFault>> {
         return Err(vec![ReloadFault::of(why)]);
     };
     let path = path.clone();
-    // A file may be on a disk that does not answer, and checks go on meanwhile.
+    // The file may be on a disk that does not answer, and checks must go on meanwhile.
     let read = tokio::task::spawn_blocking(move || read_file(&path)).await;
     read.unwrap_or_else(|_| Err(vec![ReloadFault::of("reading the configuration panicked; this is a bug of ringway")]))
 }
 
+/// Reads and resolves the configuration. Blocks.
 fn read_file(path: &Path) -> Result<Config, Vec<ReloadFault>> {
     let remedy = |error: &std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => {

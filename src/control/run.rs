@@ -1,4 +1,7 @@
-//! The loop of the control thread: hears, decides through the pure parts, publishes.
+//! The loop of the control thread: it hears commands, signals and news, has the pure parts decide, and publishes.
+//!
+//! One thing is handled at a time: while a reload binds its addresses, for example, no command is carried out. Checks
+//! and lookups are tasks of their own and go on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,24 +33,28 @@ use crate::sys::route::is_own;
 use crate::sys::signals;
 use crate::take_over::{self, Succession};
 
-/// How often the workers' `running` is looked at, while it matters.
+/// How often the workers' `running` is looked at, while it matters (at the start and at the end).
 const TICK: Duration = Duration::from_millis(10);
-/// Changes seldom come alone: this long they are gathered before they are published.
+/// How long changes are gathered before a table is published: they rarely come alone.
 const GATHER: Duration = Duration::from_millis(1);
-/// How long a worker may take to serve by a new table, and how often that is looked at.
+/// How long the answer to a change waits for workers to use the new table, and how often it looks.
 const SERVED_MAX: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);
-/// How often it is seen whether the files of unix sockets are still there.
+/// How often the files of unix sockets are looked for.
 const MEND_EVERY: Duration = Duration::from_secs(2);
-/// Until old tables are freed, when every worker has long seen the new one.
+/// After this time old tables are freed; by then every worker has long seen the new one.
 const SWEEP_AFTER: Duration = Duration::from_secs(1);
 
-/// Runs control on the calling thread, until shutdown was asked for and every worker's `running` gauge is 0. Start the
-/// workers first, or at least at the same time.
+/// Runs control on the calling thread, until a shutdown was asked for and every worker's `running` gauge is 0. The
+/// workers must be started before, or at the same time.
+///
+/// # Errors
+/// Something that control needs cannot be had, or workers did not end.
 pub fn run(spec: ControlSpec) -> Result<(), ControlError> {
     Runtime::new(spec.io.driver).map_err(ControlError::Runtime)?.block_on(serve(spec))
 }
 
+/// Starts everything, runs the loop, and lets the logs finish.
 async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let signals = Signals::install().map_err(ControlError::Signals)?;
     let ControlSpec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
@@ -94,18 +101,22 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     result
 }
 
-/// Makes tables known.
+/// Publishes tables.
 pub(super) struct Publisher {
+    /// Where tables are published.
     cell: Arc<Cell>,
+    /// For the table before.
     reader: Reader,
+    /// Wakes every worker.
     wake: Box<dyn Fn() + Send>,
+    /// Learns the names of each table, for the access log.
     names: Rc<RefCell<Names>>,
-    /// The tables before are about to be freed.
+    /// Old tables are about to be freed, so that this is not scheduled twice.
     sweeps: Rc<std::cell::Cell<bool>>,
 }
 
 impl Publisher {
-    /// Publishes what follows from what is known now.
+    /// Publishes the table that follows from what is known now, and wakes the workers.
     pub(super) fn publish(&self, control: &Control, phase: Phase) {
         control.has_news.set(false);
         let table = control.fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
@@ -123,36 +134,47 @@ impl Publisher {
         }
     }
 
-    /// The same, unless the last table says it already.
+    /// The same, unless the last table says it all already.
     pub(super) fn publish_news(&self, control: &Control, phase: Phase) {
         if control.has_news.get() {
             self.publish(control, phase);
         }
     }
 
-    /// Generation of the last table.
+    /// The generation of the last table.
     fn generation(&self) -> u64 {
         self.reader.pin().generation
     }
 }
 
+/// What the loop works with.
 pub(super) struct ControlLoop {
+    /// What the tasks share.
     pub(super) control: Rc<Control>,
+    /// Publishes tables.
     pub(super) publisher: Publisher,
+    /// Decides about the phase of the process.
     pub(super) lifecycle: Lifecycle,
+    /// What other threads ask.
     commands: mpsc::UnboundedReceiver<ControlCommand>,
+    /// The configuration in use.
     pub(super) config: Arc<Config>,
+    /// Where a reload reads the next one.
     pub(super) source: Source,
+    /// The listening sockets.
     pub(super) sockets: Box<dyn ListeningSockets>,
+    /// The ringways before and after this one.
     pub(super) succession: Succession,
+    /// Changes the level of ringway's own log.
     pub(super) set_level: Option<SetLevel>,
-    /// See [`Hooks`].
+    /// What a configuration names and this process cannot open; see [`Hooks`].
     pub(super) out_of_reach: OutOfReach,
-    /// Not called yet.
+    /// Called once, when ringway is ready; `None` afterwards.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl ControlLoop {
+    /// The loop. It ends when the lifecycle is finished.
     async fn turn_until_done(
         mut self,
         mut signals: Signals,
@@ -183,7 +205,7 @@ impl ControlLoop {
                     }
                     Asked::Reload => {
                         info!(signal = "HUP", "asked to reload");
-                        // The answer is in the log.
+                        // the outcome is in the log
                         let _ = self.reload().await;
                         continue;
                     }
@@ -208,7 +230,7 @@ impl ControlLoop {
         }
     }
 
-    /// Who asked may have gone meanwhile, and then nobody hears the answer.
+    /// Carries out a command. A caller that has gone meanwhile does not get its answer, which is no error.
     async fn obey(&mut self, command: ControlCommand) -> Option<LifecycleEvent> {
         match command {
             ControlCommand::Set { target, change, by, reply } => {
@@ -237,8 +259,8 @@ impl ControlLoop {
         None
     }
 
-    /// Answers what was asked for. A change is answered when every worker serves by it: a client that connects after
-    /// the answer meets with what was changed.
+    /// Answers a command. A change is answered when every worker uses the new table, so that a client that connects
+    /// after the answer meets the change.
     fn answer_when_served<T: 'static, E: 'static>(&self, reply: oneshot::Sender<Result<T, E>>, result: Result<T, E>) {
         if result.is_err() {
             let _ = reply.send(result);
@@ -257,6 +279,7 @@ impl ControlLoop {
         });
     }
 
+    /// Enters a phase: logs it, tells systemd, and publishes the table.
     fn enter(&mut self, phase: Phase) {
         if !self.control.is_relieved.get() {
             notify::stopping();
@@ -272,6 +295,7 @@ impl ControlLoop {
         self.publisher.publish(&self.control, phase);
     }
 
+    /// Says once that ringway is ready: when every worker runs and a ringway before it is relieved.
     async fn tell_if_ready(&mut self) {
         if self.lifecycle.phase() == Phase::Serving
             && self.control.workers_running() == self.control.stats.workers.len()
@@ -287,29 +311,34 @@ impl ControlLoop {
 
 /// What a signal asks for.
 enum Asked {
-    /// The end; the name of the signal.
+    /// A shutdown; with the name of the signal.
     Shutdown(&'static str),
-    /// The configuration is to be read again.
+    /// A reload.
     Reload,
 }
 
-/// The signals that ringway listens to. SIGPIPE is ignored since before `main`, by Rust's own start-up.
+/// The signals that ringway handles. Rust's start-up code ignores SIGPIPE before `main`.
 struct Signals {
+    /// SIGTERM: shuts down.
     term: Signal,
+    /// SIGINT: shuts down.
     int: Signal,
+    /// SIGQUIT: shuts down.
     quit: Signal,
+    /// SIGHUP: reloads.
     hup: Signal,
+    /// SIGUSR1: opens the files of logs again.
     usr1: Signal,
-    /// These mean nothing, and end nothing.
+    /// Signals that mean nothing here, and that would end a process without a handler.
     others: Vec<(&'static str, Signal)>,
 }
 
-/// What would end a process that has no handler for it, but for those that say what is wrong with it.
+/// The signals that would end a process without a handler, apart from those that report a fault of the process.
 const OTHERS: [(&str, i32); 8] =
     [("USR2", 12), ("ALRM", 14), ("STKFLT", 16), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("PWR", 30)];
 
 impl Signals {
-    /// From now on they come here; those that were held back since the start come first.
+    /// Installs the handlers. Signals that were held since the start come first.
     fn install() -> std::io::Result<Signals> {
         let other = |(name, number)| Ok((name, signal(SignalKind::from_raw(number))?));
         let all = Signals {
@@ -324,7 +353,7 @@ impl Signals {
         Ok(all)
     }
 
-    /// What the next signal asks for; those that ask for nothing are answered on the way.
+    /// Waits for the next signal that asks for something. Others are handled on the way.
     async fn next(&mut self, logs: &Keeper) -> Asked {
         loop {
             let other = std::future::poll_fn(|context| {

@@ -1,4 +1,5 @@
-//! Listening sockets, as control has them changed. Who binds them and hands them to workers is above both.
+//! Listening sockets, as control has them changed. `app` binds them and hands them to workers, because it alone knows
+//! both.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -6,27 +7,27 @@ use std::sync::Arc;
 use crate::base::id::ListenerId;
 use crate::config::model::Config;
 
-/// Binds what a configuration names.
+/// Binds the addresses of a configuration and has workers accept on them.
 pub trait ListeningSockets: Send {
-    /// Binds what is new in `config`, and changes nothing else. What was prepared before and not committed is let go.
+    /// Binds what is new in `config`, and changes nothing else. What was prepared before and not committed is closed.
     ///
     /// # Errors
     /// Something could not be bound; then nothing is.
     fn prepare(&mut self, config: &Config) -> Result<(), SocketsRefused>;
 
-    /// Has workers accept from what was prepared, and no more from what is gone. The table that knows the listeners
-    /// must be published before.
+    /// Has workers accept on what was prepared, and stop on what is no longer configured. `listener` gives the id of a
+    /// name; the table with these listeners must have been published.
     fn commit(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>);
 
-    /// Every socket that workers accept from, for another process to accept from as well. Let go of them soon: until
-    /// then they stay open.
+    /// Every socket on which workers accept, for another process to accept on as well. They stay open while the
+    /// returned values are held, so that must be short.
     fn lend(&self) -> Vec<Arc<OwnedFd>>;
 
-    /// Sees whether the files of unix sockets are still there, and binds those anew that are gone: until then no client
-    /// finds them.
+    /// Looks whether the files of unix sockets still exist, and binds those again that do not: without its file no
+    /// client finds a socket.
     fn mend(&mut self, listener: &dyn Fn(&str) -> Option<ListenerId>);
 
-    /// Another ringway listens on them from now on: files stay if they are that one's.
+    /// Another ringway listens on these sockets from now on, so the files of unix sockets stay.
     fn leave(&mut self);
 }
 
@@ -34,8 +35,8 @@ pub trait ListeningSockets: Send {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct SocketsRefused {
-    /// The key, the address, the cause and the remedy.
+    /// One line: the key, the address, the cause, and what to do.
     pub message: String,
-    /// In use, which may be over in a moment: sockets that a reload has closed are gone when their workers say so.
+    /// Whether it may work in a moment: the address is in use, perhaps by a socket that a reload has just given up.
     pub may_pass: bool,
 }

@@ -1,7 +1,14 @@
-//! What control does all the time, each thing in a task of its own: checks, names, deadlines, failed connects.
+//! What control does all the time, each thing in a task of its own: checks, deadlines, failed connects; host names are
+//! in `names`.
 //!
 //! The tasks share [`Control`], and none of them holds a borrow of it over an `await`. What follows from an event is
-//! decided by the fleet; here it is logged, counted and passed on.
+//! decided by the fleet; here it is counted, logged (`tell`) and passed on:
+//!
+//! ```text
+//! probe             ─> check_for_ever   ─┐
+//! workers' counters ─> hear_of_troubles ─┼─> Fleet::on_… ─> Changes ─> Control::apply ─> has_news ─> run publishes
+//! a deadline        ─> keep_time        ─┘
+//! ```
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -11,74 +18,78 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info};
 
 use super::checks::{Said, finding, is_portless};
+use super::tell::{event_of, log_notice, log_transition};
 use crate::balance::Counts;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::discover::dns::{ReadFile, Resolver};
-use crate::discover::known::{Known, Learned, Pace};
 use crate::fleet::order::{BackendName, Change, SetError};
-use crate::fleet::{Changes, Finding, Fleet, Notice, Transition, WatchId};
+use crate::fleet::{Changes, Finding, Fleet, Notice, WatchId};
 use crate::health::State;
 use crate::health::ejection::Trouble;
 use crate::probe::{Checked, probe};
 use crate::stats::alarm::Alarm;
-use crate::stats::history::{History, HistoryEvent};
+use crate::stats::history::History;
 use crate::stats::{ConnectError, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
-const STAGGER: Duration = Duration::from_micros(100);
-/// Pause after a check that could not be made.
+pub(super) const STAGGER: Duration = Duration::from_micros(100);
+/// The pause after a check that could not be made.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
-/// Checks in a row that find no port to connect from; then it is a failure, as sessions do not get there either.
+/// How many checks in a row can find no port to connect from. After that it counts as a failure, because sessions do
+/// not get there either.
 const PORTLESS_MAX: u32 = 30;
-/// How often it is seen whether files that say how names are looked up have changed.
-const FILES_PAUSE: Duration = Duration::from_secs(2);
-/// Failed connects come in bursts: this long they are gathered.
+/// How long failed connects are gathered, because they come in bursts.
 const GATHER: Duration = Duration::from_millis(5);
-/// How often it is seen whether a backend that is gone has lost its last session.
+/// How often removed backends are looked at: the last session of one may have ended.
 const SWEEP_NS: u64 = 1_000_000_000;
 
-/// What the tasks of the control thread share.
+/// What the tasks of the control thread share. They all run on one thread, so no lock is needed.
 pub(super) struct Control {
+    /// Every pool and backend, and what is known of them.
     pub fleet: RefCell<Fleet>,
     /// The fleet has changed since the last publication.
     pub has_news: std::cell::Cell<bool>,
     /// Rung when that becomes true.
     pub changed: Notify,
-    /// So may have the next deadline.
-    rescheduled: Notify,
-    /// Rung when a watch has ended.
+    /// Rung when the next deadline may have changed.
+    pub rescheduled: Notify,
+    /// By watch (a target that is checked): rung when the watch has ended.
     watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
-    /// The names that are looked up, each in a task of its own.
-    resolving: RefCell<HashMap<Arc<str>, Rc<Naming>>>,
-    /// Made when there is the first name.
-    resolver: OnceCell<Resolver>,
-    /// For it.
-    read_file: RefCell<Option<ReadFile>>,
-    /// `Some` until anything follows from failed connects.
+    /// The host names that are looked up, each in a task of its own.
+    pub resolving: RefCell<HashMap<Arc<str>, Rc<Naming>>>,
+    /// Made when the first host name appears.
+    pub resolver: OnceCell<Resolver>,
+    /// How the resolver reads its files; taken when it is made.
+    pub read_file: RefCell<Option<ReadFile>>,
+    /// Present until a configuration ejects backends for the first time; then a task has it.
     alarm: RefCell<Option<Alarm>>,
+    /// What workers and control have counted.
     pub stats: Arc<Stats>,
+    /// What workers count together.
     pub counts: Arc<Counts>,
-    /// The last ten minutes.
+    /// The last ten minutes, for plots.
     pub history: RefCell<History>,
+    /// The clock of the process.
     pub clock: Clock,
     /// Another ringway has taken over.
     pub is_relieved: std::cell::Cell<bool>,
 }
 
-/// A name that is looked up.
+/// How the task of one host name (`names`) is told something.
 #[derive(Default)]
-struct Naming {
-    /// Rung when nobody wants it any more.
-    gone: Notify,
-    /// Rung when it is to be looked up now.
-    again: Notify,
+pub(super) struct Naming {
+    /// Rung when no backend has the name any more: the task ends.
+    pub gone: Notify,
+    /// Rung when the name must be looked up now.
+    pub again: Notify,
 }
 
 impl Control {
+    /// Nothing runs yet.
     pub(super) fn new(fleet: Fleet, stats: Arc<Stats>, counts: Arc<Counts>, clock: Clock) -> Rc<Control> {
         Rc::new(Control {
             fleet: RefCell::new(fleet),
@@ -105,7 +116,7 @@ impl Control {
         self.follow();
     }
 
-    /// Starts what the configuration wants done and is not done yet, and ends what it wants no more.
+    /// Starts what the configuration wants and does not run yet, and ends what it no longer wants.
     pub(super) fn follow(self: &Rc<Control>) {
         self.follow_watches();
         self.follow_hosts();
@@ -116,7 +127,8 @@ impl Control {
         }
     }
 
-    /// What went wrong while nothing followed from it is nothing to begin with.
+    /// Forgets failures from before, if no pool ejects backends: a configuration that begins to eject must not begin
+    /// with those.
     pub(super) fn forget_old_troubles(&self) {
         if !self.fleet.borrow().wants_troubles() {
             let now = self.clock.now();
@@ -124,82 +136,7 @@ impl Control {
         }
     }
 
-    /// Starts a task for each new name and ends those of names that are gone.
-    fn follow_hosts(self: &Rc<Control>) {
-        let hosts = self.fleet.borrow().hosts();
-        let mut resolving = self.resolving.borrow_mut();
-        resolving.retain(|host, naming| {
-            let goes_on = hosts.contains(host);
-            if !goes_on {
-                naming.gone.notify_one();
-            }
-            goes_on
-        });
-        let mut delay = Duration::ZERO;
-        for host in hosts {
-            resolving.entry(host.clone()).or_insert_with(|| {
-                let (naming, resolver) = (Rc::new(Naming::default()), self.resolver());
-                tokio::task::spawn_local(resolve_until(self.clone(), resolver, host, delay, naming.clone()));
-                delay += STAGGER;
-                naming
-            });
-        }
-    }
-
-    /// How the resolver is to read its files.
-    pub(super) fn read_names_by(&self, read_file: Option<ReadFile>) {
-        self.read_file.replace(read_file);
-    }
-
-    fn resolver(self: &Rc<Control>) -> Resolver {
-        let make = || {
-            let resolver = Resolver::new(&self.fleet.borrow().dns(), self.read_file.take());
-            tokio::task::spawn_local(follow_files(self.clone(), resolver.clone()));
-            resolver
-        };
-        self.resolver.get_or_init(make).clone()
-    }
-
-    /// Another configuration: names are looked up as it says, and now, whatever their time to live.
-    pub(super) fn look_up_again(&self) {
-        if let Some(resolver) = self.resolver.get() {
-            resolver.set(&self.fleet.borrow().dns());
-            self.resolving.borrow().values().for_each(|naming| naming.again.notify_one());
-        }
-    }
-
-    /// Takes what was learned of a name; what of it counts.
-    fn on_learned(self: &Rc<Control>, host: &Arc<str>, learned: Learned) -> Learned {
-        let now = self.clock.now();
-        let (learned, changes) = match learned {
-            Learned::Addresses { addresses, ttl, doubt } => {
-                let (is_good, changes) = self.fleet.borrow_mut().on_resolved(host, &addresses, now);
-                if changes.table {
-                    info!(%host, ?addresses, "this name has new addresses");
-                }
-                let unfit = "none of its addresses can be that of a server";
-                match is_good {
-                    true => (Learned::Addresses { addresses, ttl, doubt }, changes),
-                    false => (Learned::Nothing(unfit.to_owned()), changes),
-                }
-            }
-            Learned::Denied(why) => {
-                let changes = self.fleet.borrow_mut().on_denied(host, &why, now);
-                (Learned::Denied(why), changes)
-            }
-            Learned::Nothing(why) => {
-                let changes = self.fleet.borrow_mut().on_unresolved(host, &why, now);
-                (Learned::Nothing(why), changes)
-            }
-        };
-        self.apply(changes);
-        // An address may have begun to be missing.
-        self.rescheduled.notify_one();
-        self.follow_watches();
-        learned
-    }
-
-    /// Counts the result of a check and makes known what follows from it.
+    /// Counts the result of a check, and passes on what follows from it.
     fn on_check(&self, watch: WatchId, begun: Moment, finding: &Finding) {
         let now = self.clock.now();
         let subscribers = self.fleet.borrow().watch(watch).map(|watch| watch.subscribers.clone());
@@ -217,8 +154,8 @@ impl Control {
         self.apply(changes);
     }
 
-    /// Starts a task for each new watch and ends those of watches that are gone.
-    fn follow_watches(self: &Rc<Control>) {
+    /// Starts a task for each new watch, and ends the tasks of watches that are gone.
+    pub(super) fn follow_watches(self: &Rc<Control>) {
         let fleet = self.fleet.borrow();
         let mut watching = self.watching.borrow_mut();
         watching.retain(|id, gone| {
@@ -239,7 +176,7 @@ impl Control {
         }
     }
 
-    /// Makes known what followed from an event.
+    /// Logs and counts what has changed, and has the loop publish a table if it must.
     pub(super) fn apply(&self, changes: Changes) {
         for transition in &changes.transitions {
             log_transition(transition);
@@ -267,7 +204,10 @@ impl Control {
         }
     }
 
-    /// Changes a backend at run time; one line for each thing that was changed.
+    /// Changes a backend at run time. Returns one line per thing that was changed.
+    ///
+    /// # Errors
+    /// The backend does not exist, or the change cannot be made; then nothing is changed.
     pub(super) fn set(
         self: &Rc<Control>,
         target: &BackendName,
@@ -282,11 +222,12 @@ impl Control {
         Ok(lines)
     }
 
+    /// How many workers are running.
     pub(super) fn workers_running(&self) -> usize {
         self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0).count()
     }
 
-    /// What clients met with at a backend, and that was not ringway's own fault.
+    /// How often clients met with trouble at a backend, apart from what was this host's own fault (no port, no memory).
     fn troubles(&self, id: BackendId, trouble: Trouble) -> u64 {
         let of_worker = |cells: &crate::stats::BackendCells| -> u64 {
             match trouble {
@@ -303,14 +244,14 @@ impl Control {
         self.stats.of_backend(id).map(of_worker).sum()
     }
 
-    /// Generation of the table that every worker that runs has seen.
+    /// The generation of the newest table that every running worker has seen.
     pub(super) fn seen_generation(&self) -> u64 {
         let running = self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0);
         running.map(|worker| worker.worker.generation.get()).min().unwrap_or(0)
     }
 }
 
-/// Checks one target again and again, until its watch has ended.
+/// The task of one watch: checks its target again and again, until the watch has ended.
 async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, gone: Rc<Notify>) {
     sleep(delay).await;
     let (mut said, mut portless) = (Said::default(), 0);
@@ -338,7 +279,8 @@ async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, g
     }
 }
 
-/// Ends what is to end at a moment: ejections, drains, slow starts. Sleeps while there is nothing of the kind.
+/// The task for deadlines: ends ejections, drains and slow starts at their moment, and frees removed backends. It
+/// sleeps while there is nothing of the kind.
 async fn keep_time(control: Rc<Control>) {
     let mut sweep_at = Moment::default();
     loop {
@@ -369,7 +311,7 @@ async fn keep_time(control: Rc<Control>) {
     }
 }
 
-/// Looks at what workers have counted when one of them says that a client met with trouble.
+/// The task that looks at the workers' counters when one of them has said that a client met with trouble.
 async fn hear_of_troubles(control: Rc<Control>, alarm: Alarm) {
     loop {
         alarm.arm();
@@ -381,95 +323,4 @@ async fn hear_of_troubles(control: Rc<Control>, alarm: Alarm) {
         alarm.rung().await;
         sleep(GATHER).await;
     }
-}
-
-/// Has names looked up again when a file that says how has changed.
-async fn follow_files(control: Rc<Control>, resolver: Resolver) {
-    let mut seen = resolver.edition();
-    loop {
-        sleep(FILES_PAUSE).await;
-        let edition = resolver.edition();
-        if std::mem::replace(&mut seen, edition) != edition {
-            info!("the files that say how names are looked up have changed: looking all names up again");
-            control.resolving.borrow().values().for_each(|naming| naming.again.notify_one());
-        }
-    }
-}
-
-/// Looks a name up again and again, until nobody wants it any more.
-async fn resolve_until(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, naming: Rc<Naming>) {
-    tokio::select! {
-        () = resolve_for_ever(control, resolver, host, delay, &naming.again) => {}
-        () = naming.gone.notified() => {}
-    }
-}
-
-async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, again: &Notify) {
-    sleep(delay).await;
-    let (mut known, mut pace) = (Known::default(), Pace::new());
-    let mut trouble: Option<String> = None;
-    loop {
-        let learned = control.on_learned(&host, known.on(resolver.lookup(&host).await));
-        let reason = match &learned {
-            Learned::Addresses { doubt, .. } => doubt.clone(),
-            Learned::Denied(why) | Learned::Nothing(why) => Some(why.clone()),
-        };
-        match (&reason, &learned) {
-            (Some(reason), _) if trouble.as_ref() == Some(reason) => {}
-            (Some(reason), Learned::Denied(_)) => {
-                warn!(%host, %reason, "cannot look up: there is no such address; those that are known stay in use \
-                                       for denied_hold");
-            }
-            (Some(reason), _) => warn!(%host, %reason, "cannot look up; the addresses that are known stay in use"),
-            (None, _) if trouble.is_some() => info!(%host, "this name can be looked up again"),
-            (None, _) => {}
-        }
-        trouble = reason;
-        tokio::select! {
-            () = sleep(pace.pause(&learned, fastrand::u64(..))) => {}
-            () = again.notified() => {}
-        }
-    }
-}
-
-/// To be drawn on the plots.
-fn event_of(transition: &Transition) -> HistoryEvent {
-    HistoryEvent::State {
-        pool: transition.pool.clone(),
-        backend: transition.backend.clone(),
-        from: transition.from.name(),
-        to: transition.to.state.name(),
-        reason: transition.to.reason.to_string(),
-    }
-}
-
-/// One line a backend: what it became, why, and how long it had been the other.
-fn log_transition(transition: &Transition) {
-    let Transition { pool, backend, from, to, lasted_ns, .. } = transition;
-    let lasted = humantime::format_duration(Duration::from_millis(lasted_ns / 1_000_000));
-    let (reason, state) = (&to.reason, to.state);
-    match state {
-        State::Up => info!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is up"),
-        State::Down | State::Ejected => {
-            warn!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is {state}");
-        }
-        _ => info!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is {state}"),
-    }
-}
-
-fn log_notice(notice: &Notice) {
-    match notice {
-        Notice::Rivals { pool, backends: [one, other], used } => {
-            let used = used.as_deref().unwrap_or("neither");
-            error!(%pool, "two backends say that they are the primary: {one} and {other}; used is {used}");
-        }
-        Notice::Stale { pool, begins: true, .. } => {
-            warn!(%pool, "no replica is within `lag_max`: the least stale ones serve");
-        }
-        Notice::Stale { pool, begins: false, .. } => info!(%pool, "stale replicas no longer serve"),
-        Notice::TooMany { pool, backend, left_out } => {
-            warn!(%pool, %backend, left_out, "the name of this backend has more addresses than ringway uses");
-        }
-    }
-    debug!(?notice, "noticed");
 }

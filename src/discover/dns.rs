@@ -1,10 +1,16 @@
-//! From names to addresses, with a resolver that never blocks.
+//! From host names to addresses, with a resolver that never blocks its thread.
 //!
-//! It behaves as the C library does on the same files ([`conf`]), one question at a time: [`search`] decides whom to
-//! ask for which name, [`wire`] asks. `/etc/hosts`, `/etc/resolv.conf` and `/etc/nsswitch.conf` are read again when
-//! they have changed ([`files`]). A and AAAA are asked for apart, so that what one of them fails to say is kept from
-//! before ([`known`](crate::discover::known)), and the two never come from different names of the search list.
-//! `docs/names.md` tells users.
+//! It behaves as the C library does on the same files ([`conf`]). A lookup goes through four parts:
+//!
+//! ```text
+//! lookup ─> order of nsswitch.conf ─┬─> the hosts file
+//!                                   └─> ask ─> search (which server, which name) ─> wire (one question) ─> search …
+//! ```
+//!
+//! `/etc/hosts`, `/etc/resolv.conf` and `/etc/nsswitch.conf` are read again when they have changed ([`files`]). A and
+//! AAAA are asked for separately, so that a failure of one keeps what is known of it
+//! ([`known`](crate::discover::known)). Both families of an answer always belong to the same name of the search list.
+//! Only [`search`] decides, and it is pure; this file does the waiting. `docs/names.md` explains it to users.
 
 mod conf;
 mod files;
@@ -29,60 +35,67 @@ pub use files::NAME_FILES;
 pub use once::look_up;
 use search::{Asked, Reply, Search, SearchEvent, SearchStep};
 
-/// How long what the hosts file says holds, unless it changes.
+/// How long an answer of the hosts file holds, unless the file changes.
 const HOSTS_TTL: Duration = Duration::from_secs(300);
-/// Lookups at the same time; each takes two descriptors.
+/// How many lookups run at the same time; each takes two descriptors.
 const LOOKUPS_MAX: usize = 256;
-/// Names that a reason lists.
+/// How many names a reason lists.
 const NAMES_SHOWN: usize = 4;
-/// For tests that name the server by `RINGWAY_RESOLVER`.
+/// How long the server in `RINGWAY_RESOLVER` has to answer, which only tests use.
 const TEST_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Reads one of [`NAME_FILES`].
 pub type ReadFile = Box<dyn Fn(&str) -> std::io::Result<Vec<u8>> + Send>;
 
-/// `[dns]`
+/// `[dns]`: what a configuration says about lookups.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Dns {
-    /// The servers that are asked, in this order; empty: as the system is configured.
+    /// The servers that are asked, in this order; empty means those of the system.
     pub servers: Vec<SocketAddr>,
-    /// How long each has to answer; `None`: as the system is configured.
+    /// How long each has to answer; `None` means as the system says.
     pub timeout: Option<Duration>,
-    /// How often all of them are gone through; `None`: as the system is configured.
+    /// How often all servers are tried; `None` means as the system says.
     pub attempts: Option<u32>,
 }
 
-/// Asks a resolver. Clones are the same one.
+/// A resolver. Clones share its state and its limits. It belongs to one thread.
 #[derive(Clone)]
 pub struct Resolver(Rc<ResolverState>);
 
+/// What the clones of a resolver share.
 struct ResolverState {
-    /// Only this server, for tests.
+    /// Only this server is asked; for tests.
     server: Option<SocketAddr>,
     /// `[dns]`
     dns: RefCell<Dns>,
+    /// The files, and whether they have changed.
     files: RefCell<Files>,
+    /// What the files say; `None` until it is needed, and after `[dns]` has changed.
     system: RefCell<Option<Rc<System>>>,
-    /// Lookups so far.
+    /// How many lookups there were, for `rotate`.
     turn: Cell<usize>,
     /// How often the files were read.
     edition: Cell<u64>,
-    /// So that many names do not take all descriptors.
+    /// Limits how many lookups run, so that many names do not take all descriptors.
     lookups: Semaphore,
+    /// For time-outs.
     clock: Clock,
 }
 
 /// The configuration of the system as it was read.
 #[derive(Debug)]
 struct System {
+    /// Servers and options.
     conf: Arc<Conf>,
+    /// Where names are looked for.
     order: LookupOrder,
+    /// The text of the hosts file.
     hosts: String,
 }
 
 impl Resolver {
-    /// As the system is configured, and `[dns]` says. For tests `RINGWAY_RESOLVER=ip:port` names the one server to ask.
-    /// `read_file` reads what this process may not open any more.
+    /// A resolver that follows the system's files and `[dns]`. For tests `RINGWAY_RESOLVER=ip:port` names the only
+    /// server to ask. `read_file` reads files that this process cannot open itself any more.
     pub fn new(dns: &Dns, read_file: Option<ReadFile>) -> Resolver {
         let server = std::env::var("RINGWAY_RESOLVER").ok().filter(|text| !text.is_empty());
         let parsed = server.as_ref().and_then(|text| text.parse().ok());
@@ -94,6 +107,7 @@ impl Resolver {
         resolver
     }
 
+    /// The same, with or without the server of the tests.
     fn with(server: Option<SocketAddr>, dns: &Dns) -> Resolver {
         Resolver(Rc::new(ResolverState {
             server,
@@ -107,19 +121,22 @@ impl Resolver {
         }))
     }
 
-    /// From now on as `[dns]` says.
+    /// Follows this `[dns]` from now on.
     pub fn set(&self, dns: &Dns) {
         self.0.dns.replace(dns.clone());
         self.0.system.replace(None);
     }
 
-    /// Another number whenever a file has changed.
+    /// A number that changes whenever one of the files has changed. It looks at the files.
     pub fn edition(&self) -> u64 {
         self.system();
         self.0.edition.get()
     }
 
-    /// Looks a name up. How long that takes is bounded by the time-outs and the search list.
+    /// Looks up a name. The time-outs and the length of the search list bound how long that takes.
+    ///
+    /// The answer is never an error: what went wrong is a part of it, because a failed lookup must not remove known
+    /// addresses.
     pub(crate) async fn lookup(&self, host: &str) -> Resolution {
         let _place = self.0.lookups.acquire().await;
         self.0.turn.set(self.0.turn.get().wrapping_add(1));
@@ -154,7 +171,7 @@ impl Resolver {
         answer
     }
 
-    /// Drives a [`Search`].
+    /// Runs one [`Search`]: asks what it wants asked and tells it the replies, until it has an answer.
     async fn ask(&self, conf: &Arc<Conf>, host: &str) -> Resolution {
         let clock = &self.0.clock;
         let mut search = Search::new(conf.clone(), host, self.0.turn.get());
@@ -163,7 +180,7 @@ impl Resolver {
             let (server, name, mut until) = match step {
                 SearchStep::Done(answer) => return answer,
                 SearchStep::Ask(server, name, until) => (server, name, until),
-                // Nothing is asked, so nothing but time can pass.
+                // Nothing is asked, so only time can pass.
                 SearchStep::Wait(until) => {
                     tokio::time::sleep(Duration::from_nanos(until.since_ns(clock.now()))).await;
                     step = search.on(SearchEvent::Time, clock.now());
@@ -192,7 +209,7 @@ impl Resolver {
         }
     }
 
-    /// The system's configuration, read anew if a file has changed.
+    /// What the system's files say, read again if one has changed.
     fn system(&self) -> Rc<System> {
         let mut files = self.0.files.borrow_mut();
         let is_new = files.look();
@@ -228,7 +245,7 @@ impl Resolver {
     }
 }
 
-/// The second family, as the options want it.
+/// Asks for IPv6 addresses, unless an option says not to.
 async fn ask_v6(conf: &Conf, server: SocketAddr, name: &str) -> Reply {
     match conf.no_aaaa {
         true => Reply::NoData,
@@ -237,7 +254,7 @@ async fn ask_v6(conf: &Conf, server: SocketAddr, name: &str) -> Reply {
 }
 
 impl System {
-    /// What DNS was asked, and what it said; for a person.
+    /// What DNS was asked and what it said, in words.
     fn looked(&self, host: &str, answer: &Resolution) -> String {
         let servers = self.conf.servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
         if let FamilyAnswer::Failed(why) = &answer.v4 {
@@ -251,6 +268,7 @@ impl System {
     }
 }
 
+/// An answer of the hosts file.
 fn of_hosts(found: &[std::net::IpAddr]) -> Resolution {
     let family = |is_ipv6: bool| {
         let addresses: Vec<_> = found.iter().copied().filter(|ip| ip.is_ipv6() == is_ipv6).collect();

@@ -1,85 +1,94 @@
 //! What is known of a name, and when to ask again. Pure.
+//!
+//! A [`Resolution`] is one answer with its failures; [`Known`] holds the last good addresses; [`Learned`] says what
+//! changes. The rule behind all of it: a server that cannot say anything, or has lost its data, must not take backends
+//! away.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Answers hold at least so long...
+/// The shortest time that an answer holds, whatever its time to live.
 const TTL_MIN: Duration = Duration::from_secs(1);
-/// ...and at most so long.
+/// The longest time that an answer holds, whatever its time to live.
 const TTL_MAX: Duration = Duration::from_secs(300);
-/// After a failure; doubled each time.
+/// The pause after a failure: this at first, then doubled each time.
 const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest pause after failures.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// What was found out about the addresses of one family.
+/// The answer about one family of addresses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum FamilyAnswer {
-    /// At least one.
+    /// There are addresses.
     Found {
-        /// In no order.
+        /// At least one, in no order.
         addresses: Vec<IpAddr>,
-        /// How long that holds.
+        /// How long the answer holds.
         ttl: Duration,
     },
-    /// The servers know the answer: there are none.
+    /// The servers know the name, and it has no address of this family.
     Absent,
-    /// They do not say.
+    /// The servers do not say, for this reason.
     Failed(String),
 }
 
-/// What was found out about a name.
+/// The answer about a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Resolution {
+    /// About IPv4.
     pub v4: FamilyAnswer,
+    /// About IPv6.
     pub v6: FamilyAnswer,
-    /// The name that has the addresses: of the search list, or `None` for the hosts file.
+    /// The name that has the addresses, which may come from the search list; `None` if the hosts file has them.
     pub from: Option<Arc<str>>,
-    /// Names that come before it and could not be looked up, and why.
+    /// Names before it in the search list that could not be looked up, and why.
     pub failed: Vec<(Arc<str>, String)>,
-    /// Without addresses: where they were looked for.
+    /// If there are no addresses: where they were looked for, in words.
     pub looked: String,
 }
 
 /// What is known after an answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Learned {
-    /// These addresses; `doubt` is why some of them may be old.
+    /// The name has these addresses.
     Addresses {
         /// Both families.
         addresses: Vec<IpAddr>,
-        /// How long that holds.
+        /// How long they hold.
         ttl: Duration,
-        /// `None` if both families answered.
+        /// Why some of them may be old; `None` if both families answered.
         doubt: Option<String>,
     },
-    /// The name has no addresses; that is what was asked, and who said so.
+    /// The name has no addresses. The text says what was asked, and by which servers.
     Denied(String),
-    /// Nothing new, for this reason: what was known before stays.
+    /// Nothing new, for this reason. What was known before stays.
     Nothing(String),
 }
 
 /// The last good addresses of a name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
+    /// Its IPv4 addresses.
     v4: Vec<IpAddr>,
+    /// Its IPv6 addresses.
     v6: Vec<IpAddr>,
-    /// The name that they are of.
+    /// The name that has them (see [`Resolution::from`]).
     from: Option<Arc<str>>,
 }
 
 impl Resolution {
-    /// These families of that name.
+    /// An answer about both families of a name.
     pub(crate) fn of(v4: FamilyAnswer, v6: FamilyAnswer, from: Option<Arc<str>>) -> Resolution {
         Resolution { v4, v6, from, failed: Vec::new(), looked: String::new() }
     }
 
-    /// Neither family could be asked for.
+    /// An answer that says nothing about either family, for this reason.
     pub(crate) fn failed(why: &str) -> Resolution {
         Resolution::of(FamilyAnswer::Failed(why.to_owned()), FamilyAnswer::Failed(why.to_owned()), None)
     }
 
-    /// There is no address.
+    /// An answer that there is no address.
     pub(crate) fn denied() -> Resolution {
         Resolution::of(FamilyAnswer::Absent, FamilyAnswer::Absent, None)
     }
@@ -89,16 +98,16 @@ impl Resolution {
         self.v4 == FamilyAnswer::Absent && self.v6 == FamilyAnswer::Absent
     }
 
-    /// Whether there is any address in it.
+    /// Whether it has any address.
     pub(crate) fn has_addresses(&self) -> bool {
         [&self.v4, &self.v6].iter().any(|family| matches!(family, FamilyAnswer::Found { .. }))
     }
 }
 
 impl Known {
-    /// Takes an answer. One without addresses changes nothing here: a server that has lost its data must not take the
-    /// backends away. A family that failed stays as it was, and so does everything if the name that it is of could not
-    /// be looked up: what a later name of the search list stands for is another server.
+    /// Takes an answer. An answer without addresses changes nothing here. A family that failed keeps its addresses.
+    /// Nothing changes either if the known addresses belong to a name that could not be looked up this time, because a
+    /// later name of the search list stands for another server.
     pub(crate) fn on(&mut self, answer: Resolution) -> Learned {
         let said = |(name, why): &(Arc<str>, String)| format!("{}: {why}", name.trim_end_matches('.'));
         if !answer.has_addresses() {
@@ -125,18 +134,20 @@ impl Known {
     }
 }
 
-/// When to ask again.
+/// Decides when to ask again.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
+    /// The next pause after a failure.
     retry: Duration,
 }
 
 impl Pace {
+    /// At the beginning, with the shortest pause.
     pub(crate) fn new() -> Pace {
         Pace { retry: RETRY_MIN }
     }
 
-    /// The pause after what was learned, give or take a tenth, so that many names do not stay in step; never below a
+    /// The pause after what was learned, plus or minus a tenth, so that many names do not stay in step; at least a
     /// second. `chance` is a random number.
     pub(crate) fn pause(&mut self, learned: &Learned, chance: u64) -> Duration {
         let base = match learned {
@@ -153,6 +164,7 @@ impl Pace {
         (base - base / 10 + shift).clamp(TTL_MIN, TTL_MAX)
     }
 
+    /// The pause after a failure; the next one is twice as long.
     fn again(&mut self) -> Duration {
         let pause = self.retry;
         self.retry = (self.retry * 2).min(RETRY_MAX);

@@ -2,12 +2,12 @@
 //!
 //! An operation is tried when it is pushed, and waits only for what would block; its answer is told at the next
 //! [`Kernel::enter`]. Each socket is watched once, by its edges, when something on it has to wait for the first time.
-//! What was reported is remembered, because an edge is reported once, whether or not anybody waits for it: `readable` is
-//! true until a receive brings less than a buffer (a stream has no more then, epoll(7)) or nothing. After a FIN, a
-//! failure or urgent data only nothing counts, because a receive stops before an urgent byte.
+//! What was reported is remembered, because an edge is reported once, whether or not an operation waits for it:
+//! `readable` is true until a receive brings less than a buffer (a stream has no more then, epoll(7)) or nothing. After
+//! a FIN, a failure or urgent data only nothing counts, because a receive stops before an urgent byte.
 //!
 //! What is read beside the driver (splice, the look at a client's first bytes) makes this a mere "may be": a poll asks
-//! poll(2) before it believes it. A poll for room always asks: where memory is short, a send is refused without anything
+//! poll(2) before it believes it. A poll for room always asks: where memory is short, a send is refused with nothing
 //! under way whose acknowledgement would be an edge.
 //!
 //! Listening sockets are watched by level, and only while the worker accepts, because several workers share them.
@@ -262,7 +262,7 @@ impl<C: Calls> Epoll<C> {
         } else if let Some((writes, writing)) = watch.writing()
             && writes == token
         {
-            // A connect that has ended says so, although nobody has looked yet.
+            // A connect that has ended is answered by its result, although it was not looked at yet.
             let mask = if writing == Writing::Connect { self.calls.poll(fd, poll::OUT) } else { 0 };
             if mask & WRITE != 0 {
                 return self.write_polled(place, mask);

@@ -19,7 +19,7 @@ struct PostBox {
     bell: EventFd,
     /// The bell has rung since the letters were taken out.
     rung: AtomicBool,
-    /// Nobody takes anything out any more.
+    /// Its worker takes nothing out any more.
     closed: AtomicBool,
 }
 
@@ -61,7 +61,7 @@ impl PostOffice {
     pub fn collect(&self, worker: usize, into: &mut Vec<(Token, i32)>) {
         let own = &self.boxes[worker];
         own.bell.clear();
-        // Before they are looked at: who comes later rings again.
+        // Before they are looked at: a worker that posts later rings again.
         own.rung.store(false, Ordering::SeqCst);
         into.extend(std::iter::from_fn(|| own.letters.pop()));
     }

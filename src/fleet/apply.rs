@@ -1,4 +1,8 @@
-//! Another configuration: who is still there keeps what is known of it, who is new begins, who is gone drains.
+//! Another configuration: a backend that is still there keeps what is known of it, a new one begins, and a removed one
+//! drains.
+//!
+//! "Still there" means the same pool, the same name and the same address, or a host name for which DNS has not said
+//! otherwise yet. A changed weight or limit only changes the next table.
 
 use std::collections::HashMap;
 use std::sync::Arc;

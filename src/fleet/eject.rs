@@ -1,4 +1,8 @@
-//! Who is ejected for what real traffic met with, and who comes back.
+//! Which backends are ejected for what real sessions met with, and which come back.
+//!
+//! Workers only count ([`stats`](crate::stats)); control reads the totals when a worker rings, and the difference since
+//! the last time comes in here. The rules of one backend are [`health::ejection`](crate::health::ejection)'s; here are
+//! those of the pool: how many can be out together, and that the last usable one never goes.
 
 use super::{Changes, Fleet, Reason, Seat};
 use crate::base::id::BackendId;

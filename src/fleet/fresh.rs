@@ -1,4 +1,7 @@
 //! Freshness chooses among replicas, it does not end reading: where none is within `lag_max`, the least stale serve.
+//!
+//! It is asked again whenever a check has changed the lag of a replica. A change begins and ends with a notice, which
+//! control logs and counts (`ringway_pool_serves_stale`).
 
 use super::seat::Freshness;
 use super::{Changes, Fleet, Notice};

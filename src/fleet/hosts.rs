@@ -1,4 +1,7 @@
 //! Which addresses of a name are used, and what their numbers are.
+//!
+//! Each address of a host name is a backend of its own: `a`, `a#2`, `a#3`. An address keeps its number for as long as
+//! it is there, so that metrics and sessions stay with the same server.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -24,7 +24,7 @@ impl Fleet {
     fn check_places(&self) {
         assert_eq!(self.pools.len(), self.config.pools.len(), "pools that are known, and those of the configuration");
         assert!(self.configured <= self.pools.len(), "a pool of the file is not there");
-        assert_eq!(self.places.len(), self.seats.len(), "two seats have one slot, or a place is nobody's");
+        assert_eq!(self.places.len(), self.seats.len(), "two seats have one slot, or a place without a seat");
         let is_found = |(place, seat): (usize, &Seat)| self.places.get(&seat.id) == Some(&place);
         assert!(self.seats.iter().enumerate().all(is_found), "a seat is not where it is looked for");
         assert!(!self.leaving.keys().any(|id| self.places.contains_key(id)), "a slot that becomes free has a seat");
@@ -41,7 +41,7 @@ impl Fleet {
         assert_eq!(end, self.seats.len(), "a seat behind the last pool");
     }
 
-    /// Who is checked, and by which watch.
+    /// Which backends are checked, and by which watch.
     fn check_watches(&self) {
         let mut subscribers: HashMap<WatchId, usize> = HashMap::new();
         for seat in &self.seats {
@@ -58,7 +58,7 @@ impl Fleet {
         }
         let all: HashMap<WatchId, usize> =
             self.watches.iter().map(|(id, watch)| (id, watch.subscribers.len())).collect();
-        assert_eq!(subscribers, all, "checks that nobody asked for");
+        assert_eq!(subscribers, all, "checks without a subscriber");
     }
 
     fn check_seat(&self, seat: &Seat) {

@@ -1,4 +1,8 @@
-//! What follows from everything that is known of a seat: what it may be used for, and what becomes of its sessions.
+//! What follows from everything that is known of a seat: what it can be used for, and what happens to its sessions.
+//!
+//! In order of precedence: removed, the operator's order, no address yet, a loop back to ringway, the checks (with role
+//! and lag), doubt after a drain, ejection, and the primary that the pool has chosen. The first of these that
+//! applies decides, and gives the reason.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! Backends come and go: at the start, and with the addresses of a name.
+//!
+//! A name that is looked up for the first time has one seat without an address, which is down. Answers give it one and
+//! add further seats; what happens to an address that is missing from an answer is decided in `names`.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

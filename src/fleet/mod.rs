@@ -1,8 +1,20 @@
-//! The backends and what is known of them: who is checked, what that means for each pool, who takes sessions. Pure.
+//! The backends and what is known of them: which are checked, what that means for each pool, which take sessions. Pure.
 //!
-//! A [`Seat`] is a backend at one address. Events come in (`on_*`), each says what follows as [`Changes`], and
-//! [`Fleet::table`] makes what workers are told. An event costs what it touches: a check result looks at its
-//! subscribers, and only a change of state at a whole pool.
+//! A [`Seat`] is a backend at one address. Events come in (`on_*`), each returns what follows as [`Changes`], and
+//! [`Fleet::table`] makes what workers are told:
+//!
+//! ```text
+//! check results, failed connects, DNS answers, time, orders, another configuration
+//!     └─> Fleet::on_… ─> Seat (monitor, ejector, order) ─> judge ─> settle ─> Changes { transitions, table }
+//! ```
+//!
+//! An event costs what it touches: a check result looks at its subscribers, and only a change of state at a whole pool.
+//! Control feeds it and logs the changes; nothing here reads a clock or a socket, and every moment is an argument.
+//!
+//! The parts: `seat` and `judge` one backend · `members`, `names`, `hosts` addresses of host names · `watches` what is
+//! checked · `apply` another configuration · `set`, `order` what an operator wants · `eject`, `fresh`, `rivals` rules
+//! of a pool · `around` backends that are ringway itself · `leave` slots that become free · `view`, `reason` for
+//! people.
 
 mod apply;
 mod around;

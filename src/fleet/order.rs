@@ -1,4 +1,6 @@
-//! What an operator orders of a backend while ringway runs, in words.
+//! What an operator orders of a backend while ringway runs, as data: the words of the API, and what is kept of them.
+//!
+//! `ctl drain db/a` becomes a [`Change`], which `set` checks and keeps as [`ByHand`] beside the configuration.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

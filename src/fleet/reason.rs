@@ -1,4 +1,7 @@
-//! Why a backend is in the state it is in, in words for a person.
+//! Why a backend is in its state, in words for a person: one line in the log, in the API and in `ringway ctl why`.
+//!
+//! A reason is data until it is shown, so that two equal ones are recognized and a change of wording is no change of
+//! state.
 
 use std::fmt;
 use std::sync::Arc;

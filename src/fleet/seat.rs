@@ -1,4 +1,8 @@
 //! One backend at one address, and everything that is known of it.
+//!
+//! It holds what checks, real sessions, names and operators say of this backend, each in its own part, and the state
+//! that follows from all of them (`judge`). [`Cut`] says what happens to its sessions: they stay, or they are reset
+//! once another backend is known to be well, or they are reset now.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

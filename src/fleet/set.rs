@@ -1,6 +1,8 @@
 //! What an operator changes of a backend while ringway runs.
 //!
 //! It is kept beside the configuration and wins over it, until the file changes the same key.
+//!
+//! A change is checked as a whole before any part of it is applied, and takes effect at all addresses of a host name.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

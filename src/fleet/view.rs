@@ -1,4 +1,6 @@
-//! What is known of the backends, as plain data for who asks from outside.
+//! What is known of the backends, as plain data for the API and for `ringway ctl`.
+//!
+//! It is a copy of one moment. It has no ids of slots except those that the API needs to find counters.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

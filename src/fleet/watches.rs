@@ -1,4 +1,7 @@
-//! What is checked: each distinct target once, whoever wants to know.
+//! What is checked: each distinct target once, however many pools have it.
+//!
+//! A watch is a target with the question that is asked there; its subscribers are the seats that want the answer. Two
+//! pools with the same server and the same check share one watch, so the server gets half as many connections.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

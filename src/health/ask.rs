@@ -1,4 +1,5 @@
-//! What a health check asks, and how it connects.
+//! What a health check asks, and how it connects: plain data, made from a configuration (`config::check`), kept by a
+//! watch (`fleet::watches`), carried out by `probe`.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -39,7 +40,7 @@ pub struct Opening {
 pub struct OpeningHeader {
     /// Which form.
     pub version: Version,
-    /// Whether it names the two ends of the check's own connection; else it says that it speaks for nobody.
+    /// Whether it names the two ends of the check's own connection; if not, it speaks for no client.
     pub is_named: bool,
 }
 

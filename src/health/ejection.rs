@@ -1,10 +1,10 @@
-//! Passive ejection: failed connects and hang-ups that real traffic meets with take a backend out for a while.
+//! Passive ejection: failed connects and hang-ups that real sessions meet take a backend out for a while.
 //!
 //! The window slides: what counts is whether the last `failures` failed connects (or the last `hangups` sessions that
-//! the backend ended at once and without a byte) lie within `window`, not whether some counter was reset in between.
-//! Each further ejection lasts twice as long, up to five minutes; a backend that has been back for as long as its last
-//! ejection was meant to last begins anew. Source: Envoy's outlier detection, whose guard on how many may go at once is
-//! [`Limit`].
+//! the backend ended within a second without sending a byte) lie within `window`, not whether some counter was reset in
+//! between. Each further ejection lasts twice as long, up to five minutes; a backend that has been back for as long as
+//! its last ejection lasted starts again with the first duration. Source: Envoy's outlier detection; its guard on how
+//! many backends can go together is [`Limit`].
 
 use std::collections::VecDeque;
 
@@ -16,9 +16,9 @@ const DURATION_MAX_NS: u64 = 300_000_000_000;
 /// What is configured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EjectionRules {
-    /// Failed connects that eject; 0: none do.
+    /// How many failed connects eject; 0 means that they never do.
     pub failures: u32,
-    /// Sessions that it ended at once and without a byte that eject; 0: none do.
+    /// How many sessions that the backend ended within a second without a byte eject; 0 means that they never do.
     pub hangups: u32,
     /// How far back they count.
     pub window_ns: u64,
@@ -26,12 +26,12 @@ pub struct EjectionRules {
     pub duration_ns: u64,
 }
 
-/// What real traffic may have met with at a backend.
+/// What a real session can meet at a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trouble {
     /// A connect failed.
     Connect,
-    /// It accepted, and ended the session at once and without a byte.
+    /// It accepted, and ended the session within a second without sending a byte.
     HangUp,
 }
 
@@ -43,10 +43,11 @@ impl Trouble {
 /// What failed connects and hang-ups of one backend add up to.
 #[derive(Clone, Debug)]
 pub struct Ejector {
+    /// What is configured.
     rules: EjectionRules,
-    /// The latest of each kind of trouble, oldest first; never more than its rule says.
+    /// By kind of trouble: when it happened last, oldest first; never more entries than the rule counts.
     troubled_at: [VecDeque<Moment>; 2],
-    /// `Some` exactly while it is ejected.
+    /// Present exactly while the backend is ejected.
     ejected: Option<Span>,
     /// The ejection before, if it is over.
     last: Option<Span>,
@@ -55,12 +56,13 @@ pub struct Ejector {
 /// An ejection.
 #[derive(Clone, Copy, Debug)]
 struct Span {
+    /// When it began.
     begun: Moment,
-    /// When it ends; once it is over, when it did.
+    /// When it ends; once it is over, when it ended.
     end: Moment,
     /// How long it was meant to last.
     duration_ns: u64,
-    /// Checks say nothing about what it is for.
+    /// Checks cannot tell whether its cause is gone.
     is_unseen_by_checks: bool,
 }
 
@@ -70,7 +72,7 @@ impl Ejector {
         Ejector { rules, troubled_at: Default::default(), ejected: None, last: None }
     }
 
-    /// Goes by other rules from now on. An ejection that is under way lasts as long as it was meant to.
+    /// Uses other rules from now on. An ejection that is under way keeps its duration.
     pub fn change(&mut self, rules: EjectionRules) {
         self.rules = rules;
         for trouble in Trouble::ALL {
@@ -80,6 +82,7 @@ impl Ejector {
         }
     }
 
+    /// How many of this kind eject.
     fn most(&self, trouble: Trouble) -> usize {
         match trouble {
             Trouble::Connect => self.rules.failures as usize,
@@ -87,7 +90,7 @@ impl Ejector {
         }
     }
 
-    /// Counts some trouble; whether there is enough of it to eject it.
+    /// Counts trouble. True if there is enough of it to eject the backend.
     pub fn met(&mut self, trouble: Trouble, count: u64, now: Moment) -> bool {
         let most = self.most(trouble);
         let at = &mut self.troubled_at[trouble as usize];
@@ -101,7 +104,7 @@ impl Ejector {
         first.is_some_and(|first| now.since_ns(*first) <= self.rules.window_ns)
     }
 
-    /// Ejects it; how long it will last.
+    /// Ejects the backend. Returns how long that will last.
     pub fn eject(&mut self, trouble: Trouble, now: Moment) -> u64 {
         let EjectionRules { duration_ns, .. } = self.rules;
         let most_ns = DURATION_MAX_NS.max(duration_ns);
@@ -113,11 +116,12 @@ impl Ejector {
         duration_ns
     }
 
+    /// Forgets all trouble so far.
     fn forget(&mut self) {
         self.troubled_at.iter_mut().for_each(VecDeque::clear);
     }
 
-    /// Ends the ejection, if there is one, and forgets what has failed; whether there was one.
+    /// Ends the ejection, if there is one, and forgets all trouble so far. True if there was one.
     pub fn restore(&mut self, now: Moment) -> bool {
         self.forget();
         let Some(span) = self.ejected.take() else { return false };
@@ -125,12 +129,13 @@ impl Ejector {
         true
     }
 
-    /// Takes a check that succeeded: one begun after the ejection ends it, if a check can tell. Whether it did.
+    /// A check has succeeded. If it was started after the ejection and can tell whether the cause is gone, it ends the
+    /// ejection. True if it did.
     pub fn checked(&mut self, begun: Moment, now: Moment) -> bool {
         self.ejected.is_some_and(|span| begun > span.begun && !span.is_unseen_by_checks) && self.restore(now)
     }
 
-    /// Ends the ejection if its time is over; whether it did.
+    /// Ends the ejection if its time is over. True if it did.
     pub fn on_time(&mut self, now: Moment) -> bool {
         self.ejected.is_some_and(|span| now >= span.end) && self.restore(now)
     }
@@ -141,7 +146,7 @@ impl Ejector {
     }
 }
 
-/// How many of a pool may be ejected.
+/// How many backends of a pool can be ejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limit {
     /// Of its backends that are no backups, in per cent.
@@ -155,7 +160,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Whether one more may go: never the last that is usable, and of those that are no backups one at least.
+    /// Whether one more can be ejected: never the last usable one, and of those that are no backups at least one.
     pub fn allows(&self, is_backup: bool) -> bool {
         let most = (self.backends * self.percent_max as usize / 100).max(1);
         self.usable > 1 && (is_backup || self.ejected < most)
@@ -232,7 +237,7 @@ mod tests {
         );
     }
 
-    /// It may answer its checks and hang up on everybody else.
+    /// A backend may answer its checks and hang up on all other clients.
     #[test]
     fn a_good_check_does_not_end_an_ejection_for_hang_ups() {
         let mut ejector = Ejector::new(RULES);

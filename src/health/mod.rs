@@ -1,5 +1,13 @@
-//! Whether a backend is fit for traffic: what checks say, turned into a state. Pure; the checks themselves are in
-//! `probe`.
+//! Whether a backend is fit for traffic: what checks and real sessions say, turned into a state. Pure; the checks
+//! themselves are made in `probe`.
+//!
+//! ```text
+//! result ─> subscriber (role, lag) ─> monitor (rise, fall) ─> verdict ─> fleet::judge ─> State
+//! failed connects ─> ejection ────────────────────────────────────────────┘
+//! claims of databases ─> primary ─────────────────────────────────────────┘
+//! ```
+//!
+//! `schedule` says when to check next, `ask` what to ask, `transcript` how a check went.
 #![forbid(unsafe_code)]
 
 pub mod ask;

@@ -1,8 +1,8 @@
-//! Rise and fall as one counter, as HAProxy has it.
+//! Rise and fall in one counter, as HAProxy does it.
 //!
-//! 0 to rise-1 is down, rise to rise+fall-1 is up. A success counts up and a failure down; crossing the middle goes to
-//! the far end at once, and a result against the trend goes back to the near end: so it takes `rise` successes in a row
-//! or `fall` failures in a row. Only the first result of all decides alone.
+//! Values from 0 to rise-1 mean down, from rise to rise+fall-1 up. A success counts up and a failure down. A step over
+//! the middle goes to the far end immediately, and a result against the trend goes back to the near end. So it takes
+//! `rise` successes in a row or `fall` failures in a row to change the state. Only the very first result decides alone.
 //! Source: HAProxy `check.c`, `check_notify_success` and `check_notify_failure`.
 
 use super::State;
@@ -10,21 +10,24 @@ use super::State;
 /// What the checks of one target add up to.
 #[derive(Clone, Debug)]
 pub struct Monitor {
+    /// Successes in a row that bring it up.
     rise: u32,
+    /// Failures in a row that take it down.
     fall: u32,
+    /// What it counts as before the first result.
     initial_up: bool,
-    /// Exactly `None` before the first result.
+    /// The counter; `None` exactly before the first result.
     health: Option<u32>,
 }
 
-/// Where a monitor stands between results: what the time to the next check goes by.
+/// Where a monitor is between two results. The time to the next check depends on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Trend {
     /// No result yet.
     Unknown,
     /// Up, and the last result agrees.
     Up,
-    /// The last result speaks against the state, which has not changed yet.
+    /// The last result contradicts the state, which has not changed yet.
     Changing,
     /// Down, and the last result agrees.
     Down,
@@ -36,8 +39,7 @@ impl Monitor {
         Monitor { rise: rise.max(1), fall: fall.max(1), initial_up, health: None }
     }
 
-    /// Counts by other numbers from now on. The state stays, and so does what speaks against it, as far as it is no
-    /// more than the last result.
+    /// Uses other numbers from now on. The state stays, and of what contradicts it, as much as one result.
     pub fn change(&mut self, rise: u32, fall: u32, initial_up: bool) {
         let (before, trend) = (self.state(), self.trend());
         if (rise.max(1), fall.max(1)) != (self.rise, self.fall) && self.health.is_some() {
@@ -53,7 +55,7 @@ impl Monitor {
         *self = Monitor { rise: rise.max(1), fall: fall.max(1), initial_up, health: self.health };
     }
 
-    /// Takes a result; the new state if it changed.
+    /// Takes a result. Returns the new state if it has changed.
     pub fn on(&mut self, success: bool) -> Option<State> {
         let before = self.state();
         let top = self.rise.saturating_add(self.fall - 1);
@@ -90,7 +92,7 @@ impl Monitor {
         if up { State::Up } else { State::Down }
     }
 
-    /// See [`Trend`].
+    /// Where it is between two results.
     pub fn trend(&self) -> Trend {
         match self.health {
             None => Trend::Unknown,

@@ -1,11 +1,13 @@
-//! One primary and never two: who of those that say they are the primary is used.
+//! One primary and never two: which of the backends that claim to be the primary is used.
 //!
-//! After a fail-over two servers may both say it, the new one and the one that has not noticed. The term tells them
-//! apart (PostgreSQL's timeline grows with each promotion), so the greatest wins at once, also over one that is used
-//! now. With equal terms the one in use stays for as long as it claims and is up. A lower term never wins while it is
-//! known that another backend of the pool had a greater one, also if that one is unreachable: what the stale one takes
-//! would be lost, so the pool rather has no primary. One that cannot be asked for a while, for a reason of ringway's
-//! own, stays what it was until another one of its term says that it is the primary.
+//! After a fail-over two servers may both claim it, the new one and an old one that has not noticed. The term tells
+//! them apart (PostgreSQL's timeline grows with each promotion), so the greatest term wins immediately, also over the
+//! backend that is in use. With equal terms the one in use stays as long as it claims and is up.
+//!
+//! A lower term never wins while it is known that another backend of the pool had a greater one, even if that one is
+//! unreachable: writes to the old primary would be lost, so the pool rather has none. A backend that cannot be asked
+//! for a while, for a reason of ringway's own, stays what it was until another one of its term claims to be the
+//! primary.
 
 use std::collections::BTreeMap;
 
@@ -14,27 +16,27 @@ use crate::base::id::BackendId;
 /// What is known of one backend of the pool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Claim {
-    /// It says that it is the primary of that term, and its checks say that it is up.
+    /// It claims to be the primary of this term, and its checks say that it is up.
     Primary(u64),
-    /// That is the last it said, and it cannot be asked now, for a reason that is not its own.
+    /// That was its last claim, and it cannot be asked now, for a reason that is not its own.
     Presumed(u64),
-    /// That is the last it said, and now its checks fail.
+    /// That was its last claim, and now its checks fail.
     Unreachable(u64),
-    /// It says that it is none, or has said nothing yet.
+    /// It says that it is not the primary, or has said nothing yet.
     None,
 }
 
-/// Which backend of a pool is the primary. None is at first.
+/// Which backend of a pool is the primary; none at first.
 #[derive(Clone, Debug, Default)]
 pub struct PrimaryGuard {
+    /// The last known claim of each backend that has made one.
     claims: BTreeMap<BackendId, Claim>,
-    /// Exactly one that claims and is up, of the greatest term that is known; `None` if there is no such backend.
+    /// A backend that claims and is up, with the greatest term that is known; `None` if there is no such backend.
     primary: Option<BackendId>,
 }
 
 impl PrimaryGuard {
-    /// Takes what is known of a backend; one that is no longer there has [`Claim::None`]. Whether the primary
-    /// has changed.
+    /// Takes what is known of a backend; a removed one has [`Claim::None`]. True if the primary has changed.
     pub fn on(&mut self, id: BackendId, claim: Claim) -> bool {
         match claim {
             Claim::None => self.claims.remove(&id),
@@ -45,28 +47,29 @@ impl PrimaryGuard {
         self.primary != old
     }
 
+    /// The backend to use, by the claims as they are.
     fn elect(&self) -> Option<BackendId> {
         let term = self.greatest()?.1;
         let wins = |claim: Claim| {
             let has_it = |id: &BackendId| self.claims.get(id) == Some(&claim);
             self.primary.filter(has_it).or_else(|| self.claims.keys().copied().find(has_it))
         };
-        // What one says now weighs more than what another one said once.
+        // What a backend says now counts more than what another one said before.
         wins(Claim::Primary(term)).or_else(|| wins(Claim::Presumed(term)))
     }
 
-    /// Who has the greatest term that is known, and which it is.
+    /// The backend with the greatest known term, and the term.
     pub fn greatest(&self) -> Option<(BackendId, u64)> {
         let term = |claim: &Claim| match claim {
             Claim::Primary(term) | Claim::Presumed(term) | Claim::Unreachable(term) => Some(*term),
             Claim::None => None,
         };
         let all = self.claims.iter().filter_map(|(id, claim)| Some((*id, term(claim)?)));
-        // Of equal ones the one in use.
+        // Of equal terms, that of the backend in use.
         all.max_by_key(|(id, term)| (*term, Some(*id) == self.primary))
     }
 
-    /// The one backend to use.
+    /// The one backend to use; `None` if there is none.
     pub fn primary(&self) -> Option<BackendId> {
         self.primary
     }

@@ -2,6 +2,8 @@
 //!
 //! The time between checks varies by 10 % either way, so that the checks of many backends, or of many ringways, do not
 //! stay in step. The chance comes from the caller, as nothing here reads a random source.
+//!
+//! The next check begins when the one before has ended, so checks of one target never overlap.
 
 use super::monitor::Trend;
 

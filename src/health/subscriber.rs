@@ -1,9 +1,9 @@
 //! What one pool makes of the checks of a target: rise and fall, and the role and lag that it wants.
 //!
-//! A role is certain, so it counts at once: what is not in the wanted role is not fit, whatever its monitor says. Lag
-//! moves up and down, so too much of it counts like a failed check among others; but what only lags still answers, and
-//! is told apart: it can serve where nothing better is left. Several pools may name one target, each with a
-//! subscriber of its own, and the target is checked once.
+//! A role is certain, so it counts immediately: a backend without the wanted role is not fit, whatever its monitor
+//! says. Lag moves up and down, so too much of it counts like a failed check; but a backend that only lags still
+//! answers, and it can serve if nothing better is left. Several pools may name one target; each has its own subscriber,
+//! and the target is checked once.
 
 use super::monitor::{Monitor, Trend};
 use super::{Facts, Role, State};
@@ -11,32 +11,32 @@ use super::{Facts, Role, State};
 /// What a pool wants of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Wants {
-    /// `None` is any.
+    /// The wanted role; `None` means any.
     pub role: Option<Role>,
-    /// How far a replica may lag behind; 0 is however far.
+    /// How far a replica can lag behind; 0 means any lag.
     pub lag_max_ns: u64,
-    /// Successes in a row that bring it up.
+    /// How many successes in a row bring it up.
     pub rise: u32,
-    /// Failures in a row that take it down.
+    /// How many failures in a row take it down.
     pub fall: u32,
-    /// Whether it counts as up before the first result. Who wants the primary waits for proof all the same.
+    /// Whether it counts as up before the first result. A pool that wants the primary waits for proof in any case.
     pub initial_up: bool,
 }
 
-/// Whether a backend may be used, and if not, why.
+/// Whether a backend can be used, and if not, why.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CheckVerdict {
-    /// It may, also because nothing is known yet and the configuration says so.
+    /// It can be used. Before the first result that is what the configuration says.
     Fit,
     /// Nothing is known yet, and that is not enough.
     Unproven,
     /// Its checks fail.
     Failing,
-    /// It is something else than what is wanted.
+    /// It has another role than the wanted one.
     WrongRole(Role),
-    /// Its checks succeed and do not say what it is.
+    /// Its checks succeed and do not tell its role.
     NoRole,
-    /// A replica that answers and is too far behind.
+    /// It is a replica that answers but lags too far behind.
     Stale,
     /// It says that it is about to stop.
     Leaving,
@@ -45,11 +45,13 @@ pub enum CheckVerdict {
 /// What one pool makes of the checks of a backend.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
+    /// What the pool wants.
     wants: Wants,
+    /// Counts checks, of which one with too much lag has failed.
     monitor: Monitor,
     /// The same, but lag does not count.
     answers: Monitor,
-    /// Of the last check that succeeded; `None` before the first one.
+    /// What the last successful check found; `None` before the first one.
     facts: Option<Facts>,
 }
 
@@ -60,8 +62,8 @@ impl Subscriber {
         Subscriber { wants, answers: monitor.clone(), monitor, facts: None }
     }
 
-    /// Wants something else from now on. What the checks have shown stays, unless another role is wanted: then what
-    /// is known may not answer the question, and it begins anew.
+    /// Wants something else from now on. What the checks have shown stays, unless another role is wanted: what is known
+    /// may not tell that role, so everything starts again.
     pub fn change(&mut self, wants: Wants) {
         if wants.role != self.wants.role {
             *self = Subscriber::new(wants);
@@ -72,7 +74,7 @@ impl Subscriber {
         self.wants = wants;
     }
 
-    /// Takes what a check found, `None` if it failed. Whether it counted as a success.
+    /// Takes what a check found, `None` if it failed. True if it counted as a success.
     pub fn on(&mut self, found: Option<Facts>) -> bool {
         if found.is_some() {
             self.facts = found;
@@ -83,7 +85,8 @@ impl Subscriber {
         success
     }
 
-    /// A check that was refused: it lives, and the rest is what was known before. Whether that counted as a success.
+    /// A check was refused: the server lives, and everything else is as it was known before. True if that counted as a
+    /// success.
     pub fn on_refused(&mut self) -> bool {
         let success = self.facts.is_none_or(|facts| !self.lags(facts));
         self.monitor.on(success);
@@ -91,14 +94,14 @@ impl Subscriber {
         success
     }
 
-    /// How far behind it is, in nanoseconds; who does not know, or has nobody to be behind of, is last.
+    /// How far behind it is, in nanoseconds. A replica that does not know, or has no primary to follow, is the last of
+    /// all.
     pub fn staleness_ns(&self) -> u64 {
         let facts = self.facts.unwrap_or_default();
         facts.lag_ns.filter(|_| !facts.is_cut_off).unwrap_or(u64::MAX)
     }
 
-    /// Whether it is behind further than it may be, does not know, or has nobody to be behind of. A primary is behind
-    /// nobody.
+    /// Whether it lags too far behind, does not know how far, or has no primary to follow. A primary never lags.
     fn lags(&self, facts: Facts) -> bool {
         let Wants { role, lag_max_ns, .. } = self.wants;
         if facts.is_cut_off && role == Some(Role::Replica) {
@@ -110,7 +113,7 @@ impl Subscriber {
         facts.lag_ns.is_none_or(|lag_ns| lag_ns > lag_max_ns)
     }
 
-    /// Whether the backend may be used, as far as its checks go.
+    /// Whether the backend can be used, as far as its checks tell.
     pub fn verdict(&self) -> CheckVerdict {
         if self.is_unchecked() {
             let is_enough = self.wants.initial_up && self.wants.role != Some(Role::Primary);
@@ -144,8 +147,8 @@ impl Subscriber {
         self.wants
     }
 
-    /// What the time to the next check goes by. `in_use`: the backend is up, all things considered; one that waits for
-    /// its role is looked at as often as one that is down.
+    /// What the time to the next check depends on. `in_use` says that the backend is up, all things considered; one
+    /// that waits for its role is checked as often as one that is down.
     pub fn trend(&self, in_use: bool) -> Trend {
         match self.monitor.trend() {
             Trend::Up if !in_use => Trend::Down,
@@ -176,7 +179,7 @@ mod tests {
             found => found.is_some(),
         };
         let results: Vec<(bool, _)> = results.iter().map(|found| (counts(found), *found)).collect();
-        // The first result decides, then so many in a row.
+        // The first result decides, then as many in a row as configured.
         let mut up = results[0].0;
         for end in 1..=results.len() {
             let last = results[end - 1].0;

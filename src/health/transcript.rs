@@ -1,23 +1,29 @@
-//! How a check went, for the person who asks why a backend is down.
+//! How a check went, step by step, for the person who asks why a backend is down.
 
 use std::fmt;
 
 use crate::base::text::push_printable;
 use crate::base::time::{Clock, Moment};
 
-/// More lines than any check has; what comes beyond them is left out.
+/// More lines than any check has. Further ones are left out.
 const LINES_MAX: usize = 32;
-/// Of what came from the backend, in characters.
+/// How much is shown of what the backend sent, in characters.
 const TEXT_MAX: usize = 300;
 
-/// What was done, sent and received, with the time. Bounded, printable, without secrets.
+/// What was done, sent and received, with the time. It is bounded and printable, and has no secrets.
 #[derive(Clone, Debug)]
 pub struct Transcript {
+    /// For times.
     clock: Clock,
+    /// When the check began.
     begun: Moment,
+    /// What happened so far.
     lines: Vec<TranscriptLine>,
+    /// What the check waits for.
     doing: &'static str,
+    /// What has come since it began to wait.
     received: String,
+    /// What the operator should change although the check succeeds.
     remark: Option<String>,
 }
 
@@ -31,13 +37,13 @@ pub struct TranscriptLine {
 }
 
 impl Transcript {
-    /// Of a check that begins now.
+    /// The transcript of a check that begins now.
     pub fn begin() -> Transcript {
         let (clock, received) = (Clock::new(), String::new());
         Transcript { begun: clock.now(), clock, lines: Vec::new(), doing: "connecting", received, remark: None }
     }
 
-    /// Adds a line, cut to a bearable length.
+    /// Adds a line, cut to a reasonable length.
     pub fn note(&mut self, text: impl Into<String>) {
         if self.lines.len() < LINES_MAX {
             let at_ms = self.clock.now().since_ns(self.begun) / 1_000_000;
@@ -45,26 +51,26 @@ impl Transcript {
         }
     }
 
-    /// Adds what a person should change although the check succeeds.
+    /// Adds something that the operator should change although the check succeeds.
     pub fn remark(&mut self, text: impl Into<String>) {
         let text = text.into();
         self.note(text.clone());
         self.remark = Some(text);
     }
 
-    /// What a person should change, if there is something.
+    /// What the operator should change; `None` if there is nothing.
     pub fn remarked(&self) -> Option<&str> {
         self.remark.as_deref()
     }
 
-    /// What the check waits for from now on; a time-out names it.
+    /// Says what the check waits for from now on; a time-out will name it.
     pub fn doing_now(&mut self, doing: &'static str) -> &'static str {
         self.doing = doing;
         self.received.clear();
         doing
     }
 
-    /// Notes what has come of an answer; a time-out shows it.
+    /// Notes the part of an answer that has come; a time-out will show it.
     pub fn received(&mut self, answer: &[u8]) {
         self.received = printable(answer);
         self.note(format!("received {}", self.received));
@@ -75,7 +81,7 @@ impl Transcript {
         &self.received
     }
 
-    /// What it waited for last.
+    /// What it has been waiting for.
     pub fn doing(&self) -> &'static str {
         self.doing
     }
@@ -92,7 +98,7 @@ impl fmt::Display for TranscriptLine {
     }
 }
 
-/// What came from a network, fit for a log: one line, bounded; what is no text stands as `\xHH`.
+/// Bytes from a network as text for a log: one line, bounded; bytes that are not text stand as `\xHH`.
 pub fn printable(bytes: &[u8]) -> String {
     let mut out = String::new();
     'all: for chunk in bytes.utf8_chunks() {
@@ -113,7 +119,7 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
-/// Shortens a text to so many bytes.
+/// Shortens a text to this many bytes.
 pub fn cut(text: &mut String, most: usize) {
     if text.len() > most {
         let end = (0..=most).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);

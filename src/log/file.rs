@@ -1,4 +1,7 @@
 //! A log file that is written while control goes on.
+//!
+//! A write to a file can hang with its disk, and control must not wait: its ring does the write, or a thread where
+//! control has no ring. A file is opened on a thread of its own.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -11,21 +14,21 @@ use tokio_uring::buf::BoundedBuf;
 use crate::kernel::driver::Driver;
 use crate::sys::system;
 
-/// Who may read a log: it names clients.
+/// The mode of a new log file. The log names clients, so other users of the host cannot read it.
 const MODE: u32 = 0o640;
 
-/// Opens a log file to append to, and makes it if it is not there.
+/// Opens a log file to append to, and makes it if it does not exist.
 ///
 /// # Errors
 /// One line with the remedy.
 pub fn open(path: &Path) -> Result<File, String> {
     let shown = path.display();
-    // Opening a pipe waits for its reader, and writing to it for as long as that one pleases.
+    // To open a pipe waits for its reader, and to write to it can wait for ever.
     if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo() || found.file_type().is_socket()) {
         return Err(format!("{shown} is a pipe or a socket: write to a file, or to \"stdout\" or \"stderr\""));
     }
     let mut options = OpenOptions::new();
-    // Whoever may write to the directory must not choose what is appended to.
+    // A user that can write to the folder must not choose, by a link, what is appended to.
     options.append(true).create(true).mode(MODE).custom_flags(system::NO_FOLLOW);
     options.open(path).map_err(|error| {
         let remedy = match error.kind() {
@@ -43,19 +46,21 @@ pub fn open(path: &Path) -> Result<File, String> {
     })
 }
 
-/// A file of a log.
+/// A log file that is open.
 pub(super) struct LogFile {
+    /// Where it was opened, for opening it again.
     path: PathBuf,
+    /// The open file.
     file: Handle,
-    /// The last line is not whole.
+    /// The file ends within a line, because a write failed half way.
     torn: bool,
 }
 
 /// A file, and what writes it while control goes on.
 enum Handle {
-    /// Control's ring.
+    /// Control's ring does the writes.
     Ring(tokio_uring::fs::File),
-    /// A thread that may block.
+    /// A thread does the writes, and can block.
     Thread(Arc<File>),
 }
 
@@ -93,19 +98,20 @@ impl Handle {
 }
 
 impl LogFile {
-    /// Of a file that is open. `driver` is what control runs on.
+    /// Takes over a file that was opened by [`open`]. `driver` is what control runs on.
     pub(super) fn new(path: PathBuf, file: File, driver: Driver) -> LogFile {
         LogFile { path, file: Handle::new(file, driver), torn: false }
     }
 
+    /// Where the file was opened.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends whole lines; how many of them are lost, and why.
+    /// Appends whole lines. Returns how many of them are lost, and why.
     pub(super) async fn write(&mut self, mut lines: Vec<u8>) -> (u64, Option<io::Error>) {
         if self.torn {
-            // What comes now is no part of the line that was cut short.
+            // The next line must not continue the one that was cut short.
             lines.insert(0, b'\n');
         }
         let (mut buffer, mut written) = (lines, 0);
@@ -127,7 +133,10 @@ impl LogFile {
         (lost, error)
     }
 
-    /// Opens the path anew and lets go of the old file; if that cannot be done, the old file stays.
+    /// Opens the path again and closes the old file, as after a rotation.
+    ///
+    /// # Errors
+    /// It cannot be opened. The old file stays in use.
     pub(super) async fn reopen(&mut self) -> Result<(), String> {
         let path = self.path.clone();
         // On a thread of its own: a file system that hangs must not hang control.
@@ -141,12 +150,13 @@ impl LogFile {
     }
 }
 
-/// Of `lines`, of which so many bytes were written: how many lines are lost, and whether the file ends within one.
+/// What a write left behind, of which `written` bytes succeeded: how many lines are lost, and whether the file ends
+/// within a line.
 fn damage(lines: &[u8], written: usize, was_torn: bool) -> (u64, bool) {
     let (there, rest) = lines.split_at(written);
     let lost = rest.iter().filter(|&&byte| byte == b'\n').count() as u64;
     match there.last() {
-        // The first byte mends what was torn; it ends no line of these.
+        // The first byte is the line end for the torn line; it ends none of these lines.
         None => (lost - u64::from(was_torn), was_torn),
         Some(&last) => (lost, last != b'\n'),
     }

@@ -1,4 +1,7 @@
-//! What a line of the access log looks like.
+//! What a line of the access log looks like: JSON, or HAProxy's `tcplog`.
+//!
+//! A record has ids, moments and durations; names and the time of day are added here. The fields are described in
+//! `docs/operating.md`.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -11,17 +14,19 @@ use crate::base::time::Moment;
 use crate::config::model::AccessFormat;
 use crate::stats::record::{Client, Record};
 
+/// Names of months, as `tcplog` writes them.
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Turns records into lines.
+/// Turns records into lines of one form.
 pub(super) struct Formatter(AccessFormat);
 
 impl Formatter {
+    /// For lines of this form.
     pub(super) fn new(format: AccessFormat) -> Formatter {
         Formatter(format)
     }
 
-    /// Appends one line. `clock` is one moment and the time of day it was.
+    /// Appends one line. `clock` is a moment and the time of day at that moment.
     pub(super) fn write(&self, record: &Record, facts: &LogContext, clock: (Moment, SystemTime), out: &mut Vec<u8>) {
         let names = facts.names.borrow();
         match self.0 {
@@ -37,37 +42,58 @@ impl Formatter {
     }
 }
 
-/// The fields of a line, as `docs/operating.md` describes them.
+/// A line of JSON. The names of the fields are the keys.
 #[derive(Serialize)]
 struct AccessLine<'a> {
+    /// When the session ended, in UTC with milliseconds.
     time: String,
+    /// Its id, as the API has it while the session lives.
     session: String,
+    /// The listener that accepted it.
     listener: &'a str,
+    /// Address and port of the client, `unix:`, or nothing if it had left before it could be asked.
     client: Option<String>,
+    /// The pool that served it.
     pool: &'a str,
+    /// The last backend that was tried.
     backend: Option<&'a str>,
+    /// From which address ringway connected to the backend.
     backend_local: Option<String>,
+    /// How it ended: two letters (`docs/codes.md`).
     termination: String,
+    /// Which rule or resource ended it, if the letters need one.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// All attempts to connect, if there was more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptLine<'a>>,
+    /// How long it waited for a backend; 0 if it did not.
     queue_ms: u64,
+    /// How long it took to connect, all attempts together; nothing if it never was connected.
     connect_ms: Option<u64>,
+    /// From accept to close.
     duration_ms: u64,
+    /// Bytes delivered to the backend.
     bytes_to_backend: u64,
+    /// Bytes delivered to the client.
     bytes_to_client: u64,
+    /// The worker that served it.
     worker: u32,
 }
 
+/// One attempt to connect, in a line of JSON.
 #[derive(Serialize)]
 struct AttemptLine<'a> {
+    /// The backend that was tried.
     backend: &'a str,
+    /// Why it failed; `None` if it did not.
     error: Option<&'static str>,
+    /// How long it took.
     ms: u64,
 }
 
 impl<'a> AccessLine<'a> {
+    /// The line about a session, with names in place of ids.
     fn new(record: &Record, names: &'a Names, clock: (Moment, SystemTime)) -> AccessLine<'a> {
         AccessLine {
             time: humantime::format_rfc3339_millis(time_of_day(record.ended_at, clock)).to_string(),
@@ -94,7 +120,7 @@ impl<'a> AccessLine<'a> {
     }
 }
 
-/// All of them, if there was more than one.
+/// The attempts to connect, if there was more than one; else the line says everything without them.
 fn attempts<'a>(record: &Record, names: &'a Names) -> Vec<AttemptLine<'a>> {
     if record.failed.len() + usize::from(record.connect_ns.is_some()) < 2 {
         return Vec::new();
@@ -110,15 +136,20 @@ fn attempts<'a>(record: &Record, names: &'a Names) -> Vec<AttemptLine<'a>> {
     failed.chain(success).collect()
 }
 
-/// How much was going on, as of when the line was made.
+/// How many sessions were open when the line was made, as `tcplog` wants it.
 struct Load {
+    /// In the process.
     process: u64,
+    /// Of the listener.
     listener: u64,
+    /// Of the pool.
     pool: u64,
+    /// Of the backend.
     backend: u64,
 }
 
 impl Load {
+    /// Reads the numbers now.
     fn of(record: &Record, facts: &LogContext, names: &Names) -> Load {
         let of_worker = |worker: &crate::stats::WorkerStats| {
             worker.listeners.existing(record.listener.index()).map_or(0, |cells| cells.connections.get())
@@ -133,6 +164,7 @@ impl Load {
     }
 }
 
+/// A line in the form of HAProxy's `option tcplog` (its configuration manual, section 8.2.2):
 /// `%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq`
 fn tcplog(record: &Record, names: &Names, load: &Load, clock: (Moment, SystemTime)) -> String {
     let mut line = String::with_capacity(160);
@@ -167,7 +199,7 @@ fn tcplog(record: &Record, names: &Names, load: &Load, clock: (Moment, SystemTim
     line
 }
 
-/// A name as one word of a line: as HAProxy does it, with the code of whatever would not be a part of a word.
+/// A name as one word of a line. Bytes that cannot be in a word are written as `#` and two digits, as HAProxy does.
 fn word(name: &str) -> String {
     let mut word = String::with_capacity(name.len());
     for byte in name.bytes() {
@@ -180,7 +212,7 @@ fn word(name: &str) -> String {
     word
 }
 
-/// `09/Dec/2026:12:59:46.633`, in UTC.
+/// A time in the form of `tcplog`, in UTC: `09/Dec/2026:12:59:46.633`.
 fn date(time: SystemTime) -> String {
     let iso = humantime::format_rfc3339_millis(time).to_string();
     let (day, month, year) = (&iso[8..10], &iso[5..7], &iso[..4]);
@@ -188,10 +220,12 @@ fn date(time: SystemTime) -> String {
     format!("{day}/{month}/{year}:{}", &iso[11..23])
 }
 
+/// The time of day at a moment.
 fn time_of_day(moment: Moment, (now, wall): (Moment, SystemTime)) -> SystemTime {
     wall.checked_sub(Duration::from_nanos(now.since_ns(moment))).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// Whole milliseconds.
 fn ms(span_ns: u64) -> u64 {
     span_ns / 1_000_000
 }

@@ -1,19 +1,25 @@
-//! When a log says that it loses lines.
+//! Decides when a log reports that it loses lines.
+//!
+//! A log that cannot be written must not fill itself, or another log, with complaints about that.
 
 use crate::base::time::Moment;
 
-/// Between two complaints.
+/// The least time between two reports.
 const PAUSE_NS: u64 = 10_000_000_000;
 
-/// Complains at once, and then not more often than anybody wants to read.
+/// Reports the first loss immediately, and further ones now and then: each report counts all losses since the one
+/// before.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
+    /// How many losses were reported.
     told: u64,
+    /// Nothing is reported before this moment.
     quiet_until: Moment,
 }
 
 impl Losses {
-    /// Of what was `dropped` in all, what is to be told now.
+    /// `dropped` is the number of all losses so far. Returns how many to report now; `None` if there is nothing new or
+    /// it is too early.
     pub(super) fn on(&mut self, dropped: u64, now: Moment) -> Option<u64> {
         let news = dropped.saturating_sub(self.told);
         if news == 0 || now < self.quiet_until {

@@ -1,8 +1,14 @@
-//! The access log: from what workers say of sessions that have ended to lines in a file or on a stream.
+//! The logs: ringway's own lines, and the access log, which makes lines of what workers say of ended sessions.
 //!
-//! Workers never wait for it: their queues drop what finds no room, and so everything here may take its time. Control
-//! does not wait for it either: a file is written through its ring or, without io_uring, by a thread; a stream by a
-//! thread of its own.
+//! ```text
+//! worker ─> Journal (a bounded queue) ─> LogWriter (format, names) ─┬─> LogFile: a file, by control's ring or a thread
+//!                                                                  └─> Outlet: a stream, by a thread
+//! tracing (ringway's own log) ────────────────────────────────────────> Outlet
+//! ```
+//!
+//! Workers never wait for a log: a record that finds no room is dropped and counted. Control does not wait for it
+//! either, because files are written by its ring, or by a thread where it has none, and
+//! streams by a thread.
 
 mod file;
 mod format;
@@ -36,71 +42,81 @@ pub use file::open;
 pub(super) use names::Names;
 pub use outlet::{Outlet, OutletTarget};
 
-/// Sessions end in bursts: this long they are gathered.
+/// How long records are gathered before they are written, because sessions end in bursts.
 const GATHER: Duration = Duration::from_millis(5);
-/// Bytes that are written at once.
+/// How many bytes are written together.
 const BATCH_MAX: usize = 256 << 10;
-/// How long the end of the process waits for what is not written yet.
+/// How long the end of the process waits for the last lines.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 
-/// What control does about logs.
+/// What control has to do about logs.
 #[derive(Default)]
 pub struct Logs {
-    /// Where the operational log goes, if it goes through an outlet.
+    /// Where ringway's own log goes; `None` if it does not go through an outlet.
     pub operational: Option<Outlet>,
-    /// The access log, if there is one.
+    /// The access log; `None` if there is none.
     pub access: Option<Access>,
-    /// Changes how much goes into the operational log; `None` if that is not ours to say.
+    /// Changes the level of ringway's own log; `None` if this process has no log of its own (tests, the
+    /// demo).
     pub set_level: Option<SetLevel>,
 }
 
-/// See [`Logs::set_level`].
+/// Changes the level of ringway's own log; see [`Logs::set_level`].
 pub type SetLevel = Box<dyn Fn(LogLevel) + Send>;
 
-/// An access log that is to be kept.
+/// An access log that control must write.
 pub struct Access {
-    /// Where workers leave their records.
+    /// Where workers put their records.
     pub journal: Arc<Journal>,
-    /// Rung by it.
+    /// Rung by a worker that has put a record there.
     pub alarm: Alarm,
     /// What a line looks like.
     pub format: AccessFormat,
-    /// Where lines go.
+    /// Where the lines go.
     pub sink: LogSink,
 }
 
-/// Where lines of the access log go.
+/// Where the lines of the access log go.
 pub enum LogSink {
-    /// To a file that was opened by [`open`].
+    /// To this file, which was opened by [`open`].
     File(PathBuf, std::fs::File),
-    /// To a stream.
+    /// To a stream, through an outlet.
     Stream(Outlet),
 }
 
-/// What the lines say beside the records.
+/// What lines contain besides the records: names, and numbers of open sessions.
 pub(super) struct LogContext {
+    /// Names of listeners, pools and backends, also of removed ones.
     pub names: Rc<RefCell<Names>>,
+    /// Counters: here, how many lines were lost.
     pub stats: Arc<Stats>,
+    /// Open sessions.
     pub counts: Arc<Counts>,
+    /// The clock of records' moments.
     pub clock: Clock,
     /// What control runs on.
     pub driver: Driver,
 }
 
-/// The logs at work.
+/// The logs at work. Control holds it, and tells it to open files anew and to finish.
 pub(super) struct Keeper {
+    /// Where ringway's own log goes.
     operational: Option<Outlet>,
+    /// The task of the access log, and how it is told something.
     access: Option<(Rc<Orders>, JoinHandle<()>)>,
 }
 
+/// What the task that writes the access log is told.
 #[derive(Default)]
 struct Orders {
+    /// Open the file again.
     reopen: Notify,
+    /// Write the rest and end.
     finish: Notify,
 }
 
 impl Keeper {
-    /// Starts the task that writes the access log.
+    /// Starts the task that writes the access log, if there is one.
     pub(super) fn begin(logs: Logs, facts: LogContext) -> Keeper {
         let access = logs.access.map(|access| {
             let orders = Rc::new(Orders::default());
@@ -110,7 +126,7 @@ impl Keeper {
         Keeper { operational: logs.operational, access }
     }
 
-    /// Opens the files anew, as after a rotation.
+    /// Opens the files again, as after a rotation (SIGUSR1).
     pub(super) fn reopen(&self) {
         if let Some(outlet) = &self.operational {
             outlet.reopen();
@@ -120,7 +136,7 @@ impl Keeper {
         }
     }
 
-    /// Writes what is left; to be called when no worker runs any more.
+    /// Writes what is left. Called when no worker runs any more, so that nothing can be added.
     pub(super) async fn finish(self) {
         if let Some((orders, task)) = self.access {
             orders.finish.notify_one();
@@ -131,22 +147,32 @@ impl Keeper {
     }
 }
 
-/// The task that writes the access log.
+/// The task that writes the access log: it takes records, makes lines, writes them and reports losses.
 struct LogWriter {
+    /// Where workers put records.
     journal: Arc<Journal>,
+    /// Rung when there is a new one.
     alarm: Alarm,
+    /// Where lines go.
     target: Writable,
+    /// How a line looks.
     format: Formatter,
+    /// What lines contain besides the records.
     facts: LogContext,
+    /// When losses are reported.
     losses: Losses,
 }
 
+/// Where it writes.
 enum Writable {
+    /// A file.
     File(LogFile),
+    /// A stream, written by a thread.
     Stream(Outlet),
 }
 
 impl LogWriter {
+    /// Prepares the task; nothing is written yet.
     fn new(access: Access, facts: LogContext) -> LogWriter {
         let target = match access.sink {
             LogSink::File(path, file) => Writable::File(LogFile::new(path, file, facts.driver)),
@@ -156,6 +182,7 @@ impl LogWriter {
         LogWriter { journal: access.journal, alarm: access.alarm, target, format, facts, losses: Losses::default() }
     }
 
+    /// The loop: write what is there, then wait for more records or an order.
     async fn write_until_finished(mut self, orders: Rc<Orders>) {
         loop {
             self.alarm.arm();
@@ -168,6 +195,7 @@ impl LogWriter {
         }
     }
 
+    /// Writes until the journal is empty.
     async fn write_what_is_there(&mut self) {
         loop {
             let batch = self.batch();
@@ -178,10 +206,10 @@ impl LogWriter {
         }
     }
 
-    /// Lines of the oldest records, to some size.
+    /// Makes lines of the oldest records, up to [`BATCH_MAX`] bytes.
     fn batch(&mut self) -> Vec<u8> {
         let mut batch = Vec::new();
-        // Moments become times of day here and nowhere else.
+        // Only here do moments become times of day.
         let (now, wall) = (self.facts.clock.now(), SystemTime::now());
         while batch.len() < BATCH_MAX
             && let Some(record) = self.journal.pop()
@@ -191,6 +219,7 @@ impl LogWriter {
         batch
     }
 
+    /// Writes lines, counts what is lost, and reports it if it is time.
     async fn write(&mut self, batch: Vec<u8>) {
         let (lost, error) = match &mut self.target {
             Writable::File(file) => file.write(batch).await,
@@ -205,14 +234,17 @@ impl LogWriter {
         let dropped = cells.control.access_log_dropped.get() + in_queues;
         if let Some(news) = self.losses.on(dropped, self.facts.clock.now()) {
             match error {
-                Some(error) => error!(dropped = news, %error, "lines of the access log are lost: it cannot be written"),
-                None => error!(dropped = news, "lines of the access log are lost: whatever it goes to is too slow"),
+                Some(error) => {
+                    error!(dropped = news, %error, "lines of the access log are lost: it cannot be written to")
+                }
+                None => error!(dropped = news, "lines of the access log are lost: its reader is too slow"),
             }
         }
     }
 
+    /// Opens the file again. A failure is logged, and the old file stays in use.
     async fn reopen(&mut self) {
-        // A stream is nothing that could be opened anew.
+        // A stream cannot be opened again.
         let Writable::File(file) = &mut self.target else { return };
         let path = file.path().display().to_string();
         match file.reopen().await {

@@ -1,4 +1,7 @@
-//! A thread that writes lines, so that nobody else waits for a pipe that nobody reads.
+//! A thread that writes lines to a stream or file, so that no other thread waits for a pipe that nothing reads.
+//!
+//! Lines go to it through a bounded queue. ringway's own log drops lines when the queue is full; the access log waits
+//! for room (on control's runtime, without blocking it).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,10 +15,10 @@ use tracing::{error, info, warn};
 
 use super::file;
 
-/// Messages that may wait.
+/// How many messages can wait.
 const QUEUE_MAX: usize = 4096;
 
-/// Where it writes to.
+/// Where the thread writes.
 #[derive(Debug)]
 pub enum OutletTarget {
     /// Standard error.
@@ -26,28 +29,36 @@ pub enum OutletTarget {
     File(PathBuf, File),
 }
 
-/// A place that lines of a log go to. Clones write to the same place, one after the other, whole messages.
+/// The way to a thread that writes. Clones lead to the same thread, which writes whole messages one after another.
 #[derive(Clone, Debug)]
 pub struct Outlet {
+    /// The queue of the thread.
     to: mpsc::Sender<Message>,
+    /// The file must be opened again before the next line.
     reopen: Arc<AtomicBool>,
+    /// Lines that were lost on this way, because the queue was full or the write failed.
     lost: Lost,
 }
 
-/// Lines that were given up since somebody asked.
+/// How many lines were lost and not reported yet.
 type Lost = Arc<AtomicU64>;
 
+/// What the thread is told.
 #[derive(Debug)]
 enum Message {
+    /// Write these lines; if that fails, count them there.
     Lines(Vec<u8>, Lost),
-    /// There is something to look at.
+    /// Look whether the file must be opened again.
     Look,
-    /// Everything before it is written.
+    /// Say that everything before this message is written.
     Flush(std::sync::mpsc::Sender<()>),
 }
 
 impl Outlet {
-    /// Starts the thread. It ends with the last clone.
+    /// Starts the thread. It ends when the last clone is dropped.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
     ///
     /// # Errors
     /// No thread could be had.
@@ -61,19 +72,20 @@ impl Outlet {
         Ok(outlet)
     }
 
-    /// Another one to the same place, which counts what it loses by itself.
+    /// Another way to the same thread, which counts its own losses.
     pub fn beside(&self) -> Outlet {
         Outlet { lost: Lost::default(), ..self.clone() }
     }
 
-    /// Gives whole lines to the thread; they are lost if too many wait already. From any thread; never waits.
+    /// Gives whole lines to the thread. They are lost if too many wait already. It can be called on any thread and
+    /// never waits.
     pub fn write_or_drop(&self, lines: &[u8]) {
         if self.to.try_send(Message::Lines(lines.to_vec(), self.lost.clone())).is_err() {
             self.lost.fetch_add(count(lines), Ordering::Relaxed);
         }
     }
 
-    /// Writes lines, and waits until there is room for them.
+    /// Gives lines to the thread, and waits until there is room for them.
     pub(super) async fn write(&self, lines: Vec<u8>) {
         let lines_lost = count(&lines);
         if self.to.send(Message::Lines(lines, self.lost.clone())).await.is_err() {
@@ -81,19 +93,19 @@ impl Outlet {
         }
     }
 
-    /// Lines lost since this was asked last.
+    /// How many lines were lost since the last call.
     pub(super) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
 
-    /// Opens a file anew before the next line. Does nothing to a stream.
+    /// Opens a file again before the next line. Nothing happens to a stream.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
-        // If there is no room, it looks anyway.
+        // If the queue is full, the thread will look without this message.
         let _ = self.to.try_send(Message::Look);
     }
 
-    /// Waits until everything so far is written, but not for longer than that.
+    /// Waits until everything so far is written, but at most for `limit`.
     pub fn flush(&self, limit: Duration) {
         let (done, is_done) = std::sync::mpsc::channel();
         if self.to.try_send(Message::Flush(done)).is_ok() {
@@ -102,14 +114,18 @@ impl Outlet {
     }
 }
 
+/// What the thread works with.
 struct Writer {
+    /// Where it writes.
     target: OutletTarget,
+    /// The file must be opened again before the next line.
     reopen: Arc<AtomicBool>,
-    /// What the first outlet has lost; it is told here, as nobody else would.
+    /// What the first outlet has lost. It is reported here, because nothing else would report it.
     lost: Lost,
 }
 
 impl Writer {
+    /// The loop of the thread.
     fn write_for_ever(&mut self, mut messages: mpsc::Receiver<Message>) {
         while let Some(message) = messages.blocking_recv() {
             if self.reopen.swap(false, Ordering::Acquire) {
@@ -126,6 +142,7 @@ impl Writer {
         }
     }
 
+    /// Writes lines to the target.
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match &mut self.target {
             OutletTarget::Stderr => io::stderr().write_all(lines),
@@ -137,13 +154,15 @@ impl Writer {
         }
     }
 
+    /// Reports lines that were lost before.
     fn tell_losses(&self) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            warn!(lost, "lines of this log were lost: whatever it goes to was too slow, or full");
+            warn!(lost, "lines of this log were lost: its disk or its reader was too slow, or full");
         }
     }
 
+    /// Opens the file again. A failure is logged, and the old file stays in use.
     fn reopen(&mut self) {
         let OutletTarget::File(path, file) = &mut self.target else { return };
         let shown = path.display();
@@ -157,6 +176,7 @@ impl Writer {
     }
 }
 
+/// How many lines a text has.
 fn count(lines: &[u8]) -> u64 {
     lines.iter().filter(|&&byte| byte == b'\n').count() as u64
 }

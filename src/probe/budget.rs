@@ -3,6 +3,10 @@
 //!
 //! What a check keeps of an answer is a small multiple of it at most, so that bytes are what has to be bounded. Honest
 //! answers have some hundred bytes. A check that stays within [`FAIR`] is served even while others are greedy.
+//!
+//! Two limits are checked for each read: one of the check itself, and one of all checks that are under way in this
+//! process. A check that fails while all of them together take in too much is not a failure of the server, because
+//! others may have used up the budget.
 
 use std::cell::Cell;
 use std::io;

@@ -1,4 +1,7 @@
 //! `http`: asks for a path, and looks at the status.
+//!
+//! It is one GET over HTTP/1.1 (RFC 9112) with `Connection: close`. Redirects are not followed and the body is not
+//! read. A status in `drain_status` means that the server is about to stop.
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};

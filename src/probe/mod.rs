@@ -1,8 +1,20 @@
-//! One health check: asks a server whether it is fit for traffic, and ends the conversation as a polite client does.
+//! One health check: it asks a server whether it is fit for traffic, and ends the conversation as a polite client does.
 //!
-//! Each kind has a file. It is given a connection, asks, and says what it learned; the time-out over the whole of it,
-//! the budget of bytes, the transcript and the difference between a server that fails and a ringway that lacks
-//! something are here.
+//! Each kind of check has a file. It is given a connection, asks, and says what it learned. Common to all of them, and
+//! here: the time-out over the whole check, the budget of bytes, the transcript, and the difference between a server
+//! that fails and a ringway that lacks something.
+//!
+//! ```text
+//! control::tasks ─> probe(Ask) ─> password ─> stream (connect, PROXY header) ─> tcp | http | postgresql | …
+//!                                                                                         └> Facts
+//! Outcome:  Success(Facts)   fit; what a database says of its role and lag
+//!           Refused          it lives, but refuses the check's account: what was known stays
+//!           Failure          not fit
+//!           Unknown          ringway could not find out: says nothing about the server
+//! ```
+//!
+//! Nothing here keeps state between two checks. How often a target is checked, and how many results it takes to change
+//! its state, is decided in `health`; what follows for the backends of a pool, in `fleet`.
 
 mod budget;
 mod cause;

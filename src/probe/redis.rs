@@ -1,4 +1,7 @@
 //! `redis`: PING, after AUTH where there is a password; ROLE and INFO where they count.
+//!
+//! The protocol is RESP (redis.io, "RESP protocol specification"). A replica whose link to its primary is down is cut
+//! off; its lag is the time since it heard its primary, which speaks every ten seconds.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! `send_expect`: sends something and looks for a pattern in the answer, in one step or several.
+//!
+//! Each step sends its bytes and then reads until its pattern matches what came after its own question. The check fails
+//! if that has not happened when the server closes, when 64 KiB have come, or when the time is over.
 
 use std::time::Duration;
 

@@ -1,4 +1,8 @@
 //! The connection of a check, TCP or unix.
+//!
+//! It connects from the pool's source address, sends the PROXY header if the check has one, and counts every byte that
+//! comes ([`Budget`]). A connect that fails because this host has no port, no memory or no
+//! address of the family is a lack of ringway's own, not a failure of the server.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,12 @@
 //! From what is configured and what is known of the backends to a table. Pure.
+//!
+//! ```text
+//! Config (names) + Ids (slots) + Members (what control knows of each backend) ── build ──> Table
+//! ```
+//!
+//! It runs on control's thread for each change, so a pool that did not change keeps what was made for it before: its
+//! picker and the limits of its sessions. Which backends take sessions is decided here ([`usable`]); why a backend has
+//! its state is decided in `fleet` and `health`.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,55 +23,55 @@ use crate::session;
 use super::ids::Ids;
 use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, Table};
 
-/// Everything a table follows from.
+/// Everything that a table follows from.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// What is configured, with listeners that are gone and have no address any more.
+    /// The configuration, including removed listeners, which have no address any more.
     pub config: &'a Config,
-    /// Slots; made from this `config`.
+    /// The slots, assigned for this `config`.
     pub ids: &'a Ids,
-    /// Every backend there is, those of a pool in the order of the file.
+    /// Every backend there is; those of one pool are in the order of the file.
     pub members: &'a [Member],
-    /// What the process is doing.
+    /// The phase of the process.
     pub phase: Phase,
-    /// Number of the table.
+    /// The number of the table.
     pub generation: u64,
-    /// The table before, whose slots are those of `ids`: pools whose candidates are the same keep their picker, so that
-    /// one backend's change costs one pool, and what `failover` has chosen stays chosen.
+    /// The table before, with slots from the same `ids`. Pools whose candidates are the same keep their picker, so that
+    /// a change of one backend costs one pool, and a choice of `failover` stays.
     pub previous: Option<&'a Table>,
 }
 
-/// A backend as control sees it at this moment. One whose address is looked up is a member for each address found; one
-/// that was removed stays a member until its last session is gone.
+/// A backend as control sees it now. A host name is one member per address; a backend that was removed stays a member
+/// until its last session has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
-    /// Its slot; another address has another slot.
+    /// Its slot. Another address has another slot.
     pub id: BackendId,
     /// Its pool.
     pub pool: PoolId,
-    /// What it is called in metrics, logs and the API; unique among the members of a pool that are not `retired`.
+    /// Its name in metrics, logs and the API; unique among the members of its pool that are not `retired`.
     pub name: Arc<str>,
-    /// What `consistent_hash` places it by.
+    /// The name by which `consistent_hash` places it.
     pub hash_name: Arc<str>,
-    /// `None` while its name has no address; then it is down.
+    /// Its address; `None` while its host name has none, and then it is down.
     pub address: Option<Address>,
     /// 0 to 256.
     pub weight: u16,
-    /// Used only where no other is.
+    /// Whether it is used only if no other backend is.
     pub backup: bool,
-    /// Sessions it takes at once.
+    /// How many open sessions it can have.
     pub connections_max: Option<NonZeroU32>,
-    /// What it may be used for.
+    /// Its state.
     pub state: State,
-    /// When its slow start began; `None` has its whole weight.
+    /// When its slow start began; `None` means its whole weight.
     pub ramp_from: Option<Moment>,
-    /// Its sessions are to be reset now.
+    /// Its sessions must be reset now.
     pub end_sessions: bool,
-    /// No longer configured, or at another address now: it only keeps the sessions it has.
+    /// It is no longer configured, or has another address now: it only keeps its last sessions.
     pub retired: bool,
 }
 
-/// The table. Whatever `config` names and `ids` does not is left out; `Ids::assign` and `extend` leave nothing out.
+/// Builds the table. Names in `config` without a slot are left out; `Ids::assign` and `extend` leave none out.
 pub fn build(input: Input<'_>) -> Table {
     let (listeners, pools, backends) = input.ids.lengths();
     let mut table = Table {
@@ -95,6 +103,7 @@ pub fn build(input: Input<'_>) -> Table {
     table
 }
 
+/// The entry of a listener; `None` if its pool has no slot.
 fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<ListenerEntry> {
     let way = |name: &str| {
         let pool = ids.pool(name)?;
@@ -125,23 +134,24 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
         backlog: listener.backlog,
         addresses: listener.binds.len() as u32,
         admission: asks.then(|| Arc::new(admission)),
-        // Only one that is gone accepts nowhere.
+        // Only a removed listener has no address.
         retired: listener.binds.is_empty(),
     })
 }
 
-/// The same route to another form of the pool.
+/// The same route, with the pool in another form.
 fn led<T>(route: &Route<Arc<str>>, pool: T) -> Route<T> {
     Route { names: route.names.clone(), protocols: route.protocols.clone(), pool }
 }
 
+/// The entry of a pool, with as much as possible from the table before.
 fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) -> PoolEntry {
     let before = input.previous.and_then(|previous| previous.pool(id));
     let mut usable = usable(pool, members);
     let mut chosen = None;
     if pool.balance.sends_all_to_one() {
         chosen = choose(&usable, before.and_then(|before| before.chosen));
-        // Stable, so the others stay in the order of the file.
+        // The sort is stable, so the others stay in the order of the file.
         usable.sort_by_key(|member| Some(member.id) != chosen);
     }
     let candidates: Vec<_> = usable.iter().map(|member| candidate(member)).collect();
@@ -155,7 +165,7 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         picker: kept.map_or_else(|| Picker::new(pool.balance, &candidates, slow_start_ns), |kept| kept.picker.clone()),
         chosen,
         hash_key: pool.balance.hash_key(),
-        // Sessions hold on to them: as few copies as there were changes.
+        // Sessions hold on to these limits, so there are only as many copies as there were changes.
         session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),
         limits: pool.limits,
         dial: pool.dial.clone(),
@@ -164,7 +174,7 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
     }
 }
 
-/// What a session of that pool is held to.
+/// The limits that sessions of this pool take with them.
 fn limits_of(pool: &Pool) -> session::SessionLimits {
     let limits = &pool.limits;
     session::SessionLimits {
@@ -179,7 +189,8 @@ fn limits_of(pool: &Pool) -> session::SessionLimits {
     }
 }
 
-/// Those that take new sessions. While there are none, all that could if they were up, if the pool says so.
+/// The members that take new sessions. If there are none and the pool says `use_all`, every member that would take
+/// sessions if it were up.
 fn usable<'a>(pool: &Pool, members: &[&'a Member]) -> Vec<&'a Member> {
     let with = |states: &[State]| -> Vec<&'a Member> {
         let fit = |member: &&Member| {
@@ -191,8 +202,8 @@ fn usable<'a>(pool: &Pool, members: &[&'a Member]) -> Vec<&'a Member> {
     if up.is_empty() && pool.use_all_when_down { with(&[State::Standby, State::Down, State::Ejected]) } else { up }
 }
 
-/// The one that `failover` sends everybody to: the one before if it is still usable, else the first one. A backup is
-/// left as soon as another is usable.
+/// The backend to which `failover` sends all sessions: the one before if it is still usable, else the first. A backup
+/// is left as soon as another backend is usable.
 fn choose(usable: &[&Member], before: Option<BackendId>) -> Option<BackendId> {
     let backup = usable.iter().all(|member| member.backup);
     let mut fit = usable.iter().filter(|member| member.backup == backup).map(|member| member.id);
@@ -200,6 +211,7 @@ fn choose(usable: &[&Member], before: Option<BackendId>) -> Option<BackendId> {
     fit.find(|&id| Some(id) == before).or(first)
 }
 
+/// A member as the picker wants it.
 fn candidate(member: &Member) -> Candidate<'_> {
     Candidate {
         id: member.id,
@@ -211,6 +223,7 @@ fn candidate(member: &Member) -> Candidate<'_> {
     }
 }
 
+/// The entry of a backend.
 fn backend_entry(member: &Member) -> BackendEntry {
     BackendEntry {
         id: member.id,

@@ -1,10 +1,11 @@
 //! The one published pointer.
 //!
-//! Publishing swaps it; a reader pins it for one turn of its loop, and the table it saw is freed when no pin that could
-//! have seen it is left (epoch-based reclamation). Neither side ever waits for the other.
+//! To publish swaps the pointer. A reader pins it for one turn of its loop, and a table that was replaced is freed when
+//! no pin is left that could have seen it (epoch-based reclamation: Fraser, "Practical lock-freedom", 2004, as in
+//! crossbeam-epoch). Neither side ever waits for the other.
 //!
-//! The pointer is the truth. [`Cell::generation`] only says, without a pin, that there is something new to look at; it
-//! is stored after the pointer, so who reads a generation and then pins sees that table or a later one.
+//! The pointer is the truth. [`Cell::generation`] only says, without a pin, that there is something new. It is stored
+//! after the pointer, so a thread that reads a generation and then pins sees that table or a later one.
 
 use std::cell::OnceCell;
 use std::ops::Deref;
@@ -20,15 +21,17 @@ use super::table::Table;
 /// A table is unseen when the epoch has moved on twice since; once more, for a reader in between.
 const EPOCHS: usize = 3;
 
-/// Holds the current table.
+/// Holds the current table. One thread publishes, any number of threads read.
 pub struct Cell {
     /// Never null.
     current: Atomic<Table>,
+    /// The generation of `current`, stored after it.
     generation: AtomicU64,
-    /// Of this cell alone, so that nobody else's pins keep old tables.
+    /// Belongs to this cell alone, so that pins of other data do not keep old tables.
     collector: Collector,
-    /// Tables that nobody can see any more. Whoever finds that out puts them here, mostly a worker; who publishes frees
-    /// them, as the last table with a long list of networks takes longer to free than a turn may.
+    /// Tables that no reader can see any more. The thread that finds that out, mostly a worker, puts them here; the
+    /// thread that publishes frees them, because to free a table with a long list of networks takes longer than a
+    /// worker's turn should.
     unseen: Arc<SegQueue<Box<Table>>>,
 }
 
@@ -40,8 +43,8 @@ impl Cell {
         Cell { current: Atomic::new(table), generation, collector: Collector::new(), unseen }
     }
 
-    /// Makes `table` the current one. Its generation must be greater than that of every one before, and one thread
-    /// (control) publishes.
+    /// Makes `table` the current one. Only one thread (control) can publish, and the generation must be greater than
+    /// all before.
     pub fn publish(&self, table: Table) {
         let generation = table.generation;
         debug_assert!(generation > self.generation(), "tables are published in order");
@@ -62,7 +65,7 @@ impl Cell {
         self.free_unseen();
     }
 
-    /// Frees tables that nobody can see any more. To be called now and then after a publication, by whoever publishes.
+    /// Frees tables that no reader can see any more. The publishing thread calls it some time after a publication.
     pub fn sweep(&self) {
         let handle = self.collector.register();
         // As often as the epoch must move on before what was replaced last is unseen.
@@ -72,19 +75,20 @@ impl Cell {
         self.free_unseen();
     }
 
+    /// Frees the tables in the list.
     fn free_unseen(&self) {
         while let Some(table) = self.unseen.pop() {
             drop(table);
         }
     }
 
-    /// Generation of the current table, or of the one before for a moment during a publication.
+    /// The generation of the current table; during a publication, for a moment, that of the one before.
     #[inline]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A reader for the calling thread: make one a thread and keep it.
+    /// A reader for the calling thread. A thread makes one and keeps it.
     pub fn reader(self: &Arc<Cell>) -> Reader {
         Reader { held: OnceCell::new(), handle: self.collector.register(), cell: self.clone() }
     }
@@ -93,27 +97,31 @@ impl Cell {
 impl Drop for Cell {
     fn drop(&mut self) {
         let current = std::mem::replace(&mut self.current, Atomic::null());
-        // SAFETY: never null before, and every reader holds an `Arc` of this cell, so nobody can see the table now.
+        // SAFETY: never null before, and every reader holds an `Arc` of this cell, so no reader can see the table now.
         drop(unsafe { current.into_owned() });
     }
 }
 
-/// Reads a [`Cell`] from one thread.
+/// Reads a [`Cell`] on one thread.
 pub struct Reader {
-    /// The table of [`Reader::table`], and what keeps it from being freed.
+    /// The table of [`Reader::table`], and the pin that keeps it from being freed.
     held: OnceCell<(NonNull<Table>, epoch::Guard)>,
+    /// This thread's part of the collector.
     handle: LocalHandle,
+    /// What is read.
     cell: Arc<Cell>,
 }
 
 impl Reader {
-    /// The current table, for one turn of a loop: never hold it while waiting, as tables replaced since are kept.
+    /// The current table, for one turn of a loop. It must not be held during a wait, because it keeps all tables that
+    /// are replaced meanwhile.
     #[inline]
     pub fn pin(&self) -> Guard<'_> {
         let (table, guard) = self.pin_current();
         Guard { table, _guard: guard, _reader: self }
     }
 
+    /// Pins the epoch and reads the pointer.
     fn pin_current(&self) -> (NonNull<Table>, epoch::Guard) {
         let guard = self.handle.pin();
         let table = self.cell.current.load(Ordering::Acquire, &guard);
@@ -121,8 +129,8 @@ impl Reader {
         (NonNull::from(unsafe { table.deref() }), guard)
     }
 
-    /// The table of this turn of a loop: the current one when it was first asked for since [`Reader::let_go`]. A pin
-    /// is a full fence, and a turn may ask hundreds of times.
+    /// The table of this turn: the one that was current at the first call since [`Reader::let_go`]. A pin is a full
+    /// memory fence, and one turn may call this hundreds of times.
     #[inline]
     pub fn table(&self) -> &Table {
         let (table, _) = self.held.get_or_init(|| self.pin_current());
@@ -131,25 +139,27 @@ impl Reader {
         unsafe { table.as_ref() }
     }
 
-    /// Lets go of the table of this turn. To be called before each wait, as tables replaced since are kept.
+    /// Ends the turn's hold on the table. It must be called before each wait, because tables that are replaced
+    /// meanwhile are kept.
     #[inline]
     pub fn let_go(&mut self) {
         self.held.take();
     }
 
-    /// See [`Cell::generation`].
+    /// The generation of the current table: see [`Cell::generation`].
     #[inline]
     pub fn generation(&self) -> u64 {
         self.cell.generation()
     }
 }
 
-/// The table as it was when pinned.
+/// The table as it was when it was pinned.
 pub struct Guard<'r> {
+    /// The table that was current.
     table: NonNull<Table>,
     /// Keeps `table` from being freed.
     _guard: epoch::Guard,
-    /// The cell outlives the guard, as its reader does.
+    /// The cell outlives the guard, because its reader does.
     _reader: &'r Reader,
 }
 

@@ -1,6 +1,7 @@
-//! Which backend a client would get and why, by the code that serves: the same table, the same pick. Pure.
+//! Which backend a client would get and why, answered by the code that serves: the same table, the same pick. Pure.
 //!
-//! The answer is that of a ringway that has just started: every backend is up and has no session.
+//! The answer is that of a ringway that has just started: every backend is up and has no session. `ringway explain`
+//! prints it (`cli::explain`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,51 +20,51 @@ use crate::base::time::Moment;
 use crate::config::model::{Backend, Config, HashKey, Listener, Policy, Pool, Target};
 use crate::health::State;
 
-/// Keys or sessions that shares are measured with.
+/// How many keys or sessions are used to measure shares.
 pub const SAMPLE: u32 = 1 << 16;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct ExplainQuestion<'a> {
-    /// Name of a listener.
+    /// The name of a listener.
     pub listener: &'a str,
     /// The client's address.
     pub client: IpAddr,
-    /// And its port.
+    /// The client's port, if it is given.
     pub port: Option<u16>,
     /// The server name that its TLS asks for.
     pub sni: Option<&'a str>,
     /// A protocol that its TLS offers.
     pub alpn: Option<&'a str>,
-    /// Name of a backend that is taken out.
+    /// The name of a backend that is imagined away.
     pub without: Option<&'a str>,
 }
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
-    /// Who serves that client.
+    /// The pool that serves this client.
     pub pool: Arc<str>,
-    /// Why it is not served all the same.
+    /// Why the client is refused nevertheless; `None` if it is not.
     pub refused: Option<Refused>,
-    /// Its policy.
+    /// The policy of the pool.
     pub balance: Policy,
-    /// The client's hash key; `None` if the client's address does not matter.
+    /// The client's hash key; `None` if the policy does not look at the client's address.
     pub key: Option<u64>,
-    /// Backends that one session of the client would be connected to, until one accepts.
+    /// The backends to which one session of the client would connect, one after another, until one accepts.
     pub order: Vec<Arc<str>>,
-    /// Of each backend, in the order of the file: how many of [`SAMPLE`] clients would get it.
+    /// For each backend, in the order of the file: how many of [`SAMPLE`] clients would get it.
     pub shares: Vec<(Arc<str>, u32)>,
-    /// The answer without the backend that is taken out.
+    /// The answer without the backend that is imagined away; `None` if none is.
     pub without: Option<Without>,
 }
 
 /// What changes without a backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Without {
-    /// As [`Explanation::order`].
+    /// The same as [`Explanation::order`], without the backend.
     pub order: Vec<Arc<str>>,
-    /// Of [`SAMPLE`] clients, how many the backend had, and how many get another one than before; `None` where no
+    /// Out of [`SAMPLE`] clients: how many the backend had, and how many get another one than before. `None` if no
     /// client is tied to a backend.
     pub moved: Option<(u32, u32)>,
 }
@@ -71,18 +72,18 @@ pub struct Without {
 /// Why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ExplainError {
-    /// No such listener.
+    /// There is no such listener.
     #[error("there is no listener `{0}`; there is {1}")]
     Listener(String, String),
-    /// No such backend.
+    /// The pool has no such backend.
     #[error("pool `{0}` has no backend `{1}`; it has {2}")]
     Backend(Arc<str>, String, String),
-    /// The key is made of address and port.
+    /// The key is made of address and port, and no port was given.
     #[error("pool `{0}` hashes by source_ip_port; give the port too, as in {1}:40000")]
     Port(Arc<str>, IpAddr),
 }
 
-/// Which pool the client is for, and whether it may come in at all.
+/// The pool for this client, and whether the client is refused.
 fn door<'a>(listener: &'a Listener, question: ExplainQuestion<'_>) -> (&'a Arc<str>, Option<Refused>) {
     let client = Address::Tcp(SocketAddr::new(question.client, question.port.unwrap_or_default()));
     if !listener.rules.admit(Some(&client)) {
@@ -97,7 +98,7 @@ fn door<'a>(listener: &'a Listener, question: ExplainQuestion<'_>) -> (&'a Arc<s
     }
 }
 
-/// Answers.
+/// Answers a question about a configuration.
 ///
 /// # Errors
 /// The question names something that is not there.
@@ -142,6 +143,7 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
     })
 }
 
+/// The hash key of the client.
 fn key_of(pool: &Pool, question: ExplainQuestion<'_>) -> Result<u64, ExplainError> {
     match pool.balance.hash_key() {
         Some(HashKey::SourceIpPort) => match question.port {
@@ -152,21 +154,25 @@ fn key_of(pool: &Pool, question: ExplainQuestion<'_>) -> Result<u64, ExplainErro
     }
 }
 
-/// How many `gone` had, and how many have another one now.
+/// How many clients `gone` had, and how many have another backend now.
 fn moved(before: &[Option<BackendId>], after: &[Option<BackendId>], gone: Option<BackendId>) -> (u32, u32) {
     let owned = before.iter().filter(|picked| **picked == gone).count();
     let moved = before.iter().zip(after).filter(|(before, after)| before != after).count();
     (owned as u32, moved as u32)
 }
 
-/// A pool that has just started.
+/// A pool of a ringway that has just started.
 struct Idle {
+    /// A table with this pool.
     table: Table,
+    /// Its id in that table.
     id: PoolId,
+    /// Its backends.
     members: Vec<Member>,
 }
 
 impl Idle {
+    /// Builds the table of the pool, without the backend `without`.
     fn new(config: &Config, pool: &Pool, without: Option<&str>) -> Idle {
         let mut ids = Ids::assign(config);
         let id = ids.pool(&pool.name).unwrap_or(PoolId(0));
@@ -177,10 +183,12 @@ impl Idle {
         Idle { table: build::build(input), id, members }
     }
 
+    /// The id of a backend.
     fn id(&self, name: &str) -> Option<BackendId> {
         self.members.iter().find(|member| *member.name == *name).map(|member| member.id)
     }
 
+    /// What the picker answers.
     fn pick(&self, key: u64, counts: &Counts, tried: &[BackendId]) -> Option<BackendId> {
         let pool: &PoolEntry = self.table.pool(self.id)?;
         let random = hash::stable(&key.to_le_bytes(), 1);
@@ -190,7 +198,7 @@ impl Idle {
         }
     }
 
-    /// The attempts of one session.
+    /// The backends that one session would try, in order.
     fn order(&self, key: u64) -> Vec<Arc<str>> {
         let (counts, mut tried, mut names) = (Counts::new(), Vec::new(), Vec::new());
         while let Some(id) = self.pick(key, &counts, &tried) {
@@ -201,7 +209,7 @@ impl Idle {
         names
     }
 
-    /// What each of many clients gets. Where a policy looks at open sessions, all of them stay.
+    /// The backend of each of many clients. If the policy looks at open sessions, all sessions stay open.
     fn sample(&self) -> Vec<Option<BackendId>> {
         let counts = Counts::new();
         let stay = self.table.pool(self.id).is_some_and(|pool| pool.hash_key.is_none());
@@ -216,10 +224,11 @@ impl Idle {
     }
 }
 
+/// A backend that is up, or in maintenance if it is disabled.
 fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
     let address = match &backend.target {
         Target::Address(address) => address.clone(),
-        // Where its name leads is known only to who looks it up; one address is most likely.
+        // Only a lookup knows where a host name leads. One address is most likely.
         Target::Host { port, .. } => crate::base::address::Address::Tcp(([0, 0, 0, 0], *port).into()),
     };
     Member {

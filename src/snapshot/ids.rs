@@ -1,4 +1,4 @@
-//! Slot numbers by name.
+//! Slot numbers by name: which id each listener, pool, route and backend has.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -7,17 +7,21 @@ use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::config::model::Config;
 
-/// Who has which slot. A name keeps its slot for as long as it is here, whatever else comes and goes. A backend has one
-/// for each address it was at: sessions stay where they are, and what is at the new address is another server. Slots of
-/// backends become free ([`Ids::free_backends`]); those of what only a file names do not, as nothing but another file
-/// makes new ones.
+/// Which name has which slot. A name keeps its slot as long as it is here, whatever else comes and goes. A backend has
+/// one slot per address that it has had: sessions stay with their server, and at a new address is another server. Slots
+/// of backends become free again ([`Ids::free_backends`]). Those of listeners, pools and routes do not, because only
+/// another file makes new ones.
 #[derive(Clone, Debug, Default)]
 pub struct Ids {
+    /// By name.
     listeners: HashMap<Arc<str>, ListenerId>,
+    /// By name.
     pools: HashMap<Arc<str>, PoolId>,
+    /// By where it begins and where it ends.
     routes: HashMap<(ListenerId, PoolId), RouteId>,
+    /// By pool, name and address.
     backends: HashMap<(PoolId, Arc<str>, Option<Address>), BackendId>,
-    /// Slots without a backend, that which became free first before the others.
+    /// Slots without a backend, in the order in which they became free.
     free: VecDeque<BackendId>,
 }
 
@@ -29,7 +33,7 @@ impl Ids {
         ids
     }
 
-    /// Numbers what is new in `config`; what has a number keeps it.
+    /// Numbers what is new in `config`. What has a number keeps it.
     pub fn extend(&mut self, config: &Config) {
         for listener in &config.listeners {
             let next = ListenerId(self.listeners.len() as u32);
@@ -52,8 +56,8 @@ impl Ids {
         }
     }
 
-    /// The slot of a backend of that pool at that address; a new one if it has none yet. `None` stands for a name that
-    /// has no address.
+    /// The slot of a backend of this pool at this address; a new one if it has none. `None` stands for a host name
+    /// without an address.
     pub fn number_backend(&mut self, pool: PoolId, name: &Arc<str>, address: Option<&Address>) -> BackendId {
         let next = BackendId((self.backends.len() + self.free.len()) as u32);
         let free = &mut self.free;
@@ -61,12 +65,12 @@ impl Ids {
         *id.or_insert_with(|| free.pop_front().unwrap_or(next))
     }
 
-    /// Slots of every backend at an address.
+    /// The slots of all backends that have an address.
     pub fn backends(&self) -> impl Iterator<Item = BackendId> {
         self.backends.iter().filter(|((_, _, address), _)| address.is_some()).map(|(_, &id)| id)
     }
 
-    /// Others may have these slots from now on: nothing refers to them any more.
+    /// Gives these slots free for other backends, because nothing refers to them any more.
     pub fn free_backends(&mut self, gone: &HashSet<BackendId>) {
         let free = &mut self.free;
         self.backends.retain(|_, id| {
@@ -91,7 +95,7 @@ impl Ids {
         self.routes.get(&(listener, pool)).copied()
     }
 
-    /// Every way there is or was, with its slot.
+    /// Every way from a listener to a pool that exists or existed, with its slot.
     pub fn routes(&self) -> impl Iterator<Item = (RouteId, ListenerId, PoolId)> {
         self.routes.iter().map(|(&(listener, pool), &route)| (route, listener, pool))
     }

@@ -1,4 +1,4 @@
-//! The table: everything a worker must know to serve, as it is at one moment.
+//! The table: everything that a worker must know to serve, as of one moment.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,39 +13,39 @@ pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress,
 use crate::health::State;
 use crate::session;
 
-/// What workers may know. Immutable; a change is a new table with a greater generation.
+/// What workers know. It never changes; a change is a new table with a greater generation.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// Number of this table; each published one has a greater one than those before.
+    /// The number of this table. Each published table has a greater one than those before.
     pub generation: u64,
-    /// What the process as a whole is doing.
+    /// The phase of the process.
     pub phase: Phase,
-    /// By [`ListenerId`]; `None` is a slot nobody has.
+    /// By [`ListenerId`]; `None` for a slot that no listener has.
     pub listeners: Vec<Option<ListenerEntry>>,
-    /// By [`RouteId`]: every way that sessions go or went, from which listener to which pool.
+    /// By [`RouteId`]: every way that sessions take or took, from a listener to a pool.
     pub routes: Vec<(ListenerId, PoolId)>,
-    /// By [`PoolId`].
+    /// By [`PoolId`]; `None` for a slot that no pool has.
     pub pools: Vec<Option<PoolEntry>>,
-    /// By [`BackendId`].
+    /// By [`BackendId`]; `None` for a slot that no backend has.
     pub backends: Vec<Option<BackendEntry>>,
 }
 
-/// What the process as a whole is doing.
+/// The phase of the process, from serving to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Phase {
-    /// Accepting.
+    /// It accepts and serves.
     Serving,
-    /// Accepting still, and saying that it will not for long: whoever sends clients here is to send them elsewhere.
+    /// It still accepts, and says that it soon will not: load balancers in front should send clients elsewhere.
     Leaving {
-        /// Until then.
+        /// When it begins to drain.
         until: Moment,
     },
-    /// Accepting no more; open sessions may live on.
+    /// It accepts no more; open sessions go on.
     Draining {
-        /// Until then.
+        /// When it begins to stop.
         until: Moment,
     },
-    /// Resetting what is left, now.
+    /// It resets all sessions that are left.
     Stopping,
 }
 
@@ -63,43 +63,43 @@ pub struct ListenerEntry {
     pub id: ListenerId,
     /// `[listeners.NAME]`
     pub name: Arc<str>,
-    /// Who serves its clients, if no route leads them elsewhere.
+    /// The pool of its clients, unless a route leads them elsewhere.
     pub pool: PoolId,
     /// The way there.
     pub route: RouteId,
-    /// Client connections at once.
+    /// The limit on open client connections.
     pub connections_max: Option<NonZeroU32>,
-    /// Connections that may wait to be accepted, of each address and worker.
+    /// How many connections can wait to be accepted, per address and worker.
     pub backlog: u32,
-    /// Addresses that it binds.
+    /// How many addresses it has.
     pub addresses: u32,
-    /// What is asked of a client before it is served; `None`: nothing.
+    /// What is asked of a client before it is served; `None` means nothing.
     pub admission: Option<Arc<Admission>>,
-    /// No longer configured: it accepts nobody, and has the clients that it accepted before.
+    /// It is no longer configured: it accepts no client, and keeps those it has.
     pub retired: bool,
 }
 
 /// What a listener asks of a client before it is served.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// Who may connect.
+    /// Which clients can connect.
     pub rules: Rules,
-    /// What each source may have.
+    /// The limits per source address; `None` means none.
     pub source_limits: Option<sources::Quota>,
-    /// A PROXY header must come first.
+    /// Whether a PROXY header must come first; `None` means no.
     pub proxy: Option<AcceptProxy>,
-    /// What its TLS says leads it to a pool.
+    /// Whether the client's TLS decides about the pool; `None` means no.
     pub preread: Option<PrereadEntry>,
 }
 
-/// How clients are led to pools by their TLS.
+/// How the client's TLS decides about the pool.
 #[derive(Clone, Debug)]
 pub struct PrereadEntry {
-    /// In the order of the file.
+    /// The routes, in the order of the file.
     pub routes: Vec<Route<(PoolId, RouteId)>>,
-    /// For the ClientHello to come; 0: without end.
+    /// How long the ClientHello can take; 0 means without end.
     pub timeout_ns: u64,
-    /// Who fits no route is refused.
+    /// Whether a client that matches no route is refused.
     pub refuses_unmatched: bool,
 }
 
@@ -112,19 +112,19 @@ pub struct PoolEntry {
     pub name: Arc<str>,
     /// Chooses among the backends that are usable now.
     pub picker: Picker,
-    /// The backend that `failover` sends everybody to, for as long as it is usable.
+    /// The backend to which `failover` sends all sessions while it is usable.
     pub chosen: Option<BackendId>,
-    /// What of the client the picker's key is made of; `None` if it needs no key.
+    /// What the picker's key is made of; `None` if the policy needs no key.
     pub hash_key: Option<HashKey>,
-    /// What a session captures when it is admitted.
+    /// The limits that a session takes with it when it is admitted.
     pub session: Arc<session::SessionLimits>,
-    /// What its sockets are set to is among these.
+    /// The same limits as they are configured; the options of sockets are among them.
     pub limits: Limits,
-    /// How its backends are connected to.
+    /// How connections to its backends begin.
     pub dial: Dial,
-    /// Who may wait, and how long.
+    /// How many clients can wait for a backend, and how long.
     pub queue: Queue,
-    /// While no backend is usable, clients wait until it is known which one is the primary.
+    /// Whether clients wait while no backend is usable, until it is known which one is the primary.
     pub waits_for_primary: bool,
 }
 
@@ -141,33 +141,33 @@ pub struct BackendEntry {
     pub address: Option<Address>,
     /// 0 to 256.
     pub weight: u16,
-    /// Used only where no other is.
+    /// Whether it is used only if no other backend is.
     pub backup: bool,
-    /// Sessions it takes at once.
+    /// How many open sessions it can have.
     pub connections_max: Option<NonZeroU32>,
-    /// What it may be used for.
+    /// Its state.
     pub state: State,
-    /// Its sessions are to be reset now.
+    /// Its sessions must be reset now.
     pub end_sessions: bool,
-    /// No longer configured, or at another address now: it only keeps the sessions it has, and another entry may have
-    /// its name.
+    /// It is no longer configured, or has another address now. It only keeps its last sessions, and another entry may
+    /// have its name.
     pub retired: bool,
 }
 
 impl Table {
-    /// The listener in that slot.
+    /// The listener in this slot.
     #[inline]
     pub fn listener(&self, id: ListenerId) -> Option<&ListenerEntry> {
         self.listeners.get(id.index())?.as_ref()
     }
 
-    /// The pool in that slot.
+    /// The pool in this slot.
     #[inline]
     pub fn pool(&self, id: PoolId) -> Option<&PoolEntry> {
         self.pools.get(id.index())?.as_ref()
     }
 
-    /// The backend in that slot.
+    /// The backend in this slot.
     #[inline]
     pub fn backend(&self, id: BackendId) -> Option<&BackendEntry> {
         self.backends.get(id.index())?.as_ref()

@@ -1,28 +1,34 @@
-//! How workers tell control that there is something to look at, without control having to look.
+//! How workers tell control that there is something to look at, so that control does not have to poll.
+//!
+//! Control calls [`Alarm::arm`], looks at the counters, and waits for [`Alarm::rung`]. A worker counts first and then
+//! calls [`Alarm::ring`]; while control is busy, that costs the worker one load and a fence.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use tokio::sync::Notify;
 
-/// Rings once, until control has heard it. Clones ring the same control.
+/// Rings once, until control has heard it. Clones ring for the same listener.
 #[derive(Clone, Debug, Default)]
 pub struct Alarm(Arc<AlarmState>);
 
+/// What the clones of an alarm share.
 #[derive(Debug, Default)]
 struct AlarmState {
-    /// Control waits for it. One load is all it costs while nobody does.
+    /// Control waits for it. While it does not, a ring costs one load.
     is_armed: AtomicBool,
+    /// Wakes control.
     notify: Notify,
 }
 
 impl Alarm {
-    /// One that nobody listens to yet.
+    /// An alarm that nothing waits for yet.
     pub fn new() -> Alarm {
         Alarm::default()
     }
 
-    /// What the caller has counted before is seen by control after it has heard this. From any thread; never waits.
+    /// Rings. Control, when it has heard this, sees everything that the caller counted before. It can be called on any
+    /// thread and never waits.
     pub fn ring(&self) {
         // Either this sees that control waits, or control sees what was counted: each writes, then reads.
         fence(Ordering::SeqCst);
@@ -31,7 +37,7 @@ impl Alarm {
         }
     }
 
-    /// From now on it can be heard. To be called before looking at what was counted.
+    /// From now on it can be heard. To be called before looking at the counters.
     pub fn arm(&self) {
         self.0.is_armed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);

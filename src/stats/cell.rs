@@ -1,23 +1,23 @@
 //! Numbers that one thread writes and any thread reads.
 //!
-//! An addition is a relaxed load and a relaxed store, no locked instruction: as cheap as a plain integer, and exact as
-//! long as there is one writer. A reader sees each number whole, at most a moment old, and costs the writer nothing but
-//! a shared cache line.
+//! An addition is a relaxed load and a relaxed store, without a locked instruction: as cheap as a plain integer, and
+//! exact because there is one writer. A reader sees each number whole, at most a moment old, and costs the writer
+//! nothing but a shared cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Only grows. One writer.
+/// A number that only grows. It has one writer.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `amount`; only the writer may.
+    /// Adds `amount`. Only the writer can call it.
     #[inline]
     pub fn add(&self, amount: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
     }
 
-    /// Counts `amount` more, or takes back what was counted too early.
+    /// Adds `amount`, or takes back what was counted too early. Only the writer can call it.
     #[inline]
     pub fn correct(&self, amount: i64) {
         self.0.store(self.0.load(Relaxed).saturating_add_signed(amount), Relaxed);
@@ -29,32 +29,33 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
-    /// Begins anew. Anybody may, once the writer adds no more.
+    /// Sets it back to 0. Any thread can call it, once the writer adds no more.
     pub fn restart(&self) {
         self.0.store(0, Relaxed);
     }
 }
 
-/// Goes up and down. One writer.
+/// A number that goes up and down. It has one writer.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Adds `amount`; only the writer may.
+    /// Adds `amount`. Only the writer can call it.
     #[inline]
     pub fn add(&self, amount: u64) {
         self.set(self.get() + amount);
     }
 
-    /// Takes `amount` off; only the writer may. Stops at 0, which only a mistake reaches.
+    /// Subtracts `amount`. Only the writer can call it. It stops at 0, which is reached only by mistake.
     #[inline]
     pub fn sub(&self, amount: u64) {
         debug_assert!(self.get() >= amount, "a gauge went below 0");
         self.set(self.get().saturating_sub(amount));
     }
 
-    /// Makes it `value`; only the writer may. Everything the writer stored before is visible to who reads `value` by
-    /// [`Gauge::get`]: the store releases and the load acquires, so `running` may stand for what was done before it.
+    /// Sets the value. Only the writer can call it. Everything that the writer stored before is visible to a thread
+    /// that reads this value by [`Gauge::get`]: the store releases and the load acquires, so `running` can stand for
+    /// what was done before it.
     #[inline]
     pub fn set(&self, value: u64) {
         self.0.store(value, std::sync::atomic::Ordering::Release);
@@ -67,8 +68,8 @@ impl Gauge {
     }
 }
 
-/// Upper bounds of the buckets in nanoseconds, the last bucket (above an hour) has none. From connecting within a host
-/// to a session that lasts.
+/// Upper bounds of the buckets in nanoseconds; the last bucket (above an hour) has none. They reach from a connect
+/// within one host to a session that lasts.
 pub const BOUNDS_NS: [u64; 19] = [
     50_000,
     100_000,
@@ -91,11 +92,12 @@ pub const BOUNDS_NS: [u64; 19] = [
     3_600_000_000_000,
 ];
 
-/// Times by size, in the buckets of [`BOUNDS_NS`]. One writer.
+/// Times, counted in the buckets of [`BOUNDS_NS`]. It has one writer.
 #[derive(Debug, Default)]
 pub struct Histogram {
     /// Not cumulative: each value counts in one bucket.
     buckets: [Counter; BOUNDS_NS.len() + 1],
+    /// The sum of all values.
     sum_ns: Counter,
 }
 
@@ -108,7 +110,7 @@ impl Histogram {
         self.sum_ns.add(value_ns);
     }
 
-    /// Begins anew. Anybody may, once the writer records no more.
+    /// Sets it back to nothing. Any thread can call it, once the writer records no more.
     pub fn restart(&self) {
         self.buckets.iter().chain([&self.sum_ns]).for_each(Counter::restart);
     }
@@ -122,7 +124,7 @@ impl Histogram {
     }
 }
 
-/// What histograms of several writers add up to.
+/// The sum of several histograms.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Distribution {
     /// Values of each bucket, not cumulative; the last one is beyond every bound.
@@ -137,8 +139,8 @@ impl Distribution {
         self.buckets.iter().sum()
     }
 
-    /// What was recorded after `before`, which was taken of the same histograms. Ones that have begun anew since count
-    /// from there.
+    /// What was recorded after `before`, which must be a sum of the same histograms. If one was set back meanwhile,
+    /// everything since then counts.
     pub fn since(&self, before: &Distribution) -> Distribution {
         if self.buckets.iter().zip(&before.buckets).any(|(now, then)| now < then) {
             return self.clone();
@@ -149,9 +151,9 @@ impl Distribution {
         }
     }
 
-    /// The time in nanoseconds that this part of the values (from 0 to 1) does not exceed; `None` if there are none.
-    /// Within a bucket values count as evenly spread, as `histogram_quantile` of Prometheus has it, and what is beyond
-    /// every bound counts as the last bound.
+    /// The time in nanoseconds that the fraction `part` of the values does not exceed; `None` without values. Within a
+    /// bucket the values count as evenly spread, as in Prometheus' `histogram_quantile`, and what is above every bound
+    /// counts as the last bound.
     pub fn quantile_ns(&self, part: f64) -> Option<f64> {
         let count = self.count();
         if count == 0 {

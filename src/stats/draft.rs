@@ -1,5 +1,5 @@
-//! What the record of a session will say and nothing else knows, gathered while it lives. Nothing is gathered while
-//! there is no access log.
+//! What is known of a session for its record in the access log and is kept nowhere else, gathered while the session
+//! lives. Without an access log nothing is gathered.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU64};
@@ -11,29 +11,41 @@ use crate::base::session::SessionId;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
 
-/// What is known so far of a session, for its record in the access log.
+/// What is known so far of a session, for its record.
 #[derive(Debug)]
 pub struct Draft {
+    /// From which client it comes.
     client: Client,
+    /// The backend of the last attempt to connect.
     backend: Option<BackendId>,
+    /// The address from which it connected.
     backend_local: Option<Own>,
+    /// How long it waited in the queue.
     queue_ns: u64,
+    /// Its position when it began to wait; 0 if it did not.
     queue_position: u32,
+    /// How long all attempts together took.
     connecting_ns: u64,
+    /// How long the attempt that succeeded took; `None` before.
     last_attempt_ns: Option<NonZeroU64>,
-    /// As small as can be: most have none.
+    /// The attempts that failed. A boxed slice, because it is smaller than a vector and most sessions have none.
     failed: Box<[Attempt]>,
+    /// What ended it, if not the session itself.
     reason: Option<EndReason>,
 }
 
-/// An address of ours, in little memory: an IPv4 address is mapped, and whose link a link-local one is on is left out.
+/// An address of this host in little memory: an IPv4 address is mapped into IPv6, and the scope of a link-local one is
+/// left out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Own {
+    /// The address; IPv4 is mapped.
     ip: Ipv6Addr,
+    /// The port.
     port: NonZeroU16,
 }
 
 impl Own {
+    /// This address; `None` if its port is 0.
     fn new(address: SocketAddr) -> Option<Own> {
         let ip = match address.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -42,19 +54,20 @@ impl Own {
         Some(Own { ip, port: NonZeroU16::new(address.port())? })
     }
 
+    /// The address in its usual form.
     fn address(self) -> SocketAddr {
         SocketAddr::new(IpAddr::V6(self.ip).to_canonical(), self.port.get())
     }
 }
 
-/// What is known of a session that is over without its draft.
+/// What is known of a session that is over, apart from its draft.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    /// Which one.
+    /// Its id.
     pub session: SessionId,
-    /// Who accepted it.
+    /// The listener that accepted it.
     pub listener: ListenerId,
-    /// Whose backends it was for.
+    /// The pool that served it.
     pub pool: PoolId,
     /// The backend it had at its end.
     pub backend: Option<BackendId>,
@@ -68,12 +81,12 @@ pub struct Ended {
     pub bytes_to_client: u64,
     /// How it ended.
     pub termination: Termination,
-    /// Who served it.
+    /// The worker that served it.
     pub worker: u32,
 }
 
 impl Draft {
-    /// Of a session that was just accepted.
+    /// The draft of a session that was just accepted.
     pub fn new(client: Client) -> Draft {
         Draft {
             client,
@@ -88,12 +101,12 @@ impl Draft {
         }
     }
 
-    /// The backends that it says could not be connected to.
+    /// The backends to which it could not connect.
     pub fn failed_backends(&self) -> impl Iterator<Item = BackendId> {
         self.failed.iter().map(|attempt| attempt.backend)
     }
 
-    /// An attempt is over. `failed` says why it failed, and what the resource was that lacked, if one did.
+    /// An attempt to connect is over. `failed` says why it failed, and which resource was missing if one was.
     pub fn attempt_ended(&mut self, backend: BackendId, took_ns: u64, failed: Option<(ConnectError, EndReason)>) {
         self.backend = Some(backend);
         self.connecting_ns += took_ns;
@@ -109,38 +122,38 @@ impl Draft {
         }
     }
 
-    /// An attempt has connected from that address.
+    /// An attempt has connected from this address.
     pub fn came_from(&mut self, own: SocketAddr) {
         self.backend_local = Own::new(own);
     }
 
-    /// Whose session it is, by a PROXY header.
+    /// The client, as a PROXY header names it.
     pub fn is_of(&mut self, client: Client) {
         self.client = client;
     }
 
-    /// What ended it.
+    /// Notes what ends the session.
     pub fn ends_for(&mut self, reason: EndReason) {
         self.reason = Some(reason);
     }
 
-    /// It begins to wait, as one of so many.
+    /// It begins to wait, as the client at this position.
     pub fn waits(&mut self, position: u32) {
         self.queue_position = position;
     }
 
-    /// It has waited so long.
+    /// It has waited for this time.
     pub fn waited(&mut self, queue_ns: u64) {
         self.queue_ns += queue_ns;
     }
 
-    /// The record.
+    /// The record of the session.
     pub fn finish(self, ended: Ended) -> Record {
         Record {
             session: ended.session,
             listener: ended.listener,
             pool: ended.pool,
-            // One whose attempt to connect has not begun or not ended, or the last one that was tried.
+            // If it has no backend now, the last one that was tried.
             backend: ended.backend.or(self.backend),
             client: self.client,
             backend_local: self.backend_local.map(Own::address),
@@ -159,6 +172,7 @@ impl Draft {
         }
     }
 
+    /// The reason for the record: which rule or resource, if the code needs one.
     fn reason(&self, termination: Termination) -> Option<EndReason> {
         match termination {
             Termination(Who::Resource, When::Queue) => Some(EndReason::QueueFull),

@@ -1,4 +1,7 @@
 //! Every metric that is exported: the one list that the exporter, the documentation and the tests go by.
+//!
+//! A row is: the constant, the kind, the name, the labels, and the help, which is one sentence. `api::metrics` writes a
+//! value for each row, `docs/metrics.md` is made from the list, and tests compare both with it.
 
 /// What kind of number a metric is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +66,7 @@ metrics! {
     POOL_SERVES_STALE Gauge "ringway_pool_serves_stale" ["pool"]
         "1 while no replica is within lag_max and the least stale ones serve.";
     POOL_BACKENDS_USABLE Gauge "ringway_pool_backends_usable" ["pool"]
-        "Backends that new sessions may go to: those that are up, or with use_all any while none is.";
+        "Backends that new sessions can go to: those that are up, or with use_all any while none is.";
     BACKEND_UP Gauge "ringway_backend_up" ["pool", "backend"] "1 if the backend takes new sessions.";
     BACKEND_STATE Gauge "ringway_backend_state" ["pool", "backend", "state"]
         "1 for the state the backend is in, 0 for the others.";
@@ -102,7 +105,7 @@ metrics! {
     PROCESS_RESIDENT Gauge "process_resident_memory_bytes" [] "Memory that the process has in RAM.";
     PROCESS_VIRTUAL Gauge "process_virtual_memory_bytes" [] "Address space of the process, most of it never used.";
     PROCESS_OPEN_FDS Gauge "process_open_fds" [] "Open descriptors.";
-    PROCESS_MAX_FDS Gauge "process_max_fds" [] "Descriptors that may be open.";
+    PROCESS_MAX_FDS Gauge "process_max_fds" [] "Descriptors that can be open.";
     PROCESS_THREADS Gauge "process_threads" [] "Threads of the process, the kernel's for it among them.";
     PROCESS_START Gauge "process_start_time_seconds" [] "When the process was started, in seconds since 1970.";
 }
@@ -116,7 +119,7 @@ mod tests {
         for (index, metric) in ALL.iter().enumerate() {
             assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{} twice", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
-            // This one is called as everybody calls it.
+            // This metric has the name that all programs use for it.
             let is_span = metric.name.ends_with("_seconds") && *metric != &PROCESS_START;
             assert_eq!(is_span, metric.kind == MetricKind::Histogram, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);

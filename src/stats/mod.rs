@@ -1,5 +1,8 @@
-//! What is counted. Each worker writes cells of its own, so counting never waits and never locks; whoever wants the
+//! What is counted. Each worker writes its own cells, so counting never waits and never locks; a reader that wants the
 //! sums reads all of them.
+//!
+//! Which metric each cell becomes is in [`list`] and `api::metrics`. Names here end in `_total` only where two cells
+//! would be confused otherwise; units stand last (`_ns`).
 #![forbid(unsafe_code)]
 
 pub mod alarm;
@@ -18,7 +21,7 @@ pub use cell::{Counter, Distribution, Gauge, Histogram};
 /// All cells of the process.
 #[derive(Debug)]
 pub struct Stats {
-    /// One a worker, by its number.
+    /// One per worker, by its number.
     pub workers: Box<[WorkerStats]>,
     /// What the control thread counts.
     pub control: ControlStats,
@@ -45,7 +48,8 @@ impl Stats {
         self.workers.iter().filter_map(move |worker| worker.backends.existing(id.index()))
     }
 
-    /// Forgets what was counted of a backend, as another one is to have its slot. Nobody may count anything of it now.
+    /// Sets everything that was counted of a backend to 0, because another backend gets its slot. No thread can count
+    /// anything of it at that time.
     pub fn forget_backend(&self, id: BackendId) {
         for cells in self.of_backend(id) {
             let BackendCells { connections_total, connect_errors, bytes_to_backend, bytes_to_client, .. } = cells;
@@ -79,7 +83,7 @@ pub struct WorkerStats {
     pub backends: Slots<BackendCells>,
 }
 
-/// Of one worker.
+/// What a worker counts about itself.
 #[derive(Debug, Default)]
 pub struct WorkerCells {
     /// Client connections open on this worker.
@@ -92,7 +96,7 @@ pub struct WorkerCells {
     pub copied_bytes: Counter,
     /// Connections this worker accepted.
     pub accepted: Counter,
-    /// Of those, given to a less loaded worker.
+    /// Connections that it gave to a less loaded worker.
     pub handed_over: Counter,
     /// Times a receive found no buffer.
     pub buffers_starved: Counter,
@@ -109,7 +113,7 @@ pub struct WorkerCells {
     pub generation: Gauge,
 }
 
-/// Of one listener on one worker.
+/// What one worker counts of one listener.
 #[derive(Debug, Default)]
 pub struct ListenerCells {
     /// Client connections open.
@@ -122,7 +126,7 @@ pub struct ListenerCells {
     pub refused: [Counter; Refused::COUNT],
 }
 
-/// Of the way from a listener to a pool, on one worker.
+/// What one worker counts of the way from a listener to a pool.
 #[derive(Debug)]
 pub struct RouteCells {
     /// Sessions that ended, by [`Termination::index`].
@@ -143,7 +147,7 @@ impl RouteCells {
     }
 }
 
-/// Of one pool on one worker.
+/// What one worker counts of one pool.
 #[derive(Debug, Default)]
 pub struct PoolCells {
     /// Attempts after the first of a session.
@@ -152,7 +156,7 @@ pub struct PoolCells {
     pub refused_total: Counter,
     /// Sessions that waited in the queue for too long.
     pub queue_timeouts_total: Counter,
-    /// Time in the queue, of those who had to wait.
+    /// Time in the queue, of clients that had to wait.
     pub queue_ns: Histogram,
     /// From the start of a successful attempt to the open connection.
     pub connect_ns: Histogram,
@@ -160,10 +164,10 @@ pub struct PoolCells {
     pub session_ns: Histogram,
 }
 
-/// A backend that ends a session so soon, and has sent nothing, has hung up: 1 s.
+/// A backend that ends a session within this time without sending a byte has hung up: 1 s.
 pub const HANGUP_NS: u64 = 1_000_000_000;
 
-/// Of one backend on one worker.
+/// What one worker counts of one backend.
 #[derive(Debug, Default)]
 pub struct BackendCells {
     /// Connections that were established.
@@ -184,7 +188,7 @@ pub struct BackendCells {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum ConnectError {
-    /// Nobody listens there.
+    /// Nothing listens there.
     Refused,
     /// No answer within `connect_timeout`.
     Timeout,
@@ -217,7 +221,7 @@ impl ConnectError {
         // ENFILE, EMFILE and ENOBUFS, which have no kind of their own (errno-base.h, errno.h).
         const OUT_OF: [Option<i32>; 3] = [Some(23), Some(24), Some(105)];
         match error.kind() {
-            // A unix socket that does not exist has nobody listening either.
+            // Nothing listens at a unix socket that does not exist, either.
             ErrorKind::ConnectionRefused | ErrorKind::NotFound => ConnectError::Refused,
             ErrorKind::TimedOut => ConnectError::Timeout,
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
@@ -256,7 +260,7 @@ impl BackendCells {
     }
 }
 
-/// What the control thread counts; it alone writes.
+/// What the control thread counts. Only that thread writes it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ControlStats {
@@ -274,14 +278,14 @@ pub struct ControlStats {
     pub pools: Slots<FreshnessCells>,
 }
 
-/// Of the replicas of one pool.
+/// About the replicas of one pool.
 #[derive(Debug, Default)]
 pub struct FreshnessCells {
     /// 1 exactly while none is fresh enough and the least stale ones serve.
     pub serves_stale: Gauge,
 }
 
-/// Of the checks of one backend, and of the changes of its state.
+/// About the checks of one backend, and its changes of state.
 #[derive(Debug, Default)]
 pub struct CheckCells {
     /// Checks that succeeded.

@@ -1,5 +1,5 @@
-//! What a worker says of a session that has ended, and the way it takes to control: one bounded queue a worker, which
-//! drops rather than waits.
+//! What a worker says of a session that has ended, and how that gets to control: through one bounded queue per worker,
+//! which drops a record rather than wait.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,21 +13,21 @@ use crate::base::session::SessionId;
 use crate::base::termination::Termination;
 use crate::base::time::Moment;
 
-/// Records of a worker that wait for control: some milliseconds of short sessions at full speed.
+/// How many records of one worker can wait for control: some milliseconds of short sessions at full speed.
 const QUEUE_MAX: usize = 8192;
 
-/// A session from accept to close. Plain data: control knows the names.
+/// A session from accept to close. Plain data with ids; control knows the names.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Which one.
+    /// Its id.
     pub session: SessionId,
-    /// Who accepted it.
+    /// The listener that accepted it.
     pub listener: ListenerId,
-    /// Whose backends it was for.
+    /// The pool that served it.
     pub pool: PoolId,
     /// The last backend that was tried.
     pub backend: Option<BackendId>,
-    /// Who it was.
+    /// The client.
     pub client: Client,
     /// Ringway's own address of the connection to the backend; `None` if there was none, or it was a unix socket.
     pub backend_local: Option<SocketAddr>,
@@ -51,35 +51,35 @@ pub struct Record {
     pub bytes_to_client: u64,
     /// How it ended.
     pub termination: Termination,
-    /// Which rule or resource ended it, where the code asks for it.
+    /// Which rule or resource ended it, if the code needs one.
     pub reason: Option<EndReason>,
-    /// Who served it.
+    /// The worker that served it.
     pub worker: u32,
 }
 
-/// Where a session came from.
+/// The client of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Client {
-    /// From there.
+    /// At this address.
     Tcp(SocketAddr),
-    /// Through a unix socket.
+    /// At a unix socket.
     Unix,
-    /// It was gone before it could be asked.
+    /// Unknown: it had left before its address could be read.
     Gone,
 }
 
 /// An attempt to connect that failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// To whom.
+    /// The backend that was tried.
     pub backend: BackendId,
-    /// Why.
+    /// Why it failed.
     pub error: ConnectError,
     /// How long it took.
     pub took_ns: u64,
 }
 
-/// Which rule or resource ended a session.
+/// Which rule or resource ended a session (`docs/codes.md`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EndReason {
     /// A rule of the listener.
@@ -102,7 +102,7 @@ pub enum EndReason {
     DrainIdle,
     /// ringway shuts down.
     Shutdown,
-    /// Somebody killed it through the API.
+    /// An operator ended it through the API.
     Operator,
 }
 
@@ -125,10 +125,11 @@ impl EndReason {
     }
 }
 
-/// The queues, one a worker.
+/// The queues, one per worker.
 pub struct Journal {
+    /// By worker.
     queues: Box<[ArrayQueue<Record>]>,
-    /// Called after a record has come.
+    /// Called after a record was put in.
     ring: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -138,14 +139,14 @@ impl Journal {
         Journal { queues: (0..workers).map(|_| ArrayQueue::new(QUEUE_MAX)).collect(), ring }
     }
 
-    /// Leaves a record to control; false if there was no room and it is lost. Never waits.
+    /// Puts a record in. False if there was no room and it is lost. Never waits.
     pub fn push(&self, worker: usize, record: Record) -> bool {
         let is_kept = self.queues[worker].push(record).is_ok();
         (self.ring)();
         is_kept
     }
 
-    /// The oldest record of one of the workers that have any; for control.
+    /// Takes out the oldest record of one of the workers that have any. Called by control.
     pub fn pop(&self) -> Option<Record> {
         self.queues.iter().find_map(ArrayQueue::pop)
     }

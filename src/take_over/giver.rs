@@ -1,4 +1,7 @@
-//! The side that hands its sockets over and then drains.
+//! The old ringway's side: it hands its sockets over, and then drains.
+//!
+//! Until the new one says that it accepts, everything can still be undone: the old one serves on, and what it handed
+//! over are only duplicates. If the new one leaves without a word, that is logged and nothing else happens.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,15 +25,15 @@ use crate::api::command::{Asker, Loan, Successor};
 use crate::api::{ApiContext, Refusal};
 use crate::sys::pass;
 
-/// How long the other one may take until it accepts. It looks its names up and checks its backends first.
+/// How long the new one can take until it accepts; it looks its names up and checks its backends first.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// What a ringway that comes asks this one by, beside the API.
+/// The route that this module adds to the API.
 pub fn routes() -> Router<ApiContext> {
     Router::new().route(PATH, post(take_over))
 }
 
-/// `POST /v1/take-over`. Only who may do everything comes here: `admin.listen` takes no POST.
+/// `POST /v1/take-over`. It can only come through `admin.socket`, because `admin.listen` takes no POST.
 async fn take_over(State(admin): State<ApiContext>, request: Request) -> Result<Response, Refusal> {
     if request.headers().get(header::UPGRADE).and_then(|name| name.to_str().ok()) != Some(PROTOCOL) {
         return Ok(other_protocol());
@@ -42,7 +45,7 @@ async fn take_over(State(admin): State<ApiContext>, request: Request) -> Result<
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
-/// RFC 9110, 15.5.22: with the protocol that would do.
+/// The answer to another protocol: 426 with the one that would do (RFC 9110, section 15.5.22).
 fn other_protocol() -> Response {
     let version = env!("CARGO_PKG_VERSION");
     let message = format!(
@@ -54,11 +57,13 @@ fn other_protocol() -> Response {
     response
 }
 
+/// Hands the sockets over, and logs if that fails.
 async fn hand_over(upgrade: OnUpgrade, loan: Loan, asker: Asker) {
     let Err(error) = try_to(upgrade, loan, asker).await else { return };
     warn!(%error, "the ringway that was to take over has gone; this one goes on as before");
 }
 
+/// The old one's side of the conversation; see the module above for its steps.
 async fn try_to(upgrade: OnUpgrade, loan: Loan, asker: Asker) -> io::Result<()> {
     let upgraded = upgrade.await.map_err(io::Error::other)?;
     let parts = upgraded.downcast::<TokioIo<UnixStream>>().map_err(|_| io::Error::other("not over admin.socket"))?;
@@ -66,17 +71,18 @@ async fn try_to(upgrade: OnUpgrade, loan: Loan, asker: Asker) -> io::Result<()> 
     let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
     let Loan { sockets, lock } = loan;
     info!(pid, sockets = sockets.len(), "another ringway is taking over");
-    // HTTP may have read ahead.
+    // The HTTP server may have read a part of it already.
     timeout(START_MAX, expect(LISTENING, (&ahead[..]).chain(&mut stream))).await??;
     timeout(START_MAX, send(&stream, sockets)).await??;
     timeout(START_MAX, expect(ACCEPTING, &mut stream)).await??;
     asker.relieved(Successor { pid }).await.map_err(io::Error::other)?;
     drop(lock);
-    // It serves, whether it hears this or not.
+    // It serves from now on, whether it hears this or not.
     let _ = stream.write_all(DRAINING).await;
     Ok(())
 }
 
+/// Waits for one of the words of the protocol.
 async fn expect(word: &[u8], mut from: impl AsyncRead + Unpin) -> io::Result<()> {
     let mut found = [0; 16];
     let found = &mut found[..word.len()];
@@ -84,6 +90,7 @@ async fn expect(word: &[u8], mut from: impl AsyncRead + Unpin) -> io::Result<()>
     if found == word { Ok(()) } else { Err(io::Error::other("it does not keep to the protocol")) }
 }
 
+/// Sends the number of sockets, then the sockets in batches.
 async fn send(stream: &UnixStream, sockets: Vec<Arc<OwnedFd>>) -> io::Result<()> {
     let count = u32::try_from(sockets.len()).unwrap_or(u32::MAX).to_be_bytes();
     send_part(stream, &count, &[]).await?;
@@ -93,7 +100,7 @@ async fn send(stream: &UnixStream, sockets: Vec<Arc<OwnedFd>>) -> io::Result<()>
     Ok(())
 }
 
-/// Four bytes at most, so the kernel takes all of them or none.
+/// Sends at most four bytes with some descriptors; the kernel takes all of it or nothing.
 async fn send_part(stream: &UnixStream, bytes: &[u8], sockets: &[Arc<OwnedFd>]) -> io::Result<()> {
     let descriptors: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
     loop {

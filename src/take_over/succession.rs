@@ -1,4 +1,7 @@
-//! Where one ringway stands between the one before, which it is to relieve, and the one that may come after it.
+//! Where one ringway stands between the one before it, which it has to relieve, and the one that may come after it.
+//!
+//! Control asks it whether a reload is allowed now, and when to relieve the one before. It also holds the servers of
+//! the API, because their sockets go from one ringway to the next.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,25 +13,26 @@ use crate::api::command::Loan;
 use crate::api::{ApiContext, Servers};
 use crate::base::time::{Moment, ns};
 
-/// How long the ringway before serves on while this one looks at its backends for the first time. A check that answers
-/// takes milliseconds; one that does not is no reason to wait for ever.
+/// How long the ringway before serves on while this one checks its backends for the first time. A check that is
+/// answered takes milliseconds; one that is not must not delay the take-over for ever.
 const LOOK_OVER_MAX: Duration = Duration::from_secs(5);
 
-/// What is known of both, and the admin servers, which go from one to the other.
+/// What is known of both neighbours, and the servers of the API.
 pub struct Succession {
-    /// The one before, until it is relieved.
+    /// The ringway before, until it is relieved.
     predecessor: Option<Predecessor>,
     /// When it is relieved at the latest.
     relieve_at: Moment,
+    /// The servers of the API.
     servers: Servers,
-    /// What they are to answer from.
+    /// What they answer from.
     answers: ApiContext,
-    /// Alive while another one is taking over.
+    /// Can be upgraded exactly while another ringway is taking over.
     lent: Weak<()>,
 }
 
 impl Succession {
-    /// Serves the API, unless there is one before that serves it until it is relieved.
+    /// Serves the API, unless there is a ringway before that serves it until it is relieved.
     pub fn new(predecessor: Option<Predecessor>, mut servers: Servers, answers: ApiContext, now: Moment) -> Succession {
         if predecessor.is_none() {
             servers.begin(answers.clone());
@@ -37,18 +41,18 @@ impl Succession {
         Succession { predecessor, relieve_at, servers, answers, lent: Weak::new() }
     }
 
-    /// Whether there is one before, and it is not relieved yet.
+    /// Whether the ringway before is not relieved yet.
     pub fn has_predecessor(&self) -> bool {
         self.predecessor.is_some()
     }
 
-    /// Whether the one before has served for as long as it may. Until the backends were looked at it knows better who
-    /// is up.
+    /// Whether the ringway before has served for as long as it can. Until the backends were checked, it knows better
+    /// which of them are up.
     pub fn is_late(&self, now: Moment) -> bool {
         now >= self.relieve_at
     }
 
-    /// Why the configuration must stay as it is for now.
+    /// Why the configuration cannot change now; `None` if it can.
     pub fn forbids_change(&self) -> Option<&'static str> {
         if self.predecessor.is_some() {
             return Some("ringway is still taking over from the one before; ask again when it is ready");
@@ -59,7 +63,7 @@ impl Succession {
         None
     }
 
-    /// Has the one before drain, and serves the API in its place. Both accept meanwhile.
+    /// Has the ringway before drain, and serves the API from now on. Both accept meanwhile.
     pub async fn relieve(&mut self) {
         let Some(predecessor) = self.predecessor.take() else { return };
         match predecessor.relieve().await {
@@ -69,7 +73,7 @@ impl Succession {
         self.servers.begin(self.answers.clone());
     }
 
-    /// What the one that comes needs: `sockets` and those of the API.
+    /// What the next ringway needs: `sockets` and those of the API.
     pub fn lend(&mut self, sockets: Vec<Arc<std::os::fd::OwnedFd>>) -> Loan {
         let lock = Arc::new(());
         self.lent = Arc::downgrade(&lock);
@@ -77,12 +81,12 @@ impl Succession {
         Loan { sockets: sockets.into_iter().chain(admin).collect(), lock }
     }
 
-    /// Binds `admin.socket` anew if its file was removed.
+    /// Binds `admin.socket` again if its file was removed.
     pub fn mend_socket_file(&mut self) {
         self.servers.mend(&self.answers);
     }
 
-    /// The one that comes serves the API from here on.
+    /// Stops serving the API, because the next ringway serves it.
     pub async fn close(&mut self) {
         self.servers.close().await;
     }

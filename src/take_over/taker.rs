@@ -1,4 +1,4 @@
-//! The new ringway's side.
+//! The new ringway's side: it asks for the sockets, receives them, and in the end tells the old one to drain.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,66 +17,79 @@ use tokio::time::timeout;
 use super::{ACCEPTING, DRAINING, LISTENING, PATH, PROTOCOL};
 use crate::sys::pass;
 
-/// The other one answers at once, or it is stuck.
+/// How long an answer of the old one is awaited. It answers within milliseconds, or it is stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long the other one may take to say that it drains. This one serves by then and has nothing to lose.
+/// How long the old one can take to say that it drains. The new one serves by then and has nothing to lose.
 const RELIEF_MAX: Duration = Duration::from_secs(5);
-/// Of a refusal, in bytes.
+/// The longest refusal that is read, in bytes.
 const REFUSAL_MAX: usize = 64 * 1024;
 
-/// What was received.
+/// What was received from the old ringway.
 pub struct Taken {
-    /// Every socket the other one listens on.
+    /// Every socket on which the old one listens.
     pub sockets: Vec<OwnedFd>,
-    /// The other one, which goes on until it is told.
+    /// The old one, which serves on until it is told.
     pub predecessor: Predecessor,
 }
 
-/// A ringway that is to be relieved. If this is dropped, it goes on as if nothing had been.
+/// A ringway that is to be relieved. If this is dropped, it serves on as if nothing had happened.
 #[derive(Debug)]
 pub struct Predecessor(std::os::unix::net::UnixStream);
 
-/// Why nothing was taken over; the other one goes on.
+/// Why nothing was taken over. The old one serves on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take over from {}: {why}", .socket.display())]
 pub struct TakeOverError {
+    /// The path that was asked.
     socket: PathBuf,
+    /// What failed.
     why: Why,
 }
 
+/// Each message says what to do, because a take-over is done by a person or a script.
 #[derive(Debug, thiserror::Error)]
 enum Why {
+    /// There is no file of that name.
     #[error("there is no such socket; if no ringway runs, start without --take-over")]
     NotThere,
-    #[error("nobody listens there any more; if no ringway runs, start without --take-over")]
+    /// The file is a leftover.
+    #[error("nothing listens there any more; if no ringway runs, start without --take-over")]
     NobodyListens,
+    /// The mode of the file forbids it.
     #[error("not allowed: run this as the user of that ringway, or as root, or change its `admin.socket_mode`")]
     NotAllowed,
+    /// Another program listens there; what it did.
     #[error("what listens there is no ringway ({0}); name the `admin.socket` of the one that runs")]
     NoRingway(String),
     #[error(
         "it answers {0}: it is no ringway, or one that is too old for this; stop it, and start without --take-over"
     )]
+    /// An answer that no ringway gives to this request.
     Unknown(StatusCode),
+    /// Its own words.
     #[error("it refuses: {0}")]
     Refused(String),
+    /// It does not answer in time.
     #[error("it did not hand its sockets over within {} s; look at its log", PATIENCE.as_secs())]
     Stuck,
+    /// It closed the connection half way.
     #[error("it ended before all of its sockets had come; look at its log")]
     Ended,
+    /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// What has become of the other one.
+/// What has become of the old one.
 pub enum Relief {
-    /// It drains.
+    /// It has said that it drains.
     Drains,
-    /// It has not said so.
+    /// It has not said that it drains, for this reason.
     Silent(io::Error),
 }
 
-/// Asks the ringway that serves at that admin socket for its listening sockets. Blocks.
+/// Asks the ringway that serves at this admin socket for its listening sockets. Blocks, on a runtime of its own: it is
+/// called before control exists.
 ///
 /// # Errors
 /// It is not there, refuses, or is no ringway.
@@ -88,6 +101,7 @@ pub fn take(socket: &Path) -> Result<Taken, TakeOverError> {
     runtime.block_on(taking).unwrap_or(Err(Why::Stuck)).map_err(failed)
 }
 
+/// The new one's side of the conversation, up to the sockets.
 async fn converse(socket: &Path) -> Result<Taken, Why> {
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Why::NotThere,
@@ -101,12 +115,12 @@ async fn converse(socket: &Path) -> Result<Taken, Why> {
     Ok(Taken { sockets, predecessor: Predecessor(stream.into_std()?) })
 }
 
-/// From HTTP to the sockets' own protocol.
+/// Goes from HTTP to the protocol of the take-over.
 async fn upgrade(stream: UnixStream) -> Result<UnixStream, Why> {
     let no_ringway = |error: hyper::Error| Why::NoRingway(error.to_string());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_ringway)?;
-    // What goes wrong with the connection shows in the request.
+    // An error of the connection shows in the request.
     tokio::spawn(connection.with_upgrades());
     let request = Request::builder().method(Method::POST).uri(PATH).header(HOST, "ringway");
     let request = request.header(CONNECTION, "upgrade").header(UPGRADE, PROTOCOL).body(Empty::<Bytes>::new());
@@ -118,11 +132,12 @@ async fn upgrade(stream: UnixStream) -> Result<UnixStream, Why> {
     let upgraded = hyper::upgrade::on(response).await.map_err(no_ringway)?;
     let parts = upgraded.downcast::<TokioIo<UnixStream>>().map_err(|_| Why::NoRingway("no unix socket".into()))?;
     if !parts.read_buf.is_empty() {
-        return Err(Why::NoRingway("it talks out of turn".into()));
+        return Err(Why::NoRingway("it sent something that the protocol does not have".into()));
     }
     Ok(parts.io.into_inner())
 }
 
+/// What a refusal means.
 async fn refusal(response: Response<Incoming>) -> Why {
     let status = response.status();
     let body = http_body_util::Limited::new(response.into_body(), REFUSAL_MAX).collect().await;
@@ -135,6 +150,7 @@ async fn refusal(response: Response<Incoming>) -> Why {
     }
 }
 
+/// Receives sockets until there are as many as were announced.
 async fn receive(stream: &UnixStream) -> Result<Vec<OwnedFd>, Why> {
     let (mut bytes, mut sockets) = (Vec::new(), Vec::new());
     loop {
@@ -156,7 +172,7 @@ async fn receive(stream: &UnixStream) -> Result<Vec<OwnedFd>, Why> {
 }
 
 impl Predecessor {
-    /// Has it drain: this one accepts. Whatever it answers, nothing is lost, as the sockets are held here.
+    /// Tells it to drain, because this one accepts. Whatever it answers, nothing is lost: the sockets are held here.
     pub async fn relieve(self) -> Relief {
         let told = timeout(RELIEF_MAX, self.tell()).await;
         match told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -165,6 +181,7 @@ impl Predecessor {
         }
     }
 
+    /// Says the last word and waits for the answer.
     async fn tell(self) -> io::Result<()> {
         let mut stream = UnixStream::from_std(self.0)?;
         stream.write_all(ACCEPTING).await?;
@@ -222,6 +239,6 @@ mod tests {
         let error = |path: &Path| take(path).map(|_| ()).unwrap_err().to_string();
         assert!(error(&path).contains("there is no such socket"));
         drop(UnixListener::bind(&path).unwrap());
-        assert!(error(&path).contains("nobody listens there"));
+        assert!(error(&path).contains("nothing listens there"));
     }
 }

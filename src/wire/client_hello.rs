@@ -1,7 +1,7 @@
-//! The ClientHello of TLS: which server a client wants, before anything is decrypted.
+//! The ClientHello of TLS: which server a client wants, before anything is encrypted.
 //!
-//! Source: RFC 8446 (4.1.2, 5.1), RFC 6066 (3: server_name), RFC 7301 (ALPN). TLS 1.0 to 1.3 look the same up to here.
-//! Only the frame and the two extensions that are told are judged; everything else is the server's to judge.
+//! Sources: RFC 8446 (sections 4.1.2 and 5.1), RFC 6066 (section 3, server_name), RFC 7301 (ALPN). TLS 1.0 to 1.3 look
+//! the same up to here. Only the frame and these two extensions are judged; everything else is left to the server.
 
 #[cfg(test)]
 mod tests;
@@ -11,27 +11,35 @@ use crate::base::host;
 /// Bytes of the longest handshake message that is read, with its header. Browsers send up to 2 KiB, and more with
 /// post-quantum keys.
 pub const HELLO_MAX: usize = 16 * 1024;
-/// Bytes that are looked at, with the headers of the records around the message.
+/// How many bytes are looked at, including the headers of the records around the message.
 pub const INPUT_MAX: usize = 20 * 1024;
 
+/// Bytes of the header of a record: type, version, length.
 const RECORD_HEADER: usize = 5;
-/// RFC 8446, 5.1: of one record.
+/// The longest fragment in one record (RFC 8446, section 5.1).
 const FRAGMENT_MAX: usize = 1 << 14;
+/// The type of a record with a handshake message.
 const HANDSHAKE: u8 = 22;
+/// The first byte of a record's version, the same for all versions.
 const MAJOR: u8 = 3;
+/// Bytes of the header of a handshake message: type, length.
 const MESSAGE_HEADER: usize = 4;
+/// The type of a handshake message: ClientHello.
 const CLIENT_HELLO: u8 = 1;
+/// The extension server_name (RFC 6066).
 const SERVER_NAME: u16 = 0;
+/// The type of a name in it: a host.
 const HOST_NAME: u8 = 0;
+/// The extension for protocols (RFC 7301).
 const ALPN: u16 = 16;
 
 /// What a client says about itself.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClientHello {
-    /// The host it wants, in lower case. `None` also if what it sent is no host name, like an IP address, which
-    /// RFC 6066 forbids.
+    /// The host that it wants, in lower case. `None` also if what it sent is not a host name but, for example, an IP
+    /// address, which RFC 6066 forbids.
     pub server_name: Option<String>,
-    /// The protocols it speaks, the one it likes best first: `h2`, `http/1.1`, `postgresql`.
+    /// The protocols it speaks, the preferred one first: `h2`, `http/1.1`, `postgresql`.
     pub alpn: Vec<Vec<u8>>,
 }
 
@@ -58,10 +66,12 @@ pub enum MalformedHello {
     Twice,
 }
 
-/// Reads the ClientHello `bytes` begin with, over as many records as it has. `None`: more of them are needed.
+/// Reads the ClientHello with which `bytes` begin, over as many records as it has. `None` means that more bytes are
+/// needed.
 ///
 /// # Errors
-/// What shows in the frame at the byte that shows it, what shows in the message once it is whole.
+/// What is wrong. A fault in the frame is found at the byte that shows it, a fault in the message when the message is
+/// complete.
 pub fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, MalformedHello> {
     let view = &bytes[..bytes.len().min(INPUT_MAX)];
     match message_end(view)? {
@@ -71,16 +81,16 @@ pub fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, MalformedHello> {
     }
 }
 
-/// How many bytes there must be at least, counted from the first, before [`parse`] can read a ClientHello: what to wait
-/// for with `SO_RCVLOWAT`. Exact where the rest of the message is in one record; never more than [`INPUT_MAX`], where
-/// every ClientHello ends. `bytes` are not all of it.
+/// How many bytes there must be at least, counted from the first one, before [`parse`] can read a ClientHello. That is
+/// what to wait for with `SO_RCVLOWAT`. It is exact if the rest of the message is in one record, and never more than
+/// [`INPUT_MAX`]. `bytes` must be incomplete.
 pub fn need(bytes: &[u8]) -> usize {
     if bytes.is_empty() {
         // The first byte tells whether it is TLS.
         return 1;
     }
     let (mut rest, mut message, mut have) = (bytes, [0; MESSAGE_HEADER], 0);
-    // What is missing of the header of a record, and what its record has to come.
+    // What is missing of the header of the last record, and how much of its content has yet to come.
     let (header_left, record_left) = loop {
         let Some((header, behind)) = rest.split_at_checked(RECORD_HEADER) else {
             break (RECORD_HEADER - rest.len(), FRAGMENT_MAX);
@@ -102,13 +112,13 @@ pub fn need(bytes: &[u8]) -> usize {
     (bytes.len() + header_left + missing + more_headers).min(INPUT_MAX)
 }
 
-/// Bytes of the whole message, by its header.
+/// The length of the whole message, from its header.
 fn message_len(header: [u8; MESSAGE_HEADER]) -> usize {
     MESSAGE_HEADER + usize::from(header[1]) * 65536 + usize::from(header[2]) * 256 + usize::from(header[3])
 }
 
-/// Walks the records up to the end of the message: how long the message is. `None`: it is not all there. Copies
-/// nothing, so that a message that comes in many pieces stays cheap until it is whole.
+/// Walks over the records to the end of the message. Returns its length, or `None` if it is not complete. Nothing is
+/// copied, so a message that comes in many pieces is cheap until it is complete.
 fn message_end(view: &[u8]) -> Result<Option<usize>, MalformedHello> {
     let (mut header, mut have) = ([0; MESSAGE_HEADER], 0);
     for fragment in (Records { rest: view }) {
@@ -142,8 +152,9 @@ fn join(view: &[u8], len: usize) -> Vec<u8> {
     message
 }
 
-/// The fragments of the records, the last one as far as it is there.
+/// The fragments in the records; the last one may be incomplete.
 struct Records<'a> {
+    /// What was not read yet.
     rest: &'a [u8],
 }
 
@@ -154,7 +165,7 @@ impl<'a> Iterator for Records<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        // RFC 8446, 5.1: the rest of the version says nothing.
+        // The second byte of the version does not matter (RFC 8446, section 5.1).
         let expected = self.rest.iter().zip([HANDSHAKE, MAJOR]).all(|(byte, expected)| *byte == expected);
         if !expected {
             return Some(Err(MalformedHello::NotTls));
@@ -170,7 +181,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// What is behind the header of the message.
+/// Reads what follows the header of the message.
 fn read_body(body: &mut HelloInput) -> Result<ClientHello, MalformedHello> {
     const VERSION_AND_RANDOM: usize = 2 + 32;
     body.take(VERSION_AND_RANDOM)?;
@@ -209,7 +220,8 @@ fn read_body(body: &mut HelloInput) -> Result<ClientHello, MalformedHello> {
     Ok(hello)
 }
 
-/// RFC 6066, 3: names of which at most one is a host name. A name of another type has a length, too.
+/// Reads the list of names, of which at most one is a host name (RFC 6066, section 3). Names of other types are skipped
+/// by their length.
 fn read_server_name(names: &mut HelloInput) -> Result<Option<String>, MalformedHello> {
     let mut host = None;
     while !names.0.is_empty() {
@@ -225,7 +237,7 @@ fn read_server_name(names: &mut HelloInput) -> Result<Option<String>, MalformedH
     Ok(host.and_then(|name| host::server_name(std::str::from_utf8(name).ok()?)))
 }
 
-/// RFC 7301, 3.1: names, none of them empty.
+/// Reads the list of protocols, none of which is empty (RFC 7301, section 3.1).
 fn read_alpn(names: &mut HelloInput) -> Result<Vec<Vec<u8>>, MalformedHello> {
     let mut alpn = Vec::new();
     while !names.0.is_empty() {
@@ -237,31 +249,34 @@ fn read_alpn(names: &mut HelloInput) -> Result<Vec<Vec<u8>>, MalformedHello> {
     Ok(alpn)
 }
 
-/// What is left to read. Nothing is read beyond its end.
+/// What is left to read. It is never read beyond its end.
 struct HelloInput<'a>(&'a [u8]);
 
 impl<'a> HelloInput<'a> {
+    /// Takes the next `len` bytes.
     fn take(&mut self, len: usize) -> Result<HelloInput<'a>, MalformedHello> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(MalformedHello::Length)?;
         self.0 = rest;
         Ok(HelloInput(taken))
     }
 
+    /// Takes one byte.
     fn byte(&mut self) -> Result<u8, MalformedHello> {
         self.take(1).map(|one| one.0[0])
     }
 
+    /// Takes two bytes as a number, big endian.
     fn number(&mut self) -> Result<u16, MalformedHello> {
         self.take(2).map(|two| u16::from_be_bytes([two.0[0], two.0[1]]))
     }
 
-    /// A list with a length of one byte.
+    /// Takes a list whose length is given by one byte.
     fn short_list(&mut self) -> Result<HelloInput<'a>, MalformedHello> {
         let len = self.byte()?;
         self.take(usize::from(len))
     }
 
-    /// A list with a length of two bytes.
+    /// Takes a list whose length is given by two bytes.
     fn list(&mut self) -> Result<HelloInput<'a>, MalformedHello> {
         let len = self.number()?;
         self.take(usize::from(len))

@@ -1,26 +1,30 @@
-//! The requests that may come before PostgreSQL's start-up message: for TLS, and for encryption by GSS.
+//! The requests that can come before PostgreSQL's start-up message: for TLS, and for encryption by GSS.
 //!
-//! Source: PostgreSQL documentation, "Message Formats": SSLRequest and GSSENCRequest, each a length of 8 and a number.
+//! Source: PostgreSQL documentation, "Message Formats": SSLRequest and GSSENCRequest. Each is a length of 8 and a
+//! number.
+//!
+//! ringway answers the request for TLS itself when it must see the ClientHello (routes by server name), and then asks
+//! the backend for TLS in the client's place (`worker::greet`). A request for GSS is answered with no.
 
-/// "May we speak TLS?": a length of 8 and 80877103.
+/// "Can we use TLS?": the length 8 and the number 80877103.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// "May we encrypt by GSS?": a length of 8 and 80877104.
+/// "Can we use encryption by GSS?": the length 8 and the number 80877104.
 const GSS_ENCRYPTION_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
-/// Bytes of either request.
+/// Bytes of each request.
 pub const REQUEST_LEN: usize = SSL_REQUEST.len();
 
 /// What a client begins with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Request {
-    /// Wants TLS. [`REQUEST_LEN`] bytes; it waits for an answer of one byte, `S` or `N`.
+    /// It wants TLS. It has sent [`REQUEST_LEN`] bytes and waits for one byte, `S` or `N`.
     Ssl,
-    /// Wants encryption by GSS. [`REQUEST_LEN`] bytes; it waits for an answer of one byte, `G` or `N`.
+    /// It wants encryption by GSS. It has sent [`REQUEST_LEN`] bytes and waits for one byte, `G` or `N`.
     GssEncryption,
-    /// Something else: a StartupMessage, a CancelRequest, not PostgreSQL.
+    /// Something else: a StartupMessage, a CancelRequest, or not PostgreSQL.
     Other,
 }
 
-/// Which request `bytes` begin with; `None` while they could become either.
+/// The request with which `bytes` begin; `None` while they could become more than one thing.
 pub fn parse(bytes: &[u8]) -> Option<Request> {
     let begins = |request: &[u8; REQUEST_LEN]| bytes.iter().zip(request).all(|(byte, expected)| byte == expected);
     match (begins(&SSL_REQUEST), begins(&GSS_ENCRYPTION_REQUEST)) {

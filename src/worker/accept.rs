@@ -1,4 +1,16 @@
-//! New connections: accepting them, handing them to a less loaded worker, and not accepting them.
+//! New connections: the worker accepts them, gives them to a less loaded worker, or leaves them in the backlog.
+//!
+//! The usual way of a connection:
+//!
+//! ```text
+//! arm_acceptor ─> accepted ─> arrived ─> reserve (limit) ─> place (hand_over) ─> begin ─> session::Event::Accepted
+//! ```
+//!
+//! An armed multishot accept brings connections without being asked again, also those for which there is no room. So
+//! near a limit the worker arms a poll instead (`ArmedAccept::Ask`), and takes each connection only after `reserve` has
+//! counted it (`knocked`). What is in flight on each listening socket, and which sockets must not accept now, is known
+//! to [`Acceptors`](super::acceptors); this module carries it out. Limits are decided in `limit`, connections that came
+//! without room wait in `early`.
 
 use super::Worker;
 use super::acceptors::{ArmedAccept, ListenSocket, Next};
@@ -9,18 +21,20 @@ use crate::kernel::{Completion, Fd, Interest, Kernel, Op, Options, Pipes, Socket
 use crate::session::{Event, Session};
 use crate::snapshot::table::Phase;
 
-/// After a descriptor or memory could not be had.
+/// How long the worker accepts nothing after the kernel had no descriptor or no memory for a connection.
 pub(super) const EXHAUSTED_RETRY_NS: u64 = 100_000_000;
-/// Connections that are taken one by one before others are looked at.
+/// How many connections `knocked` takes one by one before the worker looks at its other work.
 const ACCEPTS_MAX: usize = 16;
 
 impl<K: Kernel> Worker<K> {
+    /// Arms every listening socket that is open and not held. Called when the worker starts and when a pause ends.
     pub(super) fn open_listeners(&mut self) {
         for index in 0..self.acceptors.len() {
             self.arm_acceptor(index);
         }
     }
 
+    /// Arms one listening socket, if nothing is in flight on it: with a multishot accept, or near a limit with a poll.
     fn arm_acceptor(&mut self, index: usize) {
         let Some((fd, listener)) = self.acceptors.to_arm(index) else { return };
         let token = Token::plain(Operation::Accept, index as u32);
@@ -33,8 +47,11 @@ impl<K: Kernel> Worker<K> {
         self.acceptors.is_armed(index, armed);
     }
 
-    /// Finds out whether more connections could come at once than there is room for. If so, every worker is told, as
-    /// the next ones may all come to another one. It takes a little more room to leave a limit than to come near it.
+    /// Compares the room of a listener and of the process with what could arrive before any worker can react: a full
+    /// backlog on every worker (`burst`). The result is kept in `balance::Counts`, because the next connections may all
+    /// come to another worker; when it has become "near", every worker is woken and calls [`Worker::leave_room`].
+    ///
+    /// To leave the state takes a little more room than to enter it, so that it does not flip with every session.
     fn watch_room(&self, listener: ListenerId) {
         let (shared, bound) = (&self.shared, self.acceptors.bound(listener));
         let (of_process, of_listener) = (&shared.counts.process, shared.counts.listeners.get(listener.index()));
@@ -47,14 +64,14 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Has listeners that have come near a limit bring one connection at a time. To be called when this worker was
-    /// woken, as another one may have seen it.
+    /// Cancels the multishot accepts of listeners that have come near a limit; they are armed again as polls. Called
+    /// when this worker was woken, because another worker may have found out (`watch_room`).
     pub(super) fn leave_room(&mut self) {
         let ending = self.acceptors.end_near(|listener| self.shared.counts.is_near_limit(listener));
         self.cancel_accepts(ending);
     }
 
-    /// Takes over what a table says of limits and backlogs.
+    /// Takes over the limits and backlogs of the newest table, and whether they are near.
     pub(super) fn learn_bounds(&mut self) {
         let (workers, backlog_max) = (self.shared.workers(), self.shared.backlog_max);
         self.acceptors.learn(self.known.reader.table(), workers, backlog_max, self.shared.connections_max);
@@ -62,7 +79,8 @@ impl<K: Kernel> Worker<K> {
         self.leave_room();
     }
 
-    /// An accept brought a connection, or failed; or somebody is there.
+    /// Handles the answer of a listening socket: a new descriptor, an error, or (near a limit) that clients wait.
+    /// Afterwards the socket is armed again, closed, or left alone, as [`Next`] says.
     pub(super) fn accepted(&mut self, completion: Completion) {
         let index = completion.token.index as usize;
         let Some((listener, armed)) = self.acceptors.answered(index, completion.more) else { return };
@@ -82,11 +100,14 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Counts one accepted connection, for the worker and for the listener.
     fn count_accepted(&self, listener: ListenerId) {
         self.stats().worker.accepted.add(1);
         self.stats().listeners.get(listener.index()).connections_total.add(1);
     }
 
+    /// Counts a failed accept. After most errors (no descriptor, no memory) the worker stops accepting for a while, as
+    /// the next accept would fail too.
     fn accept_failed(&mut self, listener: ListenerId, error: i32) {
         if error == errno::ECANCELED {
             return;
@@ -99,7 +120,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Somebody is there, near a limit: takes connections one by one, each after its place.
+    /// Clients wait, and a limit is near: takes connections one by one, and each only after its place was counted.
     fn knocked(&mut self, index: usize) {
         for _ in 0..ACCEPTS_MAX {
             let Some((fd, listener)) = self.acceptors.to_take_from(index) else { return };
@@ -123,7 +144,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Accepts from this one too.
+    /// Adds a listening socket, of a listener that is new or has a new address.
     pub(super) fn open_listener(&mut self, socket: ListenSocket) {
         let index = self.acceptors.open(socket);
         if !self.acceptors.is_paused() {
@@ -131,12 +152,13 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Accepts no more from this address.
+    /// Stops accepting on all sockets of this address. They are closed when their accepts have ended.
     pub(super) fn close_address(&mut self, address: u32) {
         self.acceptors.of_address(address).into_iter().for_each(|index| self.terminate_acceptor(index));
     }
 
-    /// The first of three steps: `accepted` is the second, when the accept has ended, and takes the third.
+    /// The first of three steps: cancels what is in flight. `accepted` is the second, when the accept has ended, and
+    /// does the third, which is `close_acceptor`.
     fn terminate_acceptor(&mut self, index: usize) {
         match self.acceptors.terminate(index) {
             Some(true) => self.cancel_accepts(vec![index]),
@@ -145,8 +167,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Closes a listening socket on which nothing is in flight. Whoever waits in its backlog came before that, and is
-    /// served as far as there is room; the kernel resets the others.
+    /// Closes a listening socket on which nothing is in flight. Clients in its backlog came before the close, so they
+    /// are served first, up to the limits; the kernel resets the others.
     fn close_acceptor(&mut self, index: usize) {
         for _ in 0..self.shared.backlog_max {
             let Some((fd, listener)) = self.acceptors.to_empty(index) else { break };
@@ -163,7 +185,8 @@ impl<K: Kernel> Worker<K> {
         self.acceptors.close(index);
     }
 
-    /// While it drains, too: what the kernel had accepted before the accept was cancelled is nobody else's to serve.
+    /// Handles a connection that a multishot accept brought. Also while the process drains: the kernel had accepted it
+    /// before the accept was cancelled, and no other process can serve it. Without room it waits in `early`.
     fn arrived(&mut self, fd: Fd, listener: ListenerId) {
         if self.known.phase == Phase::Stopping {
             self.kernel.sockets().end_on_close(fd, true);
@@ -216,19 +239,19 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Stops accepting for a while.
+    /// Stops accepting on all sockets for `for_ns`. The accepts in flight are cancelled.
     pub(super) fn pause(&mut self, for_ns: u64) {
         let ending = self.acceptors.pause(self.turn.now.after_ns(for_ns));
         self.cancel_accepts(ending);
     }
 
-    /// Accepts no more of one listener until it has room, for which it is looked at after a while.
+    /// Stops accepting for one listener until it has room. The worker looks for room every `for_ns`.
     pub(super) fn hold(&mut self, listener: ListenerId, for_ns: u64) {
         let ending = self.acceptors.hold(listener, self.turn.now.after_ns(for_ns));
         self.cancel_accepts(ending);
     }
 
-    /// Accepts of listeners again that have room; whether others are still held.
+    /// Arms the listeners that were held and have room again. True if others are still held.
     pub(super) fn release_held(&mut self) -> bool {
         let counts = &self.shared.counts;
         let is_full = |listener, most| counts.listener_connections(listener) >= most;
@@ -239,6 +262,7 @@ impl<K: Kernel> Worker<K> {
         still_held
     }
 
+    /// Cancels the accepts of these sockets. Each is answered later, in `accepted`.
     fn cancel_accepts(&mut self, which: Vec<usize>) {
         for index in which {
             if let Some((fd, _)) = self.acceptors.to_empty(index) {
@@ -247,8 +271,9 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Accepts no more. A socket is closed when its accept is over. Who was accepted and waits goes on to wait: if
-    /// another ringway has taken the sockets over, nothing must happen to a client of this one.
+    /// Stops accepting for good: each socket is closed when its accept is over. Connections that were accepted and wait
+    /// for room (`early`) go on waiting: another ringway may have taken over the sockets, and then no client of this
+    /// one may notice.
     pub(super) fn close_listeners(&mut self) {
         if !self.acceptors.begin_to_close() {
             return;
@@ -259,7 +284,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Resets who was accepted and waits.
+    /// Resets the connections that were accepted and wait for room.
     pub(super) fn turn_away_waiting(&mut self) {
         while let Some(fd) = self.acceptors.early().pop_youngest() {
             self.turn_away(fd);
@@ -268,7 +293,7 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
-/// What the sockets of a pool's sessions are set to.
+/// The socket options that sessions of a pool get on both of their connections.
 pub fn options_of(limits: &crate::snapshot::table::Limits) -> Options {
     let crate::snapshot::table::Limits { keepalive, user_timeout, receive_buffer, unsent_max, .. } = *limits;
     Options { keepalive, user_timeout, receive_buffer, unsent_max }

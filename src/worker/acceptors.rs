@@ -1,4 +1,12 @@
 //! The listening sockets of a worker: what is in flight on each, and which of them must not accept now.
+//!
+//! Nothing here makes a system call: methods return the numbers of the sockets to arm, to cancel or to close, and
+//! `accept` does it. A socket is known by its number, its place in the list; the number is also the index in the token
+//! of its accept. There are two reasons not to accept, and both end by themselves:
+//!
+//! - *paused*: nothing is accepted on any socket until [`Acceptors::retry_at`], because descriptors or memory ran out,
+//!   or the process has as many connections as it may have;
+//! - *held*: one listener has as many connections as it may have.
 
 use std::sync::Arc;
 
@@ -10,18 +18,21 @@ use crate::snapshot::table::{ListenerEntry, Table};
 
 /// A listening socket of a worker.
 pub struct ListenSocket {
-    /// Whose connections come from it.
+    /// The listener to which its connections belong.
     pub listener: ListenerId,
-    /// Number of the address it is bound to; each worker has one socket of it.
+    /// The number of the address that it is bound to. Each worker has one socket per address.
     pub address: u32,
     /// The socket. Unix sockets are shared by all workers.
     pub fd: Fd,
-    /// Who closes it, when nobody has it any more.
+    /// Closes the descriptor when it is dropped, which happens when no worker has the socket any more.
     pub owner: Arc<dyn Send + Sync>,
 }
 
+/// One listening socket of this worker.
 struct Acceptor {
+    /// The listener to which its connections belong.
     listener: ListenerId,
+    /// The number of its address; see [`ListenSocket::address`].
     address: u32,
     /// No connection is wanted any more; it is closed once nothing is in flight.
     closing: bool,
@@ -29,7 +40,7 @@ struct Acceptor {
     fd: Option<(Fd, Arc<dyn Send + Sync>)>,
     /// `Some` exactly when something is in flight.
     armed: Option<ArmedAccept>,
-    /// Its listener has as many connections as it may have.
+    /// Its listener has as many connections as it can have, so it must not be armed.
     held: bool,
 }
 
@@ -40,31 +51,32 @@ pub(super) enum ArmedAccept {
     All,
     /// An accept of that kind that was cancelled and has not ended yet.
     Ending,
-    /// A poll that says that somebody is there: near a limit, no connection is taken before there is room for it.
+    /// A poll that is answered when clients wait: near a limit no connection is taken before there is room for it.
     Ask,
 }
 
 /// All listening sockets of a worker.
 pub(super) struct Acceptors {
+    /// By number, closed ones included.
     list: Vec<Acceptor>,
-    /// Accepted beyond a limit all the same.
+    /// Connections that were accepted although a limit was reached.
     early: Early,
     /// By listener, as of the table that was seen last.
     bounds: Vec<Bound>,
-    /// Connections that can come at once, over all listeners and workers.
+    /// Connections that can arrive before the workers react, over all listeners and workers.
     burst: u64,
     /// No connection is wanted any more.
     closing: bool,
     /// Nothing is accepted before this moment; [`Moment::NEVER`] if nothing is in the way.
     retry_at: Moment,
-    /// Listeners that are held are looked at then; [`Moment::NEVER`] if none is.
+    /// When held listeners are looked at next; [`Moment::NEVER`] if none is held.
     held_until: Moment,
 }
 
-/// What a listener may have, and what may come at once.
+/// How many connections a listener can have, and how many can arrive before the workers react.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bound {
-    /// Client connections; `u32::MAX` is no limit.
+    /// Client connections of this listener; `u32::MAX` means that there is no limit.
     pub most: u32,
     /// Connections that its backlogs can hold, over all workers.
     pub burst: u64,
@@ -77,7 +89,7 @@ impl Acceptor {
     }
 }
 
-/// What becomes of a listening socket once an answer of its accept has been looked at.
+/// What happens to a listening socket after an answer of its accept was handled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Next {
     /// Its accept goes on.
@@ -91,6 +103,7 @@ pub(super) enum Next {
 }
 
 impl Acceptors {
+    /// The sockets that a worker starts with. Nothing is armed yet.
     pub fn new(sockets: Vec<ListenSocket>) -> Acceptors {
         let list = sockets.into_iter().map(Acceptor::new).collect();
         let (retry_at, held_until) = (Moment::NEVER, Moment::NEVER);
@@ -98,7 +111,8 @@ impl Acceptors {
         Acceptors { list, early, bounds, burst: 0, closing: false, retry_at, held_until }
     }
 
-    /// The kernel lets no backlog be longer than `backlog_max`. The process may have `connections_max`.
+    /// Takes the limits of each listener from a table. `backlog_max` is the kernel's own bound of a backlog
+    /// (`net.core.somaxconn`), `connections_max` is the limit of the whole process.
     pub fn learn(&mut self, table: &Table, workers: usize, backlog_max: u32, connections_max: u64) {
         let listeners = table.listeners.iter().flatten().filter(|entry| !entry.retired).count();
         let share = if listeners > 1 { most_of_one(connections_max) } else { u32::MAX };
@@ -113,11 +127,12 @@ impl Acceptors {
         self.burst = self.bounds.iter().map(|bound| bound.burst).sum();
     }
 
+    /// The limit and the burst of a listener, as of the last table; zeros for a listener that the table does not know.
     pub fn bound(&self, listener: ListenerId) -> Bound {
         self.bounds.get(listener.index()).copied().unwrap_or_default()
     }
 
-    /// No connection is wanted any more.
+    /// Whether this worker has stopped accepting for good.
     pub fn are_closing(&self) -> bool {
         self.closing
     }
@@ -128,10 +143,12 @@ impl Acceptors {
         self.list.iter_mut().filter(is_it).for_each(|acceptor| acceptor.listener = listener);
     }
 
+    /// When the worker has to look at pauses and held listeners next; [`Moment::NEVER`] if there are none.
     pub fn retry_at(&self) -> Moment {
         self.retry_at.min(self.held_until)
     }
 
+    /// Whether every socket is closed and nothing is in flight on any of them.
     pub fn are_closed(&self) -> bool {
         self.list.iter().all(|acceptor| acceptor.fd.is_none() && acceptor.armed.is_none())
     }
@@ -142,32 +159,34 @@ impl Acceptors {
         self.list.iter().filter_map(|acceptor| acceptor.fd.as_ref()).map(|(fd, _)| *fd)
     }
 
-    /// Listening sockets so far, with those that are closed.
+    /// How many socket numbers have been used, including those of closed sockets.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// The socket and its listener, if nothing is in flight and nothing keeps it from accepting but a pause.
+    /// The socket and its listener, if it can be armed: it is open and wanted, its listener is not held, nothing is in
+    /// flight. Pauses are the caller's business.
     pub fn to_arm(&self, index: usize) -> Option<(Fd, ListenerId)> {
         let acceptor = &self.list[index];
         let is_free = acceptor.armed.is_none() && !acceptor.closing && !acceptor.held;
         acceptor.fd.as_ref().filter(|_| is_free).map(|(fd, _)| (*fd, acceptor.listener))
     }
 
-    /// That is in flight now.
+    /// Notes what is in flight on this socket now.
     pub fn is_armed(&mut self, index: usize, armed: ArmedAccept) {
         debug_assert!(self.list[index].armed.is_none());
         self.list[index].armed = Some(armed);
     }
 
-    /// What is in flight was answered: whose socket it is, and what was in flight.
+    /// Notes an answer. Returns the listener of the socket and what was in flight, which is still so if `more` answers
+    /// follow.
     pub fn answered(&mut self, index: usize, more: bool) -> Option<(ListenerId, Option<ArmedAccept>)> {
         let acceptor = self.list.get_mut(index)?;
         let armed = if more { acceptor.armed } else { acceptor.armed.take() };
         Some((acceptor.listener, armed))
     }
 
-    /// What to do with a socket of which an answer was looked at.
+    /// What to do with a socket after an answer of it was handled.
     pub fn next(&self, index: usize) -> Next {
         let acceptor = &self.list[index];
         match acceptor.armed {
@@ -178,14 +197,15 @@ impl Acceptors {
         }
     }
 
-    /// The socket to take one more connection from, and its listener, if it is still wanted.
+    /// The socket to take one more connection from, and its listener; `None` if it is closing or held.
     pub fn to_take_from(&self, index: usize) -> Option<(Fd, ListenerId)> {
         let acceptor = &self.list[index];
         let is_wanted = !acceptor.closing && !acceptor.held;
         acceptor.fd.as_ref().filter(|_| is_wanted).map(|(fd, _)| (*fd, acceptor.listener))
     }
 
-    /// Accepts that must be cancelled, because their listeners have come near a limit.
+    /// Finds the multishot accepts whose listeners have come near a limit, and notes that they are ending. The caller
+    /// cancels them.
     pub fn end_near(&mut self, is_near: impl Fn(ListenerId) -> bool) -> Vec<usize> {
         let mut ending = Vec::new();
         for (index, acceptor) in self.list.iter_mut().enumerate() {
@@ -197,8 +217,8 @@ impl Acceptors {
         ending
     }
 
-    /// One more socket. The place of one that is closed, with nothing in flight, is free: reloads do not make the list
-    /// longer.
+    /// Adds a socket and returns its number. The number of a closed socket with nothing in flight is used again, so
+    /// reloads do not make the list longer.
     pub fn open(&mut self, socket: ListenSocket) -> usize {
         let is_free = |acceptor: &Acceptor| acceptor.fd.is_none() && acceptor.armed.is_none();
         let index = self.list.iter().position(is_free);
@@ -209,20 +229,20 @@ impl Acceptors {
         index.unwrap_or(self.list.len() - 1)
     }
 
-    /// The sockets of an address.
+    /// The numbers of the sockets that are bound to this address.
     pub fn of_address(&self, address: u32) -> Vec<usize> {
         self.indexes(|acceptor| acceptor.address == address)
     }
 
-    /// That socket is no longer wanted. Whether its accept must be cancelled before it is closed; `None` if it is being
-    /// closed already.
+    /// Notes that a socket is no longer wanted. `Some(true)`: cancel its accept first, then close it. `Some(false)`:
+    /// close it now. `None`: it was being closed already.
     pub fn terminate(&mut self, index: usize) -> Option<bool> {
         let acceptor = &mut self.list[index];
         let is_new = !std::mem::replace(&mut acceptor.closing, true);
         is_new.then_some(acceptor.armed.is_some())
     }
 
-    /// A socket that is about to be closed, and its listener, for whoever still waits in its backlog.
+    /// A socket that is about to be closed, and its listener: the caller takes the clients that wait in its backlog.
     pub fn to_empty(&self, index: usize) -> Option<(Fd, ListenerId)> {
         let acceptor = &self.list[index];
         acceptor.fd.as_ref().map(|(fd, _)| (*fd, acceptor.listener))
@@ -234,7 +254,7 @@ impl Acceptors {
         self.list[index].fd = None;
     }
 
-    /// No connection is wanted any more; whether that is new.
+    /// Notes that no connection is wanted any more. True if that is new.
     pub fn begin_to_close(&mut self) -> bool {
         !std::mem::replace(&mut self.closing, true)
     }
@@ -244,14 +264,15 @@ impl Acceptors {
         self.retry_at != Moment::NEVER
     }
 
-    /// Nothing is accepted before that moment. Accepts that must be cancelled.
+    /// Accepts nothing before this moment. Returns the sockets whose accepts the caller must cancel.
     pub fn pause(&mut self, until: Moment) -> Vec<usize> {
         let is_new = !self.is_paused();
         self.retry_at = self.retry_at.min(until);
         if is_new { self.indexes(|acceptor| acceptor.armed.is_some()) } else { Vec::new() }
     }
 
-    /// A listener has no room; it is looked at again at that moment. Accepts that must be cancelled.
+    /// Holds a listener that has no room, until the worker looks at that moment. Returns the sockets whose accepts the
+    /// caller must cancel.
     pub fn hold(&mut self, listener: ListenerId, until: Moment) -> Vec<usize> {
         self.held_until = self.held_until.min(until);
         let is_new = |acceptor: &Acceptor| acceptor.listener == listener && !acceptor.held;
@@ -261,8 +282,8 @@ impl Acceptors {
         ending
     }
 
-    /// Which listeners have room again, and none of whose clients came too early. Sockets that may accept again, and
-    /// whether others are still held.
+    /// Releases listeners that have room again and of which no connection waits in `early`. Returns the sockets that
+    /// can be armed, and whether others are still held.
     pub fn release_held(&mut self, is_full: impl Fn(ListenerId, u32) -> bool) -> (Vec<usize>, bool) {
         let mut free = Vec::new();
         for index in 0..self.list.len() {
@@ -272,7 +293,7 @@ impl Acceptors {
             }
             let listener = acceptor.listener;
             let is_full = self.early.has(listener) || is_full(listener, self.bound(listener).most);
-            // One that is closed waits for nothing.
+            // A socket that is closing must not stay held: its listener will not be looked at again.
             if acceptor.closing || !is_full {
                 self.list[index].held = false;
                 free.push(index);
@@ -281,7 +302,7 @@ impl Acceptors {
         (free, self.list.iter().any(|acceptor| acceptor.held))
     }
 
-    /// There may be room: those that wait are looked at now.
+    /// There may be room now: pauses and held listeners are looked at in this turn.
     pub fn look_now(&mut self, now: Moment) {
         for at in [&mut self.retry_at, &mut self.held_until] {
             if *at != Moment::NEVER {
@@ -295,32 +316,32 @@ impl Acceptors {
         now >= self.retry_at
     }
 
-    /// The pause goes on until that moment; [`Moment::NEVER`]: it is over.
+    /// Lets the pause go on until this moment. [`Moment::NEVER`] ends it.
     pub fn resume_at(&mut self, at: Moment) {
         self.retry_at = at;
     }
 
-    /// Whether listeners that are held are to be looked at.
+    /// Whether the worker must look at held listeners.
     pub fn has_held_due(&self, now: Moment) -> bool {
         now >= self.held_until
     }
 
-    /// Listeners that are held are looked at then; [`Moment::NEVER`] if none is.
+    /// Sets when held listeners are looked at next; [`Moment::NEVER`] if none is held.
     pub fn look_at_held_at(&mut self, at: Moment) {
         self.held_until = at;
     }
 
-    /// No client waits, and no more will come.
+    /// Forgets pauses and holds: no connection waits, and no more will come.
     pub fn wait_for_nothing(&mut self) {
         (self.retry_at, self.held_until) = (Moment::NEVER, Moment::NEVER);
     }
 
-    /// Clients that were accepted beyond a limit.
+    /// The connections that were accepted although a limit was reached.
     pub fn early(&mut self) -> &mut Early {
         &mut self.early
     }
 
-    /// Whether a client of that listener was accepted beyond a limit, and waits.
+    /// Whether a connection of this listener was accepted beyond a limit and still waits.
     pub fn has_early(&self, listener: ListenerId) -> bool {
         self.early.has(listener)
     }
@@ -330,18 +351,19 @@ impl Acceptors {
         (0..self.bounds.len() as u32).map(ListenerId)
     }
 
-    /// Connections that can come at once, over all listeners and workers.
+    /// Connections that can arrive before the workers react, over all listeners and workers.
     pub fn burst(&self) -> u64 {
         self.burst
     }
 
+    /// The numbers of the sockets for which `which` is true.
     fn indexes(&self, which: impl Fn(&Acceptor) -> bool) -> Vec<usize> {
         self.list.iter().enumerate().filter(|(_, acceptor)| which(acceptor)).map(|(index, _)| index).collect()
     }
 }
 
-/// Connections that one of several listeners may have, of those of the process: the last sixteenth is for the others,
-/// so that whatever floods one leaves them some.
+/// How many of the process's connections one of several listeners can have: all but a sixteenth, which stays for the
+/// others, so that a flood of one listener does not close all of them.
 fn most_of_one(connections_max: u64) -> u32 {
     u32::try_from(connections_max - connections_max / 16).unwrap_or(u32::MAX)
 }

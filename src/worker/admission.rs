@@ -1,10 +1,17 @@
-//! Before a session has a backend: who the client is, whether it may connect, and which pool it gets.
+//! What happens before a session has a backend: the worker finds out the client's address, whether the client can
+//! connect, and which pool serves it.
 //!
-//! What a client must say first (a PROXY header, a TLS ClientHello) is looked at in the kernel's queue (MSG_PEEK) and
-//! left there until all of it has come, so a client that says it byte by byte, or never, takes no buffer. When a look
-//! is worth its price, and what the bytes mean, is [`admission`](crate::admission)'s; SO_RCVLOWAT has the kernel wake
-//! us when there may be enough. Only the header is taken out; what follows it is the relay's, which finds it where it
-//! would have been without one.
+//! A client may have to say something first (a PROXY header, a TLS ClientHello). The worker looks at it in the kernel's
+//! queue (MSG_PEEK) and leaves it there until all of it has come, so a client that sends it byte by byte, or never,
+//! takes no buffer. The module [`admission`](crate::admission) decides when a look is worth its price and what the
+//! bytes mean; SO_RCVLOWAT makes the kernel wake this worker when there may be enough. Only a PROXY header and
+//! PostgreSQL's request for TLS are taken out. Everything after them belongs to the relay, which finds it where it
+//! would be without them.
+//!
+//! ```text
+//! accept::begin ─> receive ─┬─> Event::Accepted          nothing is asked: pick a backend
+//!                           └─> Event::Preread ─> Effect::Look ─> look_at_client ─> Looked::{More, Done, Refused}
+//! ```
 
 use std::sync::Arc;
 
@@ -24,15 +31,16 @@ use crate::snapshot::table::{Admission, PrereadEntry};
 use crate::stats::record::{Client, EndReason};
 use crate::wire::{client_hello, postgresql, proxy};
 
-/// How a look at one stage ends.
+/// What one look at the client's bytes leads to.
 enum AdmissionStep {
-    /// Something else is awaited now, or there may be more of the same.
+    /// Look again: another stage begins, or more bytes of this one may be there.
     Next,
-    /// That is all for now.
+    /// This is the answer for the session.
     Answer(Looked),
 }
 
-/// Who the client of a session is: by its PROXY header, or by its connection.
+/// The address of the client of a session: the one in its PROXY header, else the one of its connection. `None` if the
+/// client has left and the kernel knows the address no more.
 pub(super) fn client_of(slot: &Slot, sockets: &impl Sockets) -> Option<Address> {
     match slot.guest.as_ref().and_then(|guest| guest.claimed()) {
         Some((source, _)) => Some(Address::Tcp(source)),
@@ -41,7 +49,11 @@ pub(super) fn client_of(slot: &Slot, sockets: &impl Sockets) -> Option<Address> 
 }
 
 impl<K: Kernel> Worker<K> {
-    /// Asks a new client what its listener wants to know.
+    /// Begins the admission of a new client. The rules are checked first, then the session is told to wait for bytes
+    /// (`Preread`) or to go on (`Accepted`).
+    ///
+    /// With a PROXY header only the sender is judged here, by `proxy_trusted`; the client itself is judged when the
+    /// header has come (`take_header`).
     pub(super) fn receive(&mut self, key: SlotKey, admission: Arc<Admission>) {
         let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return };
@@ -49,7 +61,7 @@ impl<K: Kernel> Worker<K> {
         let guest = Guest::new(admission.clone(), now);
         let is_awaited = guest.is_awaited();
         slot.guest = Some(Box::new(guest));
-        // One that is gone already needs no rule.
+        // A client that has left already needs no rule.
         let Some(peer) = peer else { return self.tell(key, Event::End(Who::Client)) };
         let refused = match &admission.proxy {
             Some(proxy) if !proxy.trusted.contains(&peer) => Some(Refused::ProxyUntrusted),
@@ -71,12 +83,15 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Whether that client may have a session here.
+    /// Checks the allow and deny rules and the limits per source address, and counts the client there.
+    ///
+    /// # Errors
+    /// The reason to refuse the client; the caller notes it and ends the session.
     fn judge(&mut self, key: SlotKey, client: &Address) -> Result<(), Refused> {
         let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(guest) = &mut slot.guest else { return Ok(()) };
-        // Nobody is judged twice.
+        // No client is judged twice.
         let Some(admission) = guest.admission().cloned() else { return Err(Refused::Deny) };
         if !admission.rules.admit(Some(client)) {
             return Err(Refused::Deny);
@@ -87,6 +102,7 @@ impl<K: Kernel> Worker<K> {
         Ok(())
     }
 
+    /// Counts a refusal at the listener and writes it into the record for the access log.
     fn note_refusal(&mut self, key: SlotKey, refused: Refused) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(draft) = &mut slot.draft {
@@ -96,12 +112,14 @@ impl<K: Kernel> Worker<K> {
         self.stats().listeners.get(listener.index()).refused[refused as usize].add(1);
     }
 
+    /// Notes a refusal and answers the session with it.
     fn refuse(&mut self, key: SlotKey, refused: Refused) -> AdmissionStep {
         self.note_refusal(key, refused);
         AdmissionStep::Answer(Looked::Refused(Who::Rule))
     }
 
-    /// Looks at what the client has said so far, if it is worth a look.
+    /// Looks at what the client has sent so far, and says what follows; called for `Effect::Look`. `ended` is true when
+    /// the client sends no more. Stages follow each other in one call as far as the bytes go.
     pub(super) fn look_at_client(&mut self, key: SlotKey, ended: bool) -> Looked {
         let mut peeked = std::mem::take(&mut self.turn.peeked);
         peeked.resize(client_hello::INPUT_MAX.max(proxy::HEADER_MAX), 0);
@@ -116,7 +134,7 @@ impl<K: Kernel> Worker<K> {
             && let client = slot.fd(Side::Client)
             && let Some(guest) = &mut slot.guest
         {
-            // The relay reads from now on.
+            // From now on the relay reads.
             guest.is_asked_no_more();
             if let (Some(bytes), Some(fd)) = (guest.low_water(1), client) {
                 self.kernel.sockets().set_low_water(fd, bytes);
@@ -125,6 +143,8 @@ impl<K: Kernel> Worker<K> {
         looked
     }
 
+    /// Looks once. Without a reason to look (too few bytes for anything new) it makes no copy, and only says what to
+    /// wait for.
     fn look_once(&mut self, key: SlotKey, ended: bool, peeked: &mut [u8]) -> AdmissionStep {
         let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
@@ -153,7 +173,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// The client's header was seen: it is taken out, and the client judged by it.
+    /// Takes the PROXY header out of the kernel's queue, and judges the client by the address in it.
     fn take_header(&mut self, key: SlotKey, header: proxy::Header, peeked: &mut [u8]) -> AdmissionStep {
         let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
@@ -162,7 +182,7 @@ impl<K: Kernel> Worker<K> {
         };
         if !matches!(self.kernel.sockets().take(fd, &mut peeked[..header.len]), Ok(Some(taken)) if taken == header.len)
         {
-            // It was there a moment ago, and nobody else reads.
+            // It was there a moment ago, and only this worker reads from it.
             return AdmissionStep::Answer(Looked::Refused(Who::Client));
         }
         guest.headed(header, now);
@@ -178,7 +198,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// To the pool of the route that fits, if one does.
+    /// Chooses the route for a ClientHello (`None` if the client did not send one): the session gets the pool of the
+    /// route that matches, else the listener's own pool, or it is refused with `unmatched = "refuse"`.
     fn lead(&mut self, key: SlotKey, hello: Option<&client_hello::ClientHello>) -> AdmissionStep {
         let jitter = self.turn.random.u32(..);
         let (now, table) = (self.turn.now, self.known.reader.table());
@@ -189,7 +210,7 @@ impl<K: Kernel> Worker<K> {
         let found = hello.and_then(|hello| routes::find(routes, hello.server_name.as_deref(), &hello.alpn));
         match found.copied() {
             Some((pool, route)) => {
-                // A pool that a reload has taken away meanwhile serves nobody: the pick will say so.
+                // If a reload has removed the pool meanwhile, the pick finds no backend and ends the session.
                 if let Some(entry) = table.pool(pool) {
                     slot.session.adopt(entry.session.clone(), jitter, now);
                 }
@@ -213,7 +234,7 @@ fn answer_request(sockets: &impl Sockets, fd: Fd, guest: &mut Guest, answer: u8)
     AdmissionStep::Next
 }
 
-/// Has the kernel wake us when what is waited for may be there.
+/// Asks the kernel to wake this worker when as many bytes are there as `wait` needs.
 fn wait_for(sockets: &impl Sockets, fd: Fd, wait: LookWait, guest: &mut Guest) -> Looked {
     match wait {
         LookWait::More { need, until } => {
@@ -226,7 +247,7 @@ fn wait_for(sockets: &impl Sockets, fd: Fd, wait: LookWait, guest: &mut Guest) -
     }
 }
 
-/// Gives the place among the connections of its source back.
+/// Gives back the client's place among the connections of its source address.
 pub(super) fn leave(slot: &mut Slot) -> Option<Permit> {
     slot.guest.as_mut()?.leaves()
 }

@@ -1,4 +1,12 @@
-//! Connecting to a backend: from which address, and what happens if that has no port left.
+//! Connecting to a backend: from which source address, and what happens if an attempt cannot even begin.
+//!
+//! A TCP connect is an operation of the ring, answered in `dispatch::connected`; a unix socket connects immediately.
+//! Three things can be in the way without any fault of the backend, and then the session keeps the backend it picked:
+//!
+//! - No port is left at a source address, or this host no longer has the address: the next address of `source` is tried
+//!   immediately (`takes_another`).
+//! - There is no memory, or a unix socket's backlog is full: the session waits a little (`ConnectLater`).
+//! - There is no descriptor: a client that was not admitted yet is reset, or the session waits (`wanting`).
 
 use std::net::IpAddr;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -14,7 +22,8 @@ use crate::session::Event;
 use crate::snapshot::table::LocalAddress;
 
 impl<K: Kernel> Worker<K> {
-    /// Begins to connect a session to the backend that was picked.
+    /// Begins to connect a session to the backend that was picked. `None` while the connect is in flight, else what the
+    /// session must be told.
     pub(super) fn connect(&mut self, key: SlotKey) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
         if slot.take_hindrance() == 0 {
@@ -24,7 +33,7 @@ impl<K: Kernel> Worker<K> {
         self.try_to_connect(key)
     }
 
-    /// There is no time left: cancels the connect in flight, or says what was in the way of one.
+    /// Ends an attempt because its time is over: cancels the connect in flight, or reports what kept it from beginning.
     pub(super) fn give_up_connect(&mut self, key: SlotKey) -> Option<Event> {
         let hindrance = self.slots.get_mut(key)?.take_hindrance();
         self.may_leave_wanting(key);
@@ -33,13 +42,13 @@ impl<K: Kernel> Worker<K> {
                 self.cancel_connect(key);
                 None
             }
-            // For as long as it had, the backend did not accept.
+            // The backend's backlog was full for as long as the session could wait.
             errno::EAGAIN => self.connect_ended(key, -errno::ETIMEDOUT),
             errno => self.connect_ended(key, -errno),
         }
     }
 
-    /// No connect is in flight, and the backend is not to be tried again.
+    /// Ends an attempt that waits for its next try, because the backend is to have no sessions any more.
     pub(super) fn stop_trying(&mut self, key: SlotKey) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.take_hindrance();
@@ -50,7 +59,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Nothing was begun, and nothing but time helps. Nothing is in flight on the socket, if there is one.
+    /// Closes the socket, on which nothing is in flight, and has the session try again later. `errno` is what was in
+    /// the way.
     fn connect_later(&mut self, key: SlotKey, errno: i32) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
         slot.detour_mut().hindered_by = errno;
@@ -60,7 +70,8 @@ impl<K: Kernel> Worker<K> {
         Some(Event::ConnectLater)
     }
 
-    /// A connect ended for want of memory, and the session goes on to want it; whether that was all there is to say.
+    /// A connect ended because the kernel had no memory: tries again later if the session still wants to connect. True
+    /// if so, and then the caller has nothing more to do.
     pub(super) fn connect_again(&mut self, key: SlotKey, result: i32) -> bool {
         let is_wanted = self.slots.get(key).is_some_and(|slot| slot.session.is_connecting());
         if !is_wanted || !matches!(-result, errno::ENOMEM | errno::ENOBUFS) {
@@ -72,6 +83,7 @@ impl<K: Kernel> Worker<K> {
         true
     }
 
+    /// Tries source addresses until a connect is in flight or no other address is left.
     fn try_to_connect(&mut self, key: SlotKey) -> Option<Event> {
         loop {
             if let ControlFlow::Break(event) = self.try_once(key) {
@@ -81,7 +93,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// From one address; `Continue` if it has gone from this host, and another one is to be tried.
+    /// Tries to connect from one source address. `Continue` means that another address is to be tried.
     fn try_once(&mut self, key: SlotKey) -> ControlFlow<Option<Event>> {
         let Some(slot) = self.slots.get_mut(key) else { return Break(None) };
         let table = self.known.reader.table();
@@ -103,7 +115,7 @@ impl<K: Kernel> Worker<K> {
                 return match error.raw_os_error() {
                     Some(errno::EMFILE | errno::ENFILE) => {
                         self.kernel.pipes().shrink();
-                        // Whoever was not admitted yet goes without.
+                        // A client that was not admitted yet gives up its descriptor.
                         match self.give_up_youngest() {
                             true => Continue(()),
                             false => {
@@ -124,7 +136,7 @@ impl<K: Kernel> Worker<K> {
         self.has_descriptor(key);
         if let Err(error) = bind(self.kernel.sockets(), fd, &to, source) {
             let errno = error.raw_os_error().unwrap_or(errno::EINVAL);
-            // This host does not have the address now; it may have another one of the list.
+            // This host does not have the address now; the list may have another one.
             let has_another = errno == errno::EADDRNOTAVAIL && self.takes_another(key);
             return if has_another { Continue(()) } else { Break(self.connect_ended(key, -errno)) };
         }
@@ -143,8 +155,9 @@ impl<K: Kernel> Worker<K> {
         })
     }
 
-    /// Whether a connect was answered by itself: nobody listens on a port of this host that the kernel also gives to
-    /// clients, and it gave this one. The address that it came from is noted for the access log.
+    /// Whether a connect has reached its own socket: no server listens on a port of this host that lies in the range
+    /// for clients, and the kernel chose the same port as the source (simultaneous open, RFC 9293, section 3.5). The
+    /// source address is noted for the access log.
     pub(super) fn met_itself(&mut self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
         let table = self.known.reader.table();
@@ -161,7 +174,7 @@ impl<K: Kernel> Worker<K> {
         own == *to
     }
 
-    /// The connect in flight, or the wait for what the backend says to its greeting, is over.
+    /// Cancels the connect in flight, or the wait for the backend's answer to its greeting.
     pub(super) fn cancel_connect(&mut self, key: SlotKey) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(fd) = slot.fd(Side::Backend) else { return };
@@ -172,7 +185,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Whether a connect failed because this host has no address of the backend's family, rather than no port.
+    /// Whether a connect failed because this host has no address of the backend's family. The kernel reports this with
+    /// the same errno as "no port is left".
     pub(super) fn lacks_family(&self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get(key) else { return false };
         let table = self.known.reader.table();
@@ -181,7 +195,7 @@ impl<K: Kernel> Worker<K> {
         to.is_some_and(|to| is_any && !self.kernel.sockets().has_source_for(to))
     }
 
-    /// An address has no port left to this backend; another one may. True if one is tried.
+    /// Tries another source address after one had no port left to this backend. True if another one is tried.
     pub(super) fn connect_from_another(&mut self, key: SlotKey) -> bool {
         if !self.slots.get(key).is_some_and(|slot| slot.session.is_connecting()) || !self.takes_another(key) {
             return false;
@@ -192,7 +206,7 @@ impl<K: Kernel> Worker<K> {
         true
     }
 
-    /// Gives up the connection from one address if there is another one that was not tried.
+    /// Drops the attempt from one source address, if the list has another one that was not tried. True if so.
     fn takes_another(&mut self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
         let table = self.known.reader.table();
@@ -207,38 +221,41 @@ impl<K: Kernel> Worker<K> {
             return false;
         }
         if let Some(fd) = slot.take_fd(Side::Backend) {
-            // Nothing is in flight on it. Now, as there may be hundreds before the kernel is entered.
+            // Nothing is in flight on it. It is closed immediately, because hundreds may follow before the kernel is
+            // entered.
             self.kernel.close_now(fd);
         }
         true
     }
 }
 
-/// Where a connection is to come from.
+/// The source address of a connection to a backend.
 #[derive(Clone, Copy)]
 enum ConnectSource {
-    /// Anywhere.
+    /// The kernel chooses.
     Any,
-    /// One of ours.
+    /// One of the addresses in `source`.
     Own(IpAddr),
-    /// The client's.
+    /// The client's (`source = "client"`).
     Client(IpAddr),
-    /// The client's, and it came through a unix socket.
+    /// The client's, but the client came through a unix socket and has none.
     Missing,
-    /// The client's, and it has gone.
+    /// The client's, but the client has left and its address is not known any more.
     Gone,
 }
 
+/// Whether this is a TCP address of IPv6.
 fn is_ipv6(address: &Address) -> bool {
     matches!(address, Address::Tcp(tcp) if tcp.is_ipv6())
 }
 
-/// Those of the backend's family.
+/// The source addresses of the backend's family.
 fn fitting(all: &[IpAddr], to: &Address) -> impl Iterator<Item = IpAddr> {
     all.iter().copied().filter(|address| address.is_ipv6() == is_ipv6(to))
 }
 
-/// Each session takes another address, and another one after each that had no port left.
+/// Chooses the source address. Each session begins at another place of the list, and moves on by one after each address
+/// that had no port left.
 fn source_of(source: &LocalAddress, to: &Address, slot: &Slot, sockets: &impl Sockets, key: SlotKey) -> ConnectSource {
     match source {
         LocalAddress::Any => ConnectSource::Any,
@@ -255,14 +272,15 @@ fn source_of(source: &LocalAddress, to: &Address, slot: &Slot, sockets: &impl So
     }
 }
 
-/// A unix socket comes from nowhere. Only a client's address stands for the client.
+/// Binds a socket to its source address. A unix socket has none. The client's address can be used only for a backend of
+/// the same family.
 fn bind(sockets: &impl Sockets, fd: Fd, to: &Address, source: ConnectSource) -> std::io::Result<()> {
     match source {
         ConnectSource::Any => Ok(()),
         _ if matches!(to, Address::Unix(_)) => Ok(()),
         ConnectSource::Own(address) => sockets.bind_source(fd, address, false),
         ConnectSource::Client(address) if address.is_ipv6() == is_ipv6(to) => sockets.bind_source(fd, address, true),
-        // That is no fault of the backend.
+        // The backend is not at fault.
         ConnectSource::Client(_) | ConnectSource::Missing | ConnectSource::Gone => {
             Err(std::io::Error::from_raw_os_error(errno::EAFNOSUPPORT))
         }

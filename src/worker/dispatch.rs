@@ -1,4 +1,10 @@
-//! From a completion to the event it means.
+//! From a completion to the event that it means.
+//!
+//! The token of a completion says which operation it answers and which session that belongs to. The functions below
+//! translate the kernel's result (a count, or a negative errno) into what happened, as
+//! [`session::Event`](crate::session::Event) or [`relay::Event`] say it, and tell it to the session, which decides. An
+//! errno gets its meaning only here and in [`Sockets::refusal`], because the same number means different things for
+//! different calls.
 
 use super::Worker;
 use super::record::resource;
@@ -13,6 +19,8 @@ use crate::session::{ConnectFailure, Event};
 use crate::stats;
 
 impl<K: Kernel> Worker<K> {
+    /// Handles one completion. A completion of a session that is over finds no session with its generation, and does
+    /// nothing.
     #[inline]
     pub(super) fn dispatch(&mut self, completion: Completion) {
         #[cfg(debug_assertions)]
@@ -47,11 +55,13 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Tells a session something about its bytes.
     #[inline]
     fn relay(&mut self, key: SlotKey, event: relay::Event) {
         self.tell(key, Event::Relay(event));
     }
 
+    /// A receive brought bytes or ended. Bytes become a [`Lease`], which the session releases when they are sent.
     #[inline]
     fn received(&mut self, key: SlotKey, side: Side, completion: Completion) {
         let buffer = completion.buffer;
@@ -74,7 +84,7 @@ impl<K: Kernel> Worker<K> {
                     self.kernel.buffers().release(buffer);
                 }
                 let end = match self.end_of(key, side, result) {
-                    // Cancelled by us and not by its session: see `silence`.
+                    // This worker cancelled it, not its session: see `silence`.
                     End::Cancelled if self.slots.get(key).is_some_and(|slot| !slot.session.is_ending()) => End::Starved,
                     end => end,
                 };
@@ -83,6 +93,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// What the end of a receive means: `result` is 0 or a negative errno.
     fn end_of(&mut self, key: SlotKey, side: Side, result: i32) -> End {
         match -result {
             0 => End::Eof,
@@ -91,7 +102,7 @@ impl<K: Kernel> Worker<K> {
                 self.stats().worker.buffers_starved.add(1);
                 End::Starved
             }
-            // Interrupted: armed again like one that starved.
+            // It was interrupted. It is armed again like one that found no buffer.
             errno::EINTR => End::Starved,
             errno::ECANCELED => End::Cancelled,
             errno => match self.refusal(key, side, errno) {
@@ -101,14 +112,16 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// What an errno of a receive or send means. The kernel is asked again, because some numbers stand for several
+    /// things.
     #[cold]
     fn refusal(&self, key: SlotKey, side: Side, errno: i32) -> Moved {
         let fd = self.slots.get(key).and_then(|slot| slot.fd(side));
         fd.map_or(Moved::Failed(errno), |fd| self.kernel.sockets().refusal(errno, fd))
     }
 
-    /// A poll for writing has something to say. One that is ready because the peer has sent its FIN, and for nothing
-    /// else, would be so again and again; one that waits for an edge is not.
+    /// Handles the answer of a poll for writing. A level-triggered poll on a socket whose peer has sent its FIN is
+    /// ready again and again without room to write, so after such an answer the worker polls for an edge instead.
     fn writable(&mut self, key: SlotKey, side: Side, completion: Completion) {
         let token = completion.token;
         match (completion.more, poll::says_writable(completion.result)) {
@@ -122,7 +135,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// What happened to a connection whose peer has sent its FIN.
+    /// Handles the answer of a poll that watches a connection whose peer has sent its FIN.
     fn hung_up(&mut self, key: SlotKey, side: Side, completion: Completion) {
         let is_over = !completion.more;
         if poll::says_hung_up(completion.result) {
@@ -136,6 +149,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// A send was answered: with a count of bytes, or because there was no room, or because the connection failed.
     fn sent(&mut self, key: SlotKey, side: Side, result: i32) {
         let moved = match -result {
             errno::EAGAIN => Moved::WouldBlock,
@@ -146,6 +160,8 @@ impl<K: Kernel> Worker<K> {
         self.relay(key, relay::Event::Sent { side, moved });
     }
 
+    /// A connect was answered. `result` is 0 or a negative errno. What looks like success may be none (a connection to
+    /// itself), some errors lead to another attempt, and some backends must be told something first (`greet`).
     fn connected(&mut self, key: SlotKey, result: i32) {
         let result = if result == 0 && self.met_itself(key) { -errno::ECONNREFUSED } else { result };
         let lacks_family = result == -errno::EADDRNOTAVAIL && self.lacks_family(key);
@@ -158,7 +174,7 @@ impl<K: Kernel> Worker<K> {
         let greets = |slot: &&Slot| result == 0 && slot.greets && !slot.session.is_ending();
         let event = match self.slots.get(key).filter(greets) {
             Some(slot) if slot.session.is_connecting() => self.greet(key),
-            // It was given up, and is there all the same. Without its greeting it is of no use.
+            // It was cancelled but succeeded all the same. Without its greeting it is of no use.
             Some(_) => self.connect_ended(key, -errno::ECANCELED),
             None => self.connect_ended(key, result),
         };
@@ -167,7 +183,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// The backend has ended a session that it sent nothing in.
+    /// Counts that the backend ended a session in which it had sent nothing, if it did so soon after the connect began
+    /// (`stats::HANGUP_NS`). Control ejects backends that do this often.
     #[cold]
     pub(super) fn backend_hung_up(&self, key: SlotKey) {
         let Some((slot, id)) = self.slots.get(key).and_then(|slot| Some((slot, slot.backend?))) else { return };
@@ -177,15 +194,16 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Whether its backend is to have no session by now, and the kernel was still to hear that nobody wants the
-    /// connection any more (`end_sessions_of`).
+    /// Whether the backend is to have no session any more and this attempt was not cancelled yet
+    /// (`renew::end_sessions_of`).
     pub(super) fn connects_in_vain(&self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return false };
         let table = self.known.reader.table();
         slot.backend.and_then(|id| table.backend(id)).is_some_and(|backend| backend.end_sessions)
     }
 
-    /// Counts the end of an attempt to connect, and says what it is to the session. `result` is 0 or a negative errno.
+    /// Ends an attempt to connect: counts it, notes it for the access log, and returns what the session must be told.
+    /// `result` is 0 or a negative errno.
     pub(super) fn connect_ended(&mut self, key: SlotKey, result: i32) -> Option<Event> {
         let result = if result == 0 && self.connects_in_vain(key) { -errno::ECANCELED } else { result };
         let slot = self.slots.get_mut(key)?;
@@ -204,11 +222,11 @@ impl<K: Kernel> Worker<K> {
             return Some(Event::Connected(Ok(())));
         }
         let (error, reason) = match slot.session.is_connecting() {
-            // Cancelled, and not by the session: the backend went down meanwhile.
+            // It was cancelled, but not by the session: the backend went down meanwhile.
             true if result == -errno::ECANCELED => (ConnectFailure::Backend, stats::ConnectError::Other),
             _ => classify(-result),
         };
-        // A session that is ending has cancelled its connect itself: that is no fault of the backend.
+        // A session that is ending has cancelled its connect itself. The backend is not at fault.
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
             if reason == stats::ConnectError::Reset {
@@ -227,7 +245,7 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
-/// What an errno of connect means for the session, and what it is called.
+/// What an errno of connect means for the session, and under which reason it is counted.
 fn classify(code: i32) -> (ConnectFailure, stats::ConnectError) {
     match code {
         errno::ECONNREFUSED | errno::ENOENT => (ConnectFailure::Backend, stats::ConnectError::Refused),
@@ -238,7 +256,7 @@ fn classify(code: i32) -> (ConnectFailure, stats::ConnectError) {
         | errno::EINVAL
         | errno::ENETDOWN
         | errno::EHOSTDOWN => (ConnectFailure::Backend, stats::ConnectError::Unreachable),
-        // It cannot be reached from the client's address; another one may.
+        // The backend cannot be reached from the client's address; another backend may be.
         errno::EAFNOSUPPORT => (ConnectFailure::Backend, stats::ConnectError::Resource),
         errno::ECONNRESET | errno::ECONNABORTED | errno::EPIPE => (ConnectFailure::Backend, stats::ConnectError::Reset),
         errno::EADDRNOTAVAIL | errno::ENOBUFS | errno::ENOMEM | errno::EMFILE | errno::ENFILE | errno::EAGAIN => {

@@ -1,4 +1,8 @@
-//! Sessions of a backend that drains, or of a process that does: those that are silent end before their deadline.
+//! Sessions of a backend that drains, or of a process that drains, under `drain_idle`: those that are silent for that
+//! time end before the deadline of the drain.
+//!
+//! A session decides for itself when it has been silent for long enough; this module only tells it that a drain has
+//! started or ended (`Event::Drains`). Without `drain_idle` a session does not listen to that, and is skipped.
 
 use super::Worker;
 use super::slots::{Slot, SlotKey};
@@ -9,13 +13,14 @@ use crate::session::Event;
 use crate::snapshot::table::{BackendEntry, Phase};
 use crate::stats::record::EndReason;
 
-/// Whether sessions of that backend are to end soon.
+/// Whether this backend drains or was removed.
 fn drains(backend: &BackendEntry) -> bool {
     backend.retired || backend.state == State::Draining
 }
 
 impl<K: Kernel> Worker<K> {
-    /// Has the sessions looked at that the last table has begun to drain, or drains no more.
+    /// Compares the newest table with what was known, and queues the sessions for which a drain has started or ended.
+    /// `was` is the phase of the process before this table.
     pub(super) fn note_drains(&mut self, was: Phase) {
         let backends = &self.known.reader.table().backends;
         let now: Vec<bool> = backends.iter().map(|backend| backend.as_ref().is_some_and(drains)).collect();
@@ -33,14 +38,14 @@ impl<K: Kernel> Worker<K> {
         self.agenda.to_drain.extend(self.slots.keys_where(is_concerned));
     }
 
-    /// A session that has just got its backend may have come too late to be noted.
+    /// Queues a session that has just connected, if its backend drains: it came too late for `note_drains`.
     pub(super) fn note_drain_of(&mut self, key: SlotKey) {
         if self.drained_by(key).is_some() {
             self.agenda.to_drain.push_back(key);
         }
     }
 
-    /// Tells some of those: thousands that end at once would keep all others waiting.
+    /// Tells up to `most` of the queued sessions. Thousands that end in one turn would keep all others waiting.
     #[inline]
     pub(super) fn drain_some(&mut self, most: usize) {
         for _ in 0..most {
@@ -54,6 +59,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// What ends this session when it falls silent: the process, its backend, or nothing (`None`).
     fn drained_by(&self, key: SlotKey) -> Option<Who> {
         let slot = self.slots.get(key).filter(|slot| slot.session.heeds_drains())?;
         let backend = self.known.reader.table().backend(slot.backend?);

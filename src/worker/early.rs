@@ -1,22 +1,26 @@
-//! Connections that were accepted although there is no room for them: they wait as if they still were in the backlog.
+//! Connections that were accepted although there is no room for them. They wait here as if they were still in the
+//! backlog.
 //!
-//! There are few: near a limit nobody is accepted before there is room, so it takes a limit that was lowered, or more
-//! clients at once than all backlogs hold. Each has a descriptor, and those are counted (`app::limits`).
+//! There are few. Near a limit nothing is accepted before there is room, so it takes a limit that was lowered, or more
+//! clients in one moment than all backlogs hold. Each connection has a descriptor, and those are part of the sum in
+//! `app::limits`. Which of them is served next, and when, is decided in `limit`.
 
 use std::collections::VecDeque;
 
 use crate::base::id::ListenerId;
 use crate::kernel::Fd;
 
-/// Oldest first.
+/// The connections, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Early {
+    /// The descriptor of each, and its listener.
     queue: VecDeque<(Fd, ListenerId)>,
-    /// By listener: how many are its clients.
+    /// By listener id: how many of the connections belong to it.
     counts: Vec<u32>,
 }
 
 impl Early {
+    /// Adds the newest one.
     pub fn push(&mut self, fd: Fd, listener: ListenerId) {
         if self.counts.len() <= listener.index() {
             self.counts.resize(listener.index() + 1, 0);
@@ -25,33 +29,36 @@ impl Early {
         self.queue.push_back((fd, listener));
     }
 
-    /// The one at that place in the order of their coming.
+    /// The connection at this place, counted from the oldest.
     pub fn get(&self, place: usize) -> Option<(Fd, ListenerId)> {
         self.queue.get(place).copied()
     }
 
-    /// That one waits no longer.
+    /// Takes the connection at this place out.
     pub fn remove(&mut self, place: usize) {
         if let Some((_, listener)) = self.queue.remove(place) {
             self.counts[listener.index()] -= 1;
         }
     }
 
+    /// Takes the newest one out; the caller closes it.
     pub fn pop_youngest(&mut self) -> Option<Fd> {
         let (fd, listener) = self.queue.pop_back()?;
         self.counts[listener.index()] -= 1;
         Some(fd)
     }
 
-    /// Whether a client of that listener waits.
+    /// Whether a connection of this listener waits.
     pub fn has(&self, listener: ListenerId) -> bool {
         self.counts.get(listener.index()).is_some_and(|&count| count > 0)
     }
 
+    /// How many wait.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
+    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

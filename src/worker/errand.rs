@@ -1,34 +1,39 @@
-//! What control has a worker do that is not in a table: tables are data, and carry no descriptors.
+//! What control asks of one worker that cannot stand in a table: tables are data and carry no descriptors.
+//!
+//! A reload opens and closes listening sockets this way. Control publishes the table first, then leaves the errands in
+//! the worker's queue ([`Shared`](super::Shared)) and rings its bell.
 
 use super::Worker;
 use super::acceptors::ListenSocket;
 use crate::base::id::ListenerId;
 use crate::kernel::Kernel;
 
-/// What a worker is to do, mostly with its listening sockets.
+/// One thing to do, mostly with listening sockets.
 pub enum Errand {
-    /// Accept from this one too.
+    /// Accept from this socket too.
     Open(ListenSocket),
-    /// Connections that come to this address belong to another listener now.
+    /// Connections that come to this address belong to another listener from now on.
     Assign {
         /// See [`ListenSocket::address`].
         address: u32,
-        /// Whose they are.
+        /// The listener.
         listener: ListenerId,
     },
-    /// Accept no more from this address.
+    /// Stop accepting on this address and close its sockets.
     Close {
         /// See [`ListenSocket::address`].
         address: u32,
     },
-    /// Something that each thread can only do for itself. It must not wait.
+    /// Run this on the worker's thread, because each thread can do it only for itself (such as giving up capabilities).
+    /// It must not block.
     Run(Box<dyn FnOnce() + Send>),
 }
 
 impl<K: Kernel> Worker<K> {
-    /// Does what control wants of the listening sockets. To be called when it has woken this worker.
+    /// Does everything in the queue. Called when control has woken this worker.
     pub(super) fn run_errands(&mut self) {
-        // The table that knows the listeners was published before they were sent.
+        // The table that knows the new listeners was published before the errands were sent, so the old one is dropped
+        // first.
         self.known.reader.let_go();
         while let Some(errand) = self.shared.next_errand(self.index) {
             match errand {
@@ -43,7 +48,7 @@ impl<K: Kernel> Worker<K> {
                 Errand::Close { address } => self.close_address(address),
             }
         }
-        // What is accepted now may be another listener's, and that may be near its limit.
+        // What is accepted now may belong to another listener, which may be near its limit.
         self.leave_room();
     }
 }

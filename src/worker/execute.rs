@@ -1,4 +1,12 @@
 //! From an effect to the operation it takes.
+//!
+//! A session asks for one thing at a time: [`session::Effect`](crate::session::Effect) about its connections,
+//! [`relay::Effect`] about its bytes. Here each becomes an operation of the kernel, a system call, or a change of what
+//! the worker keeps. Effects with an answer that is known immediately return it as an event; the others are answered by
+//! a completion (`dispatch`).
+//!
+//! Two ends of a byte's way are here: the send of a lease ([`Worker::send`]) and the FIN that follows the last byte
+//! (`relay::Effect::Finish`, in `execute_relay`, becomes `shutdown(SHUT_WR)`).
 
 use super::Worker;
 use super::accept::options_of;
@@ -15,7 +23,8 @@ use crate::session::{CLOSING_NS, Effect, Event};
 use crate::snapshot::cell::Reader;
 
 impl<K: Kernel> Worker<K> {
-    /// Tells a session what happened and does what it says. Says nothing to a session that is gone.
+    /// Tells a session what happened, and does all that it asks for, until it asks for nothing more. A session that is
+    /// gone is not told.
     #[inline]
     pub(super) fn tell(&mut self, key: SlotKey, event: Event) {
         let Some(slot) = self.slots.get_mut(key) else { return };
@@ -28,6 +37,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Carries out one effect. Returns the answer if it is known immediately.
     #[inline]
     fn execute(&mut self, key: SlotKey, effect: Effect) -> Option<Event> {
         #[cfg(debug_assertions)]
@@ -87,6 +97,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Carries out one effect about the bytes of a session. Returns the answer if it is known immediately.
     #[inline]
     fn execute_relay(&mut self, key: SlotKey, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
@@ -144,7 +155,9 @@ impl<K: Kernel> Worker<K> {
         None
     }
 
-    /// A part of the stalled pipes at a time: there may be hundreds, and to copy what is in them takes a while.
+    /// Copies what is in a stalled pipe into buffers, within the turn's budget: there may be hundreds of such pipes,
+    /// and each copy takes time. `left` is the number of bytes in the pipe. `None` if the budget or the buffers do not
+    /// suffice.
     #[cold]
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
         if left > self.turn.unload_budget {
@@ -155,11 +168,13 @@ impl<K: Kernel> Worker<K> {
         Some(lease)
     }
 
+    /// Arms a receive. When buffers are scarce, a session that holds bytes already does not get more, and the others
+    /// get one buffer each.
     #[inline]
     fn arm(&mut self, key: SlotKey, side: Side, credit: u32, fresh: bool) -> Option<relay::Event> {
         let fd = self.fd(key, side)?;
         let token = key.token(Operation::recv(side));
-        // Where memory runs short, who holds something waits until that has gone, and the others get one buffer.
+        // When memory runs short, a half that holds bytes waits until those are sent, and the others get one buffer.
         let scarce = self.kernel.buffers().is_scarce();
         if scarce && credit < relay::CREDIT {
             return Some(relay::Event::Ended { side, end: End::Scarce });
@@ -168,12 +183,13 @@ impl<K: Kernel> Worker<K> {
         None
     }
 
+    /// Sends a lease. A quiet send is answered only if it fails or is short, so its bytes are counted now (`foreseen`).
     #[inline]
     fn send(&mut self, key: SlotKey, side: Side, lease: Lease, quiet: bool) {
         if let Some(fd) = self.fd(key, side) {
             self.count_send(key, side);
             if quiet && let Some(slot) = self.slots.get_mut(key) {
-                // It may be heard of much later, and the counters are to be right now.
+                // The answer may come much later, and the counters must be right now.
                 slot.foreseen[side.index()] = lease.len;
                 self.count_copied(key, side, i64::from(lease.len));
             }
@@ -181,12 +197,13 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// The Nagle algorithm never holds the first send of a connection back (Linux keeps to Minshall's version: only a
-    /// small segment behind another unacknowledged small one waits), so many a short session can do without the call.
+    /// Counts sends to the backend, and turns off the Nagle algorithm before the second one. Nagle's algorithm never
+    /// holds back the first send of a connection (Linux keeps to Minshall's version: only a small segment behind
+    /// another unacknowledged small one waits), so many short sessions save the system call.
     #[inline]
     fn count_send(&mut self, key: SlotKey, side: Side) {
         if side == Side::Client {
-            // Accepted sockets have it from their listener.
+            // Accepted sockets inherit the option from their listener.
             return;
         }
         let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.backend_sends < 2) else { return };
@@ -198,6 +215,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Counts the bytes of an answered send, less those that were counted when it was queued.
     #[inline]
     pub(super) fn count_sent(&mut self, key: SlotKey, to: Side, moved: Moved) {
         let foreseen = self.slots.get_mut(key).map_or(0, |slot| std::mem::take(&mut slot.foreseen[to.index()]));
@@ -208,12 +226,14 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Counts bytes that went through buffers. `len` is negative where a quiet send moved fewer than foreseen.
     #[inline]
     fn count_copied(&mut self, key: SlotKey, to: Side, len: i64) {
         self.stats().worker.copied_bytes.correct(len);
         self.count_bytes(key, to, len);
     }
 
+    /// Counts bytes that went through a pipe.
     fn count_spliced(&mut self, key: SlotKey, to: Side, moved: Moved) {
         if let Moved::Bytes(len) = moved {
             self.stats().worker.spliced_bytes.add(u64::from(len));
@@ -221,6 +241,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Counts bytes for the session and for its backend.
     #[inline]
     fn count_bytes(&mut self, key: SlotKey, to: Side, len: i64) {
         let Some(slot) = self.slots.get_mut(key) else { return };
@@ -233,6 +254,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Turns on the kernel's keepalive probes on both connections, with the values of the pool as of now.
     fn keep_alive(&self, key: SlotKey) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(options) = options_in(&self.known.reader, slot.pool) else { return };
@@ -242,6 +264,8 @@ impl<K: Kernel> Worker<K> {
             .for_each(|fd| self.kernel.sockets().keep_alive(fd, &options));
     }
 
+    /// Closes one connection of a session, with a reset or a FIN. When it is the backend's, its place is given back,
+    /// and if the session goes on, the backend counts as tried.
     fn close(&mut self, key: SlotKey, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.take_fd(side) {
@@ -262,7 +286,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// A session should be over, and something is in flight still.
+    /// A session should be over, but something is still in flight. It is counted once, as `closing_stuck`.
     #[cold]
     fn is_stuck(&mut self, key: SlotKey) {
         let Some(slot) = self.slots.get_mut(key) else { return };
@@ -271,7 +295,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// The session is over and its descriptors are closed.
+    /// Forgets a session that is over and whose descriptors are closed: gives back everything that was counted for it,
+    /// leaves its record for the access log, and admits clients that waited for its place.
     fn forget(&mut self, key: SlotKey) {
         self.wheel.clear(key.index);
         let Some(mut slot) = self.slots.remove(key) else { return };
@@ -298,19 +323,21 @@ impl<K: Kernel> Worker<K> {
         self.admit_waiting();
     }
 
-    /// Cancels what is in flight on that side of a session, which has not been closed then.
+    /// Cancels an operation in flight on one side of a session, whose descriptor is open then.
     pub(super) fn cancel(&mut self, key: SlotKey, side: Side, operation: Operation) {
         if let Some(fd) = self.fd(key, side) {
             self.kernel.cancel(fd, key.token(operation));
         }
     }
 
+    /// The descriptor of one side of a session, if both are there.
     #[inline]
     fn fd(&self, key: SlotKey, side: Side) -> Option<Fd> {
         self.slots.get(key)?.fd(side)
     }
 }
 
+/// The operation that a relay calls `armed`.
 fn operation_of(side: Side, armed: Armed) -> Operation {
     match armed {
         Armed::Recv => Operation::recv(side),
@@ -320,7 +347,7 @@ fn operation_of(side: Side, armed: Armed) -> Operation {
     }
 }
 
-/// What the sockets of a pool's sessions are set to, as of now.
+/// The socket options of a pool's sessions, as of the newest table; `None` if the pool is gone.
 fn options_in(reader: &Reader, pool: PoolId) -> Option<Options> {
     reader.table().pool(pool).map(|pool| options_of(&pool.limits))
 }

@@ -1,4 +1,9 @@
-//! What a backend is told before the client's bytes: a PROXY header, and that the client wants TLS.
+//! What a backend is told before the client's bytes: a PROXY header (`send_proxy`), and PostgreSQL's request for TLS if
+//! the client's was answered already (`admission`).
+//!
+//! It is said after the connect and before the session hears that it is connected, so the first byte of the client can
+//! never overtake it. Only the request for TLS has an answer, one byte, which is awaited with a poll
+//! (`Operation::Greet`).
 
 use super::Worker;
 use super::admission::client_of;
@@ -10,14 +15,15 @@ use crate::kernel::{Interest, Kernel, Sockets, errno};
 use crate::session::Event;
 use crate::wire::{postgresql, proxy};
 
-/// What PostgreSQL says when it goes on with TLS.
+/// The answer with which PostgreSQL goes on to TLS (protocol 3.0, "SSL Session Encryption").
 const GO_ON: u8 = b'S';
 
-/// Nobody can say any more who the client is.
+/// The client has left, and its address, which the backend must be told, can no longer be read.
 struct ClientGone;
 
 impl<K: Kernel> Worker<K> {
-    /// The connection to the backend is there: says what must come first. `None` while its answer is awaited.
+    /// Says what must come first on a connection that was just made. `None` while the backend's answer is awaited, else
+    /// what the session must be told.
     pub(super) fn greet(&mut self, key: SlotKey) -> Option<Event> {
         let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
         let result = self.say_first(key, header.as_deref());
@@ -33,8 +39,12 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// What tells the backend who the client is, if it wants to know. A client that has gone is asked no more, and what
-    /// it has sent must not pass for ringway's own, as it would behind a header that says "unknown".
+    /// The PROXY header for the backend, or `None` if the pool sends none. A header in the client's own PROXY header is
+    /// passed on.
+    ///
+    /// # Errors
+    /// The client has left. Its bytes must not reach the backend behind a header that says "unknown", because the
+    /// backend would take them for ringway's own.
     fn header(&self, key: SlotKey) -> Result<Option<proxy::Encoded>, ClientGone> {
         let Some(slot) = self.slots.get(key) else { return Ok(None) };
         let version = self.known.reader.table().pool(slot.pool).and_then(|pool| pool.dial.send_proxy);
@@ -54,16 +64,19 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Sends the header and the request for TLS, as far as each is wanted, with plain sends: a new connection has room
+    /// for them.
     fn say_first(&mut self, key: SlotKey, header: Option<&[u8]>) -> std::io::Result<()> {
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(fd) = slot.fd(Side::Backend) else { return Ok(()) };
-        // Here and not before the second send (`count_send`), because it pushes out what waits for company: a header
-        // that is to go out with the client's first bytes would go out alone.
+        // The Nagle algorithm is turned off here and not before the second send (`count_send`), because turning it off
+        // pushes out a header that is to go out together with the client's first bytes.
         self.kernel.sockets().no_delay(fd);
         slot.backend_sends = 2;
         let asks_for_tls = slot.asks_for_tls();
         if let Some(header) = header {
-            // What follows goes out with it; if nothing is there yet, it goes out alone, as the server may speak first.
+            // If the client's bytes are there already, they follow in the same segment. If not, the header goes out
+            // alone, because the server may speak first.
             let more = asks_for_tls || slot.session.has_early_bytes();
             self.kernel.sockets().send_first(fd, header, more)?;
         }
@@ -73,7 +86,8 @@ impl<K: Kernel> Worker<K> {
         Ok(())
     }
 
-    /// The backend has answered, or the wait was cancelled.
+    /// Handles the backend's answer to the request for TLS, or the end of the wait for it. `result` is what the poll
+    /// said, or a negative errno.
     pub(super) fn greeted(&mut self, key: SlotKey, result: i32) {
         let Some(fd) = self.slots.get(key).and_then(|slot| slot.fd(Side::Backend)) else { return };
         let mut answer = [0];
@@ -81,14 +95,15 @@ impl<K: Kernel> Worker<K> {
         let in_vain = !is_awaited || self.connects_in_vain(key);
         let result = match self.kernel.sockets().take(fd, &mut answer) {
             _ if result < 0 => result,
-            // Given up at the same moment, it would be waited for without end, or for as long as a connect may take.
+            // The wait was given up at this moment. Polled again, it would last as long as a connect can, or without
+            // end.
             Ok(None) if in_vain => -errno::ECANCELED,
             Ok(None) => {
                 self.kernel.poll(fd, Interest::Incoming, key.token(Operation::Greet));
                 return;
             }
             Ok(Some(1)) if answer == [GO_ON] => 0,
-            // It does without TLS, and the client was told otherwise: another backend may know better.
+            // This backend does without TLS, but the client was told that TLS follows. Another backend may offer it.
             Ok(_) => -errno::EPROTO,
             Err(error) => -error.raw_os_error().unwrap_or(errno::EPIPE),
         };

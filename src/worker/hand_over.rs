@@ -1,4 +1,9 @@
-//! Connections that another worker has clearly less to do than this one for.
+//! Handing a connection over: it goes to another worker that clearly has less to do.
+//!
+//! The descriptor travels as the result of a message to the other worker's ring (`Op::Message`, on io_uring MSG_RING).
+//! The connection is counted at the receiver before the message is sent (`Shared::send_to`), so many workers that look
+//! at the same numbers do not all choose the same receiver. If the message cannot be delivered, it comes back with
+//! everything that is needed to serve the connection here (`undelivered`).
 
 use super::Worker;
 use crate::base::id::ListenerId;
@@ -7,7 +12,7 @@ use crate::kernel::{Fd, Kernel, Op};
 use crate::snapshot::table::Phase;
 
 impl<K: Kernel> Worker<K> {
-    /// Gives a connection that there is room for to a worker.
+    /// Gives a connection that has its place to a worker, most often this one.
     pub(super) fn place(&mut self, fd: Fd, listener: ListenerId) {
         let Some(other) = self.less_loaded(listener) else {
             self.shared.add_load(self.index);
@@ -20,8 +25,9 @@ impl<K: Kernel> Worker<K> {
         self.kernel.push(undelivered(fd, listener, other.worker), op);
     }
 
-    /// The less loaded of two other workers, if this one has clearly more to do. The kernel spreads connections evenly
-    /// only on average; a few long ones could all land on one worker. The connection is counted there already.
+    /// Chooses between two random other workers ("power of two choices", Mitzenmacher 2001), and returns the less
+    /// loaded one if this worker has clearly more to do. The kernel spreads connections evenly only on average, so a
+    /// few long ones could all land on one worker. The connection is counted there already.
     fn less_loaded(&mut self, listener: ListenerId) -> Option<Other> {
         let workers = self.shared.workers();
         if workers < 2 || listener.0 >> LISTENER_BITS != 0 {
@@ -43,7 +49,7 @@ impl<K: Kernel> Worker<K> {
         if pick >= self.index { pick + 1 } else { pick }
     }
 
-    /// Another worker hands a connection over; it is counted here already, and has its place.
+    /// Takes a connection that another worker has handed over. It is counted here already, and has its place.
     pub(super) fn taken_over(&mut self, listener: u32, fd: i32) {
         match self.known.phase {
             Phase::Serving | Phase::Leaving { .. } | Phase::Draining { .. } => self.begin(Fd(fd), ListenerId(listener)),
@@ -54,7 +60,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// The other worker is gone, or its ring is full: serve it here.
+    /// A message could not be delivered, because the other worker is gone or its ring is full: serves the connection
+    /// here.
     pub(super) fn hand_over_failed(&mut self, token: Token) {
         let (fd, listener, worker) = returned(token);
         self.shared.not_sent(worker);
@@ -65,7 +72,9 @@ impl<K: Kernel> Worker<K> {
 
 /// A worker to hand a connection to.
 struct Other {
+    /// Its number.
     worker: usize,
+    /// Where its ring takes messages.
     port: Fd,
 }
 
@@ -73,14 +82,14 @@ struct Other {
 /// Connections of listeners beyond are not handed over.
 const LISTENER_BITS: u32 = 14;
 
-/// Says where a connection comes from, if the other worker could not be told of it: all that is needed to serve it
-/// here after all.
+/// The token that comes back if the other worker could not be told. It says which connection it was, of which listener,
+/// and meant for which worker.
 fn undelivered(fd: Fd, listener: ListenerId, worker: usize) -> Token {
     let generation = (worker as u32) << LISTENER_BITS | listener.0;
     Token { operation: Operation::HandOverFailed, generation, index: fd.0 as u32 }
 }
 
-/// The inverse of [`undelivered`].
+/// Reads what [`undelivered`] has written into a token.
 fn returned(token: Token) -> (Fd, ListenerId, usize) {
     let listener = ListenerId(token.generation & ((1 << LISTENER_BITS) - 1));
     (Fd(token.index as i32), listener, (token.generation >> LISTENER_BITS) as usize)

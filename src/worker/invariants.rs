@@ -1,37 +1,42 @@
-//! What holds after each turn, in builds with debug assertions: what is counted is what there is, everything that was
-//! lent is somebody's, and no worker is busy with nothing.
+//! What holds after each turn, checked in builds with debug assertions: the counters agree with what there is, each
+//! buffer and each pipe is held by exactly one session, and no worker is busy without effect.
 //!
-//! A look at every session takes a while, so it is taken now and then, and more often while there are few.
+//! To check every session takes time, so it is done every few turns, and more often while there are few sessions.
+//!
+//! A failed check panics. In tests that is a failed test; release builds do not have this module.
 
 use super::Worker;
 use crate::base::id::{BackendId, ListenerId};
 use crate::base::side::Side;
 use crate::kernel::{Buffers, Kernel, Pipes};
 
-/// All sessions are looked at once in so many turns while there are no more than these, and else.
+/// With no more than `FEW` sessions all of them are checked every `TURNS_OF_FEW` turns, with more every `TURNS_OF_MANY`
+/// turns.
 const FEW: usize = 16;
 const TURNS_OF_FEW: u32 = 4;
 const TURNS_OF_MANY: u32 = 256;
-/// Turns in a row of which nothing came, and which left something to be done at once.
+/// How many turns in a row can do nothing and still leave something to be done immediately.
 const IDLE_TURNS_MAX: u32 = 1000;
 
 /// What is known of the turns so far.
 #[derive(Default)]
 pub(super) struct InvariantWatch {
+    /// How many turns there were.
     turns: u32,
-    /// Whether something has come of this one.
+    /// Whether something happened in this turn: a completion, an effect, a session that was ended.
     has_moved: bool,
+    /// How many turns in a row had no effect and left work.
     idle: u32,
 }
 
 impl InvariantWatch {
-    /// Something has come of this turn.
+    /// Notes that something happened in this turn.
     #[inline]
     pub fn moved(&mut self) {
         self.has_moved = true;
     }
 
-    /// A turn is over.
+    /// Ends a turn. `at_once` is true if the next wait will be none, because the worker says that it has more to do.
     pub fn rests(&mut self, at_once: bool) {
         let is_idle = at_once && !std::mem::take(&mut self.has_moved);
         self.idle = if is_idle { self.idle + 1 } else { 0 };
@@ -39,19 +44,27 @@ impl InvariantWatch {
     }
 }
 
-/// What the sessions of a worker have, all together.
+/// What all sessions of a worker hold, added up.
 #[derive(Default)]
 struct Sum {
+    /// Receive buffers.
     leases: usize,
+    /// Pipes.
     pipes: usize,
+    /// Sessions in a queue.
     waiting: usize,
+    /// Sessions that wait for a descriptor.
     wanting: usize,
+    /// Numbers of open descriptors, also of listening sockets.
     descriptors: Vec<i32>,
+    /// One entry per session that holds a backend.
     backends: Vec<BackendId>,
+    /// One entry per session.
     listeners: Vec<ListenerId>,
 }
 
 impl<K: Kernel> Worker<K> {
+    /// Checks the cheap numbers after each turn, and all sessions every few turns.
     pub(super) fn check_invariants(&mut self) {
         self.turn.watch.turns = self.turn.watch.turns.wrapping_add(1);
         let sessions = self.slots.len();
@@ -69,6 +82,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Adds up what all sessions hold, and checks what must hold of each.
     fn sum(&mut self) -> Sum {
         let mut sum = Sum::default();
         sum.descriptors.extend(self.acceptors.descriptors().map(|fd| fd.0));
@@ -97,15 +111,16 @@ impl<K: Kernel> Worker<K> {
         sum
     }
 
-    /// Each buffer and each pipe is in one place.
+    /// Checks that buffers and pipes that are out of stock are exactly those that sessions hold.
     fn check_lent(&mut self, sum: &Sum) {
-        // Those were told while the turn was under way, and have not been looked at.
+        // These completions came while the turn was under way and were not dispatched yet.
         let untold = self.turn.batch.iter().filter(|completion| completion.buffer.is_some()).count();
         assert_eq!(usize::from(self.kernel.buffers().leased()), sum.leases + untold, "buffers that sessions hold");
         assert_eq!(self.kernel.pipes().lent(), sum.pipes, "pipes that sessions hold");
     }
 
-    /// Other workers have their own sessions, and count them together with those of this one.
+    /// Checks the counters that all workers share. Other workers count their sessions in them too, so with more than
+    /// one worker they are only a lower bound.
     fn check_counts(&self, mut sum: Sum) {
         assert_eq!(self.waiters.len(), sum.waiting, "sessions that wait");
         assert_eq!(self.agenda.wanting.len(), sum.wanting, "sessions that wait for a descriptor");

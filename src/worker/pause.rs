@@ -1,4 +1,7 @@
-//! Halves that try something again after a while: the kernel had no memory for it, or called it possible and refused.
+//! Halves that wait a while before they try again: the kernel had no memory for an operation, or reported a socket as
+//! ready and then refused.
+//!
+//! A session has one timer, which is for its time-outs, so these short waits (milliseconds) have a heap of their own.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,12 +10,13 @@ use super::slots::SlotKey;
 use crate::base::side::Side;
 use crate::base::time::Moment;
 
-/// When each of those halves tries again, the earliest first.
+/// When each half tries again, the earliest first: moment, place and generation of its session, and whether it is the
+/// client's half.
 #[derive(Default)]
 pub(super) struct Pauses(BinaryHeap<Reverse<(Moment, u32, u32, bool)>>);
 
 impl Pauses {
-    /// The half goes on at that moment.
+    /// Lets this half try again at that moment.
     pub fn add(&mut self, at: Moment, key: SlotKey, half: Side) {
         self.0.push(Reverse((at, key.index, key.generation, half == Side::Client)));
     }
@@ -23,7 +27,7 @@ impl Pauses {
         self.0.peek().map_or(Moment::NEVER, |&Reverse((at, ..))| at)
     }
 
-    /// Takes one out that goes on now. Its session may be over by now.
+    /// Takes out one half whose moment has come. Its session may be over; the generation of the key tells.
     #[inline]
     pub fn due(&mut self, now: Moment) -> Option<(SlotKey, Side)> {
         if now < self.next() {

@@ -1,4 +1,8 @@
-//! Which backend a session gets, by the table and the counts as they are now.
+//! Which backend a session gets, by the newest table and the counts as they are now.
+//!
+//! The policy itself is in [`balance`](crate::balance). Here it gets what it asks for (the hash of the client, a random
+//! number, the backends tried already), and its answer becomes one of [`Picked`]: a backend, a place in the queue, or
+//! the end.
 
 use super::Worker;
 use super::admission::client_of;
@@ -12,7 +16,8 @@ use crate::session::Picked;
 use crate::snapshot::table::HashKey;
 
 impl<K: Kernel> Worker<K> {
-    /// Chooses a backend and counts the session there. Who finds none waits, or is refused.
+    /// Chooses a backend and counts the session there. If there is none with room, the session waits in the queue of
+    /// its pool, or is refused.
     pub(super) fn pick(&mut self, key: SlotKey) -> Picked {
         let Some(slot) = self.slots.get(key) else { return Picked::Nobody };
         let pool_id = slot.pool;
@@ -21,7 +26,7 @@ impl<K: Kernel> Worker<K> {
         let counts = &self.shared.counts;
         let (is_called, must_wait) = (slot.detour().waiting.place.is_some(), counts.queue(pool_id).waiting() > 0);
         let pick = match must_wait && !is_called {
-            // Others are before it.
+            // Other sessions came first.
             true => Pick::Full,
             false => {
                 let key = pool.hash_key.map_or(0, |kind| hash_of(client_of(slot, self.kernel.sockets()), kind));
@@ -42,6 +47,7 @@ impl<K: Kernel> Worker<K> {
         picked
     }
 
+    /// Gives the session its backend, which the picker has counted already, and takes it out of the queue.
     fn assign(&mut self, key: SlotKey, backend: BackendId) -> Picked {
         self.leave_queue(key);
         let Some(slot) = self.slots.get_mut(key) else { return Picked::Nobody };
@@ -54,7 +60,8 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
-/// What `consistent_hash` knows a client by. Clients of unix sockets all count as one.
+/// The value by which `consistent_hash` knows a client: a hash of its address, or of its address and port. All clients
+/// of unix sockets have the same.
 fn hash_of(client: Option<Address>, kind: HashKey) -> u64 {
     match client {
         Some(Address::Tcp(peer)) => match kind {

@@ -1,5 +1,9 @@
-//! The clients of this worker that wait for a backend: what [`balance::line`](crate::balance::line) says is done here,
-//! and what it says of them is made known to the other workers ([`balance::queue`](crate::balance::queue)).
+//! The clients of this worker that wait for a backend.
+//!
+//! Each worker keeps its own clients in order ([`balance::line`](crate::balance::line)), and tells the others only
+//! which of them is next, by its ticket ([`balance::queue`](crate::balance::queue)). So a pool has one order over all
+//! workers without a lock: the worker that holds the oldest ticket calls its client, and a worker that sees that
+//! another one has the oldest tells it so with a message.
 
 use super::Worker;
 use super::slots::SlotKey;
@@ -9,11 +13,11 @@ use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Kernel, Op};
 use crate::session::{Event, Picked};
 
-/// Rounds over the queues in one turn of the loop; more are left to the next one.
+/// How often one turn of the loop goes over the queues that have something to do; the rest is left to the next turn.
 const ROUNDS_MAX: u32 = 16;
 
 impl<K: Kernel> Worker<K> {
-    /// Puts a session that found no backend into the queue.
+    /// Puts a session that found no backend into the queue of its pool. `max` is the limit of all workers together.
     pub(super) fn wait_in_queue(&mut self, key: SlotKey, pool: PoolId, max: u32) -> Picked {
         let Some(slot) = self.slots.get_mut(key) else { return Picked::Nobody };
         let queue = self.shared.counts.queue(pool);
@@ -28,7 +32,7 @@ impl<K: Kernel> Worker<K> {
         Picked::Wait
     }
 
-    /// A session leaves the queue, with a backend or without.
+    /// Takes a session out of the queue, with a backend or without, and records how long it waited.
     pub(super) fn leave_queue(&mut self, key: SlotKey) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let (pool, waiting) = (slot.pool, slot.take_waiting());
@@ -44,7 +48,7 @@ impl<K: Kernel> Worker<K> {
         self.stats().pools.get(pool.index()).queue_ns.record_ns(waited_ns);
     }
 
-    /// To be called once a turn, after everything that may have made room.
+    /// Looks at the queues that have something to do. Called once per turn, after everything that may have made room.
     #[inline]
     pub(super) fn serve_queues(&mut self) {
         if self.turn.now >= self.waiters.look_at() {
@@ -52,6 +56,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Serves the queues that have something to do, in rounds: a session that is called may fail and make the next one
+    /// due.
     fn serve_queues_now(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let due = self.waiters.due(self.turn.now);
@@ -62,6 +68,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Serves the queue of one pool. Each session that is called picks again; the loop ends when the next one finds no
+    /// room or belongs to another worker.
     fn serve_queue(&mut self, pool: PoolId, reason: WaitReason) {
         let afresh = self.known.reader.table().pool(pool).is_some_and(|pool| pool.waits_for_primary);
         let mut look = self.waiters.begin(pool, reason, afresh, self.turn.now);
@@ -80,7 +88,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Tells another worker to look at that queue. If it is gone, so are its clients.
+    /// Tells another worker to look at this queue. A worker that is gone has no clients.
     fn tell_worker(&mut self, worker: usize, pool: PoolId) {
         if let Some(port) = self.shared.port(worker) {
             let there = Token::plain(Operation::Queue, pool.0);

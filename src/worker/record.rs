@@ -1,4 +1,7 @@
-//! What is told of sessions to the access log; what is gathered for it is a [`Draft`].
+//! What the access log is told of each session. A [`Draft`] gathers it while the session lives; here it begins, and
+//! becomes a record in the journal, which `log` writes.
+//!
+//! Without an access log there is no journal and no draft, and sessions cost nothing here.
 
 use super::Worker;
 use super::slots::{Slot, SlotKey};
@@ -14,7 +17,7 @@ use crate::snapshot::table::BackendEntry;
 use crate::stats::draft::{Draft, Ended};
 use crate::stats::record::{Client, EndReason};
 
-/// Which resource an errno of connect is about.
+/// The resource of this host that an errno of connect says has run out.
 pub(super) fn resource(errno: i32) -> EndReason {
     match errno {
         errno::EMFILE | errno::ENFILE => EndReason::Descriptors,
@@ -23,7 +26,7 @@ pub(super) fn resource(errno: i32) -> EndReason {
     }
 }
 
-/// Why sessions of that backend are to end.
+/// Why the sessions of this backend must end, as the access log says it.
 pub(super) fn reason_to_end(backend: &BackendEntry) -> EndReason {
     match backend.state {
         _ if backend.retired => EndReason::BackendRemoved,
@@ -33,10 +36,10 @@ pub(super) fn reason_to_end(backend: &BackendEntry) -> EndReason {
 }
 
 impl<K: Kernel> Worker<K> {
-    /// Of a new session; `None` while nothing is logged.
+    /// The draft of a new session; `None` if there is no access log.
     pub(super) fn draft(&self, fd: Fd) -> Option<Box<Draft>> {
         self.shared.journal.as_ref()?;
-        // Asked for now: one that is gone has no address any more.
+        // The address is asked for now, because it can no longer be read when the client has left.
         let client = match self.kernel.sockets().peer_address(fd) {
             Some(Address::Tcp(address)) => Client::Tcp(address),
             Some(Address::Unix(_)) => Client::Unix,
@@ -45,7 +48,7 @@ impl<K: Kernel> Worker<K> {
         Some(Box::new(Draft::new(client)))
     }
 
-    /// Ends a session for a reason that lies outside of it.
+    /// Ends a session for a reason that does not lie in the session itself, and notes the reason for the access log.
     pub(super) fn end_for(&mut self, key: SlotKey, who: Who, reason: EndReason) {
         if let Some(slot) = self.slots.get_mut(key).filter(|slot| !slot.session.is_ending())
             && let Some(draft) = &mut slot.draft
@@ -55,7 +58,8 @@ impl<K: Kernel> Worker<K> {
         self.tell(key, Event::End(who));
     }
 
-    /// Leaves the record of a session that is over to control.
+    /// Puts the record of a session that is over into the journal. If the journal is full, the record is dropped and
+    /// counted (`access_log_dropped`), because a worker never waits for the log.
     pub(super) fn leave_record(&self, key: SlotKey, slot: &mut Slot) {
         let (Some(journal), Some(draft)) = (&self.shared.journal, slot.draft.take()) else { return };
         let mentioned: Vec<BackendId> = draft.failed_backends().collect();

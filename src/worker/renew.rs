@@ -1,4 +1,7 @@
-//! What a worker does when there is a new table.
+//! What a worker does when control has published a new table.
+//!
+//! It looks at the table once per turn (`run`), so between two looks it may miss tables and sees only the newest.
+//! Therefore everything here compares the newest table with what was known before, and not one table with the next.
 
 use super::record::reason_to_end;
 use super::slots::Slot;
@@ -8,13 +11,14 @@ use crate::kernel::Kernel;
 use crate::snapshot::table::{BackendEntry, Phase};
 use crate::stats::record::EndReason;
 
-/// Sessions that are ended in one turn. Each has three or four operations to be cancelled, and the kernel looks at no
-/// more than 20 answers an enter, oldest first (IO_LOCAL_TW_DEFAULT_MAX in io_uring, Linux 6.13): with more of them a
-/// turn, they pile up before everybody else's. With 32 the worst round trip beside a cut of 9,000 took 90 ms.
+/// How many sessions are ended per turn. Each has three or four operations to cancel, and the kernel handles at most 20
+/// answers per enter, the oldest first (IO_LOCAL_TW_DEFAULT_MAX in io_uring, Linux 6.13). With more per turn, their
+/// answers pile up before those of all other sessions: with 32 the worst round trip beside a cut of 9,000 sessions took
+/// 90 ms.
 const ENDED_A_TURN: usize = 4;
 
 impl<K: Kernel> Worker<K> {
-    /// Takes over what is new in the table.
+    /// Takes over what is new in the table: limits, sessions to end, queues to serve, the phase of the process, drains.
     pub(super) fn look_at_table(&mut self) {
         self.known.reader.let_go();
         let table = self.known.reader.table();
@@ -33,8 +37,9 @@ impl<K: Kernel> Worker<K> {
         self.stats().worker.generation.set(self.known.generation);
     }
 
-    /// Ends the sessions of some backends, or has them try another one. To be called once a change: those that come to
-    /// such a backend later find out themselves (`connect_ended`).
+    /// Ends the sessions of some backends, or lets those that still connect try another one. `backends` is indexed by
+    /// backend id. Called once per change: sessions that come to such a backend later notice it themselves
+    /// (`connect_ended`).
     fn end_sessions_of(&mut self, backends: &[Option<EndReason>]) {
         if backends.is_empty() {
             return;
@@ -45,7 +50,7 @@ impl<K: Kernel> Worker<K> {
                 continue;
             };
             if slot.session.is_connecting() {
-                // No byte has moved: another backend may have it.
+                // No byte has moved yet, so another backend can serve it.
                 self.cancel_connect(key);
             } else if slot.detour().hindered_by != 0 {
                 self.stop_trying(key);
@@ -56,8 +61,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Ends some of the sessions that are to end: thousands at once would keep all others waiting. Returns how many
-    /// more may end in this turn.
+    /// Ends some of the sessions in the list. Thousands that end in one turn would keep all others waiting. Returns how
+    /// many more sessions can end in this turn.
     #[inline]
     pub(super) fn end_some(&mut self) -> usize {
         for ended in 0..ENDED_A_TURN {
@@ -79,6 +84,8 @@ impl<K: Kernel> Worker<K> {
         0
     }
 
+    /// Takes over the phase of the process: stops accepting when it drains or leaves, and ends all sessions when it
+    /// stops.
     fn enter_phase(&mut self, phase: Phase) {
         self.known.phase = phase;
         if !phase.accepts() {
@@ -94,19 +101,20 @@ impl<K: Kernel> Worker<K> {
 }
 
 impl ToEnd {
-    /// Whether the reason holds as it did when it was found: only some end in a turn, and meanwhile the others go on.
+    /// Whether the reason still holds. Only some sessions end per turn, and the others go on meanwhile.
     fn still_stands(&self, slot: &Slot) -> bool {
         match self.reason {
-            // Else it has one, and somebody may have been told so.
+            // If not, it has a descriptor now, and its client may have been told so.
             EndReason::Descriptors => slot.wants_descriptor(),
-            // Else its bytes have moved.
+            // If not, its bytes have moved.
             EndReason::Memory => slot.session.holds_buffers(),
             _ => self.backend.is_none_or(|backend| slot.backend == Some(backend)),
         }
     }
 }
 
-/// Which backends are to have no sessions now, by id; and if that is new of some, why they are to end, for those only.
+/// Compares which backends must have no sessions with what was known (`before`). Returns the new list by backend id,
+/// and the reasons to end by backend id, only for those where it is new; empty if it is new for none.
 fn newly_ended(backends: &[Option<BackendEntry>], before: &[bool]) -> (Vec<bool>, Vec<Option<EndReason>>) {
     let reason = |backend: &BackendEntry| backend.end_sessions.then(|| reason_to_end(backend));
     let mut reasons: Vec<_> = backends.iter().map(|backend| backend.as_ref().and_then(reason)).collect();
@@ -145,7 +153,7 @@ mod tests {
         })
     }
 
-    /// A backend that is down stays so for many tables, and all sessions are looked at once only.
+    /// A backend that is down stays down for many tables; the sessions are searched once, when it goes.
     #[test]
     fn sessions_are_looked_at_when_a_backend_goes_and_not_while_it_is_gone() {
         let table = |down: [bool; 3]| vec![backend(0, down[0]), backend(1, down[1]), None, backend(3, down[2])];
@@ -163,7 +171,7 @@ mod tests {
         assert_eq!(ended([true, true, true], &gone).1, [1], "it came back, and has gone again");
     }
 
-    /// Four end in a turn: the others go on until it is their turn, and their clients may have been greeted.
+    /// Four end per turn. The others go on until it is their turn, and their clients may have been greeted meanwhile.
     #[test]
     fn what_has_come_about_since_a_session_was_marked_is_no_reason_to_end_it() {
         let session = Session::new(SessionLimits::default(), 0, Moment(0));

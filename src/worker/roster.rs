@@ -1,5 +1,5 @@
-//! What control is told of the sessions of this worker, and which of them it ends; in slices, see
-//! [`roster::survey`](crate::roster::survey).
+//! What this worker tells control of its sessions, and which sessions it ends for control. It does so in slices, one
+//! per turn, so that a list of 100,000 sessions delays no byte: see [`roster::survey`](crate::roster::survey).
 
 use super::Worker;
 use super::admission::client_of;
@@ -14,14 +14,14 @@ use crate::roster::{RosterRecord, SessionId, Stage};
 use crate::stats::record::EndReason;
 
 impl<K: Kernel> Worker<K> {
-    /// Begins with what this worker was asked.
+    /// Begins with the requests in this worker's mailbox.
     pub(super) fn take_requests(&mut self) {
         while let Some(request) = self.shared.next_request(self.index) {
             self.surveys.begin(request, self.slots.places());
         }
     }
 
-    /// One slice. To be called once a turn.
+    /// Works on one slice. Called once per turn.
     #[inline]
     pub(super) fn survey(&mut self) {
         if self.surveys.are_under_way() {
@@ -29,6 +29,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Asks a slice for one place after another, until it is full or the sessions are all done.
     #[cold]
     fn survey_some(&mut self) {
         #[cfg(debug_assertions)]
@@ -40,6 +41,7 @@ impl<K: Kernel> Worker<K> {
         self.surveys.end_slice(slice);
     }
 
+    /// Looks at the session at one place: lists it, counts it, ends it, or passes it by, as the request says.
     fn look_at_place(&mut self, slice: &mut Slice, place: u32) {
         let Some(key) = self.slots.tenant(place) else { return };
         let Some(slot) = self.slots.get(key) else { return };
@@ -53,6 +55,7 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
+/// What the API shows of one session.
 fn record(id: SessionId, slot: &Slot, sockets: &impl Sockets, now: Moment) -> RosterRecord {
     let session = &slot.session;
     let stage = match slot.fd(Side::Backend) {
@@ -62,7 +65,7 @@ fn record(id: SessionId, slot: &Slot, sockets: &impl Sockets, now: Moment) -> Ro
         _ if session.is_ending() => Stage::Closing,
         None => Stage::Connecting,
         Some(_) if session.is_connecting() => Stage::Connecting,
-        // The last bytes before a reset.
+        // It delivers the last bytes before a reset.
         Some(_) => Stage::Closing,
     };
     let is_connected = matches!(stage, Stage::Open | Stage::Closing);

@@ -1,10 +1,13 @@
-//! Receives that the kernel has forgotten.
+//! Receives that the kernel does not wake any more.
 //!
-//! A multishot receive that took in the last bytes of a connection does not look further: it waits for the next
-//! wake-up. If a reset came together with those bytes, its wake-up was used up by them, and there is no other one
-//! (seen on 6.18; a FIN is safe, because the kernel then says that there is more to read). So a receive that has been
-//! silent for a moment is looked after once: if its connection is no more, it is cancelled and armed anew, which tells
-//! what has happened. Connections that go on talking cost a comparison each [`LOOK_EVERY_NS`].
+//! A multishot receive that took in the last bytes of a connection waits for the next wake-up before it looks again. If
+//! a reset came together with those bytes, its wake-up was used up by them, and there is no other one (seen on Linux
+//! 6.18; a FIN is safe, because the kernel then says that there is more to read). So a receive that has been silent for
+//! a moment is checked once: if its connection is closed, the receive is cancelled and armed again, and then it reports
+//! what has happened. Connections that go on talking cost one comparison per [`LOOK_EVERY_NS`].
+//!
+//! The check belongs to connections, not to sessions: `heard` in a slot holds the interval in which a side was read
+//! empty last, and 0 means that nothing is to be checked.
 
 use super::Worker;
 use super::slots::{SessionSlots, SlotKey};
@@ -13,28 +16,31 @@ use crate::base::time::Moment;
 use crate::kernel::token::Operation;
 use crate::kernel::{Kernel, Sockets};
 
+/// Length of an interval. A silent connection is checked after one to two of them.
 const LOOK_EVERY_NS: u64 = 20_000_000;
 
-/// Who is to be looked after.
+/// Which connections are to be checked.
 pub(super) struct Silence {
     /// Each connection at most once: exactly those whose [`Slot::heard`](super::slots::Slot::heard) is not 0.
     watched: Vec<(SlotKey, Side)>,
     /// Number of the interval between two looks; never 0.
     interval: u32,
-    /// End of the interval; [`Moment::NEVER`] while nobody is watched.
+    /// End of the interval; [`Moment::NEVER`] while no connection is watched.
     look_at: Moment,
 }
 
 impl Silence {
+    /// Nothing is watched yet.
     pub fn new() -> Silence {
         Silence { watched: Vec::new(), interval: 1, look_at: Moment::NEVER }
     }
 
+    /// When the interval ends; [`Moment::NEVER`] while no connection is watched.
     pub fn look_at(&self) -> Moment {
         self.look_at
     }
 
-    /// The connection was read empty, and its receive goes on.
+    /// Notes that the connection was read empty and that its receive goes on.
     #[inline]
     pub fn heard(&mut self, slots: &mut SessionSlots, key: SlotKey, side: Side, now: Moment) {
         let Some(slot) = slots.get_mut(key) else { return };
@@ -46,7 +52,8 @@ impl Silence {
         }
     }
 
-    /// Ends the interval: those who said nothing for at least a whole one, and are watched no more.
+    /// Ends the interval. Returns the connections that were silent for at least one whole interval, and watches them no
+    /// more.
     fn look(&mut self, slots: &mut SessionSlots, now: Moment) -> Vec<(SlotKey, Side)> {
         self.interval = self.interval.wrapping_add(1).max(1);
         let (interval, mut silent) = (self.interval, Vec::new());
@@ -65,7 +72,7 @@ impl Silence {
 }
 
 impl<K: Kernel> Worker<K> {
-    /// To be called once a turn.
+    /// Checks silent connections if the interval is over. Called once per turn.
     #[inline]
     pub(super) fn look_after_silence(&mut self) {
         if self.turn.now >= self.silence.look_at() {
@@ -73,6 +80,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Cancels the receives of silent connections that are closed. `dispatch` arms them again, which reports the end.
     fn look_after_silent_ones(&mut self) {
         for (key, side) in self.silence.look(&mut self.slots, self.turn.now) {
             let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { continue };

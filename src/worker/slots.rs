@@ -1,4 +1,8 @@
 //! Where a worker keeps its sessions.
+//!
+//! A session is found by its [`SlotKey`], place and generation, in constant time. The generation grows with each tenant
+//! of a place, so a completion, a timer or a message that comes late does not reach a later session. The same two
+//! numbers stand in the token of each operation.
 
 use std::collections::VecDeque;
 
@@ -12,72 +16,84 @@ use crate::kernel::{Fd, errno};
 use crate::session::Session;
 use crate::stats::draft::Draft;
 
-/// When a session began to wait for a descriptor: the later, the greater.
+/// The order in which sessions began to wait for a descriptor: a later one has a greater number.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct WantTicket(pub(super) u64);
 
-/// A session and what belongs to it. There are many, and most are idle: what only a few have is in boxes.
+/// A session and what belongs to it. There are many and most are idle, so what only a few sessions have stands in
+/// boxes.
 pub struct Slot {
+    /// What decides about it.
     pub session: Session,
+    /// Its open descriptors.
     fds: Descriptors,
+    /// The tenant number of its place; see [`SlotKey`].
     pub generation: u32,
+    /// The listener that it came through.
     pub listener: ListenerId,
+    /// The pool that serves it: the listener's, or that of its route.
     pub pool: PoolId,
-    /// From the listener to the pool.
+    /// The way from the listener to the pool, for the counters of routes.
     pub route: RouteId,
-    /// The backend that is being connected to, or was.
+    /// The backend that it connects to or is connected to; the last one when it is over.
     pub backend: Option<BackendId>,
+    /// When it was accepted.
     pub accepted_at: Moment,
+    /// When its attempt to connect began, with all tries at the same backend.
     pub connecting_at: Moment,
-    /// By side: when it was read empty last, for [`silence`](super::silence); 0 if it need not be looked after.
+    /// By side: the interval in which it was read empty last, for [`silence`](super::silence); 0 if there is nothing to
+    /// check.
     pub heard: [u32; 2],
-    /// Sends to the backend so far, up to 2: before the second one, its Nagle algorithm is turned off.
+    /// Sends to the backend so far, counted up to 2: before the second one its Nagle algorithm is turned off.
     pub backend_sends: u8,
-    /// The backend is told something before the client's bytes: see [`greet`](super::greet).
+    /// Whether the backend is told something before the client's bytes: see [`greet`](super::greet).
     pub greets: bool,
-    /// It has been closing for so long that something in flight must have been lost.
+    /// It has been closing for such a long time that an operation in flight must have been lost.
     pub is_stuck: bool,
-    /// By side: bytes of the send in flight that are counted already.
+    /// By side: how many bytes of the send in flight were counted when it was queued.
     pub foreseen: [u16; 2],
     /// Bytes handed to the kernel, by the side they go to.
     pub bytes: [u64; 2],
-    /// Only of a session whose first attempt to connect did not succeed at once.
+    /// Present only if the first attempt to connect did not succeed immediately.
     detour: Option<Box<Detour>>,
-    /// For the access log; exactly while there is one.
+    /// For the access log; present exactly while there is one.
     pub draft: Option<Box<Draft>>,
-    /// Of a listener that asks its clients for something.
+    /// Present only if the listener has rules for its clients or asks them for something.
     pub guest: Option<Box<Guest>>,
 }
 
 /// What is remembered of a session on its way to a backend, if there is something to remember.
 #[derive(Debug)]
 pub struct Detour {
-    /// Backends that failed to connect.
+    /// Backends that could not be connected to.
     pub tried: Vec<BackendId>,
+    /// Its place in the queue of the pool.
     pub waiting: Waiting,
-    /// Addresses to connect from that had no port left, in this attempt.
+    /// How many source addresses had no port left in this attempt.
     pub sources_tried: u16,
-    /// Why connecting must be tried again, as an errno; 0 while nothing is in the way.
+    /// Why connecting must be tried again, as an errno; 0 if there is no reason.
     pub hindered_by: i32,
-    /// It waits for a descriptor.
+    /// Present while it waits for a descriptor.
     pub ticket: Option<WantTicket>,
 }
 
 impl Detour {
+    /// The values of a session that connected at the first attempt.
     const NONE: Detour =
         Detour { tried: Vec::new(), waiting: Waiting::NONE, sources_tried: 0, hindered_by: 0, ticket: None };
 }
 
-/// The open descriptors of a session, by side.
+/// The open descriptors of a session, by side; [`Descriptors::NONE`] where there is none.
 #[derive(Debug)]
 struct Descriptors([i32; 2]);
 
 impl Descriptors {
+    /// No descriptor.
     const NONE: i32 = -1;
 }
 
 impl Slot {
-    /// Of a client that was accepted just now.
+    /// The slot of a client that was just accepted; its listener, pool and route are filled in by the caller.
     pub fn new(session: Session, client: Fd, generation: u32, now: Moment) -> Slot {
         Slot {
             session,
@@ -101,99 +117,105 @@ impl Slot {
         }
     }
 
-    /// The descriptor of that side; `None` before there is one and after its close.
+    /// The descriptor of this side; `None` before it is opened and after it is closed.
     #[inline]
     pub fn fd(&self, side: Side) -> Option<Fd> {
         Some(self.fds.0[side.index()]).filter(|&fd| fd != Descriptors::NONE).map(Fd)
     }
 
-    /// Takes the descriptor of that side out, to close it.
+    /// Takes the descriptor of this side out; the caller closes it.
     pub fn take_fd(&mut self, side: Side) -> Option<Fd> {
         let fd = self.fd(side);
         self.fds.0[side.index()] = Descriptors::NONE;
         fd
     }
 
-    /// There is a connection to the backend, or will be.
+    /// Sets the descriptor for the backend. There must be none yet.
     pub fn set_backend_fd(&mut self, fd: Fd) {
         debug_assert!(self.fd(Side::Backend).is_none());
         self.fds.0[Side::Backend.index()] = fd.0;
     }
 
-    /// What is remembered of its way to a backend.
+    /// What is remembered of its way to a backend; empty values if there is nothing.
     pub fn detour(&self) -> &Detour {
         static NONE: Detour = Detour::NONE;
         self.detour.as_deref().unwrap_or(&NONE)
     }
 
-    /// What is to be remembered of its way to a backend.
+    /// The same to write, allocated when it is first needed.
     pub fn detour_mut(&mut self) -> &mut Detour {
         self.detour.get_or_insert_with(|| Box::new(Detour::NONE))
     }
 
-    /// Whether a descriptor is all that its next attempt to connect waits for.
+    /// Whether its next attempt to connect waits for a descriptor and for nothing else.
     pub fn wants_descriptor(&self) -> bool {
         matches!(self.detour().hindered_by, errno::EMFILE | errno::ENFILE)
     }
 
-    /// Why connecting must be tried again, which is told once; 0 if nothing was in the way.
+    /// Takes out why connecting must be tried again, as an errno; 0 if there is no reason.
     pub fn take_hindrance(&mut self) -> i32 {
         self.detour.as_mut().map_or(0, |detour| std::mem::take(&mut detour.hindered_by))
     }
 
-    /// A new attempt to connect: every address to connect from may be taken.
+    /// Begins a new attempt: every source address can be tried again.
     pub fn forget_sources(&mut self) {
         if let Some(detour) = &mut self.detour {
             detour.sources_tried = 0;
         }
     }
 
-    /// Where it waited, and no longer does.
+    /// Takes out its place in the queue; [`Waiting::NONE`] if it does not wait.
     pub fn take_waiting(&mut self) -> Waiting {
         self.detour.as_mut().map_or(Waiting::NONE, |detour| std::mem::replace(&mut detour.waiting, Waiting::NONE))
     }
 
-    /// It has its backend.
+    /// It is connected, so its way there is forgotten.
     pub fn has_arrived(&mut self) {
         self.detour = None;
     }
 
-    /// Whether the backend must be asked for TLS before the client's bytes, as the client was told to go on.
+    /// Whether the backend must be asked for TLS before the client's bytes, because the client was told that TLS
+    /// follows.
     pub fn asks_for_tls(&self) -> bool {
         self.guest.as_ref().is_some_and(|guest| guest.asked_for_tls())
     }
 }
 
-/// A session by its place and the tenant of the place.
+/// Which session: the place in the list, and which tenant of that place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SlotKey {
+    /// The place, as in [`Token::index`].
     pub index: u32,
+    /// How many tenants the place had before, modulo [`Token::GENERATIONS`].
     pub generation: u32,
 }
 
 impl SlotKey {
+    /// The token of an operation of this session.
     #[inline]
     pub fn token(self, operation: Operation) -> Token {
         Token { operation, generation: self.generation, index: self.index }
     }
 }
 
-/// Places that are left free before one is used again: so many more sessions it takes until an id is given out anew,
-/// and so few that they stay in the cache.
+/// How many places stay free before one is used again. More of them make it take longer until the same id appears
+/// again; fewer of them stay in the cache.
 const REST: usize = 256;
 
 /// All sessions of a worker.
 #[derive(Default)]
 pub struct SessionSlots {
+    /// By place; `None` where it is free.
     places: Vec<Option<Slot>>,
+    /// By place; `None` where it is free.
     /// By place: the generation of its next tenant.
     generations: Vec<u32>,
-    /// Places without a tenant, that which became free first before the others.
+    /// Free places, in the order in which they became free.
     free: VecDeque<u32>,
 }
 
 impl SessionSlots {
-    /// Puts a session somewhere; `make` is told its generation.
+    /// Puts a session into a place. `make` is told the generation, which the slot must keep.
     pub fn insert(&mut self, make: impl FnOnce(u32) -> Slot) -> SlotKey {
         let rested = if self.free.len() >= REST { self.free.pop_front() } else { None };
         let index = rested.unwrap_or_else(|| {
@@ -206,6 +228,7 @@ impl SessionSlots {
         SlotKey { index, generation }
     }
 
+    /// Takes a session out and frees its place; `None` if that tenant is gone already.
     pub fn remove(&mut self, key: SlotKey) -> Option<Slot> {
         self.get(key)?;
         let index = key.index as usize;
@@ -226,38 +249,40 @@ impl SessionSlots {
         self.places.get_mut(key.index as usize)?.as_mut().filter(|slot| slot.generation == key.generation)
     }
 
-    /// Whoever is at that place now.
+    /// The session at this place now, whichever tenant it is.
     pub fn tenant(&self, index: u32) -> Option<SlotKey> {
         self.places.get(index as usize)?.as_ref().map(|slot| SlotKey { index, generation: slot.generation })
     }
 
+    /// The keys of all sessions for which `wanted` is true. It looks at every place, so it is for rare events.
     pub fn keys_where(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<SlotKey> {
         let tenants = (0u32..).zip(&self.places).filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
         let matching = tenants.filter(|(_, slot)| wanted(slot));
         matching.map(|(index, slot)| SlotKey { index, generation: slot.generation }).collect()
     }
 
-    /// Places so far; every session is at one below.
+    /// How many places there are, free or not; every session is at one below this number.
     pub fn places(&self) -> u32 {
         self.generations.len() as u32
     }
 
+    /// Whether there are no sessions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Sessions.
+    /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
-    /// All sessions.
+    /// All sessions, in the order of their places.
     #[cfg(debug_assertions)]
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.places.iter().flatten()
     }
 
-    /// What holds between two calls.
+    /// Asserts what holds between two calls.
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
         assert_eq!(self.places.len(), self.generations.len(), "a place without a generation");

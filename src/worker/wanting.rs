@@ -1,9 +1,12 @@
-//! Sessions for whose backend there is no descriptor. They wait for those of sessions that end. But each of them holds
-//! one already, its client's: if none comes free for long, half of them give theirs to the other half, else nobody
-//! would ever be served.
+//! Sessions that have a backend but no descriptor to connect to it, because the process has reached its limit
+//! (`EMFILE`).
 //!
-//! Each tries again every few milliseconds, and thousands may wait: so a session knows its own ticket, and nobody looks
-//! at the others when it fails once more, is served or ends.
+//! They wait for a session to end and free one. But each of them holds a descriptor already, its client's. If none
+//! becomes free for long, half of them are ended and give their descriptors to the other half; without that, none of
+//! them would ever be served.
+//!
+//! Each tries again every few milliseconds, and thousands may wait. So a session keeps its own ticket, and no step here
+//! looks at all of them: to fail again, to be served and to end cost O(log n).
 
 use std::collections::BTreeMap;
 
@@ -14,22 +17,25 @@ use crate::base::time::Moment;
 use crate::kernel::Kernel;
 use crate::stats::record::EndReason;
 
-/// What was given up is taken by then, or was taken by something else.
+/// How long a descriptor that was given up counts as "on its way". After that it was taken, by a waiting session or by
+/// something else.
 const OWED_NS: u64 = 100_000_000;
 
-/// The sessions that wait for a descriptor, and those that were given up for them.
+/// The sessions that wait for a descriptor, and how many descriptors are on their way to them.
 #[derive(Default)]
 pub(super) struct Wanting {
     /// Exactly the sessions that have a ticket.
     waiting: BTreeMap<WantTicket, SlotKey>,
+    /// Number of the last ticket.
     issued: u64,
-    /// Descriptors that were given up and that nobody of those has taken yet.
+    /// How many sessions were told to give up their descriptor that no waiting session has taken yet.
     owed: usize,
+    /// When the last one was told.
     owed_at: Moment,
 }
 
 impl Wanting {
-    /// There is none for this session either. One that has a ticket keeps its place.
+    /// Notes that there is no descriptor for this session. If it has a ticket already, it keeps its place.
     fn push(&mut self, key: SlotKey, ticket: &mut Option<WantTicket>) {
         if ticket.is_none() {
             self.issued += 1;
@@ -38,29 +44,30 @@ impl Wanting {
         }
     }
 
-    /// This session has one now.
+    /// Notes that this session has a descriptor now.
     fn serve(&mut self, ticket: &mut Option<WantTicket>) {
         if self.leave(ticket) {
             self.keep();
         }
     }
 
-    /// One that was to give up its own does not: it has got another one meanwhile.
+    /// A session that was told to give up its descriptor is not ended after all, because it has got one meanwhile.
     pub(super) fn keep(&mut self) {
         self.owed = self.owed.saturating_sub(1);
     }
 
-    /// This session needs none any more; whether it did.
+    /// This session does not wait any more. True if it did.
     fn leave(&mut self, ticket: &mut Option<WantTicket>) -> bool {
         ticket.take().is_some_and(|ticket| self.waiting.remove(&ticket).is_some())
     }
 
-    /// Who has waited for longest.
+    /// The session that has waited longest.
     fn oldest(&self) -> Option<SlotKey> {
         self.waiting.first_key_value().map(|(_, key)| *key)
     }
 
-    /// Who is to give up its own, and its ticket. One that waits alone is served as soon as any session ends.
+    /// Takes out the session that must give up its descriptor: the youngest. `None` if so many are on their way that
+    /// the others will be served. A session that waits alone is never ended: it is served as soon as any session ends.
     fn pop_youngest(&mut self, now: Moment) -> Option<SlotKey> {
         if now.since_ns(self.owed_at) > OWED_NS {
             self.owed = 0;
@@ -72,12 +79,13 @@ impl Wanting {
         self.waiting.pop_last().map(|(_, key)| key)
     }
 
+    /// Whether no session waits.
     #[inline]
     fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// How many have a ticket.
+    /// How many sessions wait.
     #[cfg(debug_assertions)]
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
@@ -85,7 +93,8 @@ impl Wanting {
 }
 
 impl<K: Kernel> Worker<K> {
-    /// A session wants a descriptor, and there is none. Until there are some, nobody is accepted.
+    /// Notes that a session wants a descriptor and there is none. Until there are some, no client is accepted. If the
+    /// oldest waiting session is late, the youngest is ended.
     pub(super) fn wants_descriptor(&mut self, key: SlotKey) {
         if let Some(slot) = self.slots.get_mut(key) {
             self.agenda.wanting.push(key, &mut slot.detour_mut().ticket);
@@ -104,7 +113,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// It was not in vain.
+    /// Notes that a session has got its descriptor.
     #[inline]
     pub(super) fn has_descriptor(&mut self, key: SlotKey) {
         if !self.agenda.wanting.is_empty()
@@ -115,7 +124,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Unless a descriptor is what its next attempt waits for, it does not stand in anybody's way.
+    /// Takes a session off the list, unless a descriptor is still all that its next attempt waits for.
     #[inline]
     pub(super) fn may_leave_wanting(&mut self, key: SlotKey) {
         if !self.agenda.wanting.is_empty()
@@ -127,13 +136,13 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// A session is over that had this ticket.
+    /// Takes a session that is over off the list.
     #[inline]
     pub(super) fn forget_wanting(&mut self, mut ticket: Option<WantTicket>) {
         self.agenda.wanting.leave(&mut ticket);
     }
 
-    /// Not now: it may be the very session whose event is looked at.
+    /// Ends a session in the next turns and not now, because it may be the very session whose event is being handled.
     fn end_later(&mut self, key: SlotKey) {
         let end = super::ToEnd { key, who: Who::Resource, reason: EndReason::Descriptors, backend: None };
         self.agenda.to_end.push_front(end);
@@ -144,7 +153,7 @@ impl<K: Kernel> Worker<K> {
 mod tests {
     use super::*;
 
-    /// So many sessions, and their tickets.
+    /// This many sessions that wait, and their tickets.
     fn waiting(count: u32) -> (Wanting, Vec<Option<WantTicket>>) {
         let (mut wanting, mut tickets) = (Wanting::default(), vec![None; count as usize]);
         for index in 0..count {

@@ -192,7 +192,7 @@ fn the_first_configuration_prints_the_lines_that_the_readme_shows() {
     let backend = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut ringway = Ringway::start(|folder| {
         let here = written.replace("0.0.0.0:5432", &format!("unix:{folder}/clients.sock"));
-        // Nobody listens at port 1.
+        // Nothing listens at port 1.
         let here = here.replace("10.0.0.1:5432", &backend.local_addr().unwrap().to_string());
         here.replace("10.0.0.2:5432", "127.0.0.1:1")
     });

@@ -1,4 +1,4 @@
-//! Who may connect, how often and how many times: rules, limits of a source, limits of a listener. R24, S8.
+//! Which clients can connect, how often and how many times: rules, limits of a source, limits of a listener. R24, S8.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn rules_let_in_whom_they_name_and_reset_the_rest_before_any_backend_hears() {
     let text = || std::fs::read_to_string(&log).unwrap_or_default();
     wait_until("a line each", || text().lines().count() == 3);
     assert!(text().lines().all(|line| line.contains("\"termination\":\"PR\"") && line.contains("\"reason\":\"deny\"")));
-    // Whoever has lost the right to come goes on with what it has.
+    // A client that has lost the right to connect goes on with what it has.
     ringway.change("allow = [\"127.50.0.0/16\"]", "allow = [\"127.60.0.0/16\"]");
     assert!(!is_served("127.50.0.1", &ringway, &mut held) && is_served("127.60.0.1", &ringway, &mut held));
     held[0].send(b"still here");
@@ -93,7 +93,7 @@ fn a_source_has_no_more_connections_than_it_may() {
     );
 }
 
-/// Many workers' worth of clients that come and go at once never have more than they may.
+/// Clients for many workers, which come and go all the time, never have more connections than they can.
 #[test]
 fn the_limit_of_a_source_holds_while_clients_race() {
     let backend = Backend::named("hi");
@@ -176,7 +176,7 @@ fn clients_beyond_a_listeners_limit_wait_and_those_of_another_one_do_not() {
     }
 }
 
-/// A listener is removed while somebody waits in its backlog: nobody will ever accept that one.
+/// A listener is removed while a client waits in its backlog: no worker will ever accept that one.
 #[test]
 fn who_waits_for_a_listener_that_goes_is_told_at_once() {
     let backend = Backend::named("hi");
@@ -211,7 +211,7 @@ fn who_waits_for_the_process_and_then_for_its_listener_is_not_forgotten() {
     let other = format!("{}:7055", crate::harness::address::own_ip());
     let plan = Ringway::before([backend.address()]).process("connections_max = 2").listener("connections_max = 1");
     let ringway = plan.more(&format!("[listeners.other]\nbind = {other:?}\npool = \"main\"")).start();
-    // Who waits may be at the worker of the one before, which notices that it leaves, or at the other one.
+    // A client that waits may be at the worker of the one before, which notices that it leaves, or at the other one.
     for _ in 0..12 {
         let (mut first, mut second) = (Peer::connect(&other), ringway.connect());
         first.expect(b"hi");

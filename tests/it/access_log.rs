@@ -1,4 +1,4 @@
-//! One line a session, and what becomes of the log when there is no room for it.
+//! One line per session, and what becomes of the log when there is no room for it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

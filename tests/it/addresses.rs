@@ -118,7 +118,7 @@ fn a_stale_socket_file_is_replaced_and_a_live_one_is_an_error() {
     refused(plan.command(&folder.path().join("third.toml")), "another program listens there");
 }
 
-/// Nobody who looks for the path would find it otherwise until the next start.
+/// No client that looks for the path would find it otherwise until the next start.
 #[test]
 fn a_socket_file_that_was_removed_is_bound_anew_and_nobody_in_between_is_lost() {
     let (folder, backend) = (tempfile::tempdir().unwrap(), Backend::named("hi"));
@@ -171,7 +171,7 @@ fn a_listener_that_goes_takes_its_socket_file_with_it() {
     ringway.change(&format!(", \"{goes}\""), "");
     wait_until("the file is gone", || !folder.path().join("goes").exists());
     Peer::connect(&stays).expect(b"hi");
-    // Who took over has the file, and the one before leaves it.
+    // The ringway that took over has the file, and the one before leaves it.
     let next = ringway.successor(|text| text);
     assert_eq!(ringway.wait(crate::harness::PATIENCE).code(), Some(0));
     Peer::connect(&stays).expect(b"hi");

@@ -1,4 +1,4 @@
-//! The admin socket: who may speak, and to whom it listens.
+//! The admin socket: which users can speak, and what it takes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn the_socket_has_its_mode_and_goes_with_ringway() {
         let socket = ringway.socket().to_path_buf();
         assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, mode);
         ringway.api().get("/v1/sessions");
-        // The folder is gone with the ringway, so somebody must look before.
+        // The folder is gone with the ringway, so it must be looked at before.
         let seen = socket.with_file_name("seen");
         std::fs::hard_link(&socket, &seen).unwrap();
         ringway.signal(libc::SIGTERM);
@@ -47,7 +47,7 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_an_error() {
     assert!(first.is_running());
 }
 
-/// Whoever reaches the port may look, and change nothing.
+/// A client that reaches the port can look, and change nothing.
 #[test]
 fn the_port_only_answers() {
     let backend = Backend::named("hi");
@@ -97,7 +97,7 @@ fn slow_scrapers_disturb_neither_traffic_nor_probes() {
         client.expect(b"ping");
     }
     assert!(ringway.process().descriptors() <= before + 20, "no more connections than may be");
-    // Those that say nothing are closed in the end, without a word from anybody else.
+    // Connections that say nothing are closed in the end, without help from other connections.
     for stream in &mut slow {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let _ = stream.read_to_end(&mut Vec::new()); // a reset will do, too

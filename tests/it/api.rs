@@ -111,7 +111,7 @@ fn a_change_is_made_whole_or_not_at_all() {
         assert!(!message.is_empty() && !message.contains('\n'), "{body}: {message}");
         assert_eq!(api.get(A)["weight"], as_it_was, "{body}");
     }
-    // Who sends more than is read may be answered by a reset.
+    // A client that sends more than is read may be answered by a reset.
     let big = format!("{{\"weight\": 5{}}}", " ".repeat(100_000));
     let head = format!("PATCH {A} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", big.len());
     let mut stream = UnixStream::connect(ringway.socket()).unwrap();

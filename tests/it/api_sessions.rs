@@ -132,7 +132,7 @@ fn a_session_is_killed_by_its_id_and_no_other() {
     ringway.wait_metrics("it ended as killed", |metrics| metrics.ended("KD") == 1);
     let refusal = api.delete(&format!("/v1/sessions/{id}")).refused(404);
     assert!(refusal.contains(&id), "{refusal}");
-    // Whoever has its place now has another id.
+    // The session that has its place now has another id.
     let mut next = ringway.connect();
     next.send(b"y");
     next.expect(b"y");
@@ -258,7 +258,7 @@ fn five_thousand_sessions_are_listed_while_round_trips_go_on() {
     for found in lists.join().unwrap() {
         assert_eq!(found, (IDLE, Value::from(IDLE)));
     }
-    // Without slices of a turn it would be the time of a whole list; a busy machine has stalls of its own.
+    // Without slices per turn it would be the time of a whole list; a busy machine has stalls of its own.
     let most = 20 * alone + Duration::from_millis(500);
     assert!(meanwhile < most, "{meanwhile:?} while listing, {alone:?} otherwise");
     // Killing that many takes many turns, too.

@@ -1,4 +1,4 @@
-//! A slow reader stops its own sender and nobody else; memory for a session is bounded.
+//! A slow reader stops its own sender and no other; memory for a session is bounded.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ fn blocked(is_to_client: bool) {
     let before = ringway.process().resident_bytes();
     let sent = from.send_again_until_stalled(key, MIB, STALLED);
     let grown = ringway.process().resident_bytes().saturating_sub(before);
-    // Two send buffers and one receive buffer of the kernel, a pipe, and the small buffer of who does not read.
+    // Two send buffers and one receive buffer of the kernel, a pipe, and the small buffer of the client that does not
+    // read.
     let bound = 2 * largest_buffer("wmem") + largest_buffer("rmem") + 2 * MIB;
     assert!(sent < bound, "{sent} bytes were taken in, and nobody reads");
     assert!(grown < MIB, "ringway grew by {grown} bytes");
@@ -55,7 +56,7 @@ fn a_backend_that_does_not_read_stops_its_client() {
     blocked(false);
 }
 
-/// Bytes that ringway and its kernel take in of a stream that nobody reads, by `receive_buffer` and `unsent_max`.
+/// Bytes that ringway and its kernel take in of a stream that is not read, by `receive_buffer` and `unsent_max`.
 fn held(is_to_client: bool, buffers: &str) -> u64 {
     let listener = Listener::new();
     let keys = format!("receive_buffer = {buffers:?}\nunsent_max = {buffers:?}");

@@ -81,7 +81,7 @@ fn least_conn_is_exact_by_weight_over_all_workers() {
         let mut held: Vec<(Peer, String)> = (0..40).map(|_| session(&ringway)).collect();
         let names: Vec<String> = held.iter().map(|(_, name)| name.clone()).collect();
         assert_eq!(counts(&names), BTreeMap::from([("a", 20), ("b", 10), ("c", 10)]));
-        // Whoever becomes free gets the next ones.
+        // A backend that becomes free gets the next ones.
         held.retain(|(_, name)| name != "b");
         ringway.wait_metrics("b is free", |metrics| metrics.count("backend_connections", &[("backend", "b")]) == 0);
         let next: Vec<(Peer, String)> = (0..10).map(|_| session(&ringway)).collect();

@@ -26,7 +26,7 @@ fn a_thousand_backends_cost_less_than_a_tenth_of_a_core() {
     let servers = std::thread::spawn(move || {
         while !is_done.load(Relaxed) {
             for listener in &listeners {
-                while listener.accept().is_ok() {} // and closed at once
+                while listener.accept().is_ok() {} // and closed immediately
             }
             std::thread::sleep(Duration::from_millis(5));
         }

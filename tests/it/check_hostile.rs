@@ -1,4 +1,4 @@
-//! Servers that mean no good to whoever checks them: a check costs little whatever they send.
+//! Servers that mean no good to their checks: a check costs little whatever they send.
 
 use crate::harness::{Backend, Peer, Ringway, wait_until};
 
@@ -39,7 +39,7 @@ fn mysql_packet(number: u8, payload: &[u8]) -> Vec<u8> {
     [&[length[0], length[1], length[2], number], payload].concat()
 }
 
-/// A MySQL that lets anybody in, and whose every result has 256 columns with long names, and 63 rows.
+/// A MySQL that accepts every login, and whose every result has 256 columns with long names, and 63 rows.
 fn mysql() -> Backend {
     let mut greeting = b"\x0a8.0.99-fake\0\x07\0\0\0abcdefgh\0\x01\x82\x2d\x02\0\x08\0\x15".to_vec();
     greeting.extend([0; 10]);

@@ -118,7 +118,7 @@ fn shut_out_by_none(check: &'static str) {
         };
         let options = ["--max-connect-errors=3", "--log-warnings=1", "--performance-schema=on"];
         let server = MariaDb::launch(&programs, "10.99.7.1", &options, wrap);
-        server.sql("create user somebody identified by 's'"); // else nobody from elsewhere is greeted
+        server.sql("create user somebody identified by 's'"); // else no client from elsewhere is greeted
         wait_until("leaving at the greeting counts", || leave_at_greeting(&server.address()).contains("is blocked"));
         server.sql("flush hosts");
         let log = server.process.settled_output();

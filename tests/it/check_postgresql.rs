@@ -46,7 +46,7 @@ fn a_check_logs_in_by_scram_over_tls_and_reads_its_password_anew() {
     ringway.wait_metrics("it is refused again and again", |metrics| refused(metrics) > 5);
     assert_eq!(ringway.metrics().count("backend_up", &[("backend", "a")]), 1, "and it lives");
     std::fs::write(file.path(), "geheim").unwrap();
-    ringway.wait_said("checks go as they should again");
+    ringway.wait_said("checks work again");
     let output = ringway.process().output();
     assert!(!output.contains("geheim") && !output.contains("falsch"), "{output}");
 }

@@ -27,7 +27,7 @@ fn redis() -> Backend {
     })
 }
 
-/// Every server answers, and only ringway cannot log in: nobody's session ends, and no backend goes down.
+/// Every server answers, and only ringway cannot log in: no session ends, and no backend goes down.
 #[test]
 fn a_password_that_is_gone_or_wrong_takes_no_backend_down() {
     let server = redis();
@@ -54,7 +54,7 @@ fn a_password_that_is_gone_or_wrong_takes_no_backend_down() {
     session.send(b"PING");
     session.expect(b"+PONG\r\n");
     std::fs::write(&file, "geheim\n").unwrap();
-    ringway.wait_said("checks go as they should again");
+    ringway.wait_said("checks work again");
     assert_eq!(ringway.metrics().count("backend_transitions_total", &[]), 0);
     assert_eq!(checks(&ringway, "main", "failure"), 0);
 }
@@ -125,7 +125,7 @@ fn a_server_whose_tls_is_too_old_is_checked_without_it() {
 #[test]
 fn a_dead_backend_on_a_port_for_clients_is_dead() {
     network::within_own(|| {
-        // Nobody listens there. The kernel gives even ports to clients first, and 127.0.0.1 as the address to it.
+        // Nothing listens there. The kernel gives even ports to clients first, and 127.0.0.1 as the address to it.
         let dead = "127.0.0.1:40004";
         let plan = Ringway::before([dead]).never_ejecting().pool("connect_attempts = 1");
         let checked = format!(

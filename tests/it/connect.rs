@@ -1,4 +1,4 @@
-//! The way to a backend: another one at once, time-outs, clients that are early and clients that leave.
+//! The way to a backend: the next one immediately, time-outs, clients that are early and clients that leave.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ fn what_a_client_says_before_the_backend_is_there_is_kept() {
     }
 }
 
-/// R11 and R16: what was kept is for whoever takes the session in the end.
+/// R11 and R16: what was kept is for the backend that takes the session in the end.
 #[test]
 fn what_a_client_says_while_a_backend_fails_goes_to_the_next_one() {
     let (hole, listener) = (BlackHole::new(), Listener::new());
@@ -224,7 +224,7 @@ fn a_session_that_has_moved_a_byte_is_never_replayed() {
     assert_eq!(other.accepted(), 0);
 }
 
-/// A backend that accepts and resets at once was connected to: its client is reset, and nobody else is tried.
+/// A backend that accepts and resets immediately was connected to: its client is reset, and no other backend is tried.
 #[test]
 fn a_backend_that_resets_a_fresh_session_ends_it() {
     let resets = Backend::new(|peer, _| peer.reset());
@@ -241,7 +241,7 @@ fn a_backend_that_resets_a_fresh_session_ends_it() {
     assert!(codes.iter().all(|(code, _)| code == "SD" || code == "SC"), "{codes:?}");
 }
 
-/// A unix socket takes nobody while as many wait as may, where TCP would knock again: ringway does.
+/// A unix socket takes no connection while its backlog is full, where TCP would knock again: ringway does.
 #[test]
 fn a_unix_backend_with_a_full_backlog_is_waited_for() {
     const CLIENTS: usize = 40;
@@ -263,7 +263,7 @@ fn a_unix_backend_with_a_full_backlog_is_waited_for() {
     assert_eq!(ringway.metrics().count("backend_connect_errors_total", &[]), 0);
 }
 
-/// Whoever it does not accept in time has been let down by the backend, and not by ringway.
+/// A client that it does not accept in time has been let down by the backend, and not by ringway.
 #[test]
 fn a_unix_backend_that_never_accepts_is_too_slow() {
     let folder = tempfile::tempdir().unwrap();

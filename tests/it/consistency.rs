@@ -55,7 +55,7 @@ fn ask(client: &mut Peer, how: u8, len: u64) {
     client.expect_keyed(Key::to_client(len), 0, len);
 }
 
-/// Many sessions of every kind at once, some of them spliced.
+/// Many sessions of every kind at the same time, some of them spliced.
 fn load(address: &str) -> BTreeMap<&'static str, Seen> {
     let mut all: BTreeMap<&'static str, Seen> = BTreeMap::new();
     let one_thread = |thread: u64| {

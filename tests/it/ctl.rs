@@ -14,7 +14,7 @@ fn ctl(ringway: &Ringway, words: &str) -> Ended {
     run(command.arg("ctl").args(words.split(' ')).env("RINGWAY_SOCKET", ringway.socket()))
 }
 
-/// Likewise, what it wrote; it must succeed.
+/// What `ringway ctl` wrote; it must succeed.
 #[track_caller]
 fn said(ringway: &Ringway, words: &str) -> String {
     let ended = ctl(ringway, words);
@@ -22,7 +22,7 @@ fn said(ringway: &Ringway, words: &str) -> String {
     ended.stdout
 }
 
-/// Likewise, as JSON.
+/// What `ringway ctl --json` wrote, read; it must succeed.
 #[track_caller]
 fn json(ringway: &Ringway, words: &str) -> Value {
     serde_json::from_str(&said(ringway, &format!("--json {words}"))).unwrap()
@@ -174,7 +174,7 @@ fn drain_waits_for_sessions_that_end_by_themselves() {
     assert!(served(&ringway, 4).iter().all(|(_, name)| *name == b'a'));
 }
 
-/// F1: whoever connects after the answer meets with what was changed.
+/// F1: a client that connects after the answer meets what was changed.
 #[test]
 fn a_change_is_answered_when_every_worker_serves_by_it() {
     let (a, b) = (Backend::named("a"), Backend::named("b"));
@@ -222,14 +222,15 @@ fn kill_resets_who_is_named() {
     fails(&ringway, "kill --backend main/z", 1, &["main/z"]);
 }
 
-/// What to do is said at once, by whatever is wrong.
+/// The first message says what to do, whatever is wrong.
 #[test]
 fn who_cannot_be_reached_is_told_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let nothing = folder.path().join("nothing.sock");
     let stale = folder.path().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    for (socket, parts) in [(&nothing, ["admin.socket", "RINGWAY_SOCKET"]), (&stale, ["nobody listens", "has ended"])] {
+    for (socket, parts) in [(&nothing, ["admin.socket", "RINGWAY_SOCKET"]), (&stale, ["nothing listens", "has ended"])]
+    {
         for command in ["status", "backends", "reload --wait", "drain a/b --wait"] {
             let ended = run(Ringway::command().args(["ctl", "--socket"]).arg(socket).args(command.split(' ')));
             assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);

@@ -18,7 +18,8 @@ pub fn ips(backends: &[&Backend]) -> Vec<IpAddr> {
     backends.iter().map(|backend| ip(backend)).collect()
 }
 
-/// One backend `db` behind a name; all harness backends have the same port. What leaves the answers goes at once.
+/// One backend `db` behind a name; all harness backends have the same port. An address that leaves the answers goes
+/// immediately.
 pub fn plan(dns: &Dns) -> Plan {
     held(dns).pool("obsolete_hold = \"0s\"")
 }
@@ -44,7 +45,7 @@ pub fn is_refused(ringway: &Ringway) -> bool {
     }
 }
 
-/// Who serves a number of sessions.
+/// Which backends serve a number of sessions.
 pub fn serving(ringway: &Ringway) -> BTreeSet<String> {
     let name = || {
         let mut client = Peer::try_connect(ringway.address()).ok()?;
@@ -171,7 +172,7 @@ fn an_address_that_does_not_answer_is_left_out() {
     assert_eq!(serving(&ringway), ["a".to_string()].into());
 }
 
-/// Lookups wait for nobody and nobody waits for them.
+/// Lookups wait for nothing else, and nothing else waits for them.
 #[test]
 fn sessions_do_not_wait_for_a_dns_that_hangs() {
     let a = Backend::named("a");
@@ -221,7 +222,7 @@ fn an_address_that_has_left_its_name_loses_its_sessions_when_its_check_fails() {
     assert_eq!(client.end(), End::Reset, "its checks do");
 }
 
-/// At the old address of a name that nobody has any more a stranger may answer one day.
+/// At the old address of a name a stranger may answer one day.
 #[test]
 fn a_name_that_is_denied_serves_nobody_after_a_while() {
     let a = Backend::named("a");

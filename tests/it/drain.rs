@@ -50,7 +50,7 @@ fn without_a_deadline_they_go_on() {
     assert_eq!(client.end(), End::Fin);
 }
 
-/// As a web server ends a connection that is kept alive, so that whoever holds it connects again without an error.
+/// As a web server ends a connection that is kept alive, so that its client connects again without an error.
 #[test]
 fn a_silent_session_of_a_backend_that_drains_ends_in_a_fin_and_one_that_talks_goes_on() {
     let backends = ["a", "b"].map(Backend::named);
@@ -129,7 +129,7 @@ fn nobody_stays_at_a_backend_whose_sessions_have_ended() {
         network::run("nft add chain inet t late { type filter hook input priority 0 ; }");
         let old = Backend::at("127.9.9.9:7300", |mut peer, _| drop(peer.drain()));
         let new = Backend::new(|mut peer, _| drop(peer.drain()));
-        // Bulk, so that a turn of the worker takes time.
+        // Bulk, so that each turn of the worker takes time.
         let bulk = Backend::new(|mut peer, _| while peer.write_all(&[0; 1 << 20]).is_ok() {});
         let other = format!("{}:7055", crate::harness::address::own_ip());
         let plan = Ringway::before([]).backend("old", old.address(), "").backend("new", new.address(), "backup = true");

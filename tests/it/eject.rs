@@ -118,7 +118,7 @@ fn zero_failures_is_off() {
     assert!(states(&ringway).contains(&("a".into(), "up")));
 }
 
-/// Who hangs costs each session the time-out of a connect, until it is ejected (R41).
+/// A backend that hangs costs each session the time-out of a connect, until it is ejected (R41).
 #[test]
 fn a_backend_that_hangs_costs_a_few_sessions_their_patience_and_then_none() {
     let (hole, b) = (BlackHole::new(), Backend::named("b"));
@@ -132,7 +132,7 @@ fn a_backend_that_hangs_costs_a_few_sessions_their_patience_and_then_none() {
     assert!(most < 250 * MS && median(times) < 50 * MS, "{most:?}");
 }
 
-/// Its checks succeed, it takes everybody and serves nobody; to least_conn and failover it looks best of all.
+/// Its checks succeed, it takes every session and serves none; to least_conn and failover it looks best of all.
 #[test]
 fn a_backend_that_hangs_up_on_its_clients_is_ejected() {
     for (balance, resets) in [("least_conn", false), ("failover", true)] {

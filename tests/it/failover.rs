@@ -1,4 +1,4 @@
-//! A primary dies or is replaced while clients write: for who connects, a fail-over is a pause and no error.
+//! A primary dies or is replaced while clients write: for new clients a fail-over is a pause and no error.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +86,7 @@ fn ringway_before(primary: &Cluster, replica: &Cluster) -> Ringway {
         .start()
 }
 
-/// Prints what a person wants to know, and returns the errors of those who began to connect after that moment.
+/// Prints what an operator wants to know, and returns the errors of clients that connected after that moment.
 fn report(what: &str, attempts: &[Attempt], replaced: Instant) -> Vec<String> {
     let good = |attempt: &&Attempt| attempt.error.is_none();
     let before = attempts.iter().filter(good).map(|attempt| attempt.ended).filter(|ended| *ended < replaced).max();
@@ -121,14 +121,14 @@ fn a_primary_that_dies_is_a_pause_for_who_connects_meanwhile() {
     let (attempts, replaced) = while_writing(&ringway, || {
         primary.kill();
         died = Some(Instant::now());
-        // Nobody is the primary for a while, and somebody waits for one.
+        // No backend is the primary for a while, and a client waits for one.
         ringway.wait_metrics("they wait", |metrics| metrics.count("pool_queue_length", &[]) == WRITERS as u64);
         std::thread::sleep(Duration::from_millis(500));
         replica.promote();
         Instant::now()
     });
     report("a crash, and half a second later a promotion", &attempts, replaced);
-    // A server that is going down may still answer, with an error of its own; from then on nobody may see one.
+    // A server that is going down may still answer, with an error of its own; from then on no client must see one.
     let late = attempts.iter().filter(|attempt| attempt.begun > died.unwrap()).filter_map(|a| a.error.as_ref());
     let late: Vec<_> = late.collect();
     assert!(late.is_empty(), "they came when it was dead, and did not wait: {late:?}");
@@ -146,7 +146,7 @@ fn a_primary_that_was_replaced_and_lives_on_takes_no_more_writes() {
         replica.promote();
         let promoted = Instant::now();
         ringway.wait_up("main", "r", true);
-        // Whoever wrote to it then is gone, and nobody comes any more.
+        // The clients that wrote to it then are gone, and none comes any more.
         ringway.wait_metrics("nobody is left on it", |metrics| {
             metrics.count("backend_connections", &[("backend", "p")]) == 0
         });
@@ -206,7 +206,7 @@ fn a_redis_that_is_demoted_loses_its_sessions_at_once_and_the_new_primary_gets_w
     assert_eq!((metrics.ended("--"), metrics.ended("DD"), metrics.codes().len()), (1, 1, 2));
 }
 
-/// Nobody has noticed that it was gone: the first that gets through brings the others along.
+/// No client has noticed that it was gone: the first that gets through brings the others along.
 #[test]
 fn a_primary_that_restarts_faster_than_it_is_missed_gets_who_waited() {
     let Some([server, _, _]) = programs() else { return };

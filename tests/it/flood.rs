@@ -1,4 +1,5 @@
-//! Many who mean no good: SYN floods, refused clients in masses, clients that say what they must byte by byte. R25, S7.
+//! Clients that mean no good: SYN floods, refused clients in masses, clients that say what they must byte by byte. R25,
+//! S7.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -14,7 +14,7 @@ fn wait_states(ringway: &Ringway, expected: &[(&str, &'static str)]) {
     wait_until(&format!("{expected:?}"), || states(ringway) == expected);
 }
 
-/// R42: a connect that fails goes to another backend, so the time until a check notices costs nobody a session.
+/// R42: a connect that fails goes to another backend, so the time until a check notices costs no client its session.
 #[test]
 fn clients_are_served_while_a_backend_flaps() {
     let (a, b) = (Backend::named("a"), Backend::named("b"));
@@ -47,7 +47,7 @@ fn clients_are_served_while_a_backend_flaps() {
     assert_eq!(downs, 6, "each going and coming counts once");
 }
 
-/// R43: refused at once, and served again at once.
+/// R43: refused immediately, and served again immediately.
 #[test]
 fn when_all_are_down_clients_are_refused_until_one_is_back() {
     let (a, b) = (Backend::named("a"), Backend::named("b"));
@@ -100,7 +100,7 @@ fn use_all_keeps_the_sessions_it_allows() {
     }
 }
 
-/// The decision is one table; every worker acts on it at once.
+/// The decision is one table; every worker acts on it immediately.
 #[test]
 fn sessions_end_on_every_worker_within_a_tenth_of_a_second_of_the_decision() {
     let (a, b) = (Backend::echo(), Backend::named("b"));

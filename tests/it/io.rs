@@ -92,7 +92,7 @@ fn one_driver_takes_over_from_the_other_without_a_refused_client() {
     old.stop();
 }
 
-/// Whether this process may use io_uring: the program says so.
+/// Whether this process may use io_uring, by what doctor finds.
 fn has_io_uring() -> bool {
     let ended = run(Ringway::command().arg("doctor"));
     let has = ended.stdout.lines().any(|line| line.contains("a ring was made and moved bytes"));

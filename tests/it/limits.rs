@@ -9,7 +9,7 @@ use crate::harness::{Backend, End, PATIENCE, Peer, Ringway, median, timed, wait_
 
 const MS: Duration = Duration::from_millis(1);
 
-/// R22: clients beyond `process.connections_max` wait, cost nothing, and are served as soon as somebody leaves.
+/// R22: clients beyond `process.connections_max` wait, cost nothing, and are served as soon as a client leaves.
 #[test]
 fn clients_beyond_the_limit_wait_and_are_served_when_one_leaves() {
     for workers in [1, 2] {
@@ -62,7 +62,8 @@ fn next_served(waiting: &mut Vec<Peer>) -> Peer {
     client
 }
 
-/// More clients at once than there may be, while nobody accepts: those who are admitted keep their descriptors, and so
+/// More clients at one time than there can be, while none is accepted: those that are admitted keep their descriptors,
+/// and so
 /// does the admin server.
 #[test]
 fn a_burst_beyond_the_limit_harms_nobody_who_was_admitted() {

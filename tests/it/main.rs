@@ -7,19 +7,19 @@
 
 mod harness;
 
-/// Who may connect, how often and how many times.
+/// Which clients can connect, how often and how many times.
 mod access;
-/// One line a session.
+/// One line per session.
 mod access_log;
 /// IPv6, port ranges, unix sockets.
 mod addresses;
-/// The admin socket: who may speak, and to whom it listens.
+/// The admin socket: which users can speak, and what it takes.
 mod admin;
 /// What the API says and does of pools and backends.
 mod api;
 /// Sessions listed and killed over the admin socket.
 mod api_sessions;
-/// A slow reader stops its own sender and nobody else.
+/// A slow reader stops its own sender and no other.
 mod backpressure;
 /// Which backend a client gets.
 mod balance;
@@ -53,7 +53,7 @@ mod drain;
 mod eject;
 /// A real PostgreSQL primary dies or is replaced.
 mod failover;
-/// Many who mean no good.
+/// Clients that mean no good.
 mod flood;
 /// The end of one direction, and the other one going on.
 mod half_close;
@@ -73,7 +73,7 @@ mod names;
 mod network;
 /// The status page in a real browser.
 mod page;
-/// Fail-over, backups, what happens when nobody is up.
+/// Fail-over, backups, what happens when no backend is up.
 mod policies;
 /// A real PostgreSQL.
 mod postgresql;
@@ -101,7 +101,7 @@ mod reload;
 mod reload_refused;
 /// Streams that were cut short end in a reset.
 mod reset;
-/// The primary of a database, and who is not.
+/// Which backend of a database is the primary, and which is not.
 mod roles;
 /// Signals, and how a ringway ends.
 mod signals;

@@ -29,7 +29,7 @@ fn hosts(backend: &Backend) -> String {
     format!("127.0.0.1 localhost\n{} db.test\n", ip(backend))
 }
 
-/// As root, which may not read all of `/etc`, and as a user who may.
+/// As root, which cannot read all of `/etc`, and as a user that can.
 #[test]
 fn a_hosts_file_that_changes_or_is_replaced_is_followed() {
     for process in ["", "user = \"nobody\""] {

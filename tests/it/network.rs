@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::harness::network;
 use crate::harness::{Backend, End, Peer, Ringway, timed};
 
-/// A client of its own port, so that it takes none of those that ringway needs. Who is turned away may be told while it
+/// A client with a port of its own, so that it takes none that ringway needs. A client that is refused may be told
+/// while it
 /// still connects.
 fn try_client(ringway: &Ringway, number: usize) -> std::io::Result<Peer> {
     Peer::connect_from(Some(&format!("127.3.3.3:{}", 2000 + number)), ringway.address())
@@ -15,7 +16,7 @@ fn client(ringway: &Ringway, number: usize) -> Peer {
     try_client(ringway, number).unwrap()
 }
 
-/// R18: whatever the kernel says at once, the next backend is tried at once, and the reason has its name.
+/// R18: whatever the kernel answers immediately, the next backend is tried immediately, and the reason has its name.
 #[test]
 fn a_backend_without_a_route_costs_its_clients_nothing() {
     network::within_own(|| {
@@ -88,7 +89,7 @@ fn an_address_of_a_family_that_this_host_does_not_speak_is_ejected() {
     });
 }
 
-/// R31: ports are counted by destination, so other backends are served, and who finds none is told why.
+/// R31: ports are counted by destination, so other backends are served, and a client that finds none is told why.
 #[test]
 fn without_a_port_left_another_backend_is_tried_and_a_freed_port_is_used_at_once() {
     network::within_own(|| {

@@ -59,7 +59,7 @@ fn what_happens_shows_by_itself() {
     assert_eq!(browser.console(), Vec::<String>::new());
 }
 
-/// What happened before somebody came to look is there: traffic, refusals, changes of state.
+/// What happened before the page was opened is there: traffic, refusals, changes of state.
 #[test]
 fn the_page_begins_with_what_happened_before() {
     let Some(browser) = Browser::start() else { return };
@@ -116,7 +116,7 @@ fn it_fits_a_phone_and_follows_the_scheme_with_two_hundred_backends() {
     let mut more = "[pools.many.check]\ntype = \"off\"\n".to_string();
     for number in 0..200 {
         let name = format!("a-name-that-is-rather-long-{number}.eu-central-1.compute.internal.example.com");
-        // Nobody looks who is there.
+        // What listens there does not matter.
         write!(more, "[[pools.many.backends]]\nname = {name:?}\naddress = \"127.0.9.{number}:7300\"\n").unwrap();
     }
     let ringway = Ringway::before([backend.address()]).more(&more).start();

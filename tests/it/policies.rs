@@ -1,4 +1,4 @@
-//! Fail-over, backups, random choice, bounded loads, and what happens when nobody is up.
+//! Fail-over, backups, random choice, bounded loads, and what happens when no backend is up.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ fn a_backup_comes_within_a_session_when_every_other_failed_to_connect() {
 /// R43.
 #[test]
 fn when_all_are_down_nobody_gets_a_backend_unless_the_pool_says_so() {
-    // Its checks fail although it serves: they go to another port, where nobody listens.
+    // Its checks fail although it serves: they go to another port, where nothing listens.
     for (when_all_down, expected) in [("refuse", ""), ("use_all", "a")] {
         let backend = Backend::named("a");
         let ringway = Ringway::before([backend.address()])

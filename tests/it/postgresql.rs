@@ -63,7 +63,7 @@ fn pgbench_runs_through_it_and_a_cluster_is_killed_and_comes_back() {
     assert!(codes.iter().all(|(code, _)| ["--", "CD", "CL"].contains(&code.as_str())), "no session was cut: {codes:?}");
 }
 
-/// Clients in the middle of something lose their connection at once; those of the other cluster notice nothing.
+/// Clients in the middle of something lose their connection immediately; those of the other cluster notice nothing.
 #[test]
 fn a_crash_under_load_ends_the_sessions_of_that_cluster_only() {
     let Some(bin) = folder() else { return };

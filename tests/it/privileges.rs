@@ -55,7 +55,7 @@ fn no_thread_has_a_privilege_left_once_it_serves() {
     ringway.stop();
 }
 
-/// Low ports, clients' own addresses, anybody's files, locked memory: no more than that.
+/// Low ports, clients' own addresses, files of other users, locked memory: no more than that.
 #[test]
 fn a_ringway_that_stays_root_keeps_only_what_it_needs() {
     if !is_root() {
@@ -72,7 +72,7 @@ fn a_ringway_that_stays_root_keeps_only_what_it_needs() {
     }
 }
 
-/// Connecting from an address of somebody else takes a privilege for as long as it serves.
+/// To connect from a foreign address takes a privilege for as long as it serves.
 #[test]
 fn one_capability_is_left_where_backends_see_the_client_itself() {
     if !is_root() {
@@ -88,7 +88,7 @@ fn one_capability_is_left_where_backends_see_the_client_itself() {
         let found = of_all_threads(&ringway, name);
         let with_it = found.iter().filter(|value| *value == raw).count();
         let without = found.iter().filter(|value| *value == NOTHING).count();
-        // Who writes logs opens no connection.
+        // A thread that writes logs opens no connection.
         assert!(with_it >= 3 && with_it + without == found.len(), "{name}: {found:?}");
     }
     for (name, expected) in [("Uid", "65534 65534 65534 65534"), ("CapBnd", NOTHING)] {
@@ -212,7 +212,7 @@ fn a_user_that_cannot_be_had_is_a_refusal_with_the_remedy() {
     }
 }
 
-/// Who may write into the folder of the log could have put a link there, and would own what it leads to.
+/// A user that can write into the folder of the log could have put a link there, and would own what it leads to.
 #[test]
 fn a_log_is_no_link_and_what_a_hard_link_leads_to_is_not_given_away() {
     if !is_root() {

@@ -1,4 +1,4 @@
-//! PROXY headers that clients' own proxies send: who may, what is taken, and what becomes of the rest. S1, S2, R26.
+//! PROXY headers that clients' own proxies send: which are taken, and what becomes of the rest. S1, S2, R26.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ fn local_and_unknown_headers_leave_the_peers_own_address() {
     assert_eq!(found["sessions"].as_array().unwrap().len(), 2, "{found}");
 }
 
-/// S1: whoever is not trusted is not listened to, and a listener that expects no header passes one on as data.
+/// S1: a sender that is not trusted is not believed, and a listener that expects no header passes one on as data.
 #[test]
 fn a_header_counts_only_where_it_is_expected_and_from_whom_it_is() {
     let listener = Listener::new();

@@ -186,7 +186,7 @@ fn checks_send_no_header_where_nobody_expects_one() {
     assert!(listener.accept_within(Duration::from_millis(250)).is_none());
 }
 
-/// A server that wants what a check does not send says so in its own way.
+/// A server that wants what a check does not send answers in its own way.
 #[test]
 fn a_check_that_fails_for_want_of_a_header_says_what_may_be_missing() {
     let backend = Backend::new(|mut peer, _| {
@@ -228,7 +228,7 @@ fn a_header_does_not_keep_streams_from_being_spliced() {
     assert!(ringway.metrics().count("worker_spliced_bytes_total", &[]) > 1 << 20);
 }
 
-/// Nobody can say any more who it was, and to say that nobody knows would be to lend it ringway's own name.
+/// The client's address can no longer be read, and a header that says "unknown" would lend it ringway's own name.
 #[test]
 fn the_bytes_of_a_client_that_has_gone_go_to_no_backend() {
     for version in ["v1", "v2"] {
@@ -267,7 +267,7 @@ fn a_connection_that_comes_too_late_is_not_used_without_its_header() {
             };
             let _ = peer.drain();
         });
-        // Bulk, so that a turn of the worker takes time.
+        // Bulk, so that each turn of the worker takes time.
         let bulk = Backend::new(|mut peer, _| while peer.write_all(&[0; 1 << 20]).is_ok() {});
         let other = format!("{}:7055", crate::harness::address::own_ip());
         let plan = Ringway::before([backend.address()]).workers(1).never_ejecting().pool("send_proxy = \"v1\"");

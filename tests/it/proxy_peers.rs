@@ -102,7 +102,7 @@ fn nginx_haproxy_and_gunicorn_learn_from_the_header_who_the_client_is() {
     }
 }
 
-/// A check over HTTP through the same header. gunicorn 20 answers 400 to version 1 that names nobody, so checks name
+/// A check over HTTP through the same header. gunicorn 20 answers 400 to version 1 without addresses, so checks name
 /// their own two ends.
 #[test]
 fn a_server_that_expects_a_header_is_checked_with_one() {
@@ -115,7 +115,7 @@ fn a_server_that_expects_a_header_is_checked_with_one() {
     }
 }
 
-/// What stands before ringway in these tests: it passes TCP on to `ringway` and tells it who the client is.
+/// The proxy before ringway in these tests: it passes TCP on to `ringway` and names the client to it.
 fn haproxy_before(ringway: &str, how: &str) -> Option<Server> {
     haproxy(&format!(
         "defaults\n  mode tcp\n  timeout client 5s\n  timeout server 5s\n  timeout connect 5s\nfrontend f\n  \

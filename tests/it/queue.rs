@@ -71,7 +71,7 @@ fn a_limit_holds_over_all_workers_whatever_the_policy() {
     }
 }
 
-/// No place is lost, and nobody is forgotten, however sessions come and go on several workers at once.
+/// No place is lost, and no client is forgotten, however sessions come and go on several workers together.
 #[test]
 fn a_crowd_gets_through_a_narrow_door() {
     let backend = Backend::named("a");

@@ -44,7 +44,7 @@ fn a_benchmark_runs_through_it_without_an_error() {
     assert!(codes.iter().all(|(code, _)| code == "--" || code == "CD"), "{codes:?}");
 }
 
-/// No client fails from the moment a server is killed until it is back, but for those who were talking to it.
+/// No client fails from the moment a server is killed until it is back, except for those that were talking to it.
 #[test]
 fn a_server_is_killed_and_comes_back_and_no_new_client_notices() {
     let Some([server, cli, _]) = programs() else { return };

@@ -5,7 +5,7 @@ use crate::harness::{Backend, End, Listener, Peer, Ringway, backend};
 
 const MIB: u64 = 1 << 20;
 
-/// Sends streams both ways at once, to their ends.
+/// Sends streams in both directions together, to their ends.
 fn exchange(client: Peer, mut server: Peer, number: u64, sizes: [u64; 2], chunk: usize) {
     let (up, down) = (Key::to_backend(number), Key::to_client(number));
     let (mut client_in, mut client_out, mut server_in) = (client.again(), client, server.again());
@@ -28,7 +28,7 @@ fn pair(ringway: &Ringway, listener: &Listener) -> (Peer, Peer) {
     (client, listener.accept())
 }
 
-/// R1, in splice mode: bulk, both ways at once.
+/// R1, in splice mode: bulk, in both directions together.
 #[test]
 fn bulk_streams_arrive_unchanged() {
     for workers in [1, 2] {
@@ -47,7 +47,7 @@ fn bulk_streams_arrive_unchanged() {
     }
 }
 
-/// R1, many connections at once, sizes and chunks at random.
+/// R1, many connections together, sizes and chunks at random.
 #[test]
 fn many_streams_at_once_arrive_unchanged_and_in_their_own_connection() {
     let backend = Backend::new(|mut peer, _| {

@@ -80,7 +80,7 @@ fn dozens_of_reloads_fail_no_connect_and_end_no_session() {
     let grown = ringway.process().resident_bytes().saturating_sub(memory);
     assert!(grown < 8 << 20, "{grown} bytes more");
     let metrics = ringway.metrics();
-    // Whoever only knocked at `extra` has left without reading.
+    // A client that only knocked at `extra` has left without reading.
     assert!(metrics.codes().iter().all(|(code, _)| ["--", "CD"].contains(&code.as_str())), "{:?}", metrics.codes());
     let reloads = metrics.count("config_reloads_total", &[("result", "success")]);
     assert_eq!((reloads, metrics.count("config_generation", &[])), (54, 55));

@@ -29,7 +29,7 @@ fn a_reset_of_the_backend_reaches_the_client_after_every_byte() {
     }
 }
 
-/// What a reset throws away in a receive queue is nobody's to deliver; so the test waits until ringway has read it.
+/// What a reset throws away in a receive queue cannot be delivered; so the test waits until ringway has read it.
 fn wait_delivered(ringway: &Ringway, len: u64) {
     ringway.wait_metrics("every byte was passed on", |metrics| {
         metrics.count("backend_bytes_total", &[("direction", "to_client")]) == len

@@ -26,7 +26,7 @@ fn drain(ringway: &Ringway, signal: i32) {
     assert!(Peer::try_connect(ringway.address()).is_err(), "new connections are refused");
 }
 
-/// Whether somebody listens there, without a connection that could be served.
+/// Whether a socket listens there, found without a connection that could be served.
 fn listens(address: &str) -> bool {
     let address: std::net::SocketAddrV4 = address.parse().unwrap();
     let place = format!("{:08X}:{:04X}", address.ip().to_bits().swap_bytes(), address.port());
@@ -153,7 +153,7 @@ fn hup_usr1_and_pipe_do_not_disturb_sessions() {
     ringway.stop();
 }
 
-/// R49: a ringway that was killed can start again at once, at the same addresses.
+/// R49: a ringway that was killed can start again immediately, at the same addresses.
 #[test]
 fn after_a_kill_it_starts_again_at_once() {
     let backend = Backend::named("hi");
@@ -176,7 +176,7 @@ fn after_a_kill_it_starts_again_at_once() {
 /// to its sender: not while bytes flow, and not in a pause of theirs.
 #[test]
 fn a_kill_resets_every_stream() {
-    const LEN: u64 = 5_000_000_000; // more than anybody gets
+    const LEN: u64 = 5_000_000_000; // more than any client gets
     let listener = Listener::new();
     let ringway = Ringway::before([listener.address()]).workers(2).start();
     let (mut quiet, mut flowing) = (Vec::new(), Vec::new());
@@ -213,7 +213,7 @@ fn a_kill_resets_every_stream() {
     }
 }
 
-/// Whoever rotates logs or reloads does not know who is just starting.
+/// A log rotation or a reload does not know that ringway is just starting.
 #[test]
 fn no_signal_but_term_and_int_ends_a_ringway_that_starts_or_serves() {
     let backend = Backend::named("hi");
@@ -222,7 +222,7 @@ fn no_signal_but_term_and_int_ends_a_ringway_that_starts_or_serves() {
     let address = plan.address();
     let mut ringway = Process::start(&mut plan.command(file.path()));
     let status = format!("/proc/{}/status", ringway.id());
-    // What comes before it has begun at all is the business of who starts it.
+    // What comes before the program runs at all is the business of its starter.
     wait_until("it has begun", || {
         let status = std::fs::read_to_string(&status).unwrap();
         let held = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim();

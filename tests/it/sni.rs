@@ -1,4 +1,4 @@
-//! Clients that are led to a pool by what their TLS says, which nobody on the way decrypts.
+//! Clients that are led to a pool by what their TLS says, which no proxy on the way decrypts.
 
 use std::process::Command;
 use std::sync::Arc;

@@ -66,8 +66,9 @@ fn checks_come_from_there_too() {
     assert_eq!(ringway.metrics().count("backend_up", &[("backend", "a")]), 1);
 }
 
-/// With four ports, four sessions a source and backend: the second address is used when the first one has none left,
-/// and whoever finds none is told why.
+/// With four ports there are four sessions per source and backend: the second address is used when the first has none
+/// left,
+/// and a client that finds none is told why.
 #[test]
 fn several_addresses_have_the_ports_of_each() {
     network::within_own(|| {

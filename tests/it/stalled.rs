@@ -1,4 +1,4 @@
-//! Whoever does not read costs nothing and holds nobody up, and whoever has finished is still listened to.
+//! A client that does not read costs nothing and delays no other, and one that has finished is still listened to.
 
 use std::time::{Duration, Instant};
 
@@ -168,7 +168,7 @@ fn with_few_buffers(source: &Backend, echo: &Backend) -> (Ringway, String) {
     let listener = format!("[listeners.echo]\nbind = {other:?}\npool = \"echo\"\n");
     let pool = format!("[pools.echo]\ncheck.type = \"off\"\nbackends = [{{ address = {:?} }}]", echo.address());
     let plan = Ringway::before([source.address()]).workers(1).process("receive_buffers_max = \"4MiB\"");
-    // Little is held by the kernels, so that much is to be held by ringway.
+    // The kernels hold little, so that ringway has to hold much.
     let plan = plan.pool("receive_buffer = \"16KiB\"\nunsent_max = \"16KiB\"").access_log("stderr", "json");
     (plan.more(&(listener + &pool)).start(), other)
 }

@@ -87,7 +87,8 @@ fn a_taken_admin_port_is_named() {
     refused(command, &["admin.listen", taken.address(), "in use"]);
 }
 
-/// Where one may not write, no socket can be bound. Root may write everywhere, so it becomes somebody else first.
+/// In a folder that cannot be written to, no socket can be bound. Root can write everywhere, so the test becomes
+/// another user.
 #[test]
 fn a_folder_that_is_not_ours_is_named() {
     let folder = tempfile::tempdir().unwrap();

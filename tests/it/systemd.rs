@@ -74,7 +74,7 @@ fn activated(file: &std::path::Path, sockets: &[&OwnedFd]) -> Command {
         // SAFETY: plain calls, allowed between fork and exec; what they duplicate is open.
         let high: Vec<i32> = numbers.iter().map(|fd| unsafe { libc::fcntl(*fd, libc::F_DUPFD, 100) }).collect();
         for (place, fd) in (3..).zip(high) {
-            // SAFETY: likewise.
+            // SAFETY: a plain call, allowed between fork and exec; `fd` was just duplicated and is open.
             if unsafe { libc::dup2(fd, place) } < 0 {
                 return Err(std::io::Error::last_os_error());
             }

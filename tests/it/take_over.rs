@@ -1,4 +1,4 @@
-//! One ringway takes over from another: whoever connects or is connected does not notice.
+//! One ringway takes over from another: a client that connects or is connected does not notice.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use crate::harness::address::own_ip;
 use crate::harness::{Backend, End, PATIENCE, Peer, Ringway, metrics, wait_for, wait_until};
 
 const MS: Duration = Duration::from_millis(1);
-/// Clients at once, and the pace of each.
+/// How many clients there are, and the pace of each.
 const CLIENTS: usize = 4;
 const PACE: Duration = Duration::from_millis(8);
 
@@ -125,7 +125,7 @@ fn nobody_who_connects_is_refused_and_long_sessions_go_on_in_the_old_one() {
     assert!(Peer::try_connect(&tcp).is_err());
 }
 
-/// Those who wait when the old one stops accepting are in the backlog, all of them: it accepts nobody without room.
+/// Clients that wait when the old one stops accepting are all in the backlog: it accepts none without room.
 #[test]
 fn whoever_waits_is_served_by_the_new_one() {
     let backend = Backend::named("a");
@@ -227,7 +227,7 @@ fn the_admin_server_is_taken_over_with_its_socket() {
     let pid = |ringway: &Ringway| ringway.metrics().count("listener_connections_total", &[]);
     assert_eq!(pid(&old), 1);
     let new = old.successor(|text| text.replace("[admin]\n", "[admin]\nsocket_mode = \"0660\"\n"));
-    // Whoever asks now asks the new one, which has served nobody yet.
+    // A request now goes to the new one, which has served no client yet.
     for _ in 0..20 {
         assert_eq!(pid(&old), 0);
         assert_eq!(old.api().get("/v1/status")["phase"], "serving");
@@ -280,7 +280,7 @@ fn a_socket_that_is_none_of_a_ringway_is_named_so() {
         ended.stderr
     };
     assert!(refusal("/nowhere/admin").contains("there is no such socket"));
-    assert!(refusal(file.to_str().unwrap()).contains("nobody listens there"));
+    assert!(refusal(file.to_str().unwrap()).contains("nothing listens there"));
     let old = Ringway::before([backend.address()]).start();
     let answer = old.api().ask("POST", "/v1/take-over", "");
     assert_eq!(answer.status, 426);

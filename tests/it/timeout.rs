@@ -7,7 +7,7 @@ use crate::harness::bytes::Key;
 use crate::harness::{Backend, End, Listener, Mode, Ringway, assert_about, timed, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// More than ringway and its kernel pass on to somebody who does not read.
+/// More than ringway and its kernel pass on to a client that does not read.
 const STALLING: u64 = 16 << 20;
 
 /// R7.
@@ -55,7 +55,7 @@ fn a_stalled_stream_ends_in_a_reset_and_never_in_a_fin() {
         let (from, to) = if to_client { (&mut server, &mut client) } else { (&mut client, &mut server) };
         to.small_receive_buffer();
         assert_eq!(from.send_until_cut(key, 0, STALLING), End::Reset, "the one who sent");
-        // Nobody can take back what the kernel of the one who does not read has already.
+        // What the kernel of the client that does not read has already cannot be taken back.
         let (at, end) = to.drain_keyed(key, 0);
         assert_eq!(end, End::Reset, "after {at} bytes");
         assert!(at < STALLING, "nothing was undelivered");

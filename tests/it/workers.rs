@@ -78,7 +78,7 @@ fn no_kind_of_traffic_makes_the_kernel_start_threads() {
     assert_eq!(ringway.metrics().count("worker_kernel_threads", &[]), 0);
 }
 
-/// What is said of the process in figures is read when somebody asks, not by each worker every second: many workers
+/// The figures of the process are read when they are asked for, not by each worker every second: many workers
 /// would read of each other all the time.
 #[test]
 fn workers_read_nothing_of_the_process_while_they_serve() {

@@ -46,7 +46,7 @@ impl World {
         }
     }
 
-    /// Who is to be cut is being cut, and nobody goes on to connect to a backend whose sessions are to end.
+    /// Sessions that must be cut are being cut, and none goes on to connect to a backend whose sessions must end.
     fn check_cut(&self, index: usize) {
         let stops = self.control.phase == Phase::Stopping;
         if !stops && !self.control.members.iter().any(|member| member.end_sessions) {
@@ -76,7 +76,7 @@ impl World {
         there.peek().is_some() && there.all(|member| member.end_sessions)
     }
 
-    /// All workers sleep and have heard of everything: nobody stands in the line of a pool that has a place.
+    /// All workers sleep and have heard everything: no session waits in the line of a pool that has a place.
     pub fn check_places(&self) {
         let host = self.host.borrow();
         let may_be_lost = host.profile.odds.no_message.0 > 0;

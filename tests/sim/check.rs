@@ -18,7 +18,7 @@ use crate::world::World;
 const CUT_A_TURN: usize = 4;
 /// Places of sessions that are free before one is used again; some may be of sessions that are not over.
 const PLACES_REST: usize = 200;
-/// Who found no descriptor or no memory tries again sooner than that.
+/// A session that found no descriptor or no memory tries again sooner than that.
 const TRIES_AGAIN_NS: u64 = 200 * MS;
 
 impl Host {
@@ -175,7 +175,7 @@ impl World {
         let counted: u32 = self.control.members.iter().map(|member| shared.counts.connections(member.id)).sum();
         assert!(backends <= counted as usize, "{backends} connections to backends, {counted} counted");
         assert!(u64::from(counted) <= process, "{counted} backends of {process} clients");
-        // Somebody has a backend and cannot connect to it now.
+        // A session has a backend and cannot connect to it now.
         let since = self.hindered_since.get().unwrap_or(host.now).max(host.tried_at);
         self.hindered_since.set((backends < counted as usize).then_some(since));
         drop(host);
@@ -229,7 +229,7 @@ impl World {
         }
     }
 
-    /// Who was accepted is listened to, but for the few that came early.
+    /// A client that was accepted is listened to, except for the few that came early.
     fn check_unheard(&mut self, next: Moment) {
         let mut host = self.host.borrow_mut();
         let (host, early) = (&mut *host, self.early.get());
@@ -316,7 +316,7 @@ fn why_stuck(host: &Host, pair: &Pair, side: Side) -> Option<&'static str> {
     else {
         return (from.dead && !is_told).then_some("it has failed, and nobody knows");
     };
-    // Where nobody is to get anything any more, a side is read on: or it might never take in its last bytes.
+    // If neither side can get anything any more, a side is read on: else it might never take in its last bytes.
     if to.error_told && from.open && !from.dead && !from.rx.is_empty() {
         return Some("the other side has failed, and it is not read on");
     }

@@ -62,7 +62,7 @@ pub struct Control {
     pub queue_stuck_since: Option<Moment>,
 }
 
-/// Says when nobody has a listening socket any more.
+/// Says when no worker has a listening socket any more.
 struct Owner(Arc<AtomicBool>);
 
 impl Drop for Owner {
@@ -389,7 +389,7 @@ impl Control {
         for worker in 0..self.shared.workers() {
             self.shared.send(worker, Errand::Assign { address, listener });
         }
-        // Who has come to it before may be of either one.
+        // A client that has come to it before may be of either one.
         let longest = self.spans.iter().copied().fold(Spans::default(), Spans::or);
         self.spans.fill(longest);
         self.has_assigned = true;

@@ -34,7 +34,7 @@ struct Ended<'a> {
     /// How long it had been quiet then, and might be.
     quiet_ns: u64,
     quiet_max_ns: u64,
-    /// Who had failed then.
+    /// The side that had failed then.
     first_error: Option<Side>,
 }
 
@@ -79,7 +79,7 @@ impl Ended<'_> {
         is_drain && self.record.reason == Some(EndReason::DrainIdle)
     }
 
-    /// Nobody is ended by a limit before it has come.
+    /// No session is ended by a limit before its time has come.
     fn check_not_early(&self) {
         let (record, spans) = (self.record, &self.spans);
         let Termination(who, when) = record.termination;
@@ -106,7 +106,7 @@ impl Ended<'_> {
         }
     }
 
-    /// Nobody is left waiting for longer than its limits say, whatever ends it.
+    /// No session is left waiting longer than its limits say, whatever ends it.
     fn check_not_late(&self) {
         let (record, spans) = (self.record, &self.spans);
         let queue_max = spans.queue.saturating_add(SLACK_NS);
@@ -140,7 +140,7 @@ impl Ended<'_> {
         );
     }
 
-    /// Who did not do its part is blamed, as far as one of the two can be.
+    /// The side that did not do its part is blamed, if it can be one of the two.
     fn check_blame(&self) {
         let Termination(who, _) = self.record.termination;
         let expected = match self.pair.ending.map(|ending| ending.held) {
@@ -250,7 +250,7 @@ impl Ended<'_> {
             }
             (Who::Server, _) => has_failed(backend) && self.first_error == Some(Side::Backend),
             (Who::Resource, When::Queue) => self.record.reason == Some(EndReason::QueueFull),
-            // Those that wait for a descriptor give way, nobody that has one.
+            // Sessions that wait for a descriptor give way, and none that has one.
             (Who::Resource, When::Data | When::Last) => self.record.reason != Some(EndReason::Descriptors),
             (Who::Resource, _) => true,
             (Who::ServerTimeout, When::Queue) => self.record.queue_position > 0,

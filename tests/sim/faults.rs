@@ -27,7 +27,7 @@ pub struct Profile {
     pub fd_max: usize,
     pub connections_max: u64,
     pub early_max: usize,
-    /// So long does a worker look for something to do before it sleeps.
+    /// How long a worker looks for something to do before it sleeps.
     pub busy_poll_ns: u64,
     /// Bytes that a peer writes, at most.
     pub total_max: u64,
@@ -67,7 +67,7 @@ pub struct Faults {
     pub no_socket: Odds,
     /// A message to another worker that does not arrive.
     pub no_message: Odds,
-    /// A worker wakes up for nothing, or its operations are not taken at once.
+    /// A worker wakes up for nothing, or its operations are not taken immediately.
     pub spurious_wake: Odds,
     /// A session that is not modelled takes all free buffers for a while.
     pub withheld: Odds,

@@ -42,11 +42,11 @@ pub struct Door {
     pub bind: Address,
     pub backlog: VecDeque<usize>,
     pub backlog_max: usize,
-    /// Set once nobody has it any more.
+    /// Set once no worker has it any more.
     pub let_go: Arc<AtomicBool>,
     pub closed: bool,
     pub in_flight: u32,
-    /// Since when somebody waits here who could be served.
+    /// Since when a client waits here that could be served.
     pub stuck_since: Option<Moment>,
 }
 
@@ -79,9 +79,9 @@ pub struct Host {
     pub turn: u64,
     turns: u64,
     calls: u32,
-    /// Connects that were refused at once in it.
+    /// Connects that were refused immediately in it.
     pub refused: usize,
-    /// When somebody last tried to connect to a backend.
+    /// When a session last tried to connect to a backend.
     pub tried_at: Moment,
     /// Counts bytes that moved, deeds of peers and faults: while it stands still, workers may not be busy.
     pub progress: u64,
@@ -228,7 +228,7 @@ impl Host {
         self.socks[sock].partner.map_or(0, |partner| self.socks[partner].skipped)
     }
 
-    /// Listening sockets that nobody has any more are closed, and who waits there is reset.
+    /// Listening sockets that no worker has any more are closed, and clients that wait there are reset.
     pub fn close_doors(&mut self) {
         for door in self.doors.iter_mut().filter(|door| !door.closed && door.let_go.load(Ordering::Relaxed)) {
             assert_eq!(door.in_flight, 0, "a listening socket is closed with an accept in flight");
@@ -299,7 +299,7 @@ impl Host {
         self.now = self.now.after_ns(self.dice.below(step_ns + 1));
     }
 
-    /// Whether somebody has waited for so long that it cannot be a pause any more.
+    /// Whether a client has waited for such a long time that it cannot be a pause any more.
     pub fn is_overdue(since: Moment, next: Moment) -> bool {
         next > since.after_ns(3_000 * MS)
     }

@@ -122,7 +122,7 @@ impl Kernel for SimKernel {
             if left == 1 {
                 return Err(refused(errno::EBADF));
             }
-            // Nobody else moves the world, nor time for a worker that spins.
+            // Nothing else moves the world, nor time for a worker that spins.
             host.now = host.now.after_ns(10_000);
             host.begin_turn();
             (0..8).for_each(|_| _ = host.act_at_all());

@@ -1,4 +1,5 @@
-//! Limits are kept to the moment: nobody is ended before its time has come, and nobody is left waiting longer. A timer
+//! Limits are kept to the moment: no session is ended before its time has come, and none is left waiting longer. A
+//! timer
 //! comes at most a tick late, and a worker looks at it soon.
 
 use ringway::base::lease::BUFFER_LEN;
@@ -25,7 +26,7 @@ const LEASES_MAX: usize = 12;
 const FLUSH_NS: u64 = 10 * MS;
 /// Until a reset after a FIN is noticed, at the most.
 const WATCH_NS: u64 = 50 * MS;
-/// A session that has lived for so long has its connections probed.
+/// A session of this age has its connections probed.
 const SETTLED_NS: u64 = 5 * SECOND;
 /// A pipe that is of no use goes back after two looks, a second apart, and the first may come just before it rests.
 const PIPE_REST_NS: u64 = 3 * SECOND;
@@ -243,7 +244,7 @@ impl World {
         self.control.config.pools.iter().any(|pool| others_seek_ns >= late_ns(pool))
     }
 
-    /// Nobody is left waiting longer than its limits say, and nobody holds more than it may.
+    /// No session is left waiting longer than its limits say, and none holds more than it can.
     pub fn check_deadlines(&self, rests: bool) {
         let mut host = self.host.borrow_mut();
         // To look at a whole crowd takes a while.

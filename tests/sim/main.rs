@@ -52,7 +52,7 @@ fn no_schedule_on_epoll_breaks_an_invariant() {
     sweep::no_schedule_breaks_an_invariant(true, SEEDS_THOROUGH);
 }
 
-/// What cannot be entered serves nobody: its connections are open still, and whoever runs the worker must know.
+/// A ring that cannot be entered serves no session: its connections are still open, and the process must know.
 #[test]
 fn a_ring_that_cannot_be_entered_is_given_up() {
     for seed in 0..300 {

@@ -1,5 +1,5 @@
-//! Who gets a place. The queue is first in, first out: over all workers, who came first has the first one that becomes
-//! free. And nobody has more than are for one address.
+//! Which session gets a place. The queue is first in, first out: over all workers, the session that came first has the
+//! first place that becomes free. And no client address has more than its limit.
 
 use std::collections::HashMap;
 
@@ -22,8 +22,8 @@ pub struct Served {
 }
 
 impl World {
-    /// Nobody got a backend while somebody waited for it who had come before. Who has tried a backend in vain stands
-    /// aside, and who has to say something first comes when it has said it: neither is looked at.
+    /// No session got a backend while one waited for it that had come before. A session that has tried a backend in
+    /// vain stands aside, and one that has to say something first comes when it has said it: neither is looked at.
     pub fn check_order(&mut self, record: &Record) {
         let Termination(_, when) = record.termination;
         let listener = &self.control.config.listeners[record.listener.index()];
@@ -44,7 +44,7 @@ impl World {
         self.served.push(new);
     }
 
-    /// As many sessions of one client's address as its listener allows. Those that say who they are all say the same.
+    /// As many sessions of one client's address as its listener allows. Clients with a PROXY header all name the same.
     pub fn check_sources(&self) {
         let host = self.host.borrow();
         let mut counts: HashMap<(usize, Address), u32> = HashMap::new();

@@ -15,7 +15,7 @@ pub type Key = (usize, u32, u32);
 
 /// Operations that a session has; those of workers have higher numbers.
 const OPERATIONS: usize = Operation::HangupBackend as usize + 1;
-/// Cancels of one end: one for each operation that may be in flight at once.
+/// Cancels of one end: one for each operation that may be in flight at the same time.
 const CANCELS_MAX: u32 = 8;
 
 fn is_hangup(operation: Operation) -> bool {
@@ -33,11 +33,11 @@ enum Flight {
     Told(u64),
 }
 
-/// Operations were cancelled, and none has begun since: most likely the session ends.
+/// Operations were cancelled, and no new one was started since: most likely the session ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
     pub at: Moment,
-    /// For so long nothing had happened.
+    /// How long nothing had happened.
     pub quiet_ns: u64,
     pub half_closed: bool,
     pub first_error: Option<Side>,
@@ -76,7 +76,7 @@ pub struct Pair {
     pub opened_at: Option<Moment>,
     /// No connect is in flight since then.
     pub seeking_since: Moment,
-    /// Likewise from the backend: both are connected.
+    /// Something was received from the backend for the first time then: both are connected.
     pub connected_at: Option<Moment>,
     /// The last byte.
     pub active_at: Moment,
@@ -85,12 +85,12 @@ pub struct Pair {
     pub first_error: Option<Side>,
     pub flushing_since: Option<Moment>,
     pub kept_alive: bool,
-    /// By side: since when its connection is no more, and nobody could know.
+    /// By side: since when its connection is broken without a sign of it.
     pub unnoticed_since: [Option<Moment>; 2],
     pub ending: Option<Ending>,
     /// The connect that was last in flight was cancelled.
     pub connect_cancelled: bool,
-    /// So many were.
+    /// How many connects were cancelled.
     pub connects_cancelled: u32,
     /// Connections to backends that the kernel has found to be lost, before they had answered a greeting.
     pub greetings_lost: u32,
@@ -98,9 +98,9 @@ pub struct Pair {
     pub failed_last: bool,
     /// Connects that found no port.
     pub ports_refused: u32,
-    /// When it ended, another session of its worker had been without a backend for so long.
+    /// When it ended, another session of its worker had been without a backend for this time.
     pub others_seek_ns: u64,
-    /// A pipe went back, and nothing has begun since.
+    /// A pipe went back, and no operation was started since.
     gave_pipe_back: bool,
     /// By side: a poll has just said that the connection is no more, and goes on. The worker ends it by itself.
     hung_up: [bool; 2],
@@ -138,7 +138,7 @@ impl Pair {
         self.flights.contains(&Flight::Cancelled)
     }
 
-    /// Whether anything is in flight that nobody has cancelled; what is sent is over at once.
+    /// Whether anything is in flight that was not cancelled; what is sent is over immediately.
     pub fn has_armed(&self) -> bool {
         let sends = [Operation::SendClient as usize, Operation::SendBackend as usize];
         (0..).zip(&self.flights).any(|(number, &flight)| flight == Flight::Begun && !sends.contains(&number))
@@ -180,7 +180,7 @@ impl Pair {
                 (self.opened_at, self.seeking_since) = (Some(now), now);
             }
             Operation::RecvBackend if self.connected_at.is_none() => self.connected_at = Some(now),
-            // A backend on this host is greeted at once.
+            // A backend on this host is greeted immediately.
             Operation::Connect | Operation::Greet => self.connect_cancelled = false,
             _ => {}
         }
@@ -197,7 +197,7 @@ impl Pair {
         let greets = matches!(operation, Operation::Connect | Operation::Greet);
         let is_one =
             is_there(operation) || (greets && [Operation::Connect, Operation::Greet].into_iter().any(is_there));
-        // Whether a receive has met the end of its connection is not asked before it is woken to say so.
+        // A receive that has met the end of its connection reports it only when it is woken.
         let is_woken = may_be_refused && matches!(operation, Operation::RecvClient | Operation::RecvBackend);
         assert!(is_one || is_woken, "{operation:?} is cancelled, and is not in flight");
         if self.flights[operation as usize] == Flight::Begun {
@@ -391,7 +391,7 @@ impl Host {
         }
     }
 
-    /// Likewise, by the answer to a send.
+    /// The connection has failed, by the answer to a send.
     pub fn note_failed_send(&mut self, sock: usize) {
         if let Some(pair) = self.pair_of(sock) {
             pair.failed_last |= pair.first_error.is_none() && !pair.has_armed();

@@ -30,12 +30,12 @@ pub struct Script {
     pub write_chunk: u64,
     /// It writes nothing before it has received so much.
     pub write_after: u64,
-    /// It rests after so many written bytes, for so long.
+    /// It rests after this many written bytes, for this time.
     pub write_pause: Option<(u64, u64)>,
     pub read_chunk: u64,
     /// It reads nothing before it has written everything.
     pub reads_last: bool,
-    /// It stops reading after so many received bytes, for so long.
+    /// It stops reading after this many received bytes, for this time.
     pub read_pause: Option<(u64, u64)>,
     pub finale: Finale,
     /// It ends only after the other's FIN.
@@ -46,7 +46,7 @@ pub struct Script {
     pub urgent_at: Option<u64>,
     /// Bytes its kernel takes in.
     pub rx_max: u64,
-    /// When it has vanished, our kernel finds out after so long.
+    /// When it has vanished, our kernel finds out after this time.
     pub lost_after_ns: u64,
 }
 

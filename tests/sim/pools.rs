@@ -37,11 +37,11 @@ pub struct Pool {
     target: u16,
     /// Filled, and the worker was not told.
     pub untold: u16,
-    /// The worker was told that there is none, so it may end whoever has some.
+    /// The worker was told that there is none, so it may end sessions that hold some.
     pub has_run_out: bool,
     /// In that turn it was told that they are scarce.
     pub scarce_in: u64,
-    /// A session that nobody looks at has them.
+    /// A session outside the simulation has them.
     withheld: Vec<u16>,
     /// Buffers by the connection whose bytes they hold.
     held: BTreeMap<usize, usize>,
@@ -107,7 +107,7 @@ impl Pool {
         self.target = (self.target.max(1) * 2).min(self.buffers.len() as u16);
     }
 
-    /// All that is free is somebody else's for a while.
+    /// All that is free is lent outside the simulation for a while.
     pub fn withhold(&mut self) {
         self.withheld.append(&mut self.spare);
         self.withheld.extend(self.posted.drain(..));
@@ -257,7 +257,7 @@ impl Plumbing {
         pipe.source
     }
 
-    /// Likewise.
+    /// The pipe is closed with what is in it.
     pub fn destroy(&mut self, id: PipeId) -> Option<usize> {
         let source = self.pipe(id).source;
         self.pipes[usize::from(id.0)] = None;

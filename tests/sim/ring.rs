@@ -63,7 +63,7 @@ pub struct Ring {
     pub asleep: bool,
     /// The kernel has not taken all that was queued when it was entered last.
     is_short: bool,
-    /// Nobody takes anything out of it any more.
+    /// Its completions are no longer taken out.
     pub gone: bool,
     pub pool: Pool,
     pub pipes: Plumbing,
@@ -75,9 +75,9 @@ pub struct Ring {
     taken: Vec<(Completion, Option<usize>)>,
     /// Completions that the worker has heard in its turn.
     pub heard: usize,
-    /// Turns that the worker has begun.
+    /// How many turns of the worker were started.
     pub turns: u64,
-    /// Its free buffers are somebody else's until then.
+    /// Its free buffers are lent outside the simulation until then.
     pub withheld_until: Moment,
     /// With epoll: on what each operation is in flight, and with which buffer.
     pub in_flight: BTreeMap<u64, (Thing, Option<u16>)>,
@@ -269,7 +269,7 @@ impl Host {
         }
     }
 
-    /// Bytes may be on their way that nobody reckons with any more.
+    /// Bytes may be on their way that are no longer expected.
     fn cross(&mut self, worker: usize, at: usize) {
         let (now, op) = (self.now, self.rings[worker].armed[at]);
         if !matches!(op.deed, Deed::Recv { .. }) || !self.dice.one_in(4) {
@@ -318,7 +318,7 @@ impl Host {
         }
     }
 
-    /// A session that nobody looks at takes every buffer that is free, and gives them back after a while.
+    /// A session outside the simulation takes every buffer that is free, and gives them back after a while.
     pub fn withhold(&mut self, worker: usize) {
         let for_ns = self.dice.pick(&[120 * MS, 400 * MS]);
         let until = self.now.after_ns(for_ns);
@@ -376,7 +376,7 @@ impl Host {
     }
 
     fn sent(&mut self, worker: usize, op: Op, lease: Lease, id: usize, result: Result<u64, i32>) {
-        // Answered at once. The buffer is the worker's again when it hears so.
+        // Answered immediately. The buffer is the worker's again when it hears of it.
         let number = result.map_or_else(|errno| -errno, |len| len as i32);
         let mut done = completion(op.token, number, false);
         done.buffer = Some(lease.buffer);

@@ -88,7 +88,7 @@ pub struct Sock {
     pub rooms: u64,
     /// How often it was looked at anew for another reason.
     pub wakes: u64,
-    /// Why its connect has failed, until somebody asks.
+    /// Why its connect has failed, until SO_ERROR is read.
     pub connect_error: Option<i32>,
     no_space: bool,
     /// The worker was told that there is no room, and of none since.
@@ -109,13 +109,13 @@ pub struct Sock {
     pub in_flight: u32,
     /// The connection on the other side of its session.
     pub partner: Option<usize>,
-    /// Who uses it, or did.
+    /// The session that uses it, or did.
     pub session: Option<Key>,
     /// How the worker left it.
     pub parting: Option<Parting>,
     /// Where it came in, by the place of the listener in the file.
     pub listener: usize,
-    /// When the worker has begun to connect it; when it has taken out what the client must say first.
+    /// When the worker started to connect it; when it has taken out what the client must say first.
     pub began_at: Moment,
     pub preamble: Vec<u8>,
     pub peer: Peer,
@@ -432,7 +432,7 @@ impl Sock {
         true
     }
 
-    /// Our kernel finds out that nobody is there any more. False if it does not.
+    /// Our kernel finds out that the peer is gone. False if it does not.
     pub fn lose(&mut self, now: Moment) -> bool {
         let due = self.peer.vanished_at.is_some_and(|at| now >= at.after_ns(self.peer.script.lost_after_ns));
         if due && !self.dead {

@@ -10,7 +10,7 @@ use crate::host::{Host, Shared};
 use crate::kernel::Sockets;
 use crate::sock::moved;
 
-/// Bytes that one half moves in a turn, at the most.
+/// Bytes that one half moves per turn, at the most.
 const TURN_MAX: u64 = 4 << 20;
 /// Fills in a row that an urgent byte may stop: once to find nothing, once more because the poll says that there is
 /// something.
@@ -177,7 +177,7 @@ impl Host {
         }
     }
 
-    /// Splice tells neither a FIN from nothing nor urgent data from nothing: whoever goes on asking waits for ever.
+    /// Splice tells neither a FIN from nothing nor urgent data from nothing: to go on asking is to wait for ever.
     fn end_fill(&mut self, worker: usize, pipe: PipeId, moved: Moved) {
         let id = self.rings[worker].pipes.source(pipe).expect("it was filled");
         let stalled = moved == Moved::WouldBlock && self.socks[id].urgent_at == Some(self.socks[id].taken);

@@ -1,4 +1,4 @@
-//! Runs schedules, one after the other or many at once, and says how to run one again that fails.
+//! Runs schedules, one after the other or many in parallel, and prints how to run one again that fails.
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -29,7 +29,7 @@ impl World {
         self.end_turn(index);
     }
 
-    /// A worker that is about to end has looked at all that has come. Before it says so, more may come.
+    /// A worker that is about to end has looked at all that has come. Before it reports its end, more may come.
     fn let_others_hand_over(&mut self, index: usize) {
         let serves = self.control.shared.stats.workers[index].worker.connections.get() > 0;
         if serves || self.control.phase.accepts() {

@@ -1,5 +1,5 @@
-//! The way of a session to its backend, by its record: nobody is turned away for a header that it has sent, what this
-//! host is short of is no failure of a backend, and a backend hears first what it must.
+//! The way of a session to its backend, by its record: no client is refused for a header that it has sent, what this
+//! host lacks is no failure of a backend, and a backend hears first what it must.
 
 use ringway::base::address::Address;
 use ringway::base::refused::Refused;
@@ -22,7 +22,7 @@ use crate::world::World;
 const GO_ON: &[u8] = b"S";
 
 impl World {
-    /// To be called once a session is over; says which corners it has reached.
+    /// To be called when a session is over; says which corners it has reached.
     pub fn check_way(&self, host: &Host, record: &Record, pair: &Pair) -> Vec<Corner> {
         let client = pair.socks[Side::Client.index()].map(|sock| &host.socks[sock]);
         let backend = pair.socks[Side::Backend.index()].map(|sock| &host.socks[sock]);

@@ -30,7 +30,7 @@ pub struct Seat {
     pub wakes_at: Moment,
     /// It may hold completions that it has not looked at.
     pub is_busy: bool,
-    /// Its turn has begun and is not over: the number of that.
+    /// The number of its turn, from its start to its end.
     pub amid: Option<u64>,
     /// Turns in a row in which nothing came about.
     pub idle_turns: u32,
@@ -330,7 +330,7 @@ impl World {
             host.socks[sock].moved_at = now;
             self.guests.swap_remove(at);
         } else {
-            // As long as somebody comes in vain, it is no wonder that workers look whether there is room.
+            // As long as a client comes in vain, it is no wonder that workers look whether there is room.
             host.corners.reach(Corner::BacklogFull);
             host.progress += 1;
             self.guests[at].at = now.after_ns(50 * MS);

@@ -1,4 +1,4 @@
-//! A name that two types share is read wrong by everybody that knows the other one.
+//! A name that two types share is misread by every reader that knows the other one.
 
 use std::collections::{BTreeMap, BTreeSet};
 

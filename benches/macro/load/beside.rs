@@ -1,4 +1,4 @@
-//! A load beside sessions that do nothing, and sessions that nobody reads from.
+//! A load beside sessions that do nothing, and sessions that no client reads from.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};

@@ -5,7 +5,7 @@ use super::paced::Paced;
 use super::{Fault, Latencies, Load, parts};
 use crate::ring::{Event, Ring};
 
-/// Both at once; its work is the bytes of the bulk flows, its latencies are those of the round trips.
+/// Both together; its work is the bytes of the bulk flows, its latencies are those of the round trips.
 pub struct Mix {
     /// The bulk flows.
     pub bulk: Bulk,

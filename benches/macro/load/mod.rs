@@ -40,7 +40,7 @@ pub trait Load {
     /// One operation completed.
     fn on(&mut self, ring: &mut Ring, event: Event, now_ns: u64) -> Result<(), Fault>;
 
-    /// Called once a turn; how long the ring may wait at most, in nanoseconds.
+    /// Called once per turn; how long the ring may wait at most, in nanoseconds.
     fn tick(&mut self, _ring: &mut Ring, _now_ns: u64) -> Result<u64, Fault> {
         Ok(20_000_000)
     }
@@ -53,17 +53,17 @@ pub trait Load {
         Latencies::default()
     }
 
-    /// From now on nothing new is begun.
+    /// From now on nothing new is started.
     fn stop(&mut self, ring: &mut Ring);
 
-    /// True exactly when everything that was begun has come to its end.
+    /// True exactly when everything that was started has come to its end.
     fn finished(&self) -> bool;
 
     /// After the end: is what arrived what was sent?
     fn verdict(&self) -> Result<(), Fault>;
 }
 
-/// A token that names what an operation was and for whom.
+/// A token that names what an operation was and for which session.
 pub fn token(kind: u32, index: usize) -> u64 {
     u64::from(kind) << 32 | index as u64
 }
@@ -108,7 +108,7 @@ pub struct Pair {
     pub backend: TcpStream,
 }
 
-/// Opens `count` sessions through the proxy, one after the other, so that who belongs to whom is known.
+/// Opens `count` sessions through the proxy, one after the other, so that it is known which belongs to which.
 pub fn open_pairs(proxy: SocketAddr, backend: &TcpListener, count: usize) -> Result<Vec<Pair>, Fault> {
     (0..count).map(|_| open_pair(proxy, backend)).collect::<io::Result<_>>().map_err(|e| format!("open: {e}"))
 }

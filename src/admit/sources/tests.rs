@@ -82,8 +82,8 @@ fn ipv6_clients_count_by_their_prefix_and_mapped_ones_by_their_ipv4_address() {
     assert!(enter(v4(9), &limits) && !enter(IpAddr::V6(Ipv4Addr::from(9).to_ipv6_mapped()), &limits));
 }
 
-/// A million sources that come once, each with a token missing for a minute: what has connections is never lost, the
-/// table does not grow, and nobody is turned away.
+/// A million sources come once, each with a token missing for a minute: a source with connections is never lost, the
+/// table does not grow, and no client is refused.
 #[test]
 fn a_flood_of_sources_neither_grows_the_table_nor_shuts_anybody_out() {
     let sources = sources(1 << 7);
@@ -109,7 +109,7 @@ fn a_quarter_of_the_table_can_hold_connections_without_one_refused() {
     assert_eq!(refused, 0);
 }
 
-/// Sources come and go all the time in a table that is nearly full, so that they are put somewhere by several at once.
+/// Sources come and go all the time in a table that is nearly full, so that several workers place a source together.
 #[test]
 fn limits_are_exact_when_workers_race() {
     let sources = sources(1 << 2);
@@ -145,7 +145,7 @@ fn a_source_that_comes_twice_at_once_is_one_source() {
     const ROUNDS: u32 = 40_000;
     let (sources, limits) = (sources(1), connections(1));
     let (arrived, admitted) = ([AtomicU32::new(0), AtomicU32::new(0)], AtomicU32::new(0));
-    // Who is woken is late, so both spin.
+    // A thread that is woken comes late, so both spin.
     let meet = |stage: usize, round: u32| {
         arrived[stage].fetch_add(1, SeqCst);
         while arrived[stage].load(SeqCst) < 2 * (round + 1) {
@@ -163,7 +163,7 @@ fn a_source_that_comes_twice_at_once_is_one_source() {
             meet(1, round);
             let count = admitted.load(SeqCst);
             assert!(count <= round + 1, "both were admitted in round {round}");
-            // Whoever is admitted makes it one a round, so that the count says it all.
+            // Each admitted connection counts one per round, so the count tells everything.
             permit.into_iter().for_each(|permit| sources.leave(permit));
         }
     };

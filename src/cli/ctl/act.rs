@@ -1,4 +1,7 @@
-//! What changes something.
+//! The commands of `ringway ctl` that change something: `set`, `drain`, `ready`, `kill`, `reload`.
+//!
+//! A command with `--wait` returns only when the change has its effect, so it looks at the API again and again. Each
+//! loop ends with an error if another user changes the backend meanwhile.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,12 +15,13 @@ use crate::api::words::{self, BackendChange, Changed, Killed};
 use crate::cli::failure::Failure;
 use crate::fleet::order;
 
-/// Between looks at a backend that drains, and at workers that take a table over.
+/// How often a command with `--wait` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Looks at workers; they take a table over within milliseconds.
+/// How often workers are looked at before the wait is given up; they take a table over within milliseconds.
 const LOOKS_MAX: u32 = 200;
 
 impl Ctl<'_> {
+    /// `set`: changes weight, state or limit of a backend.
     pub(super) fn set(&self, backend: &BackendArg, change: &ChangeArgs) -> Result<(), Failure> {
         let state = change.state.map(|state| match state {
             ModeArg::Ready => order::Mode::Ready,
@@ -29,10 +33,12 @@ impl Ctl<'_> {
         self.patch(backend, &wanted)
     }
 
+    /// Asks for a change of a backend.
     fn patch(&self, backend: &BackendArg, wanted: &BackendChange) -> Result<(), Failure> {
         self.change(Method::PATCH, &backend.path(), Some(json!(wanted)))
     }
 
+    /// `reload`: has the configuration read again.
     pub(super) fn reload(&self, wait: bool) -> Result<(), Failure> {
         self.change(Method::POST, "/v1/reload", None)?;
         if wait {
@@ -41,11 +47,11 @@ impl Ctl<'_> {
         Ok(())
     }
 
-    /// Asks for a change and says what has changed.
+    /// Asks for a change and prints what has changed, one line per change.
     fn change(&self, method: Method, path: &str, body: Option<Value>) -> Result<(), Failure> {
         let reply = self.client.ask(method, path, body.as_ref())?;
         if self.json {
-            // Programs want to read what is wrong, too.
+            // Programs must be able to read what is wrong, too, so the answer is printed in both cases.
             self.print_json(&reply.body)?;
             return reply.accept().map(|_| ());
         }
@@ -56,6 +62,7 @@ impl Ctl<'_> {
         }
     }
 
+    /// Waits until every worker uses the newest table.
     fn wait_for_workers(&self) -> Result<(), Failure> {
         for _ in 0..LOOKS_MAX {
             let status: words::Status = self.client.get("/v1/status")?;
@@ -68,21 +75,24 @@ impl Ctl<'_> {
         Err(anyhow::anyhow!("a worker has not taken the change over; look at the log of ringway").into())
     }
 
+    /// `ready`: ends a drain or a maintenance. With `wait` it returns when a check has succeeded since.
     pub(super) fn ready(&self, backend: &BackendArg, wait: bool) -> Result<(), Failure> {
         self.patch(backend, &BackendChange { state: Some(order::Mode::Ready), ..BackendChange::default() })?;
         let before = if wait { Some(self.client.get::<words::BackendDetail>(&backend.path())?) } else { None };
         while let Some(before) = &before {
             let now: words::BackendDetail = self.client.get(&backend.path())?;
-            // What the checks saw before may have been another time: it has perhaps been started since.
+            // Results from before may be old: the server may have been restarted since.
             let is_proven =
                 now.check.is_none() || now.backend.checks.success_total > before.backend.checks.success_total;
             match &*now.backend.state {
-                // Of the role that its pool does not want: it is as fit as it gets.
+                // Standby: healthy, but not of the role that the pool wants. It will not become more ready than this.
                 "up" | "standby" if is_proven => break,
                 "draining" | "maintenance" => {
                     let BackendArg { pool, name } = backend;
                     let state = &now.backend.state;
-                    return Err(anyhow::anyhow!("{pool}/{name} is not ready: somebody else has made it {state}").into());
+                    return Err(
+                        anyhow::anyhow!("{pool}/{name} is not ready: another user has set it to {state}").into()
+                    );
                 }
                 _ => sleep(LOOK_EVERY),
             }
@@ -90,7 +100,7 @@ impl Ctl<'_> {
         Ok(())
     }
 
-    /// How a drain is undone, and whether anybody is left.
+    /// Prints how a drain is undone, and whether the pool has a backend left.
     fn say_what_follows(&self, backend: &BackendArg) -> Result<(), Failure> {
         if self.json {
             return Ok(());
@@ -105,12 +115,13 @@ impl Ctl<'_> {
         crate::cli::print(lines.as_bytes())
     }
 
+    /// `kill`: resets sessions.
     pub(super) fn kill(&self, victims: &Victims) -> Result<(), Failure> {
         let path = match victims {
             Victims { session: Some(id), .. } => format!("/v1/sessions/{}", escaped(id)),
             Victims { backend: Some(backend), .. } => format!("/v1/sessions?{}", backend.query()),
             Victims { client: Some(client), .. } => format!("/v1/sessions?client={client}"),
-            // The parser asks for one of them.
+            // The parser requires one of them.
             _ => return Err(Failure::Usage("say which sessions: --session, --backend or --client".to_string())),
         };
         let reply = self.client.ask(Method::DELETE, &path, None)?;
@@ -122,6 +133,7 @@ impl Ctl<'_> {
         crate::cli::print(format!("{} reset\n", count(killed, "session")).as_bytes())
     }
 
+    /// `drain`: gives a backend no new sessions. With `wait` it returns when no session is left.
     pub(super) fn drain(&self, backend: &BackendArg, deadline: Option<Duration>, wait: bool) -> Result<(), Failure> {
         let before: words::BackendDetail = self.client.get(&backend.path())?;
         let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
@@ -131,7 +143,7 @@ impl Ctl<'_> {
             return self.say_what_follows(backend);
         }
         self.client.ask(Method::PATCH, &backend.path(), Some(&json!(wanted)))?.accept()?;
-        // A worker that has not heard of it might still give it a session.
+        // A worker that does not know of the drain yet could still give it a session.
         self.wait_for_workers()?;
         let last = loop {
             let now: words::BackendDetail = self.client.get(&backend.path())?;
@@ -141,7 +153,7 @@ impl Ctl<'_> {
             if now.backend.state != "draining" {
                 let name = format!("{}/{}", backend.pool, backend.name);
                 let state = &now.backend.state;
-                return Err(anyhow::anyhow!("{name} no longer drains: somebody else has made it {state}").into());
+                return Err(anyhow::anyhow!("{name} no longer drains: another user has set it to {state}").into());
             }
             sleep(LOOK_EVERY);
         };

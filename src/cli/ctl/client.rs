@@ -1,4 +1,7 @@
-//! Requests to the admin socket.
+//! The client of the API: requests over the admin socket, one connection per request.
+//!
+//! `ringway ctl` and `ringway top` use it. It knows HTTP and how refusals look, but not what an answer means. A request
+//! blocks the calling thread, at most for [`PATIENCE`].
 
 use std::io;
 use std::path::Path;
@@ -17,27 +20,36 @@ use tokio::time::timeout;
 
 use crate::cli::failure::Failure;
 
-/// A ringway that does not answer within this is stuck; each request is answered at once, or within milliseconds.
+/// How long an answer is awaited. A ringway that needs longer is stuck: each request is answered within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The API of a running ringway.
+/// The API of a running ringway, at one socket.
 pub(in crate::cli) struct ApiClient<'a> {
+    /// The path of the admin socket.
     socket: &'a Path,
+    /// Runs one request at a time.
     runtime: Runtime,
 }
 
-/// What it said, whether that was yes or no.
+/// An answer, whether it was yes or no.
 pub(in crate::cli) struct ApiReply {
+    /// The HTTP status.
     status: StatusCode,
+    /// The body as it came.
     pub(in crate::cli) body: Bytes,
 }
 
 impl<'a> ApiClient<'a> {
+    /// A client for this socket. It does not connect yet.
     pub(in crate::cli) fn new(socket: &'a Path) -> Result<ApiClient<'a>, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(ApiClient { socket, runtime })
     }
 
+    /// Sends one request and waits for the answer.
+    ///
+    /// # Errors
+    /// The socket cannot be reached, or the answer takes too long. A refusal is an answer and no error.
     pub(in crate::cli) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<ApiReply, Failure> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let exchange = async { timeout(PATIENCE, exchange(self.socket, method, path, body)).await };
@@ -47,14 +59,17 @@ impl<'a> ApiClient<'a> {
         Ok(answered.with_context(|| format!("cannot ask the ringway at {}", self.socket.display()))?)
     }
 
-    /// What is there.
+    /// Asks for something and reads it.
     pub(in crate::cli) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.ask(Method::GET, path, None)?.read()
     }
 }
 
 impl ApiReply {
-    /// The body; a failure if ringway refused.
+    /// The body, if the request was carried out.
+    ///
+    /// # Errors
+    /// Ringway's own messages; the kind of failure follows from the status.
     pub(in crate::cli) fn accept(self) -> Result<Bytes, Failure> {
         if self.status.is_success() {
             return Ok(self.body);
@@ -70,6 +85,10 @@ impl ApiReply {
         })
     }
 
+    /// The body as a value of `T`.
+    ///
+    /// # Errors
+    /// As [`ApiReply::accept`], or the body is of another version of the API.
     pub(in crate::cli) fn read<T: DeserializeOwned>(self) -> Result<T, Failure> {
         let body = self.accept()?;
         let parsed = serde_json::from_slice(&body);
@@ -77,7 +96,7 @@ impl ApiReply {
     }
 }
 
-/// What a refusal says, a line each, as `ringway check` writes it.
+/// The messages of a refusal, one per line, in the form of `ringway check`.
 fn messages(body: &[u8]) -> Vec<String> {
     let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
     let errors = parsed["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -91,10 +110,11 @@ fn messages(body: &[u8]) -> Vec<String> {
     errors.iter().filter_map(line).collect()
 }
 
+/// One request and its answer, over a new connection.
 async fn exchange(socket: &Path, method: Method, path: &str, body: String) -> anyhow::Result<ApiReply> {
     let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // What goes wrong with the connection shows in the request.
+    // An error of the connection shows in the request.
     let connection = tokio::spawn(connection);
     let request =
         Request::builder().method(method).uri(path).header("host", "ringway").body(Full::<Bytes>::from(body))?;
@@ -105,7 +125,7 @@ async fn exchange(socket: &Path, method: Method, path: &str, body: String) -> an
     Ok(ApiReply { status, body })
 }
 
-/// Why a socket cannot be connected to, and what to do.
+/// Why the socket cannot be connected to, and what to do.
 fn unreachable(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::NotFound => anyhow::anyhow!(
@@ -113,7 +133,7 @@ fn unreachable(error: io::Error) -> anyhow::Error {
              RINGWAY_SOCKET name another path"
         ),
         io::ErrorKind::ConnectionRefused => {
-            anyhow::anyhow!("nobody listens there any more: ringway has ended; start it, and look at its log")
+            anyhow::anyhow!("nothing listens there any more: ringway has ended; start it, and look at its log")
         }
         io::ErrorKind::PermissionDenied => {
             anyhow::anyhow!("not allowed: run this as the user of ringway, or as root, or change `admin.socket_mode`")
@@ -122,7 +142,7 @@ fn unreachable(error: io::Error) -> anyhow::Error {
     }
 }
 
-/// A part of a path or of a query, with everything escaped that could mean something else.
+/// A part of a path or of a query, percent-encoded (RFC 3986, section 2.1).
 pub(in crate::cli) fn escaped(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let escape = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };

@@ -1,4 +1,7 @@
-//! `ringway ctl`: talks to a running ringway.
+//! `ringway ctl`: asks a running ringway over its admin socket, or has it change something.
+//!
+//! Every command is one or two requests to the API (`client`). Answers are printed as tables for people (`show`,
+//! `table`), or with `--json` as they came. Commands that change something are in `act`.
 
 mod act;
 pub(super) mod client;
@@ -19,22 +22,24 @@ use super::paint::Paint;
 use crate::api::words;
 use client::{ApiClient, escaped};
 
-/// Where `ringway ctl` looks for the socket.
+/// Where the admin socket is if neither `--socket` nor RINGWAY_SOCKET names it.
 const DEFAULT_SOCKET: &str = "/run/ringway/admin.sock";
 
+/// What stands behind `ringway ctl`.
 #[derive(Args, Debug)]
 #[command(arg_required_else_help = true)]
 pub(super) struct CtlOptions {
     /// The admin socket [default: RINGWAY_SOCKET of the environment, or /run/ringway/admin.sock].
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
-    /// What the API answers, for programs.
+    /// Print the answer of the API as it is, for programs.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: CtlCommand,
 }
 
+/// The commands of `ringway ctl`; their docs are the help.
 #[derive(Debug, Subcommand)]
 enum CtlCommand {
     /// Version, uptime, workers, pools.
@@ -55,7 +60,7 @@ enum CtlCommand {
         /// Those of clients in this network only.
         #[arg(long, value_name = "CIDR", value_parser = network)]
         client: Option<IpNet>,
-        /// So many at the most.
+        /// At most this many.
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=100_000))]
         limit: u64,
     },
@@ -100,6 +105,7 @@ enum CtlCommand {
     },
 }
 
+/// What `set` changes; at least one of them.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
 struct ChangeArgs {
@@ -109,18 +115,23 @@ struct ChangeArgs {
     /// What it is used for; `drain` ends its sessions after the pool's drain_timeout, `maintenance` never.
     #[arg(long, value_name = "STATE")]
     state: Option<ModeArg>,
-    /// Most sessions that it may have; 0 is no limit.
+    /// The limit on its sessions; 0 is no limit.
     #[arg(long, value_name = "N")]
     connections_max: Option<u32>,
 }
 
+/// The states that an operator can set.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeArg {
+    /// Used as its checks say.
     Ready,
+    /// No new sessions; open ones end at a deadline.
     Drain,
+    /// No new sessions and no checks; open ones stay.
     Maintenance,
 }
 
+/// Which sessions `kill` resets; exactly one of them.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Victims {
@@ -135,10 +146,12 @@ struct Victims {
     client: Option<IpNet>,
 }
 
-/// A backend by its names.
+/// A backend, written as `POOL/BACKEND`.
 #[derive(Clone, Debug, PartialEq)]
 struct BackendArg {
+    /// The name of its pool.
     pool: String,
+    /// Its own name.
     name: String,
 }
 
@@ -156,20 +169,24 @@ impl FromStr for BackendArg {
 }
 
 impl BackendArg {
+    /// Its path in the API.
     fn path(&self) -> String {
         format!("/v1/pools/{}/backends/{}", escaped(&self.pool), escaped(&self.name))
     }
 
+    /// Its parameter in a query for sessions.
     fn query(&self) -> String {
         format!("backend={}", escaped(&format!("{}/{}", self.pool, self.name)))
     }
 }
 
+/// An address, or a network in CIDR notation.
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let alone = || text.parse().map(|address: std::net::IpAddr| IpNet::from(address));
     text.parse().or_else(|_| alone()).map_err(|_| "write an address or a CIDR, as in 10.0.0.7 or 10.0.0.0/8")
 }
 
+/// A time with its unit.
 fn span(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| match text.parse::<u64>() {
         Ok(number) => format!("a number needs its unit: {number}s or {number}ms"),
@@ -177,13 +194,17 @@ fn span(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// How it is asked, and how the answer is written.
+/// One run of a command: where it asks, and how it writes the answer.
 struct Ctl<'a> {
+    /// Where requests go.
     client: ApiClient<'a>,
+    /// Whether answers are printed as they come.
     json: bool,
+    /// Whether tables are coloured.
     paint: Paint,
 }
 
+/// The command.
 pub(super) fn ctl(options: &CtlOptions) -> Result<(), Failure> {
     let socket = socket(options.socket.as_ref());
     let ctl = Ctl { client: ApiClient::new(&socket)?, json: options.json, paint: Paint::of_stdout() };
@@ -212,14 +233,14 @@ pub(super) fn ctl(options: &CtlOptions) -> Result<(), Failure> {
     }
 }
 
-/// The socket that is meant.
+/// The path of the socket: the option, else the environment, else the default.
 pub(super) fn socket(given: Option<&PathBuf>) -> PathBuf {
     let of_environment = || std::env::var_os("RINGWAY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
     given.cloned().or_else(of_environment).unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
 }
 
 impl Ctl<'_> {
-    /// What is there, as it comes or as people read it.
+    /// Asks for something and prints it: as it came with `--json`, else as `show` writes it.
     fn show<T: DeserializeOwned>(&self, path: &str, show: impl Fn(&T, Paint) -> String) -> Result<(), Failure> {
         if self.json {
             return self.print_json(&self.client.ask(Method::GET, path, None)?.accept()?);
@@ -227,6 +248,7 @@ impl Ctl<'_> {
         super::print(show(&self.client.get(path)?, self.paint).as_bytes())
     }
 
+    /// `status`: for people it also lists the pools.
     fn status(&self) -> Result<(), Failure> {
         if self.json {
             return self.print_json(&self.client.ask(Method::GET, "/v1/status", None)?.accept()?);
@@ -235,6 +257,7 @@ impl Ctl<'_> {
         super::print(show::status(&status, &pools.pools, self.paint).as_bytes())
     }
 
+    /// Prints an answer as it came.
     fn print_json(&self, body: &[u8]) -> Result<(), Failure> {
         super::print(&[body, b"\n"].concat())
     }

@@ -1,4 +1,7 @@
-//! What the API answers, as people read it.
+//! The answers of the API as text for people. Pure: each function takes an answer and returns its text.
+//!
+//! Tables have a heading and one row per thing. What needs attention is coloured, what is nothing (a 0, no limit) is
+//! dim, and times and sizes are written as people say them.
 
 use std::fmt::Write;
 
@@ -8,6 +11,7 @@ use crate::api::words::{
 };
 use crate::cli::paint::{Paint, Tone};
 
+/// `ctl status`: one line about the process, a table of workers, a table of pools.
 pub(super) fn status(status: &Status, pools: &[PoolStatus], paint: Paint) -> String {
     let Status { version, io, io_reason, pid, uptime_ms, phase, generation, connections, .. } = status;
     let most = match status.limits.connections_max {
@@ -40,6 +44,7 @@ pub(super) fn status(status: &Status, pools: &[PoolStatus], paint: Paint) -> Str
     out
 }
 
+/// `ctl pools`: one row per pool.
 pub(super) fn pools(pools: &[PoolStatus], paint: Paint) -> String {
     let row = |pool: &PoolStatus| {
         let usable =
@@ -64,6 +69,7 @@ pub(super) fn pools(pools: &[PoolStatus], paint: Paint) -> String {
     table(&["POOL", "BALANCE", "UP", "SESSIONS", "QUEUE", "TOTAL", "REFUSED", "LISTENERS"], &rows, paint)
 }
 
+/// `ctl backends`: one row per backend, with the reason for its state.
 pub(super) fn backends(pools: &[PoolStatus], paint: Paint) -> String {
     let row = |pool: &PoolStatus, backend: &BackendStatus| {
         let limit = if backend.connections_max == 0 { "-".to_string() } else { backend.connections_max.to_string() };
@@ -93,6 +99,7 @@ pub(super) fn backends(pools: &[PoolStatus], paint: Paint) -> String {
     table(&heading, &rows, paint)
 }
 
+/// `ctl sessions`: one row per session, and how many there are in all.
 pub(super) fn sessions(found: &Sessions, paint: Paint) -> String {
     let row = |session: &SessionStatus| {
         let backend = session.backend.as_ref().map_or("-".to_string(), |name| format!("{}/{name}", session.pool));
@@ -134,6 +141,7 @@ pub(super) fn sessions(found: &Sessions, paint: Paint) -> String {
     out
 }
 
+/// `ctl why`: the state of a backend and its reason, its past, and the steps of its last check.
 pub(super) fn why(detail: &BackendDetail, paint: Paint) -> String {
     let BackendDetail { pool, backend, history, check, transcript } = detail;
     let address = backend.address.as_deref().unwrap_or("no address yet");
@@ -166,6 +174,7 @@ pub(super) fn why(detail: &BackendDetail, paint: Paint) -> String {
     out
 }
 
+/// What a backend takes: its weight, its sessions, its bytes.
 fn takes(backend: &BackendStatus) -> String {
     let most = match backend.connections_max {
         0 => String::new(),
@@ -180,6 +189,7 @@ fn takes(backend: &BackendStatus) -> String {
     )
 }
 
+/// How a backend is checked, and how often that succeeded.
 fn check(check: &CheckSettings, backend: &BackendStatus) -> String {
     let role = check.role.as_ref().map(|role| format!(" for the role {role}")).unwrap_or_default();
     let checks = &backend.checks;

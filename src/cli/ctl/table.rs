@@ -1,38 +1,45 @@
-//! Tables for people: aligned, and no wider than what is in them.
+//! Tables for people: aligned, and no wider than their content. Also how times, sizes and counts are written.
+//!
+//! All commands that print for people use these functions, so that the same number looks the same everywhere. Programs
+//! should ask with `--json`, because tables can change with any version.
 
 use crate::base::text::printable;
 use crate::cli::paint::{Paint, Tone};
 
-/// One cell.
+/// One cell of a table.
 #[derive(Clone, Debug)]
 pub(super) struct TableCell {
+    /// What stands in it, printable.
     text: String,
+    /// Its colour.
     tone: Option<Tone>,
+    /// Aligned right.
     right: bool,
 }
 
-/// Text, on the left.
+/// A cell with text, aligned left. Control characters in it are escaped, because names and reasons come from outside.
 pub(super) fn text(text: impl Into<String>) -> TableCell {
     TableCell { text: printable(&text.into()).into_owned(), tone: None, right: false }
 }
 
-/// A number or an amount, on the right.
+/// A cell with a number or an amount, aligned right.
 pub(super) fn number(number: impl ToString) -> TableCell {
     TableCell { text: number.to_string(), tone: None, right: true }
 }
 
 impl TableCell {
+    /// The same cell, coloured.
     pub(super) fn tone(self, tone: Tone) -> TableCell {
         TableCell { tone: Some(tone), ..self }
     }
 
-    /// Nothing to see here, if that is so.
+    /// The same cell, dim if `is_so`: there is nothing to see.
     pub(super) fn dim_if(self, is_so: bool) -> TableCell {
         if is_so { self.tone(Tone::Dim) } else { self }
     }
 }
 
-/// A heading, and rows as long as it. Columns stand as their cells do.
+/// A table: a heading, and rows with as many cells. A column is aligned as the cell in its first row.
 pub(super) fn table(heading: &[&str], rows: &[Vec<TableCell>], paint: Paint) -> String {
     let width = |column: usize, name: &str| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
@@ -56,7 +63,7 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<TableCell>], paint: Paint) -> 
     std::iter::once(&first).chain(rows).map(line).collect()
 }
 
-/// A span of time as people say it: two units at the most.
+/// A span of time as people say it: at most two units, such as `2h 5m`.
 pub(in crate::cli) fn span(ms: u64) -> String {
     let seconds = ms / 1000;
     let pair = |big: u64, unit: &str, small: u64, smaller: &str| match small {
@@ -73,7 +80,7 @@ pub(in crate::cli) fn span(ms: u64) -> String {
     }
 }
 
-/// An amount of bytes with three digits.
+/// A number of bytes with three digits and a binary unit, such as `1.50 MiB`.
 pub(in crate::cli) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut amount, mut unit) = (bytes as f64, 0);
@@ -89,12 +96,12 @@ pub(in crate::cli) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// One of something, or several.
+/// A number with its noun: `1 session`, `2 sessions`.
 pub(in crate::cli) fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
-/// How a state looks.
+/// The tone of a backend's state.
 pub(in crate::cli) fn tone_of(state: &str) -> Tone {
     match state {
         "up" => Tone::Good,

@@ -1,4 +1,7 @@
-//! A backend that echoes, and that can be stopped and brought back like a process.
+//! A backend of the demo: it echoes, and can be stopped and brought back like a process.
+//!
+//! It is a thread that accepts, with one more thread per connection. When it stops, clients and ringway see what they
+//! would see of a killed server: open connections end, and new ones are refused.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,23 +9,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-/// One backend, which may be running or not.
+/// One backend, running or stopped.
 pub(super) struct Echo {
+    /// Its name in the pool.
     pub(super) name: &'static str,
-    /// Stays the same when it comes back.
+    /// Where it listens; the same after it has come back.
     pub(super) address: SocketAddr,
+    /// Connections that have moved a byte.
     open: Arc<AtomicU64>,
+    /// Its thread, while it runs.
     running: Option<Running>,
 }
 
+/// A backend that runs.
 struct Running {
+    /// Tells the thread to end.
     stop: Arc<AtomicBool>,
+    /// Accepts connections.
     acceptor: JoinHandle<()>,
 }
 
 impl Echo {
-    /// Starts one on a port of the kernel's choice. The address is not the one that connections on the loopback
-    /// interface come from, so none of them can take the port while this backend is stopped.
+    /// Starts a backend on a port that the kernel chooses. Connections on the loopback interface come from 127.0.0.1,
+    /// so none of them can take this port (of 127.0.0.2) while the backend is stopped.
     pub(super) fn start(name: &'static str) -> io::Result<Echo> {
         let listener = TcpListener::bind("127.0.0.2:0")?;
         let address = listener.local_addr()?;
@@ -31,16 +40,16 @@ impl Echo {
         Ok(echo)
     }
 
-    /// Connections that have moved a byte, which those of health checks do not.
+    /// Open connections that have moved a byte. Those of health checks have not, and do not count.
     pub(super) fn open(&self) -> u64 {
         self.open.load(Relaxed)
     }
 
-    /// Ends as a killed process does: nobody listens any more, and every connection is closed at once.
+    /// Ends as a killed process does: it listens no more, and every connection is closed immediately.
     pub(super) fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
         running.stop.store(true, Relaxed);
-        // A connection of our own wakes the acceptor; if there is none to be had, the next check of ringway does.
+        // A connection of our own wakes the thread that accepts. If none can be made, the next health check does.
         let _ = TcpStream::connect(self.address);
         let _ = running.acceptor.join();
     }
@@ -51,6 +60,7 @@ impl Echo {
         self.serve(listener)
     }
 
+    /// Starts the thread that accepts connections.
     fn serve(&mut self, listener: TcpListener) -> io::Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
         let (flag, open) = (Arc::clone(&stop), Arc::clone(&self.open));
@@ -63,7 +73,7 @@ impl Echo {
 
 /// Takes connections until it is told to stop, then cuts those that are open.
 fn accept(listener: &TcpListener, stop: &AtomicBool, open: &Arc<AtomicU64>) {
-    // Weak, so that a connection that ended is closed by its own thread at once.
+    // Weak, so that a connection that has ended is closed by its own thread immediately.
     let mut connections: Vec<Weak<TcpStream>> = Vec::new();
     for stream in listener.incoming() {
         if stop.load(Relaxed) {
@@ -77,10 +87,11 @@ fn accept(listener: &TcpListener, stop: &AtomicBool, open: &Arc<AtomicU64>) {
         let _ = thread::Builder::new().stack_size(256 << 10).spawn(move || echo(&stream, &open));
     }
     for connection in connections.iter().filter_map(Weak::upgrade) {
-        let _ = connection.shutdown(Shutdown::Both); // one that is closed already needs none
+        let _ = connection.shutdown(Shutdown::Both); // an error means that it is closed already
     }
 }
 
+/// Sends back what comes, until the other end closes.
 fn echo(mut stream: &TcpStream, open: &AtomicU64) {
     let _ = stream.set_nodelay(true);
     let mut buffer = vec![0; 64 << 10];

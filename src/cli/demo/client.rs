@@ -1,4 +1,7 @@
-//! Clients that talk to ringway, check every byte that comes back, and tell what they saw.
+//! Clients of the demo: they talk to ringway, check every byte that comes back, and report what they saw.
+//!
+//! Each client is a thread with blocking sockets, so what it measures is what a real client sees. It sends a message,
+//! waits for the same bytes, and pauses; after some messages it opens a new session.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,52 +15,58 @@ use super::latency::Latencies;
 use crate::base::time::{Clock, Moment};
 use crate::stats::Counter;
 
-/// What kind of client, by what it sends.
+/// How a client behaves.
 #[derive(Clone, Copy)]
 pub(super) struct Habit {
     /// Bytes of one message, which comes back before the next one goes.
     pub(super) message: usize,
     /// Least time from one message to the next.
     pub(super) pace: Duration,
-    /// Messages of one session.
+    /// Messages per session, on average.
     pub(super) messages: u64,
 }
 
-/// A small question now and then, like a user of a database.
+/// Small messages now and then, as a user of a database sends them.
 pub(super) const CHATTY: Habit = Habit { message: 256, pace: Duration::from_millis(4), messages: 150 };
-/// A stream of 64 KiB messages, about 10 MB/s each way.
+/// A stream of 64 KiB messages, about 10 MB/s in each direction.
 pub(super) const BULKY: Habit = Habit { message: 64 << 10, pace: Duration::from_micros(6500), messages: 60 };
 
-/// What happened to a client, beside what it counts.
+/// Something that happened to a client, besides what it counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ClientReport {
-    /// A session that had an answer before ended early.
+    /// A session ended early after it had had an answer.
     Cut,
     /// A session ended before its first answer: it could not be served.
     Failed,
     /// What came back was not what was sent.
     Wrong,
-    /// A client that was cut had an answer from a new session so long afterwards.
+    /// A client whose session was cut got an answer from a new session after this time.
     Served(Duration),
 }
 
-/// What one client counts. It alone writes.
+/// What one client counts. Only this client writes it.
 #[derive(Default)]
 pub(super) struct Tally {
+    /// Sessions that it opened.
     pub(super) sessions: Counter,
+    /// Messages that came back.
     pub(super) echoes: Counter,
+    /// Bytes, in both directions.
     pub(super) bytes: Counter,
+    /// How long each answer took.
     pub(super) latencies: Latencies,
 }
 
-/// A running client.
+/// A client that runs.
 pub(super) struct DemoClient {
+    /// What it counts.
     pub(super) tally: Arc<Tally>,
+    /// Its thread, until it is joined.
     thread: Option<JoinHandle<()>>,
 }
 
 impl DemoClient {
-    /// Starts one that opens session after session until `stop`.
+    /// Starts a client, which opens one session after another until `stop` is true.
     pub(super) fn start(
         number: u64,
         habit: Habit,
@@ -75,7 +84,7 @@ impl DemoClient {
         Ok(DemoClient { tally, thread: Some(thread) })
     }
 
-    /// Waits until it has seen `stop`; its tally stays.
+    /// Waits until the client has ended. Its tally remains.
     pub(super) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -83,22 +92,33 @@ impl DemoClient {
     }
 }
 
+/// What the thread of a client works with.
 struct DemoWorker<'a> {
+    /// What it sends.
     habit: Habit,
+    /// The address of ringway.
     to: SocketAddr,
+    /// Becomes true when it must end.
     stop: Arc<AtomicBool>,
+    /// Where it reports what happened.
     reports: Sender<ClientReport>,
+    /// What it counts.
     tally: &'a Tally,
+    /// For how long things take.
     clock: Clock,
-    /// When a session was cut, until the next answer.
+    /// When its session was cut; `None` after the next answer.
     cut_at: Option<Moment>,
 }
 
-/// How a session went.
+/// How a session ended.
 enum RequestOutcome {
+    /// All of its messages came back.
     Done,
+    /// Before its first answer.
     Failed,
+    /// After its first answer.
     Cut,
+    /// With other bytes than were sent.
     Wrong,
 }
 
@@ -106,6 +126,7 @@ enum RequestOutcome {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl DemoWorker<'_> {
+    /// Opens one session after another until it is told to stop.
     fn run(&mut self, number: u64) {
         let mut buffers = (vec![0; self.habit.message], vec![0; self.habit.message]);
         for session in 0.. {
@@ -121,17 +142,18 @@ impl DemoWorker<'_> {
                     ClientReport::Cut
                 }
             };
-            let _ = self.reports.send(report); // who does not listen any more has all it wants
+            let _ = self.reports.send(report); // the demo may have stopped listening
             if !matches!(report, ClientReport::Cut) {
                 thread::sleep(Duration::from_millis(20));
             }
         }
     }
 
+    /// One session. `key` makes its bytes different from those of every other session.
     fn session(&mut self, key: u64, (sent, received): &mut (Vec<u8>, Vec<u8>)) -> RequestOutcome {
         let Ok(mut stream) = connect(self.to) else { return RequestOutcome::Failed };
         self.tally.sessions.add(1);
-        // Sessions differ in length, so that they do not all end at once.
+        // Sessions have different lengths, so that they do not all end together.
         let messages = self.habit.messages / 2 + key % self.habit.messages;
         for message in 0..messages {
             if self.stop.load(Relaxed) {
@@ -152,6 +174,7 @@ impl DemoWorker<'_> {
         RequestOutcome::Done
     }
 
+    /// Counts an answer, and reports it if it is the first one after a cut.
     fn answered(&mut self, start: Moment) {
         let now = self.clock.now();
         self.tally.echoes.add(1);
@@ -163,6 +186,7 @@ impl DemoWorker<'_> {
     }
 }
 
+/// Connects with short time-outs.
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_nodelay(true)?;
@@ -171,7 +195,7 @@ fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Fills a message with bytes that no other message of any session has at that place.
+/// Fills a message with bytes that differ from those of every other message at the same place.
 fn fill(buffer: &mut [u8], key: u64, message: u64) {
     let mut word = (key ^ message.rotate_left(24)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for bytes in buffer.chunks_mut(8) {

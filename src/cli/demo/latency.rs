@@ -1,13 +1,18 @@
-//! Times in buckets fine enough for a percentile: eight to each doubling, so within 9 %.
+//! Times in buckets fine enough for a percentile: eight buckets per doubling, so a value is at most 9 % off.
+//!
+//! The buckets of the metrics ([`stats::cell`](crate::stats::cell)) are too wide for a demo that ends with a
+//! percentile.
 
 use crate::stats::Counter;
 
+/// Buckets from one power of two to the next.
 const PER_DOUBLING: u64 = 8;
-/// The first bucket ends at 2^10 ns, the last one is beyond 2^41 ns (37 minutes).
+/// The first bucket ends at 2^10 ns; the last one begins beyond 2^41 ns (37 minutes).
 const FIRST_EXPONENT: u64 = 10;
+/// How many buckets there are.
 const BUCKETS: usize = 256;
 
-/// One writer.
+/// The times that one client measured. It has one writer, so a record is a plain store.
 pub(super) struct Latencies([Counter; BUCKETS]);
 
 impl Default for Latencies {
@@ -17,10 +22,12 @@ impl Default for Latencies {
 }
 
 impl Latencies {
+    /// Records one time.
     pub(super) fn record_ns(&self, ns: u64) {
         self.0[bucket(ns)].add(1);
     }
 
+    /// Adds what was recorded so far to a sum.
     pub(super) fn add_to(&self, sum: &mut LatencySpread) {
         for (sum, bucket) in sum.0.iter_mut().zip(&self.0) {
             *sum += bucket.get();
@@ -44,7 +51,8 @@ impl LatencySpread {
         LatencySpread(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
     }
 
-    /// The time in nanoseconds that `share` of them (0 to 1) did not exceed; `None` if there are none.
+    /// The time in nanoseconds that the fraction `share` (0 to 1) of all records did not exceed; `None` without
+    /// records.
     pub(super) fn percentile_ns(&self, share: f64) -> Option<u64> {
         let count: u64 = self.0.iter().sum();
         let rank = (share * count as f64).ceil() as u64;
@@ -57,7 +65,7 @@ impl LatencySpread {
     }
 }
 
-/// Upper half of the number's leading bits, as a floating-point number has them.
+/// The bucket of a time: its power of two and the next three bits, as a floating-point number has them.
 fn bucket(ns: u64) -> usize {
     if ns < 1 << FIRST_EXPONENT {
         return 0;
@@ -67,6 +75,7 @@ fn bucket(ns: u64) -> usize {
     (((exponent - FIRST_EXPONENT) * PER_DOUBLING + within + 1) as usize).min(BUCKETS - 1)
 }
 
+/// The longest time that falls into this bucket.
 fn upper_bound_ns(bucket: usize) -> u64 {
     let Some(above) = (bucket as u64).checked_sub(1) else { return 1 << FIRST_EXPONENT };
     let (exponent, within) = (above / PER_DOUBLING + FIRST_EXPONENT, above % PER_DOUBLING);

@@ -1,8 +1,14 @@
 //! `ringway demo`: three built-in backends, live traffic, one backend stopped half way and brought back.
 //!
-//! Everything is real: the listener, the workers and the checks are those of `ringway run`, the backends and clients
+//! Everything is real. The listener, the workers and the checks are those of `ringway run`; the backends and clients
 //! are threads of this process with sockets of their own. ringway's numbers come from its statistics, the others from
 //! what the clients saw.
+//!
+//! ```text
+//! 0 ── all three up ── 1/2 ── b stopped ── 3/4 ── b back ── 1: summary
+//! ```
+//!
+//! The demo fails if ringway did: if it could not start, no client got an answer, or a byte was changed.
 
 mod backend;
 mod client;
@@ -34,54 +40,79 @@ use client::{BULKY, CHATTY, ClientReport, DemoClient};
 use render::{BackendRow, ClientSample, DemoEvent, DemoStage, Sample, Summary};
 use screen::Screen;
 
+/// Names of the backends.
 const BACKENDS: [&str; 3] = ["a", "b", "c"];
-/// Which of them is stopped.
+/// Which backend is stopped, as an index.
 const STOPPED: usize = 1;
+/// How many clients send small messages.
 const CHATTY_CLIENTS: u64 = 24;
+/// How many clients send a stream.
 const BULKY_CLIENTS: u64 = 6;
-/// How often we look: the precision of the times that are told.
+/// How often the demo looks, which is the precision of the times it shows.
 const TICK: Duration = Duration::from_millis(2);
 
-/// Runs the demo for `span`, and fails only if ringway did: it could not start, served nobody, or changed a byte.
+/// Runs the demo for `span`.
 pub(super) fn demo(span: Duration) -> Result<(), Failure> {
     let mut show = Show::start(span)?;
     show.play()?;
     show.finish()
 }
 
+/// A demo that runs.
 struct Show {
+    /// Its clock.
     clock: Clock,
+    /// When it began.
     start: Moment,
+    /// The ringway that is shown.
     server: Server,
+    /// How ringway's tables are read, for the states of backends.
     tables: Reader,
+    /// The backends, in the order of [`BACKENDS`].
     backends: Vec<Echo>,
+    /// The clients.
     clients: Vec<DemoClient>,
+    /// Tells the clients to end.
     stop_clients: Arc<AtomicBool>,
+    /// What the clients report.
     reports: Receiver<ClientReport>,
+    /// What is shown all the time.
     stage: DemoStage,
+    /// Where it is shown.
     screen: Screen,
-    /// What was shown lately.
+    /// What was shown lately, for rates.
     samples: VecDeque<Sample>,
+    /// What happened so far.
     events: Vec<DemoEvent>,
+    /// What was seen of the fail-over.
     seen: Seen,
 }
 
-/// What was seen of the fail-over so far, each time since the start.
+/// What was seen of the fail-over so far. Times are counted from the start of the demo.
 #[derive(Default)]
 struct Seen {
+    /// When the backend was stopped.
     stopped: Option<Duration>,
+    /// When ringway took it out of the pool.
     out: Option<Duration>,
+    /// When it was brought back.
     back: Option<Duration>,
+    /// When ringway took it into the pool again.
     in_again: Option<Duration>,
-    /// What clients reported.
+    /// Sessions that clients reported as not served.
     failed: u64,
+    /// Sessions that clients reported as cut.
     cut: u64,
+    /// Sessions with wrong bytes.
     wrong: u64,
+    /// How long each client that was cut waited for its next answer.
     waits: Vec<Duration>,
+    /// Every client that was cut has had an answer.
     all_served: bool,
 }
 
 impl Show {
+    /// Starts backends, ringway and clients, in this order.
     fn start(span: Duration) -> Result<Show, Failure> {
         let backends: Vec<Echo> = BACKENDS
             .into_iter()
@@ -118,7 +149,7 @@ impl Show {
         Ok(show)
     }
 
-    /// The plot: stop a backend half way, bring it back after three quarters.
+    /// The story: stop a backend half way, bring it back after three quarters.
     fn play(&mut self) -> Result<(), Failure> {
         let (half, three_quarters) = (self.stage.span / 2, self.stage.span * 3 / 4);
         let name = BACKENDS[STOPPED];
@@ -143,11 +174,12 @@ impl Show {
         Ok(())
     }
 
-    /// INT and TERM go to ringway, which then drains: the show is over.
+    /// Whether the demo was interrupted: INT and TERM go to ringway, which then drains.
     fn is_interrupted(&self) -> bool {
         self.tables.pin().phase != Phase::Serving
     }
 
+    /// Takes in what the clients reported, and says when all that were cut are served again.
     fn listen_to_clients(&mut self) -> Result<(), Failure> {
         for report in self.reports.try_iter() {
             match report {
@@ -157,7 +189,7 @@ impl Show {
                 ClientReport::Served(wait) => self.seen.waits.push(wait),
             }
         }
-        // A moment is left for those who were cut and have not noticed yet.
+        // Wait a moment for clients that were cut and have not noticed it yet.
         let settled = self.seen.stopped.is_some_and(|at| self.at() > at + Duration::from_millis(150));
         let served = self.seen.waits.len() as u64;
         if settled && !self.seen.all_served && self.seen.cut > 0 && served == self.seen.cut {
@@ -171,6 +203,7 @@ impl Show {
         Ok(())
     }
 
+    /// Looks whether ringway has taken the stopped backend out of the pool or into it again.
     fn watch_ringway(&mut self) -> Result<(), Failure> {
         let name = BACKENDS[STOPPED];
         let up = self.state_of(name) == Some(State::Up);
@@ -190,11 +223,13 @@ impl Show {
         }
     }
 
+    /// The state of a backend in ringway's newest table.
     fn state_of(&self, name: &str) -> Option<State> {
         let table = self.tables.pin();
         table.backends.iter().flatten().find(|backend| &*backend.name == name).map(|backend| backend.state)
     }
 
+    /// Ends the traffic and ringway, and prints the summary.
     fn finish(mut self) -> Result<(), Failure> {
         self.stop_clients.store(true, Relaxed);
         let last = self.sample();
@@ -224,10 +259,12 @@ impl Show {
         }
     }
 
+    /// How long the demo has been running.
     fn at(&self) -> Duration {
         Duration::from_nanos(self.clock.now().since_ns(self.start))
     }
 
+    /// Shows something that happened.
     fn tell(&mut self, tone: Tone, text: String) -> Result<(), Failure> {
         let event = DemoEvent { at: self.at(), tone, text };
         self.screen.tell(&self.stage, &event)?;
@@ -235,6 +272,7 @@ impl Show {
         Ok(())
     }
 
+    /// Adds up what ringway and the clients have counted.
     fn sample(&self) -> Sample {
         let table = self.tables.pin();
         let backend = |echo: &Echo| {
@@ -259,7 +297,7 @@ impl Show {
     }
 }
 
-/// What ringway counted for one backend, over all workers.
+/// What ringway has counted for one backend, over all workers.
 fn backend_sample(server: &Server, echo: &Echo, entry: &BackendEntry) -> BackendRow {
     let mut sample = BackendRow {
         name: echo.name,
@@ -278,6 +316,7 @@ fn backend_sample(server: &Server, echo: &Echo, entry: &BackendEntry) -> Backend
     sample
 }
 
+/// Starts all clients.
 fn start_clients(to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<(Vec<DemoClient>, Receiver<ClientReport>), Failure> {
     let (sender, reports) = channel();
     let habit = |number| if number < CHATTY_CLIENTS { CHATTY } else { BULKY };
@@ -286,7 +325,8 @@ fn start_clients(to: SocketAddr, stop: &Arc<AtomicBool>) -> Result<(Vec<DemoClie
     Ok((clients.context("cannot start a client thread; raise the limit of processes (ulimit -u)")?, reports))
 }
 
-/// What `ringway run` would be given. Checks are quicker than by default, because the whole demo lasts seconds.
+/// The configuration that `ringway run` would be given. Checks are faster than by default, because the demo lasts only
+/// seconds.
 fn configuration(backends: &[Echo]) -> Result<Config, Failure> {
     let mut text = String::from(
         "[listeners.demo]\nbind = \"127.0.0.1:0\"\npool = \"demo\"\n\

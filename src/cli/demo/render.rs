@@ -1,72 +1,95 @@
-//! From samples to text. Pure: what is drawn follows from what is given.
+//! From samples to text. Pure: the same samples give the same text, so the tests compare whole pictures.
+//!
+//! A [`Sample`] holds counters as of one moment, and rates are made of two of them. The picture is [`WIDTH`] columns
+//! wide, whatever the terminal has. At the end a [`Summary`] says what the fail-over cost the clients.
 
 use std::time::Duration;
 
 use super::latency::LatencySpread;
 use crate::cli::paint::{Paint, Tone};
 
-/// What everybody counted up to one moment.
+/// What ringway and the clients had counted at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sample {
-    /// Since the start.
+    /// When, since the start of the demo.
     pub(super) at: Duration,
-    /// In the order of the pool.
+    /// The backends, in the order of the pool.
     pub(super) backends: Vec<BackendRow>,
+    /// The clients, added up.
     pub(super) clients: ClientSample,
 }
 
-/// What ringway says of a backend.
+/// What ringway counted for one backend.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BackendRow {
+    /// Its name.
     pub(super) name: &'static str,
-    /// ringway's word for its state, and whether it takes sessions.
+    /// ringway's word for its state.
     pub(super) state: &'static str,
+    /// Whether it takes sessions.
     pub(super) is_up: bool,
-    /// Connections that the backend itself has open.
+    /// Open connections, as the backend itself counts them.
     pub(super) open: u64,
-    /// Connections that were established to it.
+    /// Connections that ringway made to it.
     pub(super) total: u64,
-    /// Attempts that failed, each of which went on to another backend.
+    /// Attempts to connect that failed; each went on to another backend.
     pub(super) connect_errors: u64,
-    /// Relayed both ways.
+    /// Bytes in both directions.
     pub(super) bytes: u64,
 }
 
-/// What the clients saw.
+/// What the clients counted, added up.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ClientSample {
+    /// Sessions that they opened.
     pub(super) sessions: u64,
+    /// Messages that came back.
     pub(super) echoes: u64,
+    /// Bytes, in both directions.
     pub(super) bytes: u64,
+    /// Sessions without an answer.
     pub(super) failed: u64,
+    /// Sessions that ended early.
     pub(super) cut: u64,
+    /// Sessions with wrong bytes.
     pub(super) wrong: u64,
+    /// How long answers took.
     pub(super) latencies: LatencySpread,
 }
 
-/// Something worth a line.
+/// Something that happened, for a line.
 #[derive(Clone, Debug)]
 pub(super) struct DemoEvent {
+    /// When, since the start of the demo.
     pub(super) at: Duration,
+    /// How it is coloured.
     pub(super) tone: Tone,
+    /// What happened, in one line.
     pub(super) text: String,
 }
 
-/// What does not change while the demo runs.
+/// What does not change during the demo.
 #[derive(Clone, Debug)]
 pub(super) struct DemoStage {
+    /// The address of ringway.
     pub(super) listen: String,
+    /// How many clients there are.
     pub(super) clients: usize,
+    /// How many workers ringway has.
     pub(super) workers: usize,
+    /// How long the demo lasts.
     pub(super) span: Duration,
+    /// Whether to use colours.
     pub(super) paint: Paint,
 }
 
+/// Columns of the picture.
 const WIDTH: usize = 76;
+/// Columns of the longest bar.
 const BAR: usize = 28;
 
 impl DemoStage {
-    /// The whole picture on a terminal; rates are those since `before`.
+    /// The whole picture for a terminal. Rates are those since `before`.
     pub(super) fn frame(&self, now: &Sample, before: &Sample, events: &[DemoEvent]) -> String {
         let mut lines = vec![self.title(now), self.progress(now), String::new()];
         let head = format!("  {:<8} {:<8} {:>5} {:>9} {:>9}", "backend", "state", "open", "sessions", "MB/s");
@@ -95,12 +118,13 @@ impl DemoStage {
         out + &format!(", {cut} cut, {failed} not served, {wrong} wrong\n")
     }
 
-    /// A line of what happened and when.
+    /// A line about something that happened, with its time.
     pub(super) fn event(&self, event: &DemoEvent) -> String {
         let at = self.paint.tone(Tone::Dim, &format!("{:>6.2} s", event.at.as_secs_f64()));
         format!("{at}   {}", self.paint.tone(event.tone, &event.text))
     }
 
+    /// The first line: clients, address, backends, time.
     fn title(&self, now: &Sample) -> String {
         let name = self.paint.tone(Tone::Strong, "ringway demo");
         let workers = if self.workers == 1 { "1 worker".to_string() } else { format!("{} workers", self.workers) };
@@ -112,6 +136,7 @@ impl DemoStage {
         format!("{name}{what}{}{time}", " ".repeat(WIDTH.saturating_sub(used).max(1)))
     }
 
+    /// A bar of how much time has passed.
     fn progress(&self, now: &Sample) -> String {
         let share = (now.at.as_secs_f64() / self.span.as_secs_f64()).clamp(0.0, 1.0);
         let done = (share * WIDTH as f64) as usize;
@@ -119,6 +144,7 @@ impl DemoStage {
         self.paint.tone(Tone::Good, &"━".repeat(done)) + &rest
     }
 
+    /// A row about one backend, with its rate as a bar; `most` is the highest rate.
     fn backend(&self, backend: &BackendRow, rate: f64, most: f64) -> String {
         let (mark, tone) = if backend.is_up { ("●", Tone::Good) } else { ("○", Tone::Bad) };
         let state = self.paint.tone(tone, &format!("{mark} {:<6}", backend.state));
@@ -126,6 +152,7 @@ impl DemoStage {
         format!("  {:<8} {state} {numbers}  {}", backend.name, self.paint.tone(tone, &bar(rate / most)))
     }
 
+    /// Two lines about the clients.
     fn clients(&self, now: &Sample, before: &Sample) -> [String; 2] {
         let span = seconds(now, before);
         let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / span) as u64;
@@ -146,19 +173,22 @@ impl DemoStage {
     }
 }
 
-/// What came of it all.
+/// What the summary at the end is made of.
 pub(super) struct Summary<'a> {
+    /// The last sample.
     pub(super) last: &'a Sample,
     /// The backend that was stopped.
     pub(super) stopped: &'a str,
-    /// How long each client that was cut had to wait for its next answer.
+    /// How long each client that was cut waited for its next answer.
     pub(super) waits: &'a [Duration],
-    /// From the stop until ringway took the backend out of the pool, and from its return until it was in again.
+    /// From the stop of the backend until ringway took it out of the pool; `None` if that was not seen.
     pub(super) out_after: Option<Duration>,
+    /// From its return until ringway took it in again; `None` if that was not seen.
     pub(super) in_after: Option<Duration>,
 }
 
 impl Summary<'_> {
+    /// The summary.
     pub(super) fn text(&self, paint: Paint) -> String {
         let (last, clients) = (self.last, &self.last.clients);
         let mut out = String::from("\n");
@@ -202,6 +232,7 @@ impl Summary<'_> {
         out
     }
 
+    /// The lines about the fail-over.
     fn fail_over(&self) -> Vec<String> {
         if self.out_after.is_none() && self.last.clients.cut == 0 {
             return vec!["none: it was interrupted before".to_string()];
@@ -217,7 +248,7 @@ impl Summary<'_> {
                     millis(*longest)
                 )
             }
-            _ => "nobody had to wait".to_string(),
+            _ => "no client had to wait".to_string(),
         };
         let after =
             |time: Option<Duration>| time.map_or("not seen".to_string(), |time| format!("after {}", millis(time)));
@@ -226,13 +257,14 @@ impl Summary<'_> {
     }
 }
 
+/// Bytes per second of each backend.
 fn rates(now: &Sample, before: &Sample) -> Vec<f64> {
     let earlier = before.backends.iter().map(|backend| backend.bytes).chain(std::iter::repeat(0));
     let span = seconds(now, before);
     now.backends.iter().zip(earlier).map(|(now, before)| now.bytes.saturating_sub(before) as f64 / span).collect()
 }
 
-/// Never 0, so that a rate is a number.
+/// Seconds between two samples; never 0, so that it can be divided by.
 fn seconds(now: &Sample, before: &Sample) -> f64 {
     now.at.saturating_sub(before.at).as_secs_f64().max(0.001)
 }
@@ -244,7 +276,7 @@ fn bar(share: f64) -> String {
     "█".repeat(eighths / 8) + part
 }
 
-/// `1,234,567`
+/// A number with commas, such as `1,234,567`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -257,6 +289,7 @@ fn grouped(number: u64) -> String {
     out
 }
 
+/// A number of bytes with a decimal unit.
 fn size(bytes: u64) -> String {
     match bytes as f64 {
         bytes if bytes >= 1e9 => format!("{:.2} GB", bytes / 1e9),
@@ -265,6 +298,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
+/// A latency; `-` if there is none.
 fn shown(ns: Option<u64>) -> String {
     match ns {
         None => "-".to_string(),
@@ -273,6 +307,7 @@ fn shown(ns: Option<u64>) -> String {
     }
 }
 
+/// A time in milliseconds.
 fn millis(time: Duration) -> String {
     match time.as_secs_f64() * 1e3 {
         ms if ms < 10.0 => format!("{ms:.1} ms"),

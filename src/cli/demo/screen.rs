@@ -1,4 +1,6 @@
-//! Puts the demo on a terminal, where one picture replaces the other, or into a pipe, line by line.
+//! Shows the demo: on a terminal as a picture that replaces the one before, in a pipe line by line.
+//!
+//! It decides when something is written and what is kept for rates. The text itself comes from `render`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,23 +14,26 @@ use crate::cli::print;
 const LINE: Duration = Duration::from_secs(1);
 /// From one picture on a terminal to the next.
 const PICTURE: Duration = Duration::from_millis(100);
-/// Rates on a terminal are taken over this time: steady enough to read, quick enough to show what happens.
+/// The time over which rates on a terminal are taken: long enough to read them, short enough to see what happens.
 const WINDOW: Duration = Duration::from_millis(500);
 
+/// Where the demo is shown.
 pub(super) struct Screen {
+    /// Whether it is a terminal.
     paint: Paint,
     /// When something was drawn last, since the start.
     drawn: Duration,
-    /// Lines of the picture that is on the terminal.
+    /// How many lines the picture on the terminal has.
     lines: usize,
 }
 
 impl Screen {
+    /// Nothing is shown yet.
     pub(super) fn new(paint: Paint) -> Screen {
         Screen { paint, drawn: Duration::ZERO, lines: 0 }
     }
 
-    /// Shows `now` if it is time. `samples` holds what was shown lately, and gets `now`.
+    /// Shows `now` if it is time for it. `samples` holds what was shown lately, and gets `now` then.
     pub(super) fn show(
         &mut self,
         stage: &DemoStage,
@@ -63,7 +68,7 @@ impl Screen {
         self.draw(stage, now, samples, events)
     }
 
-    /// In a pipe, an event is a line of its own.
+    /// Shows something that happened. In a pipe it is a line of its own; in a picture it comes with the next one.
     pub(super) fn tell(&mut self, stage: &DemoStage, event: &DemoEvent) -> Result<(), Failure> {
         match self.paint {
             Paint::Ansi => Ok(()),
@@ -71,6 +76,7 @@ impl Screen {
         }
     }
 
+    /// Draws a picture or a line.
     fn draw(
         &mut self,
         stage: &DemoStage,
@@ -84,7 +90,7 @@ impl Screen {
             Paint::Plain => print(stage.line(now, before).as_bytes()),
             Paint::Ansi => {
                 let frame = stage.frame(now, before, events);
-                // Up to where the last picture began; each line clears what was longer before.
+                // Move up to where the last picture began. Each line clears what is longer in the old picture.
                 let up = if self.lines == 0 { String::new() } else { format!("\x1b[{}A\r", self.lines) };
                 self.lines = frame.lines().count();
                 print((up + &frame.replace('\n', "\x1b[K\n")).as_bytes())

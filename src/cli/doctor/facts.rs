@@ -1,4 +1,8 @@
-//! What the machine says about itself.
+//! What the machine says about itself, read from `/proc`, and one ring that is really made.
+//!
+//! Only facts are gathered here. What they mean for ringway is decided in `findings`, which is pure and is tested with
+//! facts of other machines. A fact that cannot be read is `None` or empty and never an error: containers hide parts of
+//! `/proc`.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -6,55 +10,59 @@ use std::num::NonZeroUsize;
 use crate::sys::system;
 use crate::uring::probe;
 
-/// Bits of `CapEff` (linux/capability.h).
+/// Bits of `CapEff` in `/proc/self/status` (linux/capability.h).
 const CAP_NET_BIND_SERVICE: u32 = 10;
+/// Lifts the limit of locked memory.
 const CAP_IPC_LOCK: u32 = 14;
+/// Lifts the limit of pipes, among many other things.
 const CAP_SYS_ADMIN: u32 = 21;
+/// Lifts the limit of pipes.
 const CAP_SYS_RESOURCE: u32 = 24;
 
-/// As found; what could not be read is `None`.
+/// The facts as they were found; `None` for what could not be read.
 pub(super) struct HostFacts {
-    /// `6.18.44-amd64`
+    /// The release of the kernel, such as `6.18.44-amd64`.
     pub(super) kernel: String,
-    /// What came of making and using a ring.
+    /// What happened when a ring was made and used.
     pub(super) ring: probe::Report,
     /// `kernel.io_uring_disabled`: 0 allowed, 1 for a group, 2 forbidden.
     pub(super) uring_disabled: Option<u64>,
     /// `Seccomp:` of the process: 0 none, 2 a filter.
     pub(super) seccomp: Option<u64>,
-    /// What a filter of system calls may do (`kernel.seccomp.actions_avail`); empty if there are no filters.
+    /// What a filter of system calls can do (`kernel.seccomp.actions_avail`); empty if the kernel has no filters.
     pub(super) seccomp_actions: String,
-    /// Version of Landlock; 0 is none.
+    /// The version of Landlock; 0 if there is none.
     pub(super) landlock: u32,
-    /// Bytes that may be locked in memory; `u64::MAX` is unlimited.
+    /// How many bytes this user can lock in memory; `u64::MAX` is unlimited.
     pub(super) memlock: Option<u64>,
-    /// Descriptors, the hard limit: ringway raises its own to it.
+    /// The hard limit of descriptors; ringway raises its own limit to it.
     pub(super) descriptors: Option<u64>,
-    /// First and last port that connections to backends come from.
+    /// The first and last port of connections to backends (`net.ipv4.ip_local_port_range`).
     pub(super) ephemeral: Option<(u16, u16)>,
-    /// `net.ipv4.ip_local_reserved_ports`
+    /// Ports in that range that are kept free (`net.ipv4.ip_local_reserved_ports`).
     pub(super) reserved: String,
     /// `net.ipv4.tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
     pub(super) reuse: Option<u64>,
-    /// `net.ipv4.ip_unprivileged_port_start`
+    /// The first port that needs no privilege (`net.ipv4.ip_unprivileged_port_start`).
     pub(super) unprivileged_from: u64,
-    /// Pages of pipes that a user without privileges may have before pipes get small; 0 is no limit.
+    /// How many pages the pipes of a user without privileges can have before new pipes get small; 0 is no limit.
     pub(super) pipe_pages: Option<u64>,
-    /// `net.core.somaxconn`
+    /// The longest backlog (`net.core.somaxconn`).
     pub(super) somaxconn: Option<u64>,
-    /// `net.ipv4.tcp_congestion_control`
+    /// The congestion control of TCP (`net.ipv4.tcp_congestion_control`).
     pub(super) congestion: String,
-    /// CPUs ringway may run on.
+    /// On how many CPUs ringway can run.
     pub(super) cpus: u64,
-    /// May bind ports below `unprivileged_from`.
+    /// This user can bind ports below `unprivileged_from`.
     pub(super) may_bind_low: bool,
-    /// The limit of locked memory does not count.
+    /// The limit of locked memory does not count for this user.
     pub(super) may_lock: bool,
-    /// The limit of pipes does not count.
+    /// The limit of pipes does not count for this user.
     pub(super) may_have_pipes: bool,
 }
 
 impl HostFacts {
+    /// Reads all of it.
     pub(super) fn gather() -> HostFacts {
         let status = read("/proc/self/status");
         let limits = read("/proc/self/limits");
@@ -84,20 +92,22 @@ impl HostFacts {
     }
 }
 
+/// The text of a file in `/proc`; empty if it cannot be read.
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_string()
 }
 
+/// A file in `/proc` that holds one number.
 fn number(path: &str) -> Option<u64> {
     read(path).parse().ok()
 }
 
-/// The word after a name in `/proc/self/status`.
+/// The value behind a name in `/proc/self/status`.
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// Soft and hard limit in `/proc/self/limits`.
+/// The soft and the hard limit of a row in `/proc/self/limits`.
 fn limit(limits: &str, name: &str) -> Option<(u64, u64)> {
     let mut words = limits.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
     let mut next = || match words.next()? {
@@ -107,6 +117,7 @@ fn limit(limits: &str, name: &str) -> Option<(u64, u64)> {
     Some((next()?, next()?))
 }
 
+/// A range of ports, as `/proc` writes it: two numbers.
 fn ports(range: &str) -> Option<(u16, u16)> {
     let mut numbers = range.split_whitespace().map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))

@@ -1,4 +1,7 @@
-//! What a configuration asks of this host: one line for each thing, and whether the host has it.
+//! What a configuration needs of this host: one line per thing, and whether the host has it.
+//!
+//! It looks as the user that will serve (`Account`), because root can read and write everything. Nothing is changed,
+//! and nothing is bound; backends are connected to once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +19,10 @@ use crate::config::{self, Host};
 use crate::discover;
 use crate::sys::route;
 
-/// Addresses of one listener that get a line each.
+/// How many addresses of one listener get a line each; more than these are counted.
 const ADDRESSES_SHOWN: usize = 8;
 
-/// Everything there is to say, in the order in which ringway would use it.
+/// All findings, in the order in which ringway would need the things.
 pub(super) fn all(config: &Config) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     let pure = Host { has_address: &route::is_own, cannot_read: &|_| None, no_account: None };
@@ -35,6 +38,7 @@ pub(super) fn all(config: &Config) -> Vec<DoctorFinding> {
     findings
 }
 
+/// The user that will serve. `None` if it does not exist; then files cannot be judged.
 fn account(config: &Config, findings: &mut Vec<DoctorFinding>) -> Option<Account> {
     let process = &config.process;
     match Account::of(process) {
@@ -55,7 +59,7 @@ fn account(config: &Config, findings: &mut Vec<DoctorFinding>) -> Option<Account
     }
 }
 
-/// Addresses to listen on: there, and free.
+/// Whether the addresses to listen on exist here and are free.
 fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
     let held = Held::read();
     let own = Account::own();
@@ -80,6 +84,7 @@ fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
     of_one("admin.socket", &config.admin.socket.clone().map(Address::Unix).into_iter().collect::<Vec<_>>());
 }
 
+/// Whether one address is free; `whose` says what it is for.
 fn listen(whose: &str, address: &Address, held: &Held, own: &Account) -> DoctorFinding {
     let what = "listen";
     if let Address::Tcp(tcp) = address {
@@ -115,7 +120,10 @@ fn listen(whose: &str, address: &Address, held: &Held, own: &Account) -> DoctorF
     }
 }
 
-/// Whether a file can be made there.
+/// Whether this user can make a file in the folder of `path`.
+///
+/// # Errors
+/// Why not, and what to do.
 fn folder_takes(path: &Path, account: &Account) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     if !folder.exists() {
@@ -125,6 +133,7 @@ fn folder_takes(path: &Path, account: &Account) -> Result<(), String> {
     account.reach(folder, Use::Write).map_err(|why| format!("its folder {}: {why}", folder.display()))
 }
 
+/// The finding for an address that a program has. A running ringway and systemd may have it.
 fn held_by(whose: &str, address: &Address, Holder { name, pid }: &Holder) -> DoctorFinding {
     let what = "listen";
     match name.as_str() {
@@ -143,14 +152,14 @@ fn held_by(whose: &str, address: &Address, Holder { name, pid }: &Holder) -> Doc
     }
 }
 
-/// Whether the kernel binds addresses that are not there, so that nobody can tell which are.
+/// Whether the kernel binds addresses that no interface has (`ip_nonlocal_bind`), so that a wrong one cannot be told.
 fn is_lax(ip: IpAddr) -> bool {
     let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
     let said = fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
     said.is_ok_and(|text| text.trim() != "0")
 }
 
-/// Addresses that connections to backends come from.
+/// Whether this host has the source addresses of connections to backends.
 fn sources(config: &Config, findings: &mut Vec<DoctorFinding>) {
     for pool in &config.pools {
         let LocalAddress::Addresses(all) = &pool.dial.source else { continue };
@@ -167,7 +176,8 @@ fn sources(config: &Config, findings: &mut Vec<DoctorFinding>) {
     }
 }
 
-/// Files that lines are added to. They are opened before the user changes, and opened anew by the user that serves.
+/// Whether the files of both logs can be written to. They are opened before the user changes, and after a rotation by
+/// the user that serves.
 fn logs(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
     let access = config.access_log.as_ref().map(|access| &access.output);
     let outputs = [("log.output", Some(&config.log.output)), ("access_log.output", access)];
@@ -181,17 +191,18 @@ fn logs(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
         };
         findings.push(match fits {
             Ok(()) => DoctorFinding::good("log file", format!("{shown} of {key} can be written to")),
-            // The file itself is given to that user at the start; its folder is what counts at USR1.
+            // At the start the file is given to that user. At USR1, when a new file is made, its folder counts.
             Err(why) if config.process.user.is_some() && folder.is_dir() && !path.is_dir() => DoctorFinding::note(
                 "log file",
                 format!("{shown} of {key}: {why}"),
-                "without it USR1 cannot open the log anew",
+                "as long as this is so, USR1 cannot open the log again",
             ),
             Err(why) => DoctorFinding::told_bad("log file", format!("{shown} of {key}: {why}")),
         });
     }
 }
 
+/// Whether the passwords of checks can be read, and not by every user of the host.
 fn passwords(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
     for pool in &config.pools {
         let login = pool.check.as_ref().and_then(|check| check.kind.login());
@@ -206,14 +217,14 @@ fn passwords(config: &Config, account: &Account, findings: &mut Vec<DoctorFindin
             }
             Ok(()) if is_open => {
                 let remedy = format!("`chmod o-r {}`", file.display());
-                DoctorFinding::note("password file", format!("{whose}: every user of this host may read it"), remedy)
+                DoctorFinding::note("password file", format!("{whose}: every user of this host can read it"), remedy)
             }
             Ok(()) => DoctorFinding::good("password file", format!("{whose} can be read by {}", account.name())),
         });
     }
 }
 
-/// Names that can be looked up, and servers that can be connected to.
+/// Whether host names can be looked up, and whether the backends can be connected to.
 fn backends(config: &Config, findings: &mut Vec<DoctorFinding>) {
     let names = names(config, findings);
     let (mut lines, mut targets) = (Vec::new(), Vec::new());
@@ -248,7 +259,7 @@ fn backends(config: &Config, findings: &mut Vec<DoctorFinding>) {
     }
 }
 
-/// Where checks go, if that is elsewhere.
+/// The address that is checked, if it is not the backend's own.
 fn of_check(pool: &Pool, address: &Address) -> Option<Address> {
     let Some(Check { port: Some(port), .. }) = &pool.check else { return None };
     match address {
@@ -257,7 +268,7 @@ fn of_check(pool: &Pool, address: &Address) -> Option<Address> {
     }
 }
 
-/// Each name with its addresses.
+/// The host names of the configuration with their addresses.
 fn names<'c>(config: &'c Config, findings: &mut Vec<DoctorFinding>) -> BTreeMap<&'c str, Vec<IpAddr>> {
     let backends = config.pools.iter().flat_map(|pool| &pool.backends).filter(|backend| !backend.disabled);
     let mut names: Vec<&str> = backends

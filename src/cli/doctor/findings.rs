@@ -1,59 +1,69 @@
-//! From facts to findings: one line each, with the remedy where one is needed. Pure.
+//! From facts to findings: one line per finding, with the remedy if one is needed. Pure.
+//!
+//! Each function below judges one fact. A finding is bad only if ringway cannot run; what could be better is a note.
 
 use super::facts::HostFacts;
 use crate::base::address::Address;
 use crate::config::Config;
 use crate::kernel::driver::Driver;
 
-/// How good it is.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Grade {
     /// As it should be.
     Good,
-    /// ringway runs; something could be better.
+    /// ringway runs, but something could be better.
     Note,
     /// ringway cannot run.
     Bad,
 }
 
-/// One line.
+/// One finding, which is one line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct DoctorFinding {
+    /// How bad it is.
     pub(super) grade: Grade,
+    /// What it is about: the first column.
     pub(super) what: &'static str,
+    /// What was found.
     pub(super) detail: String,
+    /// What to do; `None` if nothing has to be done or the detail says it.
     pub(super) remedy: Option<String>,
 }
 
 impl DoctorFinding {
+    /// It is as it should be.
     pub(super) fn good(what: &'static str, detail: impl Into<String>) -> DoctorFinding {
         DoctorFinding { grade: Grade::Good, what, detail: detail.into(), remedy: None }
     }
 
+    /// ringway runs, but something could be better.
     pub(super) fn note(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> DoctorFinding {
         DoctorFinding { grade: Grade::Note, what, detail: detail.into(), remedy: Some(remedy.into()) }
     }
 
+    /// ringway cannot run.
     pub(super) fn bad(what: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> DoctorFinding {
         DoctorFinding { grade: Grade::Bad, ..DoctorFinding::note(what, detail, remedy) }
     }
 
-    /// A note whose detail has the remedy in it.
+    /// A note whose detail contains the remedy.
     pub(super) fn told(what: &'static str, detail: impl Into<String>) -> DoctorFinding {
         DoctorFinding { grade: Grade::Note, ..DoctorFinding::good(what, detail) }
     }
 
-    /// What keeps ringway from running, with the remedy in its detail.
+    /// It keeps ringway from running, and the detail contains the remedy.
     pub(super) fn told_bad(what: &'static str, detail: impl Into<String>) -> DoctorFinding {
         DoctorFinding { grade: Grade::Bad, ..DoctorFinding::good(what, detail) }
     }
 
+    /// Whether it is as it should be.
     pub(super) fn is_good(&self) -> bool {
         self.grade == Grade::Good
     }
 }
 
-/// Everything there is to say, what is needed first.
+/// All findings about the machine; what is needed most comes first.
 pub(super) fn all(facts: &HostFacts, config: Option<&Config>) -> Vec<DoctorFinding> {
     let mut findings = vec![kernel(&facts.kernel)];
     findings.extend(sysctl(facts.uring_disabled, facts.ring.setup.is_ok()));
@@ -73,6 +83,7 @@ pub(super) fn all(facts: &HostFacts, config: Option<&Config>) -> Vec<DoctorFindi
     findings
 }
 
+/// Linux 6.1 is needed; 6.17 receives several buffers with one system call.
 fn kernel(release: &str) -> DoctorFinding {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
@@ -93,24 +104,24 @@ fn kernel(release: &str) -> DoctorFinding {
     }
 }
 
+/// Whether `kernel.io_uring_disabled` keeps this user from io_uring.
 fn sysctl(disabled: Option<u64>, works: bool) -> Option<DoctorFinding> {
     let what = "io_uring_disabled";
     Some(match (disabled?, works) {
-        (0, _) => DoctorFinding::good(what, "0: everybody may use io_uring"),
-        (level, true) => DoctorFinding::good(what, format!("{level}: this user may use io_uring all the same")),
+        (0, _) => DoctorFinding::good(what, "0: every user can use io_uring"),
+        (level, true) => DoctorFinding::good(what, format!("{level}: this user can use io_uring nevertheless")),
         (1, false) => DoctorFinding::note(
             what,
-            "1: only a group may use io_uring",
+            "1: only one group can use io_uring",
             "put ringway's group into kernel.io_uring_group",
         ),
-        (level, false) => DoctorFinding::note(
-            what,
-            format!("{level}: no process may use io_uring"),
-            "sysctl kernel.io_uring_disabled=0",
-        ),
+        (level, false) => {
+            DoctorFinding::note(what, format!("{level}: no user can use io_uring"), "sysctl kernel.io_uring_disabled=0")
+        }
     })
 }
 
+/// Whether a filter of system calls, such as a container's, keeps this process from io_uring.
 fn seccomp(mode: Option<u64>, works: bool) -> DoctorFinding {
     match mode {
         Some(0) => DoctorFinding::good("seccomp", "no filter"),
@@ -124,7 +135,7 @@ fn seccomp(mode: Option<u64>, works: bool) -> DoctorFinding {
     }
 }
 
-/// The filter that ringway gives itself.
+/// Whether the kernel has what ringway's own filter of system calls needs.
 fn call_filter(actions: &str) -> DoctorFinding {
     let (what, has) = ("own filter", |action: &str| actions.split_whitespace().any(|known| known == action));
     if has("errno") && has("kill_process") {
@@ -133,6 +144,7 @@ fn call_filter(actions: &str) -> DoctorFinding {
     DoctorFinding::note(what, "this kernel cannot filter system calls", "ringway runs without (CONFIG_SECCOMP_FILTER)")
 }
 
+/// Whether the kernel has Landlock, by which ringway gives up files that it does not need.
 fn landlock(version: u32) -> DoctorFinding {
     match version {
         0 => DoctorFinding::note(
@@ -150,7 +162,7 @@ fn landlock(version: u32) -> DoctorFinding {
     }
 }
 
-/// `asked` is `process.io`.
+/// Whether a ring could be made and used. `asked` is `process.io`.
 fn ring(setup: &Result<(), String>, asked: Option<Driver>) -> DoctorFinding {
     match setup {
         Ok(()) => DoctorFinding::good("io_uring", "a ring was made and moved bytes"),
@@ -161,6 +173,7 @@ fn ring(setup: &Result<(), String>, asked: Option<Driver>) -> DoctorFinding {
     }
 }
 
+/// Whether a feature of the kernel is there that makes ringway faster.
 fn feature(name: &'static str, there: bool) -> DoctorFinding {
     if there {
         DoctorFinding::good("feature", name)
@@ -169,9 +182,11 @@ fn feature(name: &'static str, there: bool) -> DoctorFinding {
     }
 }
 
-/// What a worker's ring and buffers may need to be locked (measured: an 8192 entry ring asks for about 1 MiB).
+/// How much locked memory the ring and the buffers of a worker may need (measured: a ring of 8192 entries needs about 1
+/// MiB).
 const MEMLOCK_PER_WORKER: u64 = 2 << 20;
 
+/// Whether the limit of locked memory suffices for one worker per CPU.
 fn memlock(bytes: u64, exempt: bool, cpus: u64) -> DoctorFinding {
     let needed = MEMLOCK_PER_WORKER * cpus;
     match bytes {
@@ -187,9 +202,10 @@ fn memlock(bytes: u64, exempt: bool, cpus: u64) -> DoctorFinding {
     }
 }
 
-/// Below this a busy service could run out; the kernel's own hard limit is 524288 under systemd.
+/// With fewer descriptors than this a busy service could run out of them. Under systemd the hard limit is 524288.
 const DESCRIPTORS_WISHED: u64 = 65_536;
 
+/// How many sessions the limit of descriptors allows.
 fn descriptors(hard: u64) -> DoctorFinding {
     let detail = format!("{hard}: about {} sessions, two descriptors each", hard / 2);
     if hard >= DESCRIPTORS_WISHED {
@@ -199,6 +215,7 @@ fn descriptors(hard: u64) -> DoctorFinding {
     }
 }
 
+/// Whether there are enough ports for connections to backends, and whether one of them is a listener's.
 fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>) -> DoctorFinding {
     let what = "ephemeral ports";
     let count = u32::from(last.saturating_sub(first)) + 1;
@@ -217,8 +234,8 @@ fn ephemeral((first, last): (u16, u16), reserved: &str, config: Option<&Config>)
     DoctorFinding::good(what, detail)
 }
 
-/// The end that closes first keeps its port for a minute (TIME_WAIT). Towards backends that is ringway where the client
-/// ends a session first.
+/// Whether ports of ended connections can be used again soon. The end that closes first keeps its port for a minute
+/// (TIME_WAIT); towards a backend that is ringway, if the client ended the session first.
 fn time_wait((first, last): (u16, u16), reuse: u64) -> DoctorFinding {
     let (what, name) = ("TIME_WAIT", "net.ipv4.tcp_tw_reuse");
     let rate = (u32::from(last.saturating_sub(first)) + 1) / 60;
@@ -235,7 +252,7 @@ fn time_wait((first, last): (u16, u16), reuse: u64) -> DoctorFinding {
     }
 }
 
-/// Listeners with their ports; port 0 is the kernel's choice.
+/// The ports of all listeners, except port 0, which the kernel chooses.
 fn tcp_binds(config: Option<&Config>) -> impl Iterator<Item = (&str, u16)> {
     config.into_iter().flat_map(|config| &config.listeners).flat_map(|listener| {
         listener.binds.iter().filter_map(|address| match address {
@@ -245,7 +262,7 @@ fn tcp_binds(config: Option<&Config>) -> impl Iterator<Item = (&str, u16)> {
     })
 }
 
-/// Whether `8080,9000-9100` holds a port.
+/// Whether a list such as `8080,9000-9100` contains a port.
 fn is_reserved(reserved: &str, port: u16) -> bool {
     reserved.split(',').any(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -254,6 +271,7 @@ fn is_reserved(reserved: &str, port: u16) -> bool {
     })
 }
 
+/// Whether this user can bind the ports below 1024 that the configuration has.
 fn low_ports(facts: &HostFacts, config: &Config) -> Option<DoctorFinding> {
     if facts.may_bind_low {
         return None;
@@ -262,11 +280,12 @@ fn low_ports(facts: &HostFacts, config: &Config) -> Option<DoctorFinding> {
         .filter(|(_, port)| u64::from(*port) < facts.unprivileged_from)
         .map(|(listener, port)| format!("{port} of listener {listener}"))
         .collect();
-    let detail = format!("this user may not bind port {}", low.join(", "));
+    let detail = format!("this user is not allowed to bind port {}", low.join(", "));
     let remedy = "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or `setcap cap_net_bind_service+ep` on ringway";
     (!low.is_empty()).then(|| DoctorFinding::bad("low ports", detail, remedy))
 }
 
+/// How many streams can splice at the same time within the limit of pipes. Others are copied.
 fn pipes(pages: u64, exempt: bool) -> DoctorFinding {
     const PAGE: u64 = 4096;
     const PIPE: u64 = 1 << 20;
@@ -286,6 +305,7 @@ fn pipes(pages: u64, exempt: bool) -> DoctorFinding {
     }
 }
 
+/// Whether the kernel allows the backlogs that the configuration has.
 fn somaxconn(most: u64, config: Option<&Config>) -> DoctorFinding {
     let wanted = config.into_iter().flat_map(|config| &config.listeners).map(|listener| u64::from(listener.backlog));
     let wanted = wanted.max().unwrap_or(4096);
@@ -296,12 +316,13 @@ fn somaxconn(most: u64, config: Option<&Config>) -> DoctorFinding {
     DoctorFinding::note("somaxconn", detail, format!("sysctl net.core.somaxconn={wanted}"))
 }
 
-/// Only worth a line where it costs something.
+/// Warns of BBR, which costs CPU; other congestion controls get no line.
 fn congestion(name: &str) -> Option<DoctorFinding> {
     let detail = "bbr paces every segment, which costs CPU that a proxy within one network need not spend";
     (name == "bbr").then(|| DoctorFinding::note("congestion", detail, "sysctl net.ipv4.tcp_congestion_control=cubic"))
 }
 
+/// A number of bytes with a binary unit.
 fn size(bytes: u64) -> String {
     match bytes {
         bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),

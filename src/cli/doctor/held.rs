@@ -1,4 +1,7 @@
-//! Who listens where on this host, as `/proc` says.
+//! Which program listens where on this host, as `/proc` says it.
+//!
+//! It reads `/proc/net` for sockets that listen, and `/proc/PID/fd` for the programs that have them. Without root only
+//! the user's own programs are seen.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,28 +10,32 @@ use std::path::Path;
 
 use crate::base::address::Address;
 
-/// `0A` in the column of states.
+/// A socket that listens, in the column of states (`TCP_LISTEN`).
 const LISTEN: &str = "0A";
-/// `__SO_ACCEPTCON` in the column of flags.
+/// A unix socket that listens, in the column of flags (`__SO_ACCEPTCON`).
 const ACCEPTS: u32 = 1 << 16;
 
-/// Sockets that listen, with the inodes by which their programs are found.
+/// All sockets that listen, with the inodes by which their programs are found.
 pub(super) struct Held {
+    /// By address: the inode.
     tcp: Vec<(SocketAddr, u64)>,
+    /// By path: the inode.
     unix: Vec<(String, u64)>,
-    /// By the inodes of their sockets, those that this user may look at.
+    /// By inode of a socket: the programs that have it, as far as this user can see them.
     programs: HashMap<u64, Vec<Holder>>,
 }
 
 /// A program that listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Holder {
-    /// `nginx`, or empty for one that this user may not look at.
+    /// Its name, such as `nginx`; empty if this user cannot see it.
     pub(super) name: String,
+    /// The number of its process; 0 if this user cannot see it.
     pub(super) pid: u32,
 }
 
 impl Held {
+    /// Reads `/proc`.
     pub(super) fn read() -> Held {
         let table = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let mut tcp = listening(&table("/proc/net/tcp"));
@@ -36,7 +43,7 @@ impl Held {
         Held { tcp, unix: listening_unix(&table("/proc/net/unix")), programs: programs() }
     }
 
-    /// Who keeps this address from being listened on; one for each program.
+    /// The programs that keep this address from being listened on; one entry per program.
     pub(super) fn holders(&self, wanted: &Address) -> Vec<Holder> {
         let inodes: Vec<u64> = match wanted {
             Address::Tcp(wanted) => {
@@ -57,8 +64,8 @@ impl Held {
     }
 }
 
-/// Whether one of them cannot be had beside the other. A socket for every IPv6 address may be for every IPv4 one, too,
-/// which `/proc` does not say; those that say so are rare, so it counts only where nothing else can be bound.
+/// Whether one of two addresses cannot be bound beside the other. A socket for every IPv6 address may also take every
+/// IPv4 one, which `/proc` does not show; so that is found out by trying to bind.
 fn overlaps(held: SocketAddr, wanted: SocketAddr) -> bool {
     if held.port() != wanted.port() {
         return false;
@@ -74,7 +81,7 @@ fn overlaps(held: SocketAddr, wanted: SocketAddr) -> bool {
     }
 }
 
-/// Programs with the inodes of their sockets.
+/// By inode of a socket: the programs that have it open.
 fn programs() -> HashMap<u64, Vec<Holder>> {
     let mut found: HashMap<u64, Vec<Holder>> = HashMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -91,7 +98,7 @@ fn programs() -> HashMap<u64, Vec<Holder>> {
     found
 }
 
-/// The rows of `/proc/net/tcp` that listen.
+/// The rows of `/proc/net/tcp` or `tcp6` for sockets that listen.
 fn listening(table: &str) -> Vec<(SocketAddr, u64)> {
     let row = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -101,7 +108,8 @@ fn listening(table: &str) -> Vec<(SocketAddr, u64)> {
     table.lines().skip(1).filter_map(row).collect()
 }
 
-/// `0100007F:1538` is 127.0.0.1:5432: words of four bytes in the order of this machine.
+/// An address as `/proc` writes it: `0100007F:1538` is 127.0.0.1:5432. The words have four bytes in the order of this
+/// machine.
 fn socket_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -120,7 +128,7 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The rows of `/proc/net/unix` that accept connections and have a path.
+/// The rows of `/proc/net/unix` for sockets that listen and have a path.
 fn listening_unix(table: &str) -> Vec<(String, u64)> {
     let row = |line: &str| {
         let mut words = line.split_whitespace().skip(3);

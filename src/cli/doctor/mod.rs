@@ -1,4 +1,8 @@
 //! `ringway doctor`: what of this machine ringway can use, and what to do about the rest.
+//!
+//! `facts` reads, `findings` judges; with a configuration, `file` also looks at what that names (`held`: which program
+//! has an
+//! address, `reach`: whether backends answer).
 
 mod facts;
 mod file;
@@ -14,7 +18,7 @@ use super::paint::{Paint, Tone};
 use facts::HostFacts;
 use findings::{DoctorFinding, Grade};
 
-/// Prints one line a finding; fails if something keeps ringway from running.
+/// The command: one line per finding. It fails if something keeps ringway from running.
 pub(super) fn doctor(config: Option<&Path>) -> Result<(), Failure> {
     let config = config.map(check::load).transpose()?;
     let mut findings = findings::all(&HostFacts::gather(), config.as_ref());
@@ -28,6 +32,7 @@ pub(super) fn doctor(config: Option<&Path>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A finding as its line.
 fn line(finding: &DoctorFinding, paint: Paint) -> String {
     let grade = match finding.grade {
         Grade::Good => paint.tone(Tone::Good, "ok  "),

@@ -1,4 +1,7 @@
-//! Whether backends can be connected to.
+//! Whether backends can be connected to, many of them at the same time.
+//!
+//! It only connects and closes: whether a server is healthy is for checks to say, which need its protocol and an
+//! account.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -10,12 +13,13 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::time::Clock;
 
-/// A backend that does not answer within this time is reported.
+/// How long a backend has to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many connections are tried together.
+/// How many connections are tried at the same time.
 const AT_ONCE: usize = 64;
 
-/// Connects to each of them, and closes. How long it took, or why it did not work, in their order.
+/// Connects to each address and closes the connection. Returns how long that took, or why it failed, in the order of
+/// `targets`.
 pub(super) fn try_all(targets: &[Address]) -> Vec<Result<Duration, String>> {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -35,6 +39,7 @@ pub(super) fn try_all(targets: &[Address]) -> Vec<Result<Duration, String>> {
     all.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Connects to one address.
 fn connect(target: &Address) -> Result<Duration, String> {
     let clock = Clock::new();
     let begun = clock.now();
@@ -46,17 +51,19 @@ fn connect(target: &Address) -> Result<Duration, String> {
     Ok(Duration::from_nanos(clock.now().since_ns(begun)))
 }
 
+/// The address that the kernel connects to: an IPv4 address in IPv6 form becomes IPv4.
 fn dialled(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// Why an attempt failed, in words.
 fn said(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "it refuses: nobody listens there".to_string(),
+        io::ErrorKind::ConnectionRefused => "it refuses: nothing listens there".to_string(),
         io::ErrorKind::TimedOut => format!("no answer within {} s: it is off, or a firewall drops", PATIENCE.as_secs()),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "there is no route to it".to_string(),
         io::ErrorKind::NotFound => "there is no such socket".to_string(),
-        io::ErrorKind::PermissionDenied => "this user may not connect to it".to_string(),
+        io::ErrorKind::PermissionDenied => "this user is not allowed to connect to it".to_string(),
         _ => error.to_string(),
     }
 }

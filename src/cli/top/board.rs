@@ -1,4 +1,9 @@
-//! What `ringway top` knows: the last answers, and what follows from two of them. Pure.
+//! What `ringway top` knows: the last answers of the API, and what follows from two of them.
+//!
+//! It is pure: `top` asks the API and hands in each answer with its time, and `draw` makes a picture of the [`Board`].
+//! Rates of backends are the difference of two answers divided by the time between them. The plots come from ringway's
+//! own history, so they also show the minutes before `top` was started. A new process number means that ringway was
+//! restarted or relieved: its counters start at 0, so nothing of the process before is compared with it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,55 +12,62 @@ use crate::api::words::{
 };
 use crate::base::time::Moment;
 
-/// Seconds that the plots show, if the screen is wide enough.
+/// How many seconds the plots show, if the screen is wide enough.
 const HISTORY_MAX: usize = 600;
 
-/// The answers of one look.
+/// The answers to one round of requests.
 #[derive(Debug)]
 pub(in crate::cli) struct TopLook {
+    /// When they came.
     pub at: Moment,
+    /// `/v1/status`
     pub status: Status,
+    /// `/v1/pools`
     pub pools: Vec<PoolStatus>,
+    /// `/v1/listeners`
     pub listeners: Vec<ListenerStatus>,
-    /// What is new in it; `None` of a ringway that keeps none.
+    /// `/v1/history`, only what is new in it; `None` if that ringway keeps no history.
     pub history: Option<HistoryAnswer>,
 }
 
-/// What something did between two looks, in a second.
+/// What something did per second, between two looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(in crate::cli) struct Rate {
+    /// New sessions.
     pub sessions: f64,
+    /// Bytes, in both directions.
     pub bytes: f64,
 }
 
-/// What was seen so far.
+/// What has been seen so far.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Board {
+    /// The last answers.
     pub last: Option<TopLook>,
-    /// Of all backends together, the newest last.
+    /// Rates of all backends together, one per second, the newest last.
     pub history: VecDeque<Rate>,
-    /// What happened: how many seconds before the newest one, and the state that a backend has since; `None` where a
-    /// configuration was applied.
+    /// What happened: how many seconds before the newest one, and the new state of a backend; `None` if a configuration
+    /// was applied.
     pub marks: VecDeque<(u64, Option<Word>)>,
-    /// Number of the newest second, as ringway counts them.
+    /// The number of the newest second, as ringway counts them.
     second: u64,
-    /// By `POOL/BACKEND`.
+    /// By `POOL/BACKEND`: its rates.
     pub rates: HashMap<String, Rate>,
     /// By worker: how much of the time it worked, from 0 to 1.
     pub busy: Vec<f64>,
-    /// Why the last look failed, if it did.
+    /// Why the last look failed; `None` if it did not.
     pub trouble: Option<String>,
-    /// The first row of backends that is shown.
+    /// Which row of backends is shown first.
     pub scroll: usize,
 }
 
 impl Board {
-    /// Number of the newest second that was seen of that process.
+    /// The number of the newest second that was seen of this process; 0 for another process.
     pub(in crate::cli) fn seen_of(&self, pid: u32) -> u64 {
         if self.last.as_ref().is_some_and(|look| look.status.pid == pid) { self.second } else { 0 }
     }
 
-    /// Another look.
+    /// Takes in another look.
     pub(in crate::cli) fn on(&mut self, look: TopLook) {
         self.trouble = None;
         if self.last.as_ref().is_some_and(|before| before.status.pid != look.status.pid) {
@@ -66,7 +78,7 @@ impl Board {
         if let Some(history) = &look.history {
             self.remember(history);
         }
-        // One that has started anew counts from 0 again.
+        // A process that was restarted counts from 0 again.
         let before = self.last.take().filter(|before| before.status.pid == look.status.pid);
         if let Some(before) = before {
             let seconds = look.at.since_ns(before.at).max(1) as f64 / 1e9;
@@ -78,18 +90,18 @@ impl Board {
         self.last = Some(look);
     }
 
-    /// A look that failed; what was seen before stays.
+    /// Notes a look that failed. What was seen before remains.
     pub(in crate::cli) fn on_trouble(&mut self, why: String) {
         self.trouble = Some(why);
     }
 
-    /// Rows up or down.
+    /// Scrolls by this many rows, down if positive.
     pub(in crate::cli) fn scroll_by(&mut self, rows: isize) {
         let all = self.last.as_ref().map_or(0, |look| look.pools.iter().map(|pool| pool.backends.len()).sum());
         self.scroll = self.scroll.saturating_add_signed(rows).min(all.max(1) - 1);
     }
 
-    /// Takes what is new.
+    /// Takes in what is new in the history.
     fn remember(&mut self, new: &HistoryAnswer) {
         let passed = new.second.saturating_sub(self.second);
         self.marks.iter_mut().for_each(|(ago, _)| *ago += passed);
@@ -108,6 +120,7 @@ impl Board {
         }
     }
 
+    /// Adds the rates of one second, and drops the oldest if there are too many.
     fn push(&mut self, rate: Rate) {
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
@@ -115,6 +128,7 @@ impl Board {
         self.history.push_back(rate);
     }
 
+    /// Computes rates from two looks, `seconds` apart.
     fn compare(&mut self, before: &TopLook, look: &TopLook, seconds: f64) {
         let old: HashMap<String, &BackendStatus> = backends(&before.pools).collect();
         self.rates.clear();
@@ -140,13 +154,14 @@ impl Board {
     }
 }
 
-/// Every backend, by `POOL/BACKEND`.
+/// Every backend of every pool, by `POOL/BACKEND`.
 pub(in crate::cli) fn backends(pools: &[PoolStatus]) -> impl Iterator<Item = (String, &BackendStatus)> {
     pools
         .iter()
         .flat_map(|pool| pool.backends.iter().map(move |backend| (format!("{}/{}", pool.name, backend.name), backend)))
 }
 
+/// Sessions and bytes of a backend so far.
 fn counters(backend: &BackendStatus) -> (u64, u64) {
     (backend.connections_total, backend.bytes_to_backend + backend.bytes_to_client)
 }
@@ -157,7 +172,7 @@ pub(super) mod tests {
     use crate::api::words::{HistoryMark, TotalHistory};
     use serde_json::json;
 
-    /// A look after that many seconds, with so many sessions and bytes so far.
+    /// A look after `second` seconds, with this many sessions and bytes so far.
     pub(in crate::cli::top) fn look(pid: u32, second: u64, sessions: u64, bytes: u64) -> TopLook {
         let worker = |number: u64| {
             json!({"worker": number, "is_running": true, "table_generation": 1, "connections": sessions,
@@ -199,7 +214,7 @@ pub(super) mod tests {
         }
     }
 
-    /// As [`look`], of a ringway that keeps a history: so many sessions in each of its last seconds, and what happened.
+    /// The same of a ringway that keeps a history: the sessions in each of its last seconds, and what happened.
     pub(in crate::cli::top) fn look_back(pid: u32, second: u64, sessions: &[f32], marks: &[HistoryMark]) -> TopLook {
         let column = |rates: &[f32]| Column(rates.iter().map(|rate| Some(*rate)).collect());
         let nothing = vec![0.0; sessions.len()];
@@ -222,7 +237,7 @@ pub(super) mod tests {
         TopLook { history: Some(history), ..look(pid, second, 0, 0) }
     }
 
-    /// A backend has that state since that second; without one, a configuration was applied in it.
+    /// A mark: a backend's new state since that second; without one, a configuration that was applied.
     pub(in crate::cli::top) fn mark(second: u64, to: Option<&'static str>) -> HistoryMark {
         let changed = |to: &'static str| Happening::State {
             pool: "db".into(),

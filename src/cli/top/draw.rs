@@ -1,4 +1,13 @@
-//! The screen of `ringway top`.
+//! The screen of `ringway top`: one function per part. It draws what is in the [`Board`] and keeps nothing.
+//!
+//! ```text
+//! head         ringway 0.1.0  serving  up 5m  12 sessions of 9382
+//! plots        sessions/s and bytes/s, with marks for changes of state; only on a high terminal
+//! workers      how busy each one is
+//! listeners    where clients connect
+//! table        one row per backend
+//! foot         keys, or why the last look failed
+//! ```
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -11,15 +20,18 @@ use crate::api::words::BackendStatus;
 use crate::cli::ctl::table::{bytes, count, span, tone_of};
 use crate::cli::paint::Tone;
 
+/// Rows of a plot, with its border and its marks.
 const PLOT_HEIGHT: u16 = 6;
-/// Below this there is no room for plots.
+/// On a lower terminal there are no plots.
 const HEIGHT_WITH_PLOTS: u16 = 19;
-/// Below this reasons stand below the backends they are of.
+/// On a narrower terminal a reason stands below its backend, not beside it.
 const WIDTH_WITH_REASONS: usize = 110;
+/// Columns that a reason gets at least, if it stands beside its backend.
 const REASON_WIDTH_MIN: usize = 30;
-/// What state and numbers of a backend take.
+/// Columns that the state and the numbers of a backend take.
 const NUMBERS_WIDTH: usize = 1 + 12 + 7 + 9 + 7 + 11 + 9;
 
+/// Draws the whole screen.
 pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
     let Some(look) = &board.last else {
         let what = board.trouble.as_deref().unwrap_or("asking ringway…");
@@ -49,6 +61,7 @@ pub(super) fn draw(board: &Board, frame: &mut Frame<'_>) {
     frame.render_widget(foot_of(board), foot);
 }
 
+/// The first line: version, phase, uptime, sessions.
 fn head(look: &TopLook) -> Line<'_> {
     let status = &look.status;
     let phase = if status.phase == "serving" { (*status.phase).green() } else { (*status.phase).yellow() };
@@ -61,7 +74,7 @@ fn head(look: &TopLook) -> Line<'_> {
     Line::from(vec![format!("ringway {}  ", status.version).bold(), phase, rest.into()])
 }
 
-/// The newest on the right.
+/// A plot of one rate, the newest value on the right.
 fn plot(board: &Board, frame: &mut Frame<'_>, area: Rect, title: String, color: Color, of: fn(&Rate) -> f64) {
     let width = usize::from(area.width.saturating_sub(2));
     let shown = board.history.iter().skip(board.history.len().saturating_sub(width));
@@ -88,7 +101,7 @@ fn marks<'a>(board: &Board, width: usize) -> Line<'a> {
     Line::from(signs)
 }
 
-/// Where clients connect to.
+/// The line of listeners and their addresses.
 fn addresses<'a>(look: &TopLook) -> Line<'a> {
     let mut spans = vec!["listeners ".dark_gray()];
     for listener in &look.listeners {
@@ -97,6 +110,7 @@ fn addresses<'a>(look: &TopLook) -> Line<'a> {
     Line::from(spans)
 }
 
+/// The colour of a backend's state.
 fn color_of(state: &str) -> Color {
     match tone_of(state) {
         Tone::Good => Color::Green,
@@ -106,6 +120,7 @@ fn color_of(state: &str) -> Color {
     }
 }
 
+/// The line of workers, with how busy each one is.
 fn busy<'a>(board: &Board, look: &TopLook) -> Line<'a> {
     let mut spans = vec!["workers ".dark_gray()];
     for (worker, busy) in look.status.workers.iter().zip(&board.busy) {
@@ -119,7 +134,8 @@ fn busy<'a>(board: &Board, look: &TopLook) -> Line<'a> {
     Line::from(spans)
 }
 
-/// One line a backend. Where the reason has no room beside it, it stands below, and only of a backend that is not up.
+/// The table of backends, one row each. If there is no room for reasons beside the rows, they stand below, and only for
+/// backends that are not up.
 fn table_of<'a>(board: &Board, look: &TopLook, width: u16) -> Paragraph<'a> {
     let width = usize::from(width);
     let shown: Vec<_> = backends(&look.pools).skip(board.scroll).collect();
@@ -146,6 +162,7 @@ fn table_of<'a>(board: &Board, look: &TopLook, width: u16) -> Paragraph<'a> {
     Paragraph::new(lines)
 }
 
+/// The row of one backend.
 fn line_of<'a>(name: &str, name_width: usize, backend: &BackendStatus, rate: Rate) -> Line<'a> {
     let color = color_of(&backend.state);
     let check = backend.checks.mean_ms.map_or("-".to_string(), |mean| format!("{mean:.1} ms"));
@@ -157,7 +174,7 @@ fn line_of<'a>(name: &str, name_width: usize, backend: &BackendStatus, rate: Rat
     ])
 }
 
-/// At most `width` columns of it; what is cut off is marked.
+/// A text cut to `width` columns; a `…` marks the cut.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_string();
@@ -165,6 +182,7 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// The last line: the keys, or why the last look failed.
 fn foot_of(board: &Board) -> Line<'_> {
     match &board.trouble {
         Some(why) => Line::from(why.as_str().red()),
@@ -203,7 +221,7 @@ mod tests {
         assert!(shown.contains('█'), "a plot: {shown}");
     }
 
-    /// 80 columns are what a serial console has, and where somebody is at 3 a.m.
+    /// 80 columns are what a serial console has, and an operator at 3 a.m.
     #[test]
     fn eighty_columns_show_whole_names_and_the_reasons_of_what_is_down() {
         let shown = screen(&board(), 80, 24);

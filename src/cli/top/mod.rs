@@ -1,4 +1,6 @@
-//! `ringway top`: a running ringway on the whole terminal, once a second.
+//! `ringway top`: a running ringway on the whole terminal, asked once per second.
+//!
+//! `board` keeps what was answered and computes rates, `draw` makes the picture; here are the loop and the keyboard.
 
 mod board;
 mod draw;
@@ -17,9 +19,10 @@ use crate::api::words;
 use crate::base::time::{Clock, ns};
 use board::{Board, TopLook};
 
-/// Between looks.
+/// How often ringway is asked.
 const PACE: Duration = Duration::from_secs(1);
 
+/// The command.
 pub(super) fn top(socket: Option<&PathBuf>) -> Result<(), Failure> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure::Usage("top needs a terminal; `ringway ctl --json status` is for programs".to_string()));
@@ -27,14 +30,14 @@ pub(super) fn top(socket: Option<&PathBuf>) -> Result<(), Failure> {
     let (socket, clock) = (ctl::socket(socket), Clock::new());
     let client = ApiClient::new(&socket)?;
     let mut board = Board::default();
-    // Who cannot be reached at all is told so on an ordinary line.
+    // If ringway cannot be reached at all, that is printed as an ordinary line, before the terminal is taken over.
     board.on(look(&client, &clock, &board)?);
     let result = watch(&client, &clock, &mut board, &mut ratatui::try_init()?);
     ratatui::restore();
     result
 }
 
-/// Until the reader has seen enough.
+/// The loop: draw, wait for a key or for the next look. It ends with `q`, Esc or Ctrl-C.
 fn watch(
     client: &ApiClient<'_>,
     clock: &Clock,
@@ -61,20 +64,23 @@ fn watch(
     }
 }
 
+/// Asks ringway for everything that is shown.
 fn look(client: &ApiClient<'_>, clock: &Clock, board: &Board) -> Result<TopLook, Failure> {
     let (status, pools) = (client.get::<words::Status>("/v1/status")?, client.get::<words::Pools>("/v1/pools")?);
     let listeners = client.get::<words::Listeners>("/v1/listeners")?.listeners;
-    // An older ringway has none.
+    // An older ringway has no history.
     let since = board.seen_of(status.pid);
     let history = client.get(&format!("/v1/history?backends=false&since={since}")).ok();
     Ok(TopLook { at: clock.now(), status, pools: pools.pools, listeners, history })
 }
 
+/// Whether a key ends the program.
 fn is_end(key: &KeyEvent) -> bool {
     let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
     matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) || (with_control && key.code == KeyCode::Char('c'))
 }
 
+/// How many rows a key scrolls.
 fn rows(key: &KeyEvent) -> isize {
     match key.code {
         KeyCode::Up | KeyCode::Char('k') => -1,

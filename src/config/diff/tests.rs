@@ -231,7 +231,7 @@ fn another_step_is_a_change() {
     assert_eq!(diff(&two, &other).changes.len(), 1);
 }
 
-/// Lines of a change go to the log, to the API and to whoever asks for a reload.
+/// Lines of a change go to the log, to the API and to the caller of a reload.
 #[test]
 fn what_may_hold_a_secret_is_compared_and_never_shown() {
     let with = |check: &str| config(&BASE.replacen("[pools.db]", &format!("[pools.db]\ncheck = {{ {check} }}"), 1));

@@ -1,27 +1,40 @@
-//! What a key is: where it stands, what it takes, its default, and how its value is read from what is meant.
+//! What a key is: its table, what it takes, its default, and how its value is read back for `diff`.
+//!
+//! A new key is one row in `keys` with these parts, and a field in the model. The reader of files, the messages about
+//! wrong values and the comparison of two configurations use the row; tests compare `conf/reference.toml` with it.
 
 use crate::config::model::{self, AccessLog, CheckKind, Ejection};
 use crate::config::shown::{Shown, of_size, of_time};
 
-/// The tables of a configuration.
+/// The tables of a configuration; [`Section::title`] shows how each is written.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-#[allow(missing_docs)]
 pub enum Section {
+    /// `[process]`: threads, limits, shutdown, user.
     Process,
+    /// `[log]`: ringway's own log.
     Log,
+    /// `[access_log]`: one line per session.
     AccessLog,
+    /// `[admin]`: the API and the metrics.
     Admin,
+    /// `[dns]`: how host names are looked up.
     Dns,
+    /// `[listeners.NAME]`: where clients connect.
     Listener,
+    /// `[[listeners.NAME.routes]]`: which pool a client gets by its TLS.
     Route,
+    /// `[pools.NAME]`: backends that serve the same thing.
     Pool,
+    /// `[pools.NAME.check]`: how they are checked.
     Check,
+    /// `[pools.NAME.ejection]`: when real failures take one out.
     Ejection,
+    /// `[[pools.NAME.backends]]`: one server, or a host name.
     Backend,
 }
 
 impl Section {
-    /// As the documentation writes it.
+    /// Its header as the documentation writes it.
     pub fn title(self) -> &'static str {
         match self {
             Section::Process => "[process]",
@@ -62,47 +75,47 @@ pub enum Kind {
     Text,
     /// The name of something.
     Name,
-    /// New connections in a unit of time: `"20/s"`, `"600/m"`.
+    /// A number of new connections per unit of time: `"20/s"`, `"600/m"`.
     Rate,
-    /// A list of networks and addresses of clients.
+    /// A list of networks and addresses: `["10.0.0.0/8", "unix:"]`.
     Networks,
-    /// A list of names of TLS servers.
+    /// A list of server names of TLS: `["*.example.org"]`.
     ServerNames,
-    /// A list of names of protocols.
+    /// A list of protocol names of ALPN: `["postgresql"]`.
     Protocols,
-    /// Where connections to backends come from: an address or a list, `"client"`, or empty.
+    /// The source of connections to backends: an address or a list of them, `"client"`, or empty.
     Source,
-    /// A list of HTTP status codes and ranges of them.
+    /// A list of HTTP status codes and ranges: `[200, "300-399"]`.
     Statuses,
-    /// A list of questions and answers.
+    /// A list of steps of a check: `[{ send = '…', expect = '…' }]`.
     Steps,
-    /// Where to listen: one or a list, port ranges allowed.
+    /// Where to listen: an address or a list of them; port ranges are allowed.
     Binds,
-    /// Where to connect to.
+    /// Where to connect to: an address, a host name with a port, or a unix socket.
     Target,
     /// `ip:port`, or empty.
     IpPortOrOff,
-    /// A list of name servers.
+    /// A list of name servers: `["10.0.0.53:53"]`.
     NameServers,
     /// Path of a unix socket, or empty.
     SocketOrOff,
 }
 
-/// Which spans of time a key takes, in microseconds.
+/// The times that a key takes, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// Whether zero, "off", is one of them.
+    /// Whether zero, which means "off", is allowed.
     pub zero: bool,
-    /// The least but zero.
+    /// The shortest time, apart from zero.
     pub min_us: u64,
-    /// The greatest.
+    /// The longest time.
     pub max_us: u64,
-    /// All are multiples of this.
+    /// Every time must be a multiple of this.
     pub step_us: u64,
 }
 
 impl Span {
-    /// What it takes, as `conf/reference.toml` and the messages write it.
+    /// The range in words, as `conf/reference.toml` and messages write it.
     pub fn range(&self) -> String {
         let whole = if self.step_us >= 1_000_000 { " in whole seconds" } else { "" };
         let off = if self.zero { ", 0s = off" } else { "" };
@@ -110,7 +123,7 @@ impl Span {
     }
 }
 
-/// Which sizes a key takes, as `conf/reference.toml` and the messages write it.
+/// The range of a size in words, as `conf/reference.toml` and messages write it.
 pub fn range_of_sizes(min: u32, max: u32) -> String {
     format!("from {} to {}", of_size(min), of_size(max))
 }
@@ -118,33 +131,35 @@ pub fn range_of_sizes(min: u32, max: u32) -> String {
 /// What stands for a key that is not written.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
-    /// This, written as TOML.
+    /// This value, written as TOML.
     Is(&'static str),
-    /// Nothing: the key must be given. The text is an example.
+    /// Nothing: the key must be written. The text is an example.
     Required(&'static str),
-    /// Nothing, and that has its own meaning.
+    /// Nothing, which has a meaning of its own.
     Absent,
 }
 
-/// A key.
+/// A row of the list of keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// The table it stands in.
+    /// The table in which it stands.
     pub section: Section,
     /// Its name.
     pub name: &'static str,
     /// What it takes.
     pub kind: Kind,
-    /// What stands for it.
+    /// What stands for it if it is not written.
     pub default: Default,
-    /// Of `[pools.NAME.check]`: the kinds of check that it belongs to; none is all of them.
+    /// For `[pools.NAME.check]`: the kinds of check that use it; empty means all of them.
     pub(in crate::config) checks: &'static [&'static str],
-    /// Whether only a restart can change it.
+    /// Whether a change takes effect only after a restart.
     pub(in crate::config) needs_restart: bool,
+    /// How its value is read from a configuration.
     pub(super) show: Show,
 }
 
-/// How the value of a key is read from what a configuration means; `None` where it means nothing there.
+/// How the value of a key is read from the meaning of a configuration, by table. The functions return `None` if the key
+/// has no effect there.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Show {
     Process(fn(&model::Process) -> Option<Shown>),
@@ -155,15 +170,15 @@ pub(super) enum Show {
     Listener(fn(&model::Listener) -> Option<Shown>),
     Pool(fn(&model::Pool) -> Option<Shown>),
     Check(fn(Option<&model::Check>) -> Option<Shown>),
-    /// Of the kinds of check that the key belongs to.
+    /// A key that only some kinds of check use.
     OfChecks(fn(&CheckKind) -> Option<Shown>),
     Ejection(fn(Option<&Ejection>) -> Option<Shown>),
     Backend(fn(&model::Backend) -> Option<Shown>),
-    /// A route is shown as a whole.
+    /// A route has no keys here, because all routes of a listener are shown together.
     Whole,
 }
 
-/// A table of a configuration, as it is meant.
+/// A table of a configuration, in its meaning: what [`Show`] reads from.
 #[derive(Clone, Copy)]
 pub(in crate::config) enum Thing<'a> {
     Process(&'a model::Process),
@@ -179,7 +194,7 @@ pub(in crate::config) enum Thing<'a> {
 }
 
 impl Key {
-    /// Its value in that table; `None` where it means nothing there.
+    /// Its value in this table; `None` if it has no effect there.
     pub(super) fn shown(&self, thing: Thing<'_>) -> Option<Shown> {
         match (self.show, thing) {
             (Show::Process(show), Thing::Process(process)) => show(process),
@@ -199,22 +214,22 @@ impl Key {
         }
     }
 
-    /// The same key, which a reload can change though its table was made for the life of the process.
+    /// The same key, but a reload can change it, although the rest of its table needs a restart.
     pub(super) const fn live(self) -> Key {
         Key { needs_restart: false, ..self }
     }
 
-    /// The same key, which must be given.
+    /// The same key, but it must be written.
     pub(super) const fn required(self, example: &'static str) -> Key {
         Key { default: Default::Required(example), ..self }
     }
 
-    /// The same key, of which nothing is something else than any value.
+    /// The same key, but to leave it out means something that no value means.
     pub(super) const fn absent(self) -> Key {
         Key { default: Default::Absent, ..self }
     }
 
-    /// The same key, which belongs to these kinds of check.
+    /// The same key, but only these kinds of check use it.
     pub(super) const fn of(self, checks: &'static [&'static str]) -> Key {
         Key { checks, ..self }
     }

@@ -1,53 +1,58 @@
-//! Health checks.
+//! The meaning of `[pools.NAME.check]`.
+//!
+//! Part of it says what is asked (`kind`, `port`, `timeout`, `header`), part says when (the intervals), and part says
+//! what follows from the results (`rise`, `fall`, `role`, `lag_max`). Pools that would ask the same server the same
+//! question share one check.
 
 use std::time::Duration;
 
 use crate::health::Role;
 use crate::health::ask::CheckKind;
 
-/// `[pools.NAME.check]`
+/// How the backends of a pool are checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// What is asked.
+    /// What is asked of the backend.
     pub kind: CheckKind,
-    /// What it must be; `None` is `any`. Of a pool that wants the primary, no more than one backend is used.
+    /// The role that a backend must have; `None` means any. In a pool that wants the primary, at most one backend is
+    /// used.
     pub role: Option<Role>,
-    /// How far a replica may lag behind; zero: however far.
+    /// How far a replica can lag behind; zero means any lag.
     pub lag_max: Duration,
-    /// Between checks.
+    /// From the end of one check to the next.
     pub interval: Duration,
-    /// While the state is changing.
+    /// The same while results contradict the state, so that a change is certain soon.
     pub fast_interval: Duration,
-    /// While it is down.
+    /// The same while the backend is down.
     pub down_interval: Duration,
-    /// Of one check.
+    /// How long one check can take.
     pub timeout: Duration,
-    /// Successes in a row that bring it up, at least 1.
+    /// How many successes in a row bring a backend up; at least 1.
     pub rise: u32,
-    /// Failures in a row that take it down, at least 1.
+    /// How many failures in a row take a backend down; at least 1.
     pub fall: u32,
-    /// Whether it counts as up before the first result.
+    /// Whether a backend counts as up before its first result.
     pub initial_up: bool,
-    /// Port to check; `None` is the backend's own.
+    /// The port that is checked; `None` means the backend's own.
     pub port: Option<u16>,
-    /// Where no replica is within `lag_max`, nobody serves; else the least stale ones do.
+    /// What happens if no replica is within `lag_max`: true means that none serves, false that the least stale ones do.
     pub lag_strict: bool,
-    /// What a check says of itself first.
+    /// The PROXY header of a check.
     pub header: CheckHeader,
 }
 
-/// `check.send_proxy`
+/// `check.send_proxy`: which PROXY header a check begins with.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum CheckHeader {
-    /// As the pool's: version 1 names the check's own two ends, version 2 says LOCAL. Nothing at a port of its own, nor
-    /// where the server is not to hear of the check at all (`tcp`).
+    /// The same version as the pool's: version 1 names both ends of the check's connection, version 2 says LOCAL. None
+    /// at a port of the check's own, and none for a check that only connects (`tcp`).
     #[default]
     Auto,
-    /// None.
+    /// No header.
     Off,
-    /// One that speaks for nobody.
+    /// A header that speaks for no client (LOCAL, or UNKNOWN in version 1).
     Local,
-    /// One that names the check's own two ends.
+    /// A header that names both ends of the check's connection.
     Named,
 }
 

@@ -1,4 +1,7 @@
-//! Listeners, and what they ask of clients.
+//! The meaning of `[listeners.NAME]`, and of what a listener asks of its clients.
+//!
+//! Defaults are filled in, and every name of a pool is one that exists. The workers do not read this: they read the
+//! [`ListenerEntry`](crate::snapshot::table::ListenerEntry) that is made of it.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,55 +11,55 @@ use crate::admit::routes::Route;
 use crate::admit::{Networks, Rules, sources};
 use crate::base::address::Address;
 
-/// `[listeners.NAME]`
+/// Where clients connect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
-    /// NAME.
+    /// Its name in the file.
     pub name: Arc<str>,
-    /// Each address, port ranges written out; at least one, no two the same in a configuration.
+    /// Its addresses, with port ranges written out; at least one. No address appears twice in a configuration.
     pub binds: Vec<Address>,
-    /// Name of the pool.
+    /// The pool for clients that no route sends elsewhere.
     pub pool: Arc<str>,
-    /// Permission bits of unix sockets.
+    /// The permission bits of its unix sockets.
     pub unix_mode: u32,
-    /// Accept queue of each socket.
+    /// The length of the accept queue, per socket.
     pub backlog: u32,
-    /// Client connections at once; `None`: however many there are.
+    /// How many client connections can be open; `None` means any number.
     pub connections_max: Option<NonZeroU32>,
-    /// Who may connect.
+    /// Which client addresses can connect.
     pub rules: Rules,
-    /// What each client address may have.
+    /// The limits per client address.
     pub source_limits: sources::Quota,
-    /// A PROXY header comes first; `None` is `"off"`.
+    /// Whether clients must send a PROXY header; `None` means `"off"`.
     pub proxy: Option<AcceptProxy>,
-    /// Clients go to a pool by what their TLS says; `None` without routes.
+    /// Whether the client's TLS decides about the pool; `None` without routes.
     pub preread: Option<Preread>,
 }
 
 impl Listener {
-    /// Every pool that its clients may get, its own first.
+    /// Every pool that its clients can get, its own first.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<str>> {
         let routes = self.preread.iter().flat_map(|preread| preread.routes.iter());
         std::iter::once(&self.pool).chain(routes.map(|route| &route.pool))
     }
 }
 
-/// `accept_proxy = "required"` with what belongs to it.
+/// `accept_proxy = "required"` and what belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptProxy {
-    /// Who may send a header; not empty.
+    /// The addresses that can send a header; not empty.
     pub trusted: Networks,
-    /// For the whole header to come; zero: without end.
+    /// How long the whole header can take; zero means without end.
     pub timeout: Duration,
 }
 
-/// `[[listeners.NAME.routes]]` with what belongs to them.
+/// `[[listeners.NAME.routes]]` and what belongs to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preread {
-    /// In the order of the file, with names of pools; at least one.
+    /// The routes in the order of the file, with names of pools; at least one.
     pub routes: Arc<[Route<Arc<str>>]>,
-    /// For the ClientHello to come; zero: without end.
+    /// How long the ClientHello can take; zero means without end.
     pub timeout: Duration,
-    /// Who fits no route is refused rather than served by the listener's own pool.
+    /// Whether a client that matches no route is refused; if not, the listener's own pool serves it.
     pub refuses_unmatched: bool,
 }

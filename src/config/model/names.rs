@@ -1,15 +1,17 @@
-//! How names of backends are looked up, and what becomes of their addresses.
+//! How host names of backends are looked up, and what happens to their addresses.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// `address_family`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[allow(missing_docs)]
 pub enum AddressFamily {
+    /// Both families.
     #[default]
     Any,
+    /// Only IPv4 addresses (A records).
     Ipv4,
+    /// Only IPv6 addresses (AAAA records).
     Ipv6,
 }
 
@@ -23,7 +25,7 @@ impl AddressFamily {
         }
     }
 
-    /// Whether that address is one of it.
+    /// Whether an address belongs to this family.
     pub fn has(self, ip: &IpAddr) -> bool {
         match self {
             AddressFamily::Any => true,
@@ -33,11 +35,11 @@ impl AddressFamily {
     }
 }
 
-/// What becomes of addresses that a host name had.
+/// How long addresses stay in use that a host name had.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Hold {
-    /// One that is missing from the answers stays in use for so long...
+    /// One address that is missing from the answers.
     pub obsolete: Duration,
-    /// ...and all of them for so long when the name is denied.
+    /// All addresses, when the name is denied (NXDOMAIN, or no address).
     pub denied: Duration,
 }

@@ -1,4 +1,7 @@
-//! The keys of one table, and how a value is read from them.
+//! The keys of one table, and how their values are read by name and type.
+//!
+//! A caller knows the type of each key from the list of keys. If the two disagree, that is a mistake in ringway and not
+//! in a file, so these methods panic; each start and each test reads every key, so such a mistake cannot remain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,21 +18,24 @@ use crate::config::keys::{self, Default, Key, Kind, Section};
 use crate::config::model::{LocalAddress, Target};
 use crate::config::value::{Decoder, Value, WrittenStep};
 
-/// The keys of one table: what was written, or the default; missing exactly when it has none or was wrong.
+/// One table: for each key the written value or the default. A key is missing exactly when it has no default or was
+/// wrong.
 pub(in crate::config) struct Table {
-    /// Where the table, or the key that holds it, stands.
+    /// Where the table stands, or the key that holds it.
     pub(in crate::config) span: Range<usize>,
-    /// Something of it is wrong, so what it lacks may be what was wrong.
+    /// Something in it was wrong, so a key may be missing for that reason.
     pub(in crate::config) is_wrong: bool,
+    /// By key: where the value stands, and the value.
     pub(super) values: BTreeMap<&'static str, (Range<usize>, Value)>,
-    /// Keys that stand in the file.
+    /// The keys that the file contains.
     pub(super) written: BTreeSet<&'static str>,
 }
 
-/// What was written, and where.
+/// Whether a key was written, and where.
 impl Table {
-    /// Whether the key stands in the file and asks for something there: also for its default, but not for nothing, as
-    /// `0`, `""`, `[]`, `"0s"`, `false`, `"off"` and `"any"` do where they are the default.
+    /// Whether the file contains this key with a value that asks for something. `0`, `""`, `[]`, `"0s"`, `false`,
+    /// `"off"` and `"any"` ask for nothing if they are the default; every other value asks for something, even a
+    /// default.
     pub(in crate::config) fn is_asked_for(&self, section: Section, key: &str) -> bool {
         const NOTHING: [&str; 8] = ["0", "\"\"", "[]", "\"0s\"", "\"0/s\"", "false", "\"off\"", "\"any\""];
         let asks_for_nothing = keys::find(section, key)
@@ -37,12 +43,12 @@ impl Table {
         self.is_written(key) && !(asks_for_nothing && self.is_default(section, key))
     }
 
-    /// Whether the key stands in the file.
+    /// Whether the file contains this key.
     pub(in crate::config) fn is_written(&self, key: &str) -> bool {
         self.written.contains(key)
     }
 
-    /// Whether the key holds its default, written or not.
+    /// Whether the value is the default, written or not.
     fn is_default(&self, section: Section, key: &str) -> bool {
         match keys::find(section, key) {
             Some(&Key { kind, default: Default::Is(text), .. }) => self.get(key) == Some(&of_list(kind, text)),
@@ -50,18 +56,20 @@ impl Table {
         }
     }
 
-    /// Where the value of the key stands, or else the table.
+    /// Where the value stands; the place of the table if it is not written.
     pub(in crate::config) fn span_of(&self, key: &str) -> Range<usize> {
         self.values.get(key).map_or(self.span.clone(), |(span, _)| span.clone())
     }
 
+    /// The value; `None` if it has no default and is not written.
     fn get(&self, key: &str) -> Option<&Value> {
         self.values.get(key).map(|(_, value)| value)
     }
 }
 
-/// Values of keys that have a default, which are always there.
+/// Values of keys with a default, which always exist.
 impl Table {
+    /// True or false.
     pub(in crate::config) fn flag(&self, key: &str) -> bool {
         match self.held(key) {
             Value::Bool(flag) => *flag,
@@ -69,12 +77,12 @@ impl Table {
         }
     }
 
-    /// A number whose range in the key list fits `N`.
+    /// A number; the range in the list of keys must fit `N`.
     pub(in crate::config) fn number<N: TryFrom<u64>>(&self, key: &str) -> N {
         self.number_or_auto(key).unwrap_or_else(|| disagree(key, self.held(key)))
     }
 
-    /// A number whose range in the key list fits `N`; `None` is "auto".
+    /// A number, or `None` for "auto"; the range in the list of keys must fit `N`.
     pub(in crate::config) fn number_or_auto<N: TryFrom<u64>>(&self, key: &str) -> Option<N> {
         match self.held(key) {
             Value::Auto => None,
@@ -83,6 +91,7 @@ impl Table {
         }
     }
 
+    /// A time.
     pub(in crate::config) fn duration(&self, key: &str) -> Duration {
         match self.held(key) {
             Value::Duration(duration) => *duration,
@@ -90,7 +99,7 @@ impl Table {
         }
     }
 
-    /// Bytes; zero for the kernel's own.
+    /// Bytes; zero means "auto".
     pub(in crate::config) fn size(&self, key: &str) -> u32 {
         match self.held(key) {
             Value::Size(bytes) => *bytes,
@@ -98,6 +107,7 @@ impl Table {
         }
     }
 
+    /// Permission bits.
     pub(in crate::config) fn mode(&self, key: &str) -> u32 {
         match self.held(key) {
             Value::Mode(mode) => *mode,
@@ -105,6 +115,7 @@ impl Table {
         }
     }
 
+    /// One of the words of this key.
     pub(in crate::config) fn word(&self, key: &str) -> &'static str {
         match self.held(key) {
             Value::Word(word) => word,
@@ -112,6 +123,7 @@ impl Table {
         }
     }
 
+    /// A text.
     pub(in crate::config) fn text(&self, key: &str) -> &str {
         match self.held(key) {
             Value::Text(text) => text,
@@ -119,12 +131,12 @@ impl Table {
         }
     }
 
-    /// A text of which the empty one means nothing.
+    /// A text; `None` if it is empty.
     pub(in crate::config) fn text_or_off(&self, key: &str) -> Option<&str> {
         Some(self.text(key)).filter(|text| !text.is_empty())
     }
 
-    /// A word, or a path.
+    /// One of the words of this key, or else a path.
     pub(in crate::config) fn word_or_path(&self, key: &str) -> Result<&'static str, &str> {
         match self.held(key) {
             Value::Word(word) => Ok(word),
@@ -133,6 +145,7 @@ impl Table {
         }
     }
 
+    /// An address, or `None` for "off".
     pub(in crate::config) fn listen(&self, key: &str) -> Option<SocketAddr> {
         match self.held(key) {
             Value::Listen(address) => *address,
@@ -140,6 +153,7 @@ impl Table {
         }
     }
 
+    /// A list of name servers.
     pub(in crate::config) fn name_servers(&self, key: &str) -> &[SocketAddr] {
         match self.held(key) {
             Value::NameServers(servers) => servers,
@@ -147,6 +161,7 @@ impl Table {
         }
     }
 
+    /// A list of networks.
     pub(in crate::config) fn networks(&self, key: &str) -> Networks {
         match self.held(key) {
             Value::Networks(list) => Networks::new(list.clone()),
@@ -154,6 +169,7 @@ impl Table {
         }
     }
 
+    /// A rate; a count of 0 means no limit.
     pub(in crate::config) fn rate(&self, key: &str) -> RateLimit {
         match self.held(key) {
             Value::Rate(rate) => *rate,
@@ -161,6 +177,7 @@ impl Table {
         }
     }
 
+    /// The source of connections.
     pub(in crate::config) fn source(&self, key: &str) -> &LocalAddress {
         match self.held(key) {
             Value::Source(source) => source,
@@ -176,6 +193,7 @@ impl Table {
         }
     }
 
+    /// The steps of a check.
     pub(in crate::config) fn steps(&self, key: &str) -> &[WrittenStep] {
         match self.held(key) {
             Value::Steps(steps) => steps,
@@ -183,14 +201,16 @@ impl Table {
         }
     }
 
-    /// Every run of the program and of the tests comes through here for every key, so a mistake cannot hide.
+    /// The value of a key that has a default. Each start and each test reads every key, so a mistake in the list cannot
+    /// hide.
     fn held(&self, key: &str) -> &Value {
         self.get(key).unwrap_or_else(|| panic!("the key list has no default for `{key}`"))
     }
 }
 
-/// Values of keys that have no default, or that were wrong.
+/// Values of keys that have no default or were wrong.
 impl Table {
+    /// A text.
     pub(in crate::config) fn find_text(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
             Value::Text(text) => Some(text),
@@ -206,6 +226,7 @@ impl Table {
         }
     }
 
+    /// The address of a backend.
     pub(in crate::config) fn find_target(&self, key: &str) -> Option<&Target> {
         match self.get(key)? {
             Value::Target(target) => Some(target),
@@ -213,7 +234,7 @@ impl Table {
         }
     }
 
-    /// None where the key is not written.
+    /// A list of server names; empty if the key is not written.
     pub(in crate::config) fn server_names(&self, key: &str) -> &[NamePattern] {
         match self.get(key) {
             None => &[],
@@ -222,7 +243,7 @@ impl Table {
         }
     }
 
-    /// None where the key is not written.
+    /// A list of protocols; empty if the key is not written.
     pub(in crate::config) fn protocols(&self, key: &str) -> &[String] {
         match self.get(key) {
             None => &[],
@@ -231,18 +252,19 @@ impl Table {
         }
     }
 
-    /// Of a backend: its name, or its address.
+    /// The name of a backend: its `name`, or else its address.
     pub(in crate::config) fn name_or_address(&self) -> Option<String> {
         let name = self.find_text("name").map(str::to_string);
         name.or_else(|| self.find_target("address").map(ToString::to_string))
     }
 }
 
+/// The list of keys says another type than the caller expects: a mistake in ringway.
 fn disagree(key: &str, found: &Value) -> ! {
     panic!("the key list and the resolver disagree about `{key}`: {found:?}")
 }
 
-/// A value of the key list. A test reads every one of them, so none can be wrong here.
+/// The value of a default in the list of keys. A test reads every default, so none can be wrong.
 pub(super) fn of_list(kind: Kind, text: &str) -> Value {
     let decoder = Decoder { env: &|_| None };
     let decoded = DeValue::parse(text).ok().and_then(|value| decoder.decode(kind, 0..0, value.get_ref()).ok());

@@ -1,13 +1,17 @@
-//! A value of the wrong type or shape, and what to write instead of it.
+//! A value of the wrong type or form, and what to write instead.
+//!
+//! It is called only after a value was refused. A hint is given only if what was meant is clear, and only with a value
+//! that the key would take, so that a user who follows it does not get a second error.
 
 use toml::de::DeValue;
 
-use super::{expected, micros, quoted, size};
+use super::units::{bytes, micros};
+use super::{expected, quoted};
 use crate::config::foreign;
 use crate::config::keys::{Kind, Span};
 use crate::config::shown;
 
-/// What was written and what to write, where a value has the wrong TOML type and what was meant is clear.
+/// What was written, and what to write, for a value of the wrong TOML type; `None` if it is unclear what was meant.
 pub(super) fn of_type(kind: Kind, value: &DeValue<'_>) -> Option<(String, String)> {
     let text = match value {
         DeValue::Integer(number) => number.to_string(),
@@ -26,7 +30,10 @@ pub(super) fn of_type(kind: Kind, value: &DeValue<'_>) -> Option<(String, String
     Some((text.clone(), of_bare(kind, &text)?))
 }
 
-/// What to write for a value that stands without the quotes that a text needs.
+/// Whether a key would take this text if it stood in quotes.
+///
+/// # Errors
+/// What to write instead, because it would not.
 pub(in crate::config) fn of_unquoted(kind: Kind, text: &str) -> Result<(), String> {
     let decoder = super::Decoder { env: &|_| None };
     match decoder.decode(kind, 0..0, &DeValue::String(text.into())) {
@@ -39,7 +46,7 @@ pub(in crate::config) fn of_unquoted(kind: Kind, text: &str) -> Result<(), Strin
     }
 }
 
-/// A text where something else is asked for.
+/// What to write instead of a text, for a key that takes something else.
 fn of_text(kind: Kind, text: &str) -> Option<String> {
     Some(match kind {
         Kind::Bool => match foreign::plain(text).as_str() {
@@ -56,7 +63,7 @@ fn of_text(kind: Kind, text: &str) -> Option<String> {
     })
 }
 
-/// A number, or true or false, where something else is asked for.
+/// What to write instead of a bare number or flag, for a key that takes something else.
 fn of_bare(kind: Kind, text: &str) -> Option<String> {
     let is_number = is_number(text);
     Some(match kind {
@@ -79,7 +86,7 @@ fn of_bare(kind: Kind, text: &str) -> Option<String> {
     })
 }
 
-/// A time that was not written as one.
+/// What to write instead of a text that is no time.
 pub(super) fn of_duration(text: &str, limits: Span) -> String {
     const UNITS: &str = "write a whole number with its unit: \"250ms\", \"5s\", \"10m\" or \"1h\"";
     const NEVER: [&str; 8] = ["0", "off", "none", "never", "infinity", "infinite", "unlimited", "forever"];
@@ -97,7 +104,7 @@ pub(super) fn of_duration(text: &str, limits: Span) -> String {
     }
 }
 
-/// Seconds or milliseconds: nobody but the writer knows which.
+/// A number without a unit: it may be seconds or milliseconds, and only the author knows. So the hint offers both.
 fn with_unit(number: &str, limits: Span) -> String {
     let units: &[&str] = if number.bytes().all(|byte| byte == b'0') { &["s"] } else { &["s", "ms"] };
     let all = units.iter().map(|unit| format!("{number}{unit}"));
@@ -109,9 +116,10 @@ fn with_unit(number: &str, limits: Span) -> String {
     }
 }
 
-/// A size that was not written as one.
+/// What to write instead of a text that is no size; `None` if it is unclear what was meant.
 pub(super) fn of_size(text: &str, min: u32, max: u32) -> Option<String> {
     let split = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let fits = |text: &str| bytes(text, min, max).flatten().is_some();
     let unit = match foreign::plain(&text[split..]).as_str() {
         "k" | "kb" | "kib" => "KiB",
         "m" | "mb" | "mib" => "MiB",
@@ -119,14 +127,15 @@ pub(super) fn of_size(text: &str, min: u32, max: u32) -> Option<String> {
         "" | "b" => {
             let bytes = text[..split].parse::<u32>().ok().filter(|bytes| *bytes > 0 && bytes.is_multiple_of(1024))?;
             let shown = shown::of_size(bytes);
-            return size(&shown, min, max).ok().map(|_| format!("write \"{shown}\""));
+            return fits(&shown).then(|| format!("write \"{shown}\""));
         }
         _ => return None,
     };
     let meant = format!("{}{unit}", &text[..split]);
-    size(&meant, min, max).ok().map(|_| format!("write \"{meant}\""))
+    fits(&meant).then(|| format!("write \"{meant}\""))
 }
 
+/// Whether a text consists of digits.
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

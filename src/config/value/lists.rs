@@ -1,4 +1,4 @@
-//! Lists whose items are no plain texts.
+//! Lists whose items are not plain texts: status codes and steps of a check. Every fault in a list is reported.
 
 use std::ops::Range;
 
@@ -6,17 +6,19 @@ use toml::de::DeValue;
 
 use super::{At, Decoder, Fault, name_of};
 
-/// A question and its answer as they were written.
+/// A step of a check, as it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::config) struct WrittenStep {
+    /// Where it stands.
     pub(in crate::config) span: Range<usize>,
-    /// `None` where it is not written.
+    /// What is sent; `None` if it is not written.
     pub(in crate::config) send: Option<String>,
+    /// What is expected; `None` if it is not written.
     pub(in crate::config) expect: Option<String>,
 }
 
 impl Decoder<'_> {
-    /// Reads `[200, "300-399"]`.
+    /// Reads status codes and ranges: `[200, "300-399"]`.
     pub(super) fn statuses(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<(u16, u16)>, Vec<At<Fault>>> {
         let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
         let (mut ranges, mut faults) = (Vec::new(), Vec::new());
@@ -41,7 +43,7 @@ impl Decoder<'_> {
         if faults.is_empty() { Ok(ranges) } else { Err(faults) }
     }
 
-    /// Reads `[{ send = '…', expect = '…' }]`.
+    /// Reads the steps of a check: `[{ send = '…', expect = '…' }]`.
     pub(super) fn steps(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<WrittenStep>, Vec<At<Fault>>> {
         let (mut steps, mut faults) = (Vec::new(), Vec::new());
         for item in items.iter() {

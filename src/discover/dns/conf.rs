@@ -1,58 +1,61 @@
 //! What `/etc/resolv.conf` and `/etc/nsswitch.conf` say, read as glibc reads them. Pure.
 //!
-//! A host that the C library finds must be found here, and in the same order; so the odd rules are kept too: keywords
-//! begin their line, the last `search` or `domain` counts, and no more than three name servers are used.
+//! A host that the C library finds must be found here, in the same order. So the odd rules are kept too: a keyword
+//! begins its line, the last `search` or `domain` counts, and at most three name servers are used. Sources:
+//! resolv.conf(5), nsswitch.conf(5), and glibc's `resolv/res_init.c` where these say nothing; `glibc_tests.rs` compares
+//! with the C library.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-/// MAXNS
+/// How many name servers are used (MAXNS).
 const SERVERS_MAX: usize = 3;
-/// glibc has no limit since 2.26; this one bounds how long a lookup takes.
+/// How many domains are searched. glibc has had no limit since 2.26; this one bounds the time of a lookup.
 const SEARCH_MAX: usize = 32;
-/// RES_MAXNDOTS, RES_MAXRETRANS and RES_MAXRETRY.
+/// The largest `ndots`, `timeout` and `attempts` (RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY).
 const NDOTS_MAX: u32 = 15;
 const TIMEOUT_MAX_S: u32 = 30;
 const ATTEMPTS_MAX: u32 = 5;
+/// The port of name servers.
 const PORT: u16 = 53;
 
 /// How names are asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Conf {
-    /// In the order in which they are asked.
+    /// The servers, in the order in which they are asked.
     pub servers: Vec<SocketAddr>,
-    /// Domains that are appended to a name, in order.
+    /// Domains that are appended to a name, in this order.
     pub search: Vec<String>,
-    /// A name with at least so many dots is first asked for as it is.
+    /// A name with at least this many dots is first asked for as it is.
     pub ndots: usize,
-    /// How long the first server has; see [`Conf::patience`].
+    /// How long the first server has to answer; see [`Conf::patience`].
     pub timeout: Duration,
-    /// How often all servers are gone through.
+    /// How often all servers are tried.
     pub attempts: u32,
-    /// Each lookup begins with another server.
+    /// Whether each lookup begins with another server.
     pub rotate: bool,
-    /// TCP from the beginning.
+    /// Whether TCP is used from the beginning.
     pub use_vc: bool,
-    /// A name without a dot is asked for only with a domain of the list.
+    /// Whether a name without a dot is asked for only with a domain of the list.
     pub no_tld_query: bool,
-    /// The second family is asked for when the first was answered.
+    /// Whether the second family is asked for only when the first one was answered.
     pub single_request: bool,
-    /// IPv6 addresses are not asked for.
+    /// Whether IPv6 addresses are not asked for.
     pub no_aaaa: bool,
-    /// Name servers that cannot be used, and why.
+    /// Name servers in the file that cannot be used, and why.
     pub left_out: Vec<String>,
 }
 
-/// What of the environment has a say.
+/// What else influences lookups, besides the files.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Surroundings {
-    /// The name of this host: what follows its first dot is searched where the file names no domain.
+    /// The name of this host. If the file names no domain, what follows its first dot is searched.
     pub hostname: String,
     /// `LOCALDOMAIN`: the search list, whatever the file says.
     pub local_domain: Option<String>,
-    /// `RES_OPTIONS`: more options.
+    /// `RES_OPTIONS`: further options.
     pub options: Option<String>,
-    /// `/proc/net/if_inet6`: which interfaces there are, for link-local name servers.
+    /// `/proc/net/if_inet6`: the interfaces, which link-local name servers need.
     pub interfaces: String,
 }
 
@@ -75,7 +78,7 @@ impl Default for Conf {
 }
 
 impl Conf {
-    /// As a `resolv.conf` says; what it does not say has glibc's default.
+    /// Reads the text of a `resolv.conf`. What it does not say has glibc's default.
     pub(crate) fn read(text: &str, around: &Surroundings) -> Conf {
         let mut conf = Conf::default();
         let mut search = None;
@@ -113,12 +116,13 @@ impl Conf {
         conf
     }
 
+    /// Reads options with a number, as in `ndots:2`.
     fn options(&mut self, text: &str) {
         for word in words(text) {
             let number = |name: &str, most: u32| {
                 let digits = word.strip_prefix(name)?;
                 let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-                // Whatever is no number is 0 there.
+                // What is not a number counts as 0 there.
                 Some(digits[..end].parse::<u64>().unwrap_or(0).min(most.into()) as u32)
             };
             if let Some(ndots) = number("ndots:", NDOTS_MAX) {
@@ -133,6 +137,7 @@ impl Conf {
         }
     }
 
+    /// Reads an option without a number.
     fn switch(&mut self, word: &str) {
         match word {
             "rotate" => self.rotate = true,
@@ -144,18 +149,18 @@ impl Conf {
         }
     }
 
-    /// How long the server at that place has to answer: as in glibc, `timeout` is doubled with each place, and shared
-    /// by all behind the first.
+    /// How long the server at this place has to answer. As in glibc, `timeout` is doubled from place to place and
+    /// divided by the number of servers, except for the first one.
     pub(crate) fn patience(&self, place: usize) -> Duration {
         let all = (self.timeout.as_millis() as u64) << place.min(SERVERS_MAX);
         let count = if place > 0 { self.servers.len().max(1) as u64 } else { 1 };
-        // Whole seconds only where the timeout is in whole seconds.
+        // Only whole seconds, if the timeout is in whole seconds.
         let ms = if self.timeout.subsec_millis() == 0 { all / 1000 / count * 1000 } else { all / count };
         let least = Duration::from_secs(1).min(self.timeout);
         Duration::from_millis(ms).max(least)
     }
 
-    /// The names to ask for, one after the other (`res_search`).
+    /// The names to ask for, one after the other (glibc's `res_search`).
     pub(crate) fn candidates(&self, name: &str) -> Vec<String> {
         let is_complete = name.ends_with('.');
         let as_it_is = if is_complete { name.to_owned() } else { format!("{name}.") };
@@ -181,11 +186,12 @@ impl Conf {
     }
 }
 
+/// The words of a line.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', '\t', '\r']).filter(|word| !word.is_empty())
 }
 
-/// The address after `nameserver`.
+/// The address behind `nameserver`.
 fn server(text: &str, interfaces: &str) -> Result<SocketAddr, String> {
     let Some((address, zone)) = text.split_once('%') else {
         let ip: IpAddr = text.parse().map_err(|_| "is no IP address".to_owned())?;
@@ -200,8 +206,8 @@ fn server(text: &str, interfaces: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::V6(SocketAddrV6::new(ip, PORT, 0, scope)))
 }
 
-/// The number of an interface, which may be given itself. A line of `interfaces` is
-/// `fe800000000000000000000000000001 02 40 20 80 eth0`.
+/// The number of an interface, given by name or number. A line of `interfaces` is `fe800000000000000000000000000001 02
+/// 40 20 80 eth0`.
 fn scope(zone: &str, interfaces: &str) -> Option<u32> {
     let by_name = interfaces.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
@@ -214,9 +220,9 @@ fn scope(zone: &str, interfaces: &str) -> Option<u32> {
 /// Where names are looked for, in this order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct LookupOrder {
-    /// Sources that ringway has.
+    /// The sources that ringway has.
     pub sources: Vec<NameSource>,
-    /// Those that only programs of the C library have.
+    /// Sources that only programs of the C library can ask.
     pub others: Vec<String>,
 }
 
@@ -225,11 +231,11 @@ pub(crate) struct LookupOrder {
 pub(crate) enum NameSource {
     /// `/etc/hosts`
     Hosts,
-    /// `/etc/hosts`, and nothing behind it where the name is not in it.
+    /// `/etc/hosts`, and nothing after it if the name is not in it.
     HostsOnly,
     /// Name servers.
     Dns,
-    /// Name servers, and nothing behind them where they deny the name.
+    /// Name servers, and nothing after them if they deny the name.
     DnsOnly,
 }
 
@@ -240,7 +246,8 @@ impl Default for LookupOrder {
 }
 
 impl LookupOrder {
-    /// As an `nsswitch.conf` says: the line `hosts:`. `resolve` asks the name servers of this host too.
+    /// Reads the line `hosts:` of an `nsswitch.conf`. `resolve` (systemd-resolved) is replaced by the name servers,
+    /// which ask it.
     pub(crate) fn read(text: &str) -> LookupOrder {
         let line = text.lines().find_map(|line| line.trim_start().strip_prefix("hosts:"));
         let Some(line) = line.map(|line| line.split('#').next().unwrap_or_default()) else {
@@ -262,7 +269,7 @@ impl LookupOrder {
                 "files" => order.sources.push(if is_last { NameSource::HostsOnly } else { NameSource::Hosts }),
                 "dns" | "resolve" if order.has_dns() => {}
                 "dns" => order.sources.push(if is_last { NameSource::DnsOnly } else { NameSource::Dns }),
-                // What it does not know the name servers may know all the same, if it is not there.
+                // If systemd-resolved does not run, the name servers may still know what it would.
                 "resolve" => order.sources.push(NameSource::Dns),
                 other => order.others.push(other.to_owned()),
             }
@@ -270,16 +277,18 @@ impl LookupOrder {
         order
     }
 
+    /// Whether name servers are among the sources.
     fn has_dns(&self) -> bool {
         self.sources.iter().any(|source| matches!(source, NameSource::Dns | NameSource::DnsOnly))
     }
 }
 
+/// Whether an action in brackets is not closed yet.
 fn is_open(action: &str) -> bool {
     action.contains('[') && !action.contains(']')
 }
 
-/// The addresses of a name in an `/etc/hosts`, in the order of the lines.
+/// The addresses of a name in the text of an `/etc/hosts`, in the order of its lines.
 pub(crate) fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in text.lines() {

@@ -1,4 +1,8 @@
-//! The files that say how names are looked up: read when they have changed, also when another file took their place.
+//! The files that say how names are looked up. They are read when they have changed, also when another file has taken
+//! their place.
+//!
+//! ringway may have become another user and may have given up files since its start, so a file that it cannot open is
+//! read by another process (`app::names`).
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -9,32 +13,38 @@ use tracing::warn;
 use super::conf::Surroundings;
 use crate::discover::dns::ReadFile;
 
-/// Which files these are.
+/// The files.
 pub const NAME_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
-/// Which interfaces speak IPv6. Of the thread, as a test may have a network of its own.
+/// Which interfaces speak IPv6. It is that of the thread, because a test may have a network of its own.
 const INTERFACES: &str = "/proc/thread-self/net/if_inet6";
-/// Lists of blocked names have a few megabytes.
+/// How much of a file is read. Lists of blocked names have a few megabytes.
 const BYTES_MAX: u64 = 16 << 20;
 
-/// What they say, and what shows whether that has changed.
+/// The texts of the files, and what shows that one has changed.
 #[derive(Default)]
 pub(super) struct Files {
+    /// The text of `/etc/resolv.conf`.
     pub resolv_conf: String,
+    /// The text of `/etc/hosts`.
     pub hosts: String,
+    /// The text of `/etc/nsswitch.conf`.
     pub nsswitch: String,
+    /// What the files looked like when they were read.
     stamps: Option<[Stamp; 3]>,
-    /// Whether what interfaces there are counts, and what they were.
+    /// Whether a change of interfaces counts, and what they were.
     follows_interfaces: bool,
+    /// The text of [`INTERFACES`] at that time.
     interfaces: String,
-    /// Reads a file that this process may not open.
+    /// Reads a file that this process cannot open.
     read_by: Option<ReadFile>,
 }
 
-/// What a file's change shows by: device, inode, length, and both times to the nanosecond.
+/// What shows that a file has changed: device, inode, length, and both times to the nanosecond. `None` if there is no
+/// file.
 type Stamp = Option<(u64, u64, u64, [i64; 4])>;
 
 impl Files {
-    /// Reads what has changed; whether anything has.
+    /// Reads what has changed. True if anything has.
     pub(super) fn look(&mut self) -> bool {
         let stamps = NAME_FILES.map(stamp);
         let interfaces = if self.follows_interfaces { read(INTERFACES, "", None) } else { self.interfaces.clone() };
@@ -55,17 +65,17 @@ impl Files {
         true
     }
 
-    /// Has files read that way which this process may not open.
+    /// Sets how files are read that this process cannot open.
     pub(super) fn read_by(&mut self, read_by: Option<ReadFile>) {
         self.read_by = read_by;
     }
 
-    /// From now on a change of the interfaces counts as a change.
+    /// Sets whether a change of the interfaces counts as a change.
     pub(super) fn follow_interfaces(&mut self, follows: bool) {
         self.follows_interfaces = follows;
     }
 
-    /// What besides the files has a say.
+    /// What else influences lookups, besides the files.
     pub(super) fn surroundings(&mut self) -> Surroundings {
         self.interfaces = read(INTERFACES, "", None);
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -78,13 +88,14 @@ impl Files {
     }
 }
 
+/// What a file looks like now.
 fn stamp(path: &str) -> Stamp {
     let data = std::fs::metadata(path).ok()?;
     let times = [data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec()];
     Some((data.dev(), data.ino(), data.len(), times))
 }
 
-/// The text of a file; empty where there is none, and `before` where it cannot be read any more.
+/// The text of a file. It is empty if there is no file, and `before` if the file cannot be read any more.
 fn read(path: &str, before: &str, read_by: Option<&ReadFile>) -> String {
     let itself = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -92,7 +103,7 @@ fn read(path: &str, before: &str, read_by: Option<&ReadFile>) -> String {
         Ok(bytes)
     };
     let read = match itself() {
-        // Another file in its place than the one that the process was let read when it started.
+        // Another file is in the place of the one that the process could read when it started.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => read_by.map_or(Err(error), |read| read(path)),
         other => other,
     };

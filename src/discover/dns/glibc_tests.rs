@@ -22,7 +22,7 @@ const THREADS: u64 = 6;
 const FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 const DOMAINS: [&str; 3] = ["s1.test", "s2.test", "deep.s3.test"];
 const NAMES: [&str; 6] = ["db", "a.b", "db.", "x.y.z", "a.b.", "db.s1.test"];
-/// Whoever listens there; nobody does at the last one.
+/// The servers of the tests. Nothing listens at the last address.
 const SERVERS: [&str; 4] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.9"];
 
 /// What a server says of a name and a kind.

@@ -1,11 +1,11 @@
-//! Names looked up once, for `ringway doctor`: as a ringway that serves would.
+//! Names that are looked up once, for `ringway doctor`, in the way of a ringway that serves.
 
 use std::net::IpAddr;
 
 use super::{Dns, Resolver};
 use crate::discover::known::{Known, Learned};
 
-/// Looks names up, all at the same time: the addresses of each, or why there are none.
+/// Looks up all names at the same time. Returns for each its addresses, or why it has none.
 ///
 /// # Errors
 /// Nothing can be looked up at all.

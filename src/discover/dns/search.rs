@@ -1,9 +1,11 @@
 //! One lookup in DNS: which server is asked for which name, one after the other. Pure.
 //!
-//! As glibc does it (`res_search`, `res_send`): servers in the order of the file, the next one after SERVFAIL, REFUSED,
-//! NOTIMP or silence; a denial is final and leads to the next name of the search list. In one thing it goes further: a
-//! name that no server could say anything about does not end the search, but the failure is kept, so that what a later
-//! name stands for does not take the place of addresses that are known of the one that failed.
+//! It does what glibc does (`res_search`, `res_send`): servers are asked in the order of the file, and the next one
+//! after SERVFAIL, REFUSED, NOTIMP or silence. A denial is final and leads to the next name of the search list.
+//!
+//! In one thing it goes further. A name about which no server could say anything does not end the search, but the
+//! failure is kept in the answer. So addresses that are known of that name are not replaced by those of a later name,
+//! which stands for another server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use super::conf::Conf;
 use crate::base::time::{Moment, ns};
 use crate::discover::known::{FamilyAnswer, Resolution};
 
-/// For the other family, once one has brought addresses.
+/// How long the other family is awaited when one has brought addresses.
 const GRACE_NS: u64 = 500_000_000;
 
 /// A family of addresses.
@@ -28,50 +30,56 @@ pub(crate) enum Asked {
 /// What a server said about one family.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Reply {
-    /// Addresses, at least one, and for how long.
+    /// At least one address, and how long they hold.
     Found(Vec<std::net::IpAddr>, Duration),
     /// The name has no address of that family.
     NoData,
     /// There is no such name.
     NxDomain,
-    /// Nothing that helps, for that reason: another server may know more.
+    /// Nothing that helps, for this reason. Another server may know more.
     Useless(String),
 }
 
-/// What happened.
+/// Something that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum SearchEvent {
     /// The lookup begins.
     Begin,
-    /// The server that was asked last has answered.
+    /// The server that was asked last has replied about this family.
     Reply(Asked, Reply),
-    /// It is as late as was said.
+    /// The moment that was named has come.
     Time,
 }
 
-/// What to do.
+/// What to do next.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum SearchStep {
-    /// Ask this server for both families of this name, and say so when it is that late. Earlier questions are void.
+    /// Ask this server for both families of this name, and say when it is this late. Earlier questions no longer count.
     Ask(SocketAddr, Arc<str>, Moment),
-    /// Go on waiting, until then.
+    /// Go on waiting until this moment.
     Wait(Moment),
     /// The lookup is over.
     Done(Resolution),
 }
 
-/// One lookup of a name: which names are asked for at which servers, and what follows from their answers.
+/// One lookup of a name.
 #[derive(Debug)]
 pub(crate) struct Search {
+    /// Servers, time-outs and attempts.
     conf: Arc<Conf>,
+    /// The names to try, in order.
     candidates: Vec<Arc<str>>,
-    /// Where the search stands: which name, which round over the servers, and which server of the round.
+    /// Where the search is: which name, which round over the servers, and which server of the round.
     candidate: usize,
+    /// Counts from 0 to `attempts`.
     round: u32,
+    /// Counts from 0 to the number of servers.
     place: usize,
-    /// The server that comes first.
+    /// The server with which a round begins, for `rotate`.
     first: usize,
+    /// The replies about both families to the question under way.
     replies: [Option<Reply>; 2],
+    /// When the question under way is given up.
     until: Moment,
     /// Why the server that was asked last was of no use.
     useless: String,
@@ -80,7 +88,7 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// `turn` counts lookups, for `rotate`.
+    /// A lookup of `name`. `turn` counts lookups, for `rotate`.
     pub(crate) fn new(conf: Arc<Conf>, name: &str, turn: usize) -> Search {
         let candidates = conf.candidates(name).into_iter().map(Arc::from).collect();
         let first = if conf.rotate { turn % conf.servers.len().max(1) } else { 0 };
@@ -98,7 +106,7 @@ impl Search {
         }
     }
 
-    /// Takes what happened and says what to do.
+    /// Handles an event.
     pub(crate) fn on(&mut self, event: SearchEvent, now: Moment) -> SearchStep {
         match event {
             SearchEvent::Begin => return self.ask(now),
@@ -124,7 +132,7 @@ impl Search {
         }
     }
 
-    /// Both families have their reply.
+    /// Both families have a reply: decides whether the lookup is over, or which server or name comes next.
     fn judge(&mut self, v4: Reply, v6: Reply, now: Moment) -> SearchStep {
         match (&v4, &v6) {
             (Reply::Found(..), _) | (_, Reply::Found(..)) => {
@@ -138,7 +146,7 @@ impl Search {
                     looked: String::new(),
                 })
             }
-            // As in glibc one family that is answered is an answer.
+            // As in glibc, an answer about one family is an answer.
             (Reply::Useless(why), Reply::Useless(_)) => {
                 self.useless = format!("{}: {why}", self.server());
                 self.place += 1;
@@ -159,6 +167,7 @@ impl Search {
         }
     }
 
+    /// Asks the current server for the current name, if there are any left.
     fn ask(&mut self, now: Moment) -> SearchStep {
         if self.conf.servers.is_empty() {
             return SearchStep::Done(Resolution::failed("there is no name server that can be asked"));
@@ -171,10 +180,12 @@ impl Search {
         SearchStep::Ask(self.server(), name.clone(), self.until)
     }
 
+    /// The server to ask.
     fn server(&self) -> SocketAddr {
         self.conf.servers[(self.first + self.place) % self.conf.servers.len()]
     }
 
+    /// Notes that the current name could not be looked up, and goes to the next one.
     fn give_up_name(&mut self) {
         if let Some(name) = self.candidates.get(self.candidate) {
             self.failed.push((name.clone(), std::mem::take(&mut self.useless)));
@@ -182,12 +193,13 @@ impl Search {
         self.next_name();
     }
 
+    /// Goes to the next name, with all servers.
     fn next_name(&mut self) {
         self.candidate += 1;
         (self.round, self.place) = (0, 0);
     }
 
-    /// No name has brought an address: denied, if every one was.
+    /// The answer if no name had an address: a denial if every name was denied, else the first failure.
     fn conclude(&mut self) -> Resolution {
         match &self.failed[..] {
             [] => Resolution::denied(),
@@ -201,6 +213,7 @@ impl Search {
     }
 }
 
+/// A reply as an answer.
 fn family(reply: Reply) -> FamilyAnswer {
     match reply {
         Reply::Found(addresses, ttl) => FamilyAnswer::Found { addresses, ttl },

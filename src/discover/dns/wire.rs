@@ -1,7 +1,8 @@
-//! One question to one name server, and its answer.
+//! One question to one name server, and its answer (RFC 1035; over TCP, RFC 7766).
 //!
-//! Each question has a socket, and so a port, of its own; only what comes from that server, with that number and that
-//! question, is an answer. One that did not fit is asked for again over TCP.
+//! Each question has a socket of its own, and so a port of its own. Only a message from that server, with that number
+//! and that question, is taken as the answer, which makes it hard to slip in a false one (RFC 5452). An answer that did
+//! not fit into a datagram is asked for again over TCP.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -15,14 +16,15 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use super::search::{Asked, Reply};
 
-/// A datagram without EDNS has at most 512 bytes; some servers send more all the same.
+/// The longest datagram that is read. Without EDNS it has at most 512 bytes, but some servers send more.
 const DATAGRAM_MAX: usize = 4096;
-/// QR, TC, AA in the third byte of a header, RA in the fourth.
+/// Bits of a header: QR and TC, both in its third byte.
 const RESPONSE: u8 = 0x80;
 const TRUNCATED: u8 = 0x02;
+/// Bytes of a header.
 const HEADER: usize = 12;
 
-/// Asks; the caller says how long that may take.
+/// Asks one question. It has no time-out; the caller gives up when it has waited long enough.
 pub(super) async fn ask(server: SocketAddr, name: &str, kind: Asked, over_tcp: bool) -> Reply {
     let Ok(name) = Name::from_ascii(name) else { return Reply::Useless("the name cannot be asked for".to_owned()) };
     let question = Question::new(name, kind);
@@ -36,17 +38,22 @@ pub(super) async fn ask(server: SocketAddr, name: &str, kind: Asked, over_tcp: b
     asked.map_or_else(|error| Reply::Useless(error.to_string()), |answer| question.read(&answer))
 }
 
+/// A question: its number, what is asked, and the message.
 struct Question {
+    /// The number that the answer must repeat.
     id: u16,
+    /// The name and the type that the answer must repeat.
     query: Query,
+    /// The whole message.
     bytes: Vec<u8>,
 }
 
 impl Question {
+    /// A question for the addresses of one family.
     fn new(name: Name, kind: Asked) -> Question {
         let mut query = Query::query(name, if kind == Asked::V4 { RecordType::A } else { RecordType::AAAA });
         query.set_query_class(hickory_proto::rr::DNSClass::IN);
-        // Nobody can guess it: the keys of this hash come from the kernel.
+        // An attacker cannot guess this number: the keys of the hash come from the kernel.
         let id = RandomState::new().hash_one(0u8) as u16;
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
@@ -54,7 +61,7 @@ impl Question {
         Question { id, query, bytes: message.to_vec().unwrap_or_default() }
     }
 
-    /// `None` if it did not fit.
+    /// Asks by a datagram. `None` if the answer was cut off.
     async fn by_udp(&self, server: SocketAddr) -> std::io::Result<Option<Message>> {
         let any = if server.is_ipv6() { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
@@ -67,7 +74,7 @@ impl Question {
             if !self.is_for_us(datagram) {
                 continue;
             }
-            // Where it was cut off it may not even be a message.
+            // A message that was cut off may not even be readable.
             if datagram[2] & TRUNCATED != 0 {
                 return Ok(None);
             }
@@ -77,6 +84,7 @@ impl Question {
         }
     }
 
+    /// Asks over TCP.
     async fn by_tcp(&self, server: SocketAddr) -> std::io::Result<Message> {
         let mut stream = TcpStream::connect(server).await?;
         let mut bytes = (self.bytes.len() as u16).to_be_bytes().to_vec();
@@ -89,22 +97,25 @@ impl Question {
         fits.ok_or_else(|| std::io::Error::other("the answer over TCP makes no sense"))
     }
 
+    /// Whether a message is an answer with our number.
     fn is_for_us(&self, bytes: &[u8]) -> bool {
         bytes.len() >= HEADER && bytes[..2] == self.id.to_be_bytes() && bytes[2] & RESPONSE != 0
     }
 
+    /// The message, if it can be read and repeats our question.
     fn accept(&self, bytes: &[u8]) -> Option<Message> {
         let answer = Message::from_vec(bytes).ok()?;
         let is_same = |query: &Query| {
             query.query_type() == self.query.query_type()
                 && query.name().to_lowercase() == self.query.name().to_lowercase()
         };
-        // A server that cannot read the question may not repeat it.
+        // A server that cannot read the question may leave it out of its answer.
         let is_error = answer.metadata.response_code != ResponseCode::NoError && answer.queries.is_empty();
         (is_error || answer.queries.first().is_some_and(is_same)).then_some(answer)
     }
 
-    /// What it means; of aliases only those that lead on from the name that was asked for, in their order.
+    /// What the answer means. Of aliases only those count that lead on from the name that was asked for, in their
+    /// order.
     fn read(&self, answer: &Message) -> Reply {
         match answer.metadata.response_code {
             ResponseCode::NoError => {}
@@ -132,14 +143,14 @@ impl Question {
             && !metadata.authoritative
             && !metadata.recursion_available;
         match addresses.is_empty() {
-            true if is_lame => Reply::Useless("has no answer and looks for none".to_owned()),
+            true if is_lame => Reply::Useless("it has no answer and asks no other server".to_owned()),
             true => Reply::NoData,
             false => Reply::Found(addresses, Duration::from_secs(ttl.into())),
         }
     }
 }
 
-/// What an answer with these records means to who asked for the IPv4 addresses of that name.
+/// What an answer with these records means for a question about the IPv4 addresses of this name.
 #[cfg(test)]
 pub(super) fn tests_read(name: &str, answers: Vec<hickory_proto::rr::Record>) -> Reply {
     let question = Question::new(Name::from_ascii(name).unwrap_or_default(), Asked::V4);

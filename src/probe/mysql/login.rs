@@ -1,4 +1,8 @@
-//! Logging in, as somebody or as nobody.
+//! Logging in to MySQL or MariaDB: with an account, or with a name that does not exist.
+//!
+//! The server sends a greeting with a nonce; TLS starts if it offers that; then the account is proved by the plugin
+//! that the server asks for (`mysql_native_password`, `caching_sha2_password`, `client_ed25519`). A plugin to which the
+//! password itself would have to be sent is refused, except over a unix socket.
 
 use mysql_common::auth::plugins::{AuthProc, ChallengeResponsePlugin, Context, Error};
 use mysql_common::constants::CapabilityFlags;

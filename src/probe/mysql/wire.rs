@@ -1,4 +1,6 @@
-//! MySQL packets: a length of three bytes, a number, and what they hold.
+//! MySQL packets: a length of three bytes, a number, and the content (MySQL documentation, "MySQL Packets").
+//!
+//! The content is parsed by the crate `mysql_common`; here are the frame, the order of packets and their limits.
 
 use std::rc::Rc;
 

@@ -2,6 +2,9 @@
 //! password itself where others could listen, no proof that costs more than the check is worth.
 //!
 //! The client library makes room for whatever length a server announces, and answers whatever it is asked for.
+//!
+//! It stands between the socket and the client library as a stream: it looks at each message that the server sends
+//! during the login, and passes it on or ends the check with its own reason.
 
 use std::cell::RefCell;
 use std::io;

@@ -4,7 +4,7 @@ use crate::base::address::Address;
 use crate::config::model::*;
 use std::sync::Arc;
 
-/// A pool with these backends at made-up addresses, round robin, checked every two seconds.
+/// A pool with these backends at invented addresses, round robin, checked every two seconds.
 pub(crate) fn pool(name: &str, backends: &[&str]) -> Pool {
     let example = Config::example().pools.remove(0);
     let backend = |(index, name): (usize, &&str)| Backend {

@@ -1,10 +1,11 @@
-//! What is sampled, and how a sample follows from two counts. Rates are per second.
+//! What is sampled, and how a sample follows from two counts. Counts only grow; a sample has rates per second, and the
+//! value at the end of the second for what goes up and down.
 
 use super::series::Counted;
 use crate::base::refused::Refused;
 use crate::stats::Distribution;
 
-/// Of the process.
+/// What the process has counted so far.
 #[derive(Clone, Debug, Default)]
 pub struct TotalCount {
     /// Open client connections.
@@ -45,7 +46,7 @@ impl Counted for TotalCount {
     }
 }
 
-/// Of one listener.
+/// What a listener has counted so far.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerCount {
     /// Open client connections.
@@ -79,7 +80,7 @@ impl Counted for ListenerCount {
     }
 }
 
-/// Of one pool.
+/// What a pool has counted so far.
 #[derive(Clone, Debug, Default)]
 pub struct PoolCount {
     /// Clients that wait for a backend.
@@ -99,7 +100,7 @@ pub struct PoolCount {
 /// One second of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PoolSample {
-    /// The sum over its backends. A backend that goes later stays in it.
+    /// The sum over its backends. A backend that is removed later stays in it.
     pub backends: BackendSample,
     /// Clients that wait for a backend, at its end.
     pub queue_length: u32,
@@ -131,7 +132,7 @@ impl Counted for PoolCount {
     }
 }
 
-/// Of one backend.
+/// What a backend has counted so far.
 #[derive(Clone, Debug, Default)]
 pub struct BackendCount {
     /// Open sessions.
@@ -185,15 +186,15 @@ impl Counted for BackendCount {
     }
 }
 
-/// Half, nine tenths and 99 of 100 were not above these milliseconds; `None` in a second in which there was nothing.
+/// The median, the 90th and the 99th percentile, in milliseconds; `None` for a second without values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Quantiles(pub Option<[f32; 3]>);
 
 impl Quantiles {
-    /// Which parts they are of.
+    /// The fractions of the three.
     pub const PARTS: [f64; 3] = [0.5, 0.9, 0.99];
 
-    /// As exact as the buckets are.
+    /// They are as exact as the buckets.
     fn of(times: &Distribution) -> Quantiles {
         let mut found = [0.0; 3];
         for (found, part) in found.iter_mut().zip(Quantiles::PARTS) {
@@ -204,11 +205,12 @@ impl Quantiles {
     }
 }
 
-/// Per second. A counter that is below what it was has begun anew at 0.
+/// A rate per second. A counter that is lower than before was set back to 0.
 fn rate(now: u64, before: u64, lasted_s: f32) -> f32 {
     now.checked_sub(before).unwrap_or(now) as f32 / lasted_s
 }
 
+/// A number in 32 bits, or the largest of those.
 fn whole(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,9 +1,9 @@
-//! The last ten minutes, a sample per second: what plots begin with when somebody comes to look. Pure.
+//! The last ten minutes, one sample per second: plots begin with what happened before they are opened. Pure.
 //!
-//! The shell reads every counter once a second and hands the [`Reading`] over; a sample is the difference of two
-//! readings. Seconds are numbered from 1 since the start of the process. Every series ends with the same second, so one
-//! number says what all samples belong to. Memory is bounded by [`SAMPLES_BYTES_MAX`]: with more backends than it has
-//! room for, fewer seconds are kept of each.
+//! Control reads every counter once per second and hands the [`Reading`] over (`control::history`); a sample is the
+//! difference of two readings. Seconds are numbered from 1 since the start of the process. Every series ends with the
+//! same second, so one number tells what all samples belong to. Memory is bounded by [`SAMPLES_BYTES_MAX`]: with more
+//! backends than it has room for, fewer seconds are kept of each.
 
 mod counted;
 mod series;
@@ -30,7 +30,7 @@ pub const MARKS_MAX: usize = 1024;
 /// Nanoseconds of a sample.
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Every counter at one moment. What has no series in it is forgotten.
+/// Every counter at one moment. A series whose counter is not in it is forgotten.
 #[derive(Debug, Default)]
 pub struct Reading {
     /// Of the process.
@@ -43,7 +43,7 @@ pub struct Reading {
     pub backends: Vec<(BackendKey, BackendCount)>,
 }
 
-/// Which backend a series is of. The slot alone is not enough, as slots are used again.
+/// Which backend a series belongs to. The slot alone is not enough, because slots are used again.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct BackendKey {
     /// Its slot.
@@ -92,11 +92,17 @@ pub struct History {
     second: u64,
     /// When it ended.
     sampled_at: Moment,
+    /// Of the whole process.
     total: Series<(), TotalCount>,
+    /// Of each listener, in the order of the last reading.
     listeners: Vec<Series<Arc<str>, ListenerCount>>,
+    /// Of each pool, in the order of the last reading.
     pools: Vec<Series<Arc<str>, PoolCount>>,
+    /// Of each backend, in the order of the last reading.
     backends: Vec<Series<BackendKey, BackendCount>>,
+    /// What happened, the oldest first.
     marks: VecDeque<Mark>,
+    /// How many bytes all samples can take.
     bytes_max: usize,
 }
 

@@ -12,7 +12,7 @@ pub trait Counted {
     /// What follows from two of them.
     type Sample: Clone + Copy;
 
-    /// What happened in the `lasted_s` seconds since `before`. A counter that is below what it was has begun anew.
+    /// What happened in the `lasted_s` seconds since `before`. A counter that is lower than before was set back to 0.
     fn since(&self, before: &Self, lasted_s: f32) -> Self::Sample;
 }
 
@@ -30,8 +30,11 @@ pub(super) struct Sampling {
 /// The samples of one thing. `K` says of what.
 #[derive(Debug)]
 pub struct Series<K, C: Counted> {
+    /// What it belongs to.
     key: K,
+    /// The last count, from which the next sample is computed.
     last: C,
+    /// One per second.
     samples: VecDeque<C::Sample>,
 }
 

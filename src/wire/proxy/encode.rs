@@ -1,4 +1,7 @@
-//! Writing a header, for a backend that wants one.
+//! Writing a PROXY header, for a backend that wants one.
+//!
+//! Checks use it (`probe::stream`), and workers before the client's first byte (`worker::greet`). A header never has
+//! TLVs.
 
 use std::io::{Cursor, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -6,7 +9,7 @@ use std::ops::Deref;
 
 use super::v2::SIGNATURE;
 
-/// Which version to write.
+/// The version of a header.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Version {
     /// Text.
@@ -15,19 +18,26 @@ pub enum Version {
     V2,
 }
 
-/// Bytes of the longest header that is written here, and of the longest version 1 there is.
+/// The length of the longest header that is written here, which is the longest of version 1.
 const LEN_MAX: usize = 107;
 
+/// Version 2 with the command LOCAL.
 const LOCAL: u8 = 0x20;
+/// Version 2 with the command PROXY.
 const PROXY: u8 = 0x21;
+/// No family: there are no addresses.
 const UNSPECIFIED: u8 = 0x00;
+/// TCP over IPv4.
 const TCP_V4: u8 = 0x11;
+/// TCP over IPv6.
 const TCP_V6: u8 = 0x21;
 
-/// A header, ready to send; nothing is allocated for it.
+/// A header that is ready to send. Nothing is allocated for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded {
+    /// The header, followed by zeros.
     bytes: [u8; LEN_MAX],
+    /// How long the header is.
     len: usize,
 }
 
@@ -39,9 +49,9 @@ impl Deref for Encoded {
     }
 }
 
-/// The header of a connection from the first address to the second; of mixed families, IPv4 goes as IPv6
-/// (`::ffff:1.2.3.4`). Without addresses it is ringway's own connection, a check: version 1 says UNKNOWN, version 2
-/// LOCAL.
+/// The header of a connection from the first address to the second. With mixed families, IPv4 is written as IPv6
+/// (`::ffff:1.2.3.4`). Without addresses it is a connection of ringway itself, a check: version 1 says UNKNOWN, version
+/// 2 LOCAL.
 pub fn encode(version: Version, addresses: Option<(SocketAddr, SocketAddr)>) -> Encoded {
     match (version, addresses) {
         (Version::V1, Some((source, destination))) => line(source, destination),
@@ -51,7 +61,7 @@ pub fn encode(version: Version, addresses: Option<(SocketAddr, SocketAddr)>) -> 
     }
 }
 
-/// The header of a client that has no address to tell: one on a unix socket.
+/// The header of a client without an address, which is one on a unix socket.
 pub fn encode_unknown(version: Version) -> Encoded {
     match version {
         Version::V1 => write(|out| out.write_all(b"PROXY UNKNOWN\r\n")),
@@ -59,6 +69,7 @@ pub fn encode_unknown(version: Version) -> Encoded {
     }
 }
 
+/// A header of version 1.
 fn line(source: SocketAddr, destination: SocketAddr) -> Encoded {
     let (source_ip, destination_ip) = of_one_family(source.ip(), destination.ip());
     let protocol = if source_ip.is_ipv4() { "TCP4" } else { "TCP6" };
@@ -66,6 +77,7 @@ fn line(source: SocketAddr, destination: SocketAddr) -> Encoded {
     write(|out| write!(out, "PROXY {protocol} {source_ip} {destination_ip} {source_port} {destination_port}\r\n"))
 }
 
+/// A header of version 2.
 fn binary(source: SocketAddr, destination: SocketAddr) -> Encoded {
     let addresses = of_one_family(source.ip(), destination.ip());
     write(|out| {
@@ -87,11 +99,12 @@ fn binary(source: SocketAddr, destination: SocketAddr) -> Encoded {
     })
 }
 
+/// A header of version 2 without addresses.
 fn unspecified(command: u8) -> Encoded {
     write(|out| out.write_all(&SIGNATURE).and_then(|()| out.write_all(&[command, UNSPECIFIED, 0, 0])))
 }
 
-/// Both as IPv4 if both are, IPv4 in IPv6 included; otherwise both as IPv6.
+/// Both addresses in one family: IPv4 if both are (also IPv4 in IPv6), else IPv6.
 fn of_one_family(source: IpAddr, destination: IpAddr) -> (IpAddr, IpAddr) {
     match (source.to_canonical(), destination.to_canonical()) {
         (source @ IpAddr::V4(_), destination @ IpAddr::V4(_)) => (source, destination),
@@ -99,6 +112,7 @@ fn of_one_family(source: IpAddr, destination: IpAddr) -> (IpAddr, IpAddr) {
     }
 }
 
+/// An address as IPv6.
 fn as_v6(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -106,6 +120,7 @@ fn as_v6(ip: IpAddr) -> Ipv6Addr {
     }
 }
 
+/// A header that `with` writes.
 fn write(with: impl FnOnce(&mut Cursor<&mut [u8]>) -> std::io::Result<()>) -> Encoded {
     let mut bytes = [0; LEN_MAX];
     let mut out = Cursor::new(&mut bytes[..]);

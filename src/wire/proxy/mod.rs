@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: the header by which a proxy in front says whom it connects for.
+//! The PROXY protocol, versions 1 and 2: the header by which a proxy in front says for which client it connects.
 //!
-//! Source: HAProxy's `doc/proxy-protocol.txt`. Strict where that leaves a choice: who sends the header is trusted with
-//! the address of the client, so a header that is only nearly right is refused, and not guessed at.
+//! Source: HAProxy's `doc/proxy-protocol.txt`. Where that leaves a choice, this is strict: the sender is trusted with
+//! the address of the client, so a header that is only nearly right is refused.
 
 mod encode;
 mod v1;
@@ -14,36 +14,36 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use encode::{Encoded, Version, encode, encode_unknown};
 
-/// Bytes of the longest header that is read. A version 2 that announces more is refused as soon as it says so, though
-/// the protocol allows 64 KiB; a version 1 has at most 107.
+/// The length of the longest header that is read. A header of version 2 that announces more is refused immediately,
+/// though the protocol allows 64 KiB; one of version 1 has at most 107 bytes.
 pub const HEADER_MAX: usize = v2::FIXED + 4096;
 
-/// Whom the sender says that the connection is from.
+/// The client for which the sender says that it connects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProxyClaim {
-    /// LOCAL, UNKNOWN, AF_UNSPEC: the connection's own addresses count.
+    /// No client in particular (LOCAL, UNKNOWN, AF_UNSPEC): the connection's own addresses count.
     Peer,
-    /// A TCP connection between these two. IPv4 in IPv6 (`::ffff:1.2.3.4`) is told as IPv4: rules for IPv4 hold.
+    /// A TCP connection between these two. IPv4 in IPv6 (`::ffff:1.2.3.4`) becomes IPv4, so that rules for IPv4 match.
     Tcp {
         /// The client.
         source: SocketAddr,
         /// Where the client connected to.
         destination: SocketAddr,
     },
-    /// Version 2, a stream over AF_UNIX: the connection's own addresses count.
+    /// A stream over a unix socket (version 2): the connection's own addresses count.
     Unix,
 }
 
-/// A header that is whole and right.
+/// A header that is complete and right.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Header {
-    /// Whom it speaks of.
+    /// The client for which the sender connects.
     pub claim: ProxyClaim,
-    /// Bytes of the header; the client's own bytes follow.
+    /// The length of the header; the client's own bytes follow.
     pub len: usize,
 }
 
-/// Why a header is refused. The sender is at fault, or should not send one here.
+/// Why a header is refused. The sender is at fault, or should send none here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Malformed {
     /// The first bytes are those of neither version.
@@ -93,11 +93,12 @@ pub enum Malformed {
     NotUnicast,
 }
 
-/// Reads the header `bytes` begin with, version 1 or 2 by their first bytes. `None`: more of them are needed.
+/// Reads the header with which `bytes` begin; the first bytes tell the version. `None` means that more bytes are
+/// needed.
 ///
 /// # Errors
-/// As soon as the bytes cannot become a header that is accepted. What was refused or accepted once is so with any more
-/// bytes behind it.
+/// What is wrong, as soon as the bytes cannot become an accepted header. The result does not change when more bytes
+/// follow.
 pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     if begins_with(bytes, &v2::SIGNATURE) {
         v2::parse(bytes)
@@ -108,8 +109,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     }
 }
 
-/// How many bytes there must be at least, counted from the first, before [`parse`] can accept: what to wait for with
-/// `SO_RCVLOWAT`. Never more than the header has; no more than there are where [`parse`] has come to an end.
+/// How many bytes there must be at least, counted from the first one, before [`parse`] can accept. That is what to wait
+/// for with `SO_RCVLOWAT`. It is never more than the header has, and no more than there are if [`parse`] has a result.
 pub fn need(bytes: &[u8]) -> usize {
     /// Until it is known which version it is.
     const EITHER: usize = 8;
@@ -122,12 +123,12 @@ pub fn need(bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether one is the beginning of the other.
+/// Whether one of both is the beginning of the other.
 fn begins_with(bytes: &[u8], expected: &[u8]) -> bool {
     bytes.iter().zip(expected).all(|(byte, expected)| byte == expected)
 }
 
-/// A claim of a TCP connection, with its addresses in their plain form.
+/// A claim about a TCP connection, with its addresses in their plain form.
 fn tcp(source: (IpAddr, u16), destination: (IpAddr, u16)) -> Result<ProxyClaim, Malformed> {
     let plain = |(ip, port): (IpAddr, u16)| {
         let ip = ip.to_canonical();

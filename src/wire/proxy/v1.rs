@@ -9,32 +9,37 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Header, Malformed, ProxyClaim, tcp};
 
-/// What such a line begins with.
+/// The beginning of each line.
 pub(super) const SIGNATURE: &[u8] = b"PROXY ";
-/// Bytes of the longest line, its end included.
+/// The length of the longest line, including its end.
 const LINE_MAX: usize = 107;
 
-/// What the line speaks of.
+/// The kind of addresses in a line.
 #[derive(Clone, Copy)]
 enum Protocol {
+    /// IPv4 addresses.
     Tcp4,
+    /// IPv6 addresses.
     Tcp6,
+    /// None that are known to the sender.
     Unknown,
 }
 
-/// With the space that must follow; UNKNOWN may also be the end of the line.
+/// The words for them, with the space that must follow; after UNKNOWN the line may also end.
 const PROTOCOLS: [(&[u8], Protocol); 3] =
     [(b"TCP4 ", Protocol::Tcp4), (b"TCP6 ", Protocol::Tcp6), (b"UNKNOWN", Protocol::Unknown)];
 
-/// What is left of the line, read from the left. The first fault in the line is the one that is told, however much of
-/// the line is there.
+/// What is left of the line, read from left to right. The first fault in the line is the one that is reported, however
+/// much of the line is there.
 struct V1Line<'a> {
+    /// What was not read yet.
     rest: &'a [u8],
 }
 
-/// A step of reading: `None` if the line is not there so far.
+/// The result of one step; `None` if more bytes are needed.
 type V1Step<T> = Result<Option<T>, Malformed>;
 
+/// Reads a header of version 1. `bytes` agree with [`SIGNATURE`] as far as they go.
 pub(super) fn parse(bytes: &[u8]) -> V1Step<Header> {
     let view = &bytes[..bytes.len().min(LINE_MAX)];
     let Some(rest) = view.get(SIGNATURE.len()..) else { return Ok(None) };
@@ -57,6 +62,7 @@ impl<'a> V1Line<'a> {
         }
     }
 
+    /// Reads the kind of addresses.
     fn protocol(&mut self) -> V1Step<Protocol> {
         for (word, protocol) in PROTOCOLS {
             if let Some(rest) = self.rest.strip_prefix(word) {
@@ -70,7 +76,7 @@ impl<'a> V1Line<'a> {
         Err(Malformed::Protocol)
     }
 
-    /// Both addresses and both ports, each with one space behind it, the last with the end of the line.
+    /// Reads both addresses and both ports; each is followed by one space, the last one by the end of the line.
     fn addresses(&mut self, read: fn(&str) -> Option<IpAddr>) -> V1Step<ProxyClaim> {
         /// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`; the forms that are too long do not parse.
         const ADDRESS_LEN_MAX: usize = 45;
@@ -87,13 +93,14 @@ impl<'a> V1Line<'a> {
         tcp((source, source_port), (destination, destination_port)).map(Some)
     }
 
+    /// Reads a port in plain digits, without leading zeros.
     fn port(&mut self, end: u8) -> V1Step<u16> {
         let plain = |text: &str| text.parse().ok().filter(|_| text.len() == 1 || !text.starts_with('0'));
         self.field(5, |byte| byte.is_ascii_digit(), Malformed::Port, plain, end)
     }
 
-    /// One field: at most `len_max` bytes of a kind up to `end`. What is wrong with it is always `fault`, so that it is
-    /// the same whether it shows early or late.
+    /// Reads one field: at most `len_max` bytes of a kind, up to `end`. Every fault in it is reported as `fault`, so
+    /// that the report does not depend on how much has come.
     fn field<T>(
         &mut self,
         len_max: usize,
@@ -118,7 +125,7 @@ impl<'a> V1Line<'a> {
         }
     }
 
-    /// Whatever stands up to the end of the line.
+    /// Skips everything up to the end of the line.
     fn skip(&mut self) -> V1Step<()> {
         if self.rest.first().is_some_and(|byte| *byte != b' ' && *byte != b'\r') {
             return Err(Malformed::Protocol);
@@ -131,7 +138,7 @@ impl<'a> V1Line<'a> {
         self.line_feed()
     }
 
-    /// The line feed behind a carriage return.
+    /// Reads the line feed that must follow a carriage return.
     fn line_feed(&mut self) -> V1Step<()> {
         match self.rest.split_first() {
             None => Ok(None),

@@ -10,29 +10,32 @@ use crc::{CRC_32_ISCSI, Crc};
 
 use super::{HEADER_MAX, Header, Malformed, ProxyClaim, tcp};
 
-/// What such a header begins with.
+/// The beginning of each header.
 pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Bytes in front of the addresses.
+/// Bytes before the addresses.
 pub(super) const FIXED: usize = 16;
-/// The type of the TLV with the checksum, and the bytes in front of the value of any TLV.
+/// The type of the TLV that holds the checksum; and how many bytes come before the value of a TLV.
 const CRC32C_TYPE: u8 = 0x03;
 const TLV_FIXED: usize = 3;
 
-/// CRC32c, which RFC 4960 (appendix B) describes.
+/// CRC32c (RFC 4960, appendix B).
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// What the addresses are of.
+/// The kind of addresses in a header.
 #[derive(Clone, Copy)]
 enum Family {
-    /// Of nothing: all that follows is skipped.
+    /// None: everything that follows is skipped.
     None,
+    /// TCP over IPv4.
     V4,
+    /// TCP over IPv6.
     V6,
+    /// A unix socket.
     Unix,
 }
 
 impl Family {
-    /// Bytes of both addresses, with their ports.
+    /// Bytes of both addresses, including the ports.
     fn len(self) -> usize {
         match self {
             Family::None => 0,
@@ -43,7 +46,7 @@ impl Family {
     }
 }
 
-/// `bytes` agree with [`SIGNATURE`] as far as they go.
+/// Reads a header of version 2. `bytes` agree with [`SIGNATURE`] as far as they go.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let Some(command) = bytes.get(12) else { return Ok(None) };
     if command >> 4 != 2 {
@@ -77,17 +80,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     Ok(Some(Header { claim, len }))
 }
 
-/// See [`super::need`]; `bytes` are not all of the header.
+/// The part of [`super::need`] for version 2; `bytes` are an incomplete header.
 pub(super) fn need(bytes: &[u8]) -> usize {
     if bytes.len() < FIXED { FIXED } else { announced(bytes) }
 }
 
-/// Bytes of the whole header, from its first [`FIXED`].
+/// The length of the whole header, from its first [`FIXED`] bytes.
 fn announced(bytes: &[u8]) -> usize {
     FIXED + usize::from(u16::from_be_bytes([bytes[14], bytes[15]]))
 }
 
-/// A family and a protocol that a stream can have.
+/// The kind of addresses, for a family and a protocol that a stream can have.
 fn family_of(byte: u8) -> Result<Family, Malformed> {
     match byte {
         // Unspecified, and an unspecified stream.
@@ -100,7 +103,7 @@ fn family_of(byte: u8) -> Result<Family, Malformed> {
     }
 }
 
-/// Source and destination of `N` bytes each, then both ports.
+/// Reads source and destination of `N` bytes each, then both ports.
 fn inet<const N: usize>(addresses: &[u8], ip: fn([u8; N]) -> IpAddr) -> Result<ProxyClaim, Malformed> {
     let address = |at: usize| {
         let bytes = addresses.get(at * N..(at + 1) * N)?;
@@ -113,7 +116,7 @@ fn inet<const N: usize>(addresses: &[u8], ip: fn([u8; N]) -> IpAddr) -> Result<P
     }
 }
 
-/// Walks the TLVs of `header`, which begin at `start`, and verifies the checksum if there is one.
+/// Walks over the TLVs of `header`, which begin at `start`, and verifies the checksum if there is one.
 fn check_tlvs(header: &[u8], start: usize) -> Result<(), Malformed> {
     let (mut at, mut checksum) = (start, None);
     while at < header.len() {
@@ -133,7 +136,7 @@ fn check_tlvs(header: &[u8], start: usize) -> Result<(), Malformed> {
     }
 }
 
-/// The checksum of `header`, with the four bytes at `value`, where it stands itself, taken as zeros.
+/// The checksum of `header`. The four bytes at `value`, which hold the checksum itself, count as zeros.
 pub(super) fn crc32c(header: &[u8], value: usize) -> u32 {
     let mut digest = CRC32C.digest();
     digest.update(&header[..value]);

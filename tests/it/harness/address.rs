@@ -1,6 +1,7 @@
-//! Addresses that nobody else has.
+//! Addresses that no other test has.
 //!
-//! Every test takes loopback addresses of its own. A port that is found free and released may be somebody else's a
+//! Every test takes loopback addresses of its own. A port that is found free and released may be taken by another
+//! program a
 //! moment later; all ports of 127.135.17.3 are ours, also against outgoing connections, which come from 127.0.0.1.
 
 use std::net::Ipv4Addr;
@@ -17,7 +18,7 @@ pub fn own_ip() -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 128, 0, 0)) + host)
 }
 
-/// Where nobody listens: a connection is refused.
+/// Where nothing listens: a connection is refused.
 pub fn refusing() -> String {
     format!("{}:7100", own_ip())
 }

@@ -77,7 +77,7 @@ impl BlackHole {
         BlackHole { listener, filling }
     }
 
-    /// Takes what filled the backlog: whoever knocks again is let in.
+    /// Takes what filled the backlog: a client that knocks again is let in.
     pub fn open(&mut self) {
         drop(self.listener.accept());
         self.filling = None;
@@ -159,7 +159,7 @@ impl Backend {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
-        // Who reads sees an end, closes, and that is a reset. Who writes must be told more.
+        // A reader sees an end, closes, and that is a reset. A writer must be told more.
         self.shared.connections.lock().unwrap().iter().for_each(|(_, peer)| peer.abort(Shutdown::Read));
         if super::wait_for(Duration::from_millis(100), || self.open() == 0).is_none() {
             self.shared.connections.lock().unwrap().iter().for_each(|(_, peer)| peer.abort(Shutdown::Both));

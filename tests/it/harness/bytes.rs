@@ -1,11 +1,11 @@
 //! Keyed streams: each direction of each connection has bytes of its own, known at every place. A byte that is lost,
-//! doubled, out of order or somebody else's does not fit.
+//! doubled, out of order or from another stream does not fit.
 
 use std::sync::OnceLock;
 
-/// A prime, so that no size anybody uses divides it.
+/// A prime, so that no usual size divides it.
 const PERIOD: u64 = 1_048_583;
-/// The most bytes of a stream that are looked at at once.
+/// The most bytes of a stream that are looked at together.
 pub const CHUNK: usize = 256 * 1024;
 
 /// Whose stream it is.

@@ -26,7 +26,7 @@ impl Metrics {
         self.matching(name, labels).map(|(_, _, value)| value).sum()
     }
 
-    /// Likewise, of what is counted.
+    /// The sum of a metric that counts, as a whole number.
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.sum(name, labels) as u64
     }

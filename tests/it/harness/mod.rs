@@ -25,7 +25,7 @@ pub use metrics::Metrics;
 pub use peer::{End, Peer};
 pub use ringway::Ringway;
 
-/// How long a test waits for what must happen: long, because only a test that fails waits so long.
+/// How long a test waits for what must happen: long, because only a test that fails waits to the end.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use super::process;
 
 /// Runs a test in a network that only its thread has, and what it starts; nothing but loopback is there. Where that is
-/// not allowed the test is left out, and says so.
+/// not allowed the test is left out, and prints that.
 pub fn within_own(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
         // SAFETY: a plain call; it concerns this thread alone.
@@ -82,7 +82,7 @@ pub fn neighbour<F: FnOnce()>(
         run(&format!("ip address add {address}/24 dev {there}"));
         run(&format!("ip link set {there} up"));
         let end = life();
-        let _ = is_left.recv(); // or everybody who could say so is gone
+        let _ = is_left.recv(); // or every sender is gone
         end();
     });
     let id: i32 = id.recv().unwrap();

@@ -74,7 +74,7 @@ impl Peer {
         self.send_chunked(key, at, len, CHUNK);
     }
 
-    /// Likewise, at most `chunk` bytes a call.
+    /// Sends the bytes of its stream, at most `chunk` bytes per call.
     #[track_caller]
     pub fn send_chunked(&mut self, key: Key, at: u64, len: u64, chunk: usize) {
         let sent = self.try_send_keyed(key, at, len, chunk);
@@ -110,7 +110,7 @@ impl Peer {
         self.send_again_until_stalled(key, 0, stalled)
     }
 
-    /// Likewise from `at` on.
+    /// Sends from `at` on, until nothing was taken for `stalled`.
     pub fn send_again_until_stalled(&mut self, key: Key, at: u64, stalled: Duration) -> u64 {
         self.socket.set_write_timeout(Some(stalled)).unwrap();
         let mut sent = 0;

@@ -22,7 +22,7 @@ pub fn folder() -> Option<PathBuf> {
     Path::new(&pgbench).parent().map(Path::to_path_buf)
 }
 
-/// PostgreSQL does not run as root: then it runs as the user that its package made, or as nobody.
+/// PostgreSQL does not run as root: then it runs as the user that its package made, or as `nobody`.
 fn user() -> Option<u32> {
     // SAFETY: a plain call.
     if unsafe { libc::geteuid() } != 0 {

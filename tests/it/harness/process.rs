@@ -43,7 +43,8 @@ impl Process {
         self.output.lock().unwrap().clone()
     }
 
-    /// Likewise, once it has written nothing for a while: lines come a little after what they speak of.
+    /// Everything it has written, once it has written nothing for a while: lines come a little after what they speak
+    /// of.
     pub fn settled_output(&self) -> String {
         let mut before = self.output();
         wait_for(PATIENCE, || {

@@ -20,7 +20,7 @@ impl Redis {
         Redis::configured(program, &[])
     }
 
-    /// With further options. One that wants a password is up as soon as it says so.
+    /// With further options. One that wants a password is up as soon as it asks for it.
     pub fn configured(program: &str, options: &[&str]) -> Redis {
         let (ip, folder) = (own_ip().to_string(), tempfile::tempdir().unwrap());
         let process = Redis::launch(program, &ip, &folder, options);

@@ -215,7 +215,7 @@ impl Plan {
         self.start_until(is_ready)
     }
 
-    /// Likewise, with a log that does not say so.
+    /// Starts it, with a log that does not say when it is ready.
     #[track_caller]
     pub fn start_unsaid(self) -> Ringway {
         let admin = self.admin_address();
@@ -306,7 +306,7 @@ impl Ringway {
         Metrics::scrape(&self.admin)
     }
 
-    /// Waits until metrics say so.
+    /// Waits until metrics show it.
     #[track_caller]
     pub fn wait_metrics(&self, what: &str, mut is_so: impl FnMut(&Metrics) -> bool) {
         let mut last = None;
@@ -334,7 +334,7 @@ impl Ringway {
         self.wait_metrics("no session is open", |metrics| metrics.count("connections", &[]) == 0);
     }
 
-    /// Waits until its log says so; it may come a little after what it speaks of.
+    /// Waits until its log has it; it may come a little after what it speaks of.
     #[track_caller]
     pub fn wait_said(&self, text: &str) {
         let said = wait_for(PATIENCE, || self.process.output().contains(text));
@@ -381,13 +381,13 @@ impl Ringway {
         (Process::start(&mut command), file)
     }
 
-    /// Likewise, and it has taken over.
+    /// Starts another one that takes over from this one, and waits until it has.
     #[track_caller]
     pub fn successor(&self, change: impl FnOnce(String) -> String) -> Ringway {
         self.successor_in(change, &[])
     }
 
-    /// Likewise, with these variables in its environment.
+    /// The same, with these variables in its environment.
     #[track_caller]
     pub fn successor_in(&self, change: impl FnOnce(String) -> String, env: &[(&str, &str)]) -> Ringway {
         let (mut process, file) = self.begin_successor_in(change, env);

@@ -16,7 +16,7 @@ fn found(last: u8) -> Reply {
     Reply::Found(vec![IpAddr::from([10, 0, 0, last])], Duration::from_secs(60))
 }
 
-/// Runs a lookup against servers that answer at once; what was asked, as `server name`, and what came of it.
+/// Runs a lookup against servers that answer immediately. Returns what was asked, as `server name`, and the result.
 fn run(conf: Arc<Conf>, name: &str, says: impl Fn(u8, &str, Asked) -> Option<Reply>) -> (Vec<String>, Resolution) {
     let mut search = Search::new(conf, name, 0);
     let (mut now, mut asked) = (at(0), Vec::new());
