@@ -181,7 +181,7 @@ pub trait Kernel {
         self.push(Token::plain(Operation::Forget, fd.0 as u32), Op::Close { fd });
     }
 
-    /// Closes a descriptor on which nothing is in flight before it returns, for somebody that needs one.
+    /// Closes a descriptor on which nothing is in flight before it returns, for a session that needs one.
     fn close_now(&mut self, fd: Fd);
 
     /// Whether an operation waits for the next [`Kernel::enter`].
