@@ -14,6 +14,8 @@ use crate::kernel::{Buffers, Fd, Pipes, Sockets, Wait};
 pub enum WatchMode {
     /// Each change is reported once, of both directions: EPOLLET with EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLRDHUP.
     Edges,
+    /// Each arrival is reported once: EPOLLET with EPOLLIN.
+    Arrivals,
     /// As long as there is something to read or to accept, it is reported to one of those that watch it: EPOLLIN with
     /// EPOLLEXCLUSIVE (Linux 4.5).
     Exclusive,

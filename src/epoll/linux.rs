@@ -69,6 +69,7 @@ impl Calls for Linux {
         use epoll::EventFlags;
         let flags = match mode {
             WatchMode::Edges => EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
+            WatchMode::Arrivals => EventFlags::IN | EventFlags::ET,
             WatchMode::Exclusive => EventFlags::IN | EventFlags::EXCLUSIVE,
         };
         let data = epoll::EventData::new_u64(key);

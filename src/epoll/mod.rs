@@ -63,7 +63,7 @@ impl<C: Calls> Epoll<C> {
     /// # Errors
     /// The port of the worker cannot be watched.
     pub fn new(mut calls: C) -> io::Result<Epoll<C>> {
-        calls.watch(calls.port(), WatchMode::Edges, POST).map_err(io::Error::from_raw_os_error)?;
+        calls.watch(calls.port(), WatchMode::Arrivals, POST).map_err(io::Error::from_raw_os_error)?;
         Ok(Epoll {
             calls,
             watches: Watches::default(),
@@ -381,7 +381,7 @@ impl<C: Calls> Kernel for Epoll<C> {
         if !self.hears_bell {
             self.hears_bell = true;
             // Without it this worker would miss every table.
-            let heard = self.calls.watch(bell.fd(), WatchMode::Edges, BELL);
+            let heard = self.calls.watch(bell.fd(), WatchMode::Arrivals, BELL);
             debug_assert!(heard.is_ok());
         }
     }
@@ -422,3 +422,6 @@ fn wanted_by(interest: Interest) -> i32 {
         Interest::Hangup => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

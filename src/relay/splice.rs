@@ -52,7 +52,7 @@ enum PipeSource {
     Dry,
     /// It may have bytes.
     Ready,
-    /// It may have bytes: this turn comes from a poll that said so.
+    /// It may have bytes: this turn comes from a poll that found it readable.
     Woken,
     /// Copy mode reads it, as soon as the pipe is empty.
     Left,

@@ -215,7 +215,7 @@ impl BufferPool {
     }
 
     /// Gives memory back that was not used for a while: since the last call, at least so many buffers were spare. To be
-    /// called about once a second; it does a part of the work each time.
+    /// called about once per second; it does a part of the work each time.
     pub fn trim(&mut self) {
         let surplus = self.spare_min.saturating_sub(SPARE_KEPT).min(TRIMMED_A_CALL);
         // From the bottom, where those lie that have not been used for the longest time.
@@ -300,7 +300,7 @@ pub fn map(len: usize, protection: i32) -> io::Result<*mut u8> {
     if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(address.cast()) }
 }
 
-/// Gives a mapping of [`map`] back that nobody uses any more.
+/// Gives a mapping of [`map`] back that is not used any more.
 pub fn unmap(address: *mut u8, len: usize) {
     // SAFETY: only called by the owner of the mapping, with its length, when it goes.
     unsafe { libc::munmap(address.cast(), len) };
@@ -317,7 +317,7 @@ fn protect(address: *mut u8, len: usize, protection: i32) -> io::Result<()> {
 
 /// Gives the memory back; the next use finds zeros. A refusal costs memory and nothing else.
 fn release_memory(address: *mut u8, len: usize) {
-    // SAFETY: only called on buffers that nobody holds.
+    // SAFETY: only called on buffers that are free.
     unsafe { libc::madvise(address.cast(), len, libc::MADV_DONTNEED) };
 }
 

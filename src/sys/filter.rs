@@ -116,7 +116,7 @@ const DEADLY: &[i64] = &[
     libc::SYS_personality,
 ];
 
-/// Rings that are there; new ones are made by nobody.
+/// Rings that are there; no new ones are made.
 const OF_RINGS: &[i64] = &[libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
 const ALLOWED: &[i64] = &[
