@@ -2,7 +2,7 @@
 
 /// The CPU of each worker, or `None`: the kernel places them. `mask` is the CPUs that this process may run on.
 ///
-/// With a worker for each CPU of the mask, none is left out and none has two, whoever else runs there. That is so on a
+/// With a worker for each CPU of the mask, none is left out and none has two, whatever else runs there. That is so on a
 /// machine, in a unit with `CPUAffinity=` and in a container with a cpuset. With fewer workers, pinning would choose
 /// among CPUs that this process may share: two ringways with one worker each would both sit on the first one, and so
 /// would every container that has a CPU quota and sees all CPUs of its node. With more, two workers would be tied to
