@@ -5,6 +5,8 @@
 #   scripts/bench.sh --quick                                 one round of 0.3 s: does everything run?
 #   scripts/bench.sh --workloads rr64 --subjects ringway,nginx64 --rounds 5 --seconds 0.5
 #   scripts/bench.sh --ringway old=/tmp/ringway --ringway tuned=target/release/ringway,RINGWAY_X=1
+#   scripts/bench.sh --io epoll                              ringway once more on epoll, as a subject `epoll`
+#   scripts/bench.sh --io io_uring,epoll                     and on io_uring, whatever `auto` would choose
 #   scripts/bench.sh --out benches/runs/2030-01-31-name      writes table, CSV and chart there
 #
 # Without --ringway the release build of this tree is made and measured; RINGWAY_BENCH_NO_BUILD=1 takes it as it is.

@@ -29,6 +29,9 @@ pub enum Task {
         /// Subjects, by comma: haproxy haproxy-splice nginx16 nginx64 tokio16 tokio64 and the names of --ringway
         #[arg(long, value_delimiter = ',')]
         subjects: Vec<String>,
+        /// Drivers, by comma: io_uring epoll. Each build of ringway is measured on them too, as a subject of that name
+        #[arg(long, value_delimiter = ',', value_parser = ["io_uring", "epoll"])]
+        io: Vec<String>,
         /// Where README.md, raw.csv, summary.csv and plot.svg are written
         #[arg(long)]
         out: Option<PathBuf>,

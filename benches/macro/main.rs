@@ -33,7 +33,11 @@ fn main() -> Result<()> {
         return smoke::run_all();
     }
     match Cli::parse().command {
-        Task::Sweep { options, workloads, subjects, out } => sweep(&options, &workloads, &subjects, out),
+        Task::Sweep { mut options, workloads, subjects, io, out } => {
+            let subjects = subject::names(&options.ringway, &io, &subjects);
+            options.ringway = subject::on_drivers(&options.ringway, &io);
+            sweep(&options, &workloads, &subjects, out)
+        }
         Task::One { options, workload, subject, number } => one(&options, &workload, &subject, number),
         Task::Relay { listen, backend, buffer_size } => Ok(relay::serve(listen, backend, buffer_size)?),
         Task::Report { folder } => report::again(&folder),
@@ -45,7 +49,11 @@ fn sweep(options: &Options, workloads: &[String], subjects: &[String], out: Opti
         [] => workload::ALL.to_vec(),
         names => names.iter().map(|name| workload_named(name)).collect::<Result<_>>()?,
     };
-    let subjects = chosen(options, subjects)?;
+    let named = |name: &String| Subject::named(name, &options.ringway);
+    let subjects: Vec<Subject> = subjects.iter().map(named).collect::<Result<_>>()?;
+    for subject in &subjects {
+        subject.program()?;
+    }
     let setting = report::setting(options, &subjects);
     let records = sweep::sweep(options, &workloads, &subjects)?;
     let report = report::Report { setting, records };
@@ -54,24 +62,6 @@ fn sweep(options: &Options, workloads: &[String], subjects: &[String], out: Opti
         Some(folder) => report.write(&folder).with_context(|| format!("write {}", folder.display())),
         None => Ok(()),
     }
-}
-
-fn chosen(options: &Options, names: &[String]) -> Result<Vec<Subject>> {
-    let mut subjects = Vec::new();
-    if names.is_empty() {
-        subjects.extend(options.ringway.iter().map(|text| Subject::ringway(text)));
-        for name in subject::PEERS.iter().chain(&["tokio16", "tokio64"]) {
-            subjects.push(Subject::named(name, &options.ringway)?);
-        }
-    } else {
-        for name in names {
-            subjects.push(Subject::named(name, &options.ringway)?);
-        }
-    }
-    for subject in &subjects {
-        subject.program()?;
-    }
-    Ok(subjects)
 }
 
 fn one(options: &Options, workload: &str, subject: &str, number: u16) -> Result<()> {

@@ -7,12 +7,13 @@ use crate::args::{Cli, Task};
 use crate::record::Record;
 use crate::report::Report;
 use crate::ring::Ring;
-use crate::subject::Subject;
+use crate::subject::{self, Subject};
 use crate::workload;
 
 /// Every workload once against the tokio-uring baseline; fails if one gives no figure.
 pub fn run_all() -> Result<()> {
     the_table_tells_who_is_faster();
+    a_build_is_measured_on_each_driver_that_is_asked_for();
     if let Err(error) = Ring::new() {
         println!("skipped: this kernel gives no io_uring ({error})");
         return Ok(());
@@ -42,6 +43,30 @@ pub fn run_all() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `--io` adds a subject a driver, behind the build that it is a version of, whatever subjects are asked for.
+fn a_build_is_measured_on_each_driver_that_is_asked_for() {
+    let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<String>>();
+    let own = words("target/ringway");
+    assert_eq!(subject::on_drivers(&own, &[]), own);
+    assert_eq!(
+        subject::on_drivers(&own, &words("epoll")),
+        words("target/ringway epoll=target/ringway,RINGWAY_IO=epoll")
+    );
+    let two = words("old=/a,X=1 new=/b");
+    let all = subject::on_drivers(&two, &words("io_uring epoll"));
+    assert_eq!(all[..2], two);
+    assert_eq!(all[2..4], words("old-io_uring=/a,X=1,RINGWAY_IO=io_uring old-epoll=/a,X=1,RINGWAY_IO=epoll"));
+    assert_eq!(Subject::ringway(&all[3]).environment(), "X=1 RINGWAY_IO=epoll ");
+    let peers = words("haproxy haproxy-splice nginx16 nginx64 tokio16 tokio64");
+    let with = |first: &str| [words(first), peers.clone()].concat();
+    assert_eq!(subject::names(&own, &[], &[]), with("ringway"));
+    assert_eq!(subject::names(&own, &words("epoll"), &[]), with("ringway epoll"));
+    assert_eq!(subject::names(&own, &words("io_uring epoll"), &[]), with("ringway io_uring epoll"));
+    let asked = words("nginx64 ringway epoll");
+    assert_eq!(subject::names(&own, &words("epoll"), &asked), words("nginx64 ringway epoll"));
+    assert_eq!(subject::names(&two, &words("epoll"), &words("new nginx64")), words("new new-epoll nginx64"));
 }
 
 /// On invented runs: the ratio is the median of per-round ratios against the best peer, and the bar is held against it.

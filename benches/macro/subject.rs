@@ -30,6 +30,43 @@ enum Kind {
 /// The four that the bar is held against.
 pub const PEERS: [&str; 4] = ["haproxy", "haproxy-splice", "nginx16", "nginx64"];
 
+/// Names of those that are measured: as `asked`, or all of them. Each of `ringways` has its versions on these drivers
+/// behind it.
+pub fn names(ringways: &[String], drivers: &[String], asked: &[String]) -> Vec<String> {
+    let builds: Vec<String> = ringways.iter().map(|text| Subject::ringway(text).name).collect();
+    let baselines = PEERS.into_iter().chain(["tokio16", "tokio64"]).map(String::from);
+    let wanted = if asked.is_empty() { builds.iter().cloned().chain(baselines).collect() } else { asked.to_vec() };
+    let mut names: Vec<String> = Vec::new();
+    for name in wanted {
+        let on_drivers = drivers.iter().filter(|_| builds.contains(&name)).map(|driver| name_on(&name, driver));
+        for name in [name.clone()].into_iter().chain(on_drivers) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+/// These builds, and each of them on each of these drivers.
+pub fn on_drivers(ringways: &[String], drivers: &[String]) -> Vec<String> {
+    let on = |text: &String, driver: &String| {
+        let (first, more) = text.split_once(',').map_or((&text[..], String::new()), |(a, b)| (a, format!(",{b}")));
+        let (name, program) = first.split_once('=').unwrap_or((RINGWAY, first));
+        format!("{}={program}{more},RINGWAY_IO={driver}", name_on(name, driver))
+    };
+    let versions = ringways.iter().flat_map(|text| drivers.iter().map(move |driver| on(text, driver)));
+    ringways.iter().cloned().chain(versions).collect()
+}
+
+/// What a build is called on a driver: as the driver, unless it has a name of its own.
+fn name_on(name: &str, driver: &str) -> String {
+    if name == RINGWAY { driver.to_string() } else { format!("{name}-{driver}") }
+}
+
+/// What a build is called that was given no name.
+const RINGWAY: &str = "ringway";
+
 impl Subject {
     /// A subject by its name; `ringways` are the `[NAME=]PATH[,ENV=VALUE]…` that `--ringway` gave.
     pub fn named(name: &str, ringways: &[String]) -> Result<Subject> {
@@ -52,7 +89,7 @@ impl Subject {
     pub fn ringway(text: &str) -> Subject {
         let mut words = text.split(',');
         let first = words.next().unwrap_or_default();
-        let (name, program) = first.split_once('=').unwrap_or(("ringway", first));
+        let (name, program) = first.split_once('=').unwrap_or((RINGWAY, first));
         let pair = |word: &str| word.split_once('=').map(|(key, value)| (key.to_string(), value.to_string()));
         let environment = words.filter_map(pair).collect();
         Subject { name: name.to_string(), kind: Kind::Ringway { program: program.into(), environment } }

@@ -60,13 +60,23 @@ pub(super) enum LimitedBy {
 impl Capacity {
     /// Raises the soft limit to the hard one first. So many listening sockets are there already.
     pub fn of(config: &Config, workers: usize, before: usize, group: &cgroup::Group) -> anyhow::Result<Capacity> {
+        let memory = [group.memory, cgroup::memory_of_machine()].into_iter().flatten().min();
+        Capacity::within(config, workers, before, (system::raise_descriptor_limit(), memory))
+    }
+
+    /// What so many descriptors and so much memory are enough for. The limit of descriptors may be far beyond what
+    /// there is memory for: container engines set it to a thousand million.
+    fn within(
+        config: &Config,
+        workers: usize,
+        before: usize,
+        (descriptors, memory): (u64, Option<u64>),
+    ) -> anyhow::Result<Capacity> {
         let sockets: usize = config.listeners.iter().map(|listener| listener.binds.len()).sum();
         let checks: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
         let own = OWN + workers as u64 * (PER_WORKER + sockets as u64) + checks as u64 + before as u64;
-        let descriptors = system::raise_descriptor_limit();
         let wanted = config.process.connections_max;
         let limits = share(descriptors, own, workers as u64, wanted)?;
-        let memory = [group.memory, cgroup::memory_of_machine()].into_iter().flatten().min();
         let limits =
             Capacity { buffers_max: buffers_for(config.process.receive_buffers_max, memory, workers), ..limits };
         match (wanted, memory) {
@@ -150,6 +160,12 @@ fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyho
 mod tests {
     use super::*;
 
+    fn config() -> Config {
+        let text = "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n\
+                    [pools.p]\nbackends = [{ address = \"127.0.0.1:2\" }]";
+        crate::config::load(text, "t", &|_| None).unwrap()
+    }
+
     #[test]
     fn sessions_and_pipes_fit_into_the_limit() {
         for descriptors in [80, 200, 1024, 20_000, 1_000_000] {
@@ -182,19 +198,36 @@ mod tests {
             assert!(measured(enough_for(memory, 1)) < memory, "{memory}");
         }
         assert_eq!(enough_for(10 << 20, 64), CONNECTIONS_MIN);
-        let config = crate::config::load(
-            "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n\
-             [pools.p]\nbackends = [{ address = \"127.0.0.1:2\" }]",
-            "t",
-            &|_| None,
-        );
-        let mut config = config.unwrap();
+        let mut config = config();
         let group = cgroup::Group { memory: Some(40 << 20), cpus: None };
         let limits = Capacity::of(&config, 1, 0, &group).unwrap();
         assert_eq!((limits.connections_max, limits.limited_by), (1024, LimitedBy::Memory(40 << 20)));
         config.process.connections_max = Some(200);
         let limits = Capacity::of(&config, 1, 0, &group).unwrap();
         assert_eq!((limits.connections_max, limits.limited_by), (200, LimitedBy::Configuration));
+    }
+
+    /// The limit of descriptors that container engines set, and what there may be at the most.
+    #[test]
+    fn a_huge_descriptor_limit_gives_no_more_sessions_than_there_is_memory_for() {
+        let mut config = config();
+        for (memory, workers) in [(48 << 20, 1), (512 << 20, 2), (16 << 30, 8), (256 << 30, 64)] {
+            let modest = Capacity::within(&config, workers, 3, (1 << 28, Some(memory))).unwrap();
+            for descriptors in [1_000_000_000, (1 << 30) - 8, u64::MAX] {
+                let limits = Capacity::within(&config, workers, 3, (descriptors, Some(memory))).unwrap();
+                assert_eq!(limits, Capacity { descriptors, ..modest }, "{memory} {descriptors}");
+                assert_eq!(limits.limited_by, LimitedBy::Memory(memory));
+                assert!(limits.connections_max * MEMORY_PER_SESSION <= memory, "{limits:?}");
+                let table = limits.descriptors_to_expect(workers);
+                assert!(table <= TABLE_MAX && table * 8 <= memory / 100, "{table} of {memory}");
+                let buffers = limits.buffers_max * workers as u64;
+                assert!(buffers <= memory / BUFFERS_PART, "{buffers} of {memory}");
+            }
+        }
+        config.process.connections_max = Some(1000);
+        let limits = Capacity::within(&config, 2, 0, (1 << 30, Some(1 << 30))).unwrap();
+        assert_eq!((limits.connections_max, limits.limited_by), (1000, LimitedBy::Configuration));
+        assert!(limits.descriptors_to_expect(2) < 5000);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod listeners;
 mod log_line;
 mod logging;
 pub mod names;
+mod pinning;
 mod privileges;
 mod sandbox;
 mod secrets;
@@ -142,6 +143,7 @@ impl Server {
         let io = io::choose(config.process.io)?;
         let cpus = system::cpus();
         let (workers, limits) = size(&config, &cpus, before.len())?;
+        let pinned = pinning::cpus_of_workers(config.process.pin_workers, workers, &cpus);
 
         let config = Arc::new(config);
         let ids = Ids::assign(&config);
@@ -170,7 +172,7 @@ impl Server {
             workers: Vec::new(),
         };
         identity.as_ref().map_or(Ok(()), Identity::prepare)?;
-        server.workers = start_workers(&config, &cpus, sockets, &shared, (&io, &limits))?;
+        server.workers = start_workers(pinned, sockets, &shared, (&io, &limits))?;
         // The workers have their rings and sockets. What control opens from now on, it opens as that user.
         if let Some(identity) = identity
             && identity.assume(&files_of(&config))?
@@ -197,7 +199,7 @@ impl Server {
             io: io.chosen,
             logs: log::Logs { operational, access, set_level },
         };
-        server.control = start_control(spec, permitted)?;
+        server.control = start_control(spec, permitted, pinned.is_some())?;
         Ok(server)
     }
 
@@ -254,16 +256,17 @@ fn size(config: &Config, cpus: &[usize], before: usize) -> anyhow::Result<(usize
 }
 
 /// Runs control on a thread of its own and returns when everything accepts. From then on it is confined: by then every
-/// ring is there, and no more are made.
+/// ring is there, and no more are made. `pinned` is whether each worker stays on a CPU.
 fn start_control(
     mut spec: control::ControlSpec,
     permitted: Arc<Option<Permitted>>,
+    pinned: bool,
 ) -> anyhow::Result<JoinHandle<Result<(), control::ControlError>>> {
     let (ready, is_ready) = mpsc::channel();
-    let (listeners, io) = (spec.config.listeners.len(), spec.io.clone());
+    let (listeners, workers, io) = (spec.config.listeners.len(), spec.stats.workers.len(), spec.io.clone());
     spec.hooks.ready = Box::new(move || {
         permitted.iter().for_each(|permitted| permitted.confine(io.driver));
-        tracing::info!(listeners, io = io.driver.name(), io_reason = io.reason, "ready");
+        tracing::info!(listeners, workers, pinned, io = io.driver.name(), io_reason = io.reason, "ready");
         let _ = ready.send(());
     });
     let thread = std::thread::Builder::new().name("ringway-control".to_owned()).spawn(move || control::run(spec));
@@ -279,17 +282,16 @@ fn start_control(
     Ok(thread)
 }
 
-/// Each with its sockets; returns when all of them accept.
+/// Each with its sockets, and on its CPU if they are `pinned`; returns when all of them accept.
 fn start_workers(
-    config: &Config,
-    cpus: &[usize],
+    pinned: Option<&[usize]>,
     sockets: Vec<Vec<worker::ListenSocket>>,
     shared: &Arc<worker::Shared>,
     (io, limits): (&io::Choice, &limits::Capacity),
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let office = Arc::new(PostOffice::new(shared.workers()).context("cannot make the workers' mailboxes")?);
     let start = |(index, sockets)| {
-        let cpu = config.process.pin_workers.then(|| cpus[index % cpus.len()]);
+        let cpu = pinned.map(|cpus| cpus[index]);
         let spec = worker::WorkerSpec { index, cpu, seed: fastrand::u64(..), sockets, shared: shared.clone() };
         let (pipes_max, buffers_max, clock) = (limits.pipes_max, limits.buffers_max, shared.clock);
         match io.chosen.driver {

@@ -54,7 +54,7 @@ pub struct Process {
     pub workers: Option<NonZeroUsize>,
     /// What the workers run on; `None` means io_uring where this process may use it, and else epoll.
     pub io: Option<Driver>,
-    /// Whether each worker stays on its own CPU.
+    /// Whether each worker stays on its own CPU, where there is one for each and none is left.
     pub pin_workers: bool,
     /// The limit on open client connections; `None` means as many as descriptors and memory allow.
     pub connections_max: Option<u64>,

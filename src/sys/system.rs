@@ -13,27 +13,42 @@ pub fn is_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ELOOP)
 }
 
-/// The CPUs this process may run on.
+/// As many sets as the greatest kernels have CPUs for (8192): the kernel refuses to tell less than all of them.
+type CpuSets = [libc::cpu_set_t; 8];
+
+/// The CPUs that this thread may run on, in their order; none if that cannot be known.
 pub fn cpus() -> Vec<usize> {
-    // SAFETY: an all-zero set is a valid empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is as large as the size says.
-    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    // SAFETY: all-zero sets are valid empty sets.
+    let mut sets: CpuSets = unsafe { std::mem::zeroed() };
+    // SAFETY: `sets` is as large as the size says.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<CpuSets>(), sets.as_mut_ptr()) };
     if result != 0 {
-        return vec![0];
+        return Vec::new();
     }
-    // SAFETY: CPU_ISSET reads within `set` for numbers below CPU_SETSIZE.
-    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+    let each = libc::CPU_SETSIZE as usize;
+    // SAFETY: CPU_ISSET reads within a set for numbers below CPU_SETSIZE.
+    let is_in = |cpu: &usize| unsafe { libc::CPU_ISSET(cpu % each, &sets[cpu / each]) };
+    (0..each * sets.len()).filter(is_in).collect()
 }
 
-/// Binds the calling thread to a CPU.
+/// Binds the calling thread to a CPU, which must be one of [`cpus`].
 pub fn pin(cpu: usize) -> io::Result<()> {
-    // SAFETY: an all-zero set is a valid empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `cpu` comes from the affinity mask, so it is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: `set` is as large as the size says.
-    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })
+    // SAFETY: all-zero sets are valid empty sets.
+    let mut sets: CpuSets = unsafe { std::mem::zeroed() };
+    let each = libc::CPU_SETSIZE as usize;
+    // SAFETY: the number is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(cpu % each, &mut sets[cpu / each]) };
+    // SAFETY: `sets` is as large as the size says.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<CpuSets>(), sets.as_ptr()) })
+}
+
+/// Bytes of memory that the machine has.
+pub fn memory_bytes() -> Option<u64> {
+    // SAFETY: all of it is numbers.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one sysinfo.
+    let result = unsafe { libc::sysinfo(&raw mut info) };
+    (result == 0).then(|| info.totalram.saturating_mul(u64::from(info.mem_unit)))
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns it.
@@ -43,13 +58,21 @@ pub fn raise_descriptor_limit() -> u64 {
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return 1024;
     }
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    let possible = descriptors_possible();
+    let hard = limit.rlim_max.min(possible);
+    let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
     // SAFETY: the kernel reads one rlimit.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
-        raised.rlim_cur
+        hard
     } else {
-        limit.rlim_cur
+        limit.rlim_cur.min(possible)
     }
+}
+
+/// What no process can have more of, whatever its limit is (`fs.nr_open`). A limit beyond it cannot be set.
+fn descriptors_possible() -> u64 {
+    let known = std::fs::read_to_string("/proc/sys/fs/nr_open");
+    known.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// The longest backlog that a socket can have (`net.core.somaxconn`).
@@ -244,6 +267,17 @@ mod tests {
         };
         assert_eq!(usage, expected);
         assert_eq!(parse_stat("7 (a) S 1", 100.0, 4096, 0.0), None);
+    }
+
+    #[test]
+    fn a_pinned_thread_may_run_on_that_cpu_alone() {
+        let all = cpus();
+        assert!(!all.is_empty() && all.is_sorted());
+        for &cpu in &all {
+            let pinned = std::thread::spawn(move || pin(cpu).map(|()| cpus()));
+            assert_eq!(pinned.join().unwrap().unwrap(), [cpu]);
+        }
+        assert_eq!(cpus(), all, "of that thread alone");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One pinned thread, one [`Kernel`], and everything its sessions need.
+//! One thread, one [`Kernel`], and everything its sessions need.
 //!
 //! A worker decides nothing about a session: it tells the session what the kernel said and carries out what the
 //! session answers ([`execute`]). What it does decide is the order of things: completions first, then one bulk half,
@@ -63,7 +63,7 @@ use slots::{SessionSlots, SlotKey};
 pub struct WorkerSpec {
     /// Its number.
     pub index: usize,
-    /// The CPU to stay on.
+    /// The CPU to stay on; `None` if the kernel chooses.
     pub cpu: Option<usize>,
     /// Of its random numbers.
     pub seed: u64,

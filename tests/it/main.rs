@@ -62,6 +62,8 @@ mod health;
 /// Backends that come and go, hang, or are all gone.
 mod health_flap;
 mod history;
+/// What the host gives: CPUs and descriptors.
+mod host;
 mod io;
 /// Everything that was taken is given back.
 mod leaks;
