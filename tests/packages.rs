@@ -88,7 +88,7 @@ fn the_unit_is_valid_and_lets_ringway_do_little_else() {
 fn the_unit_allows_every_call_that_ringway_makes() {
     let unit = text("conf/systemd/ringway.service");
     let Some(analyze) = program(&["/usr/bin/systemd-analyze"], "systemd") else { return };
-    let Some(used) = calls_of_ringway() else { return };
+    let Some(used) = calls_of_ringway("io_uring") else { return };
     let mut allowed = BTreeSet::new();
     for group in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         match group.strip_prefix('~') {
@@ -104,11 +104,16 @@ fn the_unit_allows_every_call_that_ringway_makes() {
     assert!(missing.is_empty(), "the unit forbids {missing:?}");
 }
 
+/// The rules of a profile of system calls. What no rule names is refused.
+fn rules_of(profile: &str) -> Vec<Value> {
+    let profile: Value = serde_json::from_str(&text(profile)).unwrap();
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    profile["syscalls"].as_array().unwrap().clone()
+}
+
 #[test]
 fn the_seccomp_profile_allows_every_call_that_ringway_makes_and_io_uring() {
-    let profile: Value = serde_json::from_str(&text("packaging/docker/seccomp.json")).unwrap();
-    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
-    let rules = profile["syscalls"].as_array().unwrap();
+    let rules = rules_of("packaging/docker/seccomp.json");
     assert!(rules.iter().all(|rule| rule["action"] == "SCMP_ACT_ALLOW"));
     let allowed: BTreeSet<String> = rules.iter().flat_map(|rule| words(&rule["names"])).collect();
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register", "execve"] {
@@ -117,7 +122,22 @@ fn the_seccomp_profile_allows_every_call_that_ringway_makes_and_io_uring() {
     for call in ["mount", "ptrace", "bpf", "reboot", "init_module", "kexec_load", "setns", "unshare", "keyctl"] {
         assert!(!allowed.contains(call), "{call}");
     }
-    let Some(used) = calls_of_ringway() else { return };
+    let Some(used) = calls_of_ringway("io_uring") else { return };
+    let missing: Vec<_> = used.difference(&allowed).collect();
+    assert!(missing.is_empty(), "the profile forbids {missing:?}");
+}
+
+/// What it refuses without a container around it is `scripts/container.sh`'s to show.
+#[test]
+fn the_profile_that_docker_has_by_default_forbids_io_uring_and_allows_all_that_epoll_takes() {
+    // Rules for those that have a capability are not for a container without any.
+    let mut rules = rules_of("packaging/docker/default.json");
+    rules.retain(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule["includes"]["caps"].is_null());
+    let allowed: BTreeSet<String> = rules.iter().flat_map(|rule| words(&rule["names"])).collect();
+    assert!(!allowed.iter().any(|call| call.starts_with("io_uring")), "{allowed:?}");
+    let Some(mut used) = calls_of_ringway("epoll") else { return };
+    // It answers that there is no such call: then threads are made by clone.
+    used.remove("clone3");
     let missing: Vec<_> = used.difference(&allowed).collect();
     assert!(missing.is_empty(), "the profile forbids {missing:?}");
 }
@@ -135,13 +155,13 @@ fn calls_of(analyze: &str, group: &str) -> BTreeSet<String> {
     calls
 }
 
-/// Every system call of a ringway that serves its demo, from its start to its end.
-fn calls_of_ringway() -> Option<BTreeSet<String>> {
+/// Every system call of a ringway that serves its demo on that driver, from its start to its end.
+fn calls_of_ringway(driver: &str) -> Option<BTreeSet<String>> {
     let strace = program(&["/usr/bin/strace"], "strace")?;
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let mut command = Command::new(strace);
-    command.args(["-f", "-qq", "-o"]).arg(&trace).args([RINGWAY, "demo", "--for", "3s"]);
+    command.args(["-f", "-qq", "-o"]).arg(&trace).args([RINGWAY, "demo", "--for", "3s"]).env("RINGWAY_IO", driver);
     let ended = command.output().unwrap();
     let text = std::fs::read_to_string(&trace).unwrap_or_default();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -150,7 +170,8 @@ fn calls_of_ringway() -> Option<BTreeSet<String>> {
         name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_').then(|| name.to_string())
     };
     let calls: BTreeSet<String> = text.lines().filter_map(call).collect();
-    assert!(calls.contains("io_uring_setup") && calls.contains("accept4") && calls.len() > 30, "{calls:?}");
+    assert!(calls.contains("accept4") && calls.len() > 30, "{calls:?}");
+    assert_eq!(calls.contains("io_uring_setup"), driver == "io_uring", "{calls:?}");
     Some(calls)
 }
 
@@ -164,6 +185,13 @@ fn the_image_runs_what_is_there() {
     let json = |name: &str| words(&serde_json::from_str(&instruction(name)[0]).unwrap());
     assert_eq!(json("ENTRYPOINT"), ["/usr/bin/ringway"]);
     assert_known(&json("CMD"));
+    let health = instruction("HEALTHCHECK")[0].split_once(" CMD ").unwrap().1.to_string();
+    let health = words(&serde_json::from_str(&health).unwrap());
+    assert_eq!(health[0], json("ENTRYPOINT")[0], "there is no shell");
+    assert_known(&health[1..]);
+    assert_eq!(instruction("FROM")[1], "scratch");
+    assert!(instruction("RUN")[0].contains("scripts/package.sh --static "), "in an empty image it must be static");
+    assert_eq!(instruction("USER"), ["65532:65532"]);
     for copy in instruction("COPY").iter().filter(|copy| !copy.starts_with("--from")) {
         let (from, _) = copy.split_once(' ').unwrap();
         assert!(file(from).exists(), "{from}");
@@ -171,6 +199,11 @@ fn the_image_runs_what_is_there() {
     let installed: Vec<String> =
         instruction("COPY").iter().map(|copy| copy.rsplit(' ').next().unwrap().into()).collect();
     assert!(installed.contains(&json("CMD")[2]) && installed.contains(&json("ENTRYPOINT")[0]));
+    // The health check finds the socket of the configuration that the image has, in a folder that is there.
+    let config = ringway::config::load(&text("packaging/docker/ringway.toml"), "ringway.toml", &|_| None).unwrap();
+    let socket = config.admin.socket.unwrap();
+    assert!(output(Command::new(RINGWAY).args(["ctl", "--help"])).contains(socket.to_str().unwrap()));
+    assert!(installed.contains(&socket.parent().unwrap().display().to_string()), "{installed:?}");
     let toolchain = text("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ").map(String::from));
     assert!(dockerfile.contains(&format!("FROM rust:{}-", toolchain.unwrap().trim_matches('"'))));
 }
