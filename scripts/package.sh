@@ -3,6 +3,7 @@
 #
 #   scripts/package.sh             target/packages/ringway and target/packages/ringway_VERSION_ARCHITECTURE.deb
 #   scripts/package.sh --program   the program alone, which needs no cargo deb
+#   scripts/package.sh --static    target/packages/ringway-static alone: linked with its C library, for a container
 #
 # The same commit gives the same bytes in whatever folder, with the same rustc, C compiler and linker: no path of this
 # machine gets into them (scripts/reproducible.sh shows it). RINGWAY_PACKAGES says where else to put them.
@@ -16,7 +17,14 @@ rust="$(rustc --print sysroot)/lib/rustlib/src/rust"
 commit=$(rustc --version --verbose | sed -n 's/^commit-hash: //p')
 
 deb=yes
-[ "${1:-}" != --program ] || deb=
+static=
+case "${1:-}" in
+--program) deb= ;;
+--static)
+    deb=
+    static=yes
+    ;;
+esac
 
 # The sources of crates are there before their folders are asked for.
 cargo fetch --quiet --locked
@@ -33,10 +41,17 @@ for folder in "$home"/registry/src/*/; do
     CFLAGS="$CFLAGS -ffile-prefix-map=${folder%/}=/cargo/crates"
 done
 export CFLAGS
-CARGO_ENCODED_RUSTFLAGS="$flags" cargo build --quiet --locked --profile packaged --bin ringway
-
 mkdir -p "$packages"
-cp "$target/packaged/ringway" "$packages/ringway"
+if [ -n "$static" ]; then
+    # With a target that is named, the flags are not for what the compiler itself loads, which cannot be static.
+    machine=$(rustc --print host-tuple)
+    CARGO_ENCODED_RUSTFLAGS="$flags$separator-Ctarget-feature=+crt-static" \
+        cargo build --quiet --locked --profile packaged --bin ringway --target "$machine"
+    cp "$target/$machine/packaged/ringway" "$packages/ringway-static"
+else
+    CARGO_ENCODED_RUSTFLAGS="$flags" cargo build --quiet --locked --profile packaged --bin ringway
+    cp "$target/packaged/ringway" "$packages/ringway"
+fi
 if [ -n "$deb" ]; then
     PATH="$here/target/tools/bin:$PATH"
     cargo deb --version >/dev/null 2>&1 ||

@@ -36,6 +36,8 @@ need chromium-driver chromedriver
 need prometheus prometheus
 need keepalived keepalived
 need systemd systemd-analyze
+need runc runc
+need jq jq
 need python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
 need shellcheck shellcheck
 

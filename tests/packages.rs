@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ringway::config::model::Target;
 use serde_json::Value;
 
 const RINGWAY: &str = env!("CARGO_BIN_EXE_ringway");
@@ -88,7 +89,7 @@ fn the_unit_is_valid_and_lets_ringway_do_little_else() {
 fn the_unit_allows_every_call_that_ringway_makes() {
     let unit = text("conf/systemd/ringway.service");
     let Some(analyze) = program(&["/usr/bin/systemd-analyze"], "systemd") else { return };
-    let Some(used) = calls_of_ringway() else { return };
+    let Some(used) = calls_of_ringway("io_uring") else { return };
     let mut allowed = BTreeSet::new();
     for group in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         match group.strip_prefix('~') {
@@ -104,11 +105,16 @@ fn the_unit_allows_every_call_that_ringway_makes() {
     assert!(missing.is_empty(), "the unit forbids {missing:?}");
 }
 
+/// The rules of a profile of system calls. What no rule names is refused.
+fn rules_of(profile: &str) -> Vec<Value> {
+    let profile: Value = serde_json::from_str(&text(profile)).unwrap();
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    profile["syscalls"].as_array().unwrap().clone()
+}
+
 #[test]
 fn the_seccomp_profile_allows_every_call_that_ringway_makes_and_io_uring() {
-    let profile: Value = serde_json::from_str(&text("packaging/docker/seccomp.json")).unwrap();
-    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
-    let rules = profile["syscalls"].as_array().unwrap();
+    let rules = rules_of("packaging/docker/seccomp.json");
     assert!(rules.iter().all(|rule| rule["action"] == "SCMP_ACT_ALLOW"));
     let allowed: BTreeSet<String> = rules.iter().flat_map(|rule| words(&rule["names"])).collect();
     for call in ["io_uring_setup", "io_uring_enter", "io_uring_register", "execve"] {
@@ -117,7 +123,22 @@ fn the_seccomp_profile_allows_every_call_that_ringway_makes_and_io_uring() {
     for call in ["mount", "ptrace", "bpf", "reboot", "init_module", "kexec_load", "setns", "unshare", "keyctl"] {
         assert!(!allowed.contains(call), "{call}");
     }
-    let Some(used) = calls_of_ringway() else { return };
+    let Some(used) = calls_of_ringway("io_uring") else { return };
+    let missing: Vec<_> = used.difference(&allowed).collect();
+    assert!(missing.is_empty(), "the profile forbids {missing:?}");
+}
+
+/// What it refuses without a container around it is `scripts/container.sh`'s to show.
+#[test]
+fn the_profile_that_docker_has_by_default_forbids_io_uring_and_allows_all_that_epoll_takes() {
+    // Rules for those that have a capability are not for a container without any.
+    let mut rules = rules_of("packaging/docker/default.json");
+    rules.retain(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule["includes"]["caps"].is_null());
+    let allowed: BTreeSet<String> = rules.iter().flat_map(|rule| words(&rule["names"])).collect();
+    assert!(!allowed.iter().any(|call| call.starts_with("io_uring")), "{allowed:?}");
+    let Some(mut used) = calls_of_ringway("epoll") else { return };
+    // It answers that there is no such call: then threads are made by clone.
+    used.remove("clone3");
     let missing: Vec<_> = used.difference(&allowed).collect();
     assert!(missing.is_empty(), "the profile forbids {missing:?}");
 }
@@ -135,13 +156,13 @@ fn calls_of(analyze: &str, group: &str) -> BTreeSet<String> {
     calls
 }
 
-/// Every system call of a ringway that serves its demo, from its start to its end.
-fn calls_of_ringway() -> Option<BTreeSet<String>> {
+/// Every system call of a ringway that serves its demo on that driver, from its start to its end.
+fn calls_of_ringway(driver: &str) -> Option<BTreeSet<String>> {
     let strace = program(&["/usr/bin/strace"], "strace")?;
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let mut command = Command::new(strace);
-    command.args(["-f", "-qq", "-o"]).arg(&trace).args([RINGWAY, "demo", "--for", "3s"]);
+    command.args(["-f", "-qq", "-o"]).arg(&trace).args([RINGWAY, "demo", "--for", "3s"]).env("RINGWAY_IO", driver);
     let ended = command.output().unwrap();
     let text = std::fs::read_to_string(&trace).unwrap_or_default();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -150,7 +171,8 @@ fn calls_of_ringway() -> Option<BTreeSet<String>> {
         name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_').then(|| name.to_string())
     };
     let calls: BTreeSet<String> = text.lines().filter_map(call).collect();
-    assert!(calls.contains("io_uring_setup") && calls.contains("accept4") && calls.len() > 30, "{calls:?}");
+    assert!(calls.contains("accept4") && calls.len() > 30, "{calls:?}");
+    assert_eq!(calls.contains("io_uring_setup"), driver == "io_uring", "{calls:?}");
     Some(calls)
 }
 
@@ -164,6 +186,13 @@ fn the_image_runs_what_is_there() {
     let json = |name: &str| words(&serde_json::from_str(&instruction(name)[0]).unwrap());
     assert_eq!(json("ENTRYPOINT"), ["/usr/bin/ringway"]);
     assert_known(&json("CMD"));
+    let health = instruction("HEALTHCHECK")[0].split_once(" CMD ").unwrap().1.to_string();
+    let health = words(&serde_json::from_str(&health).unwrap());
+    assert_eq!(health[0], json("ENTRYPOINT")[0], "there is no shell");
+    assert_known(&health[1..]);
+    assert_eq!(instruction("FROM")[1], "scratch");
+    assert!(instruction("RUN")[0].contains("scripts/package.sh --static "), "in an empty image it must be static");
+    assert_eq!(instruction("USER"), ["65532:65532"]);
     for copy in instruction("COPY").iter().filter(|copy| !copy.starts_with("--from")) {
         let (from, _) = copy.split_once(' ').unwrap();
         assert!(file(from).exists(), "{from}");
@@ -171,35 +200,45 @@ fn the_image_runs_what_is_there() {
     let installed: Vec<String> =
         instruction("COPY").iter().map(|copy| copy.rsplit(' ').next().unwrap().into()).collect();
     assert!(installed.contains(&json("CMD")[2]) && installed.contains(&json("ENTRYPOINT")[0]));
+    // The health check finds the socket of the configuration that the image has, in a folder that is there.
+    let config = ringway::config::load(&text("packaging/docker/ringway.toml"), "ringway.toml", &|_| None).unwrap();
+    let socket = config.admin.socket.unwrap();
+    assert!(output(Command::new(RINGWAY).args(["ctl", "--help"])).contains(socket.to_str().unwrap()));
+    assert!(installed.contains(&socket.parent().unwrap().display().to_string()), "{installed:?}");
     let toolchain = text("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ").map(String::from));
     assert!(dockerfile.contains(&format!("FROM rust:{}-", toolchain.unwrap().trim_matches('"'))));
 }
 
+/// The first document of a manifest.
+fn manifest(name: &str) -> Option<Value> {
+    Some(yaml(&format!("packaging/kubernetes/{name}.yaml"))?.remove(0))
+}
+
+/// The configuration of the ConfigMap, as text and as what it means.
+fn configuration_of_the_pods() -> Option<(String, ringway::config::Config)> {
+    let text = manifest("configmap")?["data"]["ringway.toml"].as_str().unwrap().to_string();
+    let config = ringway::config::load(&text, "ringway.toml", &|_| None).unwrap();
+    Some((text, config))
+}
+
+/// Names and numbers of the ports of the pods.
+fn ports_of_the_pods(deployment: &Value) -> Vec<(String, u64)> {
+    let ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().unwrap();
+    let port = |port: &Value| (port["name"].as_str().unwrap().into(), port["containerPort"].as_u64().unwrap());
+    ports.iter().map(port).collect()
+}
+
 #[test]
 fn the_manifests_agree_with_each_other_and_with_ringway() {
-    let Some(mut deployment) = yaml("packaging/kubernetes/deployment.yaml") else { return };
-    let one = |name: &str| yaml(&format!("packaging/kubernetes/{name}.yaml")).unwrap().remove(0);
-    let (deployment, config) = (deployment.remove(0), one("configmap"));
-    let (service, monitor) = (one("service"), one("podmonitor"));
+    let Some(deployment) = manifest("deployment") else { return };
+    let one = |name: &str| manifest(name).unwrap();
+    let (service, monitor, budget) = (one("service"), one("podmonitor"), one("poddisruptionbudget"));
     let pod = &deployment["spec"]["template"];
     let container = &pod["spec"]["containers"][0];
     assert_known(&words(&container["args"]));
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ringway.toml");
-    std::fs::write(&path, config["data"]["ringway.toml"].as_str().unwrap()).unwrap();
-    output(Command::new(RINGWAY).arg("check").arg(&path));
-    let mount = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
-    assert_eq!(words(&container["args"])[2], format!("{mount}/ringway.toml"));
-    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], config["metadata"]["name"]);
-
-    let ports: Vec<(&str, u64)> = container["ports"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap()))
-        .collect();
-    let written = config["data"]["ringway.toml"].as_str().unwrap();
+    let ports = ports_of_the_pods(&deployment);
+    let (written, _) = configuration_of_the_pods().unwrap();
     for (name, port) in &ports {
         assert!(written.contains(&format!("0.0.0.0:{port}\"")), "nothing listens at {name}");
     }
@@ -217,11 +256,68 @@ fn the_manifests_agree_with_each_other_and_with_ringway() {
         &deployment["spec"]["selector"]["matchLabels"],
         &service["spec"]["selector"],
         &monitor["spec"]["selector"]["matchLabels"],
+        &budget["spec"]["selector"]["matchLabels"],
+        &one("networkpolicy")["spec"]["podSelector"]["matchLabels"],
+        &pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
     ] {
         assert_eq!(selector, labels);
     }
-    assert!(pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap() > 30, "longer than shutdown_grace");
-    assert_eq!(pod["spec"]["securityContext"]["seccompProfile"]["type"], "Localhost");
+    // A budget that lets no pod go would keep a node from being drained.
+    assert!(budget["spec"]["maxUnavailable"].as_u64() < deployment["spec"]["replicas"].as_u64());
+}
+
+#[test]
+fn a_pod_has_what_its_configuration_takes() {
+    let Some(deployment) = manifest("deployment") else { return };
+    let (_, config) = configuration_of_the_pods().unwrap();
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let mounts = ["config", "run"].map(|name| {
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+        mount["mountPath"].as_str().unwrap()
+    });
+    assert_eq!(words(&container["args"])[2], format!("{}/ringway.toml", mounts[0]));
+    assert_eq!(config.admin.socket.unwrap().parent().unwrap(), Path::new(mounts[1]));
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], manifest("configmap").unwrap()["metadata"]["name"]);
+
+    let process = &config.process;
+    assert_eq!(process.workers.unwrap().to_string(), container["resources"]["requests"]["cpu"]);
+    assert!(!process.pin_workers, "other pods have the same CPUs");
+    let ends = process.shutdown_delay + process.shutdown_grace;
+    assert!(!process.shutdown_delay.is_zero(), "nodes learn later that the pod leaves");
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > ends.as_secs() + 5);
+
+    // What Pod Security calls `restricted`; nothing has to be done to nodes.
+    assert_eq!(pod["securityContext"]["seccompProfile"], serde_json::json!({"type": "RuntimeDefault"}));
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    let user = text("packaging/docker/Dockerfile").contains(&format!("USER {}:", pod["securityContext"]["runAsUser"]));
+    assert!(user, "the user of the image");
+    assert_eq!(pod["securityContext"]["fsGroup"], pod["securityContext"]["runAsGroup"]);
+    let wanted = serde_json::json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}
+    });
+    assert_eq!(container["securityContext"], wanted);
+}
+
+#[test]
+fn the_network_policy_lets_through_what_the_configuration_takes() {
+    let Some(policy) = manifest("networkpolicy") else { return };
+    let deployment = manifest("deployment").unwrap();
+    let (_, config) = configuration_of_the_pods().unwrap();
+    let ports = |direction: &str| {
+        let rules = policy["spec"][direction].as_array().unwrap();
+        let all = rules.iter().flat_map(|rule| rule["ports"].as_array().unwrap());
+        all.map(|port| format!("{} {}", port["protocol"].as_str().unwrap(), port["port"])).collect::<BTreeSet<_>>()
+    };
+    let inwards = ports_of_the_pods(&deployment).into_iter().map(|(name, _)| format!("TCP \"{name}\"")).collect();
+    assert_eq!(ports("ingress"), inwards);
+    let backends = config.pools.iter().flat_map(|pool| &pool.backends).map(|backend| match &backend.target {
+        Target::Host { port, .. } => format!("TCP {port}"),
+        Target::Address(address) => panic!("{address} is no Service"),
+    });
+    let names = ["UDP 53", "TCP 53"].map(String::from);
+    assert_eq!(ports("egress"), backends.chain(names).collect());
 }
 
 #[test]

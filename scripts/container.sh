@@ -1,0 +1,197 @@
+#!/bin/bash
+# Runs ringway in a container, as `docker run --read-only --cap-drop ALL --security-opt no-new-privileges` does it.
+#
+#   scripts/container.sh             builds the program that the image holds (scripts/package.sh --static)
+#   scripts/container.sh PROGRAM     takes that one instead: any static build, such as one for debugging
+#
+# The image is what the last stage of packaging/docker/Dockerfile makes. runc, which Docker and containerd use, runs it
+# with Docker's default profile of system calls (packaging/docker/default.json), then with the one that allows io_uring
+# (packaging/docker/seccomp.json). In it the demo must pass, and the configuration of the image must carry requests and
+# a stream to a Redis, on what the profile allows. What Docker itself does is left out: its network with forwarded
+# ports, AppArmor, and the first stage of the Dockerfile.
+#
+# Containers and servers are in a network of their own, and everything has ended when this has. That takes root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d /tmp/ringway-container.XXXXXX)
+# Of this run alone: others may run beside it.
+name=${work##*/}
+name=${name//./-}
+docker=packaging/docker
+stock=$docker/default.json
+bytes=$((192 << 20))
+started=()
+
+finish() {
+    for container in demo serve; do
+        runc delete --force "$name-$container" >/dev/null 2>&1 || true
+    done
+    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
+    wait || true
+    ip netns delete "$name" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+
+fail() { # what was expected, what came
+    echo "container.sh: expected $1" >&2
+    printf '%s\n' "${2:-}" | sed 's/^/    /' >&2
+    exit 1
+}
+
+step() {
+    echo "== $* ($(date +%H:%M:%S))"
+}
+
+# await WHAT COMMAND...: until it succeeds.
+await() {
+    local what=$1
+    shift
+    for _ in $(seq 200); do
+        if "$@" >"$work/awaited" 2>&1; then return 0; fi
+        sleep 0.05
+    done
+    fail "$what" "$(cat "$work/awaited" "$work/log" 2>&1)"
+}
+
+# Words of an instruction of the Dockerfile, one per line.
+instruction() {
+    sed -n "s/^$1 \(\[.*\]\)$/\1/p" "$docker/Dockerfile" | jq --raw-output '.[]'
+}
+
+# The last stage of the Dockerfile. What comes from the stage before is the program, and an empty folder.
+make_image() { # program
+    local root=$work/bundle/rootfs words from to
+    while read -r -a words; do
+        from=${words[-2]} to=$root/${words[-1]}
+        mkdir -p "$(dirname "$to")"
+        case "$from" in
+        /packages/ringway-static) install -m 755 "$1" "$to" ;;
+        /packages/run) mkdir -p "$to" ;;
+        *) install -m 644 "$from" "$to" ;;
+        esac
+    done < <(sed -n '/^FROM scratch/,$ s/^COPY //p' "$docker/Dockerfile")
+    user=$(sed -n 's/^USER \([0-9]*\):.*/\1/p' "$docker/Dockerfile")
+    # As the Dockerfile gives it to the user. The tmpfs that comes over it takes its mode, and not its owner.
+    chown "$user:$user" "$root/run/ringway"
+}
+
+# bundle PROFILE WORD...: what the next container is and runs. The limits are those of `--cpus 1 --memory 512m`.
+bundle() {
+    local profile=$1 words
+    shift
+    words=$(printf '%s\n' "$@" | jq --raw-input . | jq --slurp .)
+    # shellcheck disable=SC2016
+    jq --null-input --argjson words "$words" --argjson user "$user" --arg net "/run/netns/$name" \
+        --slurpfile spec "$work/spec.json" \
+        --slurpfile profile <(jq --arg arch "$arch" --from-file scripts/container/profile.jq "$profile") \
+        '$spec[0] | .process += {
+            terminal: false, args: $words, user: {uid: $user, gid: $user}, noNewPrivileges: true,
+            capabilities: {}, rlimits: [{type: "RLIMIT_NOFILE", soft: 1024, hard: 4096}] }
+        | .root.readonly = true
+        | .mounts += [{destination: "/run/ringway", type: "tmpfs", source: "tmpfs",
+            options: ["nosuid", "nodev", "noexec", "uid=\($user)", "gid=\($user)"]}]
+        | .linux.namespaces |= map(if .type == "network" then .path = $net else . end)
+        | .linux.resources += {cpu: {quota: 100000, period: 100000}, memory: {limit: 536870912}}
+        | .linux.seccomp = $profile[0]' >"$work/bundle/config.json"
+}
+
+# What a command of ringway answers in the container that serves.
+inside() {
+    runc exec --user "$user:$user" "$name-serve" "${entrypoint[@]}" "$@"
+}
+
+redis() { # port, words
+    ip netns exec "$name" redis-cli -p "$1" "${@:2}"
+}
+
+[ "$(id -u)" = 0 ] || fail "to run as root" "user $(id -un)"
+scripts/setup.sh
+case "$(uname -m)" in
+x86_64) arch=amd64 ;;
+aarch64) arch=arm64 ;;
+*) fail "x86_64 or aarch64" "$(uname -m)" ;;
+esac
+
+program=${1:-}
+if [ -z "$program" ]; then
+    step the static program
+    scripts/package.sh --static
+    program=target/packages/ringway-static
+    size=$(stat -c %s "$program")
+    [ "$size" -lt 25000000 ] || fail "less than 25 MB" "$size bytes"
+fi
+! readelf --dynamic "$program" | grep NEEDED || fail "a static program" "it needs the above"
+
+step the image
+mkdir -p "$work/bundle"
+make_image "$program"
+du -sh --apparent-size "$work/bundle/rootfs" | cut -f1
+readarray -t entrypoint < <(instruction ENTRYPOINT)
+readarray -t command < <(instruction CMD)
+readarray -t health < <(instruction 'HEALTHCHECK.* CMD')
+runc spec --bundle "$work/bundle"
+mv "$work/bundle/config.json" "$work/spec.json"
+ip netns add "$name"
+ip -n "$name" link set lo up
+
+step "the demo, with Docker's default profile"
+bundle "$stock" "${entrypoint[@]}" demo --for 6s
+runc run --bundle "$work/bundle" "$name-demo" </dev/null >"$work/demo" 2>&1 ||
+    fail "the demo to pass" "$(cat "$work/demo")"
+grep -q ' 0 wrong$' "$work/demo" || fail "no wrong byte" "$(cat "$work/demo")"
+grep -A2 '^fail-over' "$work/demo"
+
+step a Redis, and random bytes
+ip netns exec "$name" redis-server --port 7001 --bind 127.0.0.1 --save '' --dir "$work" --daemonize no \
+    >"$work/redis" 2>&1 &
+started+=($!)
+await "a Redis that answers" redis 7001 PING
+head -c "$bytes" /dev/urandom >"$work/sent"
+
+# serve PROFILE LINE: the image as it is, whose status must have that line.
+serve() {
+    step "the configuration of the image, with $1"
+    bundle "$1" "${entrypoint[@]}" "${command[@]}"
+    runc run --bundle "$work/bundle" "$name-serve" </dev/null >"$work/log" 2>&1 &
+    local runc=$! status pid
+    started+=("$runc")
+    await "the health check of the image to succeed" \
+        runc exec --user "$user:$user" "$name-serve" "${health[@]}"
+    # What the kernel says of the process.
+    pid=$(runc state "$name-serve" | jq .pid)
+    for fact in "Uid:	$user	" "CapEff:	0000000000000000" "NoNewPrivs:	1" "Seccomp:	2"; do
+        grep -q "^$fact" "/proc/$pid/status" || fail "$fact" "$(cat "/proc/$pid/status")"
+    done
+    grep -q '^[0-9]* [0-9]* [0-9:]* [^ ]* / ro' "/proc/$pid/mountinfo" ||
+        fail "a root that is read-only" "$(cat "/proc/$pid/mountinfo")"
+
+    status=$(inside ctl status)
+    grep "^$2" <<<"$status" || fail "$2" "$status"
+    [ "$(inside ctl --json status | jq '.workers | length')" = 1 ] ||
+        fail "one worker, as the quota is one CPU" "$status"
+    [ "$(redis 7000 PING)" = PONG ] || fail "PONG" "$(cat "$work/log")"
+    [ "$(redis 7000 -x SET stream <"$work/sent")" = OK ] || fail "a stream to be taken" "$(cat "$work/log")"
+    redis 7000 --raw GET stream | head -c "$bytes" | cmp - "$work/sent" || fail "the bytes that were sent" ""
+    status=$(inside ctl --json status)
+    jq -e ".workers | map(.copied_bytes_total + .spliced_bytes_total) | add >= 2 * $bytes" <<<"$status" >/dev/null ||
+        fail "that many bytes to have gone through ringway" "$status"
+
+    inside doctor >"$work/doctor" || fail "doctor to find nothing that forbids to serve" "$(cat "$work/doctor")"
+    ! grep FAIL "$work/doctor" || fail "no FAIL of doctor" "$(cat "$work/doctor")"
+
+    runc kill "$name-serve" TERM
+    wait "$runc" || fail "exit status 0" "$(cat "$work/log")"
+}
+
+serve "$stock" "epoll: io_uring cannot be used: a seccomp profile forbids it"
+grep '^note  io_uring ' "$work/doctor" || fail "doctor to note it" "$(cat "$work/doctor")"
+if [ "$(cat /proc/sys/kernel/io_uring_disabled)" = 0 ]; then
+    serve "$docker/seccomp.json" "io_uring: "
+else
+    echo "left out: io_uring, which kernel.io_uring_disabled forbids on this host"
+fi
+
+step passed
