@@ -114,7 +114,7 @@ impl Calls for Linux {
     #[inline]
     fn recv(&mut self, fd: Fd) -> Received {
         let Some(buffer) = self.buffers.take() else { return Received::NoBuffer };
-        let end = match stream::recv(fd, self.buffers.space(buffer, BUFFER_LEN)) {
+        let end = match stream::recv(fd, self.buffers.space(buffer, BUFFER_LEN), 0) {
             Ok(len @ 1..) => {
                 self.buffers.filled();
                 return Received::Bytes { buffer, len: len as u16 };
@@ -134,15 +134,15 @@ impl Calls for Linux {
 
     #[inline]
     fn send(&mut self, fd: Fd, lease: Lease) -> Result<u32, i32> {
-        stream::send(fd, self.buffers.bytes(lease))
+        stream::send(fd, self.buffers.bytes(lease), 0)
     }
 
     fn connect(&mut self, fd: Fd, to: &Address) -> Result<(), i32> {
-        stream::connect(fd, to)
+        socket::connect(fd, to).map_err(|error| error.raw_os_error().unwrap_or(errno::EINVAL))
     }
 
     fn connected(&mut self, fd: Fd) -> i32 {
-        stream::error(fd)
+        socket::take_error(fd)
     }
 
     fn close(&mut self, fd: Fd) {

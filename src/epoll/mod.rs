@@ -51,10 +51,11 @@ pub struct Epoll<C: Calls> {
     /// Answers that are to be told.
     done: Vec<Completion>,
     reports: Vec<Readiness>,
-    letters: Vec<(Token, i32)>,
     /// How often in a row it was not looked what has happened.
     unseen: u8,
     hears_bell: bool,
+    /// Why it is of no use, if that was found out where it could not be told.
+    failed: Option<io::Error>,
 }
 
 impl<C: Calls> Epoll<C> {
@@ -69,9 +70,9 @@ impl<C: Calls> Epoll<C> {
             watches: Watches::default(),
             done: Vec::new(),
             reports: Vec::new(),
-            letters: Vec::new(),
             unseen: 0,
             hears_bell: false,
+            failed: None,
         })
     }
 
@@ -110,16 +111,16 @@ impl<C: Calls> Epoll<C> {
         self.answer(token, sent.map_or_else(|error| -error, |len| len as i32), false);
     }
 
+    /// Polls a socket of a session.
     fn poll_for(&mut self, fd: Fd, interest: Interest, token: Token) {
-        let mode = if interest == Interest::Acceptable { WatchMode::Exclusive } else { WatchMode::Edges };
-        let (place, is_new) = match self.watched(fd, mode) {
+        let (place, is_new) = match self.watched(fd, WatchMode::Edges) {
             Ok(found) => found,
             Err(error) => return self.answer(token, -error, false),
         };
         let watch = self.watches.get(place);
         let may_be = match interest {
             Interest::Readable | Interest::Acceptable => {
-                watch.read(if mode == WatchMode::Edges { Reading::Readable } else { Reading::Acceptable }, token);
+                watch.read(Reading::Readable, token);
                 watch.readable
             }
             Interest::Incoming => {
@@ -139,7 +140,7 @@ impl<C: Calls> Epoll<C> {
                 true
             }
         };
-        if !is_new && may_be && interest != Interest::Acceptable {
+        if !is_new && may_be {
             let mask = self.calls.poll(fd, wanted_by(interest));
             self.polled(place, interest, mask);
         }
@@ -153,7 +154,7 @@ impl<C: Calls> Epoll<C> {
             Interest::Readable | Interest::Acceptable => self.read_polled(place, mask),
             // With a low-water mark, there may be something all the same.
             Interest::Incoming => self.came_in(place, mask),
-            Interest::Writable | Interest::WritableEdge => self.room_polled(place, mask),
+            Interest::Writable | Interest::WritableEdge => self.write_polled(place, mask),
             Interest::Hangup => self.hung_up(place, mask),
         }
     }
@@ -176,15 +177,9 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
-    fn room_polled(&mut self, place: Place, mask: i32) {
-        if mask & WRITE != 0 {
-            self.write_polled(place, mask);
-        }
-    }
-
     fn write_polled(&mut self, place: Place, mask: i32) {
         let watch = self.watches.get(place);
-        let Some((token, writing)) = watch.writing() else { return };
+        let Some((token, writing)) = watch.writing().filter(|_| mask & WRITE != 0) else { return };
         let goes_on = writing == Writing::WritableEdge;
         if !goes_on {
             watch.write(None);
@@ -217,9 +212,10 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
-    fn accept(&mut self, fd: Fd, token: Token) {
+    /// Accepts, or answers once that a client can be accepted.
+    fn accept(&mut self, fd: Fd, reading: Reading, token: Token) {
         match self.watched(fd, WatchMode::Exclusive) {
-            Ok((place, _)) => self.watches.get(place).read(Reading::Accept, token),
+            Ok((place, _)) => self.watches.get(place).read(reading, token),
             Err(error) => self.answer(token, -error, false),
         }
     }
@@ -286,8 +282,9 @@ impl<C: Calls> Epoll<C> {
         match report.key {
             BELL => self.answer(Token::plain(Operation::Wake, 0), 1, false),
             POST => {
-                self.calls.collect(&mut self.letters);
-                for (token, result) in std::mem::take(&mut self.letters) {
+                let mut letters = Vec::new();
+                self.calls.collect(&mut letters);
+                for (token, result) in letters {
                     self.answer(token, result, false);
                 }
             }
@@ -310,7 +307,7 @@ impl<C: Calls> Epoll<C> {
                 }
                 if is_more {
                     self.came_in(place, mask);
-                    self.room_polled(place, mask);
+                    self.write_polled(place, mask);
                     self.hung_up(place, mask);
                 }
             }
@@ -328,9 +325,10 @@ impl<C: Calls> Kernel for Epoll<C> {
         match op {
             Op::Recv { fd, credit, fresh } => self.recv(fd, credit, fresh, token),
             Op::Send { fd, lease, .. } => self.send(fd, lease, token),
+            Op::Poll { fd, interest: Interest::Acceptable } => self.accept(fd, Reading::Acceptable, token),
             Op::Poll { fd, interest } => self.poll_for(fd, interest, token),
             Op::Connect { fd, to } => self.connect(fd, to, token),
-            Op::Accept { fd } => self.accept(fd, token),
+            Op::Accept { fd } => self.accept(fd, Reading::Accept, token),
             Op::Close { fd } => self.close_now(fd),
             Op::Cancel { fd, token } => self.cancel(fd, token),
             Op::Message { port, result, there } => {
@@ -352,6 +350,9 @@ impl<C: Calls> Kernel for Epoll<C> {
     }
 
     fn enter(&mut self, wait: Wait, into: &mut Vec<Completion>) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let is_idle = self.done.is_empty();
         if is_idle || self.unseen >= UNSEEN_MAX {
             self.unseen = 0;
@@ -382,7 +383,7 @@ impl<C: Calls> Kernel for Epoll<C> {
             self.hears_bell = true;
             // Without it this worker would miss every table.
             let heard = self.calls.watch(bell.fd(), WatchMode::Arrivals, BELL);
-            debug_assert!(heard.is_ok());
+            self.failed = heard.err().map(io::Error::from_raw_os_error);
         }
     }
 

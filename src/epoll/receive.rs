@@ -10,33 +10,17 @@ use crate::kernel::{Completion, Fd, errno};
 impl<C: Calls> Epoll<C> {
     /// Receives until the credit is used up.
     pub(super) fn recv(&mut self, fd: Fd, credit: u32, fresh: bool, token: Token) {
-        // Without `fresh`, something may be there that saves the way over a report.
-        let known = self.watches.find(fd);
-        if known.is_none() && !fresh {
-            match self.calls.recv(fd) {
-                Received::Nothing => {}
-                Received::Bytes { buffer, len } if u32::from(len) < credit => {
-                    self.received(token, buffer, len, true, usize::from(len) == BUFFER_LEN);
-                    return self.arm_recv(fd, credit - u32::from(len), token);
-                }
-                Received::Bytes { buffer, len } => return self.received(token, buffer, len, false, true),
-                end => return self.recv_ended(token, end),
-            }
-        }
-        self.arm_recv(fd, credit, token);
-    }
-
-    fn arm_recv(&mut self, fd: Fd, credit: u32, token: Token) {
-        match self.watched(fd, WatchMode::Edges) {
-            Err(error) => self.answer(token, -error, false),
-            Ok((place, _)) => {
-                let watch = self.watches.get(place);
-                watch.read(Reading::Recv, token);
-                watch.credit = credit;
-                if watch.readable {
-                    self.receive(place);
-                }
-            }
+        let (place, is_new) = match self.watched(fd, WatchMode::Edges) {
+            Ok(found) => found,
+            Err(error) => return self.answer(token, -error, false),
+        };
+        let watch = self.watches.get(place);
+        watch.read(Reading::Recv, token);
+        watch.credit = credit;
+        // Something may be there already, which saves the way over a report.
+        watch.readable |= is_new && !fresh;
+        if watch.readable {
+            self.receive(place);
         }
     }
 

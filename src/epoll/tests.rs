@@ -311,3 +311,23 @@ fn messages_and_bells_wake_a_worker_that_sleeps() {
     let found = answers(&mut here);
     assert!(found[0].token == failed && found[0].result < 0, "{found:?}");
 }
+
+/// It would never hear of a new table: the process must not go on with such a worker.
+#[test]
+fn a_worker_that_cannot_hear_its_bell_says_so_when_it_is_entered() {
+    struct Deaf(std::fs::File);
+    impl Bell for Deaf {
+        fn ring(&self) {}
+
+        fn clear(&self) {}
+
+        fn fd(&self) -> Fd {
+            Fd(self.0.as_raw_fd())
+        }
+    }
+    let mut driver = driver();
+    // The kernel watches no regular file.
+    driver.await_bell(&Deaf(tempfile::tempfile().unwrap()));
+    let error = driver.enter(Wait::No, &mut Vec::new()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(errno::EPERM));
+}

@@ -21,7 +21,7 @@ impl Sockets for Direct {
     }
 
     fn connect_unix(&self, fd: Fd, to: &Address) -> io::Result<()> {
-        socket::connect_unix(fd, to)
+        socket::connect(fd, to)
     }
 
     fn has_source_for(&self, to: &Address) -> bool {

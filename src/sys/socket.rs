@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use super::stream;
 use crate::base::address::Address;
-use crate::base::lease::Moved;
-use crate::kernel::{Fd, Options, Sockets};
+use crate::kernel::{Fd, Options};
 
 /// Time between keepalive probes, and how many may be lost.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -155,8 +155,8 @@ pub fn open(to: &Address, options: &Options) -> io::Result<Fd> {
     Ok(Fd(socket.into_raw_fd()))
 }
 
-/// Connects a unix socket: done, or refused with an error.
-pub fn connect_unix(fd: Fd, to: &Address) -> io::Result<()> {
+/// Connects a socket that does not block: a unix socket immediately or not at all. TCP takes time: EINPROGRESS.
+pub fn connect(fd: Fd, to: &Address) -> io::Result<()> {
     SockRef::from(&borrow(fd)).connect(&sockaddr(to)?)
 }
 
@@ -168,27 +168,12 @@ pub fn accept(listener: Fd) -> io::Result<Fd> {
     if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Fd(fd)) }
 }
 
-/// Sends what there is room for, without waiting.
-#[inline]
-pub fn send(fd: Fd, bytes: &[u8]) -> Moved {
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    // SAFETY: the kernel reads `bytes` during the call only.
-    let sent = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) };
-    if sent >= 0 {
-        return Moved::Bytes(sent as u32);
-    }
-    super::direct::Direct.refusal(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN), fd)
-}
-
 /// Sends all of `bytes` at once on a connection whose buffer is empty, or fails. With `more`, the kernel waits for what
 /// follows to send both in one segment.
 pub fn send_first(fd: Fd, bytes: &[u8], more: bool) -> io::Result<()> {
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
-    // SAFETY: the kernel reads `bytes` during the call only.
-    let sent = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) };
-    match usize::try_from(sent) {
-        Err(_) => Err(io::Error::last_os_error()),
-        Ok(sent) if sent == bytes.len() => Ok(()),
+    match stream::send(fd, bytes, if more { libc::MSG_MORE } else { 0 }) {
+        Err(error) => Err(io::Error::from_raw_os_error(error)),
+        Ok(sent) if sent as usize == bytes.len() => Ok(()),
         Ok(_) => Err(io::Error::from_raw_os_error(libc::EPROTO)),
     }
 }
@@ -205,14 +190,10 @@ pub fn take(fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
 }
 
 fn recv(fd: Fd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
-    // SAFETY: the kernel writes at most `into.len()` bytes to it, during the call only.
-    let received = unsafe { libc::recv(fd.0, into.as_mut_ptr().cast(), into.len(), flags | libc::MSG_DONTWAIT) };
-    match usize::try_from(received) {
+    match stream::recv(fd, into, flags) {
         Ok(received) => Ok(Some(received)),
-        Err(_) => match io::Error::last_os_error() {
-            error if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-            error => Err(error),
-        },
+        Err(libc::EAGAIN) => Ok(None),
+        Err(error) => Err(io::Error::from_raw_os_error(error)),
     }
 }
 
@@ -302,9 +283,7 @@ pub fn is_closed(fd: Fd) -> bool {
 
 /// Whether the peer will send no more, whatever is there still to be read.
 pub fn has_ended(fd: Fd) -> bool {
-    let mut poll = libc::pollfd { fd: fd.0, events: libc::POLLRDHUP, revents: 0 };
-    // SAFETY: the kernel reads and writes one `pollfd`; it does not wait.
-    unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+    stream::poll(fd, libc::POLLRDHUP.into()) != 0
 }
 
 /// Bytes that have come and were not read (SIOCINQ), a FIN not counted. 0 if it cannot be known.
@@ -393,6 +372,14 @@ fn address_of(found: &SockAddr) -> io::Result<Address> {
         return Ok(Address::Tcp(tcp));
     }
     Ok(Address::Unix(found.as_pathname().map(Path::to_path_buf).unwrap_or_default()))
+}
+
+/// Takes the error of a socket (SO_ERROR): 0 if there is none, or a positive errno.
+pub fn take_error(fd: Fd) -> i32 {
+    match SockRef::from(&borrow(fd)).take_error() {
+        Ok(error) => error.and_then(|error| error.raw_os_error()).unwrap_or(0),
+        Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
+    }
 }
 
 /// A descriptor as the libraries want it, for one call.

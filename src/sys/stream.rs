@@ -3,29 +3,26 @@
 
 use std::io;
 
-use socket2::SockRef;
-
-use super::socket::{borrow, sockaddr};
-use crate::base::address::Address;
 use crate::kernel::Fd;
 
-/// Receives up to `into.len()` bytes; 0 is the peer's FIN.
+/// Receives up to `into.len()` bytes; 0 is the peer's FIN. `flags` are those of recv(2), without MSG_DONTWAIT.
 ///
 /// # Errors
 /// EAGAIN if there is nothing, or the connection's.
 #[inline]
-pub fn recv(fd: Fd, into: &mut [u8]) -> Result<usize, i32> {
+pub fn recv(fd: Fd, into: &mut [u8], flags: libc::c_int) -> Result<usize, i32> {
+    let flags = flags | libc::MSG_DONTWAIT;
     // SAFETY: the kernel writes at most `into.len()` bytes to it, during the call only.
-    again(|| unsafe { libc::recv(fd.0, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) })
+    again(|| unsafe { libc::recv(fd.0, into.as_mut_ptr().cast(), into.len(), flags) })
 }
 
-/// Sends what there is room for.
+/// Sends what there is room for. `flags` are those of send(2), without MSG_DONTWAIT and MSG_NOSIGNAL.
 ///
 /// # Errors
 /// EAGAIN if there is no room, or the connection's.
 #[inline]
-pub fn send(fd: Fd, bytes: &[u8]) -> Result<u32, i32> {
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+pub fn send(fd: Fd, bytes: &[u8], flags: libc::c_int) -> Result<u32, i32> {
+    let flags = flags | libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the kernel reads `bytes` during the call only.
     again(|| unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) }).map(|sent| sent as u32)
 }
@@ -40,23 +37,6 @@ fn again(mut call: impl FnMut() -> isize) -> Result<usize, i32> {
                 error => return Err(error.unwrap_or(libc::EINVAL)),
             },
         }
-    }
-}
-
-/// Begins to connect a socket that does not block.
-///
-/// # Errors
-/// EINPROGRESS if it takes time, or why it cannot.
-pub fn connect(fd: Fd, to: &Address) -> Result<(), i32> {
-    let connected = sockaddr(to).and_then(|to| SockRef::from(&borrow(fd)).connect(&to));
-    connected.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
-}
-
-/// Takes the error of a socket (SO_ERROR): 0 if there is none.
-pub fn error(fd: Fd) -> i32 {
-    match SockRef::from(&borrow(fd)).take_error() {
-        Ok(error) => error.and_then(|error| error.raw_os_error()).unwrap_or(0),
-        Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
     }
 }
 

@@ -8,7 +8,7 @@ use super::ring::Ring;
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Buffers as _, Completion, Wait};
 use crate::sys::features::{Features, kernel_version};
-use crate::sys::socket;
+use crate::sys::{socket, stream};
 
 /// What `ringway doctor` prints.
 pub struct Report {
@@ -37,7 +37,8 @@ pub fn try_out() -> io::Result<Features> {
     ring.enable()?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     let (ours, theirs) = (OwnedFd::from(ours), OwnedFd::from(theirs));
-    socket::send(socket::number(&theirs), b"ringway!");
+    // A kernel that cannot even do this is found out below.
+    let _ = stream::send(socket::number(&theirs), b"ringway!", 0);
     ring.recv_multi(socket::number(&ours), 4, false, Token::plain(Operation::RecvClient, 0));
     let mut completed: Vec<Completion> = Vec::new();
     for _ in 0..4 {
