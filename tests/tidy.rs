@@ -44,7 +44,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("http_body_util", &["probe", "take_over", "cli/ctl"]),
     ("hickory_proto", &["discover/dns"]),
     ("humantime", &["cli", "config", "control", "api", "log", "fleet", "app/log_line"]),
-    ("hyper", &["probe", "api", "take_over", "cli/ctl"]),
+    ("hyper", &["probe", "api", "take_over", "cli/ctl", "config/check/http"]),
     ("hyper_util", &["probe", "api", "take_over", "cli/ctl"]),
     ("io_uring", &["uring"]),
     ("landlock", &["app/sandbox", "cli/doctor"]),

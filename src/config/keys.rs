@@ -16,7 +16,7 @@ mod key;
 use std::num::NonZeroU32;
 
 use super::model;
-use super::model::{AccessLog, CheckKind, Ejection, NetworkFile, Output, Role, Step, Version};
+use super::model::{AccessLog, CheckKind, Ejection, HttpAsk, NetworkFile, Output, Role, Step, Version};
 use super::shown::{Measure, Shown, joined, list, mode, networks, of_time, or, secret, size, text, time};
 use crate::admit::sources::RateLimit;
 use crate::balance;
@@ -188,8 +188,12 @@ pub const KEYS: &[Key] = {
         check("initial", Word(&["up", "down"]), "\"up\"", |it| text(if it?.initial_up { "up" } else { "down" })),
         check("port", Integer(0, 65535), "0", |it| text(it?.port.unwrap_or(0))),
         asked("send", Text, "\"\"", send).of(&["send_expect"]),
-        asked("expect", Text, "\"\"", expect).of(&["send_expect"]),
+        asked("expect", Text, "\"\"", expect).of(&["send_expect", "http"]),
         asked("steps", Steps, "[]", steps).of(&["send_expect"]),
+        asked("method", Text, "\"GET\"", |it| text(&http(it)?.method)).of(&["http"]),
+        asked("host", Text, "\"\"", |it| or(Some(&http(it)?.host).filter(|host| !host.is_empty()), "the address"))
+            .of(&["http"]),
+        asked("headers", Headers, "{}", headers).of(&["http"]),
         asked("path", Text, "\"/health\"", path).of(&["http"]),
         asked("status", Statuses, "[200]", status).of(&["http"]),
         asked("drain_status", Statuses, "[]", drain_status).of(&["http"]),
@@ -280,9 +284,13 @@ fn send(kind: &CheckKind) -> Option<Shown> {
 
 /// What the step expects. It may hold a secret, so only its length is shown.
 fn expect(kind: &CheckKind) -> Option<Shown> {
-    let expected = one(kind).map(expected).unwrap_or_default();
+    let of_body = |http: &HttpAsk| http.expect.as_ref().map_or(String::new(), |it| it.as_str().to_owned());
+    let expected = match http(kind) {
+        Some(http) => of_body(http),
+        None => one(kind).map(expected).unwrap_or_default().to_owned(),
+    };
     let length = Measure::Bytes(expected.len());
-    secret(expected.to_string(), length)
+    secret(expected, length)
 }
 
 /// The text of a step's pattern.
@@ -302,9 +310,26 @@ fn steps(kind: &CheckKind) -> Option<Shown> {
     secret(all.iter().map(whole).collect::<Vec<_>>().join(", "), measure)
 }
 
+/// What an `http` check asks for.
+fn http(kind: &CheckKind) -> Option<&HttpAsk> {
+    match kind {
+        CheckKind::Http(http) => Some(http),
+        _ => None,
+    }
+}
+
+/// The headers of an `http` check. A value may be a token, so only the names and the length are shown.
+fn headers(kind: &CheckKind) -> Option<Shown> {
+    let all = &http(kind)?.headers;
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let bytes: usize = all.iter().map(|(_, value)| value.len()).sum();
+    let part = if all.is_empty() { "none".to_owned() } else { format!("{} of {bytes} bytes", names.join(", ")) };
+    secret(format!("{all:?}"), Measure::Part(part))
+}
+
 /// The path of an `http` check. What follows `?` may be a token, so only its length is shown.
 fn path(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Http { path, .. } = kind else { return None };
+    let path = &http(kind)?.path;
     match path.split_once('?') {
         Some((alone, query)) => {
             let measure = format!("{alone} with a query of {} bytes", query.len());
@@ -316,14 +341,12 @@ fn path(kind: &CheckKind) -> Option<Shown> {
 
 /// The status codes of a healthy backend.
 fn status(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Http { status, .. } = kind else { return None };
-    text(format_args!("{status:?}"))
+    text(format_args!("{:?}", http(kind)?.status))
 }
 
 /// The status codes of a backend that drains.
 fn drain_status(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Http { drain_status, .. } = kind else { return None };
-    text(format_args!("{drain_status:?}"))
+    text(format_args!("{:?}", http(kind)?.drain_status))
 }
 
 /// The path of the password, which is no secret.

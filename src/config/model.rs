@@ -20,7 +20,7 @@ pub use crate::balance::{HashKey, Policy};
 use crate::base::address::Address;
 pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
-pub use crate::health::ask::{CheckKind, Login, Pattern, Step};
+pub use crate::health::ask::{CheckKind, HttpAsk, Login, Pattern, Step};
 use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
 pub use check::{Check, CheckHeader};

@@ -30,7 +30,7 @@ use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 pub(super) use instead::of_unquoted;
-pub(super) use lists::WrittenStep;
+pub(super) use lists::{WrittenHeader, WrittenStep};
 pub(super) use text::fault_of_name;
 use text::{address_of_ours, name_server, one, protocol};
 
@@ -67,6 +67,8 @@ pub(super) enum Value {
     Rate(RateLimit),
     /// Status codes: the first and last code of each range.
     Statuses(Vec<(u16, u16)>),
+    /// Headers.
+    Headers(Vec<WrittenHeader>),
     /// The steps of a check.
     Steps(Vec<WrittenStep>),
     /// Addresses to listen on, each with the place in the file that it came from.
@@ -139,6 +141,7 @@ impl Decoder<'_> {
                 Ok(Value::Source(if all.is_empty() { LocalAddress::Any } else { LocalAddress::Addresses(all.into()) }))
             }
             (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
+            (Kind::Headers, DeValue::Table(table)) => self.headers(table).map(Value::Headers),
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
             (kind, DeValue::String(text)) if takes_text(kind) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
@@ -230,6 +233,7 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Protocols => "a list of protocols, as in [\"postgresql\"]".to_string(),
         Kind::Source => "an address in quotes, as in \"10.0.0.1\", a list of them, \"client\", or \"\"".to_string(),
         Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
+        Kind::Headers => "a table of headers, as in { X-Token = \"secret\" }".to_string(),
         Kind::Steps => "a list of steps, as in [{ send = 'PING\\r\\n', expect = '^\\+PONG' }]".to_string(),
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
@@ -244,7 +248,7 @@ pub(super) fn expected(kind: Kind) -> String {
 /// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | NameServers)
+    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | Headers | NameServers)
 }
 
 /// The word that was most likely meant; `None` if none is similar enough. Similar means few edits (Damerau-Levenshtein

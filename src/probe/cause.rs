@@ -24,7 +24,7 @@ fn likely(ask: &Ask, first: &[u8], failure: &CheckFailure) -> Option<&'static st
     if first.starts_with(&TLS_ALERT) {
         return Some("it seems to expect TLS");
     }
-    let is_bad_request = matches!(ask.kind, CheckKind::Http { .. })
+    let is_bad_request = matches!(ask.kind, CheckKind::Http(_))
         && matches!(failure, CheckFailure::Answer(text) if text.contains(" was answered 400 "));
     match (first.is_empty() || is_bad_request, has_header) {
         (false, _) => None,

@@ -133,10 +133,7 @@ async fn converse(
     match (&ask.kind, account) {
         (CheckKind::Tcp, _) => Ok(tcp::check(stream, &ask.opening)),
         (CheckKind::SendExpect { steps }, _) => send_expect::check(stream, steps, transcript).await,
-        (CheckKind::Http { path, status, drain_status }, _) => {
-            let page = http::Page { path, status, drain_status };
-            http::check(stream, &ask.target, &page, budget, transcript).await
-        }
+        (CheckKind::Http(page), _) => http::check(stream, &ask.target, page, budget, transcript).await,
         (CheckKind::Postgresql { database, .. }, Some(account)) => {
             postgresql::check(stream, &way, account, database, wanted, transcript).await
         }

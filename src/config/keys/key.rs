@@ -89,6 +89,8 @@ pub enum Kind {
     Source,
     /// A list of HTTP status codes and ranges: `[200, "300-399"]`.
     Statuses,
+    /// A table of headers: `{ X-Token = "…" }`.
+    Headers,
     /// A list of steps of a check: `[{ send = '…', expect = '…' }]`.
     Steps,
     /// Where to listen: an address or a list of them; port ranges are allowed.

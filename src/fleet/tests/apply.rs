@@ -137,7 +137,7 @@ fn checks_change_and_the_state_stays_until_the_new_ones_say_otherwise() {
     let before = rig.watch("b");
     let mut next = vec![pool("p", &["a", "b"])];
     check_of(&mut next[0]).kind =
-        CheckKind::Http { path: "/x".into(), status: vec![(200, 200)], drain_status: Vec::new() };
+        CheckKind::Http(crate::health::ask::HttpAsk { path: "/x".into(), ..Default::default() });
     (check_of(&mut next[0]).rise, check_of(&mut next[0]).fall) = (1, 1);
     rig.apply(next.clone());
     assert!(rig.changes.transitions.is_empty());
