@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::hosts;
 use super::seat::Retired;
-use super::{Changes, Fleet, Notice, Reason, Seat};
+use super::{Changes, Cut, Fleet, Notice, Reason, Seat};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
@@ -178,14 +178,18 @@ impl Fleet {
     }
 
     /// What a new seat is to begin with: no change of state, as there was none before.
+    ///
+    /// It may have sessions: an address that was gone and came back has those that were still open. If its checks say
+    /// that those are to be cut, they wait from now on for another backend that takes them.
     pub(super) fn begin(&mut self, place: usize, joins: bool, now: Moment) {
         let seat = &self.seats[place];
         let pool = &self.config.pools[seat.pool];
         let guard = self.pools[seat.pool].guard.as_ref();
         let standing = seat.judge(pool, guard, |id| self.is_same_server(seat.id, id), |id| self.name_of(id));
         let slow_start_ns = self.ramp_ns(place);
+        self.pools[seat.pool].waits |= standing.cut == Cut::WhenRelieved;
         let seat = &mut self.seats[place];
-        seat.standing = standing;
+        (seat.standing, seat.waits_since) = (standing, now);
         seat.has_joined = joins;
         seat.note_sessions(slow_start_ns, State::Down, now);
         seat.enter(now);

@@ -74,6 +74,8 @@ impl Fleet {
                 self.settle(place, now, &mut changes);
             }
         }
+        // A weight of 0 takes a replica out without a change of its state, and the stale ones may have to serve.
+        self.freshen(pool, now, &mut changes);
         self.keep_one(pool, now, &mut changes);
         #[cfg(debug_assertions)]
         self.check_invariants();
