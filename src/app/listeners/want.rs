@@ -86,7 +86,7 @@ pub(super) fn overlaps(one: &Address, other: &Address) -> bool {
     }
 }
 
-/// Whether a socket at `held` stands in the way of one at `wanted`, both families seen together: [::] takes IPv4 too,
+/// Whether a socket at `held` stands in the way of one at `wanted`, both families seen together: `[::]` takes IPv4 too,
 /// unless it was told otherwise.
 pub(super) fn takes_clients_of(held: &Address, wanted: &Address) -> bool {
     match (held, wanted) {
