@@ -39,7 +39,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("crc", &["wire/proxy"]),
     ("crossbeam", &["snapshot/cell", "worker", "stats", "epoll/post"]),
-    ("fastrand", &["worker", "control", "discover/dns", "app"]),
+    ("fastrand", &["worker", "control", "discover", "app"]),
     ("flate2", &[]),
     ("http_body_util", &["probe", "take_over", "cli/ctl"]),
     ("hickory_proto", &["discover/dns"]),
@@ -71,7 +71,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio", &["api", "control", "discover", "log", "probe", "stats/alarm", "take_over", "cli/ctl"]),
     ("tokio_postgres", &["probe"]),
     ("tokio_rustls", &["probe"]),
-    ("tokio_uring", &["control", "log"]),
+    ("tokio_uring", &["log"]),
     ("toml", &["config"]),
     (
         "tracing",

@@ -15,6 +15,7 @@ pub mod command;
 mod history;
 mod metrics;
 mod page;
+pub mod reading;
 mod server;
 mod sessions;
 mod socket;

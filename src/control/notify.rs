@@ -47,7 +47,7 @@ pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let mut before = 0;
     while !control.is_relieved.get() {
-        if control.seen_generation() >= before {
+        if control.stats.seen_generation() >= before {
             tell(&[NotifyState::Watchdog]);
         } else {
             warn!("a worker hangs: systemd's watchdog is not answered, so that systemd starts ringway again");

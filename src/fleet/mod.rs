@@ -43,12 +43,13 @@ use std::sync::Arc;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::Config;
+use crate::health::State;
 use crate::health::ask::Ask;
+use crate::health::finding::Finding;
 use crate::health::monitor::Trend;
 use crate::health::primary::PrimaryGuard;
 use crate::health::schedule;
 use crate::health::transcript::Transcript;
-use crate::health::{Facts, State};
 use crate::snapshot::build::{self, Input, Member};
 use crate::snapshot::table::{Phase, Table};
 
@@ -103,21 +104,6 @@ struct Squad {
     waits: bool,
     /// No replica of it is fresh enough, and the least stale serve.
     serves_stale: bool,
-}
-
-/// What a check found.
-#[derive(Clone, Debug)]
-pub enum Finding {
-    /// It succeeded.
-    Success(Facts),
-    /// It succeeded, and a person should change this.
-    Doubtful(Facts, Arc<str>),
-    /// The server lives and refuses the account of the check, for this reason: nothing else is known anew.
-    Refused(Arc<str>),
-    /// It failed, for this reason.
-    Failure(Arc<str>),
-    /// It could not be made, for this reason: everything stays as it is.
-    Unknown(Arc<str>),
 }
 
 /// What followed from an event.

@@ -8,15 +8,16 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Member;
 use super::order::{Order, Settings};
 use super::reason::Reason;
 use super::watches::WatchId;
-use super::{Finding, Member};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Ejection, Pool};
 use crate::health::ejection::{EjectionRules, Ejector};
+use crate::health::finding::Finding;
 use crate::health::subscriber::Subscriber;
 use crate::health::{Facts, Role, State};
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::model::{CheckKind, Ejection, Pool, Role, Target};
+use crate::health::Facts;
 use crate::health::ejection::Trouble;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::BackendEntry;

@@ -1,41 +1,42 @@
-//! What the result of a health check means: for the fleet, and for the log.
+//! What the outcome of a health check means: for the fleet, and for the log.
 //!
-//! `probe` says what happened; the fleet wants one of a few findings, and people want to hear of a problem once, not
-//! every two seconds.
-//!
-//! It is asked by the task of a watch after each check (`tasks`).
+//! The fleet wants one of a few findings, and people want to hear of a problem once, not every two seconds. The task of
+//! a watch asks for both after each check (`control::tasks`).
 
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use crate::fleet::Finding;
-use crate::health::transcript::Transcript;
-use crate::probe::{Outcome, reason};
+use super::{Checked, Outcome, reason};
+use crate::health::finding::Finding;
 
-/// Whether a check could not be made because no port was left to connect from.
-pub(super) fn is_portless(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Unknown(lack) if lack.is_of_ports())
+impl Outcome {
+    /// Whether the check could not be made because no port was left to connect from.
+    pub(crate) fn is_portless(&self) -> bool {
+        matches!(self, Outcome::Unknown(lack) if lack.is_of_ports())
+    }
 }
 
-/// What a result says to the fleet, as a finding with its reason.
-pub(super) fn finding(outcome: Outcome, transcript: &Transcript) -> Finding {
-    match (outcome, transcript.remarked()) {
-        (Outcome::Success(facts), None) => Finding::Success(facts),
-        (Outcome::Success(facts), Some(remark)) => Finding::Doubtful(facts, reason(&remark)),
-        (Outcome::Refused(text), _) => Finding::Refused(reason(&text)),
-        (Outcome::Failure(failure), _) => Finding::Failure(reason(&failure)),
-        (Outcome::Unknown(lack), _) => Finding::Unknown(reason(&lack)),
+impl Checked {
+    /// What it says to the fleet, as a finding with its reason.
+    pub(crate) fn finding(&self) -> Finding {
+        match (&self.outcome, self.transcript.remarked()) {
+            (Outcome::Success(facts), None) => Finding::Success(*facts),
+            (Outcome::Success(facts), Some(remark)) => Finding::Doubtful(*facts, reason(&remark)),
+            (Outcome::Refused(text), _) => Finding::Refused(reason(text)),
+            (Outcome::Failure(failure), _) => Finding::Failure(reason(failure)),
+            (Outcome::Unknown(lack), _) => Finding::Unknown(reason(lack)),
+        }
     }
 }
 
 /// What was logged about one target besides its changes of state: each problem once, and when it is over.
 #[derive(Default)]
-pub(super) struct Said(Option<Arc<str>>);
+pub(crate) struct Said(Option<Arc<str>>);
 
 impl Said {
     /// Logs what is new about the target.
-    pub(super) fn about(&mut self, finding: &Finding, target: &impl std::fmt::Display) {
+    pub(crate) fn about(&mut self, finding: &Finding, target: &impl std::fmt::Display) {
         let now = match finding {
             Finding::Doubtful(_, text) | Finding::Refused(text) | Finding::Unknown(text) => Some(text),
             Finding::Success(_) | Finding::Failure(_) => None,

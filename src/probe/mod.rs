@@ -18,6 +18,7 @@
 
 mod budget;
 mod cause;
+mod finding;
 mod http;
 mod mysql;
 mod password;
@@ -36,6 +37,7 @@ use crate::health::ask::{Ask, CheckKind};
 use crate::health::transcript::Transcript;
 
 use budget::Budget;
+pub(crate) use finding::Said;
 use password::Credentials;
 pub(crate) use trouble::reason;
 use trouble::{CheckFailure, CheckTrouble, Lack};
