@@ -86,7 +86,13 @@ impl Account {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     // The kernel has other reasons, too, which permissions do not show.
                     let why = self.reach(file, Use::Read).err();
-                    Err(why.unwrap_or_else(|| format!("user {} may not read it", self.name)))
+                    Err(why.unwrap_or_else(|| {
+                        format!(
+                            "user {} cannot read it, although its permissions allow that: SELinux, AppArmor or a \
+                             sandbox forbids it (`journalctl -k`)",
+                            self.name
+                        )
+                    }))
                 }
                 Err(error) => Err(said(&error)),
             };
@@ -106,7 +112,7 @@ impl Account {
             let found = fs::metadata(&folder).map_err(|error| said(&error))?;
             if !self.has(&found, Use::Enter) {
                 let (folder, name) = (folder.display(), &self.name);
-                return Err(format!("user {name} may not enter {folder} ({}); `chmod o+x {folder}`", owned(&found)));
+                return Err(format!("user {name} cannot enter {folder} ({}); `chmod o+x {folder}`", owned(&found)));
             }
         }
         let found = fs::metadata(&path).map_err(|error| said(&error))?;
@@ -119,7 +125,7 @@ impl Account {
             Use::Write => ("write to", format!("`chown {name} {path}`")),
             Use::Enter => ("enter", format!("`chmod o+x {path}`")),
         };
-        Err(format!("user {name} may not {verb} it ({}); {remedy}", owned(&found)))
+        Err(format!("user {name} cannot {verb} it ({}); {remedy}", owned(&found)))
     }
 
     fn has(&self, found: &Metadata, what: Use) -> bool {
@@ -142,17 +148,17 @@ impl Account {
     }
 }
 
-/// `root, mode 0600`
+/// Whose it is, and what its permissions are: `owner root, mode 0600`.
 fn owned(found: &Metadata) -> String {
     let owner = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
     let owner = owner.map_or_else(|| format!("uid {}", found.uid()), |user| user.name);
-    format!("of {owner}, mode {:04o}", found.mode() & 0o7777)
+    format!("owner {owner}, mode {:04o}", found.mode() & 0o7777)
 }
 
 fn said(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "it is not there".to_string(),
-        io::ErrorKind::PermissionDenied => "this user may not look at it; ask again as root".to_string(),
+        io::ErrorKind::NotFound => "it does not exist".to_string(),
+        io::ErrorKind::PermissionDenied => "this user cannot look at it; run this again as root".to_string(),
         _ => error.to_string(),
     }
 }
@@ -191,9 +197,9 @@ mod tests {
         }
         set(folder.path(), 0o700);
         let why = other.reach(&file, Use::Read).unwrap_err();
-        assert!(why.contains("may not enter") && why.contains("chmod o+x"), "{why}");
+        assert!(why.contains("cannot enter") && why.contains("chmod o+x"), "{why}");
         set(folder.path(), 0o755);
         assert!(other.reach(folder.path(), Use::Write).is_err_and(|why| why.contains("chown somebody")));
-        assert_eq!(other.reach(&folder.path().join("gone"), Use::Read), Err("it is not there".to_string()));
+        assert_eq!(other.reach(&folder.path().join("gone"), Use::Read), Err("it does not exist".to_string()));
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn sockets() -> anyhow::Result<Vec<(Address, OwnedFd)>> {
 /// Says which of them nobody wanted.
 pub(super) fn report_unused(addresses: &[Address]) {
     for address in addresses {
-        tracing::warn!(%address, "was bound for us, and is in no `bind`: nobody will accept there");
+        tracing::warn!(%address, "the service manager has bound this address for ringway, and no listener has it as its `bind`: \
+                               clients that connect there get no answer; add it to a `bind`, or remove it from the \
+                               .socket unit");
     }
 }

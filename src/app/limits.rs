@@ -102,7 +102,11 @@ impl Capacity {
     /// Says what follows, and from what.
     pub fn report(&self, config: &Config, workers: usize, cpus: usize) {
         if config.process.workers.is_none() && workers < cpus {
-            tracing::info!(workers, cpus, "workers are limited by the CPU quota of the control group");
+            tracing::info!(
+                workers,
+                cpus,
+                "workers are limited by the CPU quota of the control group; `process.workers` sets another number"
+            );
         }
         let Capacity { connections_max, descriptors, .. } = *self;
         match self.limited_by {
@@ -114,7 +118,11 @@ impl Capacity {
             }
             LimitedBy::Memory(bytes) => {
                 let memory = format!("{} MiB", bytes >> 20);
-                tracing::info!(connections_max, memory, "client connections are limited by the memory there may be");
+                tracing::info!(
+                    connections_max,
+                    memory,
+                    "client connections are limited by the memory of this host or of its control group"
+                );
             }
         }
     }

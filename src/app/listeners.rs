@@ -280,7 +280,8 @@ impl ListeningSockets for BoundListeners {
         let errands = self.settle(listener);
         self.taken.clear();
         for address in self.close_unused() {
-            tracing::info!(%address, "the ringway before listened there, and nothing of this configuration does");
+            tracing::info!(%address, "the ringway before listened there, and no listener of this configuration does: \
+                                      clients can no longer connect there");
         }
         self.send(errands);
     }

@@ -18,13 +18,15 @@ pub(super) fn warn_of_readable(config: &Config, source: &Source) {
     for file in files {
         if others_may(file, OTHERS_READ) {
             let file = file.display();
-            tracing::warn!("every user of this host may read {file}, which holds a password: `chmod o-r {file}`");
+            tracing::warn!("every user of this host can read {file}, which holds a password: `chmod o-r {file}`");
         }
     }
     let Source::File(file) = source else { return };
     let shown = file.display();
     if others_may(file, OTHERS_WRITE) {
-        tracing::warn!("every user of this host may change {shown}: `chmod o-w {shown}`");
+        tracing::warn!(
+            "every user of this host can change {shown}, and so where clients are sent: `chmod o-w {shown}`"
+        );
     }
 }
 

@@ -22,17 +22,17 @@ pub(super) fn with_the_likely(failure: CheckFailure, ask: &Ask, budget: &Budget)
 fn likely(ask: &Ask, first: &[u8], failure: &CheckFailure) -> Option<&'static str> {
     let has_header = ask.opening.header.is_some();
     if first.starts_with(&TLS_ALERT) {
-        return Some("it seems to expect TLS");
+        return Some("it seems to expect TLS, which this check does not speak; `type = \"tcp\"` only connects");
     }
     let is_bad_request = matches!(ask.kind, CheckKind::Http { .. })
         && matches!(failure, CheckFailure::Answer(text) if text.contains(" was answered 400 "));
     match (first.is_empty() || is_bad_request, has_header) {
         (false, _) => None,
         (true, true) => {
-            Some("it may expect no PROXY header: `check.send_proxy = \"off\"` leaves it out of checks, or expect TLS")
+            Some("it may expect no PROXY header (`check.send_proxy = \"off\"` leaves it out of checks), or expect TLS")
         }
         (true, false) => {
-            Some("it may expect a PROXY header (`send_proxy` of the pool, `check.send_proxy`), or expect TLS")
+            Some("it may expect a PROXY header (set `send_proxy` of the pool, or `check.send_proxy`), or expect TLS")
         }
     }
 }

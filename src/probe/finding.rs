@@ -46,11 +46,11 @@ impl Said {
             return;
         }
         match finding {
-            Finding::Unknown(reason) => error!(%target, %reason, "cannot check; the last state stays"),
+            Finding::Unknown(reason) => error!(%target, %reason, "cannot check this server; its last state stays"),
             Finding::Refused(reason) => {
-                warn!(%target, %reason, "the server lives and refuses the check: its last known role stays");
+                warn!(%target, %reason, "the server lives but refuses the check: its last known role stays");
             }
-            Finding::Doubtful(_, reason) => warn!(%target, %reason, "the check succeeds, and could be better"),
+            Finding::Doubtful(_, reason) => warn!(%target, %reason, "the check succeeds, but this should be changed"),
             Finding::Success(_) | Finding::Failure(_) => info!(%target, "checks work again"),
         }
     }

@@ -40,13 +40,13 @@ impl WatchedFile {
             Found::AnothersOwn => None,
             Found::Nothing => match bind().and_then(|bound| Ok((bound, SocketFile::at(&path, AtEnd::Remove)?))) {
                 Ok((bound, file)) => {
-                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it anew");
+                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it again, and clients find it");
                     *self = WatchedFile::new(file);
                     Some(bound)
                 }
                 Err(error) if is_news => {
                     error!(path = %path.display(), %error, "the file of this socket was removed, and ringway cannot \
-                           bind it anew: no client finds it");
+                           bind it again: no client finds it");
                     None
                 }
                 Err(_) => None,

@@ -42,7 +42,7 @@ fn a_password_that_is_gone_or_wrong_takes_no_backend_down() {
     session.expect(b"+PONG\r\n");
     std::fs::remove_file(&file).unwrap();
     wait_until("it cannot be checked", || checks(&ringway, "main", "unknown") > 1);
-    ringway.wait_said("cannot check; the last state stays");
+    ringway.wait_said("cannot check this server; its last state stays");
     let said = ringway.process().output();
     assert_eq!(said.matches("cannot read `password_file`").count(), 1, "once: {said}");
     let seen = ringway.api().get("/v1/pools/main").to_string();
@@ -145,8 +145,8 @@ fn a_dead_backend_on_a_port_for_clients_is_dead() {
         }
         wait_until("the check has met itself", || {
             let lines = ringway.process().output();
-            lines.contains("met itself")
-                || ringway.api().get("/v1/pools/checked").to_string().contains("the connection of the check met itself")
+            lines.contains("connected to itself")
+                || ringway.api().get("/v1/pools/checked").to_string().contains("the check was connected to itself")
         });
     });
 }

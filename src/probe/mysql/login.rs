@@ -115,7 +115,7 @@ async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Credentials) 
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(CheckTrouble::answer("the login has no end".to_string()))
+    Err(CheckTrouble::answer(format!("it asks for more than {STEPS_MAX} steps of a login, which none needs")))
 }
 
 /// Tries to log in as somebody who is not there; being refused is all that is wanted.
@@ -137,13 +137,13 @@ pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
                     wire.transcript.note("login refused, as it should be without an account");
                     return Ok(());
                 }
-                error => return Err(error.refusal("it is not ready to let anybody in")),
+                error => return Err(error.refusal("it takes no login now")),
             },
             Some(0xfe | 0x01) => wire.write(&[]).await?,
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(CheckTrouble::answer("the login has no end".to_string()))
+    Err(CheckTrouble::answer(format!("it asks for more than {STEPS_MAX} steps of a login, which none needs")))
 }
 
 fn capabilities() -> CapabilityFlags {

@@ -75,8 +75,8 @@ impl Guarded {
         let Some((code, data)) = body.split_first_chunk() else { return Ok(()) };
         match u32::from_be_bytes(*code) {
             CLEARTEXT_PASSWORD if !self.may_show_password => Err(CheckTrouble::no_agreement(
-                "the server wants the password in clear text, and checks do not give it where nobody has proved to be \
-                 the server; let its pg_hba.conf ask the account for scram-sha-256",
+                "the server wants the password in clear text, and checks send it only over a unix \
+                 socket; let its pg_hba.conf ask the account for scram-sha-256",
             )),
             SASL_CONTINUE => {
                 let text = String::from_utf8_lossy(data);
