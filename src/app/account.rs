@@ -29,12 +29,12 @@ pub struct Account {
     name: String,
     uid: u32,
     groups: Vec<u32>,
-    /// It is who runs this program, so the kernel can be asked.
+    /// It is the user that runs this program, so the kernel can be asked whether it can read a file.
     is_own: bool,
 }
 
 impl Account {
-    /// Who serves by this configuration.
+    /// The user as which ringway serves by this configuration: `process.user` and `process.group`, else its own.
     ///
     /// # Errors
     /// There is no such user or group; what to do.
@@ -53,13 +53,13 @@ impl Account {
         Ok(account)
     }
 
-    /// Who runs this program.
+    /// The user that runs this program, by its effective ids.
     pub fn own() -> Account {
         let uid = Uid::effective();
         let groups: Vec<u32> =
             getgroups().unwrap_or_default().into_iter().chain([Gid::effective()]).map(Gid::as_raw).collect();
         let user = User::from_uid(uid).ok().flatten();
-        // A container has users that nobody has named.
+        // A container has users without a name.
         let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         Account { name, uid: uid.as_raw(), groups, is_own: true }
     }

@@ -91,7 +91,7 @@ impl Capacity {
         }
     }
 
-    /// Descriptors that may be open at once, or so many that a table for more is better made when it is needed: where
+    /// Descriptors that can be open together, or so many that a table for more is better made when it is needed: where
     /// the limit is a thousand million, as with some container engines, a table for all would take 8 GiB.
     pub fn descriptors_to_expect(&self, workers: usize) -> u64 {
         let of_workers = (2 * u64::from(self.pipes_max) + self.early_max as u64) * workers as u64;
@@ -147,7 +147,8 @@ fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyho
     let early_max = (free / 32 / workers.max(1)).min(EARLY_MAX);
     let possible = (free - (2 * pipes_max + early_max) * workers) / 2;
     let connections_max = wanted.unwrap_or(possible);
-    // Pipes can be done without, and near the limit nobody is accepted early; sessions take what they take.
+    // Pipes can be done without, and near the limit no client is accepted early; each session takes its two
+    // descriptors.
     let needed = own + 2 * connections_max;
     if needed > descriptors || connections_max == 0 {
         let needed = needed.max(own + 2);

@@ -1,6 +1,6 @@
 //! Binding what the configuration names: at the start, and when it changes while ringway runs.
 //!
-//! An address that stays keeps its very sockets, and with them who waits in their backlogs.
+//! An address that stays keeps its very sockets, and with them the clients that wait in their backlogs.
 
 mod refusal;
 mod want;
@@ -32,7 +32,7 @@ pub(super) struct BoundListeners {
     places: Vec<ListenerPlace>,
     /// Numbers of addresses are never given out twice.
     next: u32,
-    /// Bound by who started us, or by the ringway we take over from, and not used yet.
+    /// Bound by the service manager, or by the ringway we take over from, and not used yet.
     inherited: Vec<(Address, Arc<OwnedFd>)>,
     /// Where the ringway that we take over from listens: our own sockets share these addresses with it. Empty once it
     /// is relieved.
@@ -47,7 +47,7 @@ struct ListenerPlace {
     want: Want,
     /// With the port the kernel chose.
     address: Address,
-    /// Each once. The workers close them; who only looks at them must not keep them open.
+    /// Each once. The workers close them, so what only looks at them must not keep them open.
     sockets: Vec<Weak<OwnedFd>>,
     /// Of a unix socket; `None` until it is in use, and if it could not be seen.
     file: Option<WatchedFile>,
@@ -66,7 +66,7 @@ enum NextListeners {
 
 /// Sockets that are there before ours.
 pub(super) enum Before {
-    /// None, or those that whoever started us has bound.
+    /// None, or those that the service manager has bound.
     Bound(Vec<(Address, OwnedFd)>),
     /// Those of a ringway that goes on to use them until it is relieved: until then nothing about them may change.
     Taken(Vec<(Address, OwnedFd)>),
@@ -162,7 +162,8 @@ impl BoundListeners {
         let inherited = self.inherited.iter().filter(|(address, _)| *address == want.address);
         let mut sockets: Vec<Arc<OwnedFd>> = inherited.map(|(_, fd)| fd.clone()).collect();
         let is_taken = !sockets.is_empty() && self.taken.contains(&want.address);
-        // Who has bound it for us did not say that others may bind it too, so all workers share it.
+        // The service manager may have bound it without SO_REUSEPORT, so that no second socket can be bound: all
+        // workers share it.
         let is_inherited = !(sockets.is_empty() || is_taken);
         let shares = matches!(want.address, Address::Unix(_)) || is_inherited;
         if sockets.is_empty() {
@@ -182,7 +183,7 @@ impl BoundListeners {
         while !shares && sockets.len() < self.workers {
             match if is_taken { want.bind(&address) } else { want.listen(&address) } {
                 Ok(socket) => sockets.push(socket),
-                // Another user has bound them, or somebody else did and would not share: workers share what there is.
+                // Another user has bound them, or another program without SO_REUSEPORT: workers share what there is.
                 Err(_) if is_taken => break,
                 Err(error) => return Err(refused(error)),
             }

@@ -63,7 +63,7 @@ fn filter_of(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Opens what the access log goes to. `log` is the operational one: who shares a stream takes turns.
+/// Opens what the access log goes to. `log` is the operational one: two logs that share a stream take turns.
 pub(super) fn access(config: &Config, workers: usize, log: Option<&Outlet>) -> anyhow::Result<Option<Access>> {
     let Some(access) = &config.access_log else { return Ok(None) };
     let sink = match (&access.output, log) {

@@ -116,9 +116,9 @@ struct Start {
     predecessor: Option<Predecessor>,
     /// An operational log that can be reopened and changed.
     log: Option<Operational>,
-    /// Whom to become.
+    /// The user and group to become once everything is bound; `None` to stay the same.
     identity: Option<Identity>,
-    /// What of the file system it may use; `None` if that is the business of who embeds it.
+    /// What of the file system it may use; `None` if that is up to the program that embeds it.
     permitted: Option<Permitted>,
     /// How files are read that say how names are looked up; `None`: as any other.
     read_file: Option<ReadFile>,
@@ -323,7 +323,7 @@ fn keep_one_everywhere(shared: &worker::Shared) -> anyhow::Result<()> {
     let (told, answers) = mpsc::channel();
     for worker in 0..shared.workers() {
         let told = told.clone();
-        let task = move || drop(told.send(privileges::keep_one())); // who waits for it has not gone
+        let task = move || drop(told.send(privileges::keep_one())); // the receiver below waits for it
         shared.send(worker, worker::Errand::Run(Box::new(task)));
     }
     privileges::keep_one().context(WHY)?;
@@ -392,8 +392,8 @@ fn parts(
     }
 }
 
-/// Ends the process when a worker cannot go on, as a panic does: it holds connections that nobody else can serve, and
-/// their peers must be told. The service manager starts it again.
+/// Ends the process when a worker cannot go on, as a panic does: it holds connections that no other worker can serve,
+/// and their peers must be told. The service manager starts it again.
 fn give_up_after(log: Option<log::Outlet>) -> worker::GiveUp {
     Box::new(move |worker, error| {
         tracing::error!(worker, %error, "a worker cannot go on; ringway ends and must be started again");
@@ -402,7 +402,7 @@ fn give_up_after(log: Option<log::Outlet>) -> worker::GiveUp {
     })
 }
 
-/// Files that ringway has made and goes on using: whoever it becomes must own them.
+/// Files that ringway has made and goes on using: the user that it becomes must own them.
 fn files_of(config: &Config) -> Vec<PathBuf> {
     let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
     let files = outputs.into_iter().flatten().filter_map(|output| match output {

@@ -24,7 +24,7 @@ use crate::sys::system;
 
 /// The hidden subcommand that is this process.
 pub const SUBCOMMAND: &str = "read-names";
-/// Files under `/etc` are there at once, or not at all.
+/// Files under `/etc` are read in no time, or not at all.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 const BYTES_MAX: u64 = 16 << 20;
 
@@ -85,10 +85,10 @@ pub(super) fn reader_for(config: &Config) -> Option<ReadFile> {
     start().ok()
 }
 
-/// Is that process, until nobody asks any more.
+/// Is that process, until ringway has closed its end of the socket.
 ///
 /// # Errors
-/// It cannot restrict itself, or whoever asks has gone in the middle of an answer.
+/// It cannot restrict itself, or ringway has ended in the middle of an answer.
 pub fn serve() -> anyhow::Result<()> {
     // Sockets that systemd has bound for the ringway are not ours to keep open.
     system::close_all_but_standard();

@@ -26,8 +26,8 @@ pub(super) fn renounce() {
     let _ = caps::clear(None, caps::CapSet::Ambient);
 }
 
-/// What root may do and ringway, if it stays root, needs: low ports, the client's own address, files of whoever they
-/// are, memory of rings that counts as locked before Linux 5.12.
+/// What root may do and ringway, if it stays root, needs: low ports, the client's own address, files of any user,
+/// memory of rings that counts as locked before Linux 5.12.
 const NEEDED: [caps::Capability; 5] = [
     caps::Capability::CAP_NET_BIND_SERVICE,
     caps::Capability::CAP_NET_RAW,
@@ -36,8 +36,8 @@ const NEEDED: [caps::Capability; 5] = [
     caps::Capability::CAP_IPC_LOCK,
 ];
 
-/// Leaves of what this thread may do, and those that it starts, what ringway needs. To be called where it goes on as
-/// whoever it is.
+/// Leaves of what this thread may do, and those that it starts, what ringway needs. To be called where it keeps its
+/// user.
 pub(super) fn keep_needed() {
     let Ok(now) = caps::read(None, caps::CapSet::Permitted) else { return };
     let kept: HashSet<_> = NEEDED.into_iter().filter(|one| now.contains(one)).collect();
@@ -46,7 +46,7 @@ pub(super) fn keep_needed() {
     let _ = caps::set(None, caps::CapSet::Permitted, &kept);
 }
 
-/// Whom to become.
+/// The user and group to become.
 #[derive(Debug)]
 pub(super) struct Identity {
     user: Option<User>,
@@ -58,7 +58,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Looks the names up. `None` is to stay who one is.
+    /// Looks the names up. `None` is to stay the user that started it.
     pub(super) fn of(config: &Config) -> anyhow::Result<Option<Identity>> {
         let process = &config.process;
         let user = process.user.as_deref().map(find_user).transpose()?;
@@ -126,8 +126,8 @@ impl Identity {
     }
 }
 
-/// Gives a file of ours another owner. Never what a link leads to, of either kind: whoever ringway was before could
-/// have put one there, to a file of root's.
+/// Gives a file of ours another owner. Never what a link leads to, of either kind: the user that ringway was before
+/// could have put one there, to a file of root's.
 fn give(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> anyhow::Result<()> {
     let file = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     let found = fstat(&file)?;

@@ -1,10 +1,10 @@
-//! What a ringway that serves can still do, should somebody take it over through a bug: not much.
+//! What a ringway that serves can still do if an attacker takes it over through a bug: not much.
 //!
 //! **Files** (Landlock, from the first moment, so that every thread there will be inherits it): it reads the folders of
 //! its configuration and of password files, the files that name servers and hosts, and what the kernel says of it; it
 //! writes to the folders of its logs and of the unix sockets it listens on. Folders, because files are replaced by
 //! renaming others over them. **System calls** (seccomp, once it serves): [`filter`]. Where the kernel has neither, it
-//! runs without, and says so. `RINGWAY_SANDBOX=off` turns both off.
+//! runs without, and logs that. `RINGWAY_SANDBOX=off` turns both off.
 //!
 //! What was permitted stays for the life of the process. A reload that needs more is refused, with the path
 //! ([`Permitted::missing`]); the next process (`--take-over`) begins with its own.
@@ -63,7 +63,7 @@ pub(super) struct Permitted {
 
 impl Permitted {
     /// Restricts the files that this thread, and every one that it starts, can open. To be called before any other
-    /// thread runs. `stays_root` is whether it goes on as root: nobody else needs to be kept from what is root's own.
+    /// thread runs. `stays_root` is whether it goes on as root: only root needs to be kept from what is root's own.
     pub fn restrict(config: &Config, source: &Source, stays_root: bool) -> Permitted {
         let is_off = std::env::var_os("RINGWAY_SANDBOX").is_some_and(|value| value == "off");
         if is_off {

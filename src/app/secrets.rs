@@ -1,4 +1,4 @@
-//! Files that hold secrets, and who may read them.
+//! Files that hold secrets, and which users can read them.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,8 @@ use crate::config::model::{CheckKind, Config, Source};
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// Says which secrets are none, and whether anybody may change the configuration.
+/// Warns of each password file that every user of this host can read, and of a configuration that every user can
+/// change.
 pub(super) fn warn_of_readable(config: &Config, source: &Source) {
     let checks = config.pools.iter().filter_map(|pool| pool.check.as_ref()).map(|check| &check.kind);
     let logins = checks.filter_map(CheckKind::login);

@@ -17,7 +17,8 @@ use crate::config::model::{Backend, Dns, Target};
 use crate::health::State;
 
 impl Fleet {
-    /// Seats who is configured and has no seat yet: everybody at the start. A name has no address yet.
+    /// Gives a seat to each backend that is configured and has none yet: at the start to all. A name has no address
+    /// yet.
     pub(super) fn seat_the_missing(&mut self, now: Moment) {
         let config = self.config.clone();
         let live = self.seats.iter().filter(|seat| seat.retired.is_none());
@@ -130,7 +131,7 @@ impl Fleet {
                 self.retire(place, reason, now, changes);
             }
         }
-        // Whoever has an address now needs no seat without one.
+        // A backend that has an address now needs no seat without one.
         self.seats.retain(|seat| (seat.pool, seat.backend) != at || seat.address.is_some());
         let new: Vec<(usize, IpAddr)> = next.iter().copied().filter(|new| !current.contains(new)).collect();
         for (number, ip) in &new {
@@ -239,13 +240,13 @@ impl Fleet {
         }
     }
 
-    /// Whether there is anybody to wait for.
+    /// Whether a retired seat still has to be swept.
     pub fn has_retired(&self) -> bool {
         self.seats.iter().any(|seat| seat.retired.is_some())
     }
 
-    /// Lets go of retired seats without sessions. `seen` is the generation that every worker has seen: who has not yet
-    /// seen that a backend is retired may still give it a session.
+    /// Lets go of retired seats without sessions. `seen` is the generation that every worker has seen: a worker that
+    /// has not yet seen that a backend is retired may still give it a session.
     pub fn sweep(&mut self, seen: u64, sessions: impl Fn(BackendId) -> u32) -> Changes {
         let before = self.seats.len();
         let watches = &mut self.watches;

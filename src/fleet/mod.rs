@@ -100,7 +100,7 @@ struct Squad {
     seats: Range<usize>,
     /// It was there before the last reload.
     is_old: bool,
-    /// Sessions of one of them may wait for somebody who takes them.
+    /// Sessions of one of its backends may wait to be cut, until another backend is known to take them.
     waits: bool,
     /// No replica of it is fresh enough, and the least stale serve.
     serves_stale: bool,
@@ -237,7 +237,7 @@ impl Fleet {
         changes
     }
 
-    /// Keeps how a check went, for who asks why.
+    /// Keeps how a check went, for the person that asks why.
     pub fn remember(&mut self, watch: WatchId, transcript: Transcript) {
         if let Some(watch) = self.watches.get_mut(watch) {
             watch.transcript = Some(transcript);
@@ -391,7 +391,7 @@ impl Fleet {
             return;
         }
         if (from, to) == (State::Ejected, State::Up) {
-            // Whoever ended the ejection has said why, if it was not its time that is over.
+            // What ended the ejection has given the reason, if it was not its time that is over.
             let is_over = matches!(before.reason, Reason::Ejected { .. });
             seat.standing.reason = if is_over { Reason::EjectionOver } else { before.reason };
         }
@@ -417,8 +417,8 @@ impl Fleet {
         self.freshen(index, now, changes);
     }
 
-    /// Cuts the sessions that wait for somebody who takes them, once a check of another backend that began later has
-    /// succeeded.
+    /// Cuts the sessions that wait for another backend to take them, once a check of another backend that began later
+    /// has succeeded.
     fn relieve(&mut self, pool: usize, changes: &mut Changes) {
         if !self.pools[pool].waits {
             return;

@@ -49,7 +49,7 @@ pub struct Seat {
     pub settings: Settings,
     /// What the operator wants of it.
     pub order: Order,
-    /// Who checks it, if anybody does.
+    /// The watch that checks it, if one does.
     pub watch: Option<WatchId>,
     /// What its pool makes of the checks; `Some` exactly if `watch` is.
     pub subscriber: Option<Subscriber>,
@@ -68,7 +68,7 @@ pub struct Seat {
     pub(super) is_doubted: bool,
     /// It serves although it lags, as no replica of its pool is fresh enough.
     pub(super) is_least_stale: bool,
-    /// `None` exactly if the pool ejects nobody, or the seat is retired.
+    /// `None` exactly if the pool ejects no backend, or the seat is retired.
     pub ejector: Option<Ejector>,
     /// Why it is ejected; means something only while it is.
     pub ejected_for: Reason,
@@ -116,7 +116,8 @@ pub struct Retired {
     pub is_over: bool,
     /// Why.
     pub reason: Reason,
-    /// The first table that says so: whoever has seen it gives it no new session. `None` before there is one.
+    /// The first table in which it is retired: a worker that has seen it gives it no new session. `None` before there
+    /// is one.
     pub generation: Option<u64>,
 }
 
@@ -166,7 +167,7 @@ pub enum Cut {
     /// They stay.
     Never,
     /// They are reset as soon as another backend is known to take them. A check may fail for reasons of its own, and
-    /// then it fails at all backends: sessions are cut only for somebody who can take them.
+    /// then it fails at all backends: sessions are cut only if another backend can take them.
     WhenRelieved,
     /// They are reset now.
     Now,
@@ -351,7 +352,7 @@ impl Seat {
             pool: self.pool_id,
             name: self.name.clone(),
             hash_name: self.hash_name.clone(),
-            // Nobody is to connect there, not even as a last resort.
+            // No session is to connect there, not even as a last resort.
             address: self.address.clone().filter(|_| self.leads_back.is_none()),
             weight: self.settings.weight,
             backup: self.settings.backup,

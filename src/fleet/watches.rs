@@ -30,7 +30,7 @@ pub struct WatchKey {
     pub(crate) opening: Opening,
     /// Of one check.
     pub timeout: Duration,
-    /// Whether the role of a Redis is wanted: one that has no role answers who does not care.
+    /// Whether the role of a Redis is wanted: a Redis that has no role passes checks that do not ask for one.
     wants_role: bool,
     /// Between checks: steady, while changing, while down.
     intervals: [Duration; 3],

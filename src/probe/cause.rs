@@ -1,5 +1,5 @@
-//! What is likely behind a check that fails: a server that expects TLS or a PROXY header says so in its own way, or not
-//! at all.
+//! What is likely behind a check that fails: a server that expects TLS or a PROXY header tells that in its own way, or
+//! not at all.
 //!
 //! The guess is added to the reason of the failure, for the person who reads it at 3 a.m. It never changes the result.
 

@@ -1,7 +1,7 @@
 //! The password of a check, read anew each time, so that it can be changed without a word to ringway.
 //!
-//! A file may hang: a FIFO that nobody writes to, a network drive that is gone. The thread that reads it hangs with it,
-//! so there is one for each file and no more; who wants the file meanwhile waits for that one, or gives up.
+//! A file may hang: a FIFO without a writer, a network drive that is gone. The thread that reads it hangs with it, so
+//! there is one for each file and no more; a check that wants the file meanwhile waits for that thread, or gives up.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ thread_local! {
     static READING: RefCell<HashMap<PathBuf, watch::Receiver<Option<FoundPassword>>>> = RefCell::default();
 }
 
-/// An account with its password, which is shown to nobody.
+/// An account with its password, which no log and no message shows.
 pub(super) struct Credentials {
     pub user: String,
     pub password: Option<String>,
@@ -89,7 +89,7 @@ fn is_under_way(reading: &watch::Receiver<Option<FoundPassword>>) -> bool {
     reading.borrow().is_none() && reading.has_changed().is_ok()
 }
 
-/// The same error for each who waited.
+/// The same error for each check that waited.
 fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),

@@ -70,7 +70,7 @@ impl Way<'_> {
         let socket = if target.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
         let socket = socket.map_err(|error| of_family(error, family))?;
         if self.is_bare && self.opening.header.is_none() {
-            // Best effort: where it fails, the server sees a connection that ends at once.
+            // Best effort: where it fails, the server sees a connection that ends immediately.
             let _ = socket::withhold_ack(&socket);
         }
         if let Some(source_ip) = self.opening.source {
@@ -145,7 +145,7 @@ pub(super) fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
             while matches!(stream.read(&mut scratch).await, Ok(length) if length > 0) {}
         }
     };
-    // Whoever has not closed by then gets our close as it comes.
+    // A server that has not closed by then gets our close as it comes.
     tokio::task::spawn_local(tokio::time::timeout(LINGER, farewell));
 }
 

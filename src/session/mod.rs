@@ -7,8 +7,8 @@
 //!                           Waiting ──────┴──┴──────────────────┴──────────────────────┘
 //! ```
 //!
-//! A session waits while every backend has as many connections as it may have, or while nobody knows which one is the
-//! primary. It is called when it may be its turn, and picks again.
+//! A session waits while every backend has as many connections as it may have, or while it is not known which one is
+//! the primary. It is called when it may be its turn, and picks again.
 //!
 //! Closing is three steps, because closing a descriptor with an operation in flight would leave the connection open
 //! and the operation free to take a later session's bytes: [`Session::terminate`] cancels what is in flight, `join`
@@ -52,7 +52,7 @@ pub struct SessionLimits {
     pub drain_idle_ns: u64,
 }
 
-/// What is cancelled is answered soon. A session that waits so long for it, waits for something that was lost.
+/// What is cancelled is answered soon. A session that waits longer than this waits for an answer that was lost.
 pub const CLOSING_NS: u64 = 10_000_000_000;
 
 /// Why an attempt to connect failed.
@@ -99,10 +99,11 @@ pub enum Event {
     Called,
     /// The attempt to connect is over.
     Connected(Result<(), ConnectFailure>),
-    /// Nothing could be begun now, through no fault that another backend would help against: there is no descriptor or
-    /// no memory, or so many wait for this backend to accept them that the kernel takes no more. Later there may be.
+    /// Nothing could be started now, through no fault that another backend would help against: there is no descriptor
+    /// or no memory, or so many wait for this backend to accept them that the kernel takes no more. Later there may be.
     ConnectLater,
-    /// The attempt to connect is over, because the client has gone: nobody can say any more for whom it was.
+    /// The connect was abandoned: the client left, and its address, which the backend must be told, can no longer be
+    /// read.
     ClientGone,
     /// Something happened to the bytes.
     Relay(relay::Event),
@@ -273,7 +274,7 @@ impl Session {
         matches!(self.state, SessionState::Relaying { .. })
     }
 
-    /// Whether a connect is in flight that nobody has given up.
+    /// Whether a connect is in flight that was not given up.
     pub fn is_connecting(&self) -> bool {
         self.state == SessionState::Connecting(ConnectState::InFlight)
     }
@@ -401,7 +402,7 @@ impl Session {
         self.join(out);
     }
 
-    /// To another backend at once, while one is left.
+    /// Goes to another backend immediately, while one is left.
     fn attempt_failed(&mut self, error: ConnectFailure, out: &mut Effects) {
         self.termination = Termination(
             match error {

@@ -18,10 +18,10 @@ pub(super) const FLUSH_INTERVAL_MAX_NS: u64 = 1_000_000_000;
 const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// After a FIN: before it is made sure that a reset which follows it will be noticed. Most sessions are over by then.
 const WATCH_NS: u64 = 50_000_000;
-/// Before a connect that could not be begun is tried again: a part of the time since the first attempt, within these.
+/// Before a connect that could not be started is tried again: a part of the time since the first attempt, within these.
 const AGAIN_MIN_NS: u64 = 1_000_000;
 const AGAIN_MAX_NS: u64 = 50_000_000;
-/// Twice the time after which a connect that could not be begun is late.
+/// Twice the time after which a connect that could not be started is late.
 const LATE_MAX_NS: u64 = 3_000_000_000;
 
 /// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this
@@ -189,7 +189,7 @@ impl Session {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
         let who = match undelivered {
             _ if now >= self.ends_at => Who::Local,
-            // Whoever does not read...
+            // The side that does not read...
             [true, false] => Who::ServerTimeout,
             [false, true] => Who::ClientTimeout,
             // ...or has not done its part while the other one has.
@@ -245,7 +245,8 @@ mod tests {
         tell(session, Event::Relay(event), now);
     }
 
-    /// Whether the end of its lifetime is a reset, so long after the last byte that the backend had sent was delivered.
+    /// Whether the end of its lifetime is a reset, `quiet_ns` after the last byte that the backend had sent was
+    /// delivered.
     fn ends_in_a_reset(mut session: Session, is_bulk: bool, quiet_ns: u64) -> bool {
         let side = Side::Backend;
         let end = session.ends_at;
@@ -267,7 +268,7 @@ mod tests {
         closes_in_resets(&session) == Some([true, true])
     }
 
-    /// The bytes that the backend has sent and nobody has taken are not to be lost.
+    /// The bytes that the backend has sent and the client has not taken are not to be lost.
     #[test]
     fn a_silent_session_ends_in_a_fin_when_its_backend_drains_and_others_go_on() {
         let limits = SessionLimits { drain_idle_ns: SECOND, ..SessionLimits::default() };

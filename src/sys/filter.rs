@@ -1,9 +1,10 @@
 //! A filter of system calls (seccomp(2)) for the whole process: what a ringway that serves needs, and nothing else.
 //!
 //! Three filters, because there are three answers. What no proxy ever does on purpose (start a program, trace a
-//! process, mount, load code into the kernel...) ends the process: whoever asks for it has taken it over. All else that
-//! is not on the list fails with EPERM: a library that tries something new must not cost anybody a load balancer. And
-//! clone3 does not exist (ENOSYS): its flags are in memory, where no filter sees them, so threads are made by clone.
+//! process, mount, load code into the kernel...) ends the process: code that asks for it has taken it over. All else
+//! that is not on the list fails with EPERM: a library that tries something new must not cost an operator the load
+//! balancer. And clone3 does not exist (ENOSYS): its flags are in memory, where no filter sees them, so threads are
+//! made by clone.
 //!
 //! The calls of the data path have no conditions on their arguments, so since Linux 5.11 the kernel answers them from a
 //! bitmap and runs no filter at all. What goes through a ring is not seen here: the rings are restricted, those of
@@ -198,7 +199,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_prctl,
-    // Who and when.
+    // The process itself, and the time.
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
     libc::SYS_nanosleep,
@@ -278,7 +279,7 @@ mod tests {
         let of_raw = is_refused(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 6) });
         // SAFETY: a plain call; signal 0 is none.
         let of_others = is_refused(unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) } as libc::c_int);
-        // SAFETY: a process of its own, which would end at once.
+        // SAFETY: a process of its own, which would end immediately.
         let of_process =
             is_refused(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } as libc::c_int);
         // SAFETY: no memory is looked at before the call is refused.

@@ -112,7 +112,7 @@ impl kernel::Pipes for PipePool {
         }
     }
 
-    /// Closes the pipes nobody uses, for their descriptors.
+    /// Closes the pipes that no session uses, for their descriptors.
     fn shrink(&mut self) {
         while let Some(id) = self.spare.pop() {
             self.destroy(id);
@@ -131,8 +131,8 @@ impl kernel::Pipes for PipePool {
     /// Moves up to `len` bytes from a pipe into a socket.
     ///
     /// A splice that moved something before it met an error reports what it moved, and the error is gone (fs/splice.c,
-    /// `splice_to_socket`): the next receive would say 0, as after a FIN. So whoever takes less than was offered is
-    /// asked whether the connection is still there.
+    /// `splice_to_socket`): the next receive would say 0, as after a FIN. So a socket that takes less than was offered
+    /// is asked whether the connection is still there.
     fn drain(&mut self, id: PipeId, to: Fd, len: u32) -> Moved {
         let Some(pipe) = self.pipe(id) else { return Moved::Failed(libc::EBADF) };
         match splice(pipe.read, to, len, to) {

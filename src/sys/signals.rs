@@ -1,4 +1,4 @@
-//! Signals that come before there is anybody to handle them.
+//! Signals that come before control has installed its handlers.
 
 use std::mem::MaybeUninit;
 

@@ -46,7 +46,7 @@ pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<
     Ok(socket.into())
 }
 
-/// Has a socket listen, and changes what can be changed of one that does, or was made by somebody else.
+/// Has a socket listen, and changes what can be changed of one that does, or was made by another program.
 pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
     let socket = SockRef::from(fd);
     if socket.domain()? != Domain::UNIX {
@@ -65,7 +65,7 @@ pub fn is_listener(fd: &OwnedFd) -> bool {
     SockRef::from(fd).is_listener().unwrap_or(false)
 }
 
-/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of somebody else, a
+/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of another user, a
 /// path may lead to another file from one moment to the next, so it is followed once.
 ///
 /// # Errors
@@ -81,8 +81,8 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(this, std::fs::Permissions::from_mode(mode))
 }
 
-/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
-/// unix sockets are nobody's.
+/// Fails with EADDRINUSE if a program listens on this port already, also if it would share the port. Port 0 and unix
+/// sockets always pass.
 pub fn ensure_unused(address: &Address) -> io::Result<()> {
     if !matches!(address, Address::Tcp(tcp) if tcp.port() != 0) {
         return Ok(());
@@ -96,14 +96,14 @@ pub fn ensure_unused(address: &Address) -> io::Result<()> {
     probe.bind(&to)
 }
 
-/// Whether somebody listens on a unix socket. What cannot be known counts as yes.
+/// Whether a program listens on a unix socket. What cannot be known counts as yes.
 pub fn is_served(path: &Path) -> bool {
     let probe =
         || Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?.connect(&SockAddr::unix(path)?);
     !matches!(probe(), Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound))
 }
 
-/// A stale socket file that nobody listens on is replaced; a live one is an error.
+/// A stale socket file that no program listens on is replaced; a live one is an error.
 fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
@@ -168,8 +168,8 @@ pub fn accept(listener: Fd) -> io::Result<Fd> {
     if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Fd(fd)) }
 }
 
-/// Sends all of `bytes` at once on a connection whose buffer is empty, or fails. With `more`, the kernel waits for what
-/// follows to send both in one segment.
+/// Sends all of `bytes` with one call on a connection whose buffer is empty, or fails. With `more`, the kernel waits
+/// for what follows to send both in one segment.
 pub fn send_first(fd: Fd, bytes: &[u8], more: bool) -> io::Result<()> {
     match stream::send(fd, bytes, if more { libc::MSG_MORE } else { 0 }) {
         Err(error) => Err(io::Error::from_raw_os_error(error)),
@@ -264,7 +264,7 @@ fn end_in_reset(socket: &Socket) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
 }
 
-/// Has the kernel hold back the acknowledgement that ends the handshake of a connection that is not begun yet: what is
+/// Has the kernel hold back the acknowledgement that ends the handshake of a connection that is not open yet: what is
 /// sent next takes its place.
 pub fn withhold_ack(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(&socket.as_fd()).set_tcp_quickack(false)
@@ -306,7 +306,7 @@ pub fn unsent(fd: Fd) -> u32 {
     if result == 0 { bytes.max(0) as u32 } else { 0 }
 }
 
-/// Closes a descriptor at once, for places that have no ring.
+/// Closes a descriptor with a plain call, for places that have no ring.
 pub fn close(fd: Fd) {
     // SAFETY: the descriptor is the caller's, and used no more.
     drop(unsafe { OwnedFd::from_raw_fd(fd.0) });
@@ -325,7 +325,7 @@ fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
 }
 
 /// For later connections: windows are agreed upon when one begins. A listener keeps the buffer that it was given, by us
-/// or by whoever made it.
+/// or by the program that made it.
 fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
     let fd = Fd(socket.as_raw_fd());
     if options.receive_buffer > 0 {
@@ -406,7 +406,7 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    /// Whoever made the listener.
+    /// Also where another program made the listener.
     #[test]
     fn connections_end_in_a_reset_unless_they_are_closed_properly() {
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());

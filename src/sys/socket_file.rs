@@ -22,7 +22,7 @@ pub struct SocketFile {
 pub enum AtEnd {
     /// It is removed.
     Remove,
-    /// Another ringway may listen on the same socket: it is removed if nobody listens any more.
+    /// Another ringway may listen on the same socket: it is removed if no program listens any more.
     RemoveUnlessServed,
     /// It is left to the program that has bound it for us.
     Leave,
@@ -33,9 +33,9 @@ pub enum AtEnd {
 pub enum Found {
     /// The file itself.
     Ours,
-    /// Nothing, or a socket that nobody listens on.
+    /// Nothing, or a socket that no program listens on.
     Nothing,
-    /// Somebody else listens there, or it is no socket.
+    /// Another program listens there, or it is no socket.
     AnothersOwn,
 }
 
@@ -56,7 +56,7 @@ impl SocketFile {
         &self.path
     }
 
-    /// What is there now. Asks whether somebody listens only where the file is not ours.
+    /// What is there now. Asks whether a program listens only where the file is not ours.
     pub fn look(&self) -> Found {
         match fs::symlink_metadata(&self.path) {
             Ok(_) if self.is_there() => Found::Ours,

@@ -105,7 +105,7 @@ pub(crate) fn leave_network_and_mounts() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })
 }
 
-/// Makes a descriptor our own that whoever started us has left open for us. To be called once for each.
+/// Makes a descriptor our own that the program which started ringway has left open for it. To be called once for each.
 pub fn adopt(fd: Fd) -> io::Result<OwnedFd> {
     // SAFETY: a plain call; a number that is no descriptor is refused.
     let result = unsafe { libc::fcntl(fd.0, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -163,7 +163,7 @@ pub fn usage() -> Option<Usage> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // SAFETY: a plain call.
     let ticks_a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    // SAFETY: likewise.
+    // SAFETY: sysconf has no memory of ours to write to.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
     let (descriptors, descriptors_max) = (open_descriptors()?, descriptor_limit().0);
@@ -222,7 +222,7 @@ impl EventFd {
         // SAFETY: a plain call.
         let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
         check(fd.min(0))?;
-        // SAFETY: the descriptor was just made and belongs to nobody else.
+        // SAFETY: the descriptor was just made and nothing else owns it.
         Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 }

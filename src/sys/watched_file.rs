@@ -10,7 +10,7 @@ use super::socket_file::{AtEnd, Found, SocketFile};
 #[derive(Debug)]
 pub struct WatchedFile {
     file: SocketFile,
-    /// Said once, not every time somebody looks.
+    /// What the last look found, so that each thing is logged once and not at every look.
     told: Option<Found>,
 }
 
@@ -40,7 +40,8 @@ impl WatchedFile {
             Found::AnothersOwn => None,
             Found::Nothing => match bind().and_then(|bound| Ok((bound, SocketFile::at(&path, AtEnd::Remove)?))) {
                 Ok((bound, file)) => {
-                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it again, and clients find it");
+                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it again, and \
+                          clients find it");
                     *self = WatchedFile::new(file);
                     Some(bound)
                 }

@@ -40,8 +40,8 @@ impl Ring {
     /// (`IO_POLL_UNMASK` adds RDHUP to it), so that after 128 tries the kernel hands the send to a thread that blocks
     /// in it (`APOLL_MAX_RETRY` in io_uring/poll.c, 6.18). MSG_DONTWAIT makes it REQ_F_NOWAIT.
     ///
-    /// A `quiet` one wakes nobody if all of it goes: with MSG_WAITALL less than all is a failure, and only those post a
-    /// completion (CQE_SKIP_SUCCESS). So once it was submitted, no completion means success.
+    /// A `quiet` one wakes no worker if all of it goes: with MSG_WAITALL less than all is a failure, and only those
+    /// post a completion (CQE_SKIP_SUCCESS). So once it was submitted, no completion means success.
     #[inline]
     pub fn send(&mut self, fd: Fd, bytes: &[u8], quiet: bool, token: Token) {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if quiet { libc::MSG_WAITALL } else { 0 };
@@ -71,7 +71,8 @@ impl Ring {
         self.push(&entry.user_data(token.pack()));
     }
 
-    /// Connects. An address that no kernel would take leads to a completion that says so, like one that it refuses.
+    /// Connects. An address that no kernel would take leads to a completion with its error, like one that the kernel
+    /// refuses.
     pub fn connect(&mut self, fd: Fd, to: &Address, token: Token) {
         let entry = match self.keep(to) {
             Ok(to) => opcode::Connect::new(types::Fd(fd.0), to.as_ptr().cast(), to.len()).build(),

@@ -47,7 +47,7 @@ pub struct Ring {
     /// What enter is called on: the ring's descriptor, or its index when it is registered.
     enter_fd: i32,
     enter_flags: u32,
-    /// Why the ring cannot be entered any more, if that was found out where nobody could be told.
+    /// Why the ring cannot be entered any more, if that was found out where no caller could be told.
     failed: Option<io::Error>,
     /// Where connects go that the kernel may not have seen yet: it copies an address when it takes the operation.
     #[expect(clippy::vec_box, reason = "the kernel has been told where each one is")]
@@ -80,9 +80,9 @@ impl Ring {
         Ok(Ring { io, enter_fd, enter_flags, failed: None, addresses: Vec::new(), quiet: Vec::new() })
     }
 
-    /// Opens the ring for the operations of [`op`](super::op) and for nothing else, for as long as it lives: who takes
-    /// over this process through it can open no file, start no program and listen nowhere. System call filters do not
-    /// see what goes through a ring, so this is the only place where that can be said.
+    /// Opens the ring for the operations of [`op`](super::op) and for nothing else, for as long as it lives: an
+    /// attacker that takes over this process through it can open no file, start no program and listen nowhere. System
+    /// call filters do not see what goes through a ring, so this is the only place where that can be said.
     pub fn enable(&self) -> io::Result<()> {
         let operations = ALLOWED.iter().map(|&operation| Restriction::sqe_op(operation));
         let flags = squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;

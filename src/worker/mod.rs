@@ -99,7 +99,7 @@ struct Agenda {
     starved: VecDeque<(SlotKey, Side)>,
     /// Sessions that are to end, some in each turn.
     to_end: VecDeque<ToEnd>,
-    /// Sessions whose backend or process has begun to drain or has ceased to, some in each turn.
+    /// Sessions whose backend or process has started to drain or has ceased to, some in each turn.
     to_drain: VecDeque<SlotKey>,
     /// Sessions for whose backend there is no descriptor.
     wanting: wanting::Wanting,
@@ -139,7 +139,7 @@ struct Turn {
     hurried: bool,
     /// Bytes of stalled pipes that this turn may still move into buffers.
     unload_budget: u32,
-    /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
+    /// The bytes that a client has sent, while it is looked at; no memory before there is one that must say something.
     peeked: Vec<u8>,
     #[cfg(debug_assertions)]
     watch: invariants::InvariantWatch,

@@ -10,15 +10,15 @@ use crate::relay;
 use crate::session::Event;
 use crate::stats::record::EndReason;
 
-/// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
+/// Bytes that a bulk half moves in its turn while others wait, and while none does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
 const BUDGET_ALONE: u32 = 4 << 20;
 /// Bytes of stalled pipes that are moved into buffers in one turn, of which one pipe may hold all.
 const UNLOADED_A_TURN: u32 = 1 << 20;
-/// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
+/// While sessions hold every buffer: before some of them are ended, and between two times; and how many together.
 const EXHAUSTED_NS: u64 = 1_000_000_000;
 const ENDED_AT_ONCE: usize = 64;
-/// Timers of one turn. Thousands of sessions that came at once have theirs at once, and the first one takes eight
+/// Timers of one turn. Thousands of sessions that came together have theirs together, and the first one takes eight
 /// system calls (keepalive).
 const TIMERS_A_TURN: usize = 64;
 /// Attempts to have the last operations taken.
@@ -225,7 +225,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// When sessions hold every buffer for long, those go that have held theirs for the longest time without moving a
-    /// byte: else nobody of this worker would be heard any more.
+    /// byte: else no session of this worker could receive any more.
     fn end_longest_stalled(&mut self) {
         if self.agenda.starved.is_empty() || !self.kernel.buffers().is_exhausted() {
             self.agenda.exhausted_at = Moment::NEVER;

@@ -45,7 +45,7 @@ pub struct Parts {
     pub give_up: GiveUp,
     /// Called after it was counted that a backend hung up, or that a connect failed and ringway was not at fault.
     pub on_trouble: Box<dyn Fn() + Send + Sync>,
-    /// Where records of sessions go; `None` if nobody wants them.
+    /// Where records of sessions go; `None` if there is no access log.
     pub journal: Option<Arc<Journal>>,
 }
 
@@ -171,8 +171,8 @@ impl Shared {
         self.peers[worker].bell.ring();
     }
 
-    /// Whether a worker that has no sessions may end: from now on nobody sends it a connection, and none is on its way.
-    /// To be asked by the worker itself.
+    /// Whether a worker that has no sessions may end: from now on no worker sends it a connection, and none is on its
+    /// way. To be asked by the worker itself.
     pub(super) fn may_end(&self, worker: usize) -> bool {
         let peer = &self.peers[worker];
         let port = peer.port.swap(-1, Ordering::SeqCst);

@@ -55,7 +55,7 @@ pub(super) fn wanted(config: &Config) -> Vec<Want> {
 }
 
 /// For each address that is wanted the one that is bound already, if there is one. The listener may have another name
-/// now; a port that the kernel chose belongs to its listener, as nobody else can mean it.
+/// now; a port that the kernel chose belongs to its listener, as no other listener can mean it.
 pub(super) fn keep(bound: &[&Want], wanted: &[Want]) -> Vec<Option<usize>> {
     let mut kept = vec![None; wanted.len()];
     let mut is_free = vec![true; bound.len()];

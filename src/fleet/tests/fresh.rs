@@ -77,7 +77,7 @@ fn strictly_nobody_serves_who_is_not_fresh() {
     assert!(rig.reason("a").contains("does not know"), "{}", rig.reason("a"));
 }
 
-/// Whoever takes the last fresh one out has the stale ones serve, and who brings it back ends that.
+/// Taking the last fresh one out has the stale ones serve, and bringing it back ends that.
 #[test]
 fn a_fresh_one_that_an_operator_takes_out_is_none() {
     let mut pools = readers(&["a", "b"]);

@@ -15,7 +15,8 @@ use crate::probe::stream::{Stream, Way};
 use crate::probe::tls::{self, Handshake};
 use crate::probe::{CheckTrouble, Credentials, Transcript};
 
-/// Who is not there. Whoever is called so, without a password, is welcome too.
+/// The account that a check without `user` tries: one that does not exist. If it does, and has no password, that is
+/// fine too.
 const NOBODY: &str = "ringway";
 /// Packets from the server until it is decided; more is a server that plays with us.
 const STEPS_MAX: usize = 8;
@@ -45,7 +46,7 @@ pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Credenti
             wire.transcript.remark(tls::advice(&why));
             Ok(wire)
         }
-        // Without TLS it may not want anybody.
+        // It may want no login without TLS.
         Err(CheckTrouble::Refused(text)) => {
             Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why))))
         }
@@ -118,7 +119,7 @@ async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Credentials) 
     Err(CheckTrouble::answer(format!("it asks for more than {STEPS_MAX} steps of a login, which none needs")))
 }
 
-/// Tries to log in as somebody who is not there; being refused is all that is wanted.
+/// Tries to log in as a user that does not exist; being refused is all that is wanted.
 pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
     let Greeting { .. } = wire.greeting().await?;
     wire.transcript.doing_now("waiting for the login to be refused");
@@ -183,9 +184,9 @@ fn switch(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Proves to the server that the password is known.
 struct Answerer<'a> {
     account: &'a Credentials,
-    /// A unix socket: the server is who it should be.
+    /// A unix socket, so no other server can answer.
     is_local: bool,
-    /// Nobody listens.
+    /// No third party reads along: TLS or a unix socket.
     is_secret: bool,
     plugin: Vec<u8>,
     procedure: Option<AuthProc>,
@@ -198,7 +199,7 @@ impl Answerer<'_> {
         let may = match plugin {
             AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password | AuthPlugin::Ed25519 => true,
             AuthPlugin::Sha256Password => self.is_secret,
-            // TLS that verifies nobody is no reason to tell the password to whoever asks for it.
+            // TLS that verifies no certificate is no reason to tell the password to every server that asks for it.
             AuthPlugin::MysqlClearPassword => self.is_local,
             _ => false,
         };
@@ -249,7 +250,7 @@ impl Context for Secret<'_> {
     }
 
     fn scramble(&self) -> &[u8] {
-        &[0] // for a key exchange that is never begun
+        &[0] // for a key exchange that never starts
     }
 
     fn server_key_pem(&self) -> Option<&[u8]> {

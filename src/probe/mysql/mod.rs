@@ -2,8 +2,8 @@
 //!
 //! Without an account there is no way to ask that leaves no trace. Leaving after the greeting counts against
 //! `max_connect_errors`, and when that is reached the server refuses the whole host, sessions of clients with it. So
-//! the check tries to log in as somebody who is not there: that is refused, but never counted. MariaDB writes a warning
-//! of it to its log unless `log_warnings` is below 2, MySQL only if `log_error_verbosity` is 3.
+//! the check tries to log in as a user that does not exist: that is refused, but never counted. MariaDB writes a
+//! warning of it to its log unless `log_warnings` is below 2, MySQL only if `log_error_verbosity` is 3.
 
 mod login;
 mod wire;

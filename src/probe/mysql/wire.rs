@@ -14,7 +14,7 @@ use crate::health::transcript::printable;
 use crate::probe::stream::Stream;
 use crate::probe::{CheckTrouble, Transcript};
 
-/// Of one packet; none that a check asks for is nearly so long.
+/// Of one packet; none that a check asks for comes near it.
 const PACKET_MAX: usize = 64 * 1024;
 /// Of one result.
 const COLUMNS_MAX: usize = 256;
@@ -88,7 +88,7 @@ impl<'a> Wire<'a> {
         self.write(&payload).await
     }
 
-    /// The greeting, or the reason why the server greets nobody.
+    /// The greeting, or the reason why the server greets no client.
     pub(super) async fn greeting(&mut self) -> Result<Greeting, CheckTrouble> {
         self.transcript.doing_now("waiting for the greeting");
         let packet = self.read().await?;

@@ -33,7 +33,7 @@ pub(super) type GuardVerdict = Rc<RefCell<Option<CheckTrouble>>>;
 /// A connection whose messages are looked at before the client library reads them.
 pub(super) struct Guarded {
     inner: Stream,
-    /// Nobody listens, and it is known who hears it.
+    /// No third party reads along, and no other server can answer: a unix socket. Or there is no password to show.
     may_show_password: bool,
     held: Vec<u8>,
     /// Bytes of `held` that were passed on.
@@ -45,7 +45,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub(super) fn new(inner: Stream, has_password: bool) -> (Guarded, GuardVerdict) {
-        // Who has none can be asked for it: the answer is that there is none.
+        // An account without a password can be asked for it: the answer is that there is none.
         let may_show_password = !has_password || matches!(inner, Stream::Unix(..));
         let verdict = GuardVerdict::default();
         let held = Vec::new();
