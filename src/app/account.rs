@@ -26,8 +26,11 @@ pub enum Use {
 /// A user with its groups.
 #[derive(Clone, Debug)]
 pub struct Account {
+    /// As it is shown in messages: its name, or `uid 1000` where the system has no name for it.
     name: String,
+    /// By which the kernel decides; 0 is root, for which no permission is checked here.
     uid: u32,
+    /// Its main group first, which a remedy names (`chgrp`), then its supplementary ones.
     groups: Vec<u32>,
     /// It is the user that runs this program, so the kernel can be asked whether it can read a file.
     is_own: bool,
@@ -128,6 +131,8 @@ impl Account {
         Err(format!("user {name} cannot {verb} it ({}); {remedy}", owned(&found)))
     }
 
+    /// Whether the permission bits allow it, as the kernel decides: those of the owner, or of the group, or of others,
+    /// and never a later set because an earlier one refuses (path_resolution(7)).
     fn has(&self, found: &Metadata, what: Use) -> bool {
         let bits = what as u32;
         if self.is_root() {
@@ -141,6 +146,7 @@ impl Account {
         found.mode() >> shift & bits == bits
     }
 
+    /// The name of its main group for a `chgrp`, or its number if it has no name.
     fn group(&self) -> String {
         let first = self.groups.first().map(|gid| Gid::from_raw(*gid));
         let named = first.and_then(|gid| nix::unistd::Group::from_gid(gid).ok().flatten());
@@ -155,6 +161,7 @@ fn owned(found: &Metadata) -> String {
     format!("owner {owner}, mode {:04o}", found.mode() & 0o7777)
 }
 
+/// An error as a part of a sentence whose subject is the file.
 fn said(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_string(),

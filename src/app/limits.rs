@@ -19,6 +19,7 @@ const EARLY_MAX: u64 = 64;
 
 /// Memory that ringway and its rings take without a session: of the process, and of each worker.
 const OWN_MEMORY: u64 = 24 << 20;
+/// The same for each worker: its ring, its first receive buffers, its stack.
 const MEMORY_PER_WORKER: u64 = 8 << 20;
 /// Memory of a session that does nothing, its two sockets in the kernel included. 6.2 KiB were measured on Linux 6.18;
 /// the rest is for the bytes of those that do something.
@@ -52,6 +53,7 @@ pub(super) struct Capacity {
 pub(super) enum LimitedBy {
     /// `process.connections_max`
     Configuration,
+    /// The hard limit on open descriptors (RLIMIT_NOFILE).
     Descriptors,
     /// So many bytes.
     Memory(u64),

@@ -60,12 +60,19 @@ const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
 /// A running ringway.
 pub struct Server {
+    /// What workers and control count, also after they have ended.
     stats: Arc<Stats>,
+    /// Where control publishes tables.
     cell: Arc<Cell>,
+    /// Name of the listener and address of each socket, with the port that the kernel has chosen.
     addresses: Vec<(Arc<str>, Address)>,
+    /// The address of `admin.listen`, with its real port.
     admin: Option<SocketAddr>,
+    /// Asks control for a shutdown.
     stopper: Stopper,
+    /// Ends last: it waits for the workers.
     control: JoinHandle<Result<(), control::ControlError>>,
+    /// One per CPU that is used.
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -110,7 +117,9 @@ pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow
 
 /// What a server begins with, beside its configuration.
 struct Start {
+    /// Where the configuration came from, and where a reload reads it.
     source: Source,
+    /// Sockets that are there before this process binds its own.
     before: Before,
     /// The ringway to relieve; `Some` exactly if `before` was taken from it.
     predecessor: Option<Predecessor>,
@@ -136,6 +145,8 @@ impl Server {
         Server::start_from(config, Start { source, before, predecessor, log, identity, permitted, read_file: None })
     }
 
+    /// Starts with what is there already. The order counts: first everything that can fail without a trace, then the
+    /// sockets, then the threads, and privileges are dropped when nothing is left that needs them.
     fn start_from(config: Config, start: Start) -> anyhow::Result<Server> {
         let Start { source, before, predecessor, log, identity, permitted, read_file } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
@@ -350,6 +361,7 @@ fn hooks(
     }
 }
 
+/// The socket of `admin.socket`: one that was handed over for this path, or a new one.
 fn bind_admin_socket(config: &Config, listeners: &mut BoundListeners) -> anyhow::Result<Option<api::Socket>> {
     let Some(path) = &config.admin.socket else { return Ok(None) };
     let (address, mode) = (Address::Unix(path.clone()), config.admin.socket_mode);
@@ -360,6 +372,7 @@ fn bind_admin_socket(config: &Config, listeners: &mut BoundListeners) -> anyhow:
     socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
 }
 
+/// The socket of `admin.listen`: one that was handed over for this address, or a new one.
 fn bind_admin(address: SocketAddr, listeners: &mut BoundListeners) -> anyhow::Result<TcpListener> {
     match listeners.take(&Address::Tcp(address)) {
         Some(fd) => Ok(fd.into()),

@@ -49,7 +49,9 @@ pub(super) fn keep_needed() {
 /// The user and group to become.
 #[derive(Debug)]
 pub(super) struct Identity {
+    /// `process.user`; `None` to stay the user that started it.
     user: Option<User>,
+    /// `process.group`, or else the main group of the user.
     group: Option<Gid>,
     /// Supplementary groups, looked up before the files that name them are out of reach.
     groups: Vec<Gid>,
@@ -144,11 +146,19 @@ pub(super) fn keep_one() -> Result<(), caps::errors::CapsError> {
     caps::set(None, caps::CapSet::Permitted, &one)
 }
 
+/// The user of that name.
+///
+/// # Errors
+/// There is none, or the system cannot be asked.
 pub(super) fn find_user(name: &str) -> anyhow::Result<User> {
     let found = User::from_name(name).with_context(|| format!("cannot look up process.user `{name}`"))?;
     found.with_context(|| format!("process.user: there is no user `{name}`; add it, or name another one"))
 }
 
+/// The group of that name.
+///
+/// # Errors
+/// There is none, or the system cannot be asked.
 pub(super) fn find_group(name: &str) -> anyhow::Result<Gid> {
     let found = Group::from_name(name).with_context(|| format!("cannot look up process.group `{name}`"))?;
     let group = found.with_context(|| format!("process.group: there is no group `{name}`; add it, or name another"))?;

@@ -58,6 +58,7 @@ pub(super) struct Permitted {
     needs: Option<Needs>,
     /// How it went, for the log, which does not run yet.
     status: Result<RestrictionStatus, String>,
+    /// The environment has RINGWAY_SANDBOX=off: files and system calls are free.
     is_off: bool,
 }
 
@@ -113,6 +114,7 @@ impl Permitted {
 }
 
 impl Needs {
+    /// What this configuration needs: its own file, password files, logs, and the folders of unix sockets.
     fn of(config: &Config, source: &Source) -> Needs {
         let mut needs = Needs::default();
         if let Source::File(path) = source {
@@ -174,10 +176,12 @@ fn folders_to_read(path: &Path) -> Vec<PathBuf> {
     folders(path).into_iter().chain(releases.filter(|folder| folder.components().count() > 2)).collect()
 }
 
+/// Whether a folder is one of those or below one.
 fn lies_in(folder: &Path, permitted: &BTreeSet<PathBuf>) -> bool {
     permitted.iter().any(|known| folder.starts_with(known))
 }
 
+/// Applies the rules to this thread by Landlock, as far as this kernel knows it (best effort).
 fn restrict(needs: &Needs, stays_root: bool) -> Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let log: BitFlags<AccessFs> = AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::MakeReg;

@@ -8,6 +8,7 @@ use crate::config::model::{CheckKind, Config, Source};
 
 /// Permission bits of everybody else.
 const OTHERS_READ: u32 = 0o004;
+/// The bit by which they can change it.
 const OTHERS_WRITE: u32 = 0o002;
 
 /// Warns of each password file that every user of this host can read, and of a configuration that every user can
@@ -31,6 +32,7 @@ pub(super) fn warn_of_readable(config: &Config, source: &Source) {
     }
 }
 
+/// Whether a file can be looked at and grants this to others; a file that is not there grants nothing.
 fn others_may(file: &Path, what: u32) -> bool {
     std::fs::metadata(file).is_ok_and(|found| found.mode() & what != 0)
 }

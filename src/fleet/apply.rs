@@ -148,6 +148,7 @@ impl Fleet {
     }
 }
 
+/// The backend of that name in a pool.
 fn backend_named<'a>(pool: &'a Pool, name: &str) -> Option<&'a Backend> {
     pool.backends.iter().find(|backend| *backend.name == *name)
 }

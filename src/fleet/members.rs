@@ -74,6 +74,7 @@ impl Fleet {
         (is_good, changes)
     }
 
+    /// Gives every backend behind that name the addresses that it can use. Returns false if one of them can use none.
     pub(super) fn learn_addresses(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
         let mut changes = Changes::default();
         let config = self.config.clone();
@@ -231,6 +232,8 @@ impl Fleet {
         }
     }
 
+    /// Sorts the seats by pool, backend and number, the retired ones last, and finds their places anew. To be called
+    /// after each change of the list.
     pub(super) fn put_in_order(&mut self) {
         self.seats.sort_by_key(|seat| (seat.pool, seat.backend, seat.retired.is_some(), seat.number));
         self.places = self.seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();

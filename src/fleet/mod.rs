@@ -67,6 +67,7 @@ pub struct Fleet {
     config: Arc<Config>,
     /// How many of its pools are in the file.
     configured: usize,
+    /// By which workers, counters and tables know listeners, pools and backends.
     ids: Ids,
     /// Those of a pool stand together; pools, backends and their addresses are in order.
     seats: Vec<Seat>,
@@ -74,6 +75,7 @@ pub struct Fleet {
     places: HashMap<BackendId, usize>,
     /// As in the configuration.
     pools: Vec<Squad>,
+    /// What is checked: a target that several seats share is checked once.
     watches: watches::Watches,
     /// Trouble that was counted before, by backend and kind.
     troubles_seen: HashMap<BackendId, [u64; 2]>,
@@ -81,8 +83,11 @@ pub struct Fleet {
     leaving: HashMap<BackendId, leave::Leaving>,
     /// Addresses of names, as they were found last.
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
+    /// Of the last table that was made; each one has a greater number.
     generation: u64,
+    /// Which addresses are this host's.
     own: around::OwnAddresses,
+    /// How often the invariants are looked at.
     #[cfg(debug_assertions)]
     pace: crate::base::pace::LookPace,
 }
@@ -90,6 +95,7 @@ pub struct Fleet {
 /// What is known of a pool.
 #[derive(Debug)]
 struct Squad {
+    /// Its slot.
     id: PoolId,
     /// `Some` exactly if the pool wants the primary.
     guard: Option<PrimaryGuard>,
@@ -97,6 +103,7 @@ struct Squad {
     rivals: rivals::Named,
     /// What was set at run time, by the name of the backend in the file.
     by_hand: HashMap<Arc<str>, order::ByHand>,
+    /// Where its seats are in [`Fleet::seats`].
     seats: Range<usize>,
     /// It was there before the last reload.
     is_old: bool,
@@ -120,6 +127,7 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Adds what followed from another event, in its order.
     fn absorb(&mut self, more: Changes) {
         self.transitions.extend(more.transitions);
         self.notices.extend(more.notices);
@@ -434,10 +442,12 @@ impl Fleet {
         self.pools[pool].waits = waits;
     }
 
+    /// How long the slow start of this seat takes.
     fn ramp_ns(&self, place: usize) -> u64 {
         ns(self.config.pools[self.seats[place].pool].slow_start)
     }
 
+    /// The name of a backend for a reason; `?` if it has no seat any more.
     fn name_of(&self, id: BackendId) -> Arc<str> {
         self.places.get(&id).map_or_else(|| Arc::from("?"), |place| self.seats[*place].name.clone())
     }

@@ -133,8 +133,11 @@ impl Order {
 /// What was set of one backend; what is `None` is as configured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ByHand {
+    /// Another weight than the file has.
     pub(super) weight: Option<u16>,
+    /// Another limit than the file has; `Some(None)` is no limit.
     pub(super) connections_max: Option<Option<NonZeroU32>>,
+    /// Another state than the file has.
     pub(super) order: Option<Order>,
 }
 

@@ -101,6 +101,7 @@ pub struct Seat {
     pub waits_since: Moment,
     /// They wait no more: another backend takes them.
     pub is_relieved: bool,
+    /// Its last states, at most [`HISTORY_MAX`], the newest last.
     history: VecDeque<Past>,
 }
 
@@ -375,6 +376,7 @@ pub(super) fn rules(ejection: Ejection) -> EjectionRules {
     }
 }
 
+/// Why a replica whose check succeeded counts as stale.
 fn lag_failure(facts: &Facts, most_ns: u64) -> Arc<str> {
     let most_ms = most_ns / 1_000_000;
     Arc::from(match facts.lag_ns {

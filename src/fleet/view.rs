@@ -111,6 +111,7 @@ impl Fleet {
         FleetView { now, pools: pools.map(view).collect() }
     }
 
+    /// One backend, with what is known of it now.
     fn backend_view(&self, seat: &Seat) -> BackendView {
         let watch = seat.watch.and_then(|watch| self.watches.get(watch));
         let transcript = watch.and_then(|watch| watch.transcript.as_ref());

@@ -97,8 +97,11 @@ pub struct Watch {
 /// All watches.
 #[derive(Debug, Default)]
 pub struct Watches {
+    /// By what is checked, and how.
     by_key: HashMap<WatchKey, WatchId>,
+    /// Every watch, in the order in which they began.
     all: BTreeMap<WatchId, Watch>,
+    /// The id of the next one; ids are never used again.
     next: u64,
 }
 

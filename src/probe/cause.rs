@@ -19,6 +19,7 @@ pub(super) fn with_the_likely(failure: CheckFailure, ask: &Ask, budget: &Budget)
     }
 }
 
+/// What the first bytes of the server, or their absence, suggest; `None` if they suggest nothing.
 fn likely(ask: &Ask, first: &[u8], failure: &CheckFailure) -> Option<&'static str> {
     let has_header = ask.opening.header.is_some();
     if first.starts_with(&TLS_ALERT) {

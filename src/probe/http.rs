@@ -21,6 +21,7 @@ const HEADER_MAX: usize = 64 * 1024;
 
 /// What is asked for, and what its status means.
 pub(super) struct Page<'a> {
+    /// Path and query of the request, as `path` gives them.
     pub path: &'a str,
     /// First and last code of each range that is a success.
     pub status: &'a [(u16, u16)],
@@ -28,6 +29,11 @@ pub(super) struct Page<'a> {
     pub drain_status: &'a [(u16, u16)],
 }
 
+/// Sends one GET and looks at the status of the answer. The body is not read: the connection is parted from in a task
+/// of its own.
+///
+/// # Errors
+/// No answer came, or one that `status` does not take.
 pub(super) async fn check(
     stream: Stream,
     target: &Address,
@@ -61,6 +67,7 @@ pub(super) async fn check(
     Err(CheckTrouble::answer(format!("GET {path} was answered {code}; `status` takes {}", ranges(status))))
 }
 
+/// The request: HTTP/1.1 with `Connection: close`, and the address of the backend as its host.
 fn request(target: &Address, path: &str) -> Result<Request<Empty<Bytes>>, CheckTrouble> {
     let host = match target {
         Address::Tcp(address) => address.to_string(),
@@ -88,12 +95,14 @@ fn part(response: Response<Incoming>, tasks: JoinSet<()>) {
     tokio::task::spawn_local(async { drop(tokio::time::timeout(LINGER, farewell).await) });
 }
 
+/// An answer that could not be read, with the cause that hyper keeps behind its error.
 fn no_http(error: &hyper::Error) -> CheckTrouble {
     // The cause says more: which part could not be read, or what became of the connection.
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     CheckTrouble::answer(printable(format!("no HTTP answer came: {error}{cause}").as_bytes()))
 }
 
+/// Ranges of codes as the configuration writes them: `200, 300-399`.
 fn ranges(status: &[(u16, u16)]) -> String {
     let range = |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     status.iter().map(range).collect::<Vec<_>>().join(", ")

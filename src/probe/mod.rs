@@ -67,7 +67,9 @@ pub(crate) enum Outcome {
 /// What of a database is asked beyond whether it lives.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
+    /// Whether it is primary or replica.
     role: bool,
+    /// How far a replica is behind.
     lag: bool,
 }
 
@@ -94,6 +96,7 @@ pub(crate) async fn probe(ask: &Ask) -> Checked {
     Checked { outcome, transcript }
 }
 
+/// The whole check, within its time-out.
 async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
     transcript.doing_now("reading the password");
     // This comes before connecting, and has a time-out of its own: a file that hangs is no fault of the server.
@@ -123,6 +126,7 @@ async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, CheckTro
     }
 }
 
+/// Connects, and has the kind of the check lead the conversation.
 async fn converse(
     ask: &Ask,
     account: Option<&Credentials>,

@@ -80,6 +80,7 @@ pub(super) async fn check(
     }
 }
 
+/// Logs in over a stream that is secret already, or need not be, and asks what is wanted.
 async fn log_in_and_ask(
     stream: Stream,
     account: &Credentials,
@@ -156,6 +157,7 @@ async fn negotiate(
     }
 }
 
+/// One simple query for all that is wanted, and what its only row says.
 async fn facts(
     client: &Client,
     wanted: Wanted,

@@ -32,6 +32,7 @@ pub(super) enum Handshake {
 
 /// Makes a stream secret.
 pub(super) async fn handshake(stream: Stream, target: &Address) -> Result<Stream, Handshake> {
+    /// Made once: it is the same for all checks.
     static CONFIG: LazyLock<Result<Arc<ClientConfig>, String>> = LazyLock::new(config);
     let config = CONFIG.as_ref().map_err(|error| Handshake::NoCommon(error.clone()))?;
     // An address is never sent (SNI is for names, RFC 6066), it only has to be there.
@@ -88,6 +89,7 @@ pub(super) fn advice(why: &str) -> String {
     )
 }
 
+/// TLS 1.2 and 1.3 with the suites of `ring`, and no certificate of our own.
 fn config() -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let anyone = Arc::new(Anyone(Arc::clone(&provider)));
@@ -130,6 +132,7 @@ impl ServerCertVerifier for Anyone {
         Ok(HandshakeSignatureValid::assertion())
     }
 
+    /// Those that the provider has: a server chooses among them.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }

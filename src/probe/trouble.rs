@@ -146,6 +146,7 @@ pub fn reason(text: &impl ToString) -> std::sync::Arc<str> {
     text.into()
 }
 
+/// What the server had sent until then, for a reason that ends with a time-out.
 fn so_far(received: &str) -> String {
     if received.is_empty() { String::new() } else { format!("; it had sent {received}") }
 }

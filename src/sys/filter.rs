@@ -20,6 +20,7 @@ use seccompiler::{
 /// The part of socket(2)'s second argument that is no flag.
 const SOCKET_KINDS: u64 = 0xf;
 
+/// By the number of a system call, the conditions under which it is meant; none means always.
 type FilterRules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Why there is no filter: this kernel, or a filter around us, does not take it.
@@ -45,6 +46,7 @@ pub fn install(driver: Driver) -> Result<(), FilterError> {
     Ok(())
 }
 
+/// The three filters, as the kernel runs them.
 fn programs(driver: Driver) -> Result<[BpfProgram; 3], FilterError> {
     let of_rings = if driver == Driver::IoUring { OF_RINGS } else { &[] };
     let deadly: FilterRules = DEADLY.iter().map(|&call| (call, Vec::new())).collect();
@@ -78,14 +80,17 @@ fn programs(driver: Driver) -> Result<[BpfProgram; 3], FilterError> {
     Ok([kill.try_into()?, absent.try_into()?, refuse.try_into()?])
 }
 
+/// A comparison of the lower 32 bits of an argument.
 fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, FilterError> {
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?)
 }
 
+/// The rule of one such comparison.
 fn when(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, FilterError> {
     Ok(SeccompRule::new(vec![condition(argument, is, value)?])?)
 }
 
+/// Calls that end the process: each would be a step to more than a proxy needs.
 const DEADLY: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -120,6 +125,7 @@ const DEADLY: &[i64] = &[
 /// Rings that are there; no new ones are made.
 const OF_RINGS: &[i64] = &[libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
+/// Calls that are made with any arguments: those of the data path first, then those of threads, files and timers.
 const ALLOWED: &[i64] = &[
     // What workers call.
     libc::SYS_splice,

@@ -16,16 +16,23 @@ const SIZES: [i32; 3] = [1 << 20, 1 << 19, 1 << 18];
 /// Empty pipes that are kept.
 const SPARE_MAX: usize = 32;
 
+/// Both ends of a kernel pipe.
 struct Pipe {
+    /// Where bytes leave it.
     read: Fd,
+    /// Where bytes enter it.
     write: Fd,
+    /// Bytes that it takes, as the kernel has granted them.
     capacity: u32,
 }
 
 /// The pipes of one worker, spare and lent.
 pub struct PipePool {
+    /// By id; `None` where an id is vacant.
     pipes: Vec<Option<Pipe>>,
+    /// Empty pipes, ready to be lent.
     spare: Vec<PipeId>,
+    /// Ids without a pipe.
     vacant: Vec<PipeId>,
     /// Pipes lent or spare are never more than this.
     pipes_max: u16,
@@ -62,6 +69,7 @@ impl PipePool {
         usize::try_from(count).unwrap_or(0)
     }
 
+    /// The pipe of that id, unless it was closed.
     fn pipe(&self, id: PipeId) -> Option<&Pipe> {
         self.pipes.get(id.0 as usize)?.as_ref()
     }
@@ -119,6 +127,7 @@ impl kernel::Pipes for PipePool {
         }
     }
 
+    /// Pipes that sessions have.
     fn lent(&self) -> usize {
         self.pipes.iter().flatten().count() - self.spare.len()
     }
@@ -150,6 +159,8 @@ impl Drop for PipePool {
     }
 }
 
+/// Makes a pipe of the greatest size that the kernel grants; `None` without descriptors, or if only a small one is to
+/// be had.
 fn open() -> Option<Pipe> {
     let mut ends = [0i32; 2];
     // SAFETY: `ends` has room for the two descriptors.
@@ -170,6 +181,7 @@ fn open() -> Option<Pipe> {
     None
 }
 
+/// Closes one end.
 fn close(fd: Fd) {
     // SAFETY: a plain call on a descriptor that is ours and used no more.
     unsafe { libc::close(fd.0) };

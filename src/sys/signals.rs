@@ -28,6 +28,7 @@ pub fn release() {
     change(libc::SIG_UNBLOCK);
 }
 
+/// Changes the mask of this thread, and so of every thread that it starts (pthread_sigmask(3)).
 fn change(how: libc::c_int) {
     let mut set = MaybeUninit::uninit();
     // SAFETY: the call initialises the set it is given.

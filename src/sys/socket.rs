@@ -14,6 +14,7 @@ use crate::kernel::{Fd, Options};
 
 /// Time between keepalive probes, and how many may be lost.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer after which the kernel gives a connection up (TCP_KEEPCNT).
 const KEEPALIVE_PROBES: u32 = 6;
 
 /// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
@@ -189,6 +190,7 @@ pub fn take(fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
     recv(fd, into, 0)
 }
 
+/// recv(2) without waiting: how many bytes, 0 after a FIN, `None` if nothing has come.
 fn recv(fd: Fd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
     match stream::recv(fd, into, flags) {
         Ok(received) => Ok(Some(received)),
@@ -227,6 +229,7 @@ pub fn try_source(source: IpAddr, transparent: bool) -> io::Result<()> {
     bind_source(Fd(socket.as_raw_fd()), source, transparent)
 }
 
+/// setsockopt(2) with a number.
 fn set_int(fd: Fd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one int during the call.
     let result = unsafe {
@@ -277,6 +280,7 @@ pub fn is_closed(fd: Fd) -> bool {
     // SAFETY: the kernel writes at most `len` bytes to `state`, and the length.
     let result =
         unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+    /// The state of a connection that is over (tcp_states.h).
     const TCP_CLOSE: u8 = 7;
     result == 0 && state == TCP_CLOSE
 }
@@ -312,6 +316,7 @@ pub fn close(fd: Fd) {
     drop(unsafe { OwnedFd::from_raw_fd(fd.0) });
 }
 
+/// Sets what holds for TCP alone. It is inherited by what a listener accepts.
 fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
     end_in_reset(socket)?;
     socket.set_out_of_band_inline(true)?;
@@ -367,6 +372,7 @@ fn canonical(address: Address) -> Address {
     }
 }
 
+/// An address of the kernel as ours. A unix socket without a name, as the one of a client, has an empty path.
 fn address_of(found: &SockAddr) -> io::Result<Address> {
     if let Some(tcp) = found.as_socket() {
         return Ok(Address::Tcp(tcp));

@@ -12,8 +12,11 @@ use super::socket;
 /// Dropped, it goes as [`AtEnd`] says, unless it is another program's by then.
 #[derive(Debug)]
 pub struct SocketFile {
+    /// Where it is.
     path: PathBuf,
+    /// By which it is told from another file at the same path.
     identity: FileIdentity,
+    /// What becomes of it when this is dropped.
     at_end: Cell<AtEnd>,
 }
 
@@ -82,6 +85,7 @@ impl SocketFile {
         self.at_end.set(AtEnd::Remove);
     }
 
+    /// Whether the file at the path is still the one that was made.
     fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|found| found == self.identity)
     }
@@ -100,6 +104,7 @@ impl Drop for SocketFile {
     }
 }
 
+/// Device, inode and time of creation of what is there now: an inode alone is soon used again.
 fn identity(path: &Path) -> io::Result<FileIdentity> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino(), found.created().ok()))

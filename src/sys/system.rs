@@ -116,6 +116,7 @@ pub fn adopt(fd: Fd) -> io::Result<OwnedFd> {
 
 /// Which version of Landlock this kernel has; 0 is none, or it is not enabled.
 pub fn landlock_version() -> u32 {
+    /// LANDLOCK_CREATE_RULESET_VERSION: the call answers with the version and creates nothing.
     const CREATE_RULESET_VERSION: libc::c_long = 1;
     let none = std::ptr::null::<libc::c_void>();
     // SAFETY: with this flag the kernel takes no other argument.
@@ -205,6 +206,7 @@ fn descriptor_limit() -> (u64, u64) {
     (limit.rlim_cur, limit.rlim_max)
 }
 
+/// Seconds since the machine was started, the time in which it slept included (CLOCK_BOOTTIME).
 fn since_boot_s() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec.
@@ -245,6 +247,7 @@ impl Bell for EventFd {
     }
 }
 
+/// The result of a call that is negative after a failure.
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -9,6 +9,7 @@ use super::socket_file::{AtEnd, Found, SocketFile};
 /// The file of a unix socket, and what was last said of it.
 #[derive(Debug)]
 pub struct WatchedFile {
+    /// The file, with its identity.
     file: SocketFile,
     /// What the last look found, so that each thing is logged once and not at every look.
     told: Option<Found>,

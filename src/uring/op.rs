@@ -8,6 +8,7 @@ use crate::base::address::Address;
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Fd, Interest, poll};
 
+/// Of accepted sockets: the worker never blocks on one, and no child process inherits it.
 const SOCKET_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 
 impl Ring {
@@ -127,6 +128,7 @@ const POLL_FIRST: u16 = 1;
 /// Sets `sqe->optlen` and a flag of `sqe->ioprio`, which io-uring 0.7 has no names for on this operation.
 #[inline]
 fn with_total_limit(entry: squeue::Entry, limit: u32, poll_first: bool) -> squeue::Entry {
+    /// Where `optlen` stands in the submission, in words of four bytes.
     const OPTLEN_WORD: usize = 44 / 4;
     // SAFETY: `Entry` is `repr(C)` over the kernel's 64-byte `struct io_uring_sqe`, plain integers throughout.
     let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };

@@ -26,7 +26,7 @@ const PEOPLE: [&str; 9] =
     ["person", "people", "user", "users", "operator", "author", "reader", "attacker", "administrator"];
 
 /// Doc comment lines per hundred lines of code in `src`, tests left out. It follows the tree upwards, never down.
-const DOCS_PER_HUNDRED_MIN: usize = 24;
+const DOCS_PER_HUNDRED_MIN: usize = 25;
 
 /// The comment that a line ends with, if it has one. A `//` inside a text is none.
 fn comment(line: &str) -> Option<&str> {

@@ -13,14 +13,20 @@ use crate::worker::options_of;
 /// An address as it is configured.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Want {
+    /// The listener that it belongs to.
     pub listener: Arc<str>,
+    /// As it is written: port 0 is a port of the kernel's choice.
     pub address: Address,
+    /// Connections that may wait to be accepted, as given to listen(2); net.core.somaxconn caps it.
     pub backlog: u32,
+    /// Permission bits of the file of a unix socket; of no meaning for TCP.
     pub unix_mode: u32,
+    /// Socket options that accepted connections inherit.
     pub options: Options,
 }
 
 impl Want {
+    /// A socket that listens there.
     pub fn listen(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
         socket::listen(address, self.backlog, self.unix_mode, &self.options).map(Arc::new)
     }

@@ -289,7 +289,9 @@ fn low_ports(facts: &HostFacts, config: &Config) -> Option<DoctorFinding> {
 
 /// How many streams can splice at the same time within the limit of pipes. Others are copied.
 fn pipes(pages: u64, exempt: bool) -> DoctorFinding {
+    /// Bytes of a page, in which the kernel counts pipes.
     const PAGE: u64 = 4096;
+    /// Bytes of the pipe that a bulk stream gets at the best.
     const PIPE: u64 = 1 << 20;
     match pages {
         _ if exempt => DoctorFinding::good("pipes", "not limited (CAP_SYS_RESOURCE)"),
