@@ -131,7 +131,7 @@ fn backends_of(table: &Table, name: &str) -> Result<Vec<BackendId>, Refusal> {
     };
     let found: Vec<_> = table.backends.iter().flatten().filter(is_called).map(|entry| entry.id).collect();
     if found.is_empty() {
-        return Err(Refusal::unknown(format!("there is no backend {name}; `ringway ctl backends` lists them")));
+        return Err(Refusal::unknown(format!("there is no backend `{name}`; see `ringway ctl backends`")));
     }
     Ok(found)
 }

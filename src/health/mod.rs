@@ -7,7 +7,8 @@
 //! claims of databases ─> primary ─────────────────────────────────────────┘
 //! ```
 //!
-//! `schedule` says when to check next, `ask` what to ask, `finding` what a check found, `transcript` how it went.
+//! `schedule` says when to check next, `ask` what to ask, `finding` what a check found, `transcript`
+//! how it went, which is the one part that has a clock.
 #![forbid(unsafe_code)]
 
 pub mod ask;

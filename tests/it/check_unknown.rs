@@ -49,7 +49,7 @@ fn a_password_that_is_gone_or_wrong_takes_no_backend_down() {
     assert!(seen.contains("its last check: cannot read `password_file`"), "{seen}");
     std::fs::write(&file, "falsch\n").unwrap();
     wait_until("it is refused", || checks(&ringway, "main", "refused") > 2);
-    ringway.wait_said("the server lives and refuses the check");
+    ringway.wait_said("the server lives but refuses the check");
     assert_eq!(ringway.metrics().count("backend_up", &[("backend", "a")]), 1);
     session.send(b"PING");
     session.expect(b"+PONG\r\n");
