@@ -1,6 +1,6 @@
 //! ringway: a Layer 4 TCP load balancer on io_uring or epoll.
 //!
-//! The interesting logic is a pure value that is told what happened and says what to do; one thin shell per core does it.
+//! The interesting logic is a pure value that is told what happened and says what to do; a thin shell per core does it.
 //!
 //! ```text
 //! file ─> config ─> control ─> snapshot::Table ─> worker ─> session ─> relay     down: what to do

@@ -26,15 +26,16 @@ pub(crate) fn log_notice(notice: &Notice) {
     match notice {
         Notice::Rivals { pool, backends: [one, other], used } => {
             let used = used.as_deref().unwrap_or("neither");
-            error!(%pool, "two backends say that they are the primary: {one} and {other}; used is {used}; stop one of them, or \
-                           make it a replica");
+            error!(%pool, "two backends say that they are the primary: {one} and {other}; used is {used}; stop one of \
+                           them, or make it a replica");
         }
         Notice::Stale { pool, begins: true, .. } => {
             warn!(%pool, "no replica is within `lag_max`: the least stale ones serve");
         }
         Notice::Stale { pool, begins: false, .. } => info!(%pool, "stale replicas no longer serve"),
         Notice::TooMany { pool, backend, left_out } => {
-            warn!(%pool, %backend, left_out, "the name of this backend has more addresses than ringway uses: the others get no sessions");
+            warn!(%pool, %backend, left_out, "the name of this backend has more addresses than ringway uses: the \
+                                              others get no sessions");
         }
     }
     debug!(?notice, "noticed");

@@ -44,8 +44,8 @@ pub(crate) enum CheckFailure {
     /// No program listens on a port of this host that the kernel also gives to clients, and it gave it to the check:
     /// a simultaneous open of TCP with itself (RFC 9293, 3.5).
     #[error(
-        "no program listens on that port: the check was connected to itself, because the kernel also gives this port to \
-             clients (net.ipv4.ip_local_port_range)"
+        "no program listens on that port: the check was connected to itself, because the kernel also gives this port \
+         to clients (net.ipv4.ip_local_port_range)"
     )]
     MetItself,
     /// This host has no address from which one of that family can be reached.

@@ -41,8 +41,8 @@ impl WatchedFile {
             Found::AnothersOwn => None,
             Found::Nothing => match bind().and_then(|bound| Ok((bound, SocketFile::at(&path, AtEnd::Remove)?))) {
                 Ok((bound, file)) => {
-                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it again, and \
-                          clients find it");
+                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it again, \
+                          and clients find it");
                     *self = WatchedFile::new(file);
                     Some(bound)
                 }
