@@ -167,7 +167,9 @@ enum LastBackend {
 /// A client connection with its backend connection: told what happened, it says what to do.
 #[derive(Debug)]
 pub struct Session {
+    /// How far it has come.
     state: SessionState,
+    /// Both directions of its bytes.
     relay: Relay,
     /// As they were when it was admitted, whatever a reload has changed since. All sessions of a pool share them.
     limits: Arc<SessionLimits>,
@@ -176,7 +178,9 @@ pub struct Session {
     awaiting: bool,
     /// It is to end soon, for this reason. Independent of the state: it may be known before there is a connection.
     drained_by: Option<Who>,
+    /// Connects that were started, the one in flight among them.
     attempts: u32,
+    /// The code that it would end with now.
     termination: Termination,
     /// When the state was entered, or the last byte or FIN moved.
     active_at: Moment,
@@ -294,6 +298,7 @@ impl Session {
         matches!(self.state, SessionState::Closing { .. } | SessionState::Closed)
     }
 
+    /// Passes an event of a descriptor on to the relay, and draws the consequences of an end.
     #[inline]
     fn relay_event(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
         let was_half_closed = self.is_half_closed();
@@ -325,6 +330,7 @@ impl Session {
         }
     }
 
+    /// Hears what the pool has for it: a backend, a place in the queue, or nothing.
     fn picked(&mut self, picked: Picked, now: Moment, out: &mut Effects) {
         debug_assert!(matches!(self.state, SessionState::Picking | SessionState::Waiting));
         match picked {
@@ -362,18 +368,21 @@ impl Session {
         }
     }
 
+    /// It may be its turn in the queue: it picks again. It is not certain that a place is left.
     fn called(&mut self, out: &mut Effects) {
         if self.state == SessionState::Waiting {
             out.push(Effect::Pick);
         }
     }
 
+    /// Starts an attempt, which has until the deadline.
     fn connect(&mut self, deadline: Moment, out: &mut Effects) {
         self.state = SessionState::Connecting(ConnectState::InFlight);
         out.push(Effect::Connect);
         self.set_timer(deadline, out);
     }
 
+    /// Hears of the end of an attempt: from here on bytes move, or another backend is tried.
     fn connect_ended(&mut self, result: Result<(), ConnectFailure>, now: Moment, out: &mut Effects) {
         match (self.state, result) {
             (SessionState::Connecting(_), Ok(())) => {
@@ -423,6 +432,7 @@ impl Session {
         }
     }
 
+    /// Hears that the client left while its address was still needed for the connect.
     fn client_gone(&mut self, out: &mut Effects) {
         match &mut self.state {
             SessionState::Connecting(attempt) => {
