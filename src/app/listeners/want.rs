@@ -21,6 +21,8 @@ pub(super) struct Want {
     pub backlog: u32,
     /// Permission bits of the file of a unix socket; of no meaning for TCP.
     pub unix_mode: u32,
+    /// Bind it even if no interface of this host has the address yet (IP_FREEBIND).
+    pub freebind: bool,
     /// Socket options that accepted connections inherit.
     pub options: Options,
 }
@@ -28,13 +30,13 @@ pub(super) struct Want {
 impl Want {
     /// A socket that listens there.
     pub fn listen(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::listen(address, self.backlog, self.unix_mode, &self.options).map(Arc::new)
+        socket::listen(address, self.backlog, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 
     /// Beside sockets of another ringway. A connection that came to this one would be lost if this ringway did not
     /// start, so it does not listen before [`socket::adjust`].
     pub fn bind(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::bind(address, self.unix_mode, &self.options).map(Arc::new)
+        socket::bind(address, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 }
 
@@ -54,6 +56,7 @@ pub(super) fn wanted(config: &Config) -> Vec<Want> {
             address: address.clone(),
             backlog: listener.backlog,
             unix_mode: listener.unix_mode,
+            freebind: listener.freebind,
             options,
         }));
     }
@@ -114,6 +117,7 @@ mod tests {
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
             backlog: 1,
             unix_mode: 0,
+            freebind: false,
             options: Options::default(),
         }
     }
