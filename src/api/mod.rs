@@ -16,6 +16,7 @@ pub mod command;
 mod history;
 mod metrics;
 mod page;
+pub mod reading;
 mod server;
 mod servers;
 mod sessions;

@@ -1,10 +1,10 @@
-//! What a ringway that serves can still do, should somebody take it over through a bug: not much.
+//! What a ringway that serves can still do if an attacker takes it over through a bug: not much.
 //!
 //! **Files** (Landlock, from the first moment, so that every thread there will be inherits it): it reads the folders of
 //! its configuration, of password files and of lists of clients, the files that name servers and hosts, and what the
 //! kernel says of it; it writes to the folders of its logs and of the unix sockets it listens on. Folders, because
 //! files are replaced by renaming others over them. **System calls** (seccomp, once it serves): [`filter`]. Where the
-//! kernel has neither, it runs without, and says so. `RINGWAY_SANDBOX=off` turns both off.
+//! kernel has neither, it runs without, and logs that. `RINGWAY_SANDBOX=off` turns both off.
 //!
 //! What was permitted stays for the life of the process. A reload that needs more is refused, with the path
 //! ([`Permitted::missing`]); the next process (`--take-over`) begins with its own.
@@ -58,12 +58,13 @@ pub(super) struct Permitted {
     needs: Option<Needs>,
     /// How it went, for the log, which does not run yet.
     status: Result<RestrictionStatus, String>,
+    /// The environment has RINGWAY_SANDBOX=off: files and system calls are free.
     is_off: bool,
 }
 
 impl Permitted {
     /// Restricts the files that this thread, and every one that it starts, can open. To be called before any other
-    /// thread runs. `stays_root` is whether it goes on as root: nobody else needs to be kept from what is root's own.
+    /// thread runs. `stays_root` is whether it goes on as root: only root needs to be kept from what is root's own.
     pub fn restrict(config: &Config, source: &Source, stays_root: bool) -> Permitted {
         let is_off = std::env::var_os("RINGWAY_SANDBOX").is_some_and(|value| value == "off");
         if is_off {
@@ -113,6 +114,7 @@ impl Permitted {
 }
 
 impl Needs {
+    /// What this configuration needs: its own file, password files, logs, and the folders of unix sockets.
     fn of(config: &Config, source: &Source) -> Needs {
         let mut needs = Needs::default();
         if let Source::File(path) = source {
@@ -176,10 +178,12 @@ fn folders_to_read(path: &Path) -> Vec<PathBuf> {
     folders(path).into_iter().chain(releases.filter(|folder| folder.components().count() > 2)).collect()
 }
 
+/// Whether a folder is one of those or below one.
 fn lies_in(folder: &Path, permitted: &BTreeSet<PathBuf>) -> bool {
     permitted.iter().any(|known| folder.starts_with(known))
 }
 
+/// Applies the rules to this thread by Landlock, as far as this kernel knows it (best effort).
 fn restrict(needs: &Needs, stays_root: bool) -> Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let log: BitFlags<AccessFs> = AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::MakeReg;

@@ -136,7 +136,7 @@ mod tests {
     fn warned(more: &str) -> Vec<String> {
         let host = Host {
             has_address: &|ip| ip.to_string() == "10.0.0.7",
-            cannot_read: &|path| (path != "/good").then(|| "it is not there".to_string()),
+            cannot_read: &|path| (path != "/good").then(|| "it does not exist".to_string()),
             no_account: None,
         };
         warnings(&load(&format!("{BASE}{more}\n"), "f", &|_: &str| None).unwrap(), &host)
@@ -176,7 +176,7 @@ mod tests {
             ),
             (
                 "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { type = \"redis\", password_file = \"/bad\" }",
-                "pool p: `password_file` /bad cannot be read: it is not there",
+                "pool p: `password_file` /bad cannot be read: it does not exist",
             ),
             (
                 "backends = [{ address = \"10.0.0.7:80\" }]",

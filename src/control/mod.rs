@@ -5,30 +5,25 @@
 //! and wakes the workers. Workers hear from control in no other way, except for listening sockets ([`sockets`]).
 //!
 //! ```text
-//! tasks    one task per checked target, per host name, for deadlines, for failed connects
-//! run      the loop: commands of the API, signals, publishing tables
-//! reload   another configuration       relief   taking over and being taken over
-//! history  samples for plots           notify   what systemd is told
+//! tasks    one task per checked target, for deadlines, for failed connects, for samples; names  one per host name
+//! run      the loop: commands of the API, signals, publishing tables     lifecycle  which phase follows from what
+//! reload   another configuration     relief  taking over and being taken over     notify  what systemd is told
 //! ```
 //!
 //! `app` makes the [`ControlSpec`] and calls [`run()`]. Nothing here knows a worker or binds a socket: for that there
 //! are [`Hooks`] and [`sockets::ListeningSockets`].
 #![forbid(unsafe_code)]
 
-mod checks;
 pub mod disk;
-mod history;
 pub mod lifecycle;
 mod names;
 mod notify;
 mod relief;
 mod reload;
 mod run;
-mod runtime;
 pub mod sockets;
 mod stop;
 mod tasks;
-mod tell;
 
 use std::sync::Arc;
 

@@ -14,18 +14,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
-use super::history::sample_for_ever;
 use super::lifecycle::{Action, Lifecycle, LifecycleEvent, STOPPING_MAX_NS};
 use super::notify;
-use super::runtime::Runtime;
 use super::sockets::ListeningSockets;
-use super::tasks::Control;
+use super::tasks::{Control, sample_for_ever};
 use super::{ControlError, ControlSpec, Hooks, OutOfReach, Stop};
 use crate::api::command::{self, ControlCommand, View};
 use crate::api::{self, ApiContext};
 use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::fleet::Fleet;
+use crate::log::runtime::Runtime;
 use crate::log::{Keeper, LogContext, Names, SetLevel};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
@@ -215,7 +214,7 @@ impl ControlLoop {
                     continue;
                 }
                 _ = ticks.tick(), if watching_workers => {
-                    LifecycleEvent::Tick { workers_running: self.control.workers_running() }
+                    LifecycleEvent::Tick { workers_running: self.control.stats.workers_running() }
                 }
             };
             self.tell_if_ready().await;
@@ -271,7 +270,7 @@ impl ControlLoop {
         let control = self.control.clone();
         tokio::task::spawn_local(async move {
             let begun = control.clock.now();
-            let is_pending = || control.workers_running() > 0 && control.seen_generation() < generation;
+            let is_pending = || control.stats.workers_running() > 0 && control.stats.seen_generation() < generation;
             while is_pending() && control.clock.now().since_ns(begun) < ns(SERVED_MAX) {
                 sleep(LOOK).await;
             }
@@ -298,7 +297,7 @@ impl ControlLoop {
     /// Says once that ringway is ready: when every worker runs and a ringway before it is relieved.
     async fn tell_if_ready(&mut self) {
         if self.lifecycle.phase() == Phase::Serving
-            && self.control.workers_running() == self.control.stats.workers.len()
+            && self.control.stats.workers_running() == self.control.stats.workers.len()
             && self.ready.is_some()
             && self.has_succeeded().await
             && let Some(ready) = self.ready.take()

@@ -24,6 +24,11 @@ const HEADER_MAX: usize = 64 * 1024;
 /// Of the body, in which a text is looked for.
 const BODY_MAX: usize = 64 * 1024;
 
+/// Sends one request and looks at the answer: its status, and its body if `expect` asks for something in it. The
+/// connection is parted from in a task of its own.
+///
+/// # Errors
+/// No answer came, or one that `status` or `expect` does not take.
 pub(super) async fn check(
     stream: Stream,
     target: &Address,
@@ -88,6 +93,7 @@ async fn beginning(response: &mut Response<Incoming>) -> Result<Vec<u8>, CheckTr
     Ok(body)
 }
 
+/// The request: HTTP/1.1 with `Connection: close`. Without `host`, the address of the backend is its host.
 fn request(target: &Address, page: &HttpAsk) -> Result<Request<Empty<Bytes>>, CheckTrouble> {
     let host = match target {
         _ if !page.host.is_empty() => page.host.clone(),
@@ -130,12 +136,14 @@ fn part(response: Response<Incoming>, tasks: JoinSet<()>) {
     tokio::task::spawn_local(async { drop(tokio::time::timeout(LINGER, farewell).await) });
 }
 
+/// An answer that could not be read, with the cause that hyper keeps behind its error.
 fn no_http(error: &hyper::Error) -> CheckTrouble {
     // The cause says more: which part could not be read, or what became of the connection.
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     CheckTrouble::answer(printable(format!("no HTTP answer came: {error}{cause}").as_bytes()))
 }
 
+/// Ranges of codes as the configuration writes them: `200, 300-399`.
 fn ranges(status: &[(u16, u16)]) -> String {
     let range = |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     status.iter().map(range).collect::<Vec<_>>().join(", ")
@@ -305,7 +313,7 @@ mod tests {
             request(&mut stream);
             stream.write_all(b"\x15\x03\x01\0\x02\x02\x46").unwrap();
         });
-        assert!(failure(&checked).ends_with("; it seems to expect TLS"), "{checked:?}");
+        assert!(failure(&checked).contains("; it seems to expect TLS, which this check does not speak"), "{checked:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::kernel::{Fd, Options};
 
 /// Time between keepalive probes, and how many may be lost.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer after which the kernel gives a connection up (TCP_KEEPCNT).
 const KEEPALIVE_PROBES: u32 = 6;
 
 /// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
@@ -56,7 +57,7 @@ pub fn bind(address: &Address, unix_mode: u32, freebind: bool, options: &Options
     Ok(socket.into())
 }
 
-/// Has a socket listen, and changes what can be changed of one that does, or was made by somebody else.
+/// Has a socket listen, and changes what can be changed of one that does, or was made by another program.
 pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
     let socket = SockRef::from(fd);
     if socket.domain()? != Domain::UNIX {
@@ -75,7 +76,7 @@ pub fn is_listener(fd: &OwnedFd) -> bool {
     SockRef::from(fd).is_listener().unwrap_or(false)
 }
 
-/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of somebody else, a
+/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of another user, a
 /// path may lead to another file from one moment to the next, so it is followed once.
 ///
 /// # Errors
@@ -97,8 +98,8 @@ fn bind_freely(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
     if address.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
 }
 
-/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
-/// unix sockets are nobody's.
+/// Fails with EADDRINUSE if a program listens on this port already, also if it would share the port. Port 0 and unix
+/// sockets always pass.
 pub fn ensure_unused(address: &Address, freebind: bool) -> io::Result<()> {
     let Address::Tcp(tcp) = address else { return Ok(()) };
     if tcp.port() == 0 {
@@ -116,14 +117,14 @@ pub fn ensure_unused(address: &Address, freebind: bool) -> io::Result<()> {
     probe.bind(&to)
 }
 
-/// Whether somebody listens on a unix socket. What cannot be known counts as yes.
+/// Whether a program listens on a unix socket. What cannot be known counts as yes.
 pub fn is_served(path: &Path) -> bool {
     let probe =
         || Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?.connect(&SockAddr::unix(path)?);
     !matches!(probe(), Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound))
 }
 
-/// A stale socket file that nobody listens on is replaced; a live one is an error.
+/// A stale socket file that no program listens on is replaced; a live one is an error.
 fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
@@ -188,8 +189,8 @@ pub fn accept(listener: Fd) -> io::Result<Fd> {
     if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Fd(fd)) }
 }
 
-/// Sends all of `bytes` at once on a connection whose buffer is empty, or fails. With `more`, the kernel waits for what
-/// follows to send both in one segment.
+/// Sends all of `bytes` with one call on a connection whose buffer is empty, or fails. With `more`, the kernel waits
+/// for what follows to send both in one segment.
 pub fn send_first(fd: Fd, bytes: &[u8], more: bool) -> io::Result<()> {
     match stream::send(fd, bytes, if more { libc::MSG_MORE } else { 0 }) {
         Err(error) => Err(io::Error::from_raw_os_error(error)),
@@ -209,6 +210,7 @@ pub fn take(fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
     recv(fd, into, 0)
 }
 
+/// recv(2) without waiting: how many bytes, 0 after a FIN, `None` if nothing has come.
 fn recv(fd: Fd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
     match stream::recv(fd, into, flags) {
         Ok(received) => Ok(Some(received)),
@@ -247,6 +249,7 @@ pub fn try_source(source: IpAddr, transparent: bool) -> io::Result<()> {
     bind_source(Fd(socket.as_raw_fd()), source, transparent)
 }
 
+/// setsockopt(2) with a number.
 fn set_int(fd: Fd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one int during the call.
     let result = unsafe {
@@ -284,7 +287,7 @@ fn end_in_reset(socket: &Socket) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
 }
 
-/// Has the kernel hold back the acknowledgement that ends the handshake of a connection that is not begun yet: what is
+/// Has the kernel hold back the acknowledgement that ends the handshake of a connection that is not open yet: what is
 /// sent next takes its place.
 pub fn withhold_ack(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(&socket.as_fd()).set_tcp_quickack(false)
@@ -297,6 +300,7 @@ pub fn is_closed(fd: Fd) -> bool {
     // SAFETY: the kernel writes at most `len` bytes to `state`, and the length.
     let result =
         unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+    /// The state of a connection that is over (tcp_states.h).
     const TCP_CLOSE: u8 = 7;
     result == 0 && state == TCP_CLOSE
 }
@@ -326,12 +330,13 @@ pub fn unsent(fd: Fd) -> u32 {
     if result == 0 { bytes.max(0) as u32 } else { 0 }
 }
 
-/// Closes a descriptor at once, for places that have no ring.
+/// Closes a descriptor with a plain call, for places that have no ring.
 pub fn close(fd: Fd) {
     // SAFETY: the descriptor is the caller's, and used no more.
     drop(unsafe { OwnedFd::from_raw_fd(fd.0) });
 }
 
+/// Sets what holds for TCP alone. It is inherited by what a listener accepts.
 fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
     end_in_reset(socket)?;
     socket.set_out_of_band_inline(true)?;
@@ -345,7 +350,7 @@ fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
 }
 
 /// For later connections: windows are agreed upon when one begins. A listener keeps the buffer that it was given, by us
-/// or by whoever made it.
+/// or by the program that made it.
 fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
     let fd = Fd(socket.as_raw_fd());
     if options.receive_buffer > 0 {
@@ -387,6 +392,7 @@ fn canonical(address: Address) -> Address {
     }
 }
 
+/// An address of the kernel as ours. A unix socket without a name, as the one of a client, has an empty path.
 fn address_of(found: &SockAddr) -> io::Result<Address> {
     if let Some(tcp) = found.as_socket() {
         return Ok(Address::Tcp(tcp));
@@ -426,7 +432,7 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    /// Whoever made the listener.
+    /// Also where another program made the listener.
     #[test]
     fn connections_end_in_a_reset_unless_they_are_closed_properly() {
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());

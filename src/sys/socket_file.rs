@@ -12,8 +12,11 @@ use super::socket;
 /// Dropped, it goes as [`AtEnd`] says, unless it is another program's by then.
 #[derive(Debug)]
 pub struct SocketFile {
+    /// Where it is.
     path: PathBuf,
+    /// By which it is told from another file at the same path.
     identity: FileIdentity,
+    /// What becomes of it when this is dropped.
     at_end: Cell<AtEnd>,
 }
 
@@ -22,7 +25,7 @@ pub struct SocketFile {
 pub enum AtEnd {
     /// It is removed.
     Remove,
-    /// Another ringway may listen on the same socket: it is removed if nobody listens any more.
+    /// Another ringway may listen on the same socket: it is removed if no program listens any more.
     RemoveUnlessServed,
     /// It is left to the program that has bound it for us.
     Leave,
@@ -33,9 +36,9 @@ pub enum AtEnd {
 pub enum Found {
     /// The file itself.
     Ours,
-    /// Nothing, or a socket that nobody listens on.
+    /// Nothing, or a socket that no program listens on.
     Nothing,
-    /// Somebody else listens there, or it is no socket.
+    /// Another program listens there, or it is no socket.
     AnothersOwn,
 }
 
@@ -56,7 +59,7 @@ impl SocketFile {
         &self.path
     }
 
-    /// What is there now. Asks whether somebody listens only where the file is not ours.
+    /// What is there now. Asks whether a program listens only where the file is not ours.
     pub fn look(&self) -> Found {
         match fs::symlink_metadata(&self.path) {
             Ok(_) if self.is_there() => Found::Ours,
@@ -82,6 +85,7 @@ impl SocketFile {
         self.at_end.set(AtEnd::Remove);
     }
 
+    /// Whether the file at the path is still the one that was made.
     fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|found| found == self.identity)
     }
@@ -100,6 +104,7 @@ impl Drop for SocketFile {
     }
 }
 
+/// Device, inode and time of creation of what is there now: an inode alone is soon used again.
 fn identity(path: &Path) -> io::Result<FileIdentity> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino(), found.created().ok()))

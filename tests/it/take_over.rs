@@ -168,7 +168,8 @@ fn addresses_come_and_go_with_the_configuration_of_the_new_one() {
         text.replace(a.address(), b.address()).replace("[listeners.main]", "[listeners.other]")
     });
     new.wait_said(&format!(
-        "the ringway before listened there, and nothing of this configuration does\" address={goes}"
+        "the ringway before listened there, and no listener of this configuration does: clients can no longer \
+         connect there\" address={goes}"
     ));
     for address in [&stays, &comes] {
         Peer::connect(address).expect(b"b");

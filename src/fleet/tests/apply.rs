@@ -455,3 +455,21 @@ proptest! {
         check_invariants(&mut rig);
     }
 }
+
+/// Its sessions would else be cut by what was known of other backends long before.
+#[test]
+fn a_backend_that_comes_back_keeps_its_sessions_until_a_later_check_finds_another_one_well() {
+    let mut both = vec![pool("p", &["a", "b"])];
+    check_of(&mut both[0]).initial_up = false;
+    let mut one = both.clone();
+    one[0].backends.remove(0);
+    let mut rig = rig(both.clone());
+    ["a", "b"].iter().for_each(|name| (0..2).for_each(|_| rig.succeed(name)));
+    rig.apply(one);
+    rig.apply(both);
+    assert_eq!((rig.state("a"), rig.state("b")), (State::Down, State::Up));
+    rig.fail("b");
+    assert_eq!((rig.state("b"), rig.ended()), (State::Up, Vec::new()), "b was well before a came back");
+    rig.succeed("b");
+    assert_eq!(rig.ended(), ["a"]);
+}

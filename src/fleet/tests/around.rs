@@ -61,7 +61,7 @@ fn where_clients_decide_the_way_nothing_is_cut() {
     assert_eq!(rig_of(text).seat("b").leads_back, None);
 }
 
-/// Nobody but the clients of its routes is served, and they have one pool.
+/// Only the clients of its routes are served, and they have one pool.
 #[test]
 fn a_listener_that_refuses_whom_no_route_fits_has_only_the_pools_of_its_routes() {
     let text = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\nunmatched = \"refuse\"\n\

@@ -1,5 +1,7 @@
-//! What control's tasks run on: tokio-uring where the workers use io_uring, and else tokio alone. Above this, and above
-//! the files of logs, nothing knows which of the two it is.
+//! What control's tasks run on: tokio-uring where the workers use io_uring, and else tokio alone.
+//!
+//! It stands here because the files of logs are all that is written by control's ring. Above this room nothing knows
+//! which of the two it is.
 
 use std::io;
 
@@ -15,8 +17,10 @@ const RING_ENTRIES: u32 = 64;
 const RING_OPERATIONS: &[u8] = &[14, 19, 23];
 
 /// Runs tasks of one thread.
-pub(super) enum Runtime {
+pub(crate) enum Runtime {
+    /// With a ring, which can only write and close files that are open already.
     Ring(tokio_uring::Runtime),
+    /// Without one; the set is needed for tasks that stay on the thread.
     Plain(tokio::runtime::Runtime, LocalSet),
 }
 
@@ -25,7 +29,7 @@ impl Runtime {
     ///
     /// # Errors
     /// No descriptor, no memory or no ring is left.
-    pub(super) fn new(driver: Driver) -> io::Result<Runtime> {
+    pub(crate) fn new(driver: Driver) -> io::Result<Runtime> {
         match driver {
             Driver::IoUring => ring_runtime().map(Runtime::Ring),
             Driver::Epoll => {
@@ -36,7 +40,7 @@ impl Runtime {
     }
 
     /// Runs a future to its end, with whatever it spawns meanwhile.
-    pub(super) fn block_on<F: Future>(self, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(self, future: F) -> F::Output {
         match self {
             Runtime::Ring(runtime) => runtime.block_on(future),
             Runtime::Plain(runtime, tasks) => tasks.block_on(&runtime, future),
