@@ -1,6 +1,7 @@
 //! The composition root: the only place where workers and control meet.
 
 pub mod account;
+mod admin;
 mod cgroup;
 mod inherited;
 mod io;
@@ -17,7 +18,7 @@ mod sources;
 mod taken;
 
 use std::hash::RandomState;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -38,6 +39,7 @@ use crate::epoll::linux::Linux;
 use crate::epoll::post::PostOffice;
 use crate::kernel::Bell;
 use crate::kernel::driver::Driver;
+use crate::log;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
@@ -47,7 +49,6 @@ use crate::sys::system;
 use crate::take_over::Predecessor;
 use crate::uring::{Uring, probe};
 use crate::worker;
-use crate::{api, log};
 use listeners::{Before, BoundListeners};
 use logging::Operational;
 use privileges::Identity;
@@ -149,12 +150,11 @@ impl Server {
         let ids = Ids::assign(&config);
         let access = logging::access(&config, workers, operational.as_ref())?;
         let (mut listeners, sockets) = BoundListeners::bind(&config, &ids, workers, before)?;
-        let admin = config.admin.listen.map(|address| bind_admin(address, &mut listeners)).transpose()?;
-        let admin_socket = bind_admin_socket(&config, &mut listeners)?;
+        let admin = admin::bind(&config.admin, &mut listeners)?;
         if predecessor.is_none() {
             inherited::report_unused(&listeners.close_unused());
         }
-        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let admin_address = admin.listen.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let alarm = Alarm::new();
         let journal = access.as_ref().map(|access| access.journal.clone());
@@ -191,7 +191,6 @@ impl Server {
             sockets: Box::new(listeners),
             alarm,
             admin,
-            admin_socket,
             predecessor,
             hooks: hooks(&shared, &permitted, read_file),
             stop,
@@ -347,24 +346,6 @@ fn hooks(
         out_of_reach: Box::new(missing),
         read_file,
         ready: Box::new(|| ()),
-    }
-}
-
-fn bind_admin_socket(config: &Config, listeners: &mut BoundListeners) -> anyhow::Result<Option<api::Socket>> {
-    let Some(path) = &config.admin.socket else { return Ok(None) };
-    let (address, mode) = (Address::Unix(path.clone()), config.admin.socket_mode);
-    let socket = match listeners.take(&address) {
-        Some(fd) => api::Socket::adopt(fd, path, mode),
-        None => api::Socket::bind(path, mode),
-    };
-    socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
-}
-
-fn bind_admin(address: SocketAddr, listeners: &mut BoundListeners) -> anyhow::Result<TcpListener> {
-    match listeners.take(&Address::Tcp(address)) {
-        Some(fd) => Ok(fd.into()),
-        None => TcpListener::bind(address)
-            .map_err(|error| listeners::refusal("admin.listen", &Address::Tcp(address), &error)),
     }
 }
 

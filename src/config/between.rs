@@ -50,8 +50,8 @@ impl Between<'_, '_> {
         let mut seen: HashMap<Address, usize> = HashMap::new();
         let mut all_addresses: HashMap<(u16, bool), Vec<(IpAddr, usize)>> = HashMap::new();
         let mut all: Vec<(Range<usize>, Address)> = Vec::new();
-        if let Some(address) = admin.listen {
-            all.push((raw.admin.span_of("listen"), Address::Tcp(address)));
+        for (key, address) in [("listen", admin.listen), ("probes", admin.probes)] {
+            all.extend(address.map(|address| (raw.admin.span_of(key), Address::Tcp(address))));
         }
         if let Some(path) = &admin.socket {
             all.push((raw.admin.span_of("socket"), Address::Unix(path.clone())));
@@ -78,7 +78,8 @@ impl Between<'_, '_> {
                 beside.push((tcp.ip(), line));
             }
             if let (false, Some(line)) = (any_port, seen.insert(address.clone(), line)) {
-                let hint = "every listener, `admin.listen` and `admin.socket` need an address of their own";
+                let hint =
+                    "every listener, `admin.listen`, `admin.probes` and `admin.socket` need an address of their own";
                 self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));
             }
         }

@@ -117,6 +117,7 @@ pub const KEYS: &[Key] = {
         admin("socket", SocketOrOff, "\"\"", |it| or(it.socket.as_ref().map(|path| path.display()), "off")),
         admin("socket_mode", Mode, "\"0600\"", |it| mode(it.socket_mode)),
         admin("listen", IpPortOrOff, "\"\"", |it| or(it.listen, "off")),
+        admin("probes", IpPortOrOff, "\"\"", |it| or(it.probes, "off")),
         admin("hosts", ServerNames, "[]", |it| list(&it.hosts)),
         dns("servers", NameServers, "[]", |it| or(Some(joined(&it.servers)).filter(|all| !all.is_empty()), OF_SYSTEM)),
         dns("timeout", DNS_TIMEOUT, "\"5s\"", |it| it.timeout.map_or_else(|| text(OF_SYSTEM), time)),

@@ -156,7 +156,9 @@ pub struct Admin {
     pub socket_mode: u32,
     /// The address that serves metrics, and the API for reading.
     pub listen: Option<std::net::SocketAddr>,
-    /// Names by which that address can be asked; addresses and localhost always work.
+    /// The address that serves `/live` and `/ready` alone.
+    pub probes: Option<std::net::SocketAddr>,
+    /// Names by which `listen` can be asked; addresses and localhost always work.
     pub hosts: Vec<NamePattern>,
 }
 

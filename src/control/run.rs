@@ -58,7 +58,7 @@ pub fn run(spec: ControlSpec) -> Result<(), ControlError> {
 async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let signals = Signals::install().map_err(ControlError::Signals)?;
     let ControlSpec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
-    let ControlSpec { admin, admin_socket, predecessor, stop, connections_max, io, mut logs, .. } = spec;
+    let ControlSpec { admin, predecessor, stop, connections_max, io, mut logs, .. } = spec;
     let Hooks { wake, ask, out_of_reach, read_file, ready } = spec.hooks;
     stats.control.config_generation.set(1);
     let mut fleet = Fleet::new(config.clone(), clock.now());
@@ -74,7 +74,7 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let (asker, commands) = command::channel();
     let answers = ApiContext { cell: cell.clone(), stats, counts, connections_max, io, ask, asker, clock };
     let routes = take_over::routes();
-    let servers = api::Servers::new(admin, &config.admin.hosts, admin_socket, routes).map_err(ControlError::Admin)?;
+    let servers = api::Servers::new(admin, &config.admin.hosts, routes).map_err(ControlError::Admin)?;
     control.begin(alarm);
     control.apply(led_back);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));

@@ -80,7 +80,9 @@ fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
     for listener in &config.listeners {
         of_one(&format!("listener {}", listener.name), &listener.binds);
     }
-    of_one("admin.listen", &config.admin.listen.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+    for (key, address) in [("admin.listen", config.admin.listen), ("admin.probes", config.admin.probes)] {
+        of_one(key, &address.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+    }
     of_one("admin.socket", &config.admin.socket.clone().map(Address::Unix).into_iter().collect::<Vec<_>>());
 }
 

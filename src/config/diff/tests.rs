@@ -131,7 +131,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "level" => "\"error\"",
         "format" if key.section == Section::AccessLog => "\"tcplog\"",
         "format" => "\"json\"",
-        "listen" => "\"127.0.0.1:9\"",
+        "listen" | "probes" => "\"127.0.0.1:9\"",
         "unix_mode" => "\"0600\"",
         "socket" => "\"/admin\"",
         "socket_mode" => "\"0640\"",
