@@ -25,6 +25,7 @@ bytes=$((192 << 20))
 started=()
 
 finish() {
+    [ ! -d "$work/store" ] || podman rm --force --time 1 "$name" >/dev/null 2>&1 || true
     for container in demo serve; do
         runc delete --force "$name-$container" >/dev/null 2>&1 || true
     done
@@ -74,15 +75,29 @@ make_image() { # program
     readarray -t health < <(fact 'Healthcheck.Test[1:][]')
 }
 
-# What an engine makes of the archive, in a store of its own.
+podman() {
+    command podman --root "$work/store" --runroot "$work/runs" --storage-driver vfs --cgroup-manager cgroupfs "$@"
+}
+
+# What an engine makes of the archive, in a store of its own: it finds the user and the health check, and the image
+# serves. Its flags are for this host: no network, limits that it may set, no systemd that would run the check.
 load_image() {
-    local seen engine=(podman --root "$work/store" --runroot "$work/runs" --storage-driver vfs)
-    "${engine[@]}" load --quiet --input "$work/image.tar"
-    seen=$("${engine[@]}" image inspect "ringway:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)")
+    local image seen
+    image=ringway:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+    podman load --quiet --input "$work/image.tar"
+    seen=$(podman image inspect "$image")
     jq --exit-status --argjson health "$(jq .config.Healthcheck "$work/image/config.json")" --arg arch "$arch" \
         '.[0] | .User == "65532:65532" and .Healthcheck == $health and .Architecture == $arch
             and .Config.Entrypoint == ["/usr/bin/ringway"] and .Config.StopSignal == "SIGTERM" and .Size < 25000000' \
         <<<"$seen" >/dev/null || fail "the user, the health check and at most 25 MB in the image" "$seen"
+    podman run --detach --name "$name" --network none --no-healthcheck --ulimit nofile=1024:4096 \
+        --ulimit nproc=4096:4096 --security-opt "seccomp=$stock" --read-only --cap-drop ALL \
+        --security-opt no-new-privileges "$image" >/dev/null
+    await "the health check to succeed" podman exec "$name" "${health[@]}"
+    podman exec "$name" "${entrypoint[@]}" ctl status | head -2
+    podman stop --time 45 "$name" >/dev/null
+    [ "$(podman inspect "$name" | jq '.[0].State.ExitCode')" = 0 ] || fail "exit status 0" "$(podman logs "$name" 2>&1)"
+    podman rm "$name" >/dev/null
 }
 
 # bundle PROFILE WORD...: what the next container is and runs. The limits are those of `--cpus 1 --memory 512m`.
@@ -135,7 +150,7 @@ fi
 step the image
 make_image "$program"
 du -sh --apparent-size "$work/bundle/rootfs" | cut -f1
-if command -v podman >/dev/null; then load_image; else echo "left out: podman, which is not installed"; fi
+if [ -e /usr/bin/podman ]; then load_image; else echo "left out: podman, which is not installed"; fi
 runc spec --bundle "$work/bundle"
 mv "$work/bundle/config.json" "$work/spec.json"
 ip netns add "$name"

@@ -13,8 +13,9 @@
 #
 # TRIPLE is that of this machine with musl if it is left out. All of it holds the same static program, which
 # scripts/package.sh builds, unless one is given. The same commit gives the same bytes: scripts/reproducible.sh.
-# RINGWAY_DIST says where else to put it. As root or not; Debian's packages rpm and jq have the tools, and cargo-deb is
-# installed into target/tools.
+# What is there of another version is taken away, and another architecture stays. RINGWAY_DIST says where else to put it.
+#
+# As root or not. Debian's packages musl-tools, rpm and jq have the tools, and cargo-deb is installed into target/tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$(pwd -P)
@@ -115,8 +116,9 @@ if [ -z "$program" ]; then
     program=$work/packages/ringway-static
 fi
 ! readelf --dynamic "$program" | grep NEEDED || { echo "release.sh: $program is not static" >&2; exit 1; }
-rm -rf "$dist"
 mkdir -p "$dist"
+find "$dist" -maxdepth 1 -type f -name 'ringway[-_]*' ! -name "ringway[-_]${version}[-_.]*" -delete
+rm -f "$dist/SHA256SUMS"
 
 step the Debian package
 deb

@@ -6,6 +6,7 @@
 set -euo pipefail
 dist=$(realpath "$1") machine=$2
 cd "$(dirname "$0")/../.."
+here=$(pwd -P)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -41,11 +42,13 @@ cd "$dist"
 sha256sum --check --strict --quiet SHA256SUMS
 [ "$(wc -l <SHA256SUMS)" = "$(find . -type f ! -name SHA256SUMS | wc -l)" ] || fail "a sum of each file" "$(cat SHA256SUMS)"
 
-deb=$(echo ringway_"$version"_*.deb)
-case "$machine:$(dpkg-deb --field "$deb" Architecture)" in
-x86_64:amd64 | aarch64:arm64) ;;
-*) fail "a package for $machine" "$(dpkg-deb --field "$deb")" ;;
+case "$machine" in
+x86_64) architecture=amd64 ;;
+aarch64) architecture=arm64 ;;
+*) fail "x86_64 or aarch64" "$machine" ;;
 esac
+deb=ringway_${version}_$architecture.deb
+[ "$(dpkg-deb --field "$deb" Architecture)" = "$architecture" ] || fail "a package for $machine" "$(dpkg-deb --field "$deb")"
 [ "$(dpkg-deb --field "$deb" Version)" = "$version" ] || fail "$version" "$(dpkg-deb --field "$deb")"
 mkdir -p "$work/deb" "$work/control"
 dpkg-deb --extract "$deb" "$work/deb"
@@ -53,7 +56,7 @@ installed "$work/deb"
 dpkg-deb --control "$deb" "$work/control"
 grep -q -x /etc/ringway/ringway.toml "$work/control/conffiles" || fail "a conffile" "$(ls "$work/control")"
 for script in postinst prerm postrm; do
-    cmp "$work/control/$script" "$OLDPWD/packaging/debian/$script"
+    cmp "$work/control/$script" "$here/packaging/debian/$script"
 done
 
 rpm=ringway-$version-1.$machine.rpm
@@ -91,7 +94,7 @@ works "$work/image/usr/bin/ringway" "$work/image/etc/ringway/ringway.toml"
 
 mkdir "$work/chart" "$work/compose"
 tar --extract --file "ringway-$version-helm.tgz" --directory "$work/chart"
-diff -r "$work/chart/ringway" "$OLDPWD/packaging/helm/ringway" || fail "the chart of this work tree" "the above"
+diff -r "$work/chart/ringway" "$here/packaging/helm/ringway" || fail "the chart of this work tree" "the above"
 tar --extract --file "ringway-$version-compose.tar.gz" --directory "$work/compose"
 works "$work/image/usr/bin/ringway" "$work/compose/ringway-compose/compose/ringway.toml"
 echo "each is whole, and has ringway $version for $machine"
