@@ -40,7 +40,7 @@ class NoTwice(yaml.SafeLoader):
 
 def hold(document, schema, name):
     """Every error, with its place; ends the program if there is one."""
-    validator = jsonschema.validators.validator_for(schema)(schema)
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft201909Validator)(schema)
     errors = [f"{name}: {error.json_path}: {error.message}" for error in validator.iter_errors(document)]
     if errors:
         sys.exit("\n".join(errors))

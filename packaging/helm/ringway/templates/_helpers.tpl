@@ -53,7 +53,7 @@ socket = "/run/ringway/admin.sock"
 # /live and /ready alone, for the node.
 probes = "0.0.0.0:{{ .Values.probes.port }}"
 {{- if .Values.metrics.enabled }}
-# For Prometheus. The status page and the API are here too: a network policy says for whom.
+# For Prometheus. The status page and the read-only API are here too: a network policy says for whom.
 listen = "0.0.0.0:{{ .Values.metrics.port }}"
 {{- end }}
 {{- include "ringway.keys" .Values.settings.admin }}
