@@ -1,6 +1,6 @@
 //! What control's tasks run on: tokio-uring where the workers use io_uring, and else tokio alone. Above this, and above
-//! the files of logs, nothing knows which of the two it is. With musl it is tokio alone, as tokio-uring does not compile
-//! there; workers use io_uring all the same.
+//! the files of logs, nothing knows which of the two it is. With musl it is tokio alone: tokio-uring does not compile
+//! there. Workers use io_uring all the same.
 
 #[cfg(not(target_env = "musl"))]
 mod ring;
