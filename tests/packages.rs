@@ -206,7 +206,8 @@ fn the_image_runs_what_is_there() {
         instruction("COPY").iter().map(|copy| copy.rsplit(' ').next().unwrap().into()).collect();
     assert!(installed.contains(&json("CMD")[2]) && installed.contains(&json("ENTRYPOINT")[0]));
     // The health check finds the socket of the configuration that the image has, in a folder that is there.
-    let config = ringway::config::load(&text("packaging/docker/ringway.toml"), "ringway.toml", &|_| None).unwrap();
+    let config =
+        ringway::config::load(&text("packaging/docker/ringway.toml"), "ringway.toml", &|_: &str| None).unwrap();
     let socket = config.admin.socket.unwrap();
     assert!(output(Command::new(RINGWAY).args(["ctl", "--help"])).contains(socket.to_str().unwrap()));
     assert!(installed.contains(&socket.parent().unwrap().display().to_string()), "{installed:?}");

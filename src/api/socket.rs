@@ -55,7 +55,7 @@ impl Socket {
 /// Binds the socket only; the caller keeps its file.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let address = Address::Unix(path.to_path_buf());
-    socket::listen(&address, BACKLOG, mode, &Options::default()).map(UnixListener::from)
+    socket::listen(&address, BACKLOG, mode, false, &Options::default()).map(UnixListener::from)
 }
 
 /// Sets the mode of the file, if it differs (another ringway may have made it).

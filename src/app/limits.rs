@@ -163,7 +163,7 @@ mod tests {
     fn config() -> Config {
         let text = "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n\
                     [pools.p]\nbackends = [{ address = \"127.0.0.1:2\" }]";
-        crate::config::load(text, "t", &|_| None).unwrap()
+        crate::config::load(text, "t", &|_: &str| None).unwrap()
     }
 
     #[test]

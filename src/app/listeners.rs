@@ -169,7 +169,7 @@ impl BoundListeners {
             // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
             let known = self.places.iter().map(|place| &place.address).chain(&self.taken);
             let is_ours = known.into_iter().any(|address| overlaps(address, &want.address));
-            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address) };
+            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address, want.freebind) };
             sockets.push(unused.and_then(|()| want.listen(&want.address)).map_err(refused)?);
         } else if !is_taken {
             let adjust = |socket: &Arc<OwnedFd>| socket::adjust(socket, want.backlog, &want.options);

@@ -1,10 +1,10 @@
 //! What a ringway that serves can still do, should somebody take it over through a bug: not much.
 //!
 //! **Files** (Landlock, from the first moment, so that every thread there will be inherits it): it reads the folders of
-//! its configuration and of password files, the files that name servers and hosts, and what the kernel says of it; it
-//! writes to the folders of its logs and of the unix sockets it listens on. Folders, because files are replaced by
-//! renaming others over them. **System calls** (seccomp, once it serves): [`filter`]. Where the kernel has neither, it
-//! runs without, and says so. `RINGWAY_SANDBOX=off` turns both off.
+//! its configuration, of password files and of lists of clients, the files that name servers and hosts, and what the
+//! kernel says of it; it writes to the folders of its logs and of the unix sockets it listens on. Folders, because
+//! files are replaced by renaming others over them. **System calls** (seccomp, once it serves): [`filter`]. Where the
+//! kernel has neither, it runs without, and says so. `RINGWAY_SANDBOX=off` turns both off.
 //!
 //! What was permitted stays for the life of the process. A reload that needs more is refused, with the path
 //! ([`Permitted::missing`]); the next process (`--take-over`) begins with its own.
@@ -107,7 +107,7 @@ impl Permitted {
         let line = |what: &str, folder: &Path| format!("{what} in {}: {remedy}", folder.display());
         let reads = wanted.read.iter().filter(|folder| !lies_in(folder, &permitted.read));
         let sockets = wanted.sockets.iter().filter(|folder| !lies_in(folder, &permitted.sockets));
-        let reads = reads.map(|folder| line("password_file", folder));
+        let reads = reads.map(|folder| line("a file to read (password_file, allow_file, deny_file)", folder));
         reads.chain(sockets.map(|folder| line("a unix socket to listen on", folder))).collect()
     }
 }
@@ -125,6 +125,8 @@ impl Needs {
                 .filter_map(|login| login.password_file.as_deref())
                 .flat_map(folders_to_read),
         );
+        let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
+        needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
         for output in outputs.into_iter().flatten() {
             if let Output::File(path) = output {
@@ -205,7 +207,7 @@ mod tests {
     use super::*;
 
     fn needs(toml: &str) -> Needs {
-        let config = crate::config::load(toml, "t", &|_| None).unwrap();
+        let config = crate::config::load(toml, "t", &|_: &str| None).unwrap();
         Needs::of(&config, &Source::File("/nowhere/etc/ringway.toml".into()))
     }
 
@@ -227,12 +229,14 @@ mod tests {
     fn a_reload_that_needs_another_folder_is_told_which() {
         let status = Err(String::new());
         let permitted = Permitted { needs: Some(needs(CONFIG)), status, is_off: false };
-        let load = |text: &str| crate::config::load(text, "t", &|_| None).unwrap();
+        let load = |text: &str| crate::config::load(text, "t", &|_: &str| None).unwrap();
         assert!(permitted.missing(&load(CONFIG)).is_empty());
         assert!(permitted.missing(&load(&CONFIG.replace("secret/p", "secret/deep/q"))).is_empty());
         let missing = permitted.missing(&load(&CONFIG.replace("secret/p", "other/p").replace("s/l", "t/l")));
         assert_eq!(missing.len(), 2, "{missing:?}");
-        assert!(missing[0].starts_with("password_file in /nowhere/other: a running ringway reaches only"));
+        assert!(missing[0].starts_with(
+            "a file to read (password_file, allow_file, deny_file) in /nowhere/other: a running ringway reaches only"
+        ));
         assert!(missing[1].starts_with("a unix socket to listen on in /nowhere/t: "));
         let free = Permitted { needs: None, status: Err(String::new()), is_off: true };
         assert!(free.missing(&load(&CONFIG.replace("s/l", "t/l"))).is_empty());
@@ -261,7 +265,7 @@ mod tests {
         let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
         let config = CONFIG.replace("/nowhere", folder.to_str().unwrap());
         let at = move |path: &str| folder.join(path);
-        let config = crate::config::load(&config, "t", &|_| None).unwrap();
+        let config = crate::config::load(&config, "t", &|_: &str| None).unwrap();
         let permitted = Permitted::restrict(&config, &Source::File(at("etc/ringway.toml")), true);
         if permitted.needs.is_none() {
             eprintln!("skipped: no Landlock");

@@ -16,8 +16,8 @@ mod key;
 use std::num::NonZeroU32;
 
 use super::model;
-use super::model::{AccessLog, CheckKind, Ejection, Output, Role, Step, Version};
-use super::shown::{Measure, Shown, joined, list, mode, networks, or, secret, size, text, time};
+use super::model::{AccessLog, CheckKind, Ejection, NetworkFile, Output, Role, Step, Version};
+use super::shown::{Measure, Shown, joined, list, mode, networks, of_time, or, secret, size, text, time};
 use crate::admit::sources::RateLimit;
 use crate::balance;
 use crate::kernel::driver::Driver;
@@ -125,13 +125,17 @@ pub const KEYS: &[Key] = {
         listener("bind", Binds, "", |it| list(&it.binds)).required("bind = \"0.0.0.0:5432\""),
         listener("pool", Name, "", |it| text(&it.pool)).required("pool = \"NAME\""),
         listener("unix_mode", Mode, "\"0666\"", |it| mode(it.unix_mode)),
+        listener("freebind", Bool, "false", |it| text(it.freebind)),
         listener("backlog", Integer(1, 65535), "4096", |it| text(it.backlog)),
         listener("connections_max", COUNT, "0", |it| count(it.connections_max)),
         listener("source_connections_max", COUNT, "0", |it| text(it.source_limits.connections_max)),
         listener("source_rate_max", Rate, "\"0/s\"", |it| text(rate(it.source_limits.rate))),
         listener("source_prefix_v6", Integer(1, 128), "64", |it| text(it.source_limits.prefix_v6)),
-        listener("allow", Networks, "[]", |it| networks(&it.rules.allow)),
-        listener("deny", Networks, "[]", |it| networks(&it.rules.deny)),
+        listener("source_unlimited", Networks, "[]", |it| networks(&it.source_unlimited)),
+        listener("allow", Networks, "[]", |it| networks(&it.allow)),
+        listener("deny", Networks, "[]", |it| networks(&it.deny)),
+        listener("allow_file", NetworkFile, "\"\"", |it| network_file(it.allow_file.as_ref())),
+        listener("deny_file", NetworkFile, "\"\"", |it| network_file(it.deny_file.as_ref())),
         listener("accept_proxy", Word(&["off", "required"]), "\"off\"", |it| {
             or(it.proxy.as_ref().map(|_| "required"), "off")
         }),
@@ -236,7 +240,19 @@ fn count(most: Option<NonZeroU32>) -> Option<Shown> {
 
 /// A rate, as the file writes it.
 fn rate(RateLimit { count, unit_ns }: RateLimit) -> String {
-    format!("{count}/{}", if unit_ns == 60_000_000_000 { "m" } else { "s" })
+    let time = of_time((unit_ns / 1_000).into());
+    // "20/s" and not "20/1s".
+    let time =
+        time.strip_prefix('1').filter(|unit| unit.starts_with(|c: char| c.is_ascii_alphabetic())).unwrap_or(&time);
+    format!("{count}/{time}")
+}
+
+/// A list in a file: its path, and how many networks it has. What they are is compared.
+fn network_file(file: Option<&NetworkFile>) -> Option<Shown> {
+    let Some(NetworkFile { path, networks }) = file else { return text("off") };
+    let of_each: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    let part = format!("{} with {} networks", path.display(), networks.len());
+    secret(format!("{} {}", path.display(), of_each.join(" ")), Measure::Part(part))
 }
 
 /// A version of the PROXY protocol, as the file writes it.

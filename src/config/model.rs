@@ -24,7 +24,7 @@ pub use crate::health::ask::{CheckKind, Login, Pattern, Step};
 use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
 pub use check::{Check, CheckHeader};
-pub use listener::{AcceptProxy, Listener, Preread};
+pub use listener::{AcceptProxy, Listener, NetworkFile, Preread};
 pub use names::{AddressFamily, Hold};
 
 /// A whole configuration. Listeners and pools keep the order of the file.

@@ -9,6 +9,7 @@
 //! lists of other things, `units` reads numbers with a unit, and `instead` finds out what was meant by a value of the
 //! wrong type.
 
+mod files;
 mod instead;
 mod lists;
 mod text;
@@ -22,7 +23,8 @@ use toml::de::DeValue;
 
 use super::address;
 use super::keys::Kind;
-use super::model::{LocalAddress, Target};
+use super::model::{LocalAddress, NetworkFile, Target};
+use super::outside::Outside;
 use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
@@ -53,6 +55,8 @@ pub(super) enum Value {
     Text(String),
     /// Networks of clients.
     Networks(Vec<Network>),
+    /// A list of networks in a file of its own; `None` if no file is named.
+    NetworkFile(Option<NetworkFile>),
     /// Server names of TLS.
     ServerNames(Vec<NamePattern>),
     /// Protocol names of ALPN.
@@ -83,6 +87,8 @@ pub(super) enum Fault {
     Value(String, String),
     /// A variable that cannot be replaced: why, and what to do.
     Variable(String),
+    /// A file that the value names: what is wrong with it.
+    File(String),
 }
 
 /// Something together with its place: the range of bytes in the file.
@@ -90,8 +96,8 @@ pub(super) type At<T> = (Range<usize>, T);
 
 /// Reads values. It is the only part of the reader that knows the environment.
 pub(super) struct Decoder<'a> {
-    /// The value of an environment variable; `None` if it is not set.
-    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    /// Where variables and files are.
+    pub(super) outside: &'a dyn Outside,
 }
 
 impl Decoder<'_> {
@@ -136,6 +142,10 @@ impl Decoder<'_> {
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
             (kind, DeValue::String(text)) if takes_text(kind) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
+                if matches!(kind, Kind::NetworkFile) {
+                    let at = |faults: Vec<Fault>| faults.into_iter().map(|fault| (span.clone(), fault)).collect();
+                    return self.network_file(&text).map_err(at);
+                }
                 one(kind, &span, &text).map_err(here)
             }
             (kind, other) => Err(here(match instead::of_type(kind, other) {
@@ -189,7 +199,9 @@ impl Decoder<'_> {
             if !is_variable_name(name) {
                 return Err(format!("`{name}` is not the name of a variable; a literal `${{` is written `$${{`"));
             }
-            let value = (self.env)(name)
+            let value = self
+                .outside
+                .variable(name)
                 .ok_or_else(|| format!("the environment variable {name} is not set; set it where ringway starts"))?;
             out.push_str(&value);
             rest = after;
@@ -211,8 +223,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Word(words) => words_of(words),
         Kind::WordOrPath(words) => format!("{} or a path, in quotes", words_of(words)),
         Kind::Text | Kind::Name => "a text in quotes".to_string(),
-        Kind::Rate => "a rate in quotes, as in \"20/s\" or \"600/m\"".to_string(),
+        Kind::Rate => "a rate in quotes, as in \"20/s\", \"600/m\" or \"10/3s\"".to_string(),
         Kind::Networks => "a list of networks and addresses, as in [\"10.0.0.0/8\", \"unix:\"]".to_string(),
+        Kind::NetworkFile => "the path of a list in quotes, as in \"/etc/ringway/clients.txt\", or \"\"".to_string(),
         Kind::ServerNames => "a list of server names, as in [\"db1.example.com\", \"*.eu.example.com\"]".to_string(),
         Kind::Protocols => "a list of protocols, as in [\"postgresql\"]".to_string(),
         Kind::Source => "an address in quotes, as in \"10.0.0.1\", a list of them, \"client\", or \"\"".to_string(),
@@ -314,7 +327,7 @@ mod tests {
     #[test]
     fn variables_are_replaced_once_and_can_be_escaped() {
         let env = |name: &str| (name == "HOST").then(|| "10.0.0.1${HOST}".to_string());
-        let decoder = Decoder { env: &env };
+        let decoder = Decoder { outside: &env };
         assert_eq!(decoder.substitute("a${HOST}:1$").as_deref(), Ok("a10.0.0.1${HOST}:1$"));
         assert_eq!(decoder.substitute("$${HOST} $5 $$").as_deref(), Ok("${HOST} $5 $$"));
         assert!(decoder.substitute("${PORT}").is_err_and(|why| why.contains("PORT is not set")));

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod checks;
+pub mod disk;
 mod history;
 pub mod lifecycle;
 mod names;

@@ -20,14 +20,21 @@ const KEEPALIVE_PROBES: u32 = 6;
 ///
 /// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, buffers, and that they end
 /// in a reset ([`end_in_reset`]).
-pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
-    let socket = Socket::from(bind(address, unix_mode, options)?);
+pub fn listen(
+    address: &Address,
+    backlog: u32,
+    unix_mode: u32,
+    freebind: bool,
+    options: &Options,
+) -> io::Result<OwnedFd> {
+    let socket = Socket::from(bind(address, unix_mode, freebind, options)?);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
-/// A socket that is bound and does not listen yet ([`adjust`] makes it).
-pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
+/// A socket that is bound and does not listen yet ([`adjust`] makes it). With `freebind` the address need not be this
+/// host's.
+pub fn bind(address: &Address, unix_mode: u32, freebind: bool, options: &Options) -> io::Result<OwnedFd> {
     let to = sockaddr(address)?;
     let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
     match address {
@@ -39,6 +46,9 @@ pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<
             }
             socket.set_tcp_nodelay(true)?;
             set_tcp_options(&socket, options)?;
+            if freebind {
+                bind_freely(&socket, tcp)?;
+            }
             socket.bind(&to)?;
         }
         Address::Unix(path) => bind_unix(&socket, &to, path, unix_mode)?,
@@ -83,10 +93,17 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(this, std::fs::Permissions::from_mode(mode))
 }
 
+/// Has the next bind of this socket succeed also for an address that no interface has (IP_FREEBIND; IPV6_FREEBIND since
+/// Linux 4.15). Unlike IP_TRANSPARENT it takes no capability.
+fn bind_freely(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
+}
+
 /// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
 /// unix sockets are nobody's.
-pub fn ensure_unused(address: &Address) -> io::Result<()> {
-    if !matches!(address, Address::Tcp(tcp) if tcp.port() != 0) {
+pub fn ensure_unused(address: &Address, freebind: bool) -> io::Result<()> {
+    let Address::Tcp(tcp) = address else { return Ok(()) };
+    if tcp.port() == 0 {
         return Ok(());
     }
     let to = sockaddr(address)?;
@@ -94,6 +111,9 @@ pub fn ensure_unused(address: &Address) -> io::Result<()> {
     probe.set_reuse_address(true)?;
     if to.is_ipv6() {
         probe.set_only_v6(true)?;
+    }
+    if freebind {
+        bind_freely(&probe, tcp)?;
     }
     probe.bind(&to)
 }
@@ -412,7 +432,7 @@ mod tests {
     #[test]
     fn connections_end_in_a_reset_unless_they_are_closed_properly() {
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
-        let ours = listen(&any, 10, 0, &Options::default()).unwrap();
+        let ours = listen(&any, 10, 0, false, &Options::default()).unwrap();
         let others: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
         adjust(&others, 10, &Options::default()).unwrap();
         for listener in [ours, others] {
@@ -435,7 +455,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = Address::Unix(folder.path().join("s"));
-        adjust(&listen(&path, 10, 0o600, &Options::default()).unwrap(), 10, &Options::default()).unwrap();
+        adjust(&listen(&path, 10, 0o600, false, &Options::default()).unwrap(), 10, &Options::default()).unwrap();
     }
 
     #[test]

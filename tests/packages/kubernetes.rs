@@ -35,7 +35,7 @@ fn manifest(name: &str) -> Option<Value> {
 /// The configuration of the ConfigMap, as text and as what it means.
 fn configuration_of_the_pods() -> Option<(String, ringway::config::Config)> {
     let text = manifest("configmap")?["data"]["ringway.toml"].as_str().unwrap().to_string();
-    let config = ringway::config::load(&text, "ringway.toml", &|_| None).unwrap();
+    let config = ringway::config::load(&text, "ringway.toml", &|_: &str| None).unwrap();
     Some((text, config))
 }
 

@@ -36,7 +36,7 @@ fn the_debian_package_is_made_of_files_that_are_there() {
     }
     // What is installed works: `ringway ctl status`, and the reload of the unit.
     let shipped = text("packaging/debian/ringway.toml");
-    let config = ringway::config::load(&shipped, "ringway.toml", &|_| None).unwrap();
+    let config = ringway::config::load(&shipped, "ringway.toml", &|_: &str| None).unwrap();
     let socket = config.admin.socket.unwrap();
     assert!(text("conf/systemd/ringway.service").contains(&format!("ctl --socket {} reload", socket.display())));
     for kept in deb["conf-files"].as_array().unwrap() {
@@ -128,7 +128,7 @@ fn the_compose_file_starts_what_is_there() {
     assert_eq!(service["image"], format!("ringway:{}", version()));
     assert_eq!(words(&service["volumes"]), ["./compose:/etc/ringway:ro"]);
     let written = text("packaging/docker/compose/ringway.toml");
-    let config = ringway::config::load(&written, "ringway.toml", &|_| None).unwrap();
+    let config = ringway::config::load(&written, "ringway.toml", &|_: &str| None).unwrap();
     for port in words(&service["ports"]) {
         let inside = port.rsplit(':').next().unwrap();
         assert!(written.contains(&format!("\"0.0.0.0:{inside}\"")), "nothing listens at {inside}");

@@ -26,8 +26,7 @@ pub(in crate::app) fn refusal(key: &str, address: &Address, error: &io::Error) -
         }
         (Some(errno::EADDRNOTAVAIL), _) => {
             "no interface of this host has that address (`ip address` shows them); where it is a virtual address that \
-             moves here later, `sysctl net.ipv4.ip_nonlocal_bind=1` (or net.ipv6.ip_nonlocal_bind) lets ringway listen \
-             on it before"
+             moves here later, write `freebind = true` in the listener"
                 .into()
         }
         (Some(errno::EACCES | errno::EPERM), Address::Tcp(_)) => {

@@ -17,18 +17,19 @@ pub(super) struct Want {
     pub address: Address,
     pub backlog: u32,
     pub unix_mode: u32,
+    pub freebind: bool,
     pub options: Options,
 }
 
 impl Want {
     pub fn listen(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::listen(address, self.backlog, self.unix_mode, &self.options).map(Arc::new)
+        socket::listen(address, self.backlog, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 
     /// Beside sockets of another ringway. A connection that came to this one would be lost if this ringway did not
     /// start, so it does not listen before [`socket::adjust`].
     pub fn bind(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::bind(address, self.unix_mode, &self.options).map(Arc::new)
+        socket::bind(address, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 }
 
@@ -48,6 +49,7 @@ pub(super) fn wanted(config: &Config) -> Vec<Want> {
             address: address.clone(),
             backlog: listener.backlog,
             unix_mode: listener.unix_mode,
+            freebind: listener.freebind,
             options,
         }));
     }
@@ -108,6 +110,7 @@ mod tests {
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
             backlog: 1,
             unix_mode: 0,
+            freebind: false,
             options: Options::default(),
         }
     }

@@ -9,7 +9,7 @@ fn read(lines: &str) -> Result<Check, Vec<String>> {
         "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n\
          [pools.p.check]\n{lines}\n"
     );
-    let config = load(&text, "f", &|_| None);
+    let config = load(&text, "f", &|_: &str| None);
     let config = config.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     Ok(config.pools[0].check.clone().unwrap())
 }
@@ -157,5 +157,5 @@ fn a_key_that_asks_for_nothing_may_stand_anywhere() {
 fn off_switches_off_whatever_else_stands_there() {
     let text = "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n\
                 [pools.p.check]\ntype = \"off\"\npath = \"/x\"\nrole = \"primary\"\n";
-    assert_eq!(load(text, "f", &|_| None).unwrap().pools[0].check, None);
+    assert_eq!(load(text, "f", &|_: &str| None).unwrap().pools[0].check, None);
 }

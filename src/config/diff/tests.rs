@@ -19,7 +19,7 @@ address = "10.0.0.2:1"
 "#;
 
 fn config(text: &str) -> Config {
-    load(text, "t", &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
+    load(text, "t", &|_: &str| None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
 }
 
 /// What is said when `from` becomes `to` in the text.
@@ -111,7 +111,9 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         _ if key.section == Section::Route => return None,
         "source_connections_max" | "source_prefix_v6" => "7",
         "source_rate_max" => "\"7/m\"",
-        "allow" | "deny" => "[\"10.0.0.0/8\"]",
+        "allow" | "deny" | "source_unlimited" => "[\"10.0.0.0/8\"]",
+        // They have a test of their own.
+        "allow_file" | "deny_file" => return None,
         // One needs the other.
         "accept_proxy" | "proxy_trusted" => return None,
         "hosts" => "[\"x.example\"]",
@@ -126,6 +128,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "attempts" => "3",
         "connections_max" | "hash_balance_factor" => "125",
         "pin_workers" => "false",
+        "freebind" => "true",
         "io" => "\"epoll\"",
         "backup" | "disabled" | "lag_strict" => "true",
         "level" => "\"error\"",
@@ -163,7 +166,7 @@ fn beside(key: &keys::Key) -> &'static str {
     match key.name {
         _ if key.section == Section::Process => "",
         "proxy_timeout" => "accept_proxy = \"required\"\nproxy_trusted = [\"unix:\"]",
-        "source_prefix_v6" => "source_connections_max = 7",
+        "source_prefix_v6" | "source_unlimited" => "source_connections_max = 7",
         "preread_timeout" | "unmatched" => "routes = [{ alpn = [\"x\"], pool = \"db\" }]",
         "format" if key.section == Section::AccessLog => "output = \"stderr\"",
         "socket_mode" => "socket = \"/s\"",

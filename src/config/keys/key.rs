@@ -75,10 +75,12 @@ pub enum Kind {
     Text,
     /// The name of something.
     Name,
-    /// A number of new connections per unit of time: `"20/s"`, `"600/m"`.
+    /// A number of new connections per unit of time: `"20/s"`, `"600/m"`, `"10/3s"`.
     Rate,
     /// A list of networks and addresses: `["10.0.0.0/8", "unix:"]`.
     Networks,
+    /// Path of a file with a network per line, or empty.
+    NetworkFile,
     /// A list of server names of TLS: `["*.example.org"]`.
     ServerNames,
     /// A list of protocol names of ALPN: `["postgresql"]`.

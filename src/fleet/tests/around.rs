@@ -8,7 +8,7 @@ fn is_own(ip: IpAddr) -> bool {
 
 fn rig_of(text: &str) -> Rig {
     let now = Moment(100 * S);
-    let config = load(text, "f", &|_| None).unwrap();
+    let config = load(text, "f", &|_: &str| None).unwrap();
     let mut fleet = Fleet::new(Arc::new(config), now);
     let changes = fleet.tell_own_by(is_own, now);
     Rig { fleet, now, changes }

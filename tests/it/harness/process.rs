@@ -256,8 +256,8 @@ pub fn forbid_io_uring(command: &mut Command, errno: i32) {
     unsafe { command.pre_exec(move || filter_io_uring(errno as u32)) };
 }
 
-/// Has this command find that value of `kernel.io_uring_disabled`, in a mount namespace of its own: the sysctl itself is
-/// one for the whole host. Takes root.
+/// Has this command find the value in `file` as `kernel.io_uring_disabled`, in a mount namespace of its own: the sysctl
+/// itself is one for the whole host. Takes root.
 pub fn show_io_uring_disabled(command: &mut Command, file: &std::path::Path) {
     use std::os::unix::ffi::OsStrExt;
     let file = std::ffi::CString::new(file.as_os_str().as_bytes()).unwrap();
