@@ -20,7 +20,7 @@ step format
 cargo fmt --check
 
 step shell scripts
-shellcheck -x scripts/*.sh scripts/first_week/*.sh scripts/first_week/systemctl .ci/run
+shellcheck -x scripts/*.sh scripts/container/*.sh scripts/release/*.sh scripts/first_week/*.sh scripts/first_week/systemctl .ci/run
 
 step lints
 cargo clippy --quiet --all-targets --locked -- -D warnings

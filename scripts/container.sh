@@ -4,7 +4,8 @@
 #   scripts/container.sh             builds the program that the image holds (scripts/package.sh --static)
 #   scripts/container.sh PROGRAM     takes that one instead: any static build, such as one for debugging
 #
-# The image is what the last stage of packaging/docker/Dockerfile makes. runc, which Docker and containerd use, runs it
+# The image is the archive that scripts/container/image.sh makes, the same as in a release. Podman loads it, and finds
+# its user and its health check in it. runc, which Docker and containerd use, runs what is in it
 # with Docker's default profile of system calls (packaging/docker/default.json), then with the one that allows io_uring
 # (packaging/docker/seccomp.json). In it the demo must pass, and the configuration of the image must carry requests and
 # a stream to a Redis, on what the profile allows. What Docker itself does is left out: its network with forwarded
@@ -24,6 +25,7 @@ bytes=$((192 << 20))
 started=()
 
 finish() {
+    [ ! -d "$work/store" ] || podman rm --force --time 1 "$name" >/dev/null 2>&1 || true
     for container in demo serve; do
         runc delete --force "$name-$container" >/dev/null 2>&1 || true
     done
@@ -56,26 +58,46 @@ await() {
     fail "$what" "$(cat "$work/awaited" "$work/log" 2>&1)"
 }
 
-# Words of an instruction of the Dockerfile, one per line.
-instruction() {
-    sed -n "s/^$1 \(\[.*\]\)$/\1/p" "$docker/Dockerfile" | jq --raw-output '.[]'
+# fact FILTER: of the configuration of the image, one line for each word.
+fact() {
+    jq --raw-output ".config.$1" "$work/image/config.json"
 }
 
-# The last stage of the Dockerfile. What comes from the stage before is the program, and an empty folder.
+# The archive that would be handed out, and what is in it.
 make_image() { # program
-    local root=$work/bundle/rootfs words from to
-    while read -r -a words; do
-        from=${words[-2]} to=$root/${words[-1]}
-        mkdir -p "$(dirname "$to")"
-        case "$from" in
-        /packages/ringway-static) install -m 755 "$1" "$to" ;;
-        /packages/run) mkdir -p "$to" ;;
-        *) install -m 644 "$from" "$to" ;;
-        esac
-    done < <(sed -n '/^FROM scratch/,$ s/^COPY //p' "$docker/Dockerfile")
-    user=$(sed -n 's/^USER \([0-9]*\):.*/\1/p' "$docker/Dockerfile")
-    # As the Dockerfile gives it to the user. The tmpfs that comes over it takes its mode, and not its owner.
-    chown "$user:$user" "$root/run/ringway"
+    mkdir -p "$work/image" "$work/bundle/rootfs"
+    scripts/container/image.sh "$1" "$(uname -m)" "$work/image.tar"
+    tar --extract --file "$work/image.tar" --directory "$work/image"
+    tar --extract --file "$work/image/layer.tar" --directory "$work/bundle/rootfs" --numeric-owner --same-owner
+    user=$(fact 'User | split(":")[0]')
+    readarray -t entrypoint < <(fact 'Entrypoint[]')
+    readarray -t command < <(fact 'Cmd[]')
+    readarray -t health < <(fact 'Healthcheck.Test[1:][]')
+}
+
+podman() {
+    command podman --root "$work/store" --runroot "$work/runs" --storage-driver vfs --cgroup-manager cgroupfs "$@"
+}
+
+# What an engine makes of the archive, in a store of its own: it finds the user and the health check, and the image
+# serves. Its flags are for this host: no network, limits that it may set, no systemd that would run the check.
+load_image() {
+    local image seen
+    image=ringway:$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+    podman load --quiet --input "$work/image.tar"
+    seen=$(podman image inspect "$image")
+    jq --exit-status --argjson health "$(jq .config.Healthcheck "$work/image/config.json")" --arg arch "$arch" \
+        '.[0] | .User == "65532:65532" and .Healthcheck == $health and .Architecture == $arch
+            and .Config.Entrypoint == ["/usr/bin/ringway"] and .Config.StopSignal == "SIGTERM" and .Size < 25000000' \
+        <<<"$seen" >/dev/null || fail "the user, the health check and at most 25 MB in the image" "$seen"
+    podman run --detach --name "$name" --network none --no-healthcheck --ulimit nofile=1024:4096 \
+        --ulimit nproc=4096:4096 --security-opt "seccomp=$stock" --read-only --cap-drop ALL \
+        --security-opt no-new-privileges "$image" >/dev/null
+    await "the health check to succeed" podman exec "$name" "${health[@]}"
+    podman exec "$name" "${entrypoint[@]}" ctl status | head -2
+    podman stop --time 45 "$name" >/dev/null
+    [ "$(podman inspect "$name" | jq '.[0].State.ExitCode')" = 0 ] || fail "exit status 0" "$(podman logs "$name" 2>&1)"
+    podman rm "$name" >/dev/null
 }
 
 # bundle PROFILE WORD...: what the next container is and runs. The limits are those of `--cpus 1 --memory 512m`.
@@ -126,12 +148,9 @@ fi
 ! readelf --dynamic "$program" | grep NEEDED || fail "a static program" "it needs the above"
 
 step the image
-mkdir -p "$work/bundle"
 make_image "$program"
 du -sh --apparent-size "$work/bundle/rootfs" | cut -f1
-readarray -t entrypoint < <(instruction ENTRYPOINT)
-readarray -t command < <(instruction CMD)
-readarray -t health < <(instruction 'HEALTHCHECK.* CMD')
+if [ -e /usr/bin/podman ]; then load_image; else echo "left out: podman, which is not installed"; fi
 runc spec --bundle "$work/bundle"
 mv "$work/bundle/config.json" "$work/spec.json"
 ip netns add "$name"

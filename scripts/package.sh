@@ -1,9 +1,12 @@
 #!/bin/sh
-# Builds what is handed out: the program, and the Debian package around it.
+# Builds the program that is handed out. scripts/release.sh makes packages, an image and a chart of it.
 #
-#   scripts/package.sh             target/packages/ringway and target/packages/ringway_VERSION_ARCHITECTURE.deb
-#   scripts/package.sh --program   the program alone, which needs no cargo deb
-#   scripts/package.sh --static    target/packages/ringway-static alone: linked with its C library, for a container
+#   scripts/package.sh --static [--target TRIPLE]   target/packages/ringway-static: linked with its C library, musl, so
+#                                                   it runs on every Linux of that architecture, and in an empty image
+#   scripts/package.sh --program                    target/packages/ringway: with the C library of this machine
+#
+# TRIPLE is that of this machine with musl if it is left out: $(uname -m)-unknown-linux-musl. Debian's package musl-tools
+# has the compiler for what crates have in C.
 #
 # The same commit gives the same bytes in whatever folder, with the same rustc, C compiler and linker: no path of this
 # machine gets into them (scripts/reproducible.sh shows it). RINGWAY_PACKAGES says where else to put them.
@@ -16,14 +19,17 @@ packages="${RINGWAY_PACKAGES:-$target/packages}"
 rust="$(rustc --print sysroot)/lib/rustlib/src/rust"
 commit=$(rustc --version --verbose | sed -n 's/^commit-hash: //p')
 
-deb=yes
-static=
-case "${1:-}" in
---program) deb= ;;
---static)
-    deb=
-    static=yes
-    ;;
+usage() {
+    sed -n 's/^# \{0,1\}//; 2,/^$/p' "$0" >&2
+    exit 2
+}
+
+triple=
+case "$*" in
+--program) ;;
+--static) triple="$(uname -m)-unknown-linux-musl" ;;
+"--static --target "?*) triple=$3 ;;
+*) usage ;;
 esac
 
 # The sources of crates are there before their folders are asked for.
@@ -42,23 +48,14 @@ for folder in "$home"/registry/src/*/; do
 done
 export CFLAGS
 mkdir -p "$packages"
-if [ -n "$static" ]; then
+if [ -n "$triple" ]; then
+    rustup target list --installed 2>/dev/null | grep -q -x "$triple" || rustup target add "$triple"
     # With a target that is named, the flags are not for what the compiler itself loads, which cannot be static.
-    machine=$(rustc --print host-tuple)
     CARGO_ENCODED_RUSTFLAGS="$flags$separator-Ctarget-feature=+crt-static" \
-        cargo build --quiet --locked --profile packaged --bin ringway --target "$machine"
-    cp "$target/$machine/packaged/ringway" "$packages/ringway-static"
+        cargo build --quiet --locked --profile packaged --bin ringway --target "$triple"
+    install -m 755 "$target/$triple/packaged/ringway" "$packages/ringway-static"
 else
     CARGO_ENCODED_RUSTFLAGS="$flags" cargo build --quiet --locked --profile packaged --bin ringway
-    cp "$target/packaged/ringway" "$packages/ringway"
-fi
-if [ -n "$deb" ]; then
-    PATH="$here/target/tools/bin:$PATH"
-    cargo deb --version >/dev/null 2>&1 ||
-        cargo install --quiet --locked --root target/tools --version 3.8.0 --debug cargo-deb
-    # The times of the files in the package.
-    SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
-    export SOURCE_DATE_EPOCH
-    cargo deb --quiet --no-build --no-strip --locked --profile packaged -o "$packages/"
+    install -m 755 "$target/packaged/ringway" "$packages/ringway"
 fi
 ls -l "$packages"

@@ -40,6 +40,10 @@ need runc runc
 need jq jq
 need python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
 need shellcheck shellcheck
+need golang-go go
+need golang-github-masterminds-sprig-dev /usr/share/gocode/src/github.com/Masterminds/sprig
+need golang-github-ghodss-yaml-dev /usr/share/gocode/src/github.com/ghodss/yaml
+need python3-jsonschema /usr/lib/python3/dist-packages/jsonschema
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -3,11 +3,15 @@
 //! Where a tool is missing its test fails and names the package, unless RINGWAY_TEST_WITHOUT_PROGRAMS is set.
 #![allow(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
+#[path = "packages/kubernetes.rs"]
+mod kubernetes;
+#[path = "packages/release.rs"]
+mod release;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ringway::config::model::Target;
 use serde_json::Value;
 
 const RINGWAY: &str = env!("CARGO_BIN_EXE_ringway");
@@ -191,7 +195,8 @@ fn the_image_runs_what_is_there() {
     assert_eq!(health[0], json("ENTRYPOINT")[0], "there is no shell");
     assert_known(&health[1..]);
     assert_eq!(instruction("FROM")[1], "scratch");
-    assert!(instruction("RUN")[0].contains("scripts/package.sh --static "), "in an empty image it must be static");
+    let built = instruction("RUN").iter().any(|run| run.contains("scripts/package.sh --static "));
+    assert!(built, "in an empty image it must be static");
     assert_eq!(instruction("USER"), ["65532:65532"]);
     for copy in instruction("COPY").iter().filter(|copy| !copy.starts_with("--from")) {
         let (from, _) = copy.split_once(' ').unwrap();
@@ -210,117 +215,6 @@ fn the_image_runs_what_is_there() {
     assert!(dockerfile.contains(&format!("FROM rust:{}-", toolchain.unwrap().trim_matches('"'))));
 }
 
-/// The first document of a manifest.
-fn manifest(name: &str) -> Option<Value> {
-    Some(yaml(&format!("packaging/kubernetes/{name}.yaml"))?.remove(0))
-}
-
-/// The configuration of the ConfigMap, as text and as what it means.
-fn configuration_of_the_pods() -> Option<(String, ringway::config::Config)> {
-    let text = manifest("configmap")?["data"]["ringway.toml"].as_str().unwrap().to_string();
-    let config = ringway::config::load(&text, "ringway.toml", &|_: &str| None).unwrap();
-    Some((text, config))
-}
-
-/// Names and numbers of the ports of the pods.
-fn ports_of_the_pods(deployment: &Value) -> Vec<(String, u64)> {
-    let ports = deployment["spec"]["template"]["spec"]["containers"][0]["ports"].as_array().unwrap();
-    let port = |port: &Value| (port["name"].as_str().unwrap().into(), port["containerPort"].as_u64().unwrap());
-    ports.iter().map(port).collect()
-}
-
-#[test]
-fn the_manifests_agree_with_each_other_and_with_ringway() {
-    let Some(deployment) = manifest("deployment") else { return };
-    let one = |name: &str| manifest(name).unwrap();
-    let (service, monitor, budget) = (one("service"), one("podmonitor"), one("poddisruptionbudget"));
-    let pod = &deployment["spec"]["template"];
-    let container = &pod["spec"]["containers"][0];
-    assert_known(&words(&container["args"]));
-
-    let ports = ports_of_the_pods(&deployment);
-    let (written, _) = configuration_of_the_pods().unwrap();
-    for (name, port) in &ports {
-        assert!(written.contains(&format!("0.0.0.0:{port}\"")), "nothing listens at {name}");
-    }
-    let is_port = |name: &Value| ports.iter().any(|(known, _)| name == known);
-    assert!(is_port(&service["spec"]["ports"][0]["targetPort"]));
-    assert!(is_port(&monitor["spec"]["podMetricsEndpoints"][0]["port"]));
-    for probe in ["livenessProbe", "readinessProbe"] {
-        assert!(is_port(&container[probe]["httpGet"]["port"]), "{probe}");
-    }
-    let paths = ["livenessProbe", "readinessProbe"].map(|probe| container[probe]["httpGet"]["path"].as_str().unwrap());
-    assert_eq!(paths, ["/live", "/ready"]);
-    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["path"], "/metrics");
-    let labels = &pod["metadata"]["labels"];
-    for selector in [
-        &deployment["spec"]["selector"]["matchLabels"],
-        &service["spec"]["selector"],
-        &monitor["spec"]["selector"]["matchLabels"],
-        &budget["spec"]["selector"]["matchLabels"],
-        &one("networkpolicy")["spec"]["podSelector"]["matchLabels"],
-        &pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
-    ] {
-        assert_eq!(selector, labels);
-    }
-    // A budget that lets no pod go would keep a node from being drained.
-    assert!(budget["spec"]["maxUnavailable"].as_u64() < deployment["spec"]["replicas"].as_u64());
-}
-
-#[test]
-fn a_pod_has_what_its_configuration_takes() {
-    let Some(deployment) = manifest("deployment") else { return };
-    let (_, config) = configuration_of_the_pods().unwrap();
-    let pod = &deployment["spec"]["template"]["spec"];
-    let container = &pod["containers"][0];
-    let mounts = ["config", "run"].map(|name| {
-        let mounts = container["volumeMounts"].as_array().unwrap();
-        let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap_or_else(|| panic!("no {name}"));
-        mount["mountPath"].as_str().unwrap()
-    });
-    assert_eq!(words(&container["args"])[2], format!("{}/ringway.toml", mounts[0]));
-    assert_eq!(config.admin.socket.unwrap().parent().unwrap(), Path::new(mounts[1]));
-    assert_eq!(pod["volumes"][0]["configMap"]["name"], manifest("configmap").unwrap()["metadata"]["name"]);
-
-    let process = &config.process;
-    assert_eq!(process.workers.unwrap().to_string(), container["resources"]["requests"]["cpu"]);
-    assert!(!process.pin_workers, "other pods have the same CPUs");
-    let ends = process.shutdown_delay + process.shutdown_grace;
-    assert!(!process.shutdown_delay.is_zero(), "nodes learn later that the pod leaves");
-    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > ends.as_secs() + 5);
-
-    // What Pod Security calls `restricted`; nothing has to be done to nodes.
-    assert_eq!(pod["securityContext"]["seccompProfile"], serde_json::json!({"type": "RuntimeDefault"}));
-    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    let user = text("packaging/docker/Dockerfile").contains(&format!("USER {}:", pod["securityContext"]["runAsUser"]));
-    assert!(user, "the user of the image");
-    assert_eq!(pod["securityContext"]["fsGroup"], pod["securityContext"]["runAsGroup"]);
-    let wanted = serde_json::json!({
-        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}
-    });
-    assert_eq!(container["securityContext"], wanted);
-}
-
-#[test]
-fn the_network_policy_lets_through_what_the_configuration_takes() {
-    let Some(policy) = manifest("networkpolicy") else { return };
-    let deployment = manifest("deployment").unwrap();
-    let (_, config) = configuration_of_the_pods().unwrap();
-    let ports = |direction: &str| {
-        let rules = policy["spec"][direction].as_array().unwrap();
-        let all = rules.iter().flat_map(|rule| rule["ports"].as_array().unwrap());
-        all.map(|port| format!("{} {}", port["protocol"].as_str().unwrap(), port["port"])).collect::<BTreeSet<_>>()
-    };
-    let inwards = ports_of_the_pods(&deployment).into_iter().map(|(name, _)| format!("TCP \"{name}\"")).collect();
-    assert_eq!(ports("ingress"), inwards);
-    let backends = config.pools.iter().flat_map(|pool| &pool.backends).map(|backend| match &backend.target {
-        Target::Host { port, .. } => format!("TCP {port}"),
-        Target::Address(address) => panic!("{address} is no Service"),
-    });
-    let names = ["UDP 53", "TCP 53"].map(String::from);
-    assert_eq!(ports("egress"), backends.chain(names).collect());
-}
-
 #[test]
 fn keepalived_takes_its_configuration() {
     let path = file("packaging/keepalived/keepalived.conf");
@@ -333,38 +227,4 @@ fn keepalived_takes_its_configuration() {
     let altered = altered.replace("global_defs {", "global_defs {\n    dynamic_interfaces");
     std::fs::write(&copy, altered.replace("script_user nobody", "script_user root")).unwrap();
     output(Command::new(keepalived).arg("--config-test").arg("--log-console").arg("-f").arg(&copy));
-}
-
-#[test]
-fn the_debian_package_is_made_of_files_that_are_there() {
-    let manifest: toml::Table = text("Cargo.toml").parse().unwrap();
-    let deb = &manifest["package"]["metadata"]["deb"];
-    let assets = deb["assets"].as_array().unwrap();
-    let part = |asset: &toml::Value, index: usize| asset[index].as_str().unwrap().to_string();
-    for asset in assets {
-        let source = part(asset, 0);
-        assert!(source == "target/release/ringway" || file(&source).exists(), "{source}");
-        assert!(u32::from_str_radix(&part(asset, 2), 8).is_ok());
-    }
-    let installed: Vec<String> = assets
-        .iter()
-        .map(|asset| {
-            let (source, to) = (part(asset, 0), part(asset, 1));
-            let name = source.rsplit('/').next().unwrap();
-            format!("/{to}{}", if to.ends_with('/') { name } else { "" })
-        })
-        .collect();
-    for path in ["/usr/bin/ringway", "/etc/ringway/ringway.toml", "/usr/lib/systemd/system/ringway.service"] {
-        assert!(installed.iter().any(|there| there == path), "{path} in {installed:?}");
-    }
-    // What is installed works: `ringway ctl status`, and the reload of the unit.
-    let shipped = text("packaging/debian/ringway.toml");
-    let config = ringway::config::load(&shipped, "ringway.toml", &|_: &str| None).unwrap();
-    let socket = config.admin.socket.unwrap();
-    assert!(text("conf/systemd/ringway.service").contains(&format!("ctl --socket {} reload", socket.display())));
-    for kept in deb["conf-files"].as_array().unwrap() {
-        assert!(installed.iter().any(|there| there == kept.as_str().unwrap()), "{kept}");
-    }
-    assert!(text("conf/systemd/ringway.service").contains("file:///usr/share/doc/ringway/operating.md"));
-    assert!(installed.contains(&"/usr/share/doc/ringway/operating.md".to_string()));
 }

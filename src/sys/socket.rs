@@ -82,9 +82,11 @@ pub fn is_listener(fd: &OwnedFd) -> bool {
 /// # Errors
 /// There is no socket, or the kernel refuses.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-    let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    use nix::fcntl::{OFlag, open};
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    // The standard library takes O_PATH for a mode of access with musl, and leaves it out.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = std::fs::File::from(open(path, flags, nix::sys::stat::Mode::empty())?);
     if !file.metadata()?.file_type().is_socket() {
         return Err(io::Error::other("it is no socket any more"));
     }
