@@ -84,7 +84,8 @@ impl Seat {
             Some((CheckVerdict::Stale, _)) if self.is_least_stale => {
                 Reason::LeastStale(self.failure.clone().unwrap_or_default())
             }
-            Some((CheckVerdict::Unproven, _)) => return down(Reason::NotCheckedYet, false),
+            // Nothing has failed. It can have sessions: from before it left the file, or before maintenance.
+            Some((CheckVerdict::Unproven, _)) => return stands(State::Down, Reason::NotCheckedYet, Cut::Never),
             // One that was the primary has lost its sessions' trust immediately, whatever is said of backends that
             // fail.
             Some((CheckVerdict::WrongRole(role), _)) => {

@@ -456,9 +456,9 @@ proptest! {
     }
 }
 
-/// Its sessions would else be cut by what was known of other backends long before.
+/// Nothing has failed before its first check has.
 #[test]
-fn a_backend_that_comes_back_keeps_its_sessions_until_a_later_check_finds_another_one_well() {
+fn a_backend_that_comes_back_keeps_its_sessions_until_its_check_fails_and_a_later_one_finds_another_well() {
     let mut both = vec![pool("p", &["a", "b"])];
     check_of(&mut both[0]).initial_up = false;
     let mut one = both.clone();
@@ -468,8 +468,26 @@ fn a_backend_that_comes_back_keeps_its_sessions_until_a_later_check_finds_anothe
     rig.apply(one);
     rig.apply(both);
     assert_eq!((rig.state("a"), rig.state("b")), (State::Down, State::Up));
-    rig.fail("b");
-    assert_eq!((rig.state("b"), rig.ended()), (State::Up, Vec::new()), "b was well before a came back");
+    rig.succeed("b");
+    assert_eq!(rig.ended(), [""; 0], "a was not asked yet");
+    rig.fail("a");
+    assert_eq!((rig.state("a"), rig.ended()), (State::Down, Vec::new()), "b was well before a failed");
+    rig.succeed("b");
+    assert_eq!(rig.ended(), ["a"]);
+}
+
+#[test]
+fn a_backend_that_leaves_maintenance_keeps_its_sessions_until_its_check_fails() {
+    let mut pools = vec![pool("p", &["a", "b"])];
+    check_of(&mut pools[0]).initial_up = false;
+    let mut rig = rig(pools);
+    ["a", "b"].iter().for_each(|name| (0..2).for_each(|_| rig.succeed(name)));
+    for state in [Mode::Maintenance, Mode::Ready] {
+        rig.set("p", "a", Change { state: Some(state), ..Change::default() });
+    }
+    rig.succeed("b");
+    assert_eq!((rig.state("a"), rig.ended()), (State::Down, Vec::new()));
+    rig.fail("a");
     rig.succeed("b");
     assert_eq!(rig.ended(), ["a"]);
 }
