@@ -1,21 +1,19 @@
 //! What control's tasks run on: tokio-uring where the workers use io_uring, and else tokio alone. Above this, and above
-//! the files of logs, nothing knows which of the two it is.
+//! the files of logs, nothing knows which of the two it is. With musl it is tokio alone, as tokio-uring does not compile
+//! there; workers use io_uring all the same.
+
+#[cfg(not(target_env = "musl"))]
+mod ring;
 
 use std::io;
 
 use tokio::task::LocalSet;
-use tracing::debug;
 
 use crate::kernel::driver::Driver;
-use crate::sys::ring;
-
-/// Entries of control's ring: as many writes of logs as may wait.
-const RING_ENTRIES: u32 = 64;
-/// What it may do: IORING_OP_ASYNC_CANCEL, CLOSE and WRITE.
-const RING_OPERATIONS: &[u8] = &[14, 19, 23];
 
 /// Runs tasks of one thread.
 pub(super) enum Runtime {
+    #[cfg(not(target_env = "musl"))]
     Ring(tokio_uring::Runtime),
     Plain(tokio::runtime::Runtime, LocalSet),
 }
@@ -27,8 +25,9 @@ impl Runtime {
     /// No descriptor, no memory or no ring is left.
     pub(super) fn new(driver: Driver) -> io::Result<Runtime> {
         match driver {
-            Driver::IoUring => ring_runtime().map(Runtime::Ring),
-            Driver::Epoll => {
+            #[cfg(not(target_env = "musl"))]
+            Driver::IoUring => ring::runtime().map(Runtime::Ring),
+            _ => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 Ok(Runtime::Plain(runtime, LocalSet::new()))
             }
@@ -38,29 +37,11 @@ impl Runtime {
     /// Runs a future to its end, with whatever it spawns meanwhile.
     pub(super) fn block_on<F: Future>(self, future: F) -> F::Output {
         match self {
+            #[cfg(not(target_env = "musl"))]
             Runtime::Ring(runtime) => runtime.block_on(future),
             Runtime::Plain(runtime, tasks) => tasks.block_on(&runtime, future),
         }
     }
-}
-
-/// With a ring that writes and closes the files of logs and can do nothing else, where the kernel can restrict one: a
-/// control that was taken over must find no way past the filter of system calls.
-fn ring_runtime() -> io::Result<tokio_uring::Runtime> {
-    let mut disabled = tokio_uring::uring_builder();
-    disabled.setup_r_disabled();
-    let before = ring::all(RING_ENTRIES);
-    let made = tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&disabled));
-    if let Ok(runtime) = made {
-        // Where another control is made at the same time (in tests), each opens what is there: both want the same.
-        let new = ring::all(RING_ENTRIES);
-        let opened = new.difference(&before).filter(|&&fd| ring::enable(fd, RING_OPERATIONS).is_ok()).count();
-        if opened > 0 {
-            return Ok(runtime);
-        }
-    }
-    debug!("control's ring is not restricted: this kernel cannot");
-    tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES))
 }
 
 #[cfg(test)]
@@ -68,6 +49,7 @@ mod tests {
     use super::*;
 
     /// It would be a way past the filter of system calls.
+    #[cfg(not(target_env = "musl"))]
     #[test]
     fn the_ring_of_control_writes_files_and_opens_none() {
         let folder = tempfile::tempdir().unwrap();

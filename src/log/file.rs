@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(not(target_env = "musl"))]
 use tokio_uring::buf::BoundedBuf;
 
 use crate::kernel::driver::Driver;
@@ -52,6 +53,8 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// The open file.
     file: Handle,
+    /// What control runs on.
+    driver: Driver,
     /// The file ends within a line, because a write failed half way.
     torn: bool,
 }
@@ -59,6 +62,7 @@ pub(super) struct LogFile {
 /// A file, and what writes it while control goes on.
 enum Handle {
     /// Control's ring does the writes.
+    #[cfg(not(target_env = "musl"))]
     Ring(tokio_uring::fs::File),
     /// A thread does the writes, and can block.
     Thread(Arc<File>),
@@ -67,14 +71,16 @@ enum Handle {
 impl Handle {
     fn new(file: File, driver: Driver) -> Handle {
         match driver {
+            #[cfg(not(target_env = "musl"))]
             Driver::IoUring => Handle::Ring(tokio_uring::fs::File::from_std(file)),
-            Driver::Epoll => Handle::Thread(Arc::new(file)),
+            _ => Handle::Thread(Arc::new(file)),
         }
     }
 
     /// Appends a part of `lines`, from the byte at `from` on: how many bytes, and the lines.
     async fn write(&self, lines: Vec<u8>, from: usize) -> (io::Result<usize>, Vec<u8>) {
         match self {
+            #[cfg(not(target_env = "musl"))]
             Handle::Ring(file) => {
                 let (result, part) = file.write_at(lines.slice(from..), 0).submit().await;
                 (result, part.into_inner())
@@ -91,6 +97,7 @@ impl Handle {
     }
 
     async fn close(self) {
+        #[cfg(not(target_env = "musl"))]
         if let Handle::Ring(file) = self {
             let _ = file.close().await;
         }
@@ -100,7 +107,7 @@ impl Handle {
 impl LogFile {
     /// Takes over a file that was opened by [`open`]. `driver` is what control runs on.
     pub(super) fn new(path: PathBuf, file: File, driver: Driver) -> LogFile {
-        LogFile { path, file: Handle::new(file, driver), torn: false }
+        LogFile { path, file: Handle::new(file, driver), driver, torn: false }
     }
 
     /// Where the file was opened.
@@ -142,8 +149,7 @@ impl LogFile {
         // On a thread of its own: a file system that hangs must not hang control.
         let opened = tokio::task::spawn_blocking(move || open(&path)).await;
         let file = opened.map_err(|error| error.to_string())??;
-        let driver = if matches!(self.file, Handle::Ring(_)) { Driver::IoUring } else { Driver::Epoll };
-        let old = std::mem::replace(&mut self.file, Handle::new(file, driver));
+        let old = std::mem::replace(&mut self.file, Handle::new(file, self.driver));
         self.torn = false;
         old.close().await;
         Ok(())
