@@ -34,7 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["api", "take_over/giver"]),
     ("clap", &["cli"]),
     ("caps", &["app"]),
-    ("nix", &["app", "sys/pass"]),
+    ("nix", &["app", "sys/pass", "sys/socket"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("crc", &["wire/proxy"]),

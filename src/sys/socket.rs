@@ -71,9 +71,11 @@ pub fn is_listener(fd: &OwnedFd) -> bool {
 /// # Errors
 /// There is no socket, or the kernel refuses.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-    let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    // Not by `OpenOptions`, which drops O_PATH with musl: there it counts among the modes of access.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = std::fs::File::from(nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?);
     if !file.metadata()?.file_type().is_socket() {
         return Err(io::Error::other("it is no socket any more"));
     }
@@ -404,6 +406,22 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_mode_is_set_of_a_socket_and_of_nothing_else() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let [path, file, link] = ["socket", "file", "link"].map(|name| folder.path().join(name));
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::fs::write(&file, "").unwrap();
+        symlink(&path, &link).unwrap();
+        for mode in [0o600, 0o660] {
+            set_mode(&path, mode).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert!(set_mode(&file, 0o666).is_err() && set_mode(&link, 0o666).is_err());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     }
 
     /// Whoever made the listener.
