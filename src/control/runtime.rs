@@ -1,6 +1,6 @@
 //! What control's tasks run on: tokio-uring where the workers use io_uring, and else tokio alone. Above this, and above
-//! the files of logs, nothing knows which of the two it is. With musl it is tokio alone, as tokio-uring does not compile
-//! there; workers use io_uring all the same.
+//! the files of logs, nothing knows which of the two it is. With musl it is tokio alone: tokio-uring does not compile
+//! there. Workers use io_uring all the same.
 
 #[cfg(not(target_env = "musl"))]
 mod ring;
@@ -47,6 +47,7 @@ impl Runtime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::uring::wanted;
 
     /// It would be a way past the filter of system calls.
     #[cfg(not(target_env = "musl"))]
@@ -68,7 +69,8 @@ mod tests {
     #[test]
     fn tasks_run_on_both_without_one_knowing_which() {
         for driver in [Driver::IoUring, Driver::Epoll] {
-            let Ok(runtime) = Runtime::new(driver) else { continue };
+            let made = Runtime::new(driver);
+            let Some(runtime) = (if driver == Driver::IoUring { wanted(made) } else { made.ok() }) else { continue };
             let found = runtime.block_on(async {
                 let task = tokio::task::spawn_local(async {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
