@@ -59,7 +59,7 @@ fn rules(criterion: &mut Criterion) {
     for (name, is_v6) in [("rules/100,000 IPv4 networks", false), ("rules/100,000 IPv6 networks", true)] {
         let list = networks(is_v6);
         let clients = clients(&list);
-        let rules = Rules { allow: Networks::new(list), deny: Networks::default() };
+        let rules = Rules { allow: Some(Networks::new(list)), deny: Networks::default() };
         let mut next = 0;
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| {

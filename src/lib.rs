@@ -1,6 +1,6 @@
-//! ringway: a Layer 4 TCP load balancer on io_uring.
+//! ringway: a Layer 4 TCP load balancer on io_uring or epoll.
 //!
-//! The interesting logic is a pure value that is told what happened and says what to do; one thin shell a core does it.
+//! The interesting logic is a pure value that is told what happened and says what to do; a thin shell per core does it.
 //!
 //! ```text
 //! file ─> config ─> control ─> snapshot::Table ─> worker ─> session ─> relay     down: what to do
@@ -21,7 +21,7 @@
 //! | 4 | [`snapshot`] | the one published pointer |
 //! | 4 | [`probe`] | health checks |
 //! | 3 | [`session`], [`config`] | pure |
-//! | 3 | [`uring`] | a worker's kernel, by io_uring |
+//! | 3 | [`uring`], [`epoll`] | a worker's kernel, by io_uring or by epoll |
 //! | 2 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
 //! | 2 | [`sys`] | system calls |
 //! | 1 | [`wire`] | pure |

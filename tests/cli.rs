@@ -75,7 +75,7 @@ fn check_tells_every_warning_and_strict_makes_errors_of_them() {
     let written = file(&text.replacen("[process]\nuser = \"nobody-like-that\"\n", "", 1));
     let path = written.path().to_str().expect("a name");
     expected.remove(0);
-    expected.insert(2, "pool p: `password_file` /does/not/exist cannot be read: it is not there");
+    expected.insert(2, "pool p: `password_file` /does/not/exist cannot be read: it does not exist");
     let output = ringway(&["check", path]);
     assert_eq!(lines(&output), expected.iter().map(|line| format!("warning: {line}")).collect::<Vec<_>>());
 
@@ -242,7 +242,7 @@ fn doctor_looks_with_the_eyes_of_the_user_that_serves() {
         )
     };
     mode(&secret, 0o600);
-    for (folder_mode, says) in [(0o700, "user nobody may not enter "), (0o755, "user nobody may not read it (of ")] {
+    for (folder_mode, says) in [(0o700, "user nobody cannot enter "), (0o755, "user nobody cannot read it (owner ")] {
         mode(folder.path(), folder_mode);
         let (_, said) = doctor_of(&text("nobody"));
         assert!(said.contains("ok    user                 nobody serves\n"), "{said}");

@@ -55,7 +55,7 @@ fn what_is_shipped_loads() {
     let example = README.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     assert_eq!(example.lines().count(), 6);
     for (name, text) in [("reference.toml", REFERENCE), ("ringway.toml", MINIMAL), ("README.md", example)] {
-        if let Err(errors) = load(text, name, &|_| None) {
+        if let Err(errors) = load(text, name, &|_: &str| None) {
             panic!("{errors:#?}");
         }
     }

@@ -78,7 +78,7 @@ fn every_configuration_in_the_documents_is_accepted() {
     for (name, text) in &documents {
         for (number, block) in blocks(text, "toml").into_iter().enumerate() {
             checked += 1;
-            let mut errors = load(block, name, &|_| None).err().unwrap_or_default();
+            let mut errors = load(block, name, &|_: &str| None).err().unwrap_or_default();
             if !block.contains("[listeners.") {
                 errors.retain(|error| !matches!(error.problem, Problem::NoListener | Problem::EmptyPool(_)));
             }

@@ -201,7 +201,8 @@ fn the_image_runs_what_is_there() {
         instruction("COPY").iter().map(|copy| copy.rsplit(' ').next().unwrap().into()).collect();
     assert!(installed.contains(&json("CMD")[2]) && installed.contains(&json("ENTRYPOINT")[0]));
     // The health check finds the socket of the configuration that the image has, in a folder that is there.
-    let config = ringway::config::load(&text("packaging/docker/ringway.toml"), "ringway.toml", &|_| None).unwrap();
+    let config =
+        ringway::config::load(&text("packaging/docker/ringway.toml"), "ringway.toml", &|_: &str| None).unwrap();
     let socket = config.admin.socket.unwrap();
     assert!(output(Command::new(RINGWAY).args(["ctl", "--help"])).contains(socket.to_str().unwrap()));
     assert!(installed.contains(&socket.parent().unwrap().display().to_string()), "{installed:?}");
@@ -217,7 +218,7 @@ fn manifest(name: &str) -> Option<Value> {
 /// The configuration of the ConfigMap, as text and as what it means.
 fn configuration_of_the_pods() -> Option<(String, ringway::config::Config)> {
     let text = manifest("configmap")?["data"]["ringway.toml"].as_str().unwrap().to_string();
-    let config = ringway::config::load(&text, "ringway.toml", &|_| None).unwrap();
+    let config = ringway::config::load(&text, "ringway.toml", &|_: &str| None).unwrap();
     Some((text, config))
 }
 
@@ -358,7 +359,7 @@ fn the_debian_package_is_made_of_files_that_are_there() {
     }
     // What is installed works: `ringway ctl status`, and the reload of the unit.
     let shipped = text("packaging/debian/ringway.toml");
-    let config = ringway::config::load(&shipped, "ringway.toml", &|_| None).unwrap();
+    let config = ringway::config::load(&shipped, "ringway.toml", &|_: &str| None).unwrap();
     let socket = config.admin.socket.unwrap();
     assert!(text("conf/systemd/ringway.service").contains(&format!("ctl --socket {} reload", socket.display())));
     for kept in deb["conf-files"].as_array().unwrap() {

@@ -19,6 +19,8 @@ mod sweep;
 mod sys;
 mod workload;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
@@ -40,7 +42,7 @@ fn main() -> Result<()> {
         }
         Task::One { options, workload, subject, number } => one(&options, &workload, &subject, number),
         Task::Relay { listen, backend, buffer_size } => Ok(relay::serve(listen, backend, buffer_size)?),
-        Task::Report { folder } => report::again(&folder),
+        Task::Report { folder } => conclude(&report::read(&folder)?, Some(&folder)),
     }
 }
 
@@ -57,11 +59,15 @@ fn sweep(options: &Options, workloads: &[String], subjects: &[String], out: Opti
     let setting = report::setting(options, &subjects);
     let records = sweep::sweep(options, &workloads, &subjects)?;
     let report = report::Report { setting, records };
-    println!("\n{}", report.table());
-    match out {
-        Some(folder) => report.write(&folder).with_context(|| format!("write {}", folder.display())),
-        None => Ok(()),
-    }
+    println!();
+    conclude(&report, out.as_deref())
+}
+
+/// Prints the table of a report, and writes its result folder if there is one.
+fn conclude(report: &report::Report, folder: Option<&Path>) -> Result<()> {
+    println!("{}", report.table());
+    let Some(folder) = folder else { return Ok(()) };
+    report.write(folder, &plot::svg(report)).with_context(|| format!("write {}", folder.display()))
 }
 
 fn one(options: &Options, workload: &str, subject: &str, number: u16) -> Result<()> {

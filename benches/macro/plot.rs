@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::Report;
-use crate::report::figure;
+use crate::report::{Report, figure};
 use crate::workload::Workload;
 
 const COLOURS: [&str; 8] = ["#0b6e4f", "#9aa5b1", "#616e7c", "#e8c07d", "#c98b2b", "#c7b9e8", "#8e78c9", "#d95d39"];

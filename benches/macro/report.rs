@@ -9,7 +9,6 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::args::Options;
-use crate::plot;
 use crate::record::{HEADER, Record};
 use crate::subject::{PEERS, Subject};
 use crate::workload::{self, Measure, Workload};
@@ -160,14 +159,14 @@ impl Report {
         )
     }
 
-    /// Writes the result folder.
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    /// Writes the result folder, with `chart` as its picture (SVG).
+    pub fn write(&self, folder: &Path, chart: &str) -> Result<()> {
         fs::create_dir_all(folder)?;
         let raw: Vec<String> = self.records.iter().map(Record::to_csv).collect();
         fs::write(folder.join("raw.csv"), format!("{HEADER}\n{}\n", raw.join("\n")))?;
         fs::write(folder.join("summary.csv"), self.summary_csv())?;
         fs::write(folder.join("setting.md"), &self.setting)?;
-        fs::write(folder.join("plot.svg"), plot::svg(self))?;
+        fs::write(folder.join("plot.svg"), chart)?;
         fs::write(folder.join("README.md"), self.readme())?;
         Ok(())
     }
@@ -202,13 +201,11 @@ impl Report {
     }
 }
 
-/// Makes the summary of a folder again.
-pub fn again(folder: &Path) -> Result<()> {
+/// Reads what a sweep has left in its folder, so that its summary can be made again.
+pub fn read(folder: &Path) -> Result<Report> {
     let raw = fs::read_to_string(folder.join("raw.csv")).context("read raw.csv")?;
     let setting = fs::read_to_string(folder.join("setting.md")).context("read setting.md")?;
-    let report = Report { setting, records: raw.lines().skip(1).filter_map(Record::from_csv).collect() };
-    println!("{}", report.table());
-    report.write(folder)
+    Ok(Report { setting, records: raw.lines().skip(1).filter_map(Record::from_csv).collect() })
 }
 
 /// Machine, versions and command line.

@@ -64,7 +64,7 @@ pub(super) async fn history(
 fn excerpt(history: &history::History, wanted: &HistoryQuery, clock: Clock) -> Result<HistoryAnswer, Refusal> {
     let is_wanted = |name: &Arc<str>| wanted.pool.as_ref().is_none_or(|pool| **name == **pool);
     if let Some(pool) = wanted.pool.as_ref().filter(|_| !history.pools().iter().any(|pool| is_wanted(pool.key()))) {
-        return Err(Refusal::unknown(format!("there is no pool {pool}")));
+        return Err(Refusal::unknown(format!("there is no pool `{pool}`; see `ringway ctl pools`")));
     }
     let since = wanted.since.filter(|since| *since <= history.second()).unwrap_or(0);
     let new = usize::try_from(history.second() - since).unwrap_or(SECONDS_MAX);

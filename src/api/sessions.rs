@@ -1,8 +1,8 @@
 //! The handlers for sessions: `GET` and `DELETE /v1/sessions`, over all workers.
 //!
 //! Each worker gets the same request in its mailbox and answers when it has gone through its sessions, a slice per turn
-//! ([`roster::survey`](crate::roster::survey)). So the answer is not a snapshot of one moment: a session that begins or
-//! ends meanwhile may or may not be in it.
+//! ([`roster::survey`]). So the answer is not a snapshot of one moment: a session that begins or ends meanwhile may or
+//! may not be in it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -131,7 +131,7 @@ fn backends_of(table: &Table, name: &str) -> Result<Vec<BackendId>, Refusal> {
     };
     let found: Vec<_> = table.backends.iter().flatten().filter(is_called).map(|entry| entry.id).collect();
     if found.is_empty() {
-        return Err(Refusal::unknown(format!("there is no backend {name}; `ringway ctl backends` lists them")));
+        return Err(Refusal::unknown(format!("there is no backend `{name}`; see `ringway ctl backends`")));
     }
     Ok(found)
 }

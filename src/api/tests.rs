@@ -11,7 +11,7 @@ use crate::stats::ConnectError;
 use crate::stats::list::{self, MetricKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 /// Two pools with three backends, two workers that have counted this and that.
 fn admin() -> ApiContext {
@@ -65,8 +65,8 @@ fn ask(admin: ApiContext, requests: &[&str]) -> Vec<(u16, String)> {
     let requests: Vec<String> = requests.iter().map(|request| (*request).to_owned()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async move {
-        let mut servers =
-            Servers::new(Some(listener), &[NamePattern::new("*.ops.example").unwrap()], None, Router::new()).unwrap();
+        let sockets = AdminSockets { listen: Some(listener), ..AdminSockets::default() };
+        let mut servers = Servers::new(sockets, &[NamePattern::new("*.ops.example").unwrap()], Router::new()).unwrap();
         servers.begin(admin);
         let client = tokio::task::spawn_blocking(move || requests.iter().map(|line| request(address, line)).collect());
         client.await.unwrap()

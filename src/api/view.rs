@@ -131,8 +131,9 @@ pub(super) async fn backend(
     // If a new backend has the name of a removed one, the new one is meant.
     let named = || pool.backends.iter().filter(|backend| *backend.name == *name);
     let found = named().find(|backend| !backend.is_gone).or_else(|| named().next());
-    let backend =
-        found.ok_or_else(|| Refusal::unknown(format!("there is no backend {name} in the pool {}", pool.name)))?;
+    let backend = found.ok_or_else(|| {
+        Refusal::unknown(format!("there is no backend `{name}` in pool `{}`; see `ringway ctl backends`", pool.name))
+    })?;
     Ok(Json(view.detail(pool, backend)))
 }
 
@@ -157,7 +158,7 @@ impl Viewer<'_> {
     fn find(&self, name: &str) -> Result<&PoolView, Refusal> {
         let named = || self.all.fleet.pools.iter().filter(|pool| *pool.name == *name);
         let found = named().find(|pool| !pool.is_gone).or_else(|| named().next());
-        found.ok_or_else(|| Refusal::unknown(format!("there is no pool {name}")))
+        found.ok_or_else(|| Refusal::unknown(format!("there is no pool `{name}`; see `ringway ctl pools`")))
     }
 
     /// The configuration of a pool; `None` if the pool was removed.

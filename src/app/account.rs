@@ -26,15 +26,18 @@ pub enum Use {
 /// A user with its groups.
 #[derive(Clone, Debug)]
 pub struct Account {
+    /// As it is shown in messages: its name, or `uid 1000` where the system has no name for it.
     name: String,
+    /// By which the kernel decides; 0 is root, for which no permission is checked here.
     uid: u32,
+    /// Its main group first, which a remedy names (`chgrp`), then its supplementary ones.
     groups: Vec<u32>,
-    /// It is who runs this program, so the kernel can be asked.
+    /// It is the user that runs this program, so the kernel can be asked whether it can read a file.
     is_own: bool,
 }
 
 impl Account {
-    /// Who serves by this configuration.
+    /// The user as which ringway serves by this configuration: `process.user` and `process.group`, else its own.
     ///
     /// # Errors
     /// There is no such user or group; what to do.
@@ -53,13 +56,13 @@ impl Account {
         Ok(account)
     }
 
-    /// Who runs this program.
+    /// The user that runs this program, by its effective ids.
     pub fn own() -> Account {
         let uid = Uid::effective();
         let groups: Vec<u32> =
             getgroups().unwrap_or_default().into_iter().chain([Gid::effective()]).map(Gid::as_raw).collect();
         let user = User::from_uid(uid).ok().flatten();
-        // A container has users that nobody has named.
+        // A container has users without a name.
         let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         Account { name, uid: uid.as_raw(), groups, is_own: true }
     }
@@ -86,7 +89,13 @@ impl Account {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     // The kernel has other reasons, too, which permissions do not show.
                     let why = self.reach(file, Use::Read).err();
-                    Err(why.unwrap_or_else(|| format!("user {} may not read it", self.name)))
+                    Err(why.unwrap_or_else(|| {
+                        format!(
+                            "user {} cannot read it, although its permissions allow that: SELinux, AppArmor or a \
+                             sandbox forbids it (`journalctl -k`)",
+                            self.name
+                        )
+                    }))
                 }
                 Err(error) => Err(said(&error)),
             };
@@ -106,7 +115,7 @@ impl Account {
             let found = fs::metadata(&folder).map_err(|error| said(&error))?;
             if !self.has(&found, Use::Enter) {
                 let (folder, name) = (folder.display(), &self.name);
-                return Err(format!("user {name} may not enter {folder} ({}); `chmod o+x {folder}`", owned(&found)));
+                return Err(format!("user {name} cannot enter {folder} ({}); `chmod o+x {folder}`", owned(&found)));
             }
         }
         let found = fs::metadata(&path).map_err(|error| said(&error))?;
@@ -119,9 +128,11 @@ impl Account {
             Use::Write => ("write to", format!("`chown {name} {path}`")),
             Use::Enter => ("enter", format!("`chmod o+x {path}`")),
         };
-        Err(format!("user {name} may not {verb} it ({}); {remedy}", owned(&found)))
+        Err(format!("user {name} cannot {verb} it ({}); {remedy}", owned(&found)))
     }
 
+    /// Whether the permission bits allow it, as the kernel decides: those of the owner, or of the group, or of others,
+    /// and never a later set because an earlier one refuses (path_resolution(7)).
     fn has(&self, found: &Metadata, what: Use) -> bool {
         let bits = what as u32;
         if self.is_root() {
@@ -135,6 +146,7 @@ impl Account {
         found.mode() >> shift & bits == bits
     }
 
+    /// The name of its main group for a `chgrp`, or its number if it has no name.
     fn group(&self) -> String {
         let first = self.groups.first().map(|gid| Gid::from_raw(*gid));
         let named = first.and_then(|gid| nix::unistd::Group::from_gid(gid).ok().flatten());
@@ -142,17 +154,18 @@ impl Account {
     }
 }
 
-/// `root, mode 0600`
+/// Whose it is, and what its permissions are: `owner root, mode 0600`.
 fn owned(found: &Metadata) -> String {
     let owner = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
     let owner = owner.map_or_else(|| format!("uid {}", found.uid()), |user| user.name);
-    format!("of {owner}, mode {:04o}", found.mode() & 0o7777)
+    format!("owner {owner}, mode {:04o}", found.mode() & 0o7777)
 }
 
+/// An error as a part of a sentence whose subject is the file.
 fn said(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "it is not there".to_string(),
-        io::ErrorKind::PermissionDenied => "this user may not look at it; ask again as root".to_string(),
+        io::ErrorKind::NotFound => "it does not exist".to_string(),
+        io::ErrorKind::PermissionDenied => "this user cannot look at it; run this again as root".to_string(),
         _ => error.to_string(),
     }
 }
@@ -191,9 +204,9 @@ mod tests {
         }
         set(folder.path(), 0o700);
         let why = other.reach(&file, Use::Read).unwrap_err();
-        assert!(why.contains("may not enter") && why.contains("chmod o+x"), "{why}");
+        assert!(why.contains("cannot enter") && why.contains("chmod o+x"), "{why}");
         set(folder.path(), 0o755);
         assert!(other.reach(folder.path(), Use::Write).is_err_and(|why| why.contains("chown somebody")));
-        assert_eq!(other.reach(&folder.path().join("gone"), Use::Read), Err("it is not there".to_string()));
+        assert_eq!(other.reach(&folder.path().join("gone"), Use::Read), Err("it does not exist".to_string()));
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// The limits of every group that this process is in, for both versions of control groups: the least of all counts.
+    /// What cannot be read is no limit.
     pub fn of_this_process() -> Group {
         let text = |file: &str| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
         Group::read(&text("/proc/self/mountinfo"), &text("/proc/self/cgroup"))
@@ -42,6 +44,8 @@ impl Group {
         group
     }
 
+    /// Lowers the limits to those that the files of this group name (cgroup v2: `memory.max`, `cpu.max`; v1:
+    /// `memory.limit_in_bytes`, `cpu.cfs_quota_us` and `cpu.cfs_period_us`).
     fn limit_by(&mut self, folder: &Path) {
         let number = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
         let memory = number("memory.max").or_else(|| number("memory.limit_in_bytes"));
@@ -62,6 +66,7 @@ impl Group {
 struct Mount<'a> {
     /// The outermost group that is seen: in a container that is often its own.
     root: PathBuf,
+    /// Where it is mounted, as this process sees it.
     folder: PathBuf,
     /// Version 1: its controllers are among them. Version 2: empty.
     options: &'a str,
@@ -117,11 +122,13 @@ pub(super) fn memory_of_machine() -> Option<u64> {
     memory_total(&known).or_else(system::memory_bytes)
 }
 
+/// Bytes of `MemTotal`, which `/proc/meminfo` gives in KiB.
 fn memory_total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// The lower of two limits, of which `None` is no limit.
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,4 +1,4 @@
-//! Sockets that whoever started us has bound: systemd's socket activation.
+//! Sockets that the service manager has bound before it started ringway: socket activation (sd_listen_fds(3)).
 
 use std::os::fd::OwnedFd;
 
@@ -26,9 +26,11 @@ pub(super) fn sockets() -> anyhow::Result<Vec<(Address, OwnedFd)>> {
     Ok(sockets)
 }
 
-/// Says which of them nobody wanted.
+/// Warns of those that no listener of the configuration uses.
 pub(super) fn report_unused(addresses: &[Address]) {
     for address in addresses {
-        tracing::warn!(%address, "was bound for us, and is in no `bind`: nobody will accept there");
+        tracing::warn!(%address, "the service manager has bound this address for ringway, and no listener has it as \
+                       its `bind`: clients that connect there get no answer; add it to a `bind`, or remove it from \
+                       the .socket unit");
     }
 }

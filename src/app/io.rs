@@ -11,6 +11,7 @@ const VARIABLE: &str = "RINGWAY_IO";
 
 /// A driver, and what this kernel can do for it.
 pub(super) struct Choice {
+    /// The driver, with the reason that the log, the API and `ringway doctor` give.
     pub(super) chosen: ChosenDriver,
     /// Of io_uring.
     pub(super) features: Features,

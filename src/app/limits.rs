@@ -19,6 +19,7 @@ const EARLY_MAX: u64 = 64;
 
 /// Memory that ringway and its rings take without a session: of the process, and of each worker.
 const OWN_MEMORY: u64 = 24 << 20;
+/// The same for each worker: its ring, its first receive buffers, its stack.
 const MEMORY_PER_WORKER: u64 = 8 << 20;
 /// Memory of a session that does nothing, its two sockets in the kernel included. 6.2 KiB were measured on Linux 6.18;
 /// the rest is for the bytes of those that do something.
@@ -52,6 +53,7 @@ pub(super) struct Capacity {
 pub(super) enum LimitedBy {
     /// `process.connections_max`
     Configuration,
+    /// The hard limit on open descriptors (RLIMIT_NOFILE).
     Descriptors,
     /// So many bytes.
     Memory(u64),
@@ -91,7 +93,7 @@ impl Capacity {
         }
     }
 
-    /// Descriptors that may be open at once, or so many that a table for more is better made when it is needed: where
+    /// Descriptors that can be open together, or so many that a table for more is better made when it is needed: where
     /// the limit is a thousand million, as with some container engines, a table for all would take 8 GiB.
     pub fn descriptors_to_expect(&self, workers: usize) -> u64 {
         let of_workers = (2 * u64::from(self.pipes_max) + self.early_max as u64) * workers as u64;
@@ -102,7 +104,11 @@ impl Capacity {
     /// Says what follows, and from what.
     pub fn report(&self, config: &Config, workers: usize, cpus: usize) {
         if config.process.workers.is_none() && workers < cpus {
-            tracing::info!(workers, cpus, "workers are limited by the CPU quota of the control group");
+            tracing::info!(
+                workers,
+                cpus,
+                "workers are limited by the CPU quota of the control group; `process.workers` sets another number"
+            );
         }
         let Capacity { connections_max, descriptors, .. } = *self;
         match self.limited_by {
@@ -114,7 +120,11 @@ impl Capacity {
             }
             LimitedBy::Memory(bytes) => {
                 let memory = format!("{} MiB", bytes >> 20);
-                tracing::info!(connections_max, memory, "client connections are limited by the memory there may be");
+                tracing::info!(
+                    connections_max,
+                    memory,
+                    "client connections are limited by the memory of this host or of its control group"
+                );
             }
         }
     }
@@ -139,7 +149,8 @@ fn share(descriptors: u64, own: u64, workers: u64, wanted: Option<u64>) -> anyho
     let early_max = (free / 32 / workers.max(1)).min(EARLY_MAX);
     let possible = (free - (2 * pipes_max + early_max) * workers) / 2;
     let connections_max = wanted.unwrap_or(possible);
-    // Pipes can be done without, and near the limit nobody is accepted early; sessions take what they take.
+    // Pipes can be done without, and near the limit no client is accepted early; each session takes its two
+    // descriptors.
     let needed = own + 2 * connections_max;
     if needed > descriptors || connections_max == 0 {
         let needed = needed.max(own + 2);
@@ -163,7 +174,7 @@ mod tests {
     fn config() -> Config {
         let text = "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n\
                     [pools.p]\nbackends = [{ address = \"127.0.0.1:2\" }]";
-        crate::config::load(text, "t", &|_| None).unwrap()
+        crate::config::load(text, "t", &|_: &str| None).unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Binding what the configuration names: at the start, and when it changes while ringway runs.
 //!
-//! An address that stays keeps its very sockets, and with them who waits in their backlogs.
+//! An address that stays keeps its very sockets, and with them the clients that wait in their backlogs.
 
 mod refusal;
 mod want;
@@ -16,7 +16,7 @@ use crate::config::model::Config;
 use crate::control::sockets::{ListeningSockets, SocketsRefused};
 use crate::snapshot::ids::Ids;
 use crate::sys::socket;
-use crate::sys::socket_file::{AtEnd, SocketFile};
+use crate::sys::socket_file::{self, AtEnd, SocketFile};
 use crate::sys::watched_file::WatchedFile;
 use crate::worker::{Errand, ListenSocket, Shared};
 pub(super) use refusal::refusal;
@@ -24,30 +24,37 @@ use want::{Want, deal, keep, overlaps, takes_clients_of, wanted};
 
 /// After a ringway was killed, the kernel needs a moment to take its ring down, and the ring holds the listeners.
 const IN_USE_RETRIES: u32 = 10;
+/// Between two attempts: with the retries, half a second in all.
 const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Every address that is listened on.
 pub(super) struct BoundListeners {
+    /// How many workers accept.
     workers: usize,
+    /// Every address in use, in the order of the configuration.
     places: Vec<ListenerPlace>,
     /// Numbers of addresses are never given out twice.
     next: u32,
-    /// Bound by who started us, or by the ringway we take over from, and not used yet.
+    /// Bound by the service manager, or by the ringway we take over from, and not used yet.
     inherited: Vec<(Address, Arc<OwnedFd>)>,
     /// Where the ringway that we take over from listens: our own sockets share these addresses with it. Empty once it
     /// is relieved.
     taken: Vec<Address>,
+    /// What a reload has bound and not put into use yet; dropping it closes those sockets.
     prepared: Option<Prepared>,
+    /// How workers are told; `None` until they have started.
     shared: Option<Arc<Shared>>,
 }
 
 /// An address.
 struct ListenerPlace {
+    /// By which workers know the address. It is never given to another one.
     number: u32,
+    /// What the configuration says of it.
     want: Want,
     /// With the port the kernel chose.
     address: Address,
-    /// Each once. The workers close them; who only looks at them must not keep them open.
+    /// Each once. The workers close them, so what only looks at them must not keep them open.
     sockets: Vec<Weak<OwnedFd>>,
     /// Of a unix socket; `None` until it is in use, and if it could not be seen.
     file: Option<WatchedFile>,
@@ -59,14 +66,17 @@ struct Prepared {
     next: Vec<NextListeners>,
 }
 
+/// What becomes of an address with the next configuration.
 enum NextListeners {
+    /// The place with this index stays, and this is what is wanted of it now.
     Kept(usize, Want),
+    /// A new place, with its sockets: they must stay open until a worker has them.
     New(ListenerPlace, Vec<Arc<OwnedFd>>),
 }
 
 /// Sockets that are there before ours.
 pub(super) enum Before {
-    /// None, or those that whoever started us has bound.
+    /// None, or those that the service manager has bound.
     Bound(Vec<(Address, OwnedFd)>),
     /// Those of a ringway that goes on to use them until it is relieved: until then nothing about them may change.
     Taken(Vec<(Address, OwnedFd)>),
@@ -139,6 +149,11 @@ impl BoundListeners {
         self.places.iter().map(|place| (place.want.listener.clone(), place.address.clone())).collect()
     }
 
+    /// Binds an address that was not there before: with the sockets that were handed to this process for it, or with a
+    /// socket per worker (SO_REUSEPORT), so that the kernel spreads new connections.
+    ///
+    /// # Errors
+    /// It could not be bound; the message names the key, the address and what to do.
     fn bind_new(&mut self, want: Want) -> Result<NextListeners, SocketsRefused> {
         let key = format!("listeners.{}.bind", want.listener);
         // systemd's `ListenStream=PORT` is [::]:PORT, and takes IPv4 as well.
@@ -162,14 +177,15 @@ impl BoundListeners {
         let inherited = self.inherited.iter().filter(|(address, _)| *address == want.address);
         let mut sockets: Vec<Arc<OwnedFd>> = inherited.map(|(_, fd)| fd.clone()).collect();
         let is_taken = !sockets.is_empty() && self.taken.contains(&want.address);
-        // Who has bound it for us did not say that others may bind it too, so all workers share it.
+        // The service manager may have bound it without SO_REUSEPORT, so that no second socket can be bound: all
+        // workers share it.
         let is_inherited = !(sockets.is_empty() || is_taken);
         let shares = matches!(want.address, Address::Unix(_)) || is_inherited;
         if sockets.is_empty() {
             // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
             let known = self.places.iter().map(|place| &place.address).chain(&self.taken);
             let is_ours = known.into_iter().any(|address| overlaps(address, &want.address));
-            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address) };
+            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address, want.freebind) };
             sockets.push(unused.and_then(|()| want.listen(&want.address)).map_err(refused)?);
         } else if !is_taken {
             let adjust = |socket: &Arc<OwnedFd>| socket::adjust(socket, want.backlog, &want.options);
@@ -182,7 +198,7 @@ impl BoundListeners {
         while !shares && sockets.len() < self.workers {
             match if is_taken { want.bind(&address) } else { want.listen(&address) } {
                 Ok(socket) => sockets.push(socket),
-                // Another user has bound them, or somebody else did and would not share: workers share what there is.
+                // Another user has bound them, or another program without SO_REUSEPORT: workers share what there is.
                 Err(_) if is_taken => break,
                 Err(error) => return Err(refused(error)),
             }
@@ -196,12 +212,14 @@ impl BoundListeners {
         Ok(NextListeners::New(place, sockets))
     }
 
+    /// A place for these sockets, with the next number. The caller keeps the sockets open.
     fn place(&mut self, want: Want, address: Address, sockets: &[Arc<OwnedFd>]) -> ListenerPlace {
         self.next += 1;
         let sockets = sockets.iter().map(Arc::downgrade).collect();
         ListenerPlace { number: self.next, want, address, sockets, file: None }
     }
 
+    /// What each worker is to do so that connections to a new place are accepted.
     fn open(&self, place: &ListenerPlace, sockets: &[Arc<OwnedFd>], listener: ListenerId) -> Vec<(usize, Errand)> {
         let address = place.number;
         let open = |(worker, index): (usize, usize)| {
@@ -211,11 +229,13 @@ impl BoundListeners {
         deal(sockets.len(), self.workers).map(open).collect()
     }
 
+    /// What each worker is to do so that a place is closed.
     fn close(&self, place: &ListenerPlace) -> impl Iterator<Item = (usize, Errand)> + use<> {
         let address = place.number;
         (0..self.workers).map(move |worker| (worker, Errand::Close { address }))
     }
 
+    /// Puts errands into the mailboxes of the workers; without workers there is nothing to do.
     fn send(&self, errands: Vec<(usize, Errand)>) {
         let Some(shared) = &self.shared else { return };
         errands.into_iter().for_each(|(worker, errand)| shared.send(worker, errand));
@@ -280,7 +300,8 @@ impl ListeningSockets for BoundListeners {
         let errands = self.settle(listener);
         self.taken.clear();
         for address in self.close_unused() {
-            tracing::info!(%address, "the ringway before listened there, and nothing of this configuration does");
+            tracing::info!(%address, "the ringway before listened there, and no listener of this configuration does: \
+                                      clients can no longer connect there");
         }
         self.send(errands);
     }
@@ -310,6 +331,7 @@ impl ListeningSockets for BoundListeners {
 }
 
 impl ListenerPlace {
+    /// Begins to watch the file of a unix socket. `at_end` says what becomes of the file when the place goes.
     fn watch_file(&mut self, at_end: AtEnd) {
         let Address::Unix(path) = &self.address else { return };
         self.file = SocketFile::at(path, at_end).map(WatchedFile::new).ok();
@@ -326,6 +348,8 @@ impl ListenerPlace {
         }
     }
 
+    /// Gives the sockets the backlog and options that are wanted now. What the kernel refuses is logged, and the old
+    /// ones stay.
     fn adjust(&self) {
         for socket in self.sockets.iter().filter_map(Weak::upgrade) {
             if let Err(error) = socket::adjust(&socket, self.want.backlog, &self.want.options) {
@@ -335,9 +359,10 @@ impl ListenerPlace {
         }
     }
 
+    /// Gives the file of a unix socket the mode that is wanted now.
     fn set_mode(&self) {
         let Address::Unix(path) = &self.address else { return };
-        if let Err(error) = socket::set_mode(path, self.want.unix_mode) {
+        if let Err(error) = socket_file::set_mode(path, self.want.unix_mode) {
             tracing::warn!(address = %self.address, %error, "this unix socket keeps the mode that it had");
         }
     }

@@ -29,6 +29,7 @@ pub(super) struct LogLine {
 struct Fields(Vec<(String, Value)>);
 
 impl Fields {
+    /// Adds a field under the name that the line shows.
     fn put(&mut self, field: &Field, value: Value) {
         // `for` cannot be the name of a field in Rust.
         self.0.push((field.name().trim_end_matches('_').to_owned(), value));
@@ -36,22 +37,27 @@ impl Fields {
 }
 
 impl Visit for Fields {
+    /// A value in its `Debug` or `Display` form, made printable: what comes from the network cannot forge a line.
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.put(field, Value::String(text::printable(&format!("{value:?}")).into_owned()));
     }
 
+    /// A text, made printable as well.
     fn record_str(&mut self, field: &Field, value: &str) {
         self.put(field, Value::String(text::printable(value).into_owned()));
     }
 
+    /// A number stays one in JSON.
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.put(field, value.into());
     }
 
+    /// A signed number stays one in JSON.
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.put(field, value.into());
     }
 
+    /// A truth value stays one in JSON.
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.put(field, value.into());
     }
@@ -62,6 +68,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
+    /// Writes one line. Its time is in UTC; the `logfmt` of the journal has none, because the journal adds its own.
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = *event.metadata().level();
         let mut fields = Fields::default();
@@ -77,6 +84,7 @@ where
     }
 }
 
+/// One object per line, with `time`, `level`, `message` and then the fields in their order.
 fn write_json(writer: &mut Writer<'_>, time: String, level: Level, fields: Vec<(String, Value)>) -> fmt::Result {
     let head = [("time", time), ("level", word(level).to_owned())];
     let head = head.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value)));
@@ -85,6 +93,7 @@ fn write_json(writer: &mut Writer<'_>, time: String, level: Level, fields: Vec<(
     writeln!(writer, "{}", String::from_utf8_lossy(&line))
 }
 
+/// `time=… level=… message="…" field=…`, coloured if the writer takes colours.
 fn write_logfmt(
     writer: &mut Writer<'_>,
     time: Option<String>,

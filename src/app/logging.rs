@@ -54,6 +54,7 @@ fn is_journal(output: &Output) -> bool {
     std::env::var("JOURNAL_STREAM").is_ok_and(is_it)
 }
 
+/// The level of the configuration in the words of `tracing`.
 fn filter_of(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -63,7 +64,7 @@ fn filter_of(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Opens what the access log goes to. `log` is the operational one: who shares a stream takes turns.
+/// Opens what the access log goes to. `log` is the operational one: two logs that share a stream take turns.
 pub(super) fn access(config: &Config, workers: usize, log: Option<&Outlet>) -> anyhow::Result<Option<Access>> {
     let Some(access) = &config.access_log else { return Ok(None) };
     let sink = match (&access.output, log) {
@@ -80,6 +81,7 @@ pub(super) fn access(config: &Config, workers: usize, log: Option<&Outlet>) -> a
     Ok(Some(Access { journal, alarm, format: access.format, sink }))
 }
 
+/// Opens an output, with the thread that writes to it. An error names `key`.
 fn outlet(output: &Output, key: &str) -> anyhow::Result<Outlet> {
     let target = match output {
         Output::Stderr => OutletTarget::Stderr,
@@ -94,22 +96,27 @@ fn outlet(output: &Output, key: &str) -> anyhow::Result<Outlet> {
 
 /// One line on its way: the subscriber may write it in pieces.
 struct PendingLine {
+    /// Where the whole line goes.
     outlet: Outlet,
+    /// What has been written so far.
     text: Vec<u8>,
 }
 
 impl Write for PendingLine {
+    /// Collects; nothing goes out before the line is whole.
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(part);
         Ok(part.len())
     }
 
+    /// There is nothing to do: a line goes out when it is dropped.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 impl Drop for PendingLine {
+    /// Hands the line over. If the outlet is full the line is dropped and counted, so that no thread waits for a log.
     fn drop(&mut self) {
         if !self.text.is_empty() {
             self.outlet.write_or_drop(&self.text);

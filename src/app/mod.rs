@@ -1,6 +1,7 @@
 //! The composition root: the only place where workers and control meet.
 
 pub mod account;
+mod admin;
 mod cgroup;
 mod inherited;
 mod io;
@@ -17,7 +18,7 @@ mod sources;
 mod taken;
 
 use std::hash::RandomState;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -38,6 +39,7 @@ use crate::epoll::linux::Linux;
 use crate::epoll::post::PostOffice;
 use crate::kernel::Bell;
 use crate::kernel::driver::Driver;
+use crate::log;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
 use crate::stats::Stats;
@@ -47,7 +49,6 @@ use crate::sys::system;
 use crate::take_over::Predecessor;
 use crate::uring::{Uring, probe};
 use crate::worker;
-use crate::{api, log};
 use listeners::{Before, BoundListeners};
 use logging::Operational;
 use privileges::Identity;
@@ -60,12 +61,19 @@ const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
 /// A running ringway.
 pub struct Server {
+    /// What workers and control count, also after they have ended.
     stats: Arc<Stats>,
+    /// Where control publishes tables.
     cell: Arc<Cell>,
+    /// Name of the listener and address of each socket, with the port that the kernel has chosen.
     addresses: Vec<(Arc<str>, Address)>,
+    /// The address of `admin.listen`, with its real port.
     admin: Option<SocketAddr>,
+    /// Asks control for a shutdown.
     stopper: Stopper,
+    /// Ends last: it waits for the workers.
     control: JoinHandle<Result<(), control::ControlError>>,
+    /// One per CPU that is used.
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -110,15 +118,17 @@ pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow
 
 /// What a server begins with, beside its configuration.
 struct Start {
+    /// Where the configuration came from, and where a reload reads it.
     source: Source,
+    /// Sockets that are there before this process binds its own.
     before: Before,
     /// The ringway to relieve; `Some` exactly if `before` was taken from it.
     predecessor: Option<Predecessor>,
     /// An operational log that can be reopened and changed.
     log: Option<Operational>,
-    /// Whom to become.
+    /// The user and group to become once everything is bound; `None` to stay the same.
     identity: Option<Identity>,
-    /// What of the file system it may use; `None` if that is the business of who embeds it.
+    /// What of the file system it may use; `None` if that is up to the program that embeds it.
     permitted: Option<Permitted>,
     /// How files are read that say how names are looked up; `None`: as any other.
     read_file: Option<ReadFile>,
@@ -136,6 +146,8 @@ impl Server {
         Server::start_from(config, Start { source, before, predecessor, log, identity, permitted, read_file: None })
     }
 
+    /// Starts with what is there already. The order counts: first everything that can fail without a trace, then the
+    /// sockets, then the threads, and privileges are dropped when nothing is left that needs them.
     fn start_from(config: Config, start: Start) -> anyhow::Result<Server> {
         let Start { source, before, predecessor, log, identity, permitted, read_file } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
@@ -149,12 +161,11 @@ impl Server {
         let ids = Ids::assign(&config);
         let access = logging::access(&config, workers, operational.as_ref())?;
         let (mut listeners, sockets) = BoundListeners::bind(&config, &ids, workers, before)?;
-        let admin = config.admin.listen.map(|address| bind_admin(address, &mut listeners)).transpose()?;
-        let admin_socket = bind_admin_socket(&config, &mut listeners)?;
+        let admin = admin::bind(&config.admin, &mut listeners)?;
         if predecessor.is_none() {
             inherited::report_unused(&listeners.close_unused());
         }
-        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let admin_address = admin.listen.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let alarm = Alarm::new();
         let journal = access.as_ref().map(|access| access.journal.clone());
@@ -191,7 +202,6 @@ impl Server {
             sockets: Box::new(listeners),
             alarm,
             admin,
-            admin_socket,
             predecessor,
             hooks: hooks(&shared, &permitted, read_file),
             stop,
@@ -323,7 +333,7 @@ fn keep_one_everywhere(shared: &worker::Shared) -> anyhow::Result<()> {
     let (told, answers) = mpsc::channel();
     for worker in 0..shared.workers() {
         let told = told.clone();
-        let task = move || drop(told.send(privileges::keep_one())); // who waits for it has not gone
+        let task = move || drop(told.send(privileges::keep_one())); // the receiver below waits for it
         shared.send(worker, worker::Errand::Run(Box::new(task)));
     }
     privileges::keep_one().context(WHY)?;
@@ -347,24 +357,6 @@ fn hooks(
         out_of_reach: Box::new(missing),
         read_file,
         ready: Box::new(|| ()),
-    }
-}
-
-fn bind_admin_socket(config: &Config, listeners: &mut BoundListeners) -> anyhow::Result<Option<api::Socket>> {
-    let Some(path) = &config.admin.socket else { return Ok(None) };
-    let (address, mode) = (Address::Unix(path.clone()), config.admin.socket_mode);
-    let socket = match listeners.take(&address) {
-        Some(fd) => api::Socket::adopt(fd, path, mode),
-        None => api::Socket::bind(path, mode),
-    };
-    socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
-}
-
-fn bind_admin(address: SocketAddr, listeners: &mut BoundListeners) -> anyhow::Result<TcpListener> {
-    match listeners.take(&Address::Tcp(address)) {
-        Some(fd) => Ok(fd.into()),
-        None => TcpListener::bind(address)
-            .map_err(|error| listeners::refusal("admin.listen", &Address::Tcp(address), &error)),
     }
 }
 
@@ -392,8 +384,8 @@ fn parts(
     }
 }
 
-/// Ends the process when a worker cannot go on, as a panic does: it holds connections that nobody else can serve, and
-/// their peers must be told. The service manager starts it again.
+/// Ends the process when a worker cannot go on, as a panic does: it holds connections that no other worker can serve,
+/// and their peers must be told. The service manager starts it again.
 fn give_up_after(log: Option<log::Outlet>) -> worker::GiveUp {
     Box::new(move |worker, error| {
         tracing::error!(worker, %error, "a worker cannot go on; ringway ends and must be started again");
@@ -402,7 +394,7 @@ fn give_up_after(log: Option<log::Outlet>) -> worker::GiveUp {
     })
 }
 
-/// Files that ringway has made and goes on using: whoever it becomes must own them.
+/// Files that ringway has made and goes on using: the user that it becomes must own them.
 fn files_of(config: &Config) -> Vec<PathBuf> {
     let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
     let files = outputs.into_iter().flatten().filter_map(|output| match output {

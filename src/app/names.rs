@@ -24,8 +24,9 @@ use crate::sys::system;
 
 /// The hidden subcommand that is this process.
 pub const SUBCOMMAND: &str = "read-names";
-/// Files under `/etc` are there at once, or not at all.
+/// Files under `/etc` are read in no time, or not at all.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Longer files are cut, after some hundred thousand lines.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// Starts that process. What it returns reads one of [`NAME_FILES`] through it.
@@ -55,10 +56,13 @@ pub(super) fn start() -> io::Result<ReadFile> {
     }))
 }
 
+/// Whether an answer did not come in time, or will never come.
 fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::BrokenPipe)
 }
 
+/// Asks for the file with this number and reads the answer: an errno (4 bytes) and a length (8 bytes), the most
+/// significant byte first, then so many bytes.
 fn ask(mut stream: &UnixStream, number: u8) -> io::Result<Vec<u8>> {
     stream.write_all(&[number])?;
     let mut head = [0; 12];
@@ -85,10 +89,10 @@ pub(super) fn reader_for(config: &Config) -> Option<ReadFile> {
     start().ok()
 }
 
-/// Is that process, until nobody asks any more.
+/// Is that process, until ringway has closed its end of the socket.
 ///
 /// # Errors
-/// It cannot restrict itself, or whoever asks has gone in the middle of an answer.
+/// It cannot restrict itself, or ringway has ended in the middle of an answer.
 pub fn serve() -> anyhow::Result<()> {
     // Sockets that systemd has bound for the ringway are not ours to keep open.
     system::close_all_but_standard();

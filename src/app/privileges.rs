@@ -26,8 +26,8 @@ pub(super) fn renounce() {
     let _ = caps::clear(None, caps::CapSet::Ambient);
 }
 
-/// What root may do and ringway, if it stays root, needs: low ports, the client's own address, files of whoever they
-/// are, memory of rings that counts as locked before Linux 5.12.
+/// What root may do and ringway, if it stays root, needs: low ports, the client's own address, files of any user,
+/// memory of rings that counts as locked before Linux 5.12.
 const NEEDED: [caps::Capability; 5] = [
     caps::Capability::CAP_NET_BIND_SERVICE,
     caps::Capability::CAP_NET_RAW,
@@ -36,8 +36,8 @@ const NEEDED: [caps::Capability; 5] = [
     caps::Capability::CAP_IPC_LOCK,
 ];
 
-/// Leaves of what this thread may do, and those that it starts, what ringway needs. To be called where it goes on as
-/// whoever it is.
+/// Leaves of what this thread may do, and those that it starts, what ringway needs. To be called where it keeps its
+/// user.
 pub(super) fn keep_needed() {
     let Ok(now) = caps::read(None, caps::CapSet::Permitted) else { return };
     let kept: HashSet<_> = NEEDED.into_iter().filter(|one| now.contains(one)).collect();
@@ -46,10 +46,12 @@ pub(super) fn keep_needed() {
     let _ = caps::set(None, caps::CapSet::Permitted, &kept);
 }
 
-/// Whom to become.
+/// The user and group to become.
 #[derive(Debug)]
 pub(super) struct Identity {
+    /// `process.user`; `None` to stay the user that started it.
     user: Option<User>,
+    /// `process.group`, or else the main group of the user.
     group: Option<Gid>,
     /// Supplementary groups, looked up before the files that name them are out of reach.
     groups: Vec<Gid>,
@@ -58,7 +60,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Looks the names up. `None` is to stay who one is.
+    /// Looks the names up. `None` is to stay the user that started it.
     pub(super) fn of(config: &Config) -> anyhow::Result<Option<Identity>> {
         let process = &config.process;
         let user = process.user.as_deref().map(find_user).transpose()?;
@@ -126,8 +128,8 @@ impl Identity {
     }
 }
 
-/// Gives a file of ours another owner. Never what a link leads to, of either kind: whoever ringway was before could
-/// have put one there, to a file of root's.
+/// Gives a file of ours another owner. Never what a link leads to, of either kind: the user that ringway was before
+/// could have put one there, to a file of root's.
 fn give(path: &Path, owner: Option<Uid>, group: Option<Gid>) -> anyhow::Result<()> {
     let file = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     let found = fstat(&file)?;
@@ -144,11 +146,19 @@ pub(super) fn keep_one() -> Result<(), caps::errors::CapsError> {
     caps::set(None, caps::CapSet::Permitted, &one)
 }
 
+/// The user of that name.
+///
+/// # Errors
+/// There is none, or the system cannot be asked.
 pub(super) fn find_user(name: &str) -> anyhow::Result<User> {
     let found = User::from_name(name).with_context(|| format!("cannot look up process.user `{name}`"))?;
     found.with_context(|| format!("process.user: there is no user `{name}`; add it, or name another one"))
 }
 
+/// The group of that name.
+///
+/// # Errors
+/// There is none, or the system cannot be asked.
 pub(super) fn find_group(name: &str) -> anyhow::Result<Gid> {
     let found = Group::from_name(name).with_context(|| format!("cannot look up process.group `{name}`"))?;
     let group = found.with_context(|| format!("process.group: there is no group `{name}`; add it, or name another"))?;

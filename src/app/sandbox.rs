@@ -1,10 +1,10 @@
-//! What a ringway that serves can still do, should somebody take it over through a bug: not much.
+//! What a ringway that serves can still do if an attacker takes it over through a bug: not much.
 //!
 //! **Files** (Landlock, from the first moment, so that every thread there will be inherits it): it reads the folders of
-//! its configuration and of password files, the files that name servers and hosts, and what the kernel says of it; it
-//! writes to the folders of its logs and of the unix sockets it listens on. Folders, because files are replaced by
-//! renaming others over them. **System calls** (seccomp, once it serves): [`filter`]. Where the kernel has neither, it
-//! runs without, and says so. `RINGWAY_SANDBOX=off` turns both off.
+//! its configuration, of password files and of lists of clients, the files that name servers and hosts, and what the
+//! kernel says of it; it writes to the folders of its logs and of the unix sockets it listens on. Folders, because
+//! files are replaced by renaming others over them. **System calls** (seccomp, once it serves): [`filter`]. Where the
+//! kernel has neither, it runs without, and logs that. `RINGWAY_SANDBOX=off` turns both off.
 //!
 //! What was permitted stays for the life of the process. A reload that needs more is refused, with the path
 //! ([`Permitted::missing`]); the next process (`--take-over`) begins with its own.
@@ -58,12 +58,13 @@ pub(super) struct Permitted {
     needs: Option<Needs>,
     /// How it went, for the log, which does not run yet.
     status: Result<RestrictionStatus, String>,
+    /// The environment has RINGWAY_SANDBOX=off: files and system calls are free.
     is_off: bool,
 }
 
 impl Permitted {
     /// Restricts the files that this thread, and every one that it starts, can open. To be called before any other
-    /// thread runs. `stays_root` is whether it goes on as root: nobody else needs to be kept from what is root's own.
+    /// thread runs. `stays_root` is whether it goes on as root: only root needs to be kept from what is root's own.
     pub fn restrict(config: &Config, source: &Source, stays_root: bool) -> Permitted {
         let is_off = std::env::var_os("RINGWAY_SANDBOX").is_some_and(|value| value == "off");
         if is_off {
@@ -107,12 +108,13 @@ impl Permitted {
         let line = |what: &str, folder: &Path| format!("{what} in {}: {remedy}", folder.display());
         let reads = wanted.read.iter().filter(|folder| !lies_in(folder, &permitted.read));
         let sockets = wanted.sockets.iter().filter(|folder| !lies_in(folder, &permitted.sockets));
-        let reads = reads.map(|folder| line("password_file", folder));
+        let reads = reads.map(|folder| line("a file to read (password_file, allow_file, deny_file)", folder));
         reads.chain(sockets.map(|folder| line("a unix socket to listen on", folder))).collect()
     }
 }
 
 impl Needs {
+    /// What this configuration needs: its own file, password files, logs, and the folders of unix sockets.
     fn of(config: &Config, source: &Source) -> Needs {
         let mut needs = Needs::default();
         if let Source::File(path) = source {
@@ -125,6 +127,8 @@ impl Needs {
                 .filter_map(|login| login.password_file.as_deref())
                 .flat_map(folders_to_read),
         );
+        let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
+        needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
         for output in outputs.into_iter().flatten() {
             if let Output::File(path) = output {
@@ -174,10 +178,12 @@ fn folders_to_read(path: &Path) -> Vec<PathBuf> {
     folders(path).into_iter().chain(releases.filter(|folder| folder.components().count() > 2)).collect()
 }
 
+/// Whether a folder is one of those or below one.
 fn lies_in(folder: &Path, permitted: &BTreeSet<PathBuf>) -> bool {
     permitted.iter().any(|known| folder.starts_with(known))
 }
 
+/// Applies the rules to this thread by Landlock, as far as this kernel knows it (best effort).
 fn restrict(needs: &Needs, stays_root: bool) -> Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let log: BitFlags<AccessFs> = AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::MakeReg;
@@ -205,7 +211,7 @@ mod tests {
     use super::*;
 
     fn needs(toml: &str) -> Needs {
-        let config = crate::config::load(toml, "t", &|_| None).unwrap();
+        let config = crate::config::load(toml, "t", &|_: &str| None).unwrap();
         Needs::of(&config, &Source::File("/nowhere/etc/ringway.toml".into()))
     }
 
@@ -227,12 +233,14 @@ mod tests {
     fn a_reload_that_needs_another_folder_is_told_which() {
         let status = Err(String::new());
         let permitted = Permitted { needs: Some(needs(CONFIG)), status, is_off: false };
-        let load = |text: &str| crate::config::load(text, "t", &|_| None).unwrap();
+        let load = |text: &str| crate::config::load(text, "t", &|_: &str| None).unwrap();
         assert!(permitted.missing(&load(CONFIG)).is_empty());
         assert!(permitted.missing(&load(&CONFIG.replace("secret/p", "secret/deep/q"))).is_empty());
         let missing = permitted.missing(&load(&CONFIG.replace("secret/p", "other/p").replace("s/l", "t/l")));
         assert_eq!(missing.len(), 2, "{missing:?}");
-        assert!(missing[0].starts_with("password_file in /nowhere/other: a running ringway reaches only"));
+        assert!(missing[0].starts_with(
+            "a file to read (password_file, allow_file, deny_file) in /nowhere/other: a running ringway reaches only"
+        ));
         assert!(missing[1].starts_with("a unix socket to listen on in /nowhere/t: "));
         let free = Permitted { needs: None, status: Err(String::new()), is_off: true };
         assert!(free.missing(&load(&CONFIG.replace("s/l", "t/l"))).is_empty());
@@ -261,7 +269,7 @@ mod tests {
         let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
         let config = CONFIG.replace("/nowhere", folder.to_str().unwrap());
         let at = move |path: &str| folder.join(path);
-        let config = crate::config::load(&config, "t", &|_| None).unwrap();
+        let config = crate::config::load(&config, "t", &|_: &str| None).unwrap();
         let permitted = Permitted::restrict(&config, &Source::File(at("etc/ringway.toml")), true);
         if permitted.needs.is_none() {
             eprintln!("skipped: no Landlock");

@@ -21,6 +21,8 @@ pub(super) fn check(config: &Config) -> Result<(), SocketsRefused> {
     Ok(())
 }
 
+/// Refuses `source = "client"` where the kernel does: it takes IP_TRANSPARENT (ip(7)), and that takes CAP_NET_RAW. A
+/// loopback address stands for every other one.
 fn may_take_any_address(key: &str) -> Result<(), SocketsRefused> {
     socket::try_source(IpAddr::from([127, 0, 0, 1]), true).map_err(|error| SocketsRefused {
         message: match error.raw_os_error() {
@@ -34,6 +36,7 @@ fn may_take_any_address(key: &str) -> Result<(), SocketsRefused> {
     })
 }
 
+/// Warns if a socket cannot be bound to that address now.
 fn warn_unless_ours(key: &str, address: IpAddr) {
     if let Err(error) = socket::try_source(address, false) {
         tracing::warn!(%address, %error, "{key}: connections cannot come from there until this host has that address");

@@ -1,7 +1,7 @@
 //! What stands in a candidate's way: its limit of sessions, and a slow start.
 //!
-//! Most pools have neither, and [`Bounds::are_open`] tells so at once. Where there is one, the policies take a slower
-//! way over every candidate.
+//! Most pools have neither, and [`Bounds::are_open`] tells that with one look. Where there is one, the policies take a
+//! slower way over every candidate.
 //!
 //! Slow start is a share that grows from zero to one with the time since the backend came up, read at each pick: no
 //! step, no table to publish. Where every candidate is starting, the shares count relative to the greatest.
@@ -68,7 +68,7 @@ impl Bounds {
         }
     }
 
-    /// Whether nothing stands in anybody's way.
+    /// Whether every backend can take a session: there is no limit, and no slow start at this moment.
     #[inline]
     pub fn are_open(&self, now: Moment) -> bool {
         self.most.is_empty() && now >= self.ramps_over_at

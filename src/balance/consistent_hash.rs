@@ -5,9 +5,9 @@
 //! 1 % at 100 backends), and when one of N goes, little more than its own 1/N of the keys move. Names alone decide: the
 //! order of the file, the worker and the machine do not. A backend of weight w has w/max turns a round.
 //!
-//! Who was tried, is full, or is above its bound is passed over by walking on in the slots: every worker, and every
-//! ringway, walks the same way. With a balance factor of c per cent, no backend is above ceil(c/100 · its share of the
-//! sessions with the new one): a popular key spills to its neighbours instead of drowning its own backend.
+//! A backend that was tried, is full, or is above its bound is passed over by walking on in the slots: every worker,
+//! and every ringway, walks the same way. With a balance factor of c per cent, no backend is above ceil(c/100 · its
+//! share of the sessions with the new one): a popular key spills to its neighbours instead of drowning its own backend.
 //!
 //! Cost a pick: one remainder by a constant, one load. Cost to build: 65537 · ln N looks at slots; 128 KiB.
 //! Source: Eisenbud and others, Maglev, NSDI 2016, section 3.4; the weights as in Envoy's `maglev_lb`; the bound from
@@ -23,7 +23,7 @@ use crate::base::id::PoolId;
 
 /// Slots of a table: prime, so that every skip reaches every slot, and more than 100 times any sensible pool.
 const SLOTS: usize = 65_537;
-/// A slot that nobody has taken.
+/// A slot that no backend has taken.
 const FREE: u16 = u16::MAX;
 
 /// The policy, for a pool that says nothing more of it.
@@ -124,7 +124,7 @@ impl ConsistentHash {
         {
             return picked;
         }
-        // Those within their bounds were tried or are full: the bound is for balance, not to turn anybody away.
+        // Those within their bounds were tried or are full: the bound is for balance, not to turn clients away.
         loop {
             if let Some(picked) = self.walk(at, counts, usable, &Share::NONE) {
                 return picked;

@@ -39,7 +39,7 @@ pub struct Counts {
 pub struct BackendTally {
     /// Sessions that took this backend and have not closed their connection to it.
     pub connections: AtomicU32,
-    /// Attempts that failed, of sessions whose line in the access log will say so.
+    /// Attempts that failed, of sessions whose line in the access log will name them.
     pub mentions: AtomicU32,
 }
 
@@ -63,7 +63,7 @@ pub struct ListenerTally {
     pub nearness: Nearness,
 }
 
-/// Whether more connections could come at once than there is room for.
+/// Whether more connections could come together than there is room for.
 #[derive(Debug, Default)]
 pub struct Nearness(AtomicBool);
 
@@ -122,7 +122,7 @@ impl Counts {
     /// The connection to `backend` is closed, or never came about. Owed exactly once for each pick.
     #[inline]
     pub fn closed(&self, backend: BackendId) {
-        // Before anybody looks whether somebody waits for the place: see `queue`.
+        // Before a worker looks whether a client waits for the place: see `queue`.
         let before = self.backends.get(backend.index()).connections.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "{backend:?} closed more often than opened");
     }
@@ -151,7 +151,7 @@ impl Counts {
     pub fn connections(&self, backend: BackendId) -> u32 {
         #[cfg(test)]
         tests::LOOKS.set(tests::LOOKS.get() + 1);
-        // See the module: whether there is room may be asked by one that has just begun to wait.
+        // See the module: whether there is room may be asked by a client that has just started to wait.
         self.backends.get(backend.index()).connections.load(SeqCst)
     }
 
@@ -218,7 +218,7 @@ impl Counts {
     }
 }
 
-/// Counts one more, unless there are `most` already; `u32::MAX` is no limit, and then nobody tries twice.
+/// Counts one more, unless there are `most` already; `u32::MAX` is no limit, and then no caller tries twice.
 #[inline]
 fn add_below(count: &AtomicU32, most: u32) -> bool {
     if most == u32::MAX {

@@ -126,7 +126,7 @@ impl LeastConn {
 }
 
 /// Takes the place that was seen to be the `load`-th of that backend. A failure means that another worker opened or
-/// closed a session there meanwhile: somebody made progress.
+/// closed a session there meanwhile, so one of the two made progress.
 #[inline]
 fn is_taken(id: BackendId, load: u64, counts: &Counts) -> bool {
     let connections = &counts.backends.get(id.index()).connections;

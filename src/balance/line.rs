@@ -1,5 +1,5 @@
 //! The clients of one worker that wait for a backend: in which order they are called. Pure: it is told what happens and
-//! says whom to call. How the order over all workers comes about is in [`queue`](super::queue).
+//! says which client to call. How the order over all workers comes about is in [`queue`](super::queue).
 //!
 //! Most clients stand in the *line* of their pool: any backend will do, so when there is no place for the first one,
 //! there is none for those behind it. Others stand *aside*: they have tried some of the backends, and the places of
@@ -23,8 +23,8 @@ use super::queue::{Queue, Ticket};
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::Moment;
 
-/// Between looks at the queues if nothing happens: should a message between workers ever be late or lost, nobody waits
-/// much longer for it than this.
+/// Between looks at the queues if nothing happens: should a message between workers ever be late or lost, no client
+/// waits much longer for it than this.
 const LOOK_INTERVAL_NS: u64 = 10_000_000;
 /// Before another attempt to connect to a primary that could not be connected to.
 const SCOUT_NS: u64 = 100_000_000;
@@ -78,7 +78,7 @@ struct Line<K> {
 pub struct WaitReason {
     /// Something happened on this worker. Others may have to know first.
     pub is_news: bool,
-    /// Another worker said so, or the time has come: those that had to know have looked.
+    /// Another worker has told it, or the time has come: those that had to know have looked.
     pub is_told: bool,
 }
 
@@ -269,7 +269,7 @@ impl<K: Copy> Waiters<K> {
         self.pools.values().map(Line::len).sum()
     }
 
-    /// Whether nobody waits.
+    /// Whether no client waits.
     pub fn is_empty(&self) -> bool {
         self.pools.is_empty()
     }

@@ -71,7 +71,7 @@ pub struct Candidate<'a> {
     pub weight: u16,
     /// Used only where no other is.
     pub backup: bool,
-    /// Sessions it takes at once.
+    /// Sessions that it takes concurrently; `None` is no limit.
     pub connections_max: Option<NonZeroU32>,
     /// When its slow start began, if it is in one.
     pub ramp_from: Option<Moment>,
@@ -84,7 +84,7 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Who asks for a backend.
+/// The client that asks for a backend, and when.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ask<'a> {
     /// What `consistent_hash` goes by.
@@ -93,7 +93,7 @@ pub struct Ask<'a> {
     pub random: u64,
     /// For slow starts.
     pub now: Moment,
-    /// Who could not be connected to before.
+    /// Backends that this session could not connect to before.
     pub tried: &'a [BackendId],
 }
 
@@ -155,7 +155,7 @@ impl Picker {
             && origin.candidates.iter().zip(candidates).all(|(before, now)| same(before, now))
     }
 
-    /// Who may be picked, in the order it was made with.
+    /// Backends that can be picked, in the order that the table gave them.
     pub fn candidates(&self) -> impl Iterator<Item = BackendId> {
         self.origin.candidates.iter().map(|(_, candidate)| candidate.id)
     }

@@ -1,22 +1,22 @@
 //! Clients of a pool that wait: first in, first out over all workers, without a lock.
 //!
 //! Each client that begins to wait draws a ticket of its pool. Its own worker keeps it, and makes known the ticket of
-//! the oldest one it has. So everybody can see which worker has the oldest of all, and nobody but that worker ever
-//! touches it: a client that leaves, or is called and finds no place, needs no agreement. In which order a worker calls
-//! its own clients, and which of them stand aside, is in [`line`](super::line).
+//! the oldest one it has. So every worker can see which one has the oldest of all, and only that worker ever touches
+//! it: a client that leaves, or is called and finds no place, needs no agreement. In which order a worker calls its own
+//! clients, and which of them stand aside, is in [`line`](super::line).
 //!
 //! What keeps the queue moving is one rule: after each event that may have made room for the oldest, its worker is told
-//! to look. Such events are a place that became free, a client that began to wait or ceased to, and a new table. Who
-//! made room counts it free before it looks whether anybody waits; who begins to wait is counted before it looks for
-//! room; so one of the two sees the other. A look too many does no harm.
+//! to look. Such events are a place that became free, a client that began to wait or ceased to, and a new table. A
+//! worker that made room counts it free before it looks whether a client waits. A client that begins to wait is counted
+//! before it looks for room; so one of the two sees the other. A look too many does no harm.
 //!
-//! While anybody waits, a newcomer takes no place but draws a ticket, or it would take the place of somebody older.
+//! While a client waits, a newcomer takes no place but draws a ticket, or it would take the place of an older one.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use crate::base::slots::Slots;
 
-/// A place in a queue: who has the lower one came first.
+/// A place in a queue: the client with the lower one came first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(u64);
 

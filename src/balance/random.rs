@@ -16,7 +16,7 @@ use super::{Ask, Candidate, Counts, Pick, Ready, exhausted, weight_unit};
 use crate::base::id::PoolId;
 use crate::base::time::Moment;
 
-/// Draws that meet nobody usable before the next usable one is taken.
+/// Draws that meet no usable backend before the next usable one is taken.
 const DRAWS: u32 = 8;
 
 /// The policy, for a pool that says nothing more of it.
@@ -71,7 +71,7 @@ impl Ready for Random {
             let Some(first) = first.or_else(|| self.next_usable(counts, ask, &mut chance)) else { return Pick::Full };
             let second = self.draw(counts, ask, greatest, &mut chance, first).unwrap_or(first);
             let place = if self.is_less_loaded(second, first, counts, ask.now) { second } else { first };
-            // It may have become full just now; then somebody else is looked for.
+            // It may have become full just now; then another one is looked for.
             if self.bounds.take(place, counts) {
                 return Pick::Backend(self.bounds.ids[place]);
             }
@@ -91,7 +91,7 @@ impl Random {
         load(second) * weight(first) < load(first) * weight(second)
     }
 
-    /// A candidate by weight that has room and was not tried, another one than `but`; `None` if the draws meet nobody.
+    /// A candidate by weight that has room and was not tried, another one than `but`; `None` if the draws meet none.
     #[inline]
     fn draw(&self, counts: &Counts, ask: Ask<'_>, greatest: u64, chance: &mut Chance, but: usize) -> Option<usize> {
         for _ in 0..DRAWS {
@@ -104,7 +104,7 @@ impl Random {
         None
     }
 
-    /// Somebody who has room and was not tried, if there is one.
+    /// A backend that has room and was not tried, if there is one.
     #[cold]
     fn next_usable(&self, counts: &Counts, ask: Ask<'_>, chance: &mut Chance) -> Option<usize> {
         let start = chance.below(self.urn.len());

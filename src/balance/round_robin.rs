@@ -100,7 +100,7 @@ impl RoundRobin {
         None
     }
 
-    /// From the slot of that turn on to the first who was not tried and has room. `None` if there is nobody,
+    /// From the slot of that turn on to the first that was not tried and has room. `None` if there is none,
     /// `Some(None)` if that one has no turn now.
     fn walk(&self, turn: u64, counts: &Counts, ask: Ask<'_>, admits: impl Fn(usize) -> bool) -> Option<Option<Pick>> {
         let at = self.slot(turn);

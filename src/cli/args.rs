@@ -26,7 +26,7 @@ Examples:
 
 Exit status: 0 done, 1 failed at run time, 2 wrong usage or invalid configuration.";
 
-/// A Layer 4 TCP load balancer on io_uring.
+/// A Layer 4 TCP load balancer on io_uring or epoll.
 #[derive(Debug, Parser)]
 #[command(name = "ringway", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(super) struct Arguments {

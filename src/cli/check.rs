@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::DEFAULT_FILE;
 use super::failure::Failure;
 use crate::config::{self, Config};
+use crate::control::disk::Disk;
 
 /// The command: prints `ok`, and warnings on standard error. With `strict` a warning is an error.
 pub(super) fn check(file: &Path, strict: bool) -> Result<(), Failure> {
@@ -32,8 +33,7 @@ pub(super) fn load(file: &Path) -> Result<Config, Failure> {
     let bytes = fs::read(file).map_err(|error| Failure::Usage(unread(file, &error)))?;
     let text =
         config::text_of(bytes).map_err(|why| Failure::Usage(format!("cannot read {}: {why}", file.display())))?;
-    let variable = |name: &str| std::env::var(name).ok();
-    config::load(&text, &file.display().to_string(), &variable).map_err(Failure::Configuration)
+    config::load(&text, &file.display().to_string(), &Disk).map_err(Failure::Configuration)
 }
 
 /// Why a file could not be read, and what to do.

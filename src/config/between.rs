@@ -50,8 +50,8 @@ impl Between<'_, '_> {
         let mut seen: HashMap<Address, usize> = HashMap::new();
         let mut all_addresses: HashMap<(u16, bool), Vec<(IpAddr, usize)>> = HashMap::new();
         let mut all: Vec<(Range<usize>, Address)> = Vec::new();
-        if let Some(address) = admin.listen {
-            all.push((raw.admin.span_of("listen"), Address::Tcp(address)));
+        for (key, address) in [("listen", admin.listen), ("probes", admin.probes)] {
+            all.extend(address.map(|address| (raw.admin.span_of(key), Address::Tcp(address))));
         }
         if let Some(path) = &admin.socket {
             all.push((raw.admin.span_of("socket"), Address::Unix(path.clone())));
@@ -78,7 +78,8 @@ impl Between<'_, '_> {
                 beside.push((tcp.ip(), line));
             }
             if let (false, Some(line)) = (any_port, seen.insert(address.clone(), line)) {
-                let hint = "every listener, `admin.listen` and `admin.socket` need an address of their own";
+                let hint =
+                    "every listener, `admin.listen`, `admin.probes` and `admin.socket` need an address of their own";
                 self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));
             }
         }
@@ -245,14 +246,19 @@ impl Between<'_, '_> {
             }
         }
         let is_limited = table.number::<u32>("source_connections_max") > 0 || table.rate("source_rate_max").count > 0;
-        if is_written("source_prefix_v6") && !is_limited {
-            let what = "`source_connections_max` or `source_rate_max`";
-            self.needs(table, "source_prefix_v6", what, "leave it out, or add a limit");
+        for key in ["source_prefix_v6", "source_unlimited"] {
+            if is_written(key) && !is_limited {
+                let what = "`source_connections_max` or `source_rate_max`";
+                self.needs(table, key, what, "leave it out, or add a limit");
+            }
         }
         let is_unix = |(_, address): &(_, Address)| matches!(address, Address::Unix(_));
         if is_written("unix_mode") && table.find_binds("bind").is_some_and(|binds| !binds.iter().any(is_unix)) {
             let hint = "leave it out, or add \"unix:/path\" to `bind`";
             self.needs(table, "unix_mode", "a `bind` to a unix socket", hint);
+        }
+        if table.flag("freebind") && table.find_binds("bind").is_some_and(|binds| binds.iter().all(is_unix)) {
+            self.needs(table, "freebind", "a `bind` to an IP address", "leave it out");
         }
         if raw.routes.is_empty() {
             for key in ["preread_timeout", "unmatched"].into_iter().filter(|key| is_written(key)) {

@@ -94,6 +94,9 @@ pub enum Problem {
     /// `${NAME}` that cannot be replaced.
     #[error("`{key}`: {why}")]
     Variable { key: String, why: String },
+    /// A file that the configuration names.
+    #[error("`{key}`: {why}")]
+    File { key: String, why: String },
 }
 
 /// Turns byte offsets into lines and columns. It keeps the offsets of all line starts, so a file with many faults costs

@@ -14,6 +14,6 @@ backends = [{ name = \"a\", address = \"10.0.0.1:1\" }]
 impl Config {
     /// One listener, one pool, one backend. A test changes what it is about.
     pub(crate) fn example() -> Config {
-        load(EXAMPLE, "example", &|_| None).expect("an example is right")
+        load(EXAMPLE, "example", &|_: &str| None).expect("an example is right")
     }
 }

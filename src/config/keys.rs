@@ -16,8 +16,8 @@ mod key;
 use std::num::NonZeroU32;
 
 use super::model;
-use super::model::{AccessLog, CheckKind, Ejection, Output, Role, Step, Version};
-use super::shown::{Measure, Shown, joined, list, mode, networks, or, secret, size, text, time};
+use super::model::{AccessLog, CheckKind, Ejection, HttpAsk, NetworkFile, Output, Role, Step, Version};
+use super::shown::{Measure, Shown, joined, list, mode, networks, of_time, or, secret, size, text, time};
 use crate::admit::sources::RateLimit;
 use crate::balance;
 use crate::kernel::driver::Driver;
@@ -117,6 +117,7 @@ pub const KEYS: &[Key] = {
         admin("socket", SocketOrOff, "\"\"", |it| or(it.socket.as_ref().map(|path| path.display()), "off")),
         admin("socket_mode", Mode, "\"0600\"", |it| mode(it.socket_mode)),
         admin("listen", IpPortOrOff, "\"\"", |it| or(it.listen, "off")),
+        admin("probes", IpPortOrOff, "\"\"", |it| or(it.probes, "off")),
         admin("hosts", ServerNames, "[]", |it| list(&it.hosts)),
         dns("servers", NameServers, "[]", |it| or(Some(joined(&it.servers)).filter(|all| !all.is_empty()), OF_SYSTEM)),
         dns("timeout", DNS_TIMEOUT, "\"5s\"", |it| it.timeout.map_or_else(|| text(OF_SYSTEM), time)),
@@ -124,13 +125,17 @@ pub const KEYS: &[Key] = {
         listener("bind", Binds, "", |it| list(&it.binds)).required("bind = \"0.0.0.0:5432\""),
         listener("pool", Name, "", |it| text(&it.pool)).required("pool = \"NAME\""),
         listener("unix_mode", Mode, "\"0666\"", |it| mode(it.unix_mode)),
+        listener("freebind", Bool, "false", |it| text(it.freebind)),
         listener("backlog", Integer(1, 65535), "4096", |it| text(it.backlog)),
         listener("connections_max", COUNT, "0", |it| count(it.connections_max)),
         listener("source_connections_max", COUNT, "0", |it| text(it.source_limits.connections_max)),
         listener("source_rate_max", Rate, "\"0/s\"", |it| text(rate(it.source_limits.rate))),
         listener("source_prefix_v6", Integer(1, 128), "64", |it| text(it.source_limits.prefix_v6)),
-        listener("allow", Networks, "[]", |it| networks(&it.rules.allow)),
-        listener("deny", Networks, "[]", |it| networks(&it.rules.deny)),
+        listener("source_unlimited", Networks, "[]", |it| networks(&it.source_unlimited)),
+        listener("allow", Networks, "[]", |it| networks(&it.allow)),
+        listener("deny", Networks, "[]", |it| networks(&it.deny)),
+        listener("allow_file", NetworkFile, "\"\"", |it| network_file(it.allow_file.as_ref())),
+        listener("deny_file", NetworkFile, "\"\"", |it| network_file(it.deny_file.as_ref())),
         listener("accept_proxy", Word(&["off", "required"]), "\"off\"", |it| {
             or(it.proxy.as_ref().map(|_| "required"), "off")
         }),
@@ -183,8 +188,12 @@ pub const KEYS: &[Key] = {
         check("initial", Word(&["up", "down"]), "\"up\"", |it| text(if it?.initial_up { "up" } else { "down" })),
         check("port", Integer(0, 65535), "0", |it| text(it?.port.unwrap_or(0))),
         asked("send", Text, "\"\"", send).of(&["send_expect"]),
-        asked("expect", Text, "\"\"", expect).of(&["send_expect"]),
+        asked("expect", Text, "\"\"", expect).of(&["send_expect", "http"]),
         asked("steps", Steps, "[]", steps).of(&["send_expect"]),
+        asked("method", Text, "\"GET\"", |it| text(&http(it)?.method)).of(&["http"]),
+        asked("host", Text, "\"\"", |it| or(Some(&http(it)?.host).filter(|host| !host.is_empty()), "the address"))
+            .of(&["http"]),
+        asked("headers", Headers, "{}", headers).of(&["http"]),
         asked("path", Text, "\"/health\"", path).of(&["http"]),
         asked("status", Statuses, "[200]", status).of(&["http"]),
         asked("drain_status", Statuses, "[]", drain_status).of(&["http"]),
@@ -235,7 +244,19 @@ fn count(most: Option<NonZeroU32>) -> Option<Shown> {
 
 /// A rate, as the file writes it.
 fn rate(RateLimit { count, unit_ns }: RateLimit) -> String {
-    format!("{count}/{}", if unit_ns == 60_000_000_000 { "m" } else { "s" })
+    let time = of_time((unit_ns / 1_000).into());
+    // "20/s" and not "20/1s".
+    let time =
+        time.strip_prefix('1').filter(|unit| unit.starts_with(|c: char| c.is_ascii_alphabetic())).unwrap_or(&time);
+    format!("{count}/{time}")
+}
+
+/// A list in a file: its path, and how many networks it has. What they are is compared.
+fn network_file(file: Option<&NetworkFile>) -> Option<Shown> {
+    let Some(NetworkFile { path, networks }) = file else { return text("off") };
+    let of_each: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    let part = format!("{} with {} networks", path.display(), networks.len());
+    secret(format!("{} {}", path.display(), of_each.join(" ")), Measure::Part(part))
 }
 
 /// A version of the PROXY protocol, as the file writes it.
@@ -263,9 +284,13 @@ fn send(kind: &CheckKind) -> Option<Shown> {
 
 /// What the step expects. It may hold a secret, so only its length is shown.
 fn expect(kind: &CheckKind) -> Option<Shown> {
-    let expected = one(kind).map(expected).unwrap_or_default();
+    let of_body = |http: &HttpAsk| http.expect.as_ref().map_or(String::new(), |it| it.as_str().to_owned());
+    let expected = match http(kind) {
+        Some(http) => of_body(http),
+        None => one(kind).map(expected).unwrap_or_default().to_owned(),
+    };
     let length = Measure::Bytes(expected.len());
-    secret(expected.to_string(), length)
+    secret(expected, length)
 }
 
 /// The text of a step's pattern.
@@ -285,9 +310,26 @@ fn steps(kind: &CheckKind) -> Option<Shown> {
     secret(all.iter().map(whole).collect::<Vec<_>>().join(", "), measure)
 }
 
+/// What an `http` check asks for.
+fn http(kind: &CheckKind) -> Option<&HttpAsk> {
+    match kind {
+        CheckKind::Http(http) => Some(http),
+        _ => None,
+    }
+}
+
+/// The headers of an `http` check. A value may be a token, so only the names and the length are shown.
+fn headers(kind: &CheckKind) -> Option<Shown> {
+    let all = &http(kind)?.headers;
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let bytes: usize = all.iter().map(|(_, value)| value.len()).sum();
+    let part = if all.is_empty() { "none".to_owned() } else { format!("{} of {bytes} bytes", names.join(", ")) };
+    secret(format!("{all:?}"), Measure::Part(part))
+}
+
 /// The path of an `http` check. What follows `?` may be a token, so only its length is shown.
 fn path(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Http { path, .. } = kind else { return None };
+    let path = &http(kind)?.path;
     match path.split_once('?') {
         Some((alone, query)) => {
             let measure = format!("{alone} with a query of {} bytes", query.len());
@@ -299,14 +341,12 @@ fn path(kind: &CheckKind) -> Option<Shown> {
 
 /// The status codes of a healthy backend.
 fn status(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Http { status, .. } = kind else { return None };
-    text(format_args!("{status:?}"))
+    text(format_args!("{:?}", http(kind)?.status))
 }
 
 /// The status codes of a backend that drains.
 fn drain_status(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Http { drain_status, .. } = kind else { return None };
-    text(format_args!("{drain_status:?}"))
+    text(format_args!("{:?}", http(kind)?.drain_status))
 }
 
 /// The path of the password, which is no secret.

@@ -3,11 +3,11 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::model::{AcceptProxy, Listener, Preread};
+use super::model::{AcceptProxy, Listener, NetworkFile, Preread};
 use super::raw::{self, Table};
-use crate::admit::Rules;
 use crate::admit::routes::Route;
 use crate::admit::sources::Quota;
+use crate::admit::{Networks, Rules};
 
 /// The meaning of a listener; `None` exactly when something of it was wrong, which was reported then.
 pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
@@ -17,14 +17,20 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
         binds: table.find_binds("bind")?.iter().map(|(_, address)| address.clone()).collect(),
         pool: pool(table)?,
         unix_mode: table.mode("unix_mode"),
+        freebind: table.flag("freebind"),
         backlog: table.number("backlog"),
         connections_max: NonZeroU32::new(table.number("connections_max")),
-        rules: Rules { allow: table.networks("allow"), deny: table.networks("deny") },
+        rules: rules(table),
+        allow: table.networks("allow"),
+        deny: table.networks("deny"),
+        allow_file: table.network_file("allow_file").cloned(),
+        deny_file: table.network_file("deny_file").cloned(),
         source_limits: Quota {
             connections_max: table.number("source_connections_max"),
             rate: table.rate("source_rate_max"),
             prefix_v6: table.number("source_prefix_v6"),
         },
+        source_unlimited: table.networks("source_unlimited"),
         proxy: (table.word("accept_proxy") == "required").then(|| AcceptProxy {
             trusted: table.networks("proxy_trusted"),
             timeout: table.duration("proxy_timeout"),
@@ -35,6 +41,17 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
             refuses_unmatched: table.word("unmatched") == "refuse",
         }),
     })
+}
+
+/// What the lists of a table come to, those in files included. A file without networks allows no client.
+fn rules(table: &Table) -> Rules {
+    let union = |list: Networks, file: Option<&NetworkFile>| match file {
+        None => list,
+        Some(file) => Networks::new(list.list().iter().chain(&file.networks).copied().collect()),
+    };
+    let (allow, allow_file) = (table.networks("allow"), table.network_file("allow_file"));
+    let allow = (!allow.is_empty() || allow_file.is_some()).then(|| union(allow, allow_file));
+    Rules { allow, deny: union(table.networks("deny"), table.network_file("deny_file")) }
 }
 
 /// The pool that a listener or a route names.

@@ -230,7 +230,7 @@ mod tests {
 
     /// What is said of a configuration that is read, or the ways of one that is refused.
     fn ways(text: &str, ours: &[&str]) -> Vec<(String, bool)> {
-        match load(text, "f", &|_| None) {
+        match load(text, "f", &|_: &str| None) {
             Ok(config) => {
                 let is_ours = |ip: IpAddr| ours.contains(&ip.to_string().as_str());
                 find(&config, &is_ours).into_iter().map(|found| (found.way, found.is_certain)).collect()

@@ -5,9 +5,9 @@
 //!                     (keys: every key there is)    (between: what contradicts)
 //! ```
 //!
-//! Pure: a text and the environment come in; a [`model::Config`], or everything that is wrong, goes out. Nothing is
-//! read from disk, and no name is looked up. `app` reads the file, `control` applies the result, `cli` prints the
-//! errors.
+//! Pure: a text and what it names ([`Outside`]) come in; a [`model::Config`], or everything that is wrong, goes out.
+//! Nothing is read from disk here, and no name is looked up. `control` reads the files and applies the result, `cli`
+//! prints the errors.
 //!
 //! Beside that path stand `diff` (what a reload changes, in words), `warnings` (what is allowed but hardly meant),
 //! `quick` (a configuration from command-line options) and `foreign` (words of other programs).
@@ -22,6 +22,7 @@ pub mod keys;
 mod listener;
 pub(crate) mod loops;
 pub mod model;
+mod outside;
 mod quick;
 mod raw;
 mod resolve;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use error::{Error, Place};
 pub use model::Config;
+pub use outside::Outside;
 pub use quick::quick;
 pub use syntax::text_of;
 pub use value::nearest;
@@ -47,17 +49,18 @@ use std::ops::Range;
 use error::{Places, Problem};
 use toml::de::DeTable;
 
-/// Reads a configuration. `source_name` is what messages call the file; `env` gives the value of `${NAME}`.
+/// Reads a configuration. `source_name` is what messages call the file; `outside` gives the
+/// values of `${NAME}` and the files that the configuration names.
 ///
 /// All steps go on after a fault, so that one run reports everything.
 ///
 /// # Errors
 /// Everything that is wrong with it, in the order of the file; never an empty list.
-pub fn load(text: &str, source_name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Vec<Error>> {
+pub fn load(text: &str, source_name: &str, outside: &dyn Outside) -> Result<Config, Vec<Error>> {
     let places = Places::new(text, source_name);
     let (root, syntax) = DeTable::parse_recoverable(text);
     let mut faults: Vec<value::At<Problem>> = Vec::new();
-    let raw = raw::read(root.get_ref(), &value::Decoder { env }, &mut faults);
+    let raw = raw::read(root.get_ref(), &value::Decoder { outside }, &mut faults);
     if syntax.is_empty() {
         let config = resolve::resolve(&raw, &places, &mut faults);
         if faults.is_empty() {

@@ -20,11 +20,11 @@ pub use crate::balance::{HashKey, Policy};
 use crate::base::address::Address;
 pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
-pub use crate::health::ask::{CheckKind, Login, Pattern, Step};
+pub use crate::health::ask::{CheckKind, HttpAsk, Login, Pattern, Step};
 use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
 pub use check::{Check, CheckHeader};
-pub use listener::{AcceptProxy, Listener, Preread};
+pub use listener::{AcceptProxy, Listener, NetworkFile, Preread};
 pub use names::{AddressFamily, Hold};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
@@ -156,7 +156,9 @@ pub struct Admin {
     pub socket_mode: u32,
     /// The address that serves metrics, and the API for reading.
     pub listen: Option<std::net::SocketAddr>,
-    /// Names by which that address can be asked; addresses and localhost always work.
+    /// The address that serves `/live` and `/ready` alone.
+    pub probes: Option<std::net::SocketAddr>,
+    /// Names by which `listen` can be asked; addresses and localhost always work.
     pub hosts: Vec<NamePattern>,
 }
 

@@ -37,7 +37,7 @@ pub fn quick(listen: &[String], backends: &[String], balance: Option<&str>) -> R
         line(format!("{{ address = {} }},", literal(address)), format!("--backend {address}"));
     }
     line("]".to_string(), "--backend".to_string());
-    super::load(&text, "command line", &|_| None).map_err(|errors| {
+    super::load(&text, "command line", &|_: &str| None).map_err(|errors| {
         let at_option = |error: Error| match error.place {
             Place::File { line, .. } => {
                 let option = options.get(line - 1).map_or("command line", String::as_str);

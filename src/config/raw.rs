@@ -386,5 +386,6 @@ fn problem_of(fault: Fault, key: &str, kind: Kind, title: &str) -> Problem {
         Fault::Type(found) => Problem::WrongType { key, found, expected: value::expected(kind) },
         Fault::Value(found, hint) => Problem::BadValue { key, found, hint: foreign::with_name(&hint, title) },
         Fault::Variable(why) => Problem::Variable { key, why },
+        Fault::File(why) => Problem::File { key, why },
     }
 }

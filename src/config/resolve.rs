@@ -84,6 +84,7 @@ fn admin(table: &Table) -> Admin {
         socket: table.text_or_off("socket").map(PathBuf::from),
         socket_mode: table.mode("socket_mode"),
         listen: table.listen("listen"),
+        probes: table.listen("probes"),
         hosts: table.server_names("hosts").to_vec(),
     }
 }

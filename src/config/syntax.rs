@@ -12,9 +12,6 @@ use super::value::{At, of_unquoted};
 /// The text of a file. It must be UTF-8.
 ///
 /// # Errors
-/// Why it is no UTF-8, and what to do.
-///
-/// # Errors
 /// Why it is no text in UTF-8, and what to do.
 pub fn text_of(bytes: Vec<u8>) -> Result<String, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {

@@ -338,7 +338,7 @@ fn numbers_and_durations_have_their_ranges() {
 
 #[test]
 fn an_undefined_variable_is_an_error_where_it_stands() {
-    let found = load(VALID, "f.toml", &|_| None).unwrap_err();
+    let found = load(VALID, "f.toml", &|_: &str| None).unwrap_err();
     assert_eq!(
         found[0].to_string(),
         "f.toml:28:11: `address`: the environment variable WEB is not set; set it where ringway starts"

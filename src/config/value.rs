@@ -9,6 +9,7 @@
 //! lists of other things, `units` reads numbers with a unit, and `instead` finds out what was meant by a value of the
 //! wrong type.
 
+mod files;
 mod instead;
 mod lists;
 mod text;
@@ -22,13 +23,14 @@ use toml::de::DeValue;
 
 use super::address;
 use super::keys::Kind;
-use super::model::{LocalAddress, Target};
+use super::model::{LocalAddress, NetworkFile, Target};
+use super::outside::Outside;
 use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 pub(super) use instead::of_unquoted;
-pub(super) use lists::WrittenStep;
+pub(super) use lists::{WrittenHeader, WrittenStep};
 pub(super) use text::fault_of_name;
 use text::{address_of_ours, name_server, one, protocol};
 
@@ -53,6 +55,8 @@ pub(super) enum Value {
     Text(String),
     /// Networks of clients.
     Networks(Vec<Network>),
+    /// A list of networks in a file of its own; `None` if no file is named.
+    NetworkFile(Option<NetworkFile>),
     /// Server names of TLS.
     ServerNames(Vec<NamePattern>),
     /// Protocol names of ALPN.
@@ -63,6 +67,8 @@ pub(super) enum Value {
     Rate(RateLimit),
     /// Status codes: the first and last code of each range.
     Statuses(Vec<(u16, u16)>),
+    /// Headers.
+    Headers(Vec<WrittenHeader>),
     /// The steps of a check.
     Steps(Vec<WrittenStep>),
     /// Addresses to listen on, each with the place in the file that it came from.
@@ -83,6 +89,8 @@ pub(super) enum Fault {
     Value(String, String),
     /// A variable that cannot be replaced: why, and what to do.
     Variable(String),
+    /// A file that the value names: what is wrong with it.
+    File(String),
 }
 
 /// Something together with its place: the range of bytes in the file.
@@ -90,8 +98,8 @@ pub(super) type At<T> = (Range<usize>, T);
 
 /// Reads values. It is the only part of the reader that knows the environment.
 pub(super) struct Decoder<'a> {
-    /// The value of an environment variable; `None` if it is not set.
-    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    /// Where variables and files are.
+    pub(super) outside: &'a dyn Outside,
 }
 
 impl Decoder<'_> {
@@ -133,9 +141,14 @@ impl Decoder<'_> {
                 Ok(Value::Source(if all.is_empty() { LocalAddress::Any } else { LocalAddress::Addresses(all.into()) }))
             }
             (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
+            (Kind::Headers, DeValue::Table(table)) => self.headers(table).map(Value::Headers),
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
             (kind, DeValue::String(text)) if takes_text(kind) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
+                if matches!(kind, Kind::NetworkFile) {
+                    let at = |faults: Vec<Fault>| faults.into_iter().map(|fault| (span.clone(), fault)).collect();
+                    return self.network_file(&text).map_err(at);
+                }
                 one(kind, &span, &text).map_err(here)
             }
             (kind, other) => Err(here(match instead::of_type(kind, other) {
@@ -189,7 +202,9 @@ impl Decoder<'_> {
             if !is_variable_name(name) {
                 return Err(format!("`{name}` is not the name of a variable; a literal `${{` is written `$${{`"));
             }
-            let value = (self.env)(name)
+            let value = self
+                .outside
+                .variable(name)
                 .ok_or_else(|| format!("the environment variable {name} is not set; set it where ringway starts"))?;
             out.push_str(&value);
             rest = after;
@@ -211,12 +226,14 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Word(words) => words_of(words),
         Kind::WordOrPath(words) => format!("{} or a path, in quotes", words_of(words)),
         Kind::Text | Kind::Name => "a text in quotes".to_string(),
-        Kind::Rate => "a rate in quotes, as in \"20/s\" or \"600/m\"".to_string(),
+        Kind::Rate => "a rate in quotes, as in \"20/s\", \"600/m\" or \"10/3s\"".to_string(),
         Kind::Networks => "a list of networks and addresses, as in [\"10.0.0.0/8\", \"unix:\"]".to_string(),
+        Kind::NetworkFile => "the path of a list in quotes, as in \"/etc/ringway/clients.txt\", or \"\"".to_string(),
         Kind::ServerNames => "a list of server names, as in [\"db1.example.com\", \"*.eu.example.com\"]".to_string(),
         Kind::Protocols => "a list of protocols, as in [\"postgresql\"]".to_string(),
         Kind::Source => "an address in quotes, as in \"10.0.0.1\", a list of them, \"client\", or \"\"".to_string(),
         Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
+        Kind::Headers => "a table of headers, as in { X-Token = \"secret\" }".to_string(),
         Kind::Steps => "a list of steps, as in [{ send = 'PING\\r\\n', expect = '^\\+PONG' }]".to_string(),
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
@@ -231,7 +248,7 @@ pub(super) fn expected(kind: Kind) -> String {
 /// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | NameServers)
+    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | Headers | NameServers)
 }
 
 /// The word that was most likely meant; `None` if none is similar enough. Similar means few edits (Damerau-Levenshtein
@@ -314,7 +331,7 @@ mod tests {
     #[test]
     fn variables_are_replaced_once_and_can_be_escaped() {
         let env = |name: &str| (name == "HOST").then(|| "10.0.0.1${HOST}".to_string());
-        let decoder = Decoder { env: &env };
+        let decoder = Decoder { outside: &env };
         assert_eq!(decoder.substitute("a${HOST}:1$").as_deref(), Ok("a10.0.0.1${HOST}:1$"));
         assert_eq!(decoder.substitute("$${HOST} $5 $$").as_deref(), Ok("${HOST} $5 $$"));
         assert!(decoder.substitute("${PORT}").is_err_and(|why| why.contains("PORT is not set")));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::loops;
-use super::model::{CheckKind, Config, Pool, Target};
+use super::model::{CheckKind, Config, Listener, NetworkFile, Pool, Target};
 use super::shown;
 use crate::base::address::Address;
 
@@ -26,6 +26,10 @@ pub struct Host<'a> {
 /// All warnings, one line each: what, where, and what to do.
 pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
     let mut all: Vec<String> = host.no_account.iter().cloned().collect();
+    for listener in &config.listeners {
+        all.extend(without_clients(listener));
+        all.extend(unreadable_lists(listener, host));
+    }
     for pool in &config.pools {
         all.extend(without_listener(config, pool));
         all.extend(without_weight(pool));
@@ -40,6 +44,26 @@ pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
         format!("pool {pool}: connections may go around: {}; give the backend an address behind ringway", found.way)
     }));
     all
+}
+
+/// Warns of a list that lets no client in: a file without networks is not the same as no file.
+fn without_clients(listener: &Listener) -> Option<String> {
+    listener.rules.allow.as_ref().filter(|allow| allow.is_empty())?;
+    let path = &listener.allow_file.as_ref()?.path;
+    let name = &listener.name;
+    Some(format!("listener {name}: `allow_file` {} has no network, so no client can connect", path.display()))
+}
+
+/// Warns of lists that the user that will serve cannot read: the next reload would be refused.
+fn unreadable_lists(listener: &Listener, host: &Host<'_>) -> Vec<String> {
+    let files = [("allow_file", &listener.allow_file), ("deny_file", &listener.deny_file)];
+    let unread = |(key, file): (&str, &Option<NetworkFile>)| {
+        let path = &file.as_ref()?.path;
+        let why = (host.cannot_read)(path)?;
+        let name = &listener.name;
+        Some(format!("listener {name}: `{key}` {} cannot be read again at a reload: {why}", path.display()))
+    };
+    files.into_iter().filter_map(unread).collect()
 }
 
 /// Warns of a pool that no client can get.
@@ -112,10 +136,10 @@ mod tests {
     fn warned(more: &str) -> Vec<String> {
         let host = Host {
             has_address: &|ip| ip.to_string() == "10.0.0.7",
-            cannot_read: &|path| (path != "/good").then(|| "it is not there".to_string()),
+            cannot_read: &|path| (path != "/good").then(|| "it does not exist".to_string()),
             no_account: None,
         };
-        warnings(&load(&format!("{BASE}{more}\n"), "f", &|_| None).unwrap(), &host)
+        warnings(&load(&format!("{BASE}{more}\n"), "f", &|_: &str| None).unwrap(), &host)
     }
 
     #[test]
@@ -152,7 +176,7 @@ mod tests {
             ),
             (
                 "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { type = \"redis\", password_file = \"/bad\" }",
-                "pool p: `password_file` /bad cannot be read: it is not there",
+                "pool p: `password_file` /bad cannot be read: it does not exist",
             ),
             (
                 "backends = [{ address = \"10.0.0.7:80\" }]",

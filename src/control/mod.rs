@@ -5,31 +5,26 @@
 //! and wakes the workers. Workers hear from control in no other way, except for listening sockets ([`sockets`]).
 //!
 //! ```text
-//! tasks    one task per checked target, per host name, for deadlines, for failed connects
-//! run      the loop: commands of the API, signals, publishing tables
-//! reload   another configuration       relief   taking over and being taken over
-//! history  samples for plots           notify   what systemd is told
+//! tasks    one task per checked target, for deadlines, for failed connects, for samples; names  one per host name
+//! run      the loop: commands of the API, signals, publishing tables     lifecycle  which phase follows from what
+//! reload   another configuration     relief  taking over and being taken over     notify  what systemd is told
 //! ```
 //!
 //! `app` makes the [`ControlSpec`] and calls [`run()`]. Nothing here knows a worker or binds a socket: for that there
 //! are [`Hooks`] and [`sockets::ListeningSockets`].
 #![forbid(unsafe_code)]
 
-mod checks;
-mod history;
+pub mod disk;
 pub mod lifecycle;
 mod names;
 mod notify;
 mod relief;
 mod reload;
 mod run;
-mod runtime;
 pub mod sockets;
 mod stop;
 mod tasks;
-mod tell;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use crate::balance::Counts;
@@ -65,10 +60,8 @@ pub struct ControlSpec {
     pub sockets: Box<dyn sockets::ListeningSockets>,
     /// Rung by a worker that has counted a failed connect or a hang-up.
     pub alarm: Alarm,
-    /// The socket of `admin.listen`; `None` if it is not configured.
-    pub admin: Option<TcpListener>,
-    /// The socket of `admin.socket`; `None` if it is not configured.
-    pub admin_socket: Option<api::Socket>,
+    /// The sockets of `[admin]`.
+    pub admin: api::AdminSockets,
     /// The ringway to relieve once every listener accepts. Exactly if there is one, the listening sockets are prepared
     /// but not committed.
     pub predecessor: Option<take_over::Predecessor>,
@@ -113,7 +106,7 @@ pub enum ControlError {
     #[error("cannot handle signals: {0}")]
     Signals(#[source] std::io::Error),
     /// A socket of the API could not be used.
-    #[error("cannot serve admin.listen or admin.socket: {0}")]
+    #[error("cannot serve what [admin] asks for: {0}")]
     Admin(#[source] std::io::Error),
     /// This many workers did not end within this many seconds.
     #[error("{0} worker(s) did not stop within {1} s of being told to reset what is left; this is a bug of ringway")]

@@ -1,23 +1,19 @@
 //! Host names of backends: a task per name looks it up, again and again, for as long as a backend has it.
 //!
-//! What an answer means is decided elsewhere: [`Known`] keeps what is known of a name and how long it holds, [`Pace`]
-//! says when to ask again, and the fleet makes backends of addresses. Here the answer goes from one to the other, and
-//! what changes is logged once.
+//! What an answer means is decided elsewhere: [`follow`] keeps what is known of a name and asks again, and the fleet
+//! makes backends of addresses. Here the answer goes from one to the other.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::tasks::{Control, Naming, STAGGER};
 use crate::discover::dns::{ReadFile, Resolver};
-use crate::discover::known::{Known, Learned, Pace};
-
-/// How often a change of the files is looked for that say how names are looked up.
-const FILES_PAUSE: Duration = Duration::from_secs(2);
+use crate::discover::follow;
+use crate::discover::known::Learned;
 
 impl Control {
     /// Starts a task for each new name and ends those of names that are gone.
@@ -101,50 +97,21 @@ impl Control {
 
 /// The task that looks every name up again when one of the files has changed that say how.
 async fn follow_files(control: Rc<Control>, resolver: Resolver) {
-    let mut seen = resolver.edition();
-    loop {
-        sleep(FILES_PAUSE).await;
-        let edition = resolver.edition();
-        if std::mem::replace(&mut seen, edition) != edition {
-            info!("a file that says how names are looked up has changed: looking up all names again");
-            control.resolving.borrow().values().for_each(|naming| naming.again.notify_one());
-        }
-    }
+    follow::files(&resolver, || {
+        info!("a file that says how names are looked up has changed: looking up all names again");
+        control.resolving.borrow().values().for_each(|naming| naming.again.notify_one());
+    })
+    .await;
 }
 
 /// The task of one name. It ends when no backend has the name any more.
 async fn resolve_until(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, naming: Rc<Naming>) {
+    let follow = async {
+        sleep(delay).await;
+        follow::name(&resolver, &host, &naming.again, |learned| control.on_learned(&host, learned)).await;
+    };
     tokio::select! {
-        () = resolve_for_ever(control, resolver, host, delay, &naming.again) => {}
+        () = follow => {}
         () = naming.gone.notified() => {}
-    }
-}
-
-/// Looks a name up again and again. A problem is logged once, and so is its end.
-async fn resolve_for_ever(control: Rc<Control>, resolver: Resolver, host: Arc<str>, delay: Duration, again: &Notify) {
-    sleep(delay).await;
-    let (mut known, mut pace) = (Known::default(), Pace::new());
-    let mut trouble: Option<String> = None;
-    loop {
-        let learned = control.on_learned(&host, known.on(resolver.lookup(&host).await));
-        let reason = match &learned {
-            Learned::Addresses { doubt, .. } => doubt.clone(),
-            Learned::Denied(why) | Learned::Nothing(why) => Some(why.clone()),
-        };
-        match (&reason, &learned) {
-            (Some(reason), _) if trouble.as_ref() == Some(reason) => {}
-            (Some(reason), Learned::Denied(_)) => {
-                warn!(%host, %reason, "cannot look up: there is no such address; those that are known stay in use \
-                                       for denied_hold");
-            }
-            (Some(reason), _) => warn!(%host, %reason, "cannot look up; the addresses that are known stay in use"),
-            (None, _) if trouble.is_some() => info!(%host, "this name can be looked up again"),
-            (None, _) => {}
-        }
-        trouble = reason;
-        tokio::select! {
-            () = sleep(pace.pause(&learned, fastrand::u64(..))) => {}
-            () = again.notified() => {}
-        }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn ready() {
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => warn!(%error, "cannot tell systemd of a reload"),
+        Err(error) => warn!(%error, "cannot tell systemd that a reload begins: the clock cannot be read"),
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let mut before = 0;
     while !control.is_relieved.get() {
-        if control.seen_generation() >= before {
+        if control.stats.seen_generation() >= before {
             tell(&[NotifyState::Watchdog]);
         } else {
             warn!("a worker hangs: systemd's watchdog is not answered, so that systemd starts ringway again");
@@ -60,6 +60,6 @@ pub(super) async fn keep_alive(control: Rc<Control>, cell: Arc<Cell>) {
 /// Sends one datagram to the service manager. If it is not taken, it is lost, and nothing waits for it.
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "cannot notify systemd");
+        warn!(%error, "cannot notify systemd: it may take ringway for one that does not start, or hangs");
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{error, info};
 
+use super::disk::Disk;
 use super::notify;
 use super::run::ControlLoop;
 use super::sockets::ListeningSockets;
@@ -149,7 +150,6 @@ fn read_file(path: &Path) -> Result<Config, Vec<ReloadFault>> {
         .map_err(|error| vec![ReloadFault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
     let text = crate::config::text_of(bytes)
         .map_err(|why| vec![ReloadFault::of(format!("cannot read {}: {why}", path.display()))])?;
-    let variable = |name: &str| std::env::var(name).ok();
-    crate::config::load(&text, &path.display().to_string(), &variable)
+    crate::config::load(&text, &path.display().to_string(), &Disk)
         .map_err(|errors| errors.into_iter().map(ReloadFault::from).collect())
 }

@@ -14,18 +14,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
-use super::history::sample_for_ever;
 use super::lifecycle::{Action, Lifecycle, LifecycleEvent, STOPPING_MAX_NS};
 use super::notify;
-use super::runtime::Runtime;
 use super::sockets::ListeningSockets;
-use super::tasks::Control;
+use super::tasks::{Control, sample_for_ever};
 use super::{ControlError, ControlSpec, Hooks, OutOfReach, Stop};
 use crate::api::command::{self, ControlCommand, View};
 use crate::api::{self, ApiContext};
 use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::fleet::Fleet;
+use crate::log::runtime::Runtime;
 use crate::log::{Keeper, LogContext, Names, SetLevel};
 use crate::snapshot::cell::{Cell, Reader};
 use crate::snapshot::table::Phase;
@@ -58,7 +57,7 @@ pub fn run(spec: ControlSpec) -> Result<(), ControlError> {
 async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let signals = Signals::install().map_err(ControlError::Signals)?;
     let ControlSpec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
-    let ControlSpec { admin, admin_socket, predecessor, stop, connections_max, io, mut logs, .. } = spec;
+    let ControlSpec { admin, predecessor, stop, connections_max, io, mut logs, .. } = spec;
     let Hooks { wake, ask, out_of_reach, read_file, ready } = spec.hooks;
     stats.control.config_generation.set(1);
     let mut fleet = Fleet::new(config.clone(), clock.now());
@@ -74,7 +73,7 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let (asker, commands) = command::channel();
     let answers = ApiContext { cell: cell.clone(), stats, counts, connections_max, io, ask, asker, clock };
     let routes = take_over::routes();
-    let servers = api::Servers::new(admin, &config.admin.hosts, admin_socket, routes).map_err(ControlError::Admin)?;
+    let servers = api::Servers::new(admin, &config.admin.hosts, routes).map_err(ControlError::Admin)?;
     control.begin(alarm);
     control.apply(led_back);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
@@ -215,7 +214,7 @@ impl ControlLoop {
                     continue;
                 }
                 _ = ticks.tick(), if watching_workers => {
-                    LifecycleEvent::Tick { workers_running: self.control.workers_running() }
+                    LifecycleEvent::Tick { workers_running: self.control.stats.workers_running() }
                 }
             };
             self.tell_if_ready().await;
@@ -271,7 +270,7 @@ impl ControlLoop {
         let control = self.control.clone();
         tokio::task::spawn_local(async move {
             let begun = control.clock.now();
-            let is_pending = || control.workers_running() > 0 && control.seen_generation() < generation;
+            let is_pending = || control.stats.workers_running() > 0 && control.stats.seen_generation() < generation;
             while is_pending() && control.clock.now().since_ns(begun) < ns(SERVED_MAX) {
                 sleep(LOOK).await;
             }
@@ -298,7 +297,7 @@ impl ControlLoop {
     /// Says once that ringway is ready: when every worker runs and a ringway before it is relieved.
     async fn tell_if_ready(&mut self) {
         if self.lifecycle.phase() == Phase::Serving
-            && self.control.workers_running() == self.control.stats.workers.len()
+            && self.control.stats.workers_running() == self.control.stats.workers.len()
             && self.ready.is_some()
             && self.has_succeeded().await
             && let Some(ready) = self.ready.take()

@@ -1,5 +1,5 @@
-//! What control does all the time, each thing in a task of its own: checks, deadlines, failed connects; host names are
-//! in `names`.
+//! What control does all the time, each thing in a task of its own: checks, deadlines, failed connects, samples for
+//! plots; host names are in `names`.
 //!
 //! The tasks share [`Control`], and none of them holds a borrow of it over an `await`. What follows from an event is
 //! decided by the fleet; here it is counted, logged (`tell`) and passed on:
@@ -17,23 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
-use super::checks::{Said, finding, is_portless};
-use super::tell::{event_of, log_notice, log_transition};
+use crate::api::reading;
 use crate::balance::Counts;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::discover::dns::{ReadFile, Resolver};
 use crate::fleet::order::{BackendName, Change, SetError};
-use crate::fleet::{Changes, Finding, Fleet, Notice, WatchId};
+use crate::fleet::{Changes, Fleet, Notice, WatchId};
 use crate::health::State;
 use crate::health::ejection::Trouble;
-use crate::probe::{Checked, probe};
+use crate::health::finding::Finding;
+use crate::log::changes::{log_notice, log_transition};
+use crate::probe::{Said, probe};
+use crate::snapshot::cell::Cell;
 use crate::stats::alarm::Alarm;
 use crate::stats::history::History;
-use crate::stats::{ConnectError, Stats};
+use crate::stats::{BackendCells, Stats};
 
 /// First checks and first lookups start this far apart, so that a thousand of them are not one burst.
 pub(super) const STAGGER: Duration = Duration::from_micros(100);
@@ -46,6 +48,8 @@ const PORTLESS_MAX: u32 = 30;
 const GATHER: Duration = Duration::from_millis(5);
 /// How often removed backends are looked at: the last session of one may have ended.
 const SWEEP_NS: u64 = 1_000_000_000;
+/// From one reading of the counters to the next; [`History`] has a place per second.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the tasks of the control thread share. They all run on one thread, so no lock is needed.
 pub(super) struct Control {
@@ -180,7 +184,7 @@ impl Control {
     pub(super) fn apply(&self, changes: Changes) {
         for transition in &changes.transitions {
             log_transition(transition);
-            self.history.borrow_mut().on_event(event_of(transition), self.clock.now());
+            self.history.borrow_mut().on_event(transition.event(), self.clock.now());
             let cells = self.stats.control.backends.get(transition.id.index());
             match transition.to.state {
                 State::Up => cells.went_up.add(1),
@@ -222,32 +226,13 @@ impl Control {
         Ok(lines)
     }
 
-    /// How many workers are running.
-    pub(super) fn workers_running(&self) -> usize {
-        self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0).count()
-    }
-
     /// How often clients met with trouble at a backend, apart from what was this host's own fault (no port, no memory).
     fn troubles(&self, id: BackendId, trouble: Trouble) -> u64 {
-        let of_worker = |cells: &crate::stats::BackendCells| -> u64 {
-            match trouble {
-                Trouble::HangUp => cells.hangups.get(),
-                Trouble::Connect => {
-                    // A reset is a hang-up: the backend had accepted, else it would have refused.
-                    let others = ConnectError::ALL
-                        .iter()
-                        .filter(|reason| !matches!(reason, ConnectError::Resource | ConnectError::Reset));
-                    others.map(|reason| cells.connect_errors[*reason as usize].get()).sum()
-                }
-            }
+        let of_worker = |cells: &BackendCells| match trouble {
+            Trouble::HangUp => cells.hangups.get(),
+            Trouble::Connect => cells.connects_refused(),
         };
         self.stats.of_backend(id).map(of_worker).sum()
-    }
-
-    /// The generation of the newest table that every running worker has seen.
-    pub(super) fn seen_generation(&self) -> u64 {
-        let running = self.stats.workers.iter().filter(|worker| worker.worker.running.get() != 0);
-        running.map(|worker| worker.worker.generation.get()).min().unwrap_or(0)
     }
 }
 
@@ -258,14 +243,14 @@ async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, g
     loop {
         let Some(ask) = control.fleet.borrow().ask(watch) else { return };
         let begun = control.clock.now();
-        let Checked { outcome, transcript } = probe(&ask).await;
-        debug!(target = %ask.target, transcript = ?transcript.lines(), "checked");
-        portless = if is_portless(&outcome) { portless + 1 } else { 0 };
-        let finding = match finding(outcome, &transcript) {
+        let checked = probe(&ask).await;
+        debug!(target = %ask.target, transcript = ?checked.transcript.lines(), "checked");
+        portless = if checked.outcome.is_portless() { portless + 1 } else { 0 };
+        let finding = match checked.finding() {
             Finding::Unknown(why) if portless > PORTLESS_MAX => Finding::Failure(why),
             finding => finding,
         };
-        control.fleet.borrow_mut().remember(watch, transcript);
+        control.fleet.borrow_mut().remember(watch, checked.transcript);
         said.about(&finding, &ask.target);
         control.on_check(watch, begun, &finding);
         let pause = match finding {
@@ -295,7 +280,7 @@ async fn keep_time(control: Rc<Control>) {
             continue;
         }
         if has_gone && now >= sweep_at {
-            let seen = control.seen_generation();
+            let seen = control.stats.seen_generation();
             let changes = control.fleet.borrow_mut().sweep(seen, |id| control.counts.connections(id));
             let free = control.fleet.borrow_mut().free_slots(seen, |id| control.counts.is_unused(id), now);
             free.into_iter().for_each(|id| control.stats.forget_backend(id));
@@ -322,5 +307,18 @@ async fn hear_of_troubles(control: Rc<Control>, alarm: Alarm) {
         control.apply(changes);
         alarm.rung().await;
         sleep(GATHER).await;
+    }
+}
+
+/// The task that reads every counter once per second, for the plots of the last ten minutes.
+pub(super) async fn sample_for_ever(control: Rc<Control>, cell: Arc<Cell>) {
+    let mut ticks = interval(SAMPLE_EVERY);
+    // A late reading covers the seconds that were missed.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let reader = cell.reader();
+    loop {
+        ticks.tick().await;
+        let reading = reading::read(&reader.pin(), &control.stats, &control.counts);
+        control.history.borrow_mut().on_reading(reading, control.clock.now());
     }
 }

@@ -13,4 +13,5 @@
 #![forbid(unsafe_code)]
 
 pub mod dns;
+pub mod follow;
 pub mod known;

@@ -51,7 +51,7 @@ impl Fleet {
                 self.instruct_anew(place, now);
             }
         }
-        // First all claims, so that who was the primary does not lose it to the order of the file.
+        // First all claims, so that the primary does not lose its role to the order of the file.
         (0..self.seats.len()).for_each(|place| self.claim(place, now, &mut changes));
         (0..self.seats.len()).for_each(|place| self.settle(place, now, &mut changes));
         (0..self.pools.len()).for_each(|pool| self.freshen(pool, now, &mut changes));
@@ -101,7 +101,7 @@ impl Fleet {
         before
     }
 
-    /// Gives every seat its place in the configuration; who has none any more, and why.
+    /// Gives every seat its place in the configuration. Returns those that have none any more, and why.
     fn remap(&mut self, before: &Config) -> Vec<(BackendId, Reason)> {
         let mut gone = Vec::new();
         let config = self.config.clone();
@@ -128,13 +128,13 @@ impl Fleet {
                 let reason = if now.is_some() { Reason::Moved } else { Reason::Removed };
                 gone.push((seat.id, reason));
             }
-            // Nobody can be at a seat without an address.
+            // No session can be at a seat without an address.
             seat.address.is_some()
         });
         gone
     }
 
-    /// Forgets pools that are gone, once nobody of them is left.
+    /// Forgets pools that are gone, once none of their seats is left.
     pub(super) fn forget_empty_pools(&mut self) {
         let is_empty = |index: usize| index >= self.configured && self.pools[index].seats.is_empty();
         let Some(index) = (0..self.pools.len()).rev().find(|index| is_empty(*index)) else { return };
@@ -148,6 +148,7 @@ impl Fleet {
     }
 }
 
+/// The backend of that name in a pool.
 fn backend_named<'a>(pool: &'a Pool, name: &str) -> Option<&'a Backend> {
     pool.backends.iter().find(|backend| *backend.name == *name)
 }

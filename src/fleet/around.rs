@@ -24,6 +24,7 @@ const REMEMBERED_NS: u64 = 10_000_000_000;
 /// Which addresses of backends are this host's.
 #[derive(Debug)]
 pub(super) struct OwnAddresses {
+    /// Asks the kernel.
     ask: IsOwn,
     /// What was said of the addresses that the last look asked for, and of no others.
     pub(super) said: HashMap<IpAddr, bool>,
@@ -55,11 +56,14 @@ impl OwnAddresses {
 
 /// A look at all backends: what was known before, and what of it was wanted.
 struct OwnLook<'o> {
+    /// What is known from earlier looks.
     own: &'o OwnAddresses,
+    /// What this look has asked for: it replaces what was known.
     wanted: RefCell<HashMap<IpAddr, bool>>,
 }
 
 impl OwnLook<'_> {
+    /// What is known of an address, or else what the kernel says; asked once per look.
     fn is_own(&self, ip: IpAddr) -> bool {
         let said = || self.own.said.get(&ip).copied().unwrap_or_else(|| (self.own.ask)(ip));
         *self.wanted.borrow_mut().entry(ip).or_insert_with(said)
@@ -121,6 +125,7 @@ impl Fleet {
     }
 }
 
+/// Indices of the listeners that a connection to this seat reaches; none of a seat that is retired or has no address.
 fn listeners_behind(seat: &super::Seat, binds: &Binds<'_>, look: &OwnLook<'_>) -> Vec<usize> {
     let Some(address) = seat.address.clone().filter(|_| seat.retired.is_none()) else { return Vec::new() };
     let found = binds.behind(&Target::Address(address), &|ip| look.is_own(ip));

@@ -37,6 +37,7 @@ impl Fleet {
         self.config.pools.iter().any(|pool| pool.ejection.is_some())
     }
 
+    /// Whether the limits of the pool allow it: the share that can be out together, and that one stays usable.
     fn may_eject(&self, place: usize) -> bool {
         let seat = &self.seats[place];
         let Some(ejection) = self.config.pools[seat.pool].ejection else { return false };
@@ -51,6 +52,7 @@ impl Fleet {
         seat.is_usable() && limit.allows(seat.settings.backup)
     }
 
+    /// Ejects a seat, for a time that grows with each ejection.
     fn eject(&mut self, place: usize, trouble: Trouble, now: Moment, changes: &mut Changes) {
         let seat = &mut self.seats[place];
         let Some((ejector, rules)) = seat.ejector.as_mut().zip(self.config.pools[seat.pool].ejection) else { return };

@@ -53,7 +53,8 @@ pub fn is_same_name(before: Option<&Target>, now: Option<&Target>) -> bool {
     }
 }
 
-/// Whether a server can be there, and the same one whoever asks: not without a zone, and not many at once.
+/// Whether a server can be there, and the same one for every host that asks: an IPv6 link-local address needs a zone,
+/// which no answer has, and a multicast one means many servers.
 fn is_fit(ip: &IpAddr) -> bool {
     let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());

@@ -11,6 +11,7 @@ use crate::health::State;
 use crate::health::primary::PrimaryGuard;
 
 impl Fleet {
+    /// Panics with the rule that is broken. The more seats there are, the fewer events are followed by a look.
     pub(super) fn check_invariants(&mut self) {
         if self.pace.is_due(|| self.seats.len()) {
             self.check_places();
@@ -61,6 +62,7 @@ impl Fleet {
         assert_eq!(subscribers, all, "checks without a subscriber");
     }
 
+    /// What must hold of one seat, whatever has happened.
     fn check_seat(&self, seat: &Seat) {
         let (name, state, pool) = (&seat.name, seat.standing.state, &self.config.pools[seat.pool]);
         assert!(seat.backend == GONE || seat.backend < pool.backends.len(), "{name}: of no backend");

@@ -85,7 +85,8 @@ impl Seat {
                 Reason::LeastStale(self.failure.clone().unwrap_or_default())
             }
             Some((CheckVerdict::Unproven, _)) => return down(Reason::NotCheckedYet, false),
-            // One that was the primary has lost its sessions' trust at once, whatever is said of backends that fail.
+            // One that was the primary has lost its sessions' trust immediately, whatever is said of backends that
+            // fail.
             Some((CheckVerdict::WrongRole(role), _)) => {
                 let cut = if guard.is_some() { Cut::Now } else { by_checks };
                 return stands(State::Standby, Reason::WrongRole(role), cut);

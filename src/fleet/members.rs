@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::hosts;
 use super::seat::Retired;
-use super::{Changes, Fleet, Notice, Reason, Seat};
+use super::{Changes, Cut, Fleet, Notice, Reason, Seat};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
@@ -17,7 +17,8 @@ use crate::config::model::{Backend, Dns, Target};
 use crate::health::State;
 
 impl Fleet {
-    /// Seats who is configured and has no seat yet: everybody at the start. A name has no address yet.
+    /// Gives a seat to each backend that is configured and has none yet: at the start to all. A name has no address
+    /// yet.
     pub(super) fn seat_the_missing(&mut self, now: Moment) {
         let config = self.config.clone();
         let live = self.seats.iter().filter(|seat| seat.retired.is_none());
@@ -73,6 +74,7 @@ impl Fleet {
         (is_good, changes)
     }
 
+    /// Gives every backend behind that name the addresses that it can use. Returns false if one of them can use none.
     pub(super) fn learn_addresses(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
         let mut changes = Changes::default();
         let config = self.config.clone();
@@ -130,7 +132,7 @@ impl Fleet {
                 self.retire(place, reason, now, changes);
             }
         }
-        // Whoever has an address now needs no seat without one.
+        // A backend that has an address now needs no seat without one.
         self.seats.retain(|seat| (seat.pool, seat.backend) != at || seat.address.is_some());
         let new: Vec<(usize, IpAddr)> = next.iter().copied().filter(|new| !current.contains(new)).collect();
         for (number, ip) in &new {
@@ -178,14 +180,18 @@ impl Fleet {
     }
 
     /// What a new seat is to begin with: no change of state, as there was none before.
+    ///
+    /// It may have sessions: an address that was gone and came back has those that were still open. If its checks say
+    /// that those are to be cut, they wait from now on for another backend that takes them.
     pub(super) fn begin(&mut self, place: usize, joins: bool, now: Moment) {
         let seat = &self.seats[place];
         let pool = &self.config.pools[seat.pool];
         let guard = self.pools[seat.pool].guard.as_ref();
         let standing = seat.judge(pool, guard, |id| self.is_same_server(seat.id, id), |id| self.name_of(id));
         let slow_start_ns = self.ramp_ns(place);
+        self.pools[seat.pool].waits |= standing.cut == Cut::WhenRelieved;
         let seat = &mut self.seats[place];
-        seat.standing = standing;
+        (seat.standing, seat.waits_since) = (standing, now);
         seat.has_joined = joins;
         seat.note_sessions(slow_start_ns, State::Down, now);
         seat.enter(now);
@@ -226,6 +232,8 @@ impl Fleet {
         }
     }
 
+    /// Sorts the seats by pool, backend and number, the retired ones last, and finds their places anew. To be called
+    /// after each change of the list.
     pub(super) fn put_in_order(&mut self) {
         self.seats.sort_by_key(|seat| (seat.pool, seat.backend, seat.retired.is_some(), seat.number));
         self.places = self.seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
@@ -235,13 +243,13 @@ impl Fleet {
         }
     }
 
-    /// Whether there is anybody to wait for.
+    /// Whether a retired seat still has to be swept.
     pub fn has_retired(&self) -> bool {
         self.seats.iter().any(|seat| seat.retired.is_some())
     }
 
-    /// Lets go of retired seats without sessions. `seen` is the generation that every worker has seen: who has not yet
-    /// seen that a backend is retired may still give it a session.
+    /// Lets go of retired seats without sessions. `seen` is the generation that every worker has seen: a worker that
+    /// has not yet seen that a backend is retired may still give it a session.
     pub fn sweep(&mut self, seen: u64, sessions: impl Fn(BackendId) -> u32) -> Changes {
         let before = self.seats.len();
         let watches = &mut self.watches;

@@ -43,12 +43,13 @@ use std::sync::Arc;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::Config;
+use crate::health::State;
 use crate::health::ask::Ask;
+use crate::health::finding::Finding;
 use crate::health::monitor::Trend;
 use crate::health::primary::PrimaryGuard;
 use crate::health::schedule;
 use crate::health::transcript::Transcript;
-use crate::health::{Facts, State};
 use crate::snapshot::build::{self, Input, Member};
 use crate::snapshot::table::{Phase, Table};
 
@@ -66,6 +67,7 @@ pub struct Fleet {
     config: Arc<Config>,
     /// How many of its pools are in the file.
     configured: usize,
+    /// By which workers, counters and tables know listeners, pools and backends.
     ids: Ids,
     /// Those of a pool stand together; pools, backends and their addresses are in order.
     seats: Vec<Seat>,
@@ -73,6 +75,7 @@ pub struct Fleet {
     places: HashMap<BackendId, usize>,
     /// As in the configuration.
     pools: Vec<Squad>,
+    /// What is checked: a target that several seats share is checked once.
     watches: watches::Watches,
     /// Trouble that was counted before, by backend and kind.
     troubles_seen: HashMap<BackendId, [u64; 2]>,
@@ -80,8 +83,11 @@ pub struct Fleet {
     leaving: HashMap<BackendId, leave::Leaving>,
     /// Addresses of names, as they were found last.
     resolved: HashMap<Arc<str>, Vec<IpAddr>>,
+    /// Of the last table that was made; each one has a greater number.
     generation: u64,
+    /// Which addresses are this host's.
     own: around::OwnAddresses,
+    /// How often the invariants are looked at.
     #[cfg(debug_assertions)]
     pace: crate::base::pace::LookPace,
 }
@@ -89,6 +95,7 @@ pub struct Fleet {
 /// What is known of a pool.
 #[derive(Debug)]
 struct Squad {
+    /// Its slot.
     id: PoolId,
     /// `Some` exactly if the pool wants the primary.
     guard: Option<PrimaryGuard>,
@@ -96,28 +103,14 @@ struct Squad {
     rivals: rivals::Named,
     /// What was set at run time, by the name of the backend in the file.
     by_hand: HashMap<Arc<str>, order::ByHand>,
+    /// Where its seats are in [`Fleet::seats`].
     seats: Range<usize>,
     /// It was there before the last reload.
     is_old: bool,
-    /// Sessions of one of them may wait for somebody who takes them.
+    /// Sessions of one of its backends may wait to be cut, until another backend is known to take them.
     waits: bool,
     /// No replica of it is fresh enough, and the least stale serve.
     serves_stale: bool,
-}
-
-/// What a check found.
-#[derive(Clone, Debug)]
-pub enum Finding {
-    /// It succeeded.
-    Success(Facts),
-    /// It succeeded, and a person should change this.
-    Doubtful(Facts, Arc<str>),
-    /// The server lives and refuses the account of the check, for this reason: nothing else is known anew.
-    Refused(Arc<str>),
-    /// It failed, for this reason.
-    Failure(Arc<str>),
-    /// It could not be made, for this reason: everything stays as it is.
-    Unknown(Arc<str>),
 }
 
 /// What followed from an event.
@@ -134,6 +127,7 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Adds what followed from another event, in its order.
     fn absorb(&mut self, more: Changes) {
         self.transitions.extend(more.transitions);
         self.notices.extend(more.notices);
@@ -251,7 +245,7 @@ impl Fleet {
         changes
     }
 
-    /// Keeps how a check went, for who asks why.
+    /// Keeps how a check went, for the person that asks why.
     pub fn remember(&mut self, watch: WatchId, transcript: Transcript) {
         if let Some(watch) = self.watches.get_mut(watch) {
             watch.transcript = Some(transcript);
@@ -405,7 +399,7 @@ impl Fleet {
             return;
         }
         if (from, to) == (State::Ejected, State::Up) {
-            // Whoever ended the ejection has said why, if it was not its time that is over.
+            // What ended the ejection has given the reason, if it was not its time that is over.
             let is_over = matches!(before.reason, Reason::Ejected { .. });
             seat.standing.reason = if is_over { Reason::EjectionOver } else { before.reason };
         }
@@ -431,8 +425,8 @@ impl Fleet {
         self.freshen(index, now, changes);
     }
 
-    /// Cuts the sessions that wait for somebody who takes them, once a check of another backend that began later has
-    /// succeeded.
+    /// Cuts the sessions that wait for another backend to take them, once a check of another backend that began later
+    /// has succeeded.
     fn relieve(&mut self, pool: usize, changes: &mut Changes) {
         if !self.pools[pool].waits {
             return;
@@ -448,10 +442,12 @@ impl Fleet {
         self.pools[pool].waits = waits;
     }
 
+    /// How long the slow start of this seat takes.
     fn ramp_ns(&self, place: usize) -> u64 {
         ns(self.config.pools[self.seats[place].pool].slow_start)
     }
 
+    /// The name of a backend for a reason; `?` if it has no seat any more.
     fn name_of(&self, id: BackendId) -> Arc<str> {
         self.places.get(&id).map_or_else(|| Arc::from("?"), |place| self.seats[*place].name.clone())
     }

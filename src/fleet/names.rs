@@ -18,7 +18,7 @@ impl Fleet {
     /// The name has no addresses, says DNS.
     pub fn on_denied(&mut self, host: &str, why: &str, now: Moment) -> Changes {
         let mut changes = Changes::default();
-        // Who is new behind that name begins without an address.
+        // A backend that is new behind that name begins without an address.
         self.resolved.insert(host.into(), Vec::new());
         for at in self.behind(host) {
             self.deny(at, now);

@@ -57,7 +57,7 @@ impl Mode {
     }
 }
 
-/// Why a backend was not changed. The one who asked is at fault.
+/// Why a backend was not changed. The request is at fault.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SetError {
     /// There is no such pool, or it has no such backend.
@@ -79,7 +79,7 @@ pub struct Settings {
     pub connections_max: Option<NonZeroU32>,
 }
 
-/// What the operator wants of a backend, and who that was.
+/// What the operator wants of a backend, and which operator that was.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
     /// Used as its checks say.
@@ -90,18 +90,18 @@ pub enum Order {
         until: Moment,
         /// They were told to.
         is_over: bool,
-        /// Who wants it.
+        /// The operator that wants it, as the API knows it: `uid 1000`.
         by: Arc<str>,
     },
     /// No new sessions, and no checks.
     Maintenance {
-        /// Who wants it; `None` is the configuration.
+        /// The operator that wants it; `None` is the configuration (`disabled`).
         by: Option<Arc<str>>,
     },
 }
 
 impl Order {
-    /// Without who and when.
+    /// The bare state, without operator and deadline.
     pub fn mode(&self) -> Mode {
         match self {
             Order::Ready => Mode::Ready,
@@ -133,8 +133,11 @@ impl Order {
 /// What was set of one backend; what is `None` is as configured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ByHand {
+    /// Another weight than the file has.
     pub(super) weight: Option<u16>,
+    /// Another limit than the file has; `Some(None)` is no limit.
     pub(super) connections_max: Option<Option<NonZeroU32>>,
+    /// Another state than the file has.
     pub(super) order: Option<Order>,
 }
 

@@ -14,7 +14,7 @@ use crate::health::ejection::Trouble;
 pub enum Reason {
     /// Up by the configuration, or down by it.
     NotCheckedYet,
-    /// Its drain has ended, and nobody knows whether it lives.
+    /// Its drain has ended, and it is not known whether it lives.
     Doubted,
     /// Its pool has no checks.
     NotChecked,
@@ -44,7 +44,7 @@ pub enum Reason {
     Stale {
         /// What it says.
         term: u64,
-        /// Who said more.
+        /// The backend with the greater term.
         other: Arc<str>,
         /// What that one said.
         greatest: u64,
@@ -57,9 +57,9 @@ pub enum Reason {
     LeadsBack(Arc<str>),
     /// By the configuration.
     Disabled,
-    /// Taken out by somebody, at run time.
+    /// Taken out at run time, by this operator.
     Maintenance(Arc<str>),
-    /// Emptied by somebody, at run time.
+    /// Emptied at run time, by this operator.
     Drained(Arc<str>),
     /// No longer in the configuration.
     Removed,

@@ -1,10 +1,10 @@
 //! Two backends that say they are the primary, and when that is worth an error.
 //!
-//! In a fail-over the old primary has said so in its last check, and the new one says so in its first: that is no
-//! contradiction, but two answers from two moments. Nor does it say anything what a backend said before its checks
-//! began to fail. Two contradict each other once each of them has said it again in a check that began after the other
-//! one was heard to say it, and neither has been silent since. Which one is used does not wait for that: the guard
-//! decides immediately (`health::primary`).
+//! In a fail-over the old primary has claimed the role in its last check, and the new one claims it in its first: that
+//! is no contradiction, but two answers from two moments. Nor does it say anything what a backend said before its
+//! checks began to fail. Two contradict each other once each of them has said it again in a check that began after the
+//! other one was heard to say it, and neither has been silent since. Which one is used does not wait for that: the
+//! guard decides immediately (`health::primary`).
 
 use std::collections::BTreeSet;
 

@@ -8,15 +8,16 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Member;
 use super::order::{Order, Settings};
 use super::reason::Reason;
 use super::watches::WatchId;
-use super::{Finding, Member};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Ejection, Pool};
 use crate::health::ejection::{EjectionRules, Ejector};
+use crate::health::finding::Finding;
 use crate::health::subscriber::Subscriber;
 use crate::health::{Facts, Role, State};
 
@@ -48,7 +49,7 @@ pub struct Seat {
     pub settings: Settings,
     /// What the operator wants of it.
     pub order: Order,
-    /// Who checks it, if anybody does.
+    /// The watch that checks it, if one does.
     pub watch: Option<WatchId>,
     /// What its pool makes of the checks; `Some` exactly if `watch` is.
     pub subscriber: Option<Subscriber>,
@@ -67,7 +68,7 @@ pub struct Seat {
     pub(super) is_doubted: bool,
     /// It serves although it lags, as no replica of its pool is fresh enough.
     pub(super) is_least_stale: bool,
-    /// `None` exactly if the pool ejects nobody, or the seat is retired.
+    /// `None` exactly if the pool ejects no backend, or the seat is retired.
     pub ejector: Option<Ejector>,
     /// Why it is ejected; means something only while it is.
     pub ejected_for: Reason,
@@ -100,6 +101,7 @@ pub struct Seat {
     pub waits_since: Moment,
     /// They wait no more: another backend takes them.
     pub is_relieved: bool,
+    /// Its last states, at most [`HISTORY_MAX`], the newest last.
     history: VecDeque<Past>,
 }
 
@@ -115,7 +117,8 @@ pub struct Retired {
     pub is_over: bool,
     /// Why.
     pub reason: Reason,
-    /// The first table that says so: whoever has seen it gives it no new session. `None` before there is one.
+    /// The first table in which it is retired: a worker that has seen it gives it no new session. `None` before there
+    /// is one.
     pub generation: Option<u64>,
 }
 
@@ -165,7 +168,7 @@ pub enum Cut {
     /// They stay.
     Never,
     /// They are reset as soon as another backend is known to take them. A check may fail for reasons of its own, and
-    /// then it fails at all backends: sessions are cut only for somebody who can take them.
+    /// then it fails at all backends: sessions are cut only if another backend can take them.
     WhenRelieved,
     /// They are reset now.
     Now,
@@ -350,7 +353,7 @@ impl Seat {
             pool: self.pool_id,
             name: self.name.clone(),
             hash_name: self.hash_name.clone(),
-            // Nobody is to connect there, not even as a last resort.
+            // No session is to connect there, not even as a last resort.
             address: self.address.clone().filter(|_| self.leads_back.is_none()),
             weight: self.settings.weight,
             backup: self.settings.backup,
@@ -373,6 +376,7 @@ pub(super) fn rules(ejection: Ejection) -> EjectionRules {
     }
 }
 
+/// Why a replica whose check succeeded counts as stale.
 fn lag_failure(facts: &Facts, most_ns: u64) -> Arc<str> {
     let most_ms = most_ns / 1_000_000;
     Arc::from(match facts.lag_ns {

@@ -14,6 +14,7 @@ use crate::base::time::{Moment, ns};
 use crate::config::model::Check;
 use crate::health::subscriber::{Subscriber, Wants};
 
+/// The greatest weight, in the file and by hand.
 const WEIGHT_MAX: u16 = 256;
 
 impl Fleet {
@@ -74,6 +75,8 @@ impl Fleet {
                 self.settle(place, now, &mut changes);
             }
         }
+        // A weight of 0 takes a replica out without a change of its state, and the stale ones may have to serve.
+        self.freshen(pool, now, &mut changes);
         self.keep_one(pool, now, &mut changes);
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -138,6 +141,10 @@ impl Fleet {
         }
     }
 
+    /// Index of the pool, and of the backend in it.
+    ///
+    /// # Errors
+    /// There is none; or the name is that of one address among several, which cannot be set alone.
     fn find(&self, target: &BackendName) -> Result<(usize, usize), SetError> {
         let pools = &self.config.pools[..self.configured];
         let Some(pool) = pools.iter().position(|pool| *pool.name == *target.pool) else {
@@ -163,6 +170,7 @@ pub(super) fn between_checks_ns(check: &Check) -> u64 {
     interval_ns.saturating_add(interval_ns / 10).saturating_add(ns(check.timeout))
 }
 
+/// Refuses what means nothing, before anything is changed.
 fn check(change: &Change) -> Result<(), SetError> {
     let invalid = |text: &str| Err(SetError::Invalid(text.to_string()));
     if change.weight.is_some_and(|weight| weight > WEIGHT_MAX) {

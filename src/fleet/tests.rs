@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::model::{CheckKind, Ejection, Pool, Role, Target};
+use crate::health::Facts;
 use crate::health::ejection::Trouble;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::BackendEntry;
@@ -306,7 +307,8 @@ fn a_backend_that_comes_back_starts_slowly_and_one_that_is_new_does_not() {
     assert_eq!(rig.seat("b").ramp_from, Some(rig.now), "anew");
 }
 
-/// What the operator kept out is cold when it comes, as after a failure; at the start of the process nobody is warm.
+/// What the operator kept out is cold when it comes, as after a failure; at the start of the process no backend is
+/// warm.
 #[test]
 fn a_backend_that_was_kept_out_on_purpose_starts_slowly() {
     let mut pools = vec![pool("p", &["a", "b", "c"])];

@@ -5,11 +5,25 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Fleet, Seat};
+use super::{Fleet, Seat, Transition};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::Moment;
 use crate::health::State;
+use crate::stats::history::HistoryEvent;
+
+impl Transition {
+    /// It as a mark on the plots.
+    pub fn event(&self) -> HistoryEvent {
+        HistoryEvent::State {
+            pool: self.pool.clone(),
+            backend: self.backend.clone(),
+            from: self.from.name(),
+            to: self.to.state.name(),
+            reason: self.to.reason.to_string(),
+        }
+    }
+}
 
 /// Everything that is known of the backends at one moment.
 #[derive(Clone, Debug)]
@@ -97,6 +111,7 @@ impl Fleet {
         FleetView { now, pools: pools.map(view).collect() }
     }
 
+    /// One backend, with what is known of it now.
     fn backend_view(&self, seat: &Seat) -> BackendView {
         let watch = seat.watch.and_then(|watch| self.watches.get(watch));
         let transcript = watch.and_then(|watch| watch.transcript.as_ref());

@@ -30,7 +30,7 @@ pub struct WatchKey {
     pub(crate) opening: Opening,
     /// Of one check.
     pub timeout: Duration,
-    /// Whether the role of a Redis is wanted: one that has no role answers who does not care.
+    /// Whether the role of a Redis is wanted: a Redis that has no role passes checks that do not ask for one.
     wants_role: bool,
     /// Between checks: steady, while changing, while down.
     intervals: [Duration; 3],
@@ -97,8 +97,11 @@ pub struct Watch {
 /// All watches.
 #[derive(Debug, Default)]
 pub struct Watches {
+    /// By what is checked, and how.
     by_key: HashMap<WatchKey, WatchId>,
+    /// Every watch, in the order in which they began.
     all: BTreeMap<WatchId, Watch>,
+    /// The id of the next one; ids are never used again.
     next: u64,
 }
 

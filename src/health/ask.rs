@@ -54,15 +54,8 @@ pub enum CheckKind {
         /// One after another; at least one.
         steps: Vec<Step>,
     },
-    /// Asks for a path.
-    Http {
-        /// Begins with `/`.
-        path: String,
-        /// First and last code of each range that is a success.
-        status: Vec<(u16, u16)>,
-        /// First and last code of each range that means: no new sessions, and those that are open live on.
-        drain_status: Vec<(u16, u16)>,
-    },
+    /// Asks for a page.
+    Http(HttpAsk),
     /// Logs in and asks for the role; without a login, only whether it speaks PostgreSQL.
     Postgresql {
         /// Whose account.
@@ -82,6 +75,40 @@ pub enum CheckKind {
     },
 }
 
+/// What an `http` check asks for, and what the answer means.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct HttpAsk {
+    /// A method as RFC 9110 (section 9) writes it, such as `GET`.
+    pub method: String,
+    /// Begins with `/`.
+    pub path: String,
+    /// The Host header; empty means the address that is checked.
+    pub host: String,
+    /// More headers: name and value of each. They win over those that ringway sends by itself.
+    pub headers: Vec<(String, String)>,
+    /// First and last code of each range that is a success.
+    pub status: Vec<(u16, u16)>,
+    /// First and last code of each range that means: no new sessions, and those that are open live on.
+    pub drain_status: Vec<(u16, u16)>,
+    /// What the first 64 KiB of the body must hold; `None` leaves the body unread.
+    pub expect: Option<Pattern>,
+}
+
+impl Default for HttpAsk {
+    /// `GET /`, with 200 as the answer.
+    fn default() -> HttpAsk {
+        HttpAsk {
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            host: String::new(),
+            headers: Vec::new(),
+            status: vec![(200, 200)],
+            drain_status: Vec::new(),
+            expect: None,
+        }
+    }
+}
+
 /// A question and its answer.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Step {
@@ -97,7 +124,7 @@ impl CheckKind {
         match self {
             CheckKind::Tcp => "tcp",
             CheckKind::SendExpect { .. } => "send_expect",
-            CheckKind::Http { .. } => "http",
+            CheckKind::Http(_) => "http",
             CheckKind::Postgresql { .. } => "postgresql",
             CheckKind::Mysql { .. } => "mysql",
             CheckKind::Redis { .. } => "redis",
@@ -107,7 +134,7 @@ impl CheckKind {
     /// The account that it logs in with.
     pub fn login(&self) -> Option<&Login> {
         match self {
-            CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http { .. } => None,
+            CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http(_) => None,
             CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => {
                 login.as_ref()
             }

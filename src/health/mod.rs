@@ -7,11 +7,13 @@
 //! claims of databases ─> primary ─────────────────────────────────────────┘
 //! ```
 //!
-//! `schedule` says when to check next, `ask` what to ask, `transcript` how a check went.
+//! `schedule` says when to check next, `ask` what to ask, `finding` what a check found, `transcript`
+//! how it went, which is the one part that has a clock.
 #![forbid(unsafe_code)]
 
 pub mod ask;
 pub mod ejection;
+pub mod finding;
 pub mod monitor;
 pub mod primary;
 pub mod schedule;

@@ -260,7 +260,7 @@ pub trait Buffers {
     /// Copies the bytes of `from` behind those of `to`, which has room, in another buffer.
     fn append(&mut self, from: Lease, to: Lease);
 
-    /// Gives memory back that was not used for a while. To be called about once a second.
+    /// Gives memory back that was not used for a while. To be called about once per second.
     fn trim(&mut self);
 }
 
@@ -275,7 +275,7 @@ pub trait Pipes {
     /// Closes a pipe with whatever is in it.
     fn destroy(&mut self, id: PipeId);
 
-    /// Closes the pipes nobody uses, for their descriptors.
+    /// Closes the pipes that no session uses, for their descriptors.
     fn shrink(&mut self);
 
     /// Pipes that are lent.

@@ -46,7 +46,7 @@ pub enum Operation {
     HandOverFailed,
     /// Another worker made room; the index is the pool whose queue is to be looked at.
     Queue,
-    /// Completions nobody waits for, which are only posted when something failed.
+    /// Completions that no session waits for, which are only posted when something failed.
     Forget,
 }
 

@@ -7,14 +7,16 @@
 //! ```
 //!
 //! Workers never wait for a log: a record that finds no room is dropped and counted. Control does not wait for it
-//! either, because files are written by its ring, or by a thread where it has none, and
-//! streams by a thread.
+//! either, because files are written by its ring (`runtime`), or by a thread where it has none, and streams by a
+//! thread. `changes` says what the log tells of backends.
 
+pub(crate) mod changes;
 mod file;
 mod format;
 mod losses;
 mod names;
 mod outlet;
+pub(crate) mod runtime;
 
 use std::cell::RefCell;
 use std::path::PathBuf;

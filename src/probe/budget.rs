@@ -29,13 +29,18 @@ thread_local! {
 /// What one connection has taken in. Its share of the whole ends with it.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
+    /// Bytes that have come over this connection.
     taken: Cell<usize>,
+    /// How many may come; an HTTP check lowers it until the header is complete.
     limit: Cell<usize>,
+    /// The first of them, from which the likely cause of a failure is guessed.
     first: Cell<[u8; FIRST]>,
+    /// It was ended because all checks together took in too much.
     is_crowded: Cell<bool>,
 }
 
 impl Budget {
+    /// The budget of a check that begins: [`BYTES_MAX`].
     pub(super) fn begin() -> Rc<Budget> {
         let budget = Budget::default();
         budget.limit_to(BYTES_MAX);
@@ -89,6 +94,7 @@ impl Budget {
 }
 
 impl Drop for Budget {
+    /// Gives its share of the whole back.
     fn drop(&mut self) {
         ALL.set(ALL.get().saturating_sub(self.taken.get()));
     }

@@ -1,5 +1,5 @@
-//! What is likely behind a check that fails: a server that expects TLS or a PROXY header says so in its own way, or not
-//! at all.
+//! What is likely behind a check that fails: a server that expects TLS or a PROXY header tells that in its own way, or
+//! not at all.
 //!
 //! The guess is added to the reason of the failure, for the person who reads it at 3 a.m. It never changes the result.
 
@@ -19,20 +19,21 @@ pub(super) fn with_the_likely(failure: CheckFailure, ask: &Ask, budget: &Budget)
     }
 }
 
+/// What the first bytes of the server, or their absence, suggest; `None` if they suggest nothing.
 fn likely(ask: &Ask, first: &[u8], failure: &CheckFailure) -> Option<&'static str> {
     let has_header = ask.opening.header.is_some();
     if first.starts_with(&TLS_ALERT) {
-        return Some("it seems to expect TLS");
+        return Some("it seems to expect TLS, which this check does not speak; `type = \"tcp\"` only connects");
     }
-    let is_bad_request = matches!(ask.kind, CheckKind::Http { .. })
+    let is_bad_request = matches!(ask.kind, CheckKind::Http(_))
         && matches!(failure, CheckFailure::Answer(text) if text.contains(" was answered 400 "));
     match (first.is_empty() || is_bad_request, has_header) {
         (false, _) => None,
         (true, true) => {
-            Some("it may expect no PROXY header: `check.send_proxy = \"off\"` leaves it out of checks, or expect TLS")
+            Some("it may expect no PROXY header (`check.send_proxy = \"off\"` leaves it out of checks), or expect TLS")
         }
         (true, false) => {
-            Some("it may expect a PROXY header (`send_proxy` of the pool, `check.send_proxy`), or expect TLS")
+            Some("it may expect a PROXY header (set `send_proxy` of the pool, or `check.send_proxy`), or expect TLS")
         }
     }
 }

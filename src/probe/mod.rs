@@ -18,6 +18,7 @@
 
 mod budget;
 mod cause;
+mod finding;
 mod http;
 mod mysql;
 mod password;
@@ -36,6 +37,7 @@ use crate::health::ask::{Ask, CheckKind};
 use crate::health::transcript::Transcript;
 
 use budget::Budget;
+pub(crate) use finding::Said;
 use password::Credentials;
 pub(crate) use trouble::reason;
 use trouble::{CheckFailure, CheckTrouble, Lack};
@@ -65,7 +67,9 @@ pub(crate) enum Outcome {
 /// What of a database is asked beyond whether it lives.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
+    /// Whether it is primary or replica.
     role: bool,
+    /// How far a replica is behind.
     lag: bool,
 }
 
@@ -92,6 +96,7 @@ pub(crate) async fn probe(ask: &Ask) -> Checked {
     Checked { outcome, transcript }
 }
 
+/// The whole check, within its time-out.
 async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
     transcript.doing_now("reading the password");
     // This comes before connecting, and has a time-out of its own: a file that hangs is no fault of the server.
@@ -121,6 +126,7 @@ async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, CheckTro
     }
 }
 
+/// Connects, and has the kind of the check lead the conversation.
 async fn converse(
     ask: &Ask,
     account: Option<&Credentials>,
@@ -133,10 +139,7 @@ async fn converse(
     match (&ask.kind, account) {
         (CheckKind::Tcp, _) => Ok(tcp::check(stream, &ask.opening)),
         (CheckKind::SendExpect { steps }, _) => send_expect::check(stream, steps, transcript).await,
-        (CheckKind::Http { path, status, drain_status }, _) => {
-            let page = http::Page { path, status, drain_status };
-            http::check(stream, &ask.target, &page, budget, transcript).await
-        }
+        (CheckKind::Http(page), _) => http::check(stream, &ask.target, page, budget, transcript).await,
         (CheckKind::Postgresql { database, .. }, Some(account)) => {
             postgresql::check(stream, &way, account, database, wanted, transcript).await
         }

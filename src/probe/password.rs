@@ -1,7 +1,7 @@
 //! The password of a check, read anew each time, so that it can be changed without a word to ringway.
 //!
-//! A file may hang: a FIFO that nobody writes to, a network drive that is gone. The thread that reads it hangs with it,
-//! so there is one for each file and no more; who wants the file meanwhile waits for that one, or gives up.
+//! A file may hang: a FIFO without a writer, a network drive that is gone. The thread that reads it hangs with it, so
+//! there is one for each file and no more; a check that wants the file meanwhile waits for that thread, or gives up.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,9 +30,11 @@ thread_local! {
     static READING: RefCell<HashMap<PathBuf, watch::Receiver<Option<FoundPassword>>>> = RefCell::default();
 }
 
-/// An account with its password, which is shown to nobody.
+/// An account with its password, which no log and no message shows.
 pub(super) struct Credentials {
+    /// Empty if none is configured, which Redis takes for its default user.
     pub user: String,
+    /// `None` without `password_file`.
     pub password: Option<String>,
 }
 
@@ -43,6 +45,7 @@ pub(super) async fn account(login: &Login, timeout: Duration) -> Result<Credenti
     Ok(Credentials { user: login.user.clone(), password: password(login, timeout).await? })
 }
 
+/// Reads the password, or waits for the thread that already reads the same file.
 async fn password(login: &Login, timeout: Duration) -> Result<Option<String>, CheckTrouble> {
     let Some(path) = login.password_file.clone() else { return Ok(None) };
     let lacks = |error: io::Error| match ConnectError::of(&error) {
@@ -85,11 +88,12 @@ fn reading(path: &Path) -> io::Result<watch::Receiver<Option<FoundPassword>>> {
     Ok(reading)
 }
 
+/// Whether its thread is still reading: nothing was told yet, and the thread is there.
 fn is_under_way(reading: &watch::Receiver<Option<FoundPassword>>) -> bool {
     reading.borrow().is_none() && reading.has_changed().is_ok()
 }
 
-/// The same error for each who waited.
+/// The same error for each check that waited.
 fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -97,6 +101,7 @@ fn copy(error: &io::Error) -> io::Error {
     }
 }
 
+/// The text of the file without the one end of line that editors add.
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(BYTES_MAX as u64 + 1).read_to_string(&mut text)?;

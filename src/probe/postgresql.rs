@@ -31,8 +31,8 @@ const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN \
         pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END";
 /// Milliseconds that a replica lags behind. The time since the last transaction it replayed, but while it hears its
-/// primary and has replayed all it got: then 0, since the primary may just be idle. Who may not see the status of the
-/// receiver sees at least whether one is there, and none is once it is cut off.
+/// primary and has replayed all it got: then 0, since the primary may just be idle. An account that cannot see the
+/// status of the receiver sees at least whether one is there, and none is once it is cut off.
 const LAG: &str = ", CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL \
     WHEN pg_catalog.pg_last_wal_receive_lsn() <= pg_catalog.pg_last_wal_replay_lsn() AND EXISTS \
         (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status IS NULL OR status = 'streaming') THEN 0 \
@@ -68,7 +68,7 @@ pub(super) async fn check(
     let result = log_in_and_ask(stream, account, database, wanted, transcript).await;
     let Some(why) = without_tls else { return result };
     match result {
-        // Without TLS it may not want anybody.
+        // It may want no login without TLS.
         Err(CheckTrouble::Refused(text)) => {
             Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why))))
         }
@@ -80,6 +80,7 @@ pub(super) async fn check(
     }
 }
 
+/// Logs in over a stream that is secret already, or need not be, and asks what is wanted.
 async fn log_in_and_ask(
     stream: Stream,
     account: &Credentials,
@@ -156,6 +157,7 @@ async fn negotiate(
     }
 }
 
+/// One simple query for all that is wanted, and what its only row says.
 async fn facts(
     client: &Client,
     wanted: Wanted,

@@ -18,6 +18,7 @@ use crate::health::transcript::printable;
 /// Of one answer.
 const ANSWER_MAX: u64 = 64 * 1024;
 
+/// Logs in if there is an account, then PING, and what is wanted beyond that.
 pub(super) async fn check(
     stream: Stream,
     account: Option<&Credentials>,
@@ -44,12 +45,16 @@ pub(super) async fn check(
     Ok(facts)
 }
 
+/// A conversation with a Redis.
 struct RedisSession<'a> {
+    /// The connection.
     stream: Stream,
+    /// Where each step is written down.
     transcript: &'a mut Transcript,
 }
 
 impl RedisSession<'_> {
+    /// AUTH, with the user where one is configured (Redis 6), else with the password alone.
     async fn log_in(&mut self, account: &Credentials) -> Result<(), CheckTrouble> {
         let user = Some(account.user.as_str()).filter(|user| !user.is_empty());
         let password = account.password.as_deref().unwrap_or_default();
@@ -104,6 +109,10 @@ impl RedisSession<'_> {
         Ok(seconds.map(|seconds| ns(Duration::from_secs(seconds))))
     }
 
+    /// Sends one command and reads one answer, of at most [`ANSWER_MAX`] bytes.
+    ///
+    /// # Errors
+    /// The connection broke, the answer is no RESP, or it is an error of Redis.
     async fn ask(&mut self, command: &'static str, words: &[&str]) -> Result<Value, CheckTrouble> {
         let doing = self.transcript.doing_now(match command {
             "AUTH" => "waiting for the answer to AUTH",
@@ -148,6 +157,7 @@ fn refused(command: &str, code: &str, text: &str) -> CheckTrouble {
     CheckTrouble::Refused(format!("{command} was answered {text}{hint}"))
 }
 
+/// An answer of a type that this command never has.
 fn unexpected(command: &str, answer: &Value) -> CheckTrouble {
     CheckTrouble::answer(format!("{command} was answered {}", printable(format!("{answer:?}").as_bytes())))
 }

@@ -18,8 +18,13 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// An answer in so many pieces is looked at after each; one in more when it has grown by an eighth, or has paused. So
 /// the cost is linear in its length, however it is cut.
 const PIECES: u32 = 64;
+/// After so much silence an answer has paused, and what has come is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Goes through the steps; each has to match before the next one is sent.
+///
+/// # Errors
+/// A step did not match, or the connection broke. The step is named where there are several.
 pub(super) async fn check(
     mut stream: Stream,
     steps: &[Step],
@@ -41,6 +46,7 @@ pub(super) async fn check(
     Ok(Facts::default())
 }
 
+/// Reads until what came matches `expect`.
 async fn answer(
     stream: &mut Stream,
     expect: &Pattern,
@@ -84,6 +90,7 @@ async fn answer(
     no_match("the first 64 KiB of the answer do", &answer)
 }
 
+/// An answer as it stands in a reason: printable, and never empty.
 fn shown(answer: &[u8]) -> String {
     if answer.is_empty() { "the connection was closed without one".to_string() } else { printable(answer) }
 }

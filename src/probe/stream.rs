@@ -29,18 +29,24 @@ pub(super) const LINGER: Duration = Duration::from_millis(200);
 /// A connection to a backend, and how much may come over it.
 #[derive(Debug)]
 pub(super) enum Stream {
+    /// Over TCP.
     Tcp(TcpStream, Rc<Budget>),
+    /// Over a unix socket.
     Unix(UnixStream, Rc<Budget>),
+    /// One of the two above, with TLS in it; its budget is that of the stream inside.
     Tls(Box<TlsStream<Stream>>),
 }
 
 /// The way to a backend.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
+    /// The backend.
     pub target: &'a Address,
+    /// The source address, and the PROXY header that comes first.
     pub opening: &'a Opening,
     /// Nothing is said: the server need not even learn of the connection.
     pub is_bare: bool,
+    /// How much the check may take in.
     pub budget: &'a Rc<Budget>,
 }
 
@@ -65,12 +71,17 @@ impl Way<'_> {
         Ok(stream)
     }
 
+    /// Connects from the configured source.
+    ///
+    /// # Errors
+    /// Told apart: what the server refuses, what this host lacks (ports, descriptors), a family that it has no address
+    /// of, and a connection that met itself.
     async fn connect_tcp(&self, target: SocketAddr) -> Result<TcpStream, CheckTrouble> {
         let family = if target.is_ipv6() { "IPv6" } else { "IPv4" };
         let socket = if target.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() };
         let socket = socket.map_err(|error| of_family(error, family))?;
         if self.is_bare && self.opening.header.is_none() {
-            // Best effort: where it fails, the server sees a connection that ends at once.
+            // Best effort: where it fails, the server sees a connection that ends immediately.
             let _ = socket::withhold_ack(&socket);
         }
         if let Some(source_ip) = self.opening.source {
@@ -145,11 +156,12 @@ pub(super) fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
             while matches!(stream.read(&mut scratch).await, Ok(length) if length > 0) {}
         }
     };
-    // Whoever has not closed by then gets our close as it comes.
+    // A server that has not closed by then gets our close as it comes.
     tokio::task::spawn_local(tokio::time::timeout(LINGER, farewell));
 }
 
 impl AsyncRead for Stream {
+    /// Counts what comes, and ends the check if it is too much.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let (ready, budget) = match self.get_mut() {

@@ -3,7 +3,7 @@
 //! The server itself is not to hear of it: MariaDB and MySQL count connections that say nothing and shut the whole host
 //! out at `max_connect_errors`, and others write a line to their log. So the check withholds the last acknowledgement
 //! of the handshake and sends a reset in its place: the connection never gets as far as the server's accept(). Source:
-//! HAProxy, `tcp_connect_server` with `CONNECT_DELACK_ALWAYS`. A PROXY header has to be read by somebody, so with one
+//! HAProxy, `tcp_connect_server` with `CONNECT_DELACK_ALWAYS`. A PROXY header has to be read by a server, so with one
 //! the connection is a whole one, and so it is over a unix socket.
 
 use super::stream::{Stream, part};

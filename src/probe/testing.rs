@@ -24,7 +24,7 @@ pub(super) fn check(ask: Ask) -> Checked {
     run(probe(&ask))
 }
 
-/// Makes one check of a server that is made up: it gets the one connection there is. What it asserts counts.
+/// Makes one check of a simulated server, which gets the one connection there is. What it asserts counts.
 pub(super) fn against(kind: CheckKind, timeout: Duration, server: impl FnOnce(TcpStream) + Send + 'static) -> Checked {
     against_asked(Ask { timeout, ..ask(Address::Unix("".into()), kind) }, server)
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::testing::{against_asked, ask, mysql_greeting, mysql_packet};
 use super::*;
 use crate::base::address::Address;
-use crate::config::model::{Login, Pattern, Step};
+use crate::config::model::{HttpAsk, Login, Pattern, Step};
 
 /// Kinds that want an answer, with whatever they can ask.
 fn kinds(folder: &tempfile::TempDir) -> Vec<CheckKind> {
@@ -19,7 +19,7 @@ fn kinds(folder: &tempfile::TempDir) -> Vec<CheckKind> {
         CheckKind::SendExpect {
             steps: vec![Step { send: b"x".to_vec(), expect: Some(Pattern::new("^what nobody says$").unwrap()) }],
         },
-        CheckKind::Http { path: "/".to_string(), status: vec![(299, 299)], drain_status: Vec::new() },
+        CheckKind::Http(HttpAsk { status: vec![(299, 299)], ..HttpAsk::default() }),
         CheckKind::Postgresql { login: login(), database: "d".to_string() },
         CheckKind::Mysql { login: login() },
         CheckKind::Mysql { login: None },
@@ -33,7 +33,7 @@ fn beginning(kind: &CheckKind) -> Vec<u8> {
         CheckKind::Postgresql { .. } => b"N".to_vec(),
         CheckKind::Mysql { .. } => mysql_greeting(0, b"mysql_native_password"),
         CheckKind::Redis { .. } => b"+OK\r\n".to_vec(),
-        CheckKind::Http { .. } => b"HTTP/1.1 ".to_vec(),
+        CheckKind::Http(_) => b"HTTP/1.1 ".to_vec(),
         _ => Vec::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! TLS for checks of databases: it hides what is said from who listens, and proves nobody's identity.
+//! TLS for checks of databases: it hides what is said from all that read along, and proves no identity.
 //!
 //! A check goes to an address that the configuration names, and its password goes there as the proof of SCRAM or a
 //! challenge wherever the server can; a certificate would have to be configured for each backend, and its last day
@@ -32,9 +32,10 @@ pub(super) enum Handshake {
 
 /// Makes a stream secret.
 pub(super) async fn handshake(stream: Stream, target: &Address) -> Result<Stream, Handshake> {
+    /// Made once: it is the same for all checks.
     static CONFIG: LazyLock<Result<Arc<ClientConfig>, String>> = LazyLock::new(config);
     let config = CONFIG.as_ref().map_err(|error| Handshake::NoCommon(error.clone()))?;
-    // An address is sent to nobody (SNI is for names), it only has to be there.
+    // An address is never sent (SNI is for names, RFC 6066), it only has to be there.
     let ip = match target {
         Address::Tcp(address) => address.ip(),
         Address::Unix(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -88,6 +89,7 @@ pub(super) fn advice(why: &str) -> String {
     )
 }
 
+/// TLS 1.2 and 1.3 with the suites of `ring`, and no certificate of our own.
 fn config() -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
     let anyone = Arc::new(Anyone(Arc::clone(&provider)));
@@ -130,6 +132,7 @@ impl ServerCertVerifier for Anyone {
         Ok(HandshakeSignatureValid::assertion())
     }
 
+    /// Those that the provider has: a server chooses among them.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }

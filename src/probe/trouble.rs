@@ -41,8 +41,12 @@ pub(crate) enum CheckFailure {
     /// The attempt to connect failed.
     #[error("{0}")]
     Connect(io::Error),
-    /// Nobody listens on a port of this host that the kernel also gives to clients, and it gave it to the check.
-    #[error("nobody listens there: the connection of the check met itself")]
+    /// No program listens on a port of this host that the kernel also gives to clients, and it gave it to the check:
+    /// a simultaneous open of TCP with itself (RFC 9293, 3.5).
+    #[error(
+        "no program listens on that port: the check was connected to itself, because the kernel also gives this port \
+         to clients (net.ipv4.ip_local_port_range)"
+    )]
     MetItself,
     /// This host has no address from which one of that family can be reached.
     #[error("this host has no {family} address to connect from ({error})")]
@@ -142,6 +146,7 @@ pub fn reason(text: &impl ToString) -> std::sync::Arc<str> {
     text.into()
 }
 
+/// What the server had sent until then, for a reason that ends with a time-out.
 fn so_far(received: &str) -> String {
     if received.is_empty() { String::new() } else { format!("; it had sent {received}") }
 }

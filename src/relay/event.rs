@@ -96,7 +96,7 @@ pub enum Event {
         /// Where the bytes are now; `None` if buffers are scarce.
         lease: Option<Lease>,
     },
-    /// Give back a pipe that has not been of use lately. To be said about once a second.
+    /// Give back a pipe that has not been of use lately. To be said about once per second.
     Reclaim,
 }
 

@@ -106,8 +106,8 @@ impl Half {
         self.proceed(out);
     }
 
-    /// Small messages behind a send in flight are put together, so that a half never holds many buffers, and sends
-    /// them at once.
+    /// Small messages behind a send in flight are put together, so that a half never holds many buffers, and sends them
+    /// immediately.
     #[inline]
     fn enqueue(&mut self, lease: Lease, out: &mut impl Sink) {
         let queued = self.queue.len();

@@ -73,7 +73,7 @@ impl Relay {
     pub fn open(&mut self, side: Side, out: &mut impl Sink) {
         self.half_mut(side.peer()).destination_opened(out);
         self.half_mut(side).source_opened(out);
-        // The FIN may have come before there was anybody to pass it on to.
+        // The FIN may have come before there was a peer to pass it on to.
         self.finish(out);
     }
 
@@ -156,7 +156,7 @@ impl Relay {
     /// How far it has come.
     pub fn status(&self) -> RelayStatus {
         if let Some(by) = self.failed.first() {
-            // What the failed side had sent must reach the other one first; the other way there is nobody to reach.
+            // What the failed side had sent must reach the other one first; the other way there is no peer to reach.
             if self.half(by).is_over() {
                 return RelayStatus::Cut { by };
             }

@@ -17,7 +17,7 @@ use crate::base::lease::{Lease, Moved, PipeId};
 const SMALL_TURN: u32 = 16 * 1024;
 /// ...if so many such turns come in a row.
 const SMALL_TURNS_MAX: u8 = 8;
-/// A source that gave less than this at once has most likely no more: ask the poll, not the socket.
+/// A source that gave less than this in one read has most likely no more: ask the poll, not the socket.
 const DRY_BELOW: u32 = 512 * 1024;
 /// What a half takes in at first, and at the least.
 pub(super) const WINDOW_MIN: u32 = 128 * 1024;
@@ -27,7 +27,7 @@ pub(super) const WINDOW_MIN: u32 = 128 * 1024;
 pub struct Splice {
     pipe: PipeId,
     capacity: u32,
-    /// Bytes that it takes in at once, at the most.
+    /// Bytes that it takes in with one splice, at the most.
     window: u32,
     /// Bytes that were asked for last.
     asked: u32,
@@ -180,7 +180,7 @@ impl Half {
         self.step(out);
     }
 
-    /// Waits for whoever has had enough, or for the next turn, or goes back to copy mode.
+    /// Waits for the side that cannot go on, or for the next turn, or goes back to copy mode.
     fn end_turn(&mut self, out: &mut impl Sink) {
         let half = self.side();
         let Some(splice) = &mut self.splice else { return };
@@ -223,7 +223,7 @@ impl Half {
         out.push(Effect::Ready { half: self.side() });
     }
 
-    /// A look, about once a second. Leaves splice mode if nothing has moved since the look before: if the pipe is not
+    /// A look, about once per second. Leaves splice mode if nothing has moved since the look before: if the pipe is not
     /// empty, by [`Effect::Unload`]; returns whether it asks for that.
     pub(super) fn reclaim(&mut self, may_unload: bool, out: &mut impl Sink) -> bool {
         let (side, is_stuck) = (self.side(), self.is_stuck());

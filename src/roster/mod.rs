@@ -84,7 +84,7 @@ pub struct RosterRecord {
     pub client: Option<Address>,
     /// Where it came in.
     pub listener: ListenerId,
-    /// Who serves it.
+    /// The pool that serves it.
     pub pool: PoolId,
     /// The backend it holds.
     pub backend: Option<BackendId>,

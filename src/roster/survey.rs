@@ -1,5 +1,5 @@
 //! How a worker answers what it was asked: in slices, so that one with ten thousand sessions serves them on between two
-//! looks at some of them. Pure: the worker says who is at a place, and ends whom it is told to end.
+//! looks at some of them. Pure: the worker says which session is at a place, and ends those that it is told to end.
 
 #[cfg(debug_assertions)]
 mod invariants;

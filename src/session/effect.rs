@@ -58,7 +58,9 @@ pub enum Effect {
 /// Effects in the order they must be carried out.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// In order; those before `next` were taken.
     list: Vec<Effect>,
+    /// Index of the next one to take.
     next: usize,
 }
 

@@ -61,6 +61,8 @@ impl Session {
         if finished { When::Last } else { When::Data }
     }
 
+    /// Hears how many bytes the kernel of the other side still has before the reset can follow them. None left, or no
+    /// progress until the deadline: the session closes.
     pub(super) fn unsent(&mut self, bytes: u32, now: Moment, out: &mut Effects) {
         let SessionState::Flushing { reset, unsent } = self.state else { return };
         if bytes < unsent {
@@ -138,6 +140,7 @@ impl Session {
         out.push(Effect::Over);
     }
 
+    /// Whether an operation on that side is in flight, so that its descriptor must stay open.
     #[inline]
     pub(super) fn is_in_flight(&self, side: Side) -> bool {
         self.relay.is_in_flight(side)
@@ -145,6 +148,7 @@ impl Session {
             || (side == Side::Client && self.awaiting)
     }
 
+    /// Whether the kernel works on a connect, wanted or cancelled.
     #[inline]
     fn is_connect_in_flight(&self) -> bool {
         match self.state {
@@ -154,6 +158,7 @@ impl Session {
         }
     }
 
+    /// Whether one direction is over, by a FIN that was passed on or by a failure.
     #[inline]
     pub(super) fn is_half_closed(&self) -> bool {
         self.relay.is_over(Side::Client) || self.relay.is_over(Side::Backend)

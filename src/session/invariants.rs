@@ -4,6 +4,8 @@ use super::{Session, SessionState};
 use crate::base::side::Side;
 
 impl Session {
+    /// Asserts, in builds with debug assertions, what the state says of attempts and of operations in flight. Called
+    /// after each event.
     pub(super) fn check_invariants(&self) {
         let state = self.state;
         assert!(!self.has_backend() || self.attempts > 0, "{state:?} with a backend that nobody has chosen");

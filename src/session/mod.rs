@@ -7,8 +7,8 @@
 //!                           Waiting ──────┴──┴──────────────────┴──────────────────────┘
 //! ```
 //!
-//! A session waits while every backend has as many connections as it may have, or while nobody knows which one is the
-//! primary. It is called when it may be its turn, and picks again.
+//! A session waits while every backend has as many connections as it may have, or while it is not known which one is
+//! the primary. It is called when it may be its turn, and picks again.
 //!
 //! Closing is three steps, because closing a descriptor with an operation in flight would leave the connection open
 //! and the operation free to take a later session's bytes: [`Session::terminate`] cancels what is in flight, `join`
@@ -52,7 +52,7 @@ pub struct SessionLimits {
     pub drain_idle_ns: u64,
 }
 
-/// What is cancelled is answered soon. A session that waits so long for it, waits for something that was lost.
+/// What is cancelled is answered soon. A session that waits longer than this waits for an answer that was lost.
 pub const CLOSING_NS: u64 = 10_000_000_000;
 
 /// Why an attempt to connect failed.
@@ -99,10 +99,11 @@ pub enum Event {
     Called,
     /// The attempt to connect is over.
     Connected(Result<(), ConnectFailure>),
-    /// Nothing could be begun now, through no fault that another backend would help against: there is no descriptor or
-    /// no memory, or so many wait for this backend to accept them that the kernel takes no more. Later there may be.
+    /// Nothing could be started now, through no fault that another backend would help against: there is no descriptor
+    /// or no memory, or so many wait for this backend to accept them that the kernel takes no more. Later there may be.
     ConnectLater,
-    /// The attempt to connect is over, because the client has gone: nobody can say any more for whom it was.
+    /// The connect was abandoned: the client left, and its address, which the backend must be told, can no longer be
+    /// read.
     ClientGone,
     /// Something happened to the bytes.
     Relay(relay::Event),
@@ -166,7 +167,9 @@ enum LastBackend {
 /// A client connection with its backend connection: told what happened, it says what to do.
 #[derive(Debug)]
 pub struct Session {
+    /// How far it has come.
     state: SessionState,
+    /// Both directions of its bytes.
     relay: Relay,
     /// As they were when it was admitted, whatever a reload has changed since. All sessions of a pool share them.
     limits: Arc<SessionLimits>,
@@ -175,7 +178,9 @@ pub struct Session {
     awaiting: bool,
     /// It is to end soon, for this reason. Independent of the state: it may be known before there is a connection.
     drained_by: Option<Who>,
+    /// Connects that were started, the one in flight among them.
     attempts: u32,
+    /// The code that it would end with now.
     termination: Termination,
     /// When the state was entered, or the last byte or FIN moved.
     active_at: Moment,
@@ -273,7 +278,7 @@ impl Session {
         matches!(self.state, SessionState::Relaying { .. })
     }
 
-    /// Whether a connect is in flight that nobody has given up.
+    /// Whether a connect is in flight that was not given up.
     pub fn is_connecting(&self) -> bool {
         self.state == SessionState::Connecting(ConnectState::InFlight)
     }
@@ -293,6 +298,7 @@ impl Session {
         matches!(self.state, SessionState::Closing { .. } | SessionState::Closed)
     }
 
+    /// Passes an event of a descriptor on to the relay, and draws the consequences of an end.
     #[inline]
     fn relay_event(&mut self, event: relay::Event, now: Moment, out: &mut Effects) {
         let was_half_closed = self.is_half_closed();
@@ -324,6 +330,7 @@ impl Session {
         }
     }
 
+    /// Hears what the pool has for it: a backend, a place in the queue, or nothing.
     fn picked(&mut self, picked: Picked, now: Moment, out: &mut Effects) {
         debug_assert!(matches!(self.state, SessionState::Picking | SessionState::Waiting));
         match picked {
@@ -361,18 +368,21 @@ impl Session {
         }
     }
 
+    /// It may be its turn in the queue: it picks again. It is not certain that a place is left.
     fn called(&mut self, out: &mut Effects) {
         if self.state == SessionState::Waiting {
             out.push(Effect::Pick);
         }
     }
 
+    /// Starts an attempt, which has until the deadline.
     fn connect(&mut self, deadline: Moment, out: &mut Effects) {
         self.state = SessionState::Connecting(ConnectState::InFlight);
         out.push(Effect::Connect);
         self.set_timer(deadline, out);
     }
 
+    /// Hears of the end of an attempt: from here on bytes move, or another backend is tried.
     fn connect_ended(&mut self, result: Result<(), ConnectFailure>, now: Moment, out: &mut Effects) {
         match (self.state, result) {
             (SessionState::Connecting(_), Ok(())) => {
@@ -401,7 +411,7 @@ impl Session {
         self.join(out);
     }
 
-    /// To another backend at once, while one is left.
+    /// Goes to another backend immediately, while one is left.
     fn attempt_failed(&mut self, error: ConnectFailure, out: &mut Effects) {
         self.termination = Termination(
             match error {
@@ -422,6 +432,7 @@ impl Session {
         }
     }
 
+    /// Hears that the client left while its address was still needed for the connect.
     fn client_gone(&mut self, out: &mut Effects) {
         match &mut self.state {
             SessionState::Connecting(attempt) => {

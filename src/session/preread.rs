@@ -42,6 +42,7 @@ impl Session {
         self.state == SessionState::Prereading
     }
 
+    /// Begins by looking at what the client has sent, before a backend is picked.
     pub(super) fn preread(&mut self, out: &mut Effects) {
         debug_assert_eq!(self.state, SessionState::Picking);
         self.state = SessionState::Prereading;
@@ -57,6 +58,7 @@ impl Session {
         }
     }
 
+    /// Hears what a look at the client's first bytes has found.
     pub(super) fn looked(&mut self, looked: Looked, out: &mut Effects) {
         if self.state != SessionState::Prereading {
             return;

@@ -13,15 +13,17 @@ use crate::relay;
 pub(super) const SETTLE_NS: u64 = 5_000_000_000;
 /// Between looks at what a kernel has not sent yet, at the least and at the most.
 pub(super) const FLUSH_INTERVAL_NS: u64 = 10_000_000;
+/// The longest pause between two such looks.
 pub(super) const FLUSH_INTERVAL_MAX_NS: u64 = 1_000_000_000;
 /// Between looks at a pipe that may not be of use any more.
 const PIPE_INTERVAL_NS: u64 = 1_000_000_000;
 /// After a FIN: before it is made sure that a reset which follows it will be noticed. Most sessions are over by then.
 const WATCH_NS: u64 = 50_000_000;
-/// Before a connect that could not be begun is tried again: a part of the time since the first attempt, within these.
+/// Before a connect that could not be started is tried again: a part of the time since the first attempt, within these.
 const AGAIN_MIN_NS: u64 = 1_000_000;
+/// The longest such pause.
 const AGAIN_MAX_NS: u64 = 50_000_000;
-/// Twice the time after which a connect that could not be begun is late.
+/// Twice the time after which a connect that could not be started is late.
 const LATE_MAX_NS: u64 = 3_000_000_000;
 
 /// A stream that moved a byte within this time has most likely more on its way. Talk with longer pauses than this
@@ -47,6 +49,7 @@ pub(super) fn lifetime_end(lifetime_ns: u64, jitter: u32, now: Moment) -> Moment
 }
 
 impl Session {
+    /// Has the worker call back then. A session has one timer, so this replaces the one before.
     pub(super) fn set_timer(&mut self, at: Moment, out: &mut Effects) {
         if at != self.timer_at {
             self.timer_at = at;
@@ -82,6 +85,7 @@ impl Session {
         }
     }
 
+    /// Hears that its backend or the process drains (`who`), or no longer does (`None`).
     pub(super) fn drains(&mut self, who: Option<Who>, now: Moment, out: &mut Effects) {
         self.drained_by = who;
         if self.is_relaying() {
@@ -98,6 +102,7 @@ impl Session {
         self.deadline().min(now.after_ns(pipe.min(watch))).min(self.drain_look(now))
     }
 
+    /// The timer has rung: what follows depends on the state.
     pub(super) fn timer(&mut self, now: Moment, out: &mut Effects) {
         self.timer_at = Moment::NEVER;
         match self.state {
@@ -123,6 +128,7 @@ impl Session {
         self.terminate([true, true], out);
     }
 
+    /// When the attempt must have succeeded.
     fn connect_deadline(&self) -> Moment {
         self.active_at.after_ns(or_never(self.limits.connect_timeout_ns))
     }
@@ -133,6 +139,7 @@ impl Session {
         matches!(self.state, SessionState::Connecting(_)) && now.since_ns(self.active_at) >= half_ns
     }
 
+    /// Cancels an attempt that is too late, or starts one that could not be started before.
     fn timer_while_connecting(&mut self, attempt: ConnectState, now: Moment, out: &mut Effects) {
         let deadline = self.connect_deadline();
         match (now < deadline, attempt) {
@@ -161,6 +168,7 @@ impl Session {
         }
     }
 
+    /// Ends a session that was silent for too long, is too old, or is drained; else looks again later.
     fn timer_while_relaying(&mut self, now: Moment, out: &mut Effects) {
         if now >= self.deadline() {
             self.expire(now, out);
@@ -189,7 +197,7 @@ impl Session {
         let undelivered = [self.relay.is_undelivered(Side::Client), self.relay.is_undelivered(Side::Backend)];
         let who = match undelivered {
             _ if now >= self.ends_at => Who::Local,
-            // Whoever does not read...
+            // The side that does not read...
             [true, false] => Who::ServerTimeout,
             [false, true] => Who::ClientTimeout,
             // ...or has not done its part while the other one has.
@@ -245,7 +253,8 @@ mod tests {
         tell(session, Event::Relay(event), now);
     }
 
-    /// Whether the end of its lifetime is a reset, so long after the last byte that the backend had sent was delivered.
+    /// Whether the end of its lifetime is a reset, `quiet_ns` after the last byte that the backend had sent was
+    /// delivered.
     fn ends_in_a_reset(mut session: Session, is_bulk: bool, quiet_ns: u64) -> bool {
         let side = Side::Backend;
         let end = session.ends_at;
@@ -267,7 +276,7 @@ mod tests {
         closes_in_resets(&session) == Some([true, true])
     }
 
-    /// The bytes that the backend has sent and nobody has taken are not to be lost.
+    /// The bytes that the backend has sent and the client has not taken are not to be lost.
     #[test]
     fn a_silent_session_ends_in_a_fin_when_its_backend_drains_and_others_go_on() {
         let limits = SessionLimits { drain_idle_ns: SECOND, ..SessionLimits::default() };

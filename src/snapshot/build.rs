@@ -118,6 +118,7 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
     let admission = Admission {
         rules: listener.rules.clone(),
         source_limits: Some(listener.source_limits).filter(|limits| !limits.is_none()),
+        source_unlimited: listener.source_unlimited.clone(),
         proxy: listener.proxy.clone(),
         preread,
     };

@@ -329,7 +329,7 @@ mod tests {
                     { alpn = [\"h2\"], pool = \"q\" }]\n\
                     [pools]\np.backends = [{ address = \"10.0.0.1:1\" }]\n\
                     q.backends = [{ address = \"10.0.0.2:1\" }]\n";
-        let config = crate::config::load(text, "t", &|_| None).unwrap();
+        let config = crate::config::load(text, "t", &|_: &str| None).unwrap();
         let to = |client: [u8; 4], sni| {
             let question = ExplainQuestion { client: IpAddr::from(client), sni, ..ask(None) };
             let answer = explain(&config, question).unwrap();

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::admit::routes::Route;
-use crate::admit::{Rules, sources};
+use crate::admit::{Networks, Rules, sources};
 use crate::balance::Picker;
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
@@ -86,6 +86,8 @@ pub struct Admission {
     pub rules: Rules,
     /// The limits per source address; `None` means none.
     pub source_limits: Option<sources::Quota>,
+    /// Clients that those limits do not count.
+    pub source_unlimited: Networks,
     /// Whether a PROXY header must come first; `None` means no.
     pub proxy: Option<AcceptProxy>,
     /// Whether the client's TLS decides about the pool; `None` means no.

@@ -48,6 +48,21 @@ impl Stats {
         self.workers.iter().filter_map(move |worker| worker.backends.existing(id.index()))
     }
 
+    /// How many workers run.
+    pub fn workers_running(&self) -> usize {
+        self.running().count()
+    }
+
+    /// The generation of the newest table that every running worker has seen; 0 if none runs.
+    pub fn seen_generation(&self) -> u64 {
+        self.running().map(|worker| worker.generation.get()).min().unwrap_or(0)
+    }
+
+    /// The cells of each worker that has started and not ended.
+    fn running(&self) -> impl Iterator<Item = &WorkerCells> {
+        self.workers.iter().map(|worker| &worker.worker).filter(|worker| worker.running.get() != 0)
+    }
+
     /// Sets everything that was counted of a backend to 0, because another backend gets its slot. No thread can count
     /// anything of it at that time.
     pub fn forget_backend(&self, id: BackendId) {
@@ -257,6 +272,13 @@ impl BackendCells {
     /// Attempts that failed, for whatever reason.
     pub fn connects_failed(&self) -> u64 {
         self.connect_errors.iter().map(Counter::get).sum()
+    }
+
+    /// Those that failed through the backend or the way to it, and before it accepted. What this host lacked (a port,
+    /// memory) is not among them, and neither is a reset: the backend had accepted, else it would have refused.
+    pub fn connects_refused(&self) -> u64 {
+        let is_other = |reason: &&ConnectError| !matches!(reason, ConnectError::Resource | ConnectError::Reset);
+        ConnectError::ALL.iter().filter(is_other).map(|reason| self.connect_errors[*reason as usize].get()).sum()
     }
 }
 

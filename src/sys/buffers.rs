@@ -22,15 +22,18 @@ pub const BUFFERS_MAX: u16 = 32768;
 const BLOCK: u16 = 16;
 /// Spare buffers whose memory is kept, and buffers whose memory is given back in one call of `trim`.
 const SPARE_KEPT: usize = 256;
+/// So many at the most, as each costs a page fault when it is used again.
 const TRIMMED_A_CALL: usize = 512;
 
 /// The receive buffers of one worker.
 pub struct BufferPool {
+    /// Start of the reservation, of [`BUFFERS_MAX`] buffers.
     memory: *mut u8,
     /// Buffers of one page, on machines whose pages are larger than a buffer; otherwise 1.
     page_buffers: u16,
     /// Buffers that memory was taken for, and how many may there be.
     count: u16,
+    /// Memory is never taken for more than this.
     count_max: u16,
     /// Free buffers. The last one in is the first one out: it is in the cache.
     spare: Vec<u16>,
@@ -42,6 +45,7 @@ pub struct BufferPool {
     untold: u16,
     /// The kernel has refused memory since the last `trim`: until then no more is asked for.
     refused: bool,
+    /// Released buffers that nothing can access, the oldest first.
     #[cfg(feature = "paranoid")]
     quarantine: std::collections::VecDeque<u16>,
 }
@@ -104,6 +108,7 @@ impl BufferPool {
         Some(buffer)
     }
 
+    /// A buffer whose memory was given back, or one of a fresh block.
     #[cold]
     fn take_more(&mut self) -> Option<u16> {
         self.returned.pop().or_else(|| {
@@ -258,6 +263,7 @@ impl BufferPool {
     /// Puts `buffer` away, inaccessible, and returns the one that has been away for long enough.
     #[cfg(feature = "paranoid")]
     fn exchange(&mut self, buffer: u16) -> Option<u16> {
+        /// Buffers that are kept inaccessible at the same time.
         const AWAY: usize = 128;
         let hidden = protect(self.address(buffer), BUFFER_LEN, libc::PROT_NONE);
         debug_assert!(hidden.is_ok());
@@ -271,15 +277,18 @@ impl BufferPool {
 
 /// Of a driver that takes each buffer when it needs one: all free buffers can be filled.
 impl kernel::Buffers for BufferPool {
+    /// Nothing is shown in advance.
     #[inline]
     fn publish(&mut self) {}
 
+    /// Free buffers, with those that memory can still be taken for.
     #[inline]
     fn available(&self) -> u16 {
         let unmade = if self.refused { 0 } else { (self.count_max - self.count) / BLOCK * BLOCK };
         (self.spare.len() + self.returned.len()) as u16 + unmade
     }
 
+    /// Those that sessions hold: all but the free ones and those that the worker was not told of.
     #[inline]
     fn leased(&self) -> u16 {
         self.count - self.free() - self.untold
@@ -295,6 +304,7 @@ impl kernel::Buffers for BufferPool {
         self.has_none()
     }
 
+    /// There is no posted number that could be raised.
     #[inline]
     fn ran_dry(&mut self) {}
 
@@ -333,6 +343,7 @@ pub fn unmap(address: *mut u8, len: usize) {
     unsafe { libc::munmap(address.cast(), len) };
 }
 
+/// mprotect(2): opens a part of the reservation, or closes it.
 fn protect(address: *mut u8, len: usize, protection: i32) -> io::Result<()> {
     // SAFETY: only called on parts of our own mapping.
     if unsafe { libc::mprotect(address.cast(), len, protection) } == 0 {

@@ -13,6 +13,7 @@ pub fn kernel_version() -> (u32, u32) {
     parse_version(&text)
 }
 
+/// Major and minor number of a release such as `6.1.0-13-amd64`; zeros if it has none.
 fn parse_version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))

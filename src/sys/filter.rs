@@ -1,9 +1,10 @@
 //! A filter of system calls (seccomp(2)) for the whole process: what a ringway that serves needs, and nothing else.
 //!
 //! Three filters, because there are three answers. What no proxy ever does on purpose (start a program, trace a
-//! process, mount, load code into the kernel...) ends the process: whoever asks for it has taken it over. All else that
-//! is not on the list fails with EPERM: a library that tries something new must not cost anybody a load balancer. And
-//! clone3 does not exist (ENOSYS): its flags are in memory, where no filter sees them, so threads are made by clone.
+//! process, mount, load code into the kernel...) ends the process: code that asks for it has taken it over. All else
+//! that is not on the list fails with EPERM: a library that tries something new must not cost an operator the load
+//! balancer. And clone3 does not exist (ENOSYS): its flags are in memory, where no filter sees them, so threads are
+//! made by clone.
 //!
 //! The calls of the data path have no conditions on their arguments, so since Linux 5.11 the kernel answers them from a
 //! bitmap and runs no filter at all. What goes through a ring is not seen here: the rings are restricted, those of
@@ -21,6 +22,7 @@ const FCHMODAT2: i64 = 452;
 /// The part of socket(2)'s second argument that is no flag.
 const SOCKET_KINDS: u64 = 0xf;
 
+/// By the number of a system call, the conditions under which it is meant; none means always.
 type FilterRules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Why there is no filter: this kernel, or a filter around us, does not take it.
@@ -46,6 +48,7 @@ pub fn install(driver: Driver) -> Result<(), FilterError> {
     Ok(())
 }
 
+/// The three filters, as the kernel runs them.
 fn programs(driver: Driver) -> Result<[BpfProgram; 3], FilterError> {
     let of_rings = if driver == Driver::IoUring { OF_RINGS } else { &[] };
     let deadly: FilterRules = DEADLY.iter().map(|&call| (call, Vec::new())).collect();
@@ -79,14 +82,17 @@ fn programs(driver: Driver) -> Result<[BpfProgram; 3], FilterError> {
     Ok([kill.try_into()?, absent.try_into()?, refuse.try_into()?])
 }
 
+/// A comparison of the lower 32 bits of an argument.
 fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, FilterError> {
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value)?)
 }
 
+/// The rule of one such comparison.
 fn when(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompRule, FilterError> {
     Ok(SeccompRule::new(vec![condition(argument, is, value)?])?)
 }
 
+/// Calls that end the process: each would be a step to more than a proxy needs.
 const DEADLY: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -121,6 +127,7 @@ const DEADLY: &[i64] = &[
 /// Rings that are there; no new ones are made.
 const OF_RINGS: &[i64] = &[libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
+/// Calls that are made with any arguments: those of the data path first, then those of threads, files and timers.
 const ALLOWED: &[i64] = &[
     // What workers call.
     libc::SYS_splice,
@@ -200,7 +207,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_prctl,
-    // Who and when.
+    // The process itself, and the time.
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
     libc::SYS_nanosleep,
@@ -280,7 +287,7 @@ mod tests {
         let of_raw = is_refused(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 6) });
         // SAFETY: a plain call; signal 0 is none.
         let of_others = is_refused(unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) } as libc::c_int);
-        // SAFETY: a process of its own, which would end at once.
+        // SAFETY: a process of its own, which would end immediately.
         let of_process =
             is_refused(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } as libc::c_int);
         // SAFETY: no memory is looked at before the call is refused.

@@ -8,7 +8,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, 
 use super::system;
 use crate::kernel::Fd;
 
-/// Descriptors that the kernel takes at once (SCM_MAX_FD).
+/// Descriptors that the kernel takes in one message (SCM_MAX_FD).
 pub const DESCRIPTORS_MAX: usize = 253;
 
 /// Sends bytes, and with the first of them these descriptors, at most [`DESCRIPTORS_MAX`]; how many bytes were taken.

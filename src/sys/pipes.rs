@@ -16,16 +16,23 @@ const SIZES: [i32; 3] = [1 << 20, 1 << 19, 1 << 18];
 /// Empty pipes that are kept.
 const SPARE_MAX: usize = 32;
 
+/// Both ends of a kernel pipe.
 struct Pipe {
+    /// Where bytes leave it.
     read: Fd,
+    /// Where bytes enter it.
     write: Fd,
+    /// Bytes that it takes, as the kernel has granted them.
     capacity: u32,
 }
 
 /// The pipes of one worker, spare and lent.
 pub struct PipePool {
+    /// By id; `None` where an id is vacant.
     pipes: Vec<Option<Pipe>>,
+    /// Empty pipes, ready to be lent.
     spare: Vec<PipeId>,
+    /// Ids without a pipe.
     vacant: Vec<PipeId>,
     /// Pipes lent or spare are never more than this.
     pipes_max: u16,
@@ -62,6 +69,7 @@ impl PipePool {
         usize::try_from(count).unwrap_or(0)
     }
 
+    /// The pipe of that id, unless it was closed.
     fn pipe(&self, id: PipeId) -> Option<&Pipe> {
         self.pipes.get(id.0 as usize)?.as_ref()
     }
@@ -112,13 +120,14 @@ impl kernel::Pipes for PipePool {
         }
     }
 
-    /// Closes the pipes nobody uses, for their descriptors.
+    /// Closes the pipes that no session uses, for their descriptors.
     fn shrink(&mut self) {
         while let Some(id) = self.spare.pop() {
             self.destroy(id);
         }
     }
 
+    /// Pipes that sessions have.
     fn lent(&self) -> usize {
         self.pipes.iter().flatten().count() - self.spare.len()
     }
@@ -131,8 +140,8 @@ impl kernel::Pipes for PipePool {
     /// Moves up to `len` bytes from a pipe into a socket.
     ///
     /// A splice that moved something before it met an error reports what it moved, and the error is gone (fs/splice.c,
-    /// `splice_to_socket`): the next receive would say 0, as after a FIN. So whoever takes less than was offered is
-    /// asked whether the connection is still there.
+    /// `splice_to_socket`): the next receive would say 0, as after a FIN. So a socket that takes less than was offered
+    /// is asked whether the connection is still there.
     fn drain(&mut self, id: PipeId, to: Fd, len: u32) -> Moved {
         let Some(pipe) = self.pipe(id) else { return Moved::Failed(libc::EBADF) };
         match splice(pipe.read, to, len, to) {
@@ -150,6 +159,8 @@ impl Drop for PipePool {
     }
 }
 
+/// Makes a pipe of the greatest size that the kernel grants; `None` without descriptors, or if only a small one is to
+/// be had.
 fn open() -> Option<Pipe> {
     let mut ends = [0i32; 2];
     // SAFETY: `ends` has room for the two descriptors.
@@ -170,6 +181,7 @@ fn open() -> Option<Pipe> {
     None
 }
 
+/// Closes one end.
 fn close(fd: Fd) {
     // SAFETY: a plain call on a descriptor that is ours and used no more.
     unsafe { libc::close(fd.0) };

@@ -8,14 +8,19 @@ use std::io;
 
 /// Which kind of restriction (io_uring_register(2), IORING_REGISTER_RESTRICTIONS).
 const RESTRICTION_SQE_OP: u16 = 1;
+/// IORING_REGISTER_RESTRICTIONS (Linux 5.10).
 const REGISTER_RESTRICTIONS: libc::c_uint = 11;
+/// IORING_REGISTER_ENABLE_RINGS (Linux 5.10).
 const REGISTER_ENABLE_RINGS: libc::c_uint = 12;
 
 /// `struct io_uring_restriction`
 #[repr(C)]
 struct Restriction {
+    /// What is restricted; here operations.
     kind: u16,
+    /// The operation that is allowed.
     operation: u8,
+    /// Must be 0.
     reserved: [u8; 13],
 }
 

@@ -18,6 +18,7 @@ pub fn has_source_for(to: &Address) -> bool {
 
 /// Whether an address is one of this host's. From there the kernel reaches it by the address itself.
 pub fn is_own(ip: IpAddr) -> bool {
+    /// The port of the discard service (RFC 863). Nothing is sent there: a UDP connect only looks the route up.
     const DISCARD: u16 = 9;
     let reached_from = || {
         let socket = UdpSocket::bind((if ip.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;

@@ -1,4 +1,4 @@
-//! Signals that come before there is anybody to handle them.
+//! Signals that come before control has installed its handlers.
 
 use std::mem::MaybeUninit;
 
@@ -28,6 +28,7 @@ pub fn release() {
     change(libc::SIG_UNBLOCK);
 }
 
+/// Changes the mask of this thread, and so of every thread that it starts (pthread_sigmask(3)).
 fn change(how: libc::c_int) {
     let mut set = MaybeUninit::uninit();
     // SAFETY: the call initialises the set it is given.

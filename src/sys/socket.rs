@@ -14,20 +14,28 @@ use crate::kernel::{Fd, Options};
 
 /// Time between keepalive probes, and how many may be lost.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer after which the kernel gives a connection up (TCP_KEEPCNT).
 const KEEPALIVE_PROBES: u32 = 6;
 
 /// A listening socket. Every worker has its own (SO_REUSEPORT), but for unix sockets, which it shares.
 ///
 /// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, buffers, and that they end
 /// in a reset ([`end_in_reset`]).
-pub fn listen(address: &Address, backlog: u32, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
-    let socket = Socket::from(bind(address, unix_mode, options)?);
+pub fn listen(
+    address: &Address,
+    backlog: u32,
+    unix_mode: u32,
+    freebind: bool,
+    options: &Options,
+) -> io::Result<OwnedFd> {
+    let socket = Socket::from(bind(address, unix_mode, freebind, options)?);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
-/// A socket that is bound and does not listen yet ([`adjust`] makes it).
-pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<OwnedFd> {
+/// A socket that is bound and does not listen yet ([`adjust`] makes it). With `freebind` the address need not be this
+/// host's.
+pub fn bind(address: &Address, unix_mode: u32, freebind: bool, options: &Options) -> io::Result<OwnedFd> {
     let to = sockaddr(address)?;
     let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
     match address {
@@ -39,6 +47,9 @@ pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<
             }
             socket.set_tcp_nodelay(true)?;
             set_tcp_options(&socket, options)?;
+            if freebind {
+                bind_freely(&socket, tcp)?;
+            }
             socket.bind(&to)?;
         }
         Address::Unix(path) => bind_unix(&socket, &to, path, unix_mode)?,
@@ -46,7 +57,7 @@ pub fn bind(address: &Address, unix_mode: u32, options: &Options) -> io::Result<
     Ok(socket.into())
 }
 
-/// Has a socket listen, and changes what can be changed of one that does, or was made by somebody else.
+/// Has a socket listen, and changes what can be changed of one that does, or was made by another program.
 pub fn adjust(fd: &OwnedFd, backlog: u32, options: &Options) -> io::Result<()> {
     let socket = SockRef::from(fd);
     if socket.domain()? != Domain::UNIX {
@@ -65,28 +76,17 @@ pub fn is_listener(fd: &OwnedFd) -> bool {
     SockRef::from(fd).is_listener().unwrap_or(false)
 }
 
-/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of somebody else, a
-/// path may lead to another file from one moment to the next, so it is followed once.
-///
-/// # Errors
-/// There is no socket, or the kernel refuses.
-pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use nix::fcntl::OFlag;
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    // Not by `OpenOptions`, which drops O_PATH with musl: there it counts among the modes of access.
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = std::fs::File::from(nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?);
-    if !file.metadata()?.file_type().is_socket() {
-        return Err(io::Error::other("it is no socket any more"));
-    }
-    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
-    std::fs::set_permissions(this, std::fs::Permissions::from_mode(mode))
+/// Has the next bind of this socket succeed also for an address that no interface has (IP_FREEBIND; IPV6_FREEBIND since
+/// Linux 4.15). Unlike IP_TRANSPARENT it takes no capability.
+fn bind_freely(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
 }
 
-/// Fails with EADDRINUSE if somebody listens on this port already, also if that somebody would share it. Port 0 and
-/// unix sockets are nobody's.
-pub fn ensure_unused(address: &Address) -> io::Result<()> {
-    if !matches!(address, Address::Tcp(tcp) if tcp.port() != 0) {
+/// Fails with EADDRINUSE if a program listens on this port already, also if it would share the port. Port 0 and unix
+/// sockets always pass.
+pub fn ensure_unused(address: &Address, freebind: bool) -> io::Result<()> {
+    let Address::Tcp(tcp) = address else { return Ok(()) };
+    if tcp.port() == 0 {
         return Ok(());
     }
     let to = sockaddr(address)?;
@@ -95,17 +95,20 @@ pub fn ensure_unused(address: &Address) -> io::Result<()> {
     if to.is_ipv6() {
         probe.set_only_v6(true)?;
     }
+    if freebind {
+        bind_freely(&probe, tcp)?;
+    }
     probe.bind(&to)
 }
 
-/// Whether somebody listens on a unix socket. What cannot be known counts as yes.
+/// Whether a program listens on a unix socket. What cannot be known counts as yes.
 pub fn is_served(path: &Path) -> bool {
     let probe =
         || Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?.connect(&SockAddr::unix(path)?);
     !matches!(probe(), Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound))
 }
 
-/// A stale socket file that nobody listens on is replaced; a live one is an error.
+/// A stale socket file that no program listens on is replaced; a live one is an error.
 fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
@@ -170,8 +173,8 @@ pub fn accept(listener: Fd) -> io::Result<Fd> {
     if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Fd(fd)) }
 }
 
-/// Sends all of `bytes` at once on a connection whose buffer is empty, or fails. With `more`, the kernel waits for what
-/// follows to send both in one segment.
+/// Sends all of `bytes` with one call on a connection whose buffer is empty, or fails. With `more`, the kernel waits
+/// for what follows to send both in one segment.
 pub fn send_first(fd: Fd, bytes: &[u8], more: bool) -> io::Result<()> {
     match stream::send(fd, bytes, if more { libc::MSG_MORE } else { 0 }) {
         Err(error) => Err(io::Error::from_raw_os_error(error)),
@@ -191,6 +194,7 @@ pub fn take(fd: Fd, into: &mut [u8]) -> io::Result<Option<usize>> {
     recv(fd, into, 0)
 }
 
+/// recv(2) without waiting: how many bytes, 0 after a FIN, `None` if nothing has come.
 fn recv(fd: Fd, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
     match stream::recv(fd, into, flags) {
         Ok(received) => Ok(Some(received)),
@@ -229,6 +233,7 @@ pub fn try_source(source: IpAddr, transparent: bool) -> io::Result<()> {
     bind_source(Fd(socket.as_raw_fd()), source, transparent)
 }
 
+/// setsockopt(2) with a number.
 fn set_int(fd: Fd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one int during the call.
     let result = unsafe {
@@ -266,7 +271,7 @@ fn end_in_reset(socket: &Socket) -> io::Result<()> {
     socket.set_linger(Some(Duration::ZERO))
 }
 
-/// Has the kernel hold back the acknowledgement that ends the handshake of a connection that is not begun yet: what is
+/// Has the kernel hold back the acknowledgement that ends the handshake of a connection that is not open yet: what is
 /// sent next takes its place.
 pub fn withhold_ack(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(&socket.as_fd()).set_tcp_quickack(false)
@@ -279,6 +284,7 @@ pub fn is_closed(fd: Fd) -> bool {
     // SAFETY: the kernel writes at most `len` bytes to `state`, and the length.
     let result =
         unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &raw mut len) };
+    /// The state of a connection that is over (tcp_states.h).
     const TCP_CLOSE: u8 = 7;
     result == 0 && state == TCP_CLOSE
 }
@@ -308,12 +314,13 @@ pub fn unsent(fd: Fd) -> u32 {
     if result == 0 { bytes.max(0) as u32 } else { 0 }
 }
 
-/// Closes a descriptor at once, for places that have no ring.
+/// Closes a descriptor with a plain call, for places that have no ring.
 pub fn close(fd: Fd) {
     // SAFETY: the descriptor is the caller's, and used no more.
     drop(unsafe { OwnedFd::from_raw_fd(fd.0) });
 }
 
+/// Sets what holds for TCP alone. It is inherited by what a listener accepts.
 fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
     end_in_reset(socket)?;
     socket.set_out_of_band_inline(true)?;
@@ -327,7 +334,7 @@ fn set_tcp_options(socket: &Socket, options: &Options) -> io::Result<()> {
 }
 
 /// For later connections: windows are agreed upon when one begins. A listener keeps the buffer that it was given, by us
-/// or by whoever made it.
+/// or by the program that made it.
 fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
     let fd = Fd(socket.as_raw_fd());
     if options.receive_buffer > 0 {
@@ -369,6 +376,7 @@ fn canonical(address: Address) -> Address {
     }
 }
 
+/// An address of the kernel as ours. A unix socket without a name, as the one of a client, has an empty path.
 fn address_of(found: &SockAddr) -> io::Result<Address> {
     if let Some(tcp) = found.as_socket() {
         return Ok(Address::Tcp(tcp));
@@ -408,27 +416,11 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    #[test]
-    fn a_mode_is_set_of_a_socket_and_of_nothing_else() {
-        use std::os::unix::fs::{PermissionsExt, symlink};
-        let folder = tempfile::tempdir().unwrap();
-        let [path, file, link] = ["socket", "file", "link"].map(|name| folder.path().join(name));
-        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        std::fs::write(&file, "").unwrap();
-        symlink(&path, &link).unwrap();
-        for mode in [0o600, 0o660] {
-            set_mode(&path, mode).unwrap();
-            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
-        }
-        assert!(set_mode(&file, 0o666).is_err() && set_mode(&link, 0o666).is_err());
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-    }
-
-    /// Whoever made the listener.
+    /// Also where another program made the listener.
     #[test]
     fn connections_end_in_a_reset_unless_they_are_closed_properly() {
         let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
-        let ours = listen(&any, 10, 0, &Options::default()).unwrap();
+        let ours = listen(&any, 10, 0, false, &Options::default()).unwrap();
         let others: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
         adjust(&others, 10, &Options::default()).unwrap();
         for listener in [ours, others] {
@@ -451,7 +443,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = Address::Unix(folder.path().join("s"));
-        adjust(&listen(&path, 10, 0o600, &Options::default()).unwrap(), 10, &Options::default()).unwrap();
+        adjust(&listen(&path, 10, 0o600, false, &Options::default()).unwrap(), 10, &Options::default()).unwrap();
     }
 
     #[test]

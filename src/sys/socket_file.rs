@@ -1,8 +1,9 @@
-//! The file of a unix socket: whether it is still ours, and that it goes when we do.
+//! The file of a unix socket: its mode, whether it is still ours, and that it goes when we do.
 
 use std::cell::Cell;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,8 +13,11 @@ use super::socket;
 /// Dropped, it goes as [`AtEnd`] says, unless it is another program's by then.
 #[derive(Debug)]
 pub struct SocketFile {
+    /// Where it is.
     path: PathBuf,
+    /// By which it is told from another file at the same path.
     identity: FileIdentity,
+    /// What becomes of it when this is dropped.
     at_end: Cell<AtEnd>,
 }
 
@@ -22,7 +26,7 @@ pub struct SocketFile {
 pub enum AtEnd {
     /// It is removed.
     Remove,
-    /// Another ringway may listen on the same socket: it is removed if nobody listens any more.
+    /// Another ringway may listen on the same socket: it is removed if no program listens any more.
     RemoveUnlessServed,
     /// It is left to the program that has bound it for us.
     Leave,
@@ -33,9 +37,9 @@ pub enum AtEnd {
 pub enum Found {
     /// The file itself.
     Ours,
-    /// Nothing, or a socket that nobody listens on.
+    /// Nothing, or a socket that no program listens on.
     Nothing,
-    /// Somebody else listens there, or it is no socket.
+    /// Another program listens there, or it is no socket.
     AnothersOwn,
 }
 
@@ -56,7 +60,7 @@ impl SocketFile {
         &self.path
     }
 
-    /// What is there now. Asks whether somebody listens only where the file is not ours.
+    /// What is there now. Asks whether a program listens only where the file is not ours.
     pub fn look(&self) -> Found {
         match fs::symlink_metadata(&self.path) {
             Ok(_) if self.is_there() => Found::Ours,
@@ -82,6 +86,7 @@ impl SocketFile {
         self.at_end.set(AtEnd::Remove);
     }
 
+    /// Whether the file at the path is still the one that was made.
     fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|found| found == self.identity)
     }
@@ -98,6 +103,25 @@ impl Drop for SocketFile {
             let _ = fs::remove_file(&self.path); // a stale file is replaced by the next start
         }
     }
+}
+
+/// Device, inode and time of creation of what is there now: an inode alone is soon used again.
+/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of another user, a
+/// path may lead to another file from one moment to the next, so it is followed once.
+///
+/// # Errors
+/// There is no socket, or the kernel refuses.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    // Not by `OpenOptions`, which drops O_PATH with musl: there it counts among the modes of access.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = std::fs::File::from(nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?);
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("it is no socket any more"));
+    }
+    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::set_permissions(this, std::fs::Permissions::from_mode(mode))
 }
 
 fn identity(path: &Path) -> io::Result<FileIdentity> {
@@ -154,5 +178,21 @@ mod tests {
         file.share();
         drop(file);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_mode_is_set_of_a_socket_and_of_nothing_else() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let [path, file, link] = ["socket", "file", "link"].map(|name| folder.path().join(name));
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::fs::write(&file, "").unwrap();
+        symlink(&path, &link).unwrap();
+        for mode in [0o600, 0o660] {
+            set_mode(&path, mode).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert!(set_mode(&file, 0o666).is_err() && set_mode(&link, 0o666).is_err());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     }
 }

@@ -27,6 +27,7 @@ pub fn send(fd: Fd, bytes: &[u8], flags: libc::c_int) -> Result<u32, i32> {
     again(|| unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) }).map(|sent| sent as u32)
 }
 
+/// Repeats a call that a signal has interrupted (EINTR). An error is an errno.
 #[inline]
 fn again(mut call: impl FnMut() -> isize) -> Result<usize, i32> {
     loop {

@@ -119,7 +119,7 @@ pub(crate) fn leave_network_and_mounts() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) })
 }
 
-/// Makes a descriptor our own that whoever started us has left open for us. To be called once for each.
+/// Makes a descriptor our own that the program which started ringway has left open for it. To be called once for each.
 pub fn adopt(fd: Fd) -> io::Result<OwnedFd> {
     // SAFETY: a plain call; a number that is no descriptor is refused.
     let result = unsafe { libc::fcntl(fd.0, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -130,6 +130,7 @@ pub fn adopt(fd: Fd) -> io::Result<OwnedFd> {
 
 /// Which version of Landlock this kernel has; 0 is none, or it is not enabled.
 pub fn landlock_version() -> u32 {
+    /// LANDLOCK_CREATE_RULESET_VERSION: the call answers with the version and creates nothing.
     const CREATE_RULESET_VERSION: libc::c_long = 1;
     let none = std::ptr::null::<libc::c_void>();
     // SAFETY: with this flag the kernel takes no other argument.
@@ -217,6 +218,7 @@ fn descriptor_limit() -> (u64, u64) {
     (limit.rlim_cur, limit.rlim_max)
 }
 
+/// Seconds since the machine was started, the time in which it slept included (CLOCK_BOOTTIME).
 fn since_boot_s() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec.
@@ -234,7 +236,7 @@ impl EventFd {
         // SAFETY: a plain call.
         let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
         check(fd.min(0))?;
-        // SAFETY: the descriptor was just made and belongs to nobody else.
+        // SAFETY: the descriptor was just made and nothing else owns it.
         Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 }
@@ -257,6 +259,7 @@ impl Bell for EventFd {
     }
 }
 
+/// The result of a call that is negative after a failure.
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -9,8 +9,9 @@ use super::socket_file::{AtEnd, Found, SocketFile};
 /// The file of a unix socket, and what was last said of it.
 #[derive(Debug)]
 pub struct WatchedFile {
+    /// The file, with its identity.
     file: SocketFile,
-    /// Said once, not every time somebody looks.
+    /// What the last look found, so that each thing is logged once and not at every look.
     told: Option<Found>,
 }
 
@@ -40,13 +41,14 @@ impl WatchedFile {
             Found::AnothersOwn => None,
             Found::Nothing => match bind().and_then(|bound| Ok((bound, SocketFile::at(&path, AtEnd::Remove)?))) {
                 Ok((bound, file)) => {
-                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it anew");
+                    warn!(path = %path.display(), "the file of this socket was removed; ringway has bound it again, \
+                          and clients find it");
                     *self = WatchedFile::new(file);
                     Some(bound)
                 }
                 Err(error) if is_news => {
                     error!(path = %path.display(), %error, "the file of this socket was removed, and ringway cannot \
-                           bind it anew: no client finds it");
+                           bind it again: no client finds it");
                     None
                 }
                 Err(_) => None,

@@ -20,12 +20,17 @@ const ENTRIES: u16 = 1024;
 
 /// The receive buffers of one worker, which the kernel fills.
 pub struct BufferRing {
+    /// The mapping that kernel and worker share: [`ENTRIES`] entries, page aligned.
     entries: *mut BufRingEntry,
+    /// Where buffers come from and go back to.
     pool: BufferPool,
+    /// Index behind the last entry that was written; it wraps.
     tail: u16,
+    /// The tail as the kernel was shown it last.
     published: u16,
     /// Buffers the kernel may fill, and how many there should be.
     posted: u16,
+    /// How many there should be; doubled each time the kernel runs dry.
     posted_target: u16,
 }
 
@@ -62,6 +67,7 @@ impl BufferRing {
         (&mut self.pool, leased)
     }
 
+    /// Writes a free buffer into the next entry. The kernel sees it after `publish`.
     #[inline]
     fn post(&mut self, buffer: u16) {
         let address = self.pool.address(buffer) as u64;
@@ -109,11 +115,13 @@ impl kernel::Buffers for BufferRing {
         self.posted
     }
 
+    /// Buffers that sessions hold: all that there are, less those that are shown to the kernel or free.
     #[inline]
     fn leased(&self) -> u16 {
         self.pool.count() - self.posted - self.pool.free()
     }
 
+    /// Whether sessions hold so many that each should hold fewer.
     #[inline]
     fn is_scarce(&self) -> bool {
         self.leased() > self.pool.plenty()
@@ -125,6 +133,7 @@ impl kernel::Buffers for BufferRing {
         self.posted == 0 && self.pool.has_none()
     }
 
+    /// Gives memory back that was not used lately; the kernel keeps what it was shown.
     fn trim(&mut self) {
         self.pool.trim();
     }
@@ -135,6 +144,7 @@ impl kernel::Buffers for BufferRing {
         self.pool.put(buffer);
     }
 
+    /// Moves the bytes of one buffer behind those of another.
     #[inline]
     fn append(&mut self, from: Lease, to: Lease) {
         self.pool.append(from, to);
@@ -142,6 +152,7 @@ impl kernel::Buffers for BufferRing {
 }
 
 impl Drop for BufferRing {
+    /// The worker drops its ring first, so the kernel no longer fills these.
     fn drop(&mut self) {
         unmap(self.entries.cast(), size_of::<BufRingEntry>() * ENTRIES as usize);
     }

@@ -23,10 +23,15 @@ use ring::Ring;
 
 /// One worker's kernel. The ring is dropped before the memory it refers to.
 pub struct Uring {
+    /// Submissions and completions.
     ring: Ring,
+    /// Receive buffers that the kernel fills.
     buffers: BufferRing,
+    /// Pipes of bulk transfers.
     pipes: PipePool,
+    /// What this kernel can do beyond the oldest that is supported.
     features: Features,
+    /// The clock of the process.
     clock: Clock,
 }
 
@@ -48,6 +53,7 @@ impl Kernel for Uring {
     type Pipes = PipePool;
     type Sockets = Direct;
 
+    /// Fills one entry of the submission queue per operation; nothing reaches the kernel before `enter`.
     #[inline]
     fn push(&mut self, token: Token, op: Op<'_>) {
         let ring = &mut self.ring;
@@ -69,6 +75,8 @@ impl Kernel for Uring {
         self.ring.has_queued()
     }
 
+    /// One io_uring_enter(2): submits everything and waits as it is told. Buffers that were released go to the kernel
+    /// first.
     #[inline]
     fn enter(&mut self, wait: Wait, into: &mut Vec<Completion>) -> io::Result<()> {
         self.buffers.publish();
@@ -83,6 +91,7 @@ impl Kernel for Uring {
         self.clock.now()
     }
 
+    /// The ring's own descriptor, to which MSG_RING sends.
     fn port(&self) -> Fd {
         self.ring.fd()
     }
@@ -95,10 +104,12 @@ impl Kernel for Uring {
         socket::close(fd);
     }
 
+    /// A multishot receive may end without a word of a reset that came together with the last bytes.
     fn misses_resets(&self) -> bool {
         true
     }
 
+    /// Linux 6.17 has a receive stop by itself after a number of bytes.
     fn has_credit(&self) -> bool {
         self.features.recv_credit
     }
@@ -125,8 +136,8 @@ impl Kernel for Uring {
     }
 }
 
-/// The ring that a test has made. `None` if it is to do without: `RINGWAY_TEST_WITHOUT=io_uring` says so where an
-/// emulator runs the tests. Without it a ring that is missing is a failure.
+/// The ring that a test has made. `None` where `RINGWAY_TEST_WITHOUT=io_uring` has the tests do without, because an
+/// emulator runs them. Otherwise a ring that is missing is a failure.
 #[cfg(test)]
 pub(crate) fn wanted<T>(made: io::Result<T>) -> Option<T> {
     let without = std::env::var("RINGWAY_TEST_WITHOUT").unwrap_or_default();

@@ -8,6 +8,7 @@ use crate::base::address::Address;
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Fd, Interest, poll};
 
+/// Of accepted sockets: the worker never blocks on one, and no child process inherits it.
 const SOCKET_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 
 impl Ring {
@@ -40,8 +41,8 @@ impl Ring {
     /// (`IO_POLL_UNMASK` adds RDHUP to it), so that after 128 tries the kernel hands the send to a thread that blocks
     /// in it (`APOLL_MAX_RETRY` in io_uring/poll.c, 6.18). MSG_DONTWAIT makes it REQ_F_NOWAIT.
     ///
-    /// A `quiet` one wakes nobody if all of it goes: with MSG_WAITALL less than all is a failure, and only those post a
-    /// completion (CQE_SKIP_SUCCESS). So once it was submitted, no completion means success.
+    /// A `quiet` one wakes no worker if all of it goes: with MSG_WAITALL less than all is a failure, and only those
+    /// post a completion (CQE_SKIP_SUCCESS). So once it was submitted, no completion means success.
     #[inline]
     pub fn send(&mut self, fd: Fd, bytes: &[u8], quiet: bool, token: Token) {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if quiet { libc::MSG_WAITALL } else { 0 };
@@ -71,7 +72,8 @@ impl Ring {
         self.push(&entry.user_data(token.pack()));
     }
 
-    /// Connects. An address that no kernel would take leads to a completion that says so, like one that it refuses.
+    /// Connects. An address that no kernel would take leads to a completion with its error, like one that the kernel
+    /// refuses.
     pub fn connect(&mut self, fd: Fd, to: &Address, token: Token) {
         let entry = match self.keep(to) {
             Ok(to) => opcode::Connect::new(types::Fd(fd.0), to.as_ptr().cast(), to.len()).build(),
@@ -126,6 +128,7 @@ const POLL_FIRST: u16 = 1;
 /// Sets `sqe->optlen` and a flag of `sqe->ioprio`, which io-uring 0.7 has no names for on this operation.
 #[inline]
 fn with_total_limit(entry: squeue::Entry, limit: u32, poll_first: bool) -> squeue::Entry {
+    /// Where `optlen` stands in the submission, in words of four bytes.
     const OPTLEN_WORD: usize = 44 / 4;
     // SAFETY: `Entry` is `repr(C)` over the kernel's 64-byte `struct io_uring_sqe`, plain integers throughout.
     let mut words = unsafe { std::mem::transmute::<squeue::Entry, [u32; 16]>(entry) };

@@ -13,11 +13,14 @@ use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Completion, Fd, Wait};
 use crate::sys::socket;
 
+/// Operations that are submitted together; more are submitted in between.
 const SQ_ENTRIES: u32 = 4096;
+/// Completions that wait to be read. If there are more, the kernel keeps them in a list (IORING_FEAT_NODROP).
 const CQ_ENTRIES: u32 = 65536;
 
 /// Attempts to make a ring while there is no memory for it, and the pause between two.
 const ATTEMPTS: u32 = 15;
+/// With the attempts, 0.3 seconds in all.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What may be submitted; register operations are all refused.
@@ -35,19 +38,26 @@ const ALLOWED: [u8; 8] = [
 /// Attempts to make room in a full submission queue. The kernel takes everything at the first, unless it has no memory.
 const PUSHES_MAX: u32 = 10_000;
 
+/// IORING_ENTER_GETEVENTS: waits for completions, and runs what was deferred to this thread.
 const ENTER_GETEVENTS: u32 = 1;
+/// IORING_ENTER_EXT_ARG (Linux 5.11): the last argument is [`GetEventsArg`], with a time-out.
 const ENTER_EXT_ARG: u32 = 8;
+/// IORING_ENTER_REGISTERED_RING (Linux 5.18): `enter_fd` is an index.
 const ENTER_REGISTERED_RING: u32 = 16;
+/// IORING_ENTER_NO_IOWAIT (Linux 6.15): a worker that waits does not count as one that waits for a disk.
 const ENTER_NO_IOWAIT: u32 = 128;
+/// IORING_REGISTER_RING_FDS (Linux 5.18).
 const REGISTER_RING_FDS: libc::c_uint = 20;
 
 /// One io_uring, entered only by the thread that made it.
 pub struct Ring {
+    /// The queues that are shared with the kernel.
     io: IoUring,
     /// What enter is called on: the ring's descriptor, or its index when it is registered.
     enter_fd: i32,
+    /// Flags of every enter: what this kernel knows of the above.
     enter_flags: u32,
-    /// Why the ring cannot be entered any more, if that was found out where nobody could be told.
+    /// Why the ring cannot be entered any more, if that was found out where no caller could be told.
     failed: Option<io::Error>,
     /// Where connects go that the kernel may not have seen yet: it copies an address when it takes the operation.
     #[expect(clippy::vec_box, reason = "the kernel has been told where each one is")]
@@ -80,9 +90,9 @@ impl Ring {
         Ok(Ring { io, enter_fd, enter_flags, failed: None, addresses: Vec::new(), quiet: Vec::new() })
     }
 
-    /// Opens the ring for the operations of [`op`](super::op) and for nothing else, for as long as it lives: who takes
-    /// over this process through it can open no file, start no program and listen nowhere. System call filters do not
-    /// see what goes through a ring, so this is the only place where that can be said.
+    /// Opens the ring for the operations of [`op`](super::op) and for nothing else, for as long as it lives: an
+    /// attacker that takes over this process through it can open no file, start no program and listen nowhere. System
+    /// call filters do not see what goes through a ring, so this is the only place where that can be said.
     pub fn enable(&self) -> io::Result<()> {
         let operations = ALLOWED.iter().map(|&operation| Restriction::sqe_op(operation));
         let flags = squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;
@@ -97,6 +107,7 @@ impl Ring {
         Fd(fd_of(&self.io))
     }
 
+    /// For registering the buffers.
     pub(super) fn io(&self) -> &IoUring {
         &self.io
     }
@@ -209,17 +220,24 @@ impl Ring {
 /// `struct io_uring_getevents_arg`.
 #[repr(C)]
 struct GetEventsArg {
+    /// No mask: signals are control's business.
     sigmask: u64,
+    /// Bytes of a mask, in any case 0.
     sigmask_size: u32,
+    /// After so many microseconds one completion is enough (Linux 6.12); 0 here.
     min_wait_us: u32,
+    /// Address of a `struct __kernel_timespec`; 0 waits without end.
     timeout_address: u64,
 }
 
 /// `struct io_uring_rsrc_update`.
 #[repr(C)]
 struct ResourceUpdate {
+    /// `u32::MAX` asks for any index; the kernel writes the one that it gave.
     offset: u32,
+    /// Must be 0.
     reserved: u32,
+    /// The descriptor to register.
     data: u64,
 }
 
@@ -235,6 +253,8 @@ fn build_patiently(no_sqarray: bool) -> io::Result<IoUring> {
     build(no_sqarray)
 }
 
+/// A ring for one thread whose work is done when it enters (SINGLE_ISSUER, DEFER_TASKRUN: Linux 6.1), disabled until it
+/// is restricted.
 fn build(no_sqarray: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp().setup_cqsize(CQ_ENTRIES);
@@ -246,6 +266,7 @@ fn build(no_sqarray: bool) -> io::Result<IoUring> {
     builder.build(SQ_ENTRIES)
 }
 
+/// Its descriptor.
 fn fd_of(io: &IoUring) -> i32 {
     std::os::fd::AsRawFd::as_raw_fd(io)
 }

@@ -83,6 +83,7 @@ pub(super) struct Bound {
 }
 
 impl Acceptor {
+    /// A socket that is not being accepted from yet.
     fn new(socket: ListenSocket) -> Acceptor {
         let ListenSocket { listener, address, fd, owner } = socket;
         Acceptor { listener, address, closing: false, fd: Some((fd, owner)), armed: None, held: false }

@@ -96,8 +96,10 @@ impl<K: Kernel> Worker<K> {
         if !admission.rules.admit(Some(client)) {
             return Err(Refused::Deny);
         }
-        if let (Some(limits), Address::Tcp(client)) = (&admission.source_limits, client) {
-            guest.holds(self.shared.sources.enter(slot.listener, client.ip(), limits, now)?);
+        if let (Some(limits), Address::Tcp(address)) = (&admission.source_limits, client)
+            && !admission.source_unlimited.contains(client)
+        {
+            guest.holds(self.shared.sources.enter(slot.listener, address.ip(), limits, now)?);
         }
         Ok(())
     }

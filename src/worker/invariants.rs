@@ -13,7 +13,9 @@ use crate::kernel::{Buffers, Kernel, Pipes};
 /// With no more than `FEW` sessions all of them are checked every `TURNS_OF_FEW` turns, with more every `TURNS_OF_MANY`
 /// turns.
 const FEW: usize = 16;
+/// While there are few.
 const TURNS_OF_FEW: u32 = 4;
+/// While there are many.
 const TURNS_OF_MANY: u32 = 256;
 /// How many turns in a row can do nothing and still leave something to be done immediately.
 const IDLE_TURNS_MAX: u32 = 1000;

@@ -75,17 +75,29 @@ pub struct WorkerSpec {
 
 /// One worker.
 pub struct Worker<K: Kernel> {
+    /// The ring, or epoll: what it submits to and waits in.
     kernel: K,
+    /// Every session, by slot and generation.
     slots: SessionSlots,
+    /// The deadlines of sessions.
     wheel: Wheel,
+    /// Its listening sockets, and how many clients they may bring.
     acceptors: Acceptors,
+    /// Which sessions are looked at because the kernel hides their resets.
     silence: Silence,
+    /// Clients that wait for a backend, by pool.
     waiters: Waiters<SlotKey>,
+    /// Requests about its sessions that are being answered, a slice per turn.
     surveys: Surveys,
+    /// What was put off.
     agenda: Agenda,
+    /// What it has seen of the published tables.
     known: KnownTable,
+    /// Buffers and budgets of the turn that runs; kept, so that a turn allocates nothing.
     turn: Turn,
+    /// What all workers share.
     shared: Arc<Shared>,
+    /// Its number, from 0.
     index: usize,
 }
 
@@ -99,10 +111,11 @@ struct Agenda {
     starved: VecDeque<(SlotKey, Side)>,
     /// Sessions that are to end, some in each turn.
     to_end: VecDeque<ToEnd>,
-    /// Sessions whose backend or process has begun to drain or has ceased to, some in each turn.
+    /// Sessions whose backend or process has started to drain or has ceased to, some in each turn.
     to_drain: VecDeque<SlotKey>,
     /// Sessions for whose backend there is no descriptor.
     wanting: wanting::Wanting,
+    /// When unused memory is given back next.
     housekeeping_at: Moment,
     /// Since when sessions hold every buffer while others wait for one; [`Moment::NEVER`] if they do not.
     exhausted_at: Moment,
@@ -110,8 +123,11 @@ struct Agenda {
 
 /// A session that is to end, and why.
 struct ToEnd {
+    /// The session.
     key: SlotKey,
+    /// The first letter of its termination code.
     who: Who,
+    /// The `reason` in the access log.
     reason: EndReason,
     /// Its backend, if that is why: with another one it goes on.
     backend: Option<BackendId>,
@@ -119,9 +135,11 @@ struct ToEnd {
 
 /// What was taken over of the tables so far.
 struct KnownTable {
+    /// Pins the published table while a turn looks at it.
     reader: Reader,
     /// The table that was seen last.
     generation: u64,
+    /// Whether the process serves, leaves, drains or stops, as of that table.
     phase: Phase,
     /// By backend id: its sessions are to end, as of that table, and have been ended.
     ended: Vec<bool>,
@@ -131,16 +149,21 @@ struct KnownTable {
 
 /// What a turn works with.
 struct Turn {
+    /// The time of the turn: read once, after the wait.
     now: Moment,
+    /// What the kernel has answered, in its order.
     batch: Vec<Completion>,
+    /// What a session wants done; empty between two events.
     effects: Effects,
+    /// For policies and jitter; seeded, so that a simulated run can be replayed.
     random: fastrand::Rng,
     /// A quiet send must be heard of: the next wait is none.
     hurried: bool,
     /// Bytes of stalled pipes that this turn may still move into buffers.
     unload_budget: u32,
-    /// What a client has said so far, while it is looked at; no memory before there is one that must say something.
+    /// The bytes that a client has sent, while it is looked at; no memory before there is one that must say something.
     peeked: Vec<u8>,
+    /// When the invariants are looked at next.
     #[cfg(debug_assertions)]
     watch: invariants::InvariantWatch,
 }
@@ -194,6 +217,7 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Its cells, which it alone writes.
     #[inline]
     fn stats(&self) -> &WorkerStats {
         &self.shared.stats.workers[self.index]

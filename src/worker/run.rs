@@ -10,15 +10,17 @@ use crate::relay;
 use crate::session::Event;
 use crate::stats::record::EndReason;
 
-/// Bytes that a bulk half moves in its turn while others wait, and while nobody does.
+/// Bytes that a bulk half moves in its turn while others wait, and while none does.
 const BUDGET_CONTENDED: u32 = 1 << 20;
+/// The same while no other session has anything to do.
 const BUDGET_ALONE: u32 = 4 << 20;
 /// Bytes of stalled pipes that are moved into buffers in one turn, of which one pipe may hold all.
 const UNLOADED_A_TURN: u32 = 1 << 20;
-/// While sessions hold every buffer: before some of them are ended, and between two times; and how many at once.
+/// While sessions hold every buffer: before some of them are ended, and between two times; and how many together.
 const EXHAUSTED_NS: u64 = 1_000_000_000;
+/// So many are ended together; the next ones get the buffers that these give back.
 const ENDED_AT_ONCE: usize = 64;
-/// Timers of one turn. Thousands of sessions that came at once have theirs at once, and the first one takes eight
+/// Timers of one turn. Thousands of sessions that came together have theirs together, and the first one takes eight
 /// system calls (keepalive).
 const TIMERS_A_TURN: usize = 64;
 /// Attempts to have the last operations taken.
@@ -62,6 +64,7 @@ impl<K: Kernel> Worker<K> {
         rest
     }
 
+    /// How long this worker can sleep: not at all while something is left to do, else until its next deadline.
     #[inline]
     fn rests_until(&mut self, now: Moment) -> Wait {
         // A receive that starved while buffers are free: there may be more of them than buffers, and those that were
@@ -102,6 +105,7 @@ impl<K: Kernel> Worker<K> {
         result
     }
 
+    /// Waits for completions, after a spin of `busy_poll` if that is configured.
     #[inline]
     fn wait(&mut self, now: Moment) -> io::Result<()> {
         let rest = self.rest(now);
@@ -225,7 +229,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// When sessions hold every buffer for long, those go that have held theirs for the longest time without moving a
-    /// byte: else nobody of this worker would be heard any more.
+    /// byte: else no session of this worker could receive any more.
     fn end_longest_stalled(&mut self) {
         if self.agenda.starved.is_empty() || !self.kernel.buffers().is_exhausted() {
             self.agenda.exhausted_at = Moment::NEVER;
@@ -242,6 +246,7 @@ impl<K: Kernel> Worker<K> {
         self.agenda.to_end.extend(holders.into_iter().take(ENDED_AT_ONCE).map(end));
     }
 
+    /// What is done once per second: memory that was not used goes back to the kernel.
     fn keep_house(&mut self) {
         self.agenda.housekeeping_at = self.turn.now.after_ns(HOUSEKEEPING_NS);
         self.kernel.buffers().trim();

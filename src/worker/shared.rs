@@ -45,13 +45,15 @@ pub struct Parts {
     pub give_up: GiveUp,
     /// Called after it was counted that a backend hung up, or that a connect failed and ringway was not at fault.
     pub on_trouble: Box<dyn Fn() + Send + Sync>,
-    /// Where records of sessions go; `None` if nobody wants them.
+    /// Where records of sessions go; `None` if there is no access log.
     pub journal: Option<Arc<Journal>>,
 }
 
 /// What the workers of a process share.
 pub struct Shared {
+    /// What they were given at the start.
     parts: Parts,
+    /// One per worker, by its number.
     peers: Box<[Peer]>,
     /// A session found no descriptor.
     wants_descriptor: AtomicBool,
@@ -73,6 +75,7 @@ struct Peer {
     port: AtomicI32,
     /// Its client connections, with those on their way to it.
     connections: AtomicU64,
+    /// Wakes the worker, wherever it waits.
     bell: Box<dyn Bell>,
     /// What it is to do with its listening sockets. Tables cannot carry descriptors: they are data, and freed at will.
     errands: SegQueue<Errand>,
@@ -115,6 +118,7 @@ impl Shared {
         self.peers[worker].bell.ring();
     }
 
+    /// The oldest errand of a worker that it has not run.
     pub(super) fn next_errand(&self, worker: usize) -> Option<Errand> {
         self.peers[worker].errands.pop()
     }
@@ -127,6 +131,7 @@ impl Shared {
         }
     }
 
+    /// The oldest request to a worker that it has not taken.
     pub(super) fn next_request(&self, worker: usize) -> Option<RosterRequest> {
         self.peers[worker].requests.pop()
     }
@@ -136,14 +141,17 @@ impl Shared {
         self.peers.len()
     }
 
+    /// The bell that a worker waits for.
     pub(super) fn bell(&self, worker: usize) -> &dyn Bell {
         &*self.peers[worker].bell
     }
 
+    /// Says where a worker's kernel takes messages; `None` before it has a kernel.
     pub(super) fn set_port(&self, worker: usize, port: Option<Fd>) {
         self.peers[worker].port.store(port.map_or(-1, |fd| fd.0), Ordering::Release);
     }
 
+    /// Where messages to a worker go; `None` if it takes none.
     pub(super) fn port(&self, worker: usize) -> Option<Fd> {
         let fd = self.peers[worker].port.load(Ordering::Acquire);
         (fd >= 0).then_some(Fd(fd))
@@ -171,8 +179,8 @@ impl Shared {
         self.peers[worker].bell.ring();
     }
 
-    /// Whether a worker that has no sessions may end: from now on nobody sends it a connection, and none is on its way.
-    /// To be asked by the worker itself.
+    /// Whether a worker that has no sessions may end: from now on no worker sends it a connection, and none is on its
+    /// way. To be asked by the worker itself.
     pub(super) fn may_end(&self, worker: usize) -> bool {
         let peer = &self.peers[worker];
         let port = peer.port.swap(-1, Ordering::SeqCst);
@@ -188,10 +196,12 @@ impl Shared {
         self.peers[worker].connections.load(Ordering::Relaxed)
     }
 
+    /// Counts a client connection of a worker, and returns how many it has with it.
     pub(super) fn add_load(&self, worker: usize) -> u64 {
         self.peers[worker].connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Counts one less.
     pub(super) fn sub_load(&self, worker: usize) {
         self.peers[worker].connections.fetch_sub(1, Ordering::Relaxed);
     }

@@ -50,6 +50,36 @@ fn rules_let_in_whom_they_name_and_reset_the_rest_before_any_backend_hears() {
 }
 
 #[test]
+fn a_list_in_a_file_is_read_again_at_a_reload_and_a_bad_one_changes_nothing() {
+    let (backend, folder) = (Backend::named("hi"), tempfile::tempdir().unwrap());
+    let list = folder.path().join("denied.txt");
+    std::fs::write(&list, "127.50.0.0/16 # these\n").unwrap();
+    let ringway = Ringway::before([backend.address()]).listener(&format!("deny_file = {list:?}")).start();
+    let mut held = Vec::new();
+    assert!(!is_served("127.50.0.1", &ringway, &mut held) && is_served("127.51.0.1", &ringway, &mut held));
+    std::fs::write(&list, "127.51.0.0/16\n").unwrap();
+    assert!(!is_served("127.50.0.1", &ringway, &mut held), "not before a reload");
+    assert!(ringway.reload());
+    assert!(is_served("127.50.0.1", &ringway, &mut held) && !is_served("127.51.0.1", &ringway, &mut held));
+    std::fs::write(&list, "127.50.0.0/16\n127.51.0.1/16\n").unwrap();
+    assert!(!ringway.reload());
+    ringway.wait_said("denied.txt:2: ");
+    assert!(is_served("127.50.0.1", &ringway, &mut held) && !is_served("127.51.0.1", &ringway, &mut held));
+}
+
+/// An office behind one address has no limit, the others keep theirs.
+#[test]
+fn sources_without_limit_are_not_counted() {
+    let backend = Backend::named("hi");
+    let limits = "source_connections_max = 3\nsource_rate_max = \"5/1h\"\nsource_unlimited = [\"127.50.0.0/16\"]";
+    let ringway = Ringway::before([backend.address()]).listener(limits).start();
+    let mut held = Vec::new();
+    assert_eq!((0..20).filter(|_| is_served("127.50.0.1", &ringway, &mut held)).count(), 20);
+    assert_eq!((0..20).filter(|_| is_served("127.51.0.1", &ringway, &mut held)).count(), 3);
+    assert_eq!(refused(&ringway, "source_limit"), 17);
+}
+
+#[test]
 fn unix_clients_are_named_by_a_word_of_their_own() {
     let (backend, folder) = (Backend::named("hi"), tempfile::tempdir().unwrap());
     let path = format!("unix:{}", folder.path().join("in.sock").display());

@@ -130,7 +130,7 @@ fn a_socket_file_that_was_removed_is_bound_anew_and_nobody_in_between_is_lost() 
     for path in [&path, &ringway.socket().to_path_buf()] {
         std::fs::remove_file(path).unwrap();
         wait_until("the file is there again", || path.exists());
-        ringway.wait_said("the file of this socket was removed; ringway has bound it anew");
+        ringway.wait_said("the file of this socket was removed; ringway has bound it again");
     }
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     Peer::connect(&front).expect(b"hi");

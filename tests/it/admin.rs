@@ -72,6 +72,41 @@ fn the_port_only_answers() {
     client.expect(b"x");
 }
 
+/// A place that a whole network can reach, such as that for a kubelet.
+#[test]
+fn the_port_for_probes_answers_live_and_ready_and_nothing_else() {
+    let backend = Backend::echo();
+    let plan = Ringway::before([backend.address()]).process("shutdown_delay = \"1h\"");
+    let (probes, listen) = (plan.address().replace(":7000", ":7002"), plan.admin_address());
+    let ringway = plan.admin(&format!("probes = \"{probes}\"")).start();
+    let ask = |method: &str, path: &str| {
+        let mut stream = TcpStream::connect(&probes).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: node-7.example\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let status = |method: &str, path: &str| ask(method, path).split(' ').nth(1).unwrap().to_string();
+    for (path, says) in [("/live", "live"), ("/ready", "ready")] {
+        let answer = ask("GET", path);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(&format!("\r\n\r\n{says}\n")), "{answer}");
+        assert_eq!(status("HEAD", path), "200");
+        assert_eq!(status("POST", path), "405");
+    }
+    for path in ["/", "/metrics", "/v1/status", "/v1/pools", "/v1/sessions", "/v1/history", "/live/x"] {
+        let answer = ask("GET", path);
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("/live and /ready alone"), "{answer}");
+    }
+    for path in ["/v1/reload", "/v1/take-over"] {
+        assert_eq!(status("POST", path), "404");
+    }
+    assert_eq!(metrics::get(&listen, "/v1/status").0, 200, "the other port answers as before");
+    ringway.signal(libc::SIGTERM);
+    wait_until("it says that it leaves", || ask("GET", "/ready").starts_with("HTTP/1.1 503 "));
+    assert!(ask("GET", "/ready").ends_with("\r\n\r\nleaving\n"));
+    assert_eq!(status("GET", "/live"), "200");
+}
+
 /// R53: a hundred that ask for metrics and read nothing, and a hundred that do not even ask.
 #[test]
 fn slow_scrapers_disturb_neither_traffic_nor_probes() {

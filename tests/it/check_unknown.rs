@@ -42,14 +42,14 @@ fn a_password_that_is_gone_or_wrong_takes_no_backend_down() {
     session.expect(b"+PONG\r\n");
     std::fs::remove_file(&file).unwrap();
     wait_until("it cannot be checked", || checks(&ringway, "main", "unknown") > 1);
-    ringway.wait_said("cannot check; the last state stays");
+    ringway.wait_said("cannot check this server; its last state stays");
     let said = ringway.process().output();
     assert_eq!(said.matches("cannot read `password_file`").count(), 1, "once: {said}");
     let seen = ringway.api().get("/v1/pools/main").to_string();
     assert!(seen.contains("its last check: cannot read `password_file`"), "{seen}");
     std::fs::write(&file, "falsch\n").unwrap();
     wait_until("it is refused", || checks(&ringway, "main", "refused") > 2);
-    ringway.wait_said("the server lives and refuses the check");
+    ringway.wait_said("the server lives but refuses the check");
     assert_eq!(ringway.metrics().count("backend_up", &[("backend", "a")]), 1);
     session.send(b"PING");
     session.expect(b"+PONG\r\n");
@@ -145,8 +145,8 @@ fn a_dead_backend_on_a_port_for_clients_is_dead() {
         }
         wait_until("the check has met itself", || {
             let lines = ringway.process().output();
-            lines.contains("met itself")
-                || ringway.api().get("/v1/pools/checked").to_string().contains("the connection of the check met itself")
+            lines.contains("connected to itself")
+                || ringway.api().get("/v1/pools/checked").to_string().contains("the check was connected to itself")
         });
     });
 }

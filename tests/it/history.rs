@@ -93,7 +93,7 @@ fn who_asks_again_is_told_only_what_is_new() {
         ("?seconds=601", 400, "seconds must be between 1 and 600"),
         ("?since=-1", 400, "since"),
         ("?minutes=1", 400, "minutes"),
-        ("?pool=x", 404, "there is no pool x"),
+        ("?pool=x", 404, "there is no pool `x`"),
     ] {
         let refusal = ringway.api().ask("GET", &format!("/v1/history{query}"), "").refused(status);
         assert!(refusal.contains(words), "{query}: {refusal}");

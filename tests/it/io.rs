@@ -2,8 +2,8 @@
 
 use crate::harness::backend::source;
 use crate::harness::bytes::Key;
-use crate::harness::process::run;
-use crate::harness::{Backend, End, PATIENCE, Peer, Ringway};
+use crate::harness::process::{Process, forbid_io_uring, run, show_io_uring_disabled};
+use crate::harness::{Backend, End, PATIENCE, Peer, Ringway, wait_until};
 
 /// What `ctl status` says first.
 fn said_of_io(ringway: &Ringway) -> String {
@@ -43,6 +43,35 @@ fn where_io_uring_is_forbidden_epoll_serves_and_the_reason_is_said() {
         assert!(said_of_io(&ringway).contains(reason), "{}", said_of_io(&ringway));
         let log = ringway.process().output();
         assert!(log.lines().any(|line| line.contains("message=ready") && line.contains(reason)), "{log}");
+    }
+}
+
+/// As on Red Hat's systems. The kernel answers EPERM there, and a look at the sysctl says why.
+#[test]
+fn where_the_sysctl_forbids_io_uring_epoll_serves_and_the_sysctl_is_named() {
+    let (backend, folder) = (Backend::named("a"), tempfile::tempdir().unwrap());
+    let file = folder.path().join("ringway.toml");
+    for (value, says) in [
+        ("2\n", "kernel.io_uring_disabled is 2: allow it with `sysctl kernel.io_uring_disabled=0`"),
+        ("1\n", "kernel.io_uring_disabled is 1: put ringway's group into kernel.io_uring_group, or set it to 0"),
+    ] {
+        let sysctl = folder.path().join("io_uring_disabled");
+        std::fs::write(&sysctl, value).unwrap();
+        let command = |io: &str| {
+            let plan = Ringway::before([backend.address()]).process(&format!("io = {io:?}"));
+            let (address, mut command) = (plan.address(), plan.environment("RINGWAY_IO", "auto").command(&file));
+            show_io_uring_disabled(&mut command, &sysctl);
+            forbid_io_uring(&mut command, libc::EPERM);
+            (address, command)
+        };
+        let refused = run(&mut command("io_uring").1);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+        let (address, mut command) = command("auto");
+        let serves = Process::start(&mut command);
+        wait_until("it is ready", || serves.output().contains(" message=ready "));
+        assert!(serves.output().contains(says) && serves.output().contains(" io=epoll "), "{}", serves.output());
+        Peer::connect(&address).expect(b"a");
     }
 }
 

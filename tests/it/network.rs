@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::network;
-use crate::harness::{Backend, End, Peer, Ringway, timed};
+use crate::harness::{Backend, End, Peer, Ringway, timed, wait_until};
 
 /// A client with a port of its own, so that it takes none that ringway needs. A client that is refused may be told
 /// while it
@@ -44,6 +44,30 @@ fn a_backend_without_a_route_costs_its_clients_nothing() {
             assert_eq!(all, failed, "{name} has no other reason");
         }
         drop(ringway);
+    });
+}
+
+/// A virtual address that moves to this host later, as keepalived moves it.
+#[test]
+fn a_listener_waits_on_an_address_that_comes_later() {
+    network::within_own(|| {
+        let backend = Backend::named("a");
+        let bind = "[\"192.0.2.9:7000\", \"[2001:db8::9]:7000\"]";
+        let plan = Ringway::before([backend.address()]).bind(bind).listener("freebind = true");
+        let ringway = plan.start();
+        assert!(std::net::TcpStream::connect("192.0.2.9:7000").is_err(), "nobody has it yet");
+        network::run("ip address add 192.0.2.9/32 dev lo");
+        network::run("ip address add 2001:db8::9/128 dev lo nodad");
+        for address in ["192.0.2.9:7000", "[2001:db8::9]:7000"] {
+            wait_until("the address is there", || std::net::TcpStream::connect(address).is_ok());
+            Peer::connect(address).expect(b"a");
+        }
+        // Another ringway that takes over binds it, too.
+        network::run("ip address del 192.0.2.9/32 dev lo");
+        let new = ringway.successor(|text| text.replace("[pools.main]\n", "[pools.main]\nidle_timeout = \"2h\"\n"));
+        network::run("ip address add 192.0.2.9/32 dev lo");
+        Peer::connect("192.0.2.9:7000").expect(b"a");
+        drop((ringway, new));
     });
 }
 

@@ -162,7 +162,7 @@ fn it_reads_and_writes_nothing_that_it_was_not_started_with() {
         });
         assert!(is_there.is_some(), "{text:?} in {found}");
     };
-    said("every user of this host may read");
+    said("every user of this host can read");
     ringway.wait_checks("a", 2);
     // The same name, and another file behind it.
     std::fs::remove_file(&password).unwrap();

@@ -64,7 +64,10 @@ fn a_refused_start_leaves_nothing_bound() {
 #[test]
 fn an_address_of_nobody_is_named() {
     let file = file();
-    refused(plan().bind("\"192.0.2.7:7000\"").command(file.path()), &["192.0.2.7", "no interface", "ip address"]);
+    refused(
+        plan().bind("\"192.0.2.7:7000\"").command(file.path()),
+        &["192.0.2.7", "no interface", "ip address", "freebind"],
+    );
 }
 
 #[test]

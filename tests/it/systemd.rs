@@ -103,7 +103,7 @@ fn sockets_that_systemd_has_bound_are_used_with_who_waits_in_them() {
     for _ in 0..10 {
         Peer::connect(&address).expect(b"a");
     }
-    wait_until("it says what nobody wants", || ringway.output().contains("is in no `bind`"));
+    wait_until("it says what nobody wants", || ringway.output().contains("no listener has it as its `bind`"));
     ringway.signal(libc::SIGTERM);
     drop(early);
     assert!(ringway.wait(PATIENCE).unwrap().success(), "{}", ringway.output());

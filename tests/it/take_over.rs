@@ -168,7 +168,8 @@ fn addresses_come_and_go_with_the_configuration_of_the_new_one() {
         text.replace(a.address(), b.address()).replace("[listeners.main]", "[listeners.other]")
     });
     new.wait_said(&format!(
-        "the ringway before listened there, and nothing of this configuration does\" address={goes}"
+        "the ringway before listened there, and no listener of this configuration does: clients can no longer \
+         connect there\" address={goes}"
     ));
     for address in [&stays, &comes] {
         Peer::connect(address).expect(b"b");
@@ -221,7 +222,9 @@ fn a_new_one_that_fails_leaves_the_old_one_as_it_is() {
 #[test]
 fn the_admin_server_is_taken_over_with_its_socket() {
     let backend = Backend::named("a");
-    let old = Ringway::before([backend.address()]).process("shutdown_grace = \"60s\"").start();
+    let plan = Ringway::before([backend.address()]).process("shutdown_grace = \"60s\"");
+    let probes = plan.address().replace(":7000", ":7002");
+    let old = plan.admin(&format!("probes = \"{probes}\"")).start();
     let (mut long, _) = session(&old);
     let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(old.socket()).unwrap());
     let pid = |ringway: &Ringway| ringway.metrics().count("listener_connections_total", &[]);
@@ -231,6 +234,7 @@ fn the_admin_server_is_taken_over_with_its_socket() {
     for _ in 0..20 {
         assert_eq!(pid(&old), 0);
         assert_eq!(old.api().get("/v1/status")["phase"], "serving");
+        assert_eq!(metrics::get(&probes, "/ready").0, 200, "the old one is draining");
     }
     let found = std::fs::metadata(new.socket()).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::ino(&found), inode);

@@ -140,7 +140,7 @@ fn throw_config(dice: &mut Dice) -> Config {
     let mut text = String::new();
     (0..listeners).try_for_each(|number| listener_text(dice, &mut text, number, pools)).expect("text is written");
     (0..pools).try_for_each(|number| pool_text(dice, &mut text, number)).expect("text is written");
-    let loaded = ringway::config::load(&text, "sim", &|_| None);
+    let loaded = ringway::config::load(&text, "sim", &|_: &str| None);
     let mut config = loaded.unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     if dice.one_in(2) {
         config.pools.iter_mut().for_each(|pool| pool.limits.drain_idle = std::time::Duration::ZERO);

@@ -14,6 +14,7 @@ fn guest(proxy: bool, hello: bool) -> Guest {
     let admission = Admission {
         rules: Rules::default(),
         source_limits: None,
+        source_unlimited: Networks::default(),
         proxy: proxy.then(|| AcceptProxy { trusted: Networks::default(), timeout: TIMEOUT }),
         preread: hello.then(|| PrereadEntry { routes: Vec::new(), timeout_ns, refuses_unmatched: false }),
     };

@@ -26,8 +26,7 @@ pub(in crate::app) fn refusal(key: &str, address: &Address, error: &io::Error) -
         }
         (Some(errno::EADDRNOTAVAIL), _) => {
             "no interface of this host has that address (`ip address` shows them); where it is a virtual address that \
-             moves here later, `sysctl net.ipv4.ip_nonlocal_bind=1` (or net.ipv6.ip_nonlocal_bind) lets ringway listen \
-             on it before"
+             moves here later, write `freebind = true` in the listener"
                 .into()
         }
         (Some(errno::EACCES | errno::EPERM), Address::Tcp(_)) => {
@@ -48,6 +47,7 @@ fn has_ipv6() -> bool {
     std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.trim().is_empty())
 }
 
+/// Whether the kernel gives this port to outgoing connections as well (ip_local_port_range), one of which may have it.
 fn is_ephemeral(port: u16) -> bool {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut bounds = range.split_whitespace().filter_map(|bound| bound.parse::<u16>().ok());

@@ -13,22 +13,30 @@ use crate::worker::options_of;
 /// An address as it is configured.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Want {
+    /// The listener that it belongs to.
     pub listener: Arc<str>,
+    /// As it is written: port 0 is a port of the kernel's choice.
     pub address: Address,
+    /// Connections that may wait to be accepted, as given to listen(2); net.core.somaxconn caps it.
     pub backlog: u32,
+    /// Permission bits of the file of a unix socket; of no meaning for TCP.
     pub unix_mode: u32,
+    /// Bind it even if no interface of this host has the address yet (IP_FREEBIND).
+    pub freebind: bool,
+    /// Socket options that accepted connections inherit.
     pub options: Options,
 }
 
 impl Want {
+    /// A socket that listens there.
     pub fn listen(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::listen(address, self.backlog, self.unix_mode, &self.options).map(Arc::new)
+        socket::listen(address, self.backlog, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 
     /// Beside sockets of another ringway. A connection that came to this one would be lost if this ringway did not
     /// start, so it does not listen before [`socket::adjust`].
     pub fn bind(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::bind(address, self.unix_mode, &self.options).map(Arc::new)
+        socket::bind(address, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 }
 
@@ -48,6 +56,7 @@ pub(super) fn wanted(config: &Config) -> Vec<Want> {
             address: address.clone(),
             backlog: listener.backlog,
             unix_mode: listener.unix_mode,
+            freebind: listener.freebind,
             options,
         }));
     }
@@ -55,7 +64,7 @@ pub(super) fn wanted(config: &Config) -> Vec<Want> {
 }
 
 /// For each address that is wanted the one that is bound already, if there is one. The listener may have another name
-/// now; a port that the kernel chose belongs to its listener, as nobody else can mean it.
+/// now; a port that the kernel chose belongs to its listener, as no other listener can mean it.
 pub(super) fn keep(bound: &[&Want], wanted: &[Want]) -> Vec<Option<usize>> {
     let mut kept = vec![None; wanted.len()];
     let mut is_free = vec![true; bound.len()];
@@ -86,7 +95,7 @@ pub(super) fn overlaps(one: &Address, other: &Address) -> bool {
     }
 }
 
-/// Whether a socket at `held` stands in the way of one at `wanted`, both families seen together: [::] takes IPv4 too,
+/// Whether a socket at `held` stands in the way of one at `wanted`, both families seen together: `[::]` takes IPv4 too,
 /// unless it was told otherwise.
 pub(super) fn takes_clients_of(held: &Address, wanted: &Address) -> bool {
     match (held, wanted) {
@@ -108,6 +117,7 @@ mod tests {
             address: Address::Tcp(([127, 0, 0, 1], port).into()),
             backlog: 1,
             unix_mode: 0,
+            freebind: false,
             options: Options::default(),
         }
     }

@@ -117,7 +117,7 @@ fn after_failed_attempts_one_at_a_time_tries_again_and_all_do_once_there_is_a_re
     assert_eq!(alone.look(true, after(3 * SCOUT_NS - 1), |_| true), [2, 0]);
 }
 
-/// One whose attempt fails at once stands aside again before the look is over.
+/// One whose attempt fails immediately stands aside again before the look is over.
 #[test]
 fn no_client_is_called_twice_in_a_look() {
     for afresh in [false, true] {

@@ -202,7 +202,7 @@ fn in_a_slow_start_a_key_that_has_come_stays() {
 }
 
 proptest! {
-    /// The law of bounded loads: with the session that comes, nobody is above ceil(factor · share).
+    /// The law of bounded loads: with the session that comes, no backend is above ceil(factor · share).
     #[test]
     fn nobody_is_above_the_bound_of_the_balance_factor(
         weights in proptest::collection::vec(1u16..=20, 1..8), factor in 101u32..300,

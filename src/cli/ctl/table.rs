@@ -82,6 +82,7 @@ pub(in crate::cli) fn span(ms: u64) -> String {
 
 /// A number of bytes with three digits and a binary unit, such as `1.50 MiB`.
 pub(in crate::cli) fn bytes(bytes: u64) -> String {
+    /// Each is 1024 of the one before.
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut amount, mut unit) = (bytes as f64, 0);
     while amount >= 999.5 && unit + 1 < UNITS.len() {

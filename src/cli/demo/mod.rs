@@ -337,5 +337,5 @@ fn configuration(backends: &[Echo]) -> Result<Config, Failure> {
     for Echo { name, address, .. } in backends {
         text += &format!("[[pools.demo.backends]]\nname = \"{name}\"\naddress = \"{address}\"\n");
     }
-    config::load(&text, "demo", &|_| None).map_err(Failure::Configuration)
+    config::load(&text, "demo", &|_: &str| None).map_err(Failure::Configuration)
 }

@@ -63,8 +63,9 @@ fn account(config: &Config, findings: &mut Vec<DoctorFinding>) -> Option<Account
 fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
     let held = Held::read();
     let own = Account::own();
-    let mut of_one = |whose: &str, addresses: &[Address]| {
-        let found: Vec<DoctorFinding> = addresses.iter().map(|address| listen(whose, address, &held, &own)).collect();
+    let mut of_one = |whose: &str, addresses: &[Address], freebind| {
+        let found: Vec<DoctorFinding> =
+            addresses.iter().map(|address| listen(whose, address, freebind, (&held, &own))).collect();
         let (good, other): (Vec<_>, Vec<_>) = found.into_iter().partition(DoctorFinding::is_good);
         if good.len() > ADDRESSES_SHOWN {
             findings.push(DoctorFinding::good("listen", format!("{} addresses of {whose} are free", good.len())));
@@ -78,17 +79,19 @@ fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
         }
     };
     for listener in &config.listeners {
-        of_one(&format!("listener {}", listener.name), &listener.binds);
+        of_one(&format!("listener {}", listener.name), &listener.binds, listener.freebind);
     }
-    of_one("admin.listen", &config.admin.listen.map(Address::Tcp).into_iter().collect::<Vec<_>>());
-    of_one("admin.socket", &config.admin.socket.clone().map(Address::Unix).into_iter().collect::<Vec<_>>());
+    for (key, address) in [("admin.listen", config.admin.listen), ("admin.probes", config.admin.probes)] {
+        of_one(key, &address.map(Address::Tcp).into_iter().collect::<Vec<_>>(), false);
+    }
+    of_one("admin.socket", &config.admin.socket.clone().map(Address::Unix).into_iter().collect::<Vec<_>>(), false);
 }
 
 /// Whether one address is free; `whose` says what it is for.
-fn listen(whose: &str, address: &Address, held: &Held, own: &Account) -> DoctorFinding {
+fn listen(whose: &str, address: &Address, freebind: bool, (held, own): (&Held, &Account)) -> DoctorFinding {
     let what = "listen";
     if let Address::Tcp(tcp) = address {
-        if !tcp.ip().is_unspecified() && !is_lax(tcp.ip()) && !route::is_own(tcp.ip()) {
+        if !tcp.ip().is_unspecified() && !freebind && !is_lax(tcp.ip()) && !route::is_own(tcp.ip()) {
             let detail = format!("{address} of {whose}: no interface of this host has that address");
             return DoctorFinding::bad(
                 what,

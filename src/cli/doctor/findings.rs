@@ -97,7 +97,7 @@ fn kernel(release: &str) -> DoctorFinding {
             DoctorFinding::note("kernel", detail, "upgrade when it suits you")
         }
         older if older < (6, 17) => {
-            let detail = format!("{release} works; 6.17 would receive without a system call a read");
+            let detail = format!("{release} works; 6.17 would receive without a system call per read");
             DoctorFinding::note("kernel", detail, "upgrade when it suits you")
         }
         _ => DoctorFinding::good("kernel", release),
@@ -240,15 +240,17 @@ fn time_wait((first, last): (u16, u16), reuse: u64) -> DoctorFinding {
     let (what, name) = ("TIME_WAIT", "net.ipv4.tcp_tw_reuse");
     let rate = (u32::from(last.saturating_sub(first)) + 1) / 60;
     let busy =
-        format!("a port stays busy for 60 s after a session, so {rate} sessions a second to each backend address");
+        format!("a port stays busy for 60 s after a session, so {rate} sessions per second to each backend address");
     match reuse {
         1 => DoctorFinding::good(what, format!("{name}=1: ports are used again after a second")),
         2 => DoctorFinding::note(
             what,
             format!("{name}=2, for loopback only: {busy}"),
-            format!("sysctl {name}=1 lifts it"),
+            format!("sysctl {name}=1 lifts the limit"),
         ),
-        level => DoctorFinding::note(what, format!("{name}={level}: {busy}"), format!("sysctl {name}=1 lifts it")),
+        level => {
+            DoctorFinding::note(what, format!("{name}={level}: {busy}"), format!("sysctl {name}=1 lifts the limit"))
+        }
     }
 }
 
@@ -287,6 +289,7 @@ fn low_ports(facts: &HostFacts, config: &Config) -> Option<DoctorFinding> {
 
 /// How many streams can splice at the same time within the limit of pipes. Others are copied.
 fn pipes(bytes: u64, exempt: bool) -> DoctorFinding {
+    /// Bytes of the pipe that a bulk stream gets at the best.
     const PIPE: u64 = 1 << 20;
     match bytes {
         _ if exempt => DoctorFinding::good("pipes", "not limited (CAP_SYS_RESOURCE)"),
@@ -294,7 +297,7 @@ fn pipes(bytes: u64, exempt: bool) -> DoctorFinding {
         bytes => {
             let at_once = bytes / PIPE;
             let detail = format!("{} for this user: {at_once} bulk streams can splice together", size(bytes));
-            let remedy = "the others copy; sysctl fs.pipe-user-pages-soft=0 lifts it";
+            let remedy = "the others copy; sysctl fs.pipe-user-pages-soft=0 lifts the limit";
             if at_once >= 64 {
                 DoctorFinding::good("pipes", detail)
             } else {
@@ -382,8 +385,8 @@ mod tests {
         assert_eq!(time_wait((32768, 60999), 1).grade, Grade::Good);
         for reuse in [0, 2] {
             let finding = time_wait((32768, 60999), reuse);
-            assert!(finding.grade == Grade::Note && finding.detail.contains("470 sessions a second"), "{finding:?}");
-            assert_eq!(finding.remedy.as_deref(), Some("sysctl net.ipv4.tcp_tw_reuse=1 lifts it"));
+            assert!(finding.grade == Grade::Note && finding.detail.contains("470 sessions per second"), "{finding:?}");
+            assert_eq!(finding.remedy.as_deref(), Some("sysctl net.ipv4.tcp_tw_reuse=1 lifts the limit"));
         }
     }
 

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::load;
+use crate::config::model::HttpAsk;
 
 /// A configuration whose check has these lines.
 fn read(lines: &str) -> Result<Check, Vec<String>> {
@@ -9,7 +10,7 @@ fn read(lines: &str) -> Result<Check, Vec<String>> {
         "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n\
          [pools.p.check]\n{lines}\n"
     );
-    let config = load(&text, "f", &|_| None);
+    let config = load(&text, "f", &|_: &str| None);
     let config = config.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     Ok(config.pools[0].check.clone().unwrap())
 }
@@ -37,7 +38,9 @@ fn each_kind_means_what_is_written() {
     assert_eq!(send, b"PING\r\n");
     assert!(expect.is_some_and(|pattern| pattern.is_match(b"+PONG\xff") && !pattern.is_match(b"-ERR +PONG")));
     let status = "type = \"http\"\nstatus = [200, \"300-399\"]";
-    let http = |status, drain_status| CheckKind::Http { path: "/health".to_string(), status, drain_status };
+    let http = |status, drain_status| {
+        CheckKind::Http(HttpAsk { path: "/health".to_string(), status, drain_status, ..HttpAsk::default() })
+    };
     assert_eq!(kind(status), http(vec![(200, 200), (300, 399)], vec![]));
     assert_eq!(kind("type = \"http\"\ndrain_status = [503]"), http(vec![(200, 200)], vec![(503, 503)]));
     let steps = "type = \"send_expect\"\nsteps = [{ expect = '^220' }, { send = 'EHLO x\\r\\n', expect = '^250' }]";
@@ -54,6 +57,42 @@ fn each_kind_means_what_is_written() {
     assert_eq!(kind(redis), CheckKind::Redis { login: login("", Some("/f")) }, "the default user");
     let replica = read("type = \"redis\"\nrole = \"replica\"\nlag_max = \"10s\"").unwrap();
     assert_eq!((replica.role, replica.lag_max), (Some(Role::Replica), Duration::from_secs(10)));
+}
+
+#[test]
+fn an_http_check_asks_as_it_is_told() {
+    let lines = "type = \"http\"\nmethod = \"POST\"\nhost = \"www.example.com:8443\"\n\
+                 headers = { X-Token = \"a b\", accept = \"text/plain\" }\npath = \"/x\"\nexpect = \"ok$\"";
+    let CheckKind::Http(ask) = kind(lines) else { panic!("not http") };
+    assert_eq!((&*ask.method, &*ask.host, &*ask.path), ("POST", "www.example.com:8443", "/x"));
+    let headers = [("X-Token", "a b"), ("accept", "text/plain")].map(|(name, value)| (name.into(), value.into()));
+    assert_eq!(ask.headers, headers);
+    assert_eq!(ask.expect.unwrap().as_str(), "ok$");
+    for (lines, says) in [
+        ("method = \"get\"", "`method` cannot be \"get\"; write a method in capitals"),
+        ("method = \"CONNECT\"", "it asks for a tunnel"),
+        ("method = \"HEAD\"\nexpect = \"x\"", "`expect` needs a body; the answer to HEAD has none"),
+        ("host = \"http://x\"", "`host` cannot be \"http://x\"; write a host as browsers send it"),
+        ("host = \"u@x\"", "write a host as browsers send it"),
+        ("headers = { host = \"x\" }", "`headers` cannot be \"host\"; it is `host` here"),
+        ("headers = { Connection = \"x\" }", "ringway sends that one itself"),
+        ("headers = { \"a b\" = \"x\" }", "it is no name of a header"),
+        ("headers = { x = \"a\\nb\" }", "its value must be one line of visible characters"),
+        ("headers = { x = 1 }", "`headers` is the number 1; it takes a table of headers"),
+        ("headers = [\"x: y\"]", "`headers`"),
+        ("expect = \"(\"", "`expect` cannot be this pattern; it is no regular expression"),
+    ] {
+        let errors = read(&format!("type = \"http\"\n{lines}")).expect_err(lines);
+        assert!(errors.len() == 1 && errors[0].contains(says), "{lines}: {errors:?}");
+    }
+}
+
+/// `expect` belongs to two kinds. Alone it awaits a greeting, as it always did.
+#[test]
+fn a_text_that_is_expected_alone_is_one_of_a_greeting() {
+    assert_eq!(kind("expect = '^SSH'").name(), "send_expect");
+    assert_eq!(kind("expect = 'ok'\npath = \"/x\"").name(), "http");
+    assert_eq!(kind("expect = 'ok'\nsend = 'x'").name(), "send_expect");
 }
 
 #[test]
@@ -121,8 +160,8 @@ fn a_key_of_one_kind_says_which_kind_is_meant() {
         errors[0].contains("`user` needs `type`; write type = \"postgresql\", \"mysql\" or \"redis\""),
         "{errors:?}"
     );
-    let errors = read("path = \"/health\"\nexpect = \"x\"").unwrap_err();
-    assert!(errors[0].contains("`expect` needs one `type` of check"), "{errors:?}");
+    let errors = read("path = \"/health\"\nsend = \"x\"").unwrap_err();
+    assert!(errors[0].contains("`send` needs one `type` of check"), "{errors:?}");
 }
 
 #[test]
@@ -157,5 +196,5 @@ fn a_key_that_asks_for_nothing_may_stand_anywhere() {
 fn off_switches_off_whatever_else_stands_there() {
     let text = "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n\
                 [pools.p.check]\ntype = \"off\"\npath = \"/x\"\nrole = \"primary\"\n";
-    assert_eq!(load(text, "f", &|_| None).unwrap().pools[0].check, None);
+    assert_eq!(load(text, "f", &|_: &str| None).unwrap().pools[0].check, None);
 }

@@ -19,7 +19,7 @@ address = "10.0.0.2:1"
 "#;
 
 fn config(text: &str) -> Config {
-    load(text, "t", &|_| None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
+    load(text, "t", &|_: &str| None).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
 }
 
 /// What is said when `from` becomes `to` in the text.
@@ -111,7 +111,9 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         _ if key.section == Section::Route => return None,
         "source_connections_max" | "source_prefix_v6" => "7",
         "source_rate_max" => "\"7/m\"",
-        "allow" | "deny" => "[\"10.0.0.0/8\"]",
+        "allow" | "deny" | "source_unlimited" => "[\"10.0.0.0/8\"]",
+        // They have a test of their own.
+        "allow_file" | "deny_file" => return None,
         // One needs the other.
         "accept_proxy" | "proxy_trusted" => return None,
         "hosts" => "[\"x.example\"]",
@@ -126,12 +128,13 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "attempts" => "3",
         "connections_max" | "hash_balance_factor" => "125",
         "pin_workers" => "false",
+        "freebind" => "true",
         "io" => "\"epoll\"",
         "backup" | "disabled" | "lag_strict" => "true",
         "level" => "\"error\"",
         "format" if key.section == Section::AccessLog => "\"tcplog\"",
         "format" => "\"json\"",
-        "listen" => "\"127.0.0.1:9\"",
+        "listen" | "probes" => "\"127.0.0.1:9\"",
         "unix_mode" => "\"0600\"",
         "socket" => "\"/admin\"",
         "socket_mode" => "\"0640\"",
@@ -144,6 +147,9 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "type" => "\"redis\"",
         "initial" => "\"down\"",
         "send" | "expect" => "\"x\"",
+        "method" => "\"HEAD\"",
+        "host" => "\"x.example\"",
+        "headers" => "{ a = \"b\" }",
         "path" => "\"/x\"",
         "status" | "drain_status" => "[204]",
         "user" => "\"u\"",
@@ -163,14 +169,14 @@ fn beside(key: &keys::Key) -> &'static str {
     match key.name {
         _ if key.section == Section::Process => "",
         "proxy_timeout" => "accept_proxy = \"required\"\nproxy_trusted = [\"unix:\"]",
-        "source_prefix_v6" => "source_connections_max = 7",
+        "source_prefix_v6" | "source_unlimited" => "source_connections_max = 7",
         "preread_timeout" | "unmatched" => "routes = [{ alpn = [\"x\"], pool = \"db\" }]",
         "format" if key.section == Section::AccessLog => "output = \"stderr\"",
         "socket_mode" => "socket = \"/s\"",
         "hash_key" | "hash_balance_factor" => "balance = \"consistent_hash\"",
         "send" => "type = \"send_expect\"\nexpect = \"y\"",
         "expect" => "type = \"send_expect\"\nsend = \"y\"",
-        "path" | "status" | "drain_status" => "type = \"http\"",
+        "path" | "status" | "drain_status" | "method" | "host" | "headers" => "type = \"http\"",
         "user" | "role" => "type = \"redis\"",
         "lag_max" | "lag_strict" => "type = \"redis\"\nrole = \"replica\"",
         "password_file" => "type = \"mysql\"\nuser = \"v\"",

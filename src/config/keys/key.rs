@@ -75,10 +75,12 @@ pub enum Kind {
     Text,
     /// The name of something.
     Name,
-    /// A number of new connections per unit of time: `"20/s"`, `"600/m"`.
+    /// A number of new connections per unit of time: `"20/s"`, `"600/m"`, `"10/3s"`.
     Rate,
     /// A list of networks and addresses: `["10.0.0.0/8", "unix:"]`.
     Networks,
+    /// Path of a file with a network per line, or empty.
+    NetworkFile,
     /// A list of server names of TLS: `["*.example.org"]`.
     ServerNames,
     /// A list of protocol names of ALPN: `["postgresql"]`.
@@ -87,6 +89,8 @@ pub enum Kind {
     Source,
     /// A list of HTTP status codes and ranges: `[200, "300-399"]`.
     Statuses,
+    /// A table of headers: `{ X-Token = "…" }`.
+    Headers,
     /// A list of steps of a check: `[{ send = '…', expect = '…' }]`.
     Steps,
     /// Where to listen: an address or a list of them; port ranges are allowed.

@@ -10,7 +10,7 @@ fn read(lines: &str, end: &str) -> Result<Config, Vec<Error>> {
         "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{lines}\n\
          [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n[[pools.q.backends]]\naddress = \"[::1]:1\"\n{end}\n"
     );
-    load(&text, "f.toml", &|_| None)
+    load(&text, "f.toml", &|_: &str| None)
 }
 
 fn listener(lines: &str) -> Listener {
@@ -44,7 +44,7 @@ fn what_is_asked_of_clients_means_what_it_says() {
     assert_eq!(all.connections_max.map(NonZeroU32::get), Some(9));
     let rate = RateLimit { count: 600, unit_ns: 60_000_000_000 };
     assert_eq!(all.source_limits, Quota { connections_max: 3, rate, prefix_v6: 56 });
-    assert_eq!(all.rules.allow.to_string(), "[10.0.0.0/8, unix:]");
+    assert_eq!(all.allow.to_string(), "[10.0.0.0/8, unix:]");
     assert_eq!(all.rules.deny.to_string(), "[10.1.0.1]");
     let proxy = all.proxy.expect("a header is required");
     assert_eq!((proxy.trusted.to_string(), proxy.timeout), ("[192.0.2.0/24]".to_string(), Duration::ZERO));
@@ -53,6 +53,85 @@ fn what_is_asked_of_clients_means_what_it_says() {
     let names: Vec<String> = preread.routes[0].names.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["a.example.com", "*.b.example"]);
     assert_eq!((&*preread.routes[1].protocols[0], &*preread.routes[1].pool), ("h2", "p"));
+}
+
+/// Two files: of clients that can connect, and of some that cannot; and one that is empty, and a bad one.
+struct Lists;
+
+impl crate::config::Outside for Lists {
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn file(&self, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+        match path.to_str() {
+            Some("/allowed") => Ok(b"10.1.0.0/16 # the office\n".to_vec()),
+            Some("/denied") => Ok(b"10.1.2.0/24\n10.0.0.9\n".to_vec()),
+            Some("/empty") => Ok(b"# nobody\n".to_vec()),
+            Some("/bad") => Ok(b"10.0.0.0/8\n10.0.0.1/8\nnobody\n".to_vec()),
+            Some("/latin") => Ok(b"# Z\xfcrich\n".to_vec()),
+            Some("/secret") => Err(std::io::ErrorKind::PermissionDenied.into()),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+fn with_lists(lines: &str) -> Result<Listener, Vec<String>> {
+    let text = format!(
+        "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{lines}\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n"
+    );
+    let config = load(&text, "f.toml", &Lists);
+    let config = config.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    Ok(config.listeners.into_iter().next().expect("one"))
+}
+
+#[test]
+fn a_list_in_a_file_adds_to_the_list_in_the_configuration() {
+    let admits = |lines: &str, client: &str| {
+        let rules = with_lists(lines).unwrap().rules;
+        rules.admit(Some(&crate::base::address::Address::Tcp(format!("{client}:1").parse().unwrap())))
+    };
+    let both = "allow = [\"10.0.0.0/24\"]\nallow_file = \"/allowed\"\ndeny_file = \"/denied\"";
+    for (client, can) in
+        [("10.0.0.1", true), ("10.1.1.1", true), ("10.1.2.1", false), ("10.0.0.9", false), ("10.2.0.1", false)]
+    {
+        assert_eq!(admits(both, client), can, "{client}");
+    }
+    assert!(admits("allow_file = \"\"", "10.0.0.1"), "no file is no list");
+    assert!(!admits("allow_file = \"/empty\"", "10.0.0.1"), "an empty list lets nobody in");
+    assert!(admits("deny_file = \"/empty\"", "10.0.0.1"));
+}
+
+#[test]
+fn a_list_that_cannot_be_used_is_an_error_with_its_file_and_line() {
+    let faults = |path: &str| with_lists(&format!("deny_file = \"{path}\"")).unwrap_err();
+    let bad = faults("/bad");
+    assert_eq!(bad.len(), 2, "{bad:?}");
+    assert!(bad[0].starts_with("f.toml:4:13: `deny_file`: /bad:2: \"10.0.0.1/8\": that network begins at"), "{bad:?}");
+    assert!(bad[1].starts_with("f.toml:4:13: `deny_file`: /bad:3: \"nobody\": write an address"), "{bad:?}");
+    assert_eq!(faults("/nowhere"), ["f.toml:4:13: `deny_file`: there is no file /nowhere"]);
+    assert!(faults("/secret")[0].contains("/secret cannot be read: the user that ringway runs as"));
+    assert_eq!(faults("/latin"), ["f.toml:4:13: `deny_file`: /latin is not text in UTF-8"]);
+    assert!(faults("lists/denied")[0].contains("write the whole path, which begins with /"));
+}
+
+#[test]
+fn a_change_inside_a_list_is_a_change() {
+    let change = |was: &str, is: &str| {
+        let config = |lines: &str| {
+            let text = format!(
+                "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{lines}\n\
+                 [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n"
+            );
+            load(&text, "f.toml", &Lists).unwrap()
+        };
+        crate::config::diff::diff(&config(was), &config(is)).changes
+    };
+    let of = |path: &str| format!("allow_file = \"{path}\"");
+    let lines = change(&of("/allowed"), &of("/denied"));
+    assert_eq!(lines, ["listeners.l: allow_file changed (/allowed with 1 networks → /denied with 2 networks)"]);
+    assert_eq!(change("", &of("/empty")), ["listeners.l: allow_file changed (off → /empty with 0 networks)"]);
+    assert_eq!(change(&of("/allowed"), &of("/allowed")), [""; 0]);
 }
 
 #[test]
@@ -66,6 +145,9 @@ fn a_header_is_taken_only_from_who_is_named() {
 
 #[test]
 fn keys_that_would_do_nothing_are_refused() {
+    assert!(
+        fault("source_unlimited = [\"10.0.0.0/8\"]", "").contains("`source_unlimited` needs `source_connections_max`")
+    );
     assert!(fault("unmatched = \"refuse\"", "").contains("`unmatched` needs routes"));
     assert!(fault("preread_timeout = \"1s\"", "").contains("`preread_timeout` needs routes"));
     assert!(
@@ -88,7 +170,7 @@ fn what_is_no_network_no_name_and_no_pool_is_said_where_it_stands() {
     assert!(fault("routes = [{ alpn = [\"x\"], pool = \"qq\" }]", "").contains("no pool `qq`; did you mean `q`?"));
     assert!(fault("routes = [{ alpn = [\"x\"] }]", "").contains("[[listeners.l.routes]] has no `pool`"));
     assert!(fault("routes = { alpn = [\"x\"] }", "").contains("write [[listeners.l.routes]] with two brackets"));
-    assert!(fault("source_rate_max = \"20\"", "").contains("write \"20/s\" or \"600/m\""));
+    assert!(fault("source_rate_max = \"20\"", "").contains("write \"20/s\", \"600/m\", or \"10/3s\""));
 }
 
 #[test]

@@ -4,9 +4,11 @@
 //! [`ListenerEntry`](crate::snapshot::table::ListenerEntry) that is made of it.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admit::networks::Network;
 use crate::admit::routes::Route;
 use crate::admit::{Networks, Rules, sources};
 use crate::base::address::Address;
@@ -22,14 +24,26 @@ pub struct Listener {
     pub pool: Arc<str>,
     /// The permission bits of its unix sockets.
     pub unix_mode: u32,
+    /// Whether its addresses need not be this host's.
+    pub freebind: bool,
     /// The length of the accept queue, per socket.
     pub backlog: u32,
     /// How many client connections can be open; `None` means any number.
     pub connections_max: Option<NonZeroU32>,
-    /// Which client addresses can connect.
+    /// Which client addresses can connect: what the four keys below come to.
     pub rules: Rules,
+    /// Clients that can connect, as the file has them.
+    pub allow: Networks,
+    /// Clients that cannot connect, as the file has them.
+    pub deny: Networks,
+    /// More of `allow`.
+    pub allow_file: Option<NetworkFile>,
+    /// More of `deny`.
+    pub deny_file: Option<NetworkFile>,
     /// The limits per client address.
     pub source_limits: sources::Quota,
+    /// Clients that those limits do not count.
+    pub source_unlimited: Networks,
     /// Whether clients must send a PROXY header; `None` means `"off"`.
     pub proxy: Option<AcceptProxy>,
     /// Whether the client's TLS decides about the pool; `None` without routes.
@@ -42,6 +56,15 @@ impl Listener {
         let routes = self.preread.iter().flat_map(|preread| preread.routes.iter());
         std::iter::once(&self.pool).chain(routes.map(|route| &route.pool))
     }
+}
+
+/// A list of networks in a file of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What was in it when the configuration was read.
+    pub networks: Vec<Network>,
 }
 
 /// `accept_proxy = "required"` and what belongs to it.

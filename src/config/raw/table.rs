@@ -15,8 +15,8 @@ use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 use crate::config::keys::{self, Default, Key, Kind, Section};
-use crate::config::model::{LocalAddress, Target};
-use crate::config::value::{Decoder, Value, WrittenStep};
+use crate::config::model::{LocalAddress, NetworkFile, Target};
+use crate::config::value::{Decoder, Value, WrittenHeader, WrittenStep};
 
 /// One table: for each key the written value or the default. A key is missing exactly when it has no default or was
 /// wrong.
@@ -37,7 +37,7 @@ impl Table {
     /// `"off"` and `"any"` ask for nothing if they are the default; every other value asks for something, even a
     /// default.
     pub(in crate::config) fn is_asked_for(&self, section: Section, key: &str) -> bool {
-        const NOTHING: [&str; 8] = ["0", "\"\"", "[]", "\"0s\"", "\"0/s\"", "false", "\"off\"", "\"any\""];
+        const NOTHING: [&str; 9] = ["0", "\"\"", "[]", "{}", "\"0s\"", "\"0/s\"", "false", "\"off\"", "\"any\""];
         let asks_for_nothing = keys::find(section, key)
             .is_some_and(|key| matches!(key.default, Default::Is(text) if NOTHING.contains(&text)));
         self.is_written(key) && !(asks_for_nothing && self.is_default(section, key))
@@ -169,6 +169,14 @@ impl Table {
         }
     }
 
+    /// A list of networks in a file of its own.
+    pub(in crate::config) fn network_file(&self, key: &str) -> Option<&NetworkFile> {
+        match self.held(key) {
+            Value::NetworkFile(file) => file.as_ref(),
+            other => disagree(key, other),
+        }
+    }
+
     /// A rate; a count of 0 means no limit.
     pub(in crate::config) fn rate(&self, key: &str) -> RateLimit {
         match self.held(key) {
@@ -189,6 +197,14 @@ impl Table {
     pub(in crate::config) fn statuses(&self, key: &str) -> &[(u16, u16)] {
         match self.held(key) {
             Value::Statuses(ranges) => ranges,
+            other => disagree(key, other),
+        }
+    }
+
+    /// Headers.
+    pub(in crate::config) fn headers(&self, key: &str) -> &[WrittenHeader] {
+        match self.held(key) {
+            Value::Headers(headers) => headers,
             other => disagree(key, other),
         }
     }
@@ -266,7 +282,7 @@ fn disagree(key: &str, found: &Value) -> ! {
 
 /// The value of a default in the list of keys. A test reads every default, so none can be wrong.
 pub(super) fn of_list(kind: Kind, text: &str) -> Value {
-    let decoder = Decoder { env: &|_| None };
+    let decoder = Decoder { outside: &|_: &str| None };
     let decoded = DeValue::parse(text).ok().and_then(|value| decoder.decode(kind, 0..0, value.get_ref()).ok());
     decoded.unwrap_or_else(|| panic!("the key list holds a value that its own kind does not take: {text}"))
 }

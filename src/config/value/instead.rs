@@ -35,7 +35,7 @@ pub(super) fn of_type(kind: Kind, value: &DeValue<'_>) -> Option<(String, String
 /// # Errors
 /// What to write instead, because it would not.
 pub(in crate::config) fn of_unquoted(kind: Kind, text: &str) -> Result<(), String> {
-    let decoder = super::Decoder { env: &|_| None };
+    let decoder = super::Decoder { outside: &|_: &str| None };
     match decoder.decode(kind, 0..0, &DeValue::String(text.into())) {
         Err(faults) => match faults.into_iter().next() {
             Some((_, super::Fault::Value(_, hint))) => Err(hint),

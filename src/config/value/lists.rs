@@ -1,10 +1,14 @@
-//! Lists whose items are not plain texts: status codes and steps of a check. Every fault in a list is reported.
+//! Lists whose items are not plain texts: status codes, headers and steps of a check. Every fault in a list is
+//! reported.
 
 use std::ops::Range;
 
 use toml::de::DeValue;
 
 use super::{At, Decoder, Fault, name_of};
+
+/// A header, as it was written: where it stands, its name and its value.
+pub(in crate::config) type WrittenHeader = (Range<usize>, String, String);
 
 /// A step of a check, as it was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +45,23 @@ impl Decoder<'_> {
             }
         }
         if faults.is_empty() { Ok(ranges) } else { Err(faults) }
+    }
+
+    /// Reads headers: `{ X-Token = "…" }`, in the order of the file.
+    pub(super) fn headers(&self, table: &toml::de::DeTable<'_>) -> Result<Vec<WrittenHeader>, Vec<At<Fault>>> {
+        let (mut headers, mut faults) = (Vec::new(), Vec::new());
+        for (name, value) in table.iter() {
+            match value.get_ref() {
+                DeValue::String(text) => match self.substitute(text) {
+                    Ok(text) => headers.push((name.span(), name.get_ref().to_string(), text)),
+                    Err(why) => faults.push((value.span(), Fault::Variable(why))),
+                },
+                other => faults.push((value.span(), Fault::Type(name_of(other)))),
+            }
+        }
+        // The parser's table is sorted by name.
+        headers.sort_by_key(|(span, ..)| span.start);
+        if faults.is_empty() { Ok(headers) } else { Err(faults) }
     }
 
     /// Reads the steps of a check: `[{ send = '…', expect = '…' }]`.

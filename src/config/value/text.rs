@@ -43,7 +43,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             None => Ok(Value::Text(text.to_string())),
             Some(why) => Err(wrong(text, why)),
         },
-        Kind::Rate => rate(text).map(Value::Rate).ok_or_else(|| wrong(text, "write \"20/s\" or \"600/m\"")),
+        Kind::Rate => rate(text).map(Value::Rate).ok_or_else(|| wrong(text, "write \"20/s\", \"600/m\", or \"10/3s\"")),
         Kind::Source if text.is_empty() => Ok(Value::Source(LocalAddress::Any)),
         Kind::Source if text == "client" => Ok(Value::Source(LocalAddress::Client)),
         Kind::Source => Ok(Value::Source(LocalAddress::Addresses([address_of_ours(text)?].into()))),
@@ -66,7 +66,8 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             let hint = instead::of_type(kind, &DeValue::String(text.into())).map(|(_, hint)| hint);
             Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
         }
-        Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::NameServers => {
+        // A `NetworkFile` is read by the decoder.
+        Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::Headers | Kind::NameServers | Kind::NetworkFile => {
             Err(wrong(text, &format!("write {}", expected(kind))))
         }
     }
@@ -136,16 +137,17 @@ fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Fault> {
     })
 }
 
-/// A rate such as `20/s` or `600/m`. The unit is kept, because it is also how many can come in one moment.
+/// The time of a rate.
+const RATE_TIME: Span = Span { zero: false, min_us: 1_000, max_us: 24 * 3_600_000_000, step_us: 1_000 };
+
+/// A rate such as `20/s`, `600/m` or `10/3s`. The time is kept, because the count is also how many can come in one
+/// moment.
 fn rate(text: &str) -> Option<RateLimit> {
     let (number, unit) = text.split_once('/')?;
     let count = number.parse::<u32>().ok().filter(|_| !number.starts_with('+'))?;
-    let unit_ns = match unit {
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        _ => return None,
-    };
-    Some(RateLimit { count, unit_ns })
+    let time = if unit.starts_with(|first: char| first.is_ascii_digit()) { unit } else { &format!("1{unit}") };
+    let unit_us = micros(time, RATE_TIME)??;
+    Some(RateLimit { count, unit_ns: unit_us * 1_000 })
 }
 
 /// The name of a protocol for ALPN: 1 to 255 bytes (RFC 7301, section 3.1).
@@ -211,7 +213,13 @@ mod tests {
     fn a_rate_keeps_its_unit_because_it_is_also_the_size_of_a_burst() {
         assert_eq!(rate("20/s"), Some(RateLimit { count: 20, unit_ns: 1_000_000_000 }));
         assert_eq!(rate("600/m"), Some(RateLimit { count: 600, unit_ns: 60_000_000_000 }));
-        for text in ["20", "20/h", "/s", "+1/s", "-1/s", "1.5/s"] {
+        assert_eq!(rate("10/3s"), Some(RateLimit { count: 10, unit_ns: 3_000_000_000 }));
+        assert_eq!(rate("5/250ms"), Some(RateLimit { count: 5, unit_ns: 250_000_000 }));
+        assert_eq!(rate("9/1m"), rate("9/m"));
+        for text in [
+            "20", "20/", "20/3", "20/d", "20/0s", "20/5us", "20/25h", "20/-1s", "20/3s/s", "/s", "+1/s", "-1/s",
+            "1.5/s",
+        ] {
             assert_eq!(rate(text), None, "{text}");
         }
     }

@@ -6,7 +6,7 @@ fn ip(last: u8) -> IpAddr {
     IpAddr::from([10, 9, 0, last])
 }
 
-/// A pool with a fixed backend, one behind a name, and another fixed one. What a name leaves goes at once.
+/// A pool with a fixed backend, one behind a name, and another fixed one. What a name leaves goes immediately.
 fn named() -> Vec<Pool> {
     let mut pools = held();
     pools[0].hold = Hold { obsolete: Duration::ZERO, ..pools[0].hold };

@@ -137,7 +137,7 @@ fn checks_change_and_the_state_stays_until_the_new_ones_say_otherwise() {
     let before = rig.watch("b");
     let mut next = vec![pool("p", &["a", "b"])];
     check_of(&mut next[0]).kind =
-        CheckKind::Http { path: "/x".into(), status: vec![(200, 200)], drain_status: Vec::new() };
+        CheckKind::Http(crate::health::ask::HttpAsk { path: "/x".into(), ..Default::default() });
     (check_of(&mut next[0]).rise, check_of(&mut next[0]).fall) = (1, 1);
     rig.apply(next.clone());
     assert!(rig.changes.transitions.is_empty());
@@ -454,4 +454,22 @@ proptest! {
         rig.apply(pools);
         check_invariants(&mut rig);
     }
+}
+
+/// Its sessions would else be cut by what was known of other backends long before.
+#[test]
+fn a_backend_that_comes_back_keeps_its_sessions_until_a_later_check_finds_another_one_well() {
+    let mut both = vec![pool("p", &["a", "b"])];
+    check_of(&mut both[0]).initial_up = false;
+    let mut one = both.clone();
+    one[0].backends.remove(0);
+    let mut rig = rig(both.clone());
+    ["a", "b"].iter().for_each(|name| (0..2).for_each(|_| rig.succeed(name)));
+    rig.apply(one);
+    rig.apply(both);
+    assert_eq!((rig.state("a"), rig.state("b")), (State::Down, State::Up));
+    rig.fail("b");
+    assert_eq!((rig.state("b"), rig.ended()), (State::Up, Vec::new()), "b was well before a came back");
+    rig.succeed("b");
+    assert_eq!(rig.ended(), ["a"]);
 }

@@ -8,7 +8,7 @@ fn is_own(ip: IpAddr) -> bool {
 
 fn rig_of(text: &str) -> Rig {
     let now = Moment(100 * S);
-    let config = load(text, "f", &|_| None).unwrap();
+    let config = load(text, "f", &|_: &str| None).unwrap();
     let mut fleet = Fleet::new(Arc::new(config), now);
     let changes = fleet.tell_own_by(is_own, now);
     Rig { fleet, now, changes }
@@ -61,7 +61,7 @@ fn where_clients_decide_the_way_nothing_is_cut() {
     assert_eq!(rig_of(text).seat("b").leads_back, None);
 }
 
-/// Nobody but the clients of its routes is served, and they have one pool.
+/// Only the clients of its routes are served, and they have one pool.
 #[test]
 fn a_listener_that_refuses_whom_no_route_fits_has_only_the_pools_of_its_routes() {
     let text = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\nunmatched = \"refuse\"\n\

@@ -68,7 +68,7 @@ fn a_good_check_begun_afterwards_ends_it() {
     assert_eq!((rig.state("a"), rig.reason("a").as_str()), (State::Up, "its checks succeed"));
 }
 
-/// It takes everybody and serves nobody, and under `least_conn` all of them.
+/// It takes every client and serves none, and under `least_conn` it gets all of them.
 #[test]
 fn a_backend_that_hangs_up_is_ejected_whatever_its_checks_say() {
     let mut rig = rig(ejecting(&["a", "b"]));
@@ -166,7 +166,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Over arbitrary histories: the limit holds, the last one stays, nobody is ejected without cause or for ever.
+    /// Over arbitrary histories: the limit holds, the last one stays, no backend is ejected without cause or for ever.
     #[test]
     fn ejections_keep_to_their_limits(
         percent_max in 0..=100u32, backups in 0..2usize, steps in prop::collection::vec(step(), 1..60)

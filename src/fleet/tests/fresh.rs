@@ -1,4 +1,5 @@
 use super::*;
+use crate::fleet::order::{BackendName, Change};
 
 /// Readers that may be five seconds behind; one result is enough.
 fn readers(names: &[&str]) -> Vec<Pool> {
@@ -76,7 +77,7 @@ fn strictly_nobody_serves_who_is_not_fresh() {
     assert!(rig.reason("a").contains("does not know"), "{}", rig.reason("a"));
 }
 
-/// Whoever takes the last fresh one out has the stale ones serve, and who brings it back ends that.
+/// Taking the last fresh one out has the stale ones serve, and bringing it back ends that.
 #[test]
 fn a_fresh_one_that_an_operator_takes_out_is_none() {
     let mut pools = readers(&["a", "b"]);
@@ -105,4 +106,21 @@ fn replicas_that_all_lost_their_primary_all_serve() {
     rig.check("b", &cut_off);
     assert_eq!(rig.states(), [State::Up; 2]);
     assert!(rig.reason("a").starts_with("is a replica whose link"), "{}", rig.reason("a"));
+}
+
+/// A weight of 0 changes no state, so that nothing else would have the fleet look again before the next check.
+#[test]
+fn stale_replicas_serve_as_soon_as_the_only_serving_one_gets_no_weight() {
+    let mut rig = rig(readers(&["a", "b"]));
+    rig.check("a", &lags(6));
+    rig.check("b", &lags(60));
+    assert_eq!(rig.states(), [State::Up, State::Down]);
+    let mut weigh = |weight| {
+        let target = BackendName { pool: "p".into(), backend: "a".into() };
+        let change = Change { weight: Some(weight), ..Change::default() };
+        rig.fleet.set(&target, change, &"uid 0".into(), rig.now).unwrap();
+        rig.state("b")
+    };
+    assert_eq!(weigh(0), State::Up);
+    assert_eq!(weigh(1), State::Down);
 }

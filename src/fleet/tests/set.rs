@@ -147,7 +147,7 @@ fn a_backend_that_cannot_be_asked_is_not_doubted_for_ever() {
     assert_eq!(rig.state("a"), State::Up, "as it was before");
 }
 
-/// Else nobody would serve: the fresh one is doubted, and stale ones serve only where there is no fresh one.
+/// Else no replica would serve: the fresh one is doubted, and stale ones serve only where there is no fresh one.
 #[test]
 fn a_doubted_replica_keeps_no_stale_one_from_serving() {
     let mut pools = vec![pool("p", &["a", "b"])];

@@ -15,7 +15,8 @@ use crate::probe::stream::{Stream, Way};
 use crate::probe::tls::{self, Handshake};
 use crate::probe::{CheckTrouble, Credentials, Transcript};
 
-/// Who is not there. Whoever is called so, without a password, is welcome too.
+/// The account that a check without `user` tries: one that does not exist. If it does, and has no password, that is
+/// fine too.
 const NOBODY: &str = "ringway";
 /// Packets from the server until it is decided; more is a server that plays with us.
 const STEPS_MAX: usize = 8;
@@ -45,7 +46,7 @@ pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Credenti
             wire.transcript.remark(tls::advice(&why));
             Ok(wire)
         }
-        // Without TLS it may not want anybody.
+        // It may want no login without TLS.
         Err(CheckTrouble::Refused(text)) => {
             Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why))))
         }
@@ -61,6 +62,7 @@ enum Begun<'a> {
     NoCommonTls(&'a mut Transcript, String),
 }
 
+/// Reads the greeting and begins TLS if the server has it. Over a unix socket there is nothing to hide.
 async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>, CheckTrouble> {
     let greeting = wire.greeting().await?;
     let is_local = matches!(wire.stream, Stream::Unix(..));
@@ -115,10 +117,10 @@ async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Credentials) 
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(CheckTrouble::answer("the login has no end".to_string()))
+    Err(CheckTrouble::answer(format!("it asks for more than {STEPS_MAX} steps of a login, which none needs")))
 }
 
-/// Tries to log in as somebody who is not there; being refused is all that is wanted.
+/// Tries to log in as a user that does not exist; being refused is all that is wanted.
 pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
     let Greeting { .. } = wire.greeting().await?;
     wire.transcript.doing_now("waiting for the login to be refused");
@@ -137,15 +139,16 @@ pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
                     wire.transcript.note("login refused, as it should be without an account");
                     return Ok(());
                 }
-                error => return Err(error.refusal("it is not ready to let anybody in")),
+                error => return Err(error.refusal("it takes no login now")),
             },
             Some(0xfe | 0x01) => wire.write(&[]).await?,
             _ => return Err(no_mysql(&packet)),
         }
     }
-    Err(CheckTrouble::answer("the login has no end".to_string()))
+    Err(CheckTrouble::answer(format!("it asks for more than {STEPS_MAX} steps of a login, which none needs")))
 }
 
+/// What a client of the 4.1 protocol says that it can do; without compression, and without LOCAL INFILE.
 fn capabilities() -> CapabilityFlags {
     CapabilityFlags::CLIENT_LONG_PASSWORD
         | CapabilityFlags::CLIENT_PROTOCOL_41
@@ -154,6 +157,7 @@ fn capabilities() -> CapabilityFlags {
         | CapabilityFlags::CLIENT_PLUGIN_AUTH
 }
 
+/// The packet with user and proof (HandshakeResponse41).
 fn response<'a>(
     user: &'a str,
     answer: Vec<u8>,
@@ -182,23 +186,30 @@ fn switch(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Proves to the server that the password is known.
 struct Answerer<'a> {
+    /// User and password of the check.
     account: &'a Credentials,
-    /// A unix socket: the server is who it should be.
+    /// A unix socket, so no other server can answer.
     is_local: bool,
-    /// Nobody listens.
+    /// No third party reads along: TLS or a unix socket.
     is_secret: bool,
+    /// Name of the plugin that is in use: the server may switch.
     plugin: Vec<u8>,
+    /// Where the exchange with that plugin stands; `None` before the first.
     procedure: Option<AuthProc>,
 }
 
 impl Answerer<'_> {
+    /// Starts the exchange by the plugin of that name, and returns the first answer to the server's nonce.
+    ///
+    /// # Errors
+    /// It is none that ringway has, or it would tell the password to a server that may be another one.
     fn begin(&mut self, name: &[u8], nonce: &[u8]) -> Result<Vec<u8>, CheckTrouble> {
         self.plugin = name.to_vec();
         let plugin = AuthPlugin::from_bytes(name);
         let may = match plugin {
             AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password | AuthPlugin::Ed25519 => true,
             AuthPlugin::Sha256Password => self.is_secret,
-            // TLS that verifies nobody is no reason to tell the password to whoever asks for it.
+            // TLS that verifies no certificate is no reason to tell the password to every server that asks for it.
             AuthPlugin::MysqlClearPassword => self.is_local,
             _ => false,
         };
@@ -211,6 +222,10 @@ impl Answerer<'_> {
         Ok(self.run(nonce)?.unwrap_or_default())
     }
 
+    /// The answer to a further packet of the exchange; `None` if it needs none.
+    ///
+    /// # Errors
+    /// The server asks for the password itself on a connection where others can read it.
     fn go_on(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, CheckTrouble> {
         if challenge == WANTS_PASSWORD && !self.is_secret {
             let hint = "give the server TLS, or the account mysql_native_password";
@@ -219,6 +234,7 @@ impl Answerer<'_> {
         self.run(challenge)
     }
 
+    /// One step of the plugin.
     fn run(&mut self, challenge: &[u8]) -> Result<Option<Vec<u8>>, CheckTrouble> {
         let context = Secret { account: self.account, is_secret: self.is_secret };
         let procedure = self.procedure.as_mut().ok_or_else(|| no_mysql(challenge))?;
@@ -232,26 +248,31 @@ impl Answerer<'_> {
 /// What a procedure may know.
 struct Secret<'a> {
     account: &'a Credentials,
+    /// No third party reads along.
     is_secret: bool,
 }
 
 impl Context for Secret<'_> {
+    /// The password; empty if there is none.
     fn pass(&self) -> &[u8] {
         self.account.password.as_deref().unwrap_or_default().as_bytes()
     }
 
+    /// Whether it is a unix socket. Always false: `is_tls_transport` covers it, and it decides the same.
     fn is_ipc_transport(&self) -> bool {
         false
     }
 
+    /// Whether the password can be sent as it is.
     fn is_tls_transport(&self) -> bool {
         self.is_secret
     }
 
     fn scramble(&self) -> &[u8] {
-        &[0] // for a key exchange that is never begun
+        &[0] // for a key exchange that never starts
     }
 
+    /// The key of the server (`caching_sha2_password` without TLS). ringway has none, so it does not take that way.
     fn server_key_pem(&self) -> Option<&[u8]> {
         None
     }

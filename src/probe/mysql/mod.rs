@@ -2,8 +2,8 @@
 //!
 //! Without an account there is no way to ask that leaves no trace. Leaving after the greeting counts against
 //! `max_connect_errors`, and when that is reached the server refuses the whole host, sessions of clients with it. So
-//! the check tries to log in as somebody who is not there: that is refused, but never counted. MariaDB writes a warning
-//! of it to its log unless `log_warnings` is below 2, MySQL only if `log_error_verbosity` is 3.
+//! the check tries to log in as a user that does not exist: that is refused, but never counted. MariaDB writes a
+//! warning of it to its log unless `log_warnings` is below 2, MySQL only if `log_error_verbosity` is 3.
 
 mod login;
 mod wire;
@@ -19,10 +19,12 @@ use wire::{Row, Wire};
 
 /// Answers of the same statement in MySQL from 8.0.22 and MariaDB from 10.5, and in those before.
 const REPLICA_STATUS: [&str; 2] = ["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"];
+/// The column with the lag in seconds, in answers of the one and of the other.
 const LAG_COLUMNS: [&str; 2] = ["Seconds_Behind_Source", "Seconds_Behind_Master"];
 /// Whatever of these a server has. Aurora's readers are told by the last one.
 const READ_ONLY: &str =
     "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'super_read_only', 'innodb_read_only')";
+/// ER_PARSE_ERROR: the server does not know the statement, so the older one is tried.
 const SYNTAX_ERROR: u16 = 1064;
 
 /// Without an account.
@@ -50,6 +52,7 @@ pub(super) async fn check(
     facts
 }
 
+/// Asks what is wanted. The lag is asked only of a replica.
 async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, CheckTrouble> {
     let mut facts = Facts::default();
     if wanted.role || wanted.lag {
@@ -61,6 +64,10 @@ async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, CheckTroubl
     Ok(facts)
 }
 
+/// A server is a replica if any of its read-only settings is on.
+///
+/// # Errors
+/// It does not tell `read_only`, or refuses the question.
 async fn role(wire: &mut Wire<'_>) -> Result<Role, CheckTrouble> {
     let rows = wire.query(READ_ONLY).await?.map_err(|error| error.refusal("it does not tell `read_only`"))?;
     let settings: Vec<(&str, &str)> = rows
@@ -111,6 +118,7 @@ async fn lag_ns(wire: &mut Wire<'_>) -> Result<Option<u64>, CheckTrouble> {
     Ok(worst.map(|seconds| ns(Duration::from_secs(seconds))))
 }
 
+/// COM_QUIT, so that the server does not count a connection that broke off.
 async fn quit(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
     wire.restart();
     wire.write(&[0x01]).await

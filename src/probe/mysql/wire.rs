@@ -14,19 +14,25 @@ use crate::health::transcript::printable;
 use crate::probe::stream::Stream;
 use crate::probe::{CheckTrouble, Transcript};
 
-/// Of one packet; none that a check asks for is nearly so long.
+/// Of one packet; none that a check asks for comes near it.
 const PACKET_MAX: usize = 64 * 1024;
 /// Of one result.
 const COLUMNS_MAX: usize = 256;
+/// Of one result, too: a replica of many sources has a row for each.
 const ROWS_MAX: usize = 64;
 
+/// First byte of a packet: all went well.
 const OK: u8 = 0x00;
+/// First byte of the last packet of a result.
 const END: u8 = 0xfe;
+/// First byte of a refusal.
 const ERROR: u8 = 0xff;
 
 /// A connection that speaks in packets.
 pub(super) struct Wire<'a> {
+    /// The connection, with TLS in it or not.
     pub stream: Stream,
+    /// Where each step is written down.
     pub transcript: &'a mut Transcript,
     /// Of the next packet.
     pub sequence: u8,
@@ -35,14 +41,19 @@ pub(super) struct Wire<'a> {
 /// What the server said no with.
 #[derive(Debug)]
 pub(super) struct ServerError {
+    /// Number of the error, by which the remedy is chosen.
     pub code: u16,
+    /// What the server says of it, printable.
     text: String,
 }
 
 /// What a greeting says that counts.
 pub(super) struct Greeting {
+    /// What the server can do; TLS is one of them.
     pub capabilities: CapabilityFlags,
+    /// The random bytes that the proof of the password is made with.
     pub nonce: Vec<u8>,
+    /// The way to log in that the server prefers.
     pub plugin: Vec<u8>,
 }
 
@@ -50,10 +61,15 @@ pub(super) struct Greeting {
 pub(super) type Row = Vec<(Rc<str>, Option<String>)>;
 
 impl<'a> Wire<'a> {
+    /// A conversation that begins: the first packet has the number 0.
     pub(super) fn new(stream: Stream, transcript: &'a mut Transcript) -> Wire<'a> {
         Wire { stream, transcript, sequence: 0 }
     }
 
+    /// Reads a packet: three bytes of length, the least significant first, a sequence number, the payload.
+    ///
+    /// # Errors
+    /// The connection broke, or the packet is longer than any that a check asks for.
     pub(super) async fn read(&mut self) -> Result<Vec<u8>, CheckTrouble> {
         let doing = self.transcript.doing();
         let mut header = [0; 4];
@@ -68,6 +84,7 @@ impl<'a> Wire<'a> {
         Ok(packet)
     }
 
+    /// Writes one packet with the next sequence number.
     pub(super) async fn write(&mut self, payload: &[u8]) -> Result<(), CheckTrouble> {
         let doing = self.transcript.doing();
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -82,13 +99,14 @@ impl<'a> Wire<'a> {
         self.sequence = 0;
     }
 
+    /// Writes a packet of the library.
     pub(super) async fn write_struct(&mut self, what: &impl MySerialize) -> Result<(), CheckTrouble> {
         let mut payload = Vec::new();
         what.serialize(&mut payload);
         self.write(&payload).await
     }
 
-    /// The greeting, or the reason why the server greets nobody.
+    /// The greeting, or the reason why the server greets no client.
     pub(super) async fn greeting(&mut self) -> Result<Greeting, CheckTrouble> {
         self.transcript.doing_now("waiting for the greeting");
         let packet = self.read().await?;
@@ -155,6 +173,7 @@ fn column_name(packet: &[u8]) -> Option<Rc<str>> {
     Some(String::from_utf8_lossy(buf.checked_eat_lenenc_str()?).into())
 }
 
+/// The values of a row in their order, as text; `None` if they do not fit the packet.
 fn row(names: &[Rc<str>], packet: &[u8]) -> Option<Row> {
     let mut buf = ParseBuf(packet);
     let mut row = Vec::new();
@@ -205,6 +224,7 @@ impl ServerError {
     }
 }
 
+/// An answer that is no packet of MySQL, with its beginning.
 pub(super) fn no_mysql(packet: &[u8]) -> CheckTrouble {
     CheckTrouble::answer(format!("it does not speak the MySQL protocol: {}", printable(packet)))
 }

@@ -23,8 +23,11 @@ const ITERATIONS_MAX: u64 = 65_536;
 /// Kind and length.
 const HEADER: usize = 5;
 
+/// Kind of the message by which a server asks for a proof (PostgreSQL manual, "Message Formats").
 const AUTHENTICATION: u8 = b'R';
+/// AuthenticationCleartextPassword: it wants the password itself.
 const CLEARTEXT_PASSWORD: u32 = 3;
+/// AuthenticationSASLContinue: its part of SCRAM, with the number of rounds.
 const SASL_CONTINUE: u32 = 11;
 
 /// Why the conversation was ended, if it was.
@@ -32,20 +35,24 @@ pub(super) type GuardVerdict = Rc<RefCell<Option<CheckTrouble>>>;
 
 /// A connection whose messages are looked at before the client library reads them.
 pub(super) struct Guarded {
+    /// The connection itself.
     inner: Stream,
-    /// Nobody listens, and it is known who hears it.
+    /// No third party reads along, and no other server can answer: a unix socket. Or there is no password to show.
     may_show_password: bool,
+    /// What has come and was not passed on to the client library yet.
     held: Vec<u8>,
     /// Bytes of `held` that were passed on.
     passed: usize,
     /// Bytes of `held` that may be: whole messages.
     allowed: usize,
+    /// Shared with the check, which gives this reason rather than the library's.
     verdict: GuardVerdict,
 }
 
 impl Guarded {
+    /// Guards a connection. `has_password` is whether there is anything to keep from the server.
     pub(super) fn new(inner: Stream, has_password: bool) -> (Guarded, GuardVerdict) {
-        // Who has none can be asked for it: the answer is that there is none.
+        // An account without a password can be asked for it: the answer is that there is none.
         let may_show_password = !has_password || matches!(inner, Stream::Unix(..));
         let verdict = GuardVerdict::default();
         let held = Vec::new();
@@ -71,12 +78,16 @@ impl Guarded {
         Ok(())
     }
 
+    /// Looks at a request for a proof.
+    ///
+    /// # Errors
+    /// It is one that a check does not answer.
     fn authentication(&self, body: &[u8]) -> Result<(), CheckTrouble> {
         let Some((code, data)) = body.split_first_chunk() else { return Ok(()) };
         match u32::from_be_bytes(*code) {
             CLEARTEXT_PASSWORD if !self.may_show_password => Err(CheckTrouble::no_agreement(
-                "the server wants the password in clear text, and checks do not give it where nobody has proved to be \
-                 the server; let its pg_hba.conf ask the account for scram-sha-256",
+                "the server wants the password in clear text, and checks send it only over a unix \
+                 socket; let its pg_hba.conf ask the account for scram-sha-256",
             )),
             SASL_CONTINUE => {
                 let text = String::from_utf8_lossy(data);
@@ -96,6 +107,7 @@ impl Guarded {
 }
 
 impl AsyncRead for Guarded {
+    /// Passes on what was looked at, and reads more when there is nothing of it.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
@@ -125,6 +137,7 @@ impl AsyncRead for Guarded {
 }
 
 impl AsyncWrite for Guarded {
+    /// What the client library says is not looked at.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
     }

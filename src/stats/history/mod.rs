@@ -1,6 +1,6 @@
 //! The last ten minutes, one sample per second: plots begin with what happened before they are opened. Pure.
 //!
-//! Control reads every counter once per second and hands the [`Reading`] over (`control::history`); a sample is the
+//! Control reads every counter once per second and hands the [`Reading`] over (`api::reading`); a sample is the
 //! difference of two readings. Seconds are numbered from 1 since the start of the process. Every series ends with the
 //! same second, so one number tells what all samples belong to. Memory is bounded by [`SAMPLES_BYTES_MAX`]: with more
 //! backends than it has room for, fewer seconds are kept of each.

@@ -256,6 +256,28 @@ pub fn forbid_io_uring(command: &mut Command, errno: i32) {
     unsafe { command.pre_exec(move || filter_io_uring(errno as u32)) };
 }
 
+/// Has this command find the value in `file` as `kernel.io_uring_disabled`, in a mount namespace of its own: the sysctl
+/// itself is one for the whole host. Takes root.
+pub fn show_io_uring_disabled(command: &mut Command, file: &std::path::Path) {
+    use std::os::unix::ffi::OsStrExt;
+    let file = std::ffi::CString::new(file.as_os_str().as_bytes()).unwrap();
+    let mount = move |from: &std::ffi::CStr, to: &std::ffi::CStr, flags| {
+        // SAFETY: both are strings, and a bind mount has neither a type nor data.
+        let mounted = unsafe { libc::mount(from.as_ptr(), to.as_ptr(), std::ptr::null(), flags, std::ptr::null()) };
+        if mounted == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    let show = move || {
+        // SAFETY: a plain call.
+        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE)?;
+        mount(&file, c"/proc/sys/kernel/io_uring_disabled", libc::MS_BIND)
+    };
+    // SAFETY: unshare and mount may be called between fork and exec.
+    unsafe { command.pre_exec(show) };
+}
+
 fn filter_io_uring(errno: u32) -> std::io::Result<()> {
     const LOAD_WORD: u16 = 0x20;
     const JUMP_IF_EQUAL: u16 = 0x15;

@@ -1,6 +1,8 @@
-//! What control's tasks run on: tokio-uring where the workers use io_uring, and else tokio alone. Above this, and above
-//! the files of logs, nothing knows which of the two it is. With musl it is tokio alone: tokio-uring does not compile
-//! there. Workers use io_uring all the same.
+//! What control's tasks run on: tokio-uring where the workers use io_uring, and else tokio alone. With musl it is tokio
+//! alone: tokio-uring does not compile there. Workers use io_uring all the same.
+//!
+//! It stands here because the files of logs are all that is written by control's ring. Above this room nothing knows
+//! which of the two it is.
 
 #[cfg(not(target_env = "musl"))]
 mod ring;
@@ -12,9 +14,11 @@ use tokio::task::LocalSet;
 use crate::kernel::driver::Driver;
 
 /// Runs tasks of one thread.
-pub(super) enum Runtime {
+pub(crate) enum Runtime {
+    /// With a ring, which can only write and close files that are open already.
     #[cfg(not(target_env = "musl"))]
     Ring(tokio_uring::Runtime),
+    /// Without one; the set is needed for tasks that stay on the thread.
     Plain(tokio::runtime::Runtime, LocalSet),
 }
 
@@ -23,7 +27,7 @@ impl Runtime {
     ///
     /// # Errors
     /// No descriptor, no memory or no ring is left.
-    pub(super) fn new(driver: Driver) -> io::Result<Runtime> {
+    pub(crate) fn new(driver: Driver) -> io::Result<Runtime> {
         match driver {
             #[cfg(not(target_env = "musl"))]
             Driver::IoUring => ring::runtime().map(Runtime::Ring),
@@ -35,7 +39,7 @@ impl Runtime {
     }
 
     /// Runs a future to its end, with whatever it spawns meanwhile.
-    pub(super) fn block_on<F: Future>(self, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(self, future: F) -> F::Output {
         match self {
             #[cfg(not(target_env = "musl"))]
             Runtime::Ring(runtime) => runtime.block_on(future),

@@ -1,36 +1,13 @@
-//! Reads every counter once per second, for the plots of the last ten minutes
-//! ([`stats::history`](crate::stats::history)).
+//! What all workers have counted, added up: one reading for the plots of the last ten minutes
+//! ([`stats::history`](crate::stats::history)). Control takes one per second, and `history` answers with what follows.
 
-use std::rc::Rc;
-use std::sync::Arc;
-
-use tokio::time::{Duration, MissedTickBehavior, interval};
-
-use super::tasks::Control;
 use crate::balance::Counts;
-use crate::snapshot::cell::Cell;
 use crate::snapshot::table::{BackendEntry, ListenerEntry, PoolEntry, Table};
 use crate::stats::Stats;
 use crate::stats::history::{BackendCount, BackendKey, ListenerCount, PoolCount, Reading, TotalCount};
 
-/// From one reading to the next.
-const PACE: Duration = Duration::from_secs(1);
-
-/// The task that reads. It ends with the runtime.
-pub(super) async fn sample_for_ever(control: Rc<Control>, cell: Arc<Cell>) {
-    let mut ticks = interval(PACE);
-    // A late reading covers the seconds that were missed.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let reader = cell.reader();
-    loop {
-        ticks.tick().await;
-        let reading = read(&reader.pin(), &control.stats, &control.counts);
-        control.history.borrow_mut().on_reading(reading, control.clock.now());
-    }
-}
-
 /// What all workers have counted so far, added up. It only reads atomics, so the workers are not disturbed.
-fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
+pub fn read(table: &Table, stats: &Stats, counts: &Counts) -> Reading {
     let workers = &stats.workers;
     let of_listener = |entry: &ListenerEntry| {
         let mut sum = ListenerCount::default();

@@ -1,0 +1,49 @@
+//! What a configuration names, as this process finds it: its environment and its files.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::config::Outside;
+
+/// The longest file of networks, in bytes: some four million of them.
+const FILE_MAX: u64 = 64 << 20;
+
+/// The environment of this process, and what it can read.
+pub struct Disk;
+
+impl Outside for Disk {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    /// Blocks. A pipe or a device is refused: reading it could take for ever.
+    fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(io::Error::other(format!("it has more than {} MiB", FILE_MAX >> 20)));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_no_more_than_fits() {
+        assert!(Disk.file(Path::new("/dev/zero")).unwrap_err().to_string().contains("no regular file"));
+        assert!(Disk.file(Path::new("/")).unwrap_err().to_string().contains("no regular file"));
+        assert_eq!(Disk.file(Path::new("/nowhere")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        std::fs::write(&path, "10.0.0.0/8\n").unwrap();
+        assert_eq!(Disk.file(&path).unwrap(), b"10.0.0.0/8\n");
+        std::fs::File::create(&path).unwrap().set_len(FILE_MAX + 1).unwrap();
+        assert!(Disk.file(&path).unwrap_err().to_string().contains("more than 64 MiB"));
+    }
+}
