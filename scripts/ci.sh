@@ -8,8 +8,22 @@ step() {
     echo "== $* ($(date +%H:%M:%S))"
 }
 
+# Builds are from scratch: nothing is gained by what the next build would need, and lines are all that a backtrace has.
+export CARGO_INCREMENTAL=0
+# Most tests wait for something most of the time.
+export RUST_TEST_THREADS=4
+export CARGO_PROFILE_DEV_DEBUG=line-tables-only
+# The optimised program of these checks, which scripts/package.sh does not build: it has every assertion, compiles in
+# half the time, and shares its crates with the simulation, which unwinds.
+export CARGO_PROFILE_RELEASE_LTO=off
+export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+export CARGO_PROFILE_RELEASE_PANIC=unwind
+export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true
+export CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
+musl=x86_64-unknown-linux-musl
+
 step tools
-scripts/setup.sh
+scripts/setup.sh --targets
 # A minimal toolchain has neither.
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
@@ -26,10 +40,13 @@ step lints
 cargo clippy --quiet --all-targets --locked -- -D warnings
 
 step documentation
-RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked --document-private-items
 
-step tests
-scripts/test.sh --locked
+step tests, with a short simulation
+RINGWAY_SIM_SEEDS=300 scripts/test.sh --locked
+
+step the simulation
+scripts/test.sh --locked --release --test sim
 
 # Those that move bytes; the others would only say the same again.
 bytes="relay backpressure reset half_close timeout connect queue limits leaks consistency workers drain proxy_in proxy_out
@@ -40,15 +57,26 @@ step tests as on a kernel before 6.17
 # shellcheck disable=SC2086
 RINGWAY_WITHOUT=recv_credit scripts/test.sh --locked --test it -- $bytes
 
-step tests on epoll, as where io_uring is forbidden
-RINGWAY_IO=epoll scripts/test.sh --locked --test it
+step a static program with musl
+rustup target add "$musl"
+cargo build --quiet --locked --target "$musl"
+
+step tests of it on epoll, as where io_uring is forbidden
+RINGWAY_TEST_PROGRAM=target/$musl/debug/ringway RINGWAY_IO=epoll scripts/test.sh --locked --test it
+
+step the same program in a container
+scripts/container.sh "target/$musl/debug/ringway"
+
+step unit tests, simulation and demo on aarch64
+scripts/aarch64.sh
 
 step tests with receive buffers that become inaccessible
 # shellcheck disable=SC2086
 scripts/test.sh --locked --features paranoid --test it -- $bytes
 
 step benchmarks, one short run
-cargo test --quiet --locked --benches
+# `--benches` would run the unit tests again.
+cargo test --quiet --locked --bench '*'
 
 step dependencies
 scripts/deny.sh

@@ -1,6 +1,9 @@
 #!/bin/sh
 # Installs what tests and benchmarks use, on Debian and its relatives, as root. What is there is left alone.
 #
+#   scripts/setup.sh
+#   scripts/setup.sh --targets     also what builds for musl and for aarch64, and runs that
+#
 # The services of these packages are neither started nor used: tests start instances of their own, on ports of their
 # own, and end them.
 set -eu
@@ -44,6 +47,12 @@ need golang-go go
 need golang-github-masterminds-sprig-dev /usr/share/gocode/src/github.com/Masterminds/sprig
 need golang-github-ghodss-yaml-dev /usr/share/gocode/src/github.com/ghodss/yaml
 need python3-jsonschema /usr/lib/python3/dist-packages/jsonschema
+if [ "${1:-}" = --targets ]; then
+    need musl-tools musl-gcc
+    need gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
+    need libc6-dev-arm64-cross /usr/aarch64-linux-gnu/include/stdio.h
+    need qemu-user qemu-aarch64
+fi
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -1,5 +1,7 @@
 //! The command line as a user meets it: the built program, its output and its exit status.
 
+mod program;
+
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn ringway(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ringway")).args(arguments).output().expect("the program was built")
+    Command::new(program::program()).args(arguments).output().expect("the program was built")
 }
 
 fn text(bytes: &[u8]) -> &str {

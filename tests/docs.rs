@@ -11,6 +11,7 @@ use ringway::config::load;
 
 #[path = "docs/live.rs"]
 mod live;
+mod program;
 
 const API: &str = include_str!("../docs/api.md");
 const CODES: &str = include_str!("../docs/codes.md");
@@ -285,7 +286,7 @@ fn every_command_in_the_documents_is_one_that_the_program_takes() {
             let stand_ins = [("CIDR", "10.0.0.0/8"), ("ADDRESS", "10.0.0.7")];
             let filled = stand_ins.iter().fold(command.clone(), |line, (from, to)| line.replace(from, to));
             let words = filled.split_whitespace().filter(|word| *word != "||" && *word != "exit");
-            let mut program = Command::new(env!("CARGO_BIN_EXE_ringway"));
+            let mut program = Command::new(program::program());
             let ended = program.args(words).arg("--help").env_clear().output().unwrap();
             let said = String::from_utf8_lossy(&ended.stderr);
             if !ended.status.success() {

@@ -2,6 +2,8 @@
 //!
 //! `tests/data/mistakes.toml` has the mistakes. An answer says what is wrong, where, and what to write instead.
 
+mod program;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -17,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs ringway in a folder, with no variable of its own in the environment.
 fn ringway(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let mut command = Command::new(program::program());
     for name in ["RINGWAY_SOCKET", "RINGWAY_SANDBOX", "ADDRESS", "BACKEND"] {
         command.env_remove(name);
     }

@@ -34,7 +34,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["api", "take_over/giver"]),
     ("clap", &["cli"]),
     ("caps", &["app"]),
-    ("nix", &["app", "sys/pass", "sys/socket"]),
+    ("nix", &["app", "sys/pass", "sys/socket_file"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("crc", &["wire/proxy"]),

@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::base::address::Address;
 use crate::kernel::Options;
 use crate::sys::socket;
-use crate::sys::socket_file::{AtEnd, SocketFile};
+use crate::sys::socket_file::{self, AtEnd, SocketFile};
 
 /// Longer than the number of connections that are served, so that a burst of clients is not refused.
 const BACKLOG: u32 = 64;
@@ -65,7 +65,7 @@ pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
 pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     match fs::symlink_metadata(path)?.mode() & 0o777 == mode {
         true => Ok(()),
-        false => socket::set_mode(path, mode),
+        false => socket_file::set_mode(path, mode),
     }
 }
 

@@ -63,7 +63,8 @@ fn ask(admin: ApiContext, requests: &[&str]) -> Vec<(u16, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let requests: Vec<String> = requests.iter().map(|request| (*request).to_owned()).collect();
-    tokio_uring::start(async move {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async move {
         let sockets = AdminSockets { listen: Some(listener), ..AdminSockets::default() };
         let mut servers = Servers::new(sockets, &[NamePattern::new("*.ops.example").unwrap()], Router::new()).unwrap();
         servers.begin(admin);

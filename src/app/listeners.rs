@@ -16,7 +16,7 @@ use crate::config::model::Config;
 use crate::control::sockets::{ListeningSockets, SocketsRefused};
 use crate::snapshot::ids::Ids;
 use crate::sys::socket;
-use crate::sys::socket_file::{AtEnd, SocketFile};
+use crate::sys::socket_file::{self, AtEnd, SocketFile};
 use crate::sys::watched_file::WatchedFile;
 use crate::worker::{Errand, ListenSocket, Shared};
 pub(super) use refusal::refusal;
@@ -362,7 +362,7 @@ impl ListenerPlace {
     /// Gives the file of a unix socket the mode that is wanted now.
     fn set_mode(&self) {
         let Address::Unix(path) = &self.address else { return };
-        if let Err(error) = socket::set_mode(path, self.want.unix_mode) {
+        if let Err(error) = socket_file::set_mode(path, self.want.unix_mode) {
             tracing::warn!(address = %self.address, %error, "this unix socket keeps the mode that it had");
         }
     }

@@ -29,8 +29,9 @@ fn with_writer<F: Future<Output = ()>>(
         Rc::into_inner(keeper).unwrap().finish().await;
     };
     match driver {
+        #[cfg(not(target_env = "musl"))]
         Driver::IoUring => tokio_uring::start(work),
-        Driver::Epoll => {
+        _ => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             tokio::task::LocalSet::new().block_on(&runtime, work);
         }

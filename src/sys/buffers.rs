@@ -12,6 +12,7 @@ use std::io;
 
 use crate::base::lease::{BUFFER_LEN, Lease};
 use crate::kernel;
+use crate::sys::system::page_bytes;
 
 /// Fewest buffers that a worker may have, whatever its limit of bytes is. Their memory is taken at the start.
 pub const BUFFERS_MIN: u16 = 256;
@@ -28,6 +29,8 @@ const TRIMMED_A_CALL: usize = 512;
 pub struct BufferPool {
     /// Start of the reservation, of [`BUFFERS_MAX`] buffers.
     memory: *mut u8,
+    /// Buffers of one page, on machines whose pages are larger than a buffer; otherwise 1.
+    page_buffers: u16,
     /// Buffers that memory was taken for, and how many may there be.
     count: u16,
     /// Memory is never taken for more than this.
@@ -57,6 +60,7 @@ impl BufferPool {
         let count_max = (bytes_max / BUFFER_LEN as u64).clamp(BUFFERS_MIN.into(), BUFFERS_MAX.into()) as u16;
         let mut pool = BufferPool {
             memory: map(BUFFER_LEN * BUFFERS_MAX as usize, libc::PROT_NONE)?,
+            page_buffers: (page_bytes() / BUFFER_LEN).max(1) as u16,
             count: 0,
             count_max,
             spare: Vec::new(),
@@ -223,14 +227,37 @@ impl BufferPool {
     /// called about once per second; it does a part of the work each time.
     pub fn trim(&mut self) {
         let surplus = self.spare_min.saturating_sub(SPARE_KEPT).min(TRIMMED_A_CALL);
-        // From the bottom, where those lie that have not been used for the longest time.
-        for buffer in self.spare.drain(..surplus) {
+        for buffer in self.take_unused(surplus) {
             let address = self.memory.wrapping_add(buffer as usize * BUFFER_LEN);
-            release_memory(address, BUFFER_LEN);
-            self.returned.push(buffer);
+            release_memory(address, BUFFER_LEN * usize::from(self.page_buffers));
+            self.returned.extend(buffer..buffer + self.page_buffers);
         }
         self.spare_min = self.spare.len();
         self.refused = false;
+    }
+
+    /// Takes up to `count` buffers that are spare, in whole pages, of each the first one: the kernel gives a page up
+    /// with whatever else is in it.
+    fn take_unused(&mut self, count: usize) -> Vec<u16> {
+        if self.page_buffers == 1 {
+            // From the bottom, where those lie that have not been used for the longest time.
+            return self.spare.drain(..count).collect();
+        }
+        let of_page = usize::from(self.page_buffers);
+        if count < of_page {
+            return Vec::new();
+        }
+        // Low ones are used first, so that pages become free at the other end.
+        self.spare.sort_unstable_by(|one, other| other.cmp(one));
+        let (mut pages, mut kept) = (Vec::new(), Vec::with_capacity(self.spare.len()));
+        for page in self.spare.chunk_by(|one, next| one / self.page_buffers == next / self.page_buffers) {
+            match page {
+                [.., first] if page.len() == of_page && (pages.len() + 1) * of_page <= count => pages.push(*first),
+                _ => kept.extend_from_slice(page),
+            }
+        }
+        self.spare = kept;
+        pages
     }
 
     /// Puts `buffer` away, inaccessible, and returns the one that has been away for long enough.
@@ -363,6 +390,29 @@ mod tests {
         assert_eq!(found.len(), BUFFERS_MAX as usize, "none is lost, none is there twice");
         #[cfg(feature = "paranoid")]
         assert_eq!(found.len() + pool.quarantine.len(), BUFFERS_MAX as usize, "none is lost, none is there twice");
+    }
+
+    /// With pages of 64 KiB, four buffers share one.
+    #[test]
+    fn memory_that_goes_back_is_never_that_of_a_buffer_in_use() {
+        let mut pool = BufferPool::new(u64::MAX).unwrap();
+        pool.page_buffers = 4;
+        let taken: Vec<u16> = std::iter::from_fn(|| pool.take()).collect();
+        let is_used = |buffer: u16| buffer % 8 == 5;
+        taken.iter().for_each(|&buffer| pool.space(buffer, 1)[0] = 1);
+        taken.iter().filter(|&&buffer| !is_used(buffer)).for_each(|&buffer| pool.put(buffer));
+        for _ in 0..2 + BUFFERS_MAX as usize / TRIMMED_A_CALL {
+            pool.trim();
+        }
+        assert!(!pool.returned.is_empty());
+        let used: Vec<u16> = taken.into_iter().filter(|&buffer| is_used(buffer)).collect();
+        assert!(used.iter().all(|&buffer| pool.space(buffer, 1)[0] == 1));
+        assert!(pool.returned.iter().all(|buffer| !used.iter().any(|used| used / 4 == buffer / 4)));
+        let free = pool.spare.len() + pool.returned.len();
+        #[cfg(not(feature = "paranoid"))]
+        assert_eq!(free + used.len(), BUFFERS_MAX as usize, "none is lost, none is there twice");
+        #[cfg(feature = "paranoid")]
+        assert_eq!(free + used.len() + pool.quarantine.len(), BUFFERS_MAX as usize);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
+/// fchmodat2(2): one number on every machine, which the `libc` crate has for some of them.
+const FCHMODAT2: i64 = 452;
 /// The part of socket(2)'s second argument that is no flag.
 const SOCKET_KINDS: u64 = 0xf;
 
@@ -184,7 +186,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_unlinkat,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
     libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,

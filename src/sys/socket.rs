@@ -76,24 +76,6 @@ pub fn is_listener(fd: &OwnedFd) -> bool {
     SockRef::from(fd).is_listener().unwrap_or(false)
 }
 
-/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of another user, a
-/// path may lead to another file from one moment to the next, so it is followed once.
-///
-/// # Errors
-/// There is no socket, or the kernel refuses.
-pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use nix::fcntl::{OFlag, open};
-    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-    // The standard library takes O_PATH for a mode of access with musl, and leaves it out.
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = std::fs::File::from(open(path, flags, nix::sys::stat::Mode::empty())?);
-    if !file.metadata()?.file_type().is_socket() {
-        return Err(io::Error::other("it is no socket any more"));
-    }
-    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
-    std::fs::set_permissions(this, std::fs::Permissions::from_mode(mode))
-}
-
 /// Has the next bind of this socket succeed also for an address that no interface has (IP_FREEBIND; IPV6_FREEBIND since
 /// Linux 4.15). Unlike IP_TRANSPARENT it takes no capability.
 fn bind_freely(socket: &Socket, address: &SocketAddr) -> io::Result<()> {

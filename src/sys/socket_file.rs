@@ -1,8 +1,9 @@
-//! The file of a unix socket: whether it is still ours, and that it goes when we do.
+//! The file of a unix socket: its mode, whether it is still ours, and that it goes when we do.
 
 use std::cell::Cell;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -105,6 +106,24 @@ impl Drop for SocketFile {
 }
 
 /// Device, inode and time of creation of what is there now: an inode alone is soon used again.
+/// Permission bits of the file of a unix socket. Whatever else is there keeps its own: in a folder of another user, a
+/// path may lead to another file from one moment to the next, so it is followed once.
+///
+/// # Errors
+/// There is no socket, or the kernel refuses.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use nix::fcntl::OFlag;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    // Not by `OpenOptions`, which drops O_PATH with musl: there it counts among the modes of access.
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = std::fs::File::from(nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty())?);
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("it is no socket any more"));
+    }
+    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::set_permissions(this, std::fs::Permissions::from_mode(mode))
+}
+
 fn identity(path: &Path) -> io::Result<FileIdentity> {
     let found = fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino(), found.created().ok()))
@@ -159,5 +178,21 @@ mod tests {
         file.share();
         drop(file);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_mode_is_set_of_a_socket_and_of_nothing_else() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let [path, file, link] = ["socket", "file", "link"].map(|name| folder.path().join(name));
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::fs::write(&file, "").unwrap();
+        symlink(&path, &link).unwrap();
+        for mode in [0o600, 0o660] {
+            set_mode(&path, mode).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert!(set_mode(&file, 0o666).is_err() && set_mode(&link, 0o666).is_err());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     }
 }

@@ -15,6 +15,8 @@ pub fn is_link(error: &io::Error) -> bool {
 
 /// As many sets as the greatest kernels have CPUs for (8192): the kernel refuses to tell less than all of them.
 type CpuSets = [libc::cpu_set_t; 8];
+/// CPUs of one set. `libc::CPU_SETSIZE` does not say it everywhere: with musl it is the number of bytes.
+const SET_CPUS: usize = 8 * size_of::<libc::cpu_set_t>();
 
 /// The CPUs that this thread may run on, in their order; none if that cannot be known.
 pub fn cpus() -> Vec<usize> {
@@ -25,21 +27,26 @@ pub fn cpus() -> Vec<usize> {
     if result != 0 {
         return Vec::new();
     }
-    let each = libc::CPU_SETSIZE as usize;
-    // SAFETY: CPU_ISSET reads within a set for numbers below CPU_SETSIZE.
-    let is_in = |cpu: &usize| unsafe { libc::CPU_ISSET(cpu % each, &sets[cpu / each]) };
-    (0..each * sets.len()).filter(is_in).collect()
+    (0..SET_CPUS * sets.len()).filter(|&cpu| is_in(&sets, cpu)).collect()
 }
 
 /// Binds the calling thread to a CPU, which must be one of [`cpus`].
 pub fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: all-zero sets are valid empty sets.
     let mut sets: CpuSets = unsafe { std::mem::zeroed() };
-    let each = libc::CPU_SETSIZE as usize;
-    // SAFETY: the number is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(cpu % each, &mut sets[cpu / each]) };
+    put_in(&mut sets, cpu);
     // SAFETY: `sets` is as large as the size says.
     check(unsafe { libc::sched_setaffinity(0, size_of::<CpuSets>(), sets.as_ptr()) })
+}
+
+fn is_in(sets: &CpuSets, cpu: usize) -> bool {
+    // SAFETY: CPU_ISSET reads within a set for numbers below SET_CPUS.
+    unsafe { libc::CPU_ISSET(cpu % SET_CPUS, &sets[cpu / SET_CPUS]) }
+}
+
+fn put_in(sets: &mut CpuSets, cpu: usize) {
+    // SAFETY: the number is below SET_CPUS.
+    unsafe { libc::CPU_SET(cpu % SET_CPUS, &mut sets[cpu / SET_CPUS]) };
 }
 
 /// Bytes of memory that the machine has.
@@ -49,6 +56,13 @@ pub fn memory_bytes() -> Option<u64> {
     // SAFETY: the kernel writes one sysinfo.
     let result = unsafe { libc::sysinfo(&raw mut info) };
     (result == 0).then(|| info.totalram.saturating_mul(u64::from(info.mem_unit)))
+}
+
+/// Bytes of a page of memory: 4 KiB, and on machines other than x86-64 also 16 or 64 KiB.
+pub fn page_bytes() -> usize {
+    // SAFETY: a plain call.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns it.
@@ -164,11 +178,9 @@ pub fn usage() -> Option<Usage> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // SAFETY: a plain call.
     let ticks_a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    // SAFETY: sysconf has no memory of ours to write to.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64();
     let (descriptors, descriptors_max) = (open_descriptors()?, descriptor_limit().0);
-    let usage = parse_stat(&stat, ticks_a_second as f64, page as u64, now_s - since_boot_s())?;
+    let usage = parse_stat(&stat, ticks_a_second as f64, page_bytes() as u64, now_s - since_boot_s())?;
     Some(Usage { descriptors, descriptors_max, ..usage })
 }
 
@@ -270,6 +282,20 @@ mod tests {
         };
         assert_eq!(usage, expected);
         assert_eq!(parse_stat("7 (a) S 1", 100.0, 4096, 0.0), None);
+    }
+
+    /// The kernel takes the sets for one row of bits.
+    #[test]
+    fn a_cpu_has_its_bit_on_the_greatest_machines_as_well() {
+        for cpu in [0, 63, 64, 127, 128, 200, 1023, 1024, 8191] {
+            // SAFETY: all-zero sets are valid empty sets.
+            let mut sets: CpuSets = unsafe { std::mem::zeroed() };
+            put_in(&mut sets, cpu);
+            assert!(is_in(&sets, cpu));
+            // SAFETY: sets are numbers without gaps.
+            let bytes: [u8; size_of::<CpuSets>()] = unsafe { std::mem::transmute(sets) };
+            assert_eq!(bytes[cpu / 8], 1 << (cpu % 8), "CPU {cpu}");
+        }
     }
 
     #[test]

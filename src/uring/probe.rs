@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn a_ring_that_can_be_made_can_be_used() {
         let report = report();
-        if let Err(error) = &report.setup {
-            println!("skipped: {error}");
+        let made = report.setup.clone().map_err(io::Error::other);
+        if crate::uring::wanted(made).is_none() {
             return;
         }
         assert_eq!(report.features.len(), 2);

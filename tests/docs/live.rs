@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::program::program;
 use super::{API, blocks, found, part};
 
 const README: &str = include_str!("../../README.md");
@@ -26,7 +27,7 @@ impl Ringway {
         let at = folder.path().to_str().unwrap();
         std::fs::write(folder.path().join("ringway.toml"), config(at)).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        let mut command = Command::new(program());
         command.args(["run", "-c"]).arg(folder.path().join("ringway.toml"));
         let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
         Ringway { child, folder }

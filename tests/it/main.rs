@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests wait for real time and share results")]
 
 mod harness;
+#[path = "../program/mod.rs"]
+mod program;
 
 /// Which clients can connect, how often and how many times.
 mod access;

@@ -30,7 +30,7 @@ fn a_rolling_deploy_fails_nobody() {
     );
     std::fs::write(at("systemctl"), restart).unwrap();
     std::fs::set_permissions(at("systemctl"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ringway"), at("ringway")).unwrap();
+    std::os::unix::fs::symlink(crate::program::program(), at("ringway")).unwrap();
 
     let backends = [Backend::named("1"), Backend::named("2")];
     let addresses = backends.each_ref().map(|backend| backend.address().to_string());

@@ -114,7 +114,7 @@ fn a_folder_that_is_not_ours_is_named() {
 /// The built program may lie where only its owner can go.
 fn program_for_everybody(folder: &Path) -> std::path::PathBuf {
     let copy = folder.join("ringway");
-    std::fs::copy(env!("CARGO_BIN_EXE_ringway"), &copy).unwrap();
+    std::fs::copy(crate::program::program(), &copy).unwrap();
     set_mode(&copy, 0o755);
     copy
 }

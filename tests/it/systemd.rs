@@ -67,7 +67,7 @@ fn it_keeps_its_watchdog_quiet() {
 fn activated(file: &std::path::Path, sockets: &[&OwnedFd]) -> Command {
     let numbers: Vec<i32> = sockets.iter().map(|socket| socket.as_raw_fd()).collect();
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "LISTEN_PID=$$ exec \"$0\" run -c \"$1\"", env!("CARGO_BIN_EXE_ringway")]).arg(file);
+    command.args(["-c", "LISTEN_PID=$$ exec \"$0\" run -c \"$1\""]).arg(crate::program::program()).arg(file);
     command.env("LISTEN_FDS", numbers.len().to_string());
     let hand_over = move || {
         // First out of the way, so that none is overwritten before it is moved.

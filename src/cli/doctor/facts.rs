@@ -45,8 +45,8 @@ pub(super) struct HostFacts {
     pub(super) reuse: Option<u64>,
     /// The first port that needs no privilege (`net.ipv4.ip_unprivileged_port_start`).
     pub(super) unprivileged_from: u64,
-    /// How many pages the pipes of a user without privileges can have before new pipes get small; 0 is no limit.
-    pub(super) pipe_pages: Option<u64>,
+    /// How large the pipes of a user without privileges can be together before new ones get small; 0 is no limit.
+    pub(super) pipe_bytes: Option<u64>,
     /// The longest backlog (`net.core.somaxconn`).
     pub(super) somaxconn: Option<u64>,
     /// The congestion control of TCP (`net.ipv4.tcp_congestion_control`).
@@ -81,7 +81,7 @@ impl HostFacts {
             reserved: read("/proc/sys/net/ipv4/ip_local_reserved_ports"),
             reuse: number("/proc/sys/net/ipv4/tcp_tw_reuse"),
             unprivileged_from: number("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or(1024),
-            pipe_pages: number("/proc/sys/fs/pipe-user-pages-soft"),
+            pipe_bytes: number("/proc/sys/fs/pipe-user-pages-soft").map(|pages| pages * system::page_bytes() as u64),
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             congestion: read("/proc/sys/net/ipv4/tcp_congestion_control"),
             cpus: std::thread::available_parallelism().map_or(1, NonZeroUsize::get) as u64,

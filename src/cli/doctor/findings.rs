@@ -77,7 +77,7 @@ pub(super) fn all(facts: &HostFacts, config: Option<&Config>) -> Vec<DoctorFindi
     findings.extend(facts.ephemeral.map(|range| ephemeral(range, &facts.reserved, config)));
     findings.extend(facts.ephemeral.zip(facts.reuse).map(|(range, reuse)| time_wait(range, reuse)));
     findings.extend(config.and_then(|config| low_ports(facts, config)));
-    findings.extend(facts.pipe_pages.map(|pages| pipes(pages, facts.may_have_pipes)));
+    findings.extend(facts.pipe_bytes.map(|bytes| pipes(bytes, facts.may_have_pipes)));
     findings.extend(facts.somaxconn.map(|most| somaxconn(most, config)));
     findings.extend(congestion(&facts.congestion));
     findings
@@ -288,17 +288,15 @@ fn low_ports(facts: &HostFacts, config: &Config) -> Option<DoctorFinding> {
 }
 
 /// How many streams can splice at the same time within the limit of pipes. Others are copied.
-fn pipes(pages: u64, exempt: bool) -> DoctorFinding {
-    /// Bytes of a page, in which the kernel counts pipes.
-    const PAGE: u64 = 4096;
+fn pipes(bytes: u64, exempt: bool) -> DoctorFinding {
     /// Bytes of the pipe that a bulk stream gets at the best.
     const PIPE: u64 = 1 << 20;
-    match pages {
+    match bytes {
         _ if exempt => DoctorFinding::good("pipes", "not limited (CAP_SYS_RESOURCE)"),
         0 => DoctorFinding::good("pipes", "not limited"),
-        pages => {
-            let at_once = pages * PAGE / PIPE;
-            let detail = format!("{} for this user: {at_once} bulk streams can splice together", size(pages * PAGE));
+        bytes => {
+            let at_once = bytes / PIPE;
+            let detail = format!("{} for this user: {at_once} bulk streams can splice together", size(bytes));
             let remedy = "the others copy; sysctl fs.pipe-user-pages-soft=0 lifts the limit";
             if at_once >= 64 {
                 DoctorFinding::good("pipes", detail)
@@ -399,8 +397,8 @@ mod tests {
         assert_eq!((small.grade, small.remedy.is_some()), (Grade::Note, true));
         assert_eq!(memlock(u64::MAX, false, 64).grade, Grade::Good);
         assert_eq!(descriptors(1024).grade, Grade::Note);
-        assert_eq!(pipes(16384, false).grade, Grade::Good);
-        assert_eq!(pipes(1024, false).grade, Grade::Note);
+        assert_eq!(pipes(64 << 20, false).grade, Grade::Good);
+        assert_eq!(pipes(4 << 20, false).grade, Grade::Note);
         assert_eq!(somaxconn(128, None).grade, Grade::Note);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::address::own_ip;
 use super::process::{Process, forbid_io_uring};
 use super::{Api, End, Metrics, PATIENCE, Peer, metrics, wait_for, wait_until};
+use crate::program::program;
 
 /// The configuration of a [`Ringway`] to be: a listener `main` and a pool `main`, whose backends are called `a`, `b`...
 /// Health checks are off unless asked for.
@@ -248,7 +249,7 @@ impl Plan {
 impl Ringway {
     /// The program, without arguments.
     pub fn command() -> Command {
-        Command::new(env!("CARGO_BIN_EXE_ringway"))
+        Command::new(program())
     }
 
     /// A plan without backends.
