@@ -84,10 +84,9 @@ impl Seat {
             Some((CheckVerdict::Stale, _)) if self.is_least_stale => {
                 Reason::LeastStale(self.failure.clone().unwrap_or_default())
             }
-            // Nothing has failed. It can have sessions: from before it left the file, or before maintenance.
+            // Nothing has failed, and it can have sessions from before maintenance.
             Some((CheckVerdict::Unproven, _)) => return stands(State::Down, Reason::NotCheckedYet, Cut::Never),
-            // One that was the primary has lost its sessions' trust immediately, whatever is said of backends that
-            // fail.
+            // One that was the primary has lost its sessions' trust, whatever is said of backends that fail.
             Some((CheckVerdict::WrongRole(role), _)) => {
                 let cut = if guard.is_some() { Cut::Now } else { by_checks };
                 return stands(State::Standby, Reason::WrongRole(role), cut);
