@@ -11,7 +11,7 @@ step() {
 # Builds are from scratch: nothing is gained by what the next build would need, and lines are all that a backtrace has.
 export CARGO_INCREMENTAL=0
 # Most tests wait for something most of the time.
-export RUST_TEST_THREADS=4
+export RUST_TEST_THREADS=3
 export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 # For the demo and the first week: what optimisation across crates gains is for benchmarks.
 export CARGO_PROFILE_RELEASE_LTO=off

@@ -193,7 +193,9 @@ serve() {
         fail "one worker, as the quota is one CPU" "$status"
     [ "$(redis 7000 PING)" = PONG ] || fail "PONG" "$(cat "$work/log")"
     [ "$(redis 7000 -x SET stream <"$work/sent")" = OK ] || fail "a stream to be taken" "$(cat "$work/log")"
-    redis 7000 --raw GET stream | head -c "$bytes" | cmp - "$work/sent" || fail "the bytes that were sent" ""
+    # With a line break at its end.
+    redis 7000 --raw GET stream >"$work/answered"
+    head -c "$bytes" "$work/answered" | cmp - "$work/sent" || fail "the bytes that were sent" ""
     status=$(inside ctl --json status)
     jq -e ".workers | map(.copied_bytes_total + .spliced_bytes_total) | add >= 2 * $bytes" <<<"$status" >/dev/null ||
         fail "that many bytes to have gone through ringway" "$status"

@@ -78,7 +78,7 @@ pub(super) fn access(config: &Config, workers: usize, log: Option<&Outlet>) -> a
     let alarm = Alarm::new();
     let ring = alarm.clone();
     let journal = Arc::new(Journal::new(workers, Box::new(move || ring.ring())));
-    Ok(Some(Access { journal, alarm, format: access.format, sink }))
+    Ok(Some(Access { journal, alarm, format: access.format, skip_empty: access.skip_empty, sink }))
 }
 
 /// Opens an output, with the thread that writes to it. An error names `key`.

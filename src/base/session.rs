@@ -59,6 +59,15 @@ impl FromStr for SessionId {
 #[error("not the id of a session: ids are hexadecimal numbers, as `sessions` lists them")]
 pub struct NotAnId;
 
+/// How well one connection of a session went, as its kernel measured it (`struct tcp_info`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PathQuality {
+    /// The smoothed round-trip time, in microseconds; never 0.
+    pub rtt_us: u32,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

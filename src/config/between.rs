@@ -90,8 +90,10 @@ impl Between<'_, '_> {
         if config.admin.socket.is_none() && raw.admin.is_asked_for(Section::Admin, "socket_mode") {
             self.needs(&raw.admin, "socket_mode", "`socket`", "leave it out, or add the path of a socket");
         }
-        if config.access_log.is_none() && raw.access_log.is_asked_for(Section::AccessLog, "format") {
-            self.needs(&raw.access_log, "format", "`output`", "leave it out, or say where the access log goes");
+        for key in ["format", "skip_empty"] {
+            if config.access_log.is_none() && raw.access_log.is_asked_for(Section::AccessLog, key) {
+                self.needs(&raw.access_log, key, "`output`", "leave it out, or say where the access log goes");
+            }
         }
     }
 

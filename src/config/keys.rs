@@ -114,6 +114,7 @@ pub const KEYS: &[Key] = {
             or(it.map(|it| output(&it.output)), "off")
         }),
         access("format", Word(&["json", "tcplog"]), "\"json\"", |it| or(it.map(|it| it.format.name()), "off")),
+        access("skip_empty", Bool, "false", |it| text(it?.skip_empty)),
         admin("socket", SocketOrOff, "\"\"", |it| or(it.socket.as_ref().map(|path| path.display()), "off")),
         admin("socket_mode", Mode, "\"0600\"", |it| mode(it.socket_mode)),
         admin("listen", IpPortOrOff, "\"\"", |it| or(it.listen, "off")),

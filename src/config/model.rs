@@ -101,6 +101,8 @@ pub struct AccessLog {
     pub output: Output,
     /// What a line looks like.
     pub format: AccessFormat,
+    /// Whether sessions are left out in which the client sent nothing and nothing went wrong.
+    pub skip_empty: bool,
 }
 
 /// `access_log.format`

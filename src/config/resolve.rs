@@ -65,7 +65,7 @@ fn log(table: &Table) -> Log {
 /// `[access_log]`; `None` if it is off.
 fn access_log(table: &Table) -> Option<AccessLog> {
     let format = if table.word("format") == "tcplog" { AccessFormat::Tcplog } else { AccessFormat::Json };
-    Some(AccessLog { output: output(table)?, format })
+    Some(AccessLog { output: output(table)?, format, skip_empty: table.flag("skip_empty") })
 }
 
 /// Where a log goes; `None` if it is off.

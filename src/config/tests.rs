@@ -203,7 +203,10 @@ fn logs_go_where_they_are_told_to() {
     assert_eq!((default.log.output, default.access_log), (Output::Stderr, None));
     let file = config("[log]\noutput = \"/var/log/x\"\n[access_log]\noutput = \"stdout\"\nformat = \"tcplog\"");
     assert_eq!(file.log.output, Output::File("/var/log/x".into()));
-    assert_eq!(file.access_log, Some(AccessLog { output: Output::Stdout, format: AccessFormat::Tcplog }));
+    assert_eq!(
+        file.access_log,
+        Some(AccessLog { output: Output::Stdout, format: AccessFormat::Tcplog, skip_empty: false })
+    );
     let found = errors(&format!("access_log.output = \"access.log\"\n{}", with("")));
     assert!(found[0].starts_with("f.toml:1:") && found[0].contains("or a path that begins with /"), "{found:?}");
 }

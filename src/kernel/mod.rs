@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::base::address::Address;
 use crate::base::lease::{Lease, Moved, PipeId};
+use crate::base::session::PathQuality;
 use crate::base::time::Moment;
 use token::{Operation, Token};
 
@@ -371,6 +372,9 @@ pub trait Sockets {
 
     /// Whether the peer will send no more, whatever is there still to be read.
     fn has_ended(&self, fd: Fd) -> bool;
+
+    /// How well a TCP connection went so far; `None` if nothing was measured.
+    fn quality(&self, fd: Fd) -> Option<PathQuality>;
 
     /// Bytes that the peer's kernel has not acknowledged; 0 of a connection that is no more.
     fn unsent(&self, fd: Fd) -> u32;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::LogContext;
 use super::names::Names;
+use crate::base::side::Side;
 use crate::base::time::Moment;
 use crate::config::model::AccessFormat;
 use crate::stats::record::{Client, Record};
@@ -64,6 +65,9 @@ struct AccessLine<'a> {
     /// Which rule or resource ended it, if the letters need one.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// The server that the client's TLS asked for, where routes look at it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
     /// All attempts to connect, if there was more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptLine<'a>>,
@@ -77,6 +81,18 @@ struct AccessLine<'a> {
     bytes_to_backend: u64,
     /// Bytes delivered to the client.
     bytes_to_client: u64,
+    /// The round-trip time to the client, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_rtt_us: Option<u32>,
+    /// Segments that were sent to the client again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_retransmits: Option<u32>,
+    /// The round-trip time to the backend, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend_rtt_us: Option<u32>,
+    /// Segments that were sent to the backend again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend_retransmits: Option<u32>,
     /// The worker that served it.
     worker: u32,
 }
@@ -94,7 +110,8 @@ struct AttemptLine<'a> {
 
 impl<'a> AccessLine<'a> {
     /// The line about a session, with names in place of ids.
-    fn new(record: &Record, names: &'a Names, clock: (Moment, SystemTime)) -> AccessLine<'a> {
+    fn new(record: &'a Record, names: &'a Names, clock: (Moment, SystemTime)) -> AccessLine<'a> {
+        let [client, backend] = [Side::Client, Side::Backend].map(|side| record.quality[side.index()]);
         AccessLine {
             time: humantime::format_rfc3339_millis(time_of_day(record.ended_at, clock)).to_string(),
             session: record.session.to_string(),
@@ -109,12 +126,17 @@ impl<'a> AccessLine<'a> {
             backend_local: record.backend_local.map(|own| own.to_string()),
             termination: record.termination.to_string(),
             reason: record.reason.map(|reason| reason.name()),
+            sni: record.server_name.as_deref(),
             attempts: attempts(record, names),
             queue_ms: ms(record.queue_ns),
             connect_ms: record.connect_ns.map(ms),
             duration_ms: ms(record.ended_at.since_ns(record.accepted_at)),
             bytes_to_backend: record.bytes_to_backend,
             bytes_to_client: record.bytes_to_client,
+            client_rtt_us: client.map(|quality| quality.rtt_us),
+            client_retransmits: client.map(|quality| quality.retransmits),
+            backend_rtt_us: backend.map(|quality| quality.rtt_us),
+            backend_retransmits: backend.map(|quality| quality.retransmits),
             worker: record.worker,
         }
     }

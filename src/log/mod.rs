@@ -74,6 +74,8 @@ pub struct Access {
     pub alarm: Alarm,
     /// What a line looks like.
     pub format: AccessFormat,
+    /// Whether sessions are left out in which the client sent nothing and nothing went wrong.
+    pub skip_empty: bool,
     /// Where the lines go.
     pub sink: LogSink,
 }
@@ -159,6 +161,8 @@ struct LogWriter {
     target: Writable,
     /// How a line looks.
     format: Formatter,
+    /// Whether empty sessions are left out ([`Record::is_empty`](crate::stats::record::Record::is_empty)).
+    skip_empty: bool,
     /// What lines contain besides the records.
     facts: LogContext,
     /// When losses are reported.
@@ -181,7 +185,8 @@ impl LogWriter {
             LogSink::Stream(outlet) => Writable::Stream(outlet),
         };
         let format = Formatter::new(access.format);
-        LogWriter { journal: access.journal, alarm: access.alarm, target, format, facts, losses: Losses::default() }
+        let Access { journal, alarm, skip_empty, .. } = access;
+        LogWriter { journal, alarm, target, format, skip_empty, facts, losses: Losses::default() }
     }
 
     /// The loop: write what is there, then wait for more records or an order.
@@ -216,7 +221,9 @@ impl LogWriter {
         while batch.len() < BATCH_MAX
             && let Some(record) = self.journal.pop()
         {
-            self.format.write(&record, &self.facts, (now, wall), &mut batch);
+            if !(self.skip_empty && record.is_empty()) {
+                self.format.write(&record, &self.facts, (now, wall), &mut batch);
+            }
         }
         batch
     }

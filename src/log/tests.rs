@@ -17,7 +17,7 @@ fn with_writer<F: Future<Output = ()>>(
     let ring = alarm.clone();
     let journal = Arc::new(Journal::new(1, Box::new(move || ring.ring())));
     let sink = LogSink::File(path.to_owned(), open(path).unwrap());
-    let access = Access { journal: journal.clone(), alarm, format: AccessFormat::Json, sink };
+    let access = Access { journal: journal.clone(), alarm, format: AccessFormat::Json, skip_empty: false, sink };
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&crate::control::first_table(&Arc::new(config(vec![pool("db", &["a"])]))));
     let (stats, counts, clock) = (Arc::new(Stats::new(1)), Arc::new(Counts::new()), Clock::new());

@@ -7,7 +7,8 @@ use std::num::{NonZeroU16, NonZeroU64};
 use super::ConnectError;
 use super::record::{Attempt, Client, EndReason, Record};
 use crate::base::id::{BackendId, ListenerId, PoolId};
-use crate::base::session::SessionId;
+use crate::base::session::{PathQuality, SessionId};
+use crate::base::side::Side;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::Moment;
 
@@ -28,10 +29,21 @@ pub struct Draft {
     connecting_ns: u64,
     /// How long the attempt that succeeded took; `None` before.
     last_attempt_ns: Option<NonZeroU64>,
-    /// The attempts that failed. A boxed slice, because it is smaller than a vector and most sessions have none.
-    failed: Box<[Attempt]>,
     /// What ended it, if not the session itself.
     reason: Option<EndReason>,
+    /// What most sessions do not have before their end.
+    more: Option<Box<More>>,
+}
+
+/// What is known late, or of few sessions.
+#[derive(Debug, Default)]
+struct More {
+    /// The attempts that failed.
+    failed: Vec<Attempt>,
+    /// The server that the client's TLS asked for.
+    server_name: Option<Box<str>>,
+    /// How well the connections went, by side.
+    quality: [Option<PathQuality>; 2],
 }
 
 /// An address of this host in little memory: an IPv4 address is mapped into IPv6, and the scope of a link-local one is
@@ -96,14 +108,18 @@ impl Draft {
             queue_position: 0,
             connecting_ns: 0,
             last_attempt_ns: None,
-            failed: Box::default(),
             reason: None,
+            more: None,
         }
+    }
+
+    fn more_mut(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// The backends to which it could not connect.
     pub fn failed_backends(&self) -> impl Iterator<Item = BackendId> {
-        self.failed.iter().map(|attempt| attempt.backend)
+        self.more.iter().flat_map(|more| &more.failed).map(|attempt| attempt.backend)
     }
 
     /// An attempt to connect is over. `failed` says why it failed, and which resource was missing if one was.
@@ -114,9 +130,7 @@ impl Draft {
             None => self.last_attempt_ns = NonZeroU64::new(took_ns.max(1)),
             Some((error, resource)) => {
                 self.backend_local = None;
-                let mut failed = std::mem::take(&mut self.failed).into_vec();
-                failed.push(Attempt { backend, error, took_ns });
-                self.failed = failed.into_boxed_slice();
+                self.more_mut().failed.push(Attempt { backend, error, took_ns });
                 self.reason = (error == ConnectError::Resource).then_some(resource);
             }
         }
@@ -130,6 +144,18 @@ impl Draft {
     /// The client, as a PROXY header names it.
     pub fn is_of(&mut self, client: Client) {
         self.client = client;
+    }
+
+    /// Its TLS asks for that server.
+    pub fn asks_for(&mut self, server_name: &str) {
+        self.more_mut().server_name = Some(server_name.into());
+    }
+
+    /// The connection on that side is about to be closed, and went so well.
+    pub fn went(&mut self, side: Side, quality: Option<PathQuality>) {
+        if quality.is_some() {
+            self.more_mut().quality[side.index()] = quality;
+        }
     }
 
     /// Notes what ends the session.
@@ -148,7 +174,8 @@ impl Draft {
     }
 
     /// The record of the session.
-    pub fn finish(self, ended: Ended) -> Record {
+    pub fn finish(mut self, ended: Ended) -> Record {
+        let More { failed, server_name, quality } = self.more.take().map(|more| *more).unwrap_or_default();
         Record {
             session: ended.session,
             listener: ended.listener,
@@ -163,7 +190,9 @@ impl Draft {
             queue_position: self.queue_position,
             connect_ns: self.last_attempt_ns.map(|_| self.connecting_ns),
             reason: self.reason(ended.termination),
-            failed: self.failed.into_vec(),
+            server_name,
+            quality,
+            failed,
             last_attempt_ns: self.last_attempt_ns.map_or(0, NonZeroU64::get),
             bytes_to_backend: ended.bytes_to_backend,
             bytes_to_client: ended.bytes_to_client,

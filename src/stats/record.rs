@@ -9,7 +9,7 @@ use crossbeam::queue::ArrayQueue;
 use super::ConnectError;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::refused::Refused;
-use crate::base::session::SessionId;
+use crate::base::session::{PathQuality, SessionId};
 use crate::base::termination::Termination;
 use crate::base::time::Moment;
 
@@ -53,8 +53,21 @@ pub struct Record {
     pub termination: Termination,
     /// Which rule or resource ended it, if the code needs one.
     pub reason: Option<EndReason>,
+    /// The server that the client's TLS asked for, where routes look at it.
+    pub server_name: Option<Box<str>>,
+    /// How well the connections went, by side; `None` of one that was not there, or not over TCP.
+    pub quality: [Option<PathQuality>; 2],
     /// The worker that served it.
     pub worker: u32,
+}
+
+impl Record {
+    /// Whether the client sent nothing and nothing went wrong: a port scan, or a balancer that only asks whether
+    /// something listens.
+    pub fn is_empty(&self) -> bool {
+        use crate::base::termination::Who::{Client, ClientTimeout, Normal};
+        self.bytes_to_backend == 0 && matches!(self.termination.0, Normal | Client | ClientTimeout)
+    }
 }
 
 /// The client of a session.
@@ -183,7 +196,29 @@ pub(crate) mod tests {
             bytes_to_client: 20,
             termination: Termination::NORMAL,
             reason: None,
+            server_name: None,
+            quality: [None; 2],
             worker: 1,
+        }
+    }
+
+    #[test]
+    fn empty_is_a_session_without_a_byte_of_the_client_that_nothing_ended_but_the_client() {
+        use crate::base::termination::{When, Who};
+        let empty = |who, when, bytes| {
+            Record { bytes_to_backend: bytes, termination: Termination(who, when), ..record(1) }.is_empty()
+        };
+        for (who, when) in [
+            (Who::Normal, When::Done),
+            (Who::Client, When::Data),
+            (Who::Client, When::Queue),
+            (Who::ClientTimeout, When::Data),
+        ] {
+            assert!(empty(who, when, 0), "{who:?}");
+            assert!(!empty(who, when, 1), "{who:?}");
+        }
+        for who in [Who::Server, Who::Rule, Who::Resource, Who::Down, Who::Killed, Who::ServerTimeout, Who::Internal] {
+            assert!(!empty(who, When::Data, 0), "{who:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::{route, socket};
 use crate::base::address::Address;
+use crate::base::session::PathQuality;
 use crate::kernel::{Fd, Options, Sockets};
 
 /// The calls on sockets that a worker makes itself, without its ring.
@@ -34,6 +35,10 @@ impl Sockets for Direct {
 
     fn peer_address(&self, fd: Fd) -> Option<Address> {
         socket::peer_address(fd)
+    }
+
+    fn quality(&self, fd: Fd) -> Option<PathQuality> {
+        socket::quality(fd)
     }
 
     fn own_address(&self, fd: Fd) -> Option<Address> {

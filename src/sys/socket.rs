@@ -10,6 +10,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::stream;
 use crate::base::address::Address;
+use crate::base::session::PathQuality;
 use crate::kernel::{Fd, Options};
 
 /// Time between keepalive probes, and how many may be lost.
@@ -287,6 +288,21 @@ pub fn is_closed(fd: Fd) -> bool {
     /// The state of a connection that is over (tcp_states.h).
     const TCP_CLOSE: u8 = 7;
     result == 0 && state == TCP_CLOSE
+}
+
+/// How well a TCP connection went so far; `None` if nothing was measured: a unix socket, or no segment was acknowledged.
+pub fn quality(fd: Fd) -> Option<PathQuality> {
+    // `struct tcp_info` is only ever added to (linux/tcp.h); the kernel copies as much as there is room for.
+    const RTT: usize = 68;
+    const TOTAL_RETRANS: usize = 100;
+    let mut info = [0u8; TOTAL_RETRANS + 4];
+    let mut len = info.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `info`, and the length.
+    let result =
+        unsafe { libc::getsockopt(fd.0, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len) };
+    let number = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+    let quality = PathQuality { rtt_us: number(RTT), retransmits: number(TOTAL_RETRANS) };
+    (result == 0 && len as usize == info.len() && quality.rtt_us > 0).then_some(quality)
 }
 
 /// Whether the peer will send no more, whatever is there still to be read.

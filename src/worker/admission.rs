@@ -209,6 +209,9 @@ impl<K: Kernel> Worker<K> {
         let Some(guest) = &mut slot.guest else { return AdmissionStep::Answer(Looked::Done) };
         let Some(PrereadEntry { routes, refuses_unmatched, .. }) = guest.leads(now) else { return AdmissionStep::Next };
         let refuses_unmatched = *refuses_unmatched;
+        if let (Some(draft), Some(name)) = (&mut slot.draft, hello.and_then(|hello| hello.server_name.as_deref())) {
+            draft.asks_for(name);
+        }
         let found = hello.and_then(|hello| routes::find(routes, hello.server_name.as_deref(), &hello.alpn));
         match found.copied() {
             Some((pool, route)) => {

@@ -269,6 +269,9 @@ impl<K: Kernel> Worker<K> {
     fn close(&mut self, key: SlotKey, side: Side, reset: bool) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.take_fd(side) {
+            if let Some(draft) = &mut slot.draft {
+                draft.went(side, self.kernel.sockets().quality(fd));
+            }
             self.kernel.sockets().end_on_close(fd, reset);
             self.kernel.close(fd);
         }

@@ -67,6 +67,11 @@ fn a_session_is_one_line_with_what_its_peers_saw() {
     assert_eq!(texts.map(|key| line[key].as_str().unwrap()), ["main", &address, "main", "a", &seen, "--"]);
     let numbers = ["bytes_to_backend", "bytes_to_client", "queue_ms"].map(|key| line[key].as_u64().unwrap());
     assert_eq!(numbers, [7, 9, 0]);
+    for side in ["client", "backend"] {
+        let rtt_us = line[format!("{side}_rtt_us")].as_u64().unwrap();
+        assert!((1..200_000).contains(&rtt_us), "{line}");
+        assert_eq!(line[format!("{side}_retransmits")], 0);
+    }
     let duration_ms = line["duration_ms"].as_u64().unwrap();
     assert!((60..2000).contains(&duration_ms) && line["connect_ms"].as_u64().unwrap() <= duration_ms, "{line}");
     assert!(line["worker"].as_u64().unwrap() < 2 && line.get("reason").is_none() && line.get("attempts").is_none());
@@ -74,6 +79,35 @@ fn a_session_is_one_line_with_what_its_peers_saw() {
     assert!(time.elapsed().unwrap() < Duration::from_secs(20), "{line}");
     assert_ne!(ringway.metrics().count("build_info", &[]), 0);
     assert_eq!(ringway.metrics().count("access_log_dropped_total", &[]), 0);
+}
+
+#[test]
+fn sessions_of_those_that_only_knock_can_be_left_out() {
+    let (log, listener) = (Log::new(), Listener::new());
+    // It stands in the table that comes before it.
+    let ringway = log.on(Ringway::before([listener.address()])).more("skip_empty = true").start();
+    let knock = ringway.connect();
+    let mut banner = listener.accept();
+    banner.send(b"220 ready");
+    drop(knock);
+    drop(banner);
+    let mut client = ringway.connect();
+    let mut server = listener.accept();
+    client.send(b"x");
+    server.expect(b"x");
+    drop(client);
+    drop(server);
+    // A session that the backend ends without a word is none of the client's.
+    let mut cut = ringway.connect();
+    let refuses = listener.accept();
+    refuses.reset();
+    let _ = cut.end();
+    ringway.wait_idle();
+    let lines = log.lines(2);
+    let mut seen: Vec<_> = lines.iter().map(|line| line["termination"].as_str().unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ["--", "SD"], "{lines:?}");
+    assert_eq!(ringway.metrics().count("sessions_total", &[]), 3);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::network;
-use crate::harness::{Backend, End, Peer, Ringway, timed, wait_until};
+use crate::harness::{Backend, End, PATIENCE, Peer, Ringway, timed, wait_until};
 
 /// A client with a port of its own, so that it takes none that ringway needs. A client that is refused may be told
 /// while it
@@ -67,7 +67,8 @@ fn a_listener_waits_on_an_address_that_comes_later() {
         let new = ringway.successor(|text| text.replace("[pools.main]\n", "[pools.main]\nidle_timeout = \"2h\"\n"));
         network::run("ip address add 192.0.2.9/32 dev lo");
         Peer::connect("192.0.2.9:7000").expect(b"a");
-        drop((ringway, new));
+        assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+        drop(new);
     });
 }
 

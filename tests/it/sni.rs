@@ -120,6 +120,32 @@ fn who_says_no_tls_or_too_little_gets_the_default_pool_with_all_it_said() {
     ringway.wait_metrics("one left without a word", |metrics| metrics.ended("CR") == 1);
 }
 
+#[test]
+fn the_access_log_has_the_name_that_was_asked_for() {
+    let ([main, one, two], folder) = ([(); 3].map(|()| Listener::new()), tempfile::tempdir().unwrap());
+    let log = folder.path().join("access.log");
+    let plan = led(main.address(), one.address(), two.address(), "").access_log(log.to_str().unwrap(), "json");
+    let ringway = plan.start();
+    for (name, listener) in [(Some("db1.example.com"), &one), (Some("else.example"), &main), (None, &main)] {
+        let mut client = ringway.connect();
+        client.send(&hello(name, &[]));
+        let server = listener.accept();
+        drop(client);
+        drop(server);
+        ringway.wait_idle();
+    }
+    let mut lines = Vec::new();
+    wait_until("three lines", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+        lines.len() == 3
+    });
+    let mut named: Vec<Option<&str>> =
+        lines.iter().map(|line| line.get("sni").and_then(|name| name.as_str())).collect();
+    named.sort_unstable();
+    assert_eq!(named, [None, Some("db1.example.com"), Some("else.example")]);
+}
+
 fn refusing() -> String {
     crate::harness::address::refusing()
 }

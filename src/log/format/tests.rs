@@ -70,6 +70,25 @@ fn a_json_line_has_the_fields_of_the_contract() {
 }
 
 #[test]
+fn what_was_measured_and_asked_for_stands_there_if_it_is_known() {
+    use crate::base::session::PathQuality;
+    let known = Record {
+        server_name: Some("db1.example.com".into()),
+        quality: [
+            Some(PathQuality { rtt_us: 48_000, retransmits: 3 }),
+            Some(PathQuality { rtt_us: 90, retransmits: 0 }),
+        ],
+        ..record(1)
+    };
+    let line = json(&known);
+    assert!(line.contains(r#""termination":"--","sni":"db1.example.com","queue_ms":0"#), "{line}");
+    let quality = r#""bytes_to_client":20,"client_rtt_us":48000,"client_retransmits":3,"backend_rtt_us":90,"backend_retransmits":0,"#;
+    assert!(line.contains(quality), "{line}");
+    let unix = Record { quality: [None, Some(PathQuality { rtt_us: 90, retransmits: 1 })], ..record(1) };
+    assert!(!json(&unix).contains("client_rtt_us") && json(&unix).contains(r#""backend_retransmits":1"#));
+}
+
+#[test]
 fn attempts_stand_there_when_there_was_more_than_one() {
     let attempts = concat!(
         r#""attempts":[{"backend":"a","error":"timeout","ms":3000},{"backend":"b","error":null,"ms":1}],"#,
