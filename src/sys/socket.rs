@@ -290,7 +290,8 @@ pub fn is_closed(fd: Fd) -> bool {
     result == 0 && state == TCP_CLOSE
 }
 
-/// How well a TCP connection went so far; `None` if nothing was measured: a unix socket, or no segment was acknowledged.
+/// How well a TCP connection went so far; `None` if nothing was measured: a unix socket, or no segment that was
+/// acknowledged.
 pub fn quality(fd: Fd) -> Option<PathQuality> {
     // `struct tcp_info` is only ever added to (linux/tcp.h); the kernel copies as much as there is room for.
     const RTT: usize = 68;
