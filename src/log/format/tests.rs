@@ -82,8 +82,11 @@ fn what_was_measured_and_asked_for_stands_there_if_it_is_known() {
     };
     let line = json(&known);
     assert!(line.contains(r#""termination":"--","sni":"db1.example.com","queue_ms":0"#), "{line}");
-    let quality = r#""bytes_to_client":20,"client_rtt_us":48000,"client_retransmits":3,"backend_rtt_us":90,"backend_retransmits":0,"#;
-    assert!(line.contains(quality), "{line}");
+    for quality in
+        [r#""client_rtt_us":48000,"client_retransmits":3,"#, r#""backend_rtt_us":90,"backend_retransmits":0,"#]
+    {
+        assert!(line.contains(quality), "{line}");
+    }
     let unix = Record { quality: [None, Some(PathQuality { rtt_us: 90, retransmits: 1 })], ..record(1) };
     assert!(!json(&unix).contains("client_rtt_us") && json(&unix).contains(r#""backend_retransmits":1"#));
 }
