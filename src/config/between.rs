@@ -116,6 +116,7 @@ impl Between<'_, '_> {
             self.primary(pool);
             self.balance(pool);
             self.source(pool);
+            self.check_addresses(pool);
         }
     }
 
@@ -205,6 +206,15 @@ impl Between<'_, '_> {
                     let (what, line) = (format!("the address `{target}`"), first.get().1);
                     self.faults.push((span, Problem::Duplicate { what, line, hint }));
                 }
+            }
+        }
+    }
+
+    /// Refuses an address for checks where nothing is checked.
+    fn check_addresses(&mut self, pool: &raw::Pool) {
+        for backend in pool.backends.iter().filter(|_| pool.check.word("type") == "off") {
+            if backend.is_asked_for(Section::Backend, "check_address") {
+                self.needs(backend, "check_address", "a check", "leave it out, or set the `type` of the pool's check");
             }
         }
     }

@@ -218,6 +218,7 @@ pub const KEYS: &[Key] = {
         backend("backup", Bool, "false", |it| text(it.backup)),
         backend("connections_max", COUNT, "0", |it| count(it.connections_max)),
         backend("disabled", Bool, "false", |it| text(it.disabled)),
+        backend("check_address", CheckAddress, "\"\"", |it| or(it.check_address.as_ref(), "its own")),
     ]
 };
 

@@ -23,7 +23,7 @@ pub use crate::health::Role;
 pub use crate::health::ask::{CheckKind, HttpAsk, Login, Pattern, Step};
 use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
-pub use check::{Check, CheckHeader};
+pub use check::{Check, CheckAddress, CheckHeader};
 pub use listener::{AcceptProxy, Listener, NetworkFile, Preread};
 pub use names::{AddressFamily, Hold};
 
@@ -337,6 +337,8 @@ pub struct Backend {
     pub weight: u16,
     /// Whether the operator has taken it out.
     pub disabled: bool,
+    /// Where it is checked; `None` means at its own address.
+    pub check_address: Option<CheckAddress>,
 }
 
 /// Where a configuration came from. Messages name it, and a reload reads it again.

@@ -177,5 +177,6 @@ fn backend(table: &Table) -> Option<Backend> {
         connections_max: NonZeroU32::new(table.number("connections_max")),
         weight: table.number("weight"),
         disabled: table.flag("disabled"),
+        check_address: table.check_address("check_address").cloned(),
     })
 }

@@ -23,7 +23,7 @@ use toml::de::DeValue;
 
 use super::address;
 use super::keys::Kind;
-use super::model::{LocalAddress, NetworkFile, Target};
+use super::model::{CheckAddress, LocalAddress, NetworkFile, Target};
 use super::outside::Outside;
 use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
@@ -75,6 +75,8 @@ pub(super) enum Value {
     Binds(Vec<(Range<usize>, Address)>),
     /// The address of a backend.
     Target(Target),
+    /// Where a backend is checked; `None` means at its own address.
+    CheckAddress(Option<CheckAddress>),
     /// An address to listen on; `None` means "off".
     Listen(Option<SocketAddr>),
     /// Addresses of name servers.
@@ -238,6 +240,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
             "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
+        }
+        Kind::CheckAddress => {
+            "an address or a port in quotes, as in \"127.0.0.1:8008\" or \":8008\", or \"\"".to_string()
         }
         Kind::IpPortOrOff => "an address in quotes, as in \"127.0.0.1:9900\", or \"\" for none".to_string(),
         Kind::NameServers => "a list of name servers, as in [\"10.0.0.53:53\"]".to_string(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::loops;
-use super::model::{CheckKind, Config, Listener, NetworkFile, Pool, Target};
+use super::model::{Backend, CheckAddress, CheckKind, Config, Listener, NetworkFile, Pool, Target};
 use super::shown;
 use crate::base::address::Address;
 
@@ -116,10 +116,12 @@ fn mute_to_mysql(pool: &Pool) -> Option<String> {
         Target::Address(Address::Unix(_)) => None,
         Target::Host { port, .. } => Some(*port),
     };
-    let is_mysql = match check.port {
-        Some(port) => port == MYSQL,
-        None => pool.backends.iter().any(|backend| port(&backend.target) == Some(MYSQL)),
+    let of_backend = |backend: &Backend| match &backend.check_address {
+        Some(CheckAddress::Port(port)) => Some(*port),
+        Some(CheckAddress::At(address)) => port(&Target::Address(address.clone())),
+        None => check.port.or_else(|| port(&backend.target)),
     };
+    let is_mysql = pool.backends.iter().any(|backend| of_backend(backend) == Some(MYSQL));
     is_mysql.then(|| {
         let name = &pool.name;
         format!("pool {name}: a check of type \"tcp\" at port {MYSQL} only connects; type = \"mysql\" asks the server")

@@ -120,7 +120,8 @@ impl Fleet {
             }
             return;
         };
-        let key = WatchKey::new(check, &pool.dial, address);
+        let own = pool.backends.get(seat.backend).and_then(|backend| backend.check_address.as_ref());
+        let key = WatchKey::new(check, &pool.dial, address, own);
         let before = seat.watch;
         if before.is_none_or(|watch| self.watches.get(watch).is_none_or(|watch| watch.key != key)) {
             seat.watch = Some(self.watches.join(key, seat.id));

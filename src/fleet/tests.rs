@@ -1,5 +1,6 @@
 use super::*;
-use crate::config::model::{CheckKind, Ejection, Pool, Role, Target};
+use crate::base::address::Address;
+use crate::config::model::{CheckAddress, CheckKind, Ejection, Pool, Role, Target};
 use crate::health::Facts;
 use crate::health::ejection::Trouble;
 use crate::snapshot::build::tests::{config, pool};
@@ -167,6 +168,23 @@ fn what_is_checked_differently_is_watched_apart() {
     let rig = rig(pools);
     let targets: Vec<_> = rig.fleet.watches().map(|(_, watch)| watch.key.target.to_string()).collect();
     assert_eq!(targets, ["10.0.0.1:1000", "10.0.0.1:1000", "10.0.0.1:8080", "10.0.0.1:1000"]);
+}
+
+/// Several servers on one host that answer checks at ports of their own, as Patroni does it.
+#[test]
+fn each_backend_can_be_checked_at_an_address_of_its_own() {
+    let mut pools = vec![pool("p", &["a", "b", "c"])];
+    check_of(&mut pools[0]).port = Some(8080);
+    check_of(&mut pools[0]).kind = CheckKind::Redis { login: None };
+    pools[0].dial.send_proxy = Some(crate::config::model::Version::V2);
+    pools[0].backends[0].check_address = Some(CheckAddress::Port(8008));
+    pools[0].backends[1].check_address = Some(CheckAddress::At(Address::Tcp(([127, 0, 0, 1], 15432).into())));
+    let mut rig = rig(pools);
+    let targets: Vec<_> = rig.fleet.watches().map(|(_, watch)| watch.key.target.to_string()).collect();
+    assert_eq!(targets, ["10.0.0.1:8008", "127.0.0.1:15432", "10.0.0.1:8080"]);
+    assert!(rig.fleet.watches().all(|(_, watch)| watch.key.opening.header.is_none()), "another server listens there");
+    (0..3).for_each(|_| rig.fail("b"));
+    assert_eq!(rig.states(), [State::Up, State::Down, State::Up]);
 }
 
 #[test]

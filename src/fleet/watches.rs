@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::ns;
-use crate::config::model::{Check, CheckHeader, CheckKind, Dial, LocalAddress, Version};
+use crate::config::model::{Check, CheckAddress, CheckHeader, CheckKind, Dial, LocalAddress, Version};
 use crate::health::ask::{Opening, OpeningHeader};
 use crate::health::schedule::Intervals;
 use crate::health::transcript::Transcript;
@@ -37,11 +37,16 @@ pub struct WatchKey {
 }
 
 impl WatchKey {
-    /// For a backend at that address.
-    pub fn new(check: &Check, dial: &Dial, address: &Address) -> WatchKey {
+    /// For a backend at that address, which is checked at `own` if that says where.
+    pub fn new(check: &Check, dial: &Dial, address: &Address, own: Option<&CheckAddress>) -> WatchKey {
+        let port = match own {
+            Some(CheckAddress::Port(port)) => Some(*port),
+            Some(CheckAddress::At(_)) | None => check.port,
+        };
         // A path has no port to replace.
-        let target = match (address, check.port) {
-            (Address::Tcp(address), Some(port)) => {
+        let target = match (own, address, port) {
+            (Some(CheckAddress::At(target)), ..) => target.clone(),
+            (_, Address::Tcp(address), Some(port)) => {
                 let mut target = *address;
                 target.set_port(port);
                 Address::Tcp(target)
@@ -50,7 +55,8 @@ impl WatchKey {
         };
         let wants_role = matches!(check.kind, CheckKind::Redis { .. }) && check.role.is_some();
         let intervals = [check.interval, check.fast_interval, check.down_interval];
-        let opening = opening(dial, check, &target);
+        let is_elsewhere = own.is_some() || check.port.is_some();
+        let opening = opening(dial, check, &target, is_elsewhere);
         WatchKey { target, kind: check.kind.clone(), opening, timeout: check.timeout, wants_role, intervals }
     }
 
@@ -61,9 +67,10 @@ impl WatchKey {
     }
 }
 
-/// As sessions of the pool connect, as far as a check can, unless the check says otherwise. At a port of its own there
-/// is another server, which knows nothing of PROXY headers; and of a bare connect no server hears.
-fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
+/// As sessions of the pool connect, as far as a check can, unless the check says otherwise. At a port or an address of
+/// its own (`is_elsewhere`) there is another server, which knows nothing of PROXY headers; and of a bare connect no
+/// server hears.
+fn opening(dial: &Dial, check: &Check, target: &Address, is_elsewhere: bool) -> Opening {
     let is_same_family = |address: &&IpAddr| matches!(target, Address::Tcp(to) if to.is_ipv6() == address.is_ipv6());
     let source = match &dial.source {
         LocalAddress::Addresses(all) => all.iter().find(is_same_family).copied(),
@@ -73,7 +80,7 @@ fn opening(dial: &Dial, check: &Check, target: &Address) -> Opening {
     let of_pool = dial.send_proxy;
     let header = match check.header {
         CheckHeader::Auto => {
-            let version = of_pool.filter(|_| check.port.is_none() && check.kind != CheckKind::Tcp);
+            let version = of_pool.filter(|_| !is_elsewhere && check.kind != CheckKind::Tcp);
             version.map(|version| OpeningHeader { version, is_named: version == Version::V1 })
         }
         CheckHeader::Off => None,

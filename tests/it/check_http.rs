@@ -139,3 +139,22 @@ fn a_question_and_the_answer_it_must_get() {
     ringway.wait_up("other", "x", false);
     ringway.wait_said("it had sent +PONG");
 }
+
+/// As Patroni answers: for each server of a host at a port of its own.
+#[test]
+fn each_backend_is_checked_where_it_says_and_serves_where_it_is() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let (of_a, of_b) = (Backend::named("fit"), Backend::named("sick"));
+    let at = |agent: &Backend| format!("check_address = \"{}\"", agent.address());
+    let plan = Ringway::plan().backend("a", a.address(), &at(&of_a)).backend("b", b.address(), &at(&of_b));
+    let ringway = plan.checks("expect = \"^fit\"\ninitial = \"down\"").start();
+    ringway.wait_up("main", "a", true);
+    wait_until("b was asked", || of_b.accepted() > 0);
+    for _ in 0..10 {
+        ringway.connect().expect(b"a");
+    }
+    assert_eq!(b.accepted(), 0);
+    // The address of a check changes by a reload: now its agent is the one that is well.
+    ringway.change(&at(&of_b), &at(&of_a));
+    ringway.wait_up("main", "b", true);
+}

@@ -147,6 +147,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "type" => "\"redis\"",
         "initial" => "\"down\"",
         "send" | "expect" => "\"x\"",
+        "check_address" => "\":8008\"",
         "method" => "\"HEAD\"",
         "host" => "\"x.example\"",
         "headers" => "{ a = \"b\" }",

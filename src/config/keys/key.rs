@@ -97,6 +97,8 @@ pub enum Kind {
     Binds,
     /// Where to connect to: an address, a host name with a port, or a unix socket.
     Target,
+    /// `ip:port`, `:port`, `unix:/path`, or empty.
+    CheckAddress,
     /// `ip:port`, or empty.
     IpPortOrOff,
     /// A list of name servers: `["10.0.0.53:53"]`.

@@ -4,8 +4,10 @@
 //! what follows from the results (`rise`, `fall`, `role`, `lag_max`). Pools that would ask the same server the same
 //! question share one check.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::base::address::Address;
 use crate::health::Role;
 use crate::health::ask::CheckKind;
 
@@ -33,7 +35,7 @@ pub struct Check {
     pub fall: u32,
     /// Whether a backend counts as up before its first result.
     pub initial_up: bool,
-    /// The port that is checked; `None` means the backend's own.
+    /// The port that is checked; `None` means the backend's own. A backend with a [`CheckAddress`] has another one.
     pub port: Option<u16>,
     /// What happens if no replica is within `lag_max`: true means that none serves, false that the least stale ones do.
     pub lag_strict: bool,
@@ -41,11 +43,30 @@ pub struct Check {
     pub header: CheckHeader,
 }
 
+/// `check_address`: where one backend is checked, if not at its own address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CheckAddress {
+    /// At this port of the backend's own address.
+    Port(u16),
+    /// There, whatever address the backend has.
+    At(Address),
+}
+
+impl fmt::Display for CheckAddress {
+    /// As the file writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckAddress::Port(port) => write!(f, ":{port}"),
+            CheckAddress::At(address) => write!(f, "{address}"),
+        }
+    }
+}
+
 /// `check.send_proxy`: which PROXY header a check begins with.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum CheckHeader {
     /// The same version as the pool's: version 1 names both ends of the check's connection, version 2 says LOCAL. None
-    /// at a port of the check's own, and none for a check that only connects (`tcp`).
+    /// at a port or an address of the check's own, and none for a check that only connects (`tcp`).
     #[default]
     Auto,
     /// No header.

@@ -15,7 +15,7 @@ use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 use crate::config::keys::{self, Default, Key, Kind, Section};
-use crate::config::model::{LocalAddress, NetworkFile, Target};
+use crate::config::model::{CheckAddress, LocalAddress, NetworkFile, Target};
 use crate::config::value::{Decoder, Value, WrittenHeader, WrittenStep};
 
 /// One table: for each key the written value or the default. A key is missing exactly when it has no default or was
@@ -173,6 +173,14 @@ impl Table {
     pub(in crate::config) fn network_file(&self, key: &str) -> Option<&NetworkFile> {
         match self.held(key) {
             Value::NetworkFile(file) => file.as_ref(),
+            other => disagree(key, other),
+        }
+    }
+
+    /// Where a backend is checked.
+    pub(in crate::config) fn check_address(&self, key: &str) -> Option<&CheckAddress> {
+        match self.held(key) {
+            Value::CheckAddress(address) => address.as_ref(),
             other => disagree(key, other),
         }
     }

@@ -17,7 +17,7 @@ use crate::base::address::Address;
 use crate::config::address;
 use crate::config::foreign;
 use crate::config::keys::{self, Kind, Span};
-use crate::config::model::LocalAddress;
+use crate::config::model::{CheckAddress, LocalAddress, Target};
 
 /// Reads what `kind` takes from a text that does not stand in a list. `span` is where it stands.
 ///
@@ -52,6 +52,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             Ok(Value::Binds(all.into_iter().map(|address| (span.clone(), address)).collect()))
         }
         Kind::Target => address::backend(text).map(Value::Target).map_err(|error| bad(text, &error)),
+        Kind::CheckAddress => check_address(text).map(Value::CheckAddress),
         Kind::IpPortOrOff if text.is_empty() => Ok(Value::Listen(None)),
         Kind::IpPortOrOff => match address::binds(text).map_err(|error| bad(text, &error))?.as_slice() {
             [Address::Tcp(address)] => Ok(Value::Listen(Some(*address))),
@@ -69,6 +70,24 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
         // A `NetworkFile` is read by the decoder.
         Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::Headers | Kind::NameServers | Kind::NetworkFile => {
             Err(wrong(text, &format!("write {}", expected(kind))))
+        }
+    }
+}
+
+/// Where a backend is checked: an address, or a port of its own address.
+fn check_address(text: &str) -> Result<Option<CheckAddress>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse::<u16>().ok().filter(|number| *number > 0 && number.to_string() == port);
+        let port = port.ok_or_else(|| wrong(text, "write a port from 1 to 65535, as in \":8008\""))?;
+        return Ok(Some(CheckAddress::Port(port)));
+    }
+    match address::backend(text).map_err(|error| bad(text, &error))? {
+        Target::Address(address) => Ok(Some(CheckAddress::At(address))),
+        Target::Host { .. } => {
+            Err(wrong(text, "write an IP address, as in \"127.0.0.1:8008\", or a port as in \":8008\""))
         }
     }
 }
@@ -206,6 +225,19 @@ mod tests {
         assert_eq!(mode("0o600"), Some(0o600));
         for text in ["", "0888", "1777", "rw", "00600", "-600"] {
             assert_eq!(mode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_backend_is_checked_at_a_port_or_an_address_and_at_no_name() {
+        let read = |text: &str| check_address(text).ok().expect(text);
+        assert_eq!(read(""), None);
+        assert_eq!(read(":8008"), Some(CheckAddress::Port(8008)));
+        for text in ["127.0.0.1:8008", "[::1]:1", "unix:/run/x"] {
+            assert_eq!(read(text).unwrap().to_string(), text);
+        }
+        for text in [":", ":0", ":65536", ":+1", ":08", "8008", "db.example:8008", "10.0.0.1", "10.0.0.1:0"] {
+            assert!(check_address(text).is_err(), "{text}");
         }
     }
 

@@ -229,6 +229,7 @@ fn any_backend() -> impl Strategy<Value = Backend> {
             connections_max: None,
             weight,
             disabled,
+            check_address: None,
         },
     )
 }
