@@ -246,9 +246,12 @@ fn connects_come_about_or_say_why_not() {
     driver.push(connect, Op::Connect { fd, to: &there });
     assert_eq!(answers(&mut driver)[0].result, 0);
     driver.close(fd);
-    drop(listener);
+    // Bound, so that no other test gets the port, and not listening.
+    let mute = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    mute.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let nobody = Address::Tcp(mute.local_addr().unwrap().as_socket().unwrap());
     let fd = open();
-    driver.push(connect, Op::Connect { fd, to: &there });
+    driver.push(connect, Op::Connect { fd, to: &nobody });
     assert_eq!(answers(&mut driver)[0].result, -errno::ECONNREFUSED);
     driver.close_now(fd);
     // Its backlog takes one, and the kernel does not answer the next one.
