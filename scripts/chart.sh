@@ -19,11 +19,8 @@ ringway=${RINGWAY:-target/debug/ringway}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-fail() { # what was expected, what came
-    echo "chart.sh: expected $1" >&2
-    printf '%s\n' "${2:-}" | sed 's/^/    /' >&2
-    exit 1
-}
+# shellcheck source=scripts/common/fail.sh
+. scripts/common/fail.sh
 
 check() {
     /usr/bin/python3 scripts/chart/check.py "$@"

@@ -37,11 +37,8 @@ finish() {
 trap finish EXIT
 trap 'exit 1' INT TERM
 
-fail() { # what was expected, what came
-    echo "container.sh: expected $1" >&2
-    printf '%s\n' "${2:-}" | sed 's/^/    /' >&2
-    exit 1
-}
+# shellcheck source=scripts/common/fail.sh
+. scripts/common/fail.sh
 
 step() {
     echo "== $* ($(date +%H:%M:%S))"

@@ -11,11 +11,8 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-fail() { # what was expected, what came
-    echo "check.sh: expected $1" >&2
-    printf '%s\n' "${2:-}" | sed 's/^/    /' >&2
-    exit 1
-}
+# shellcheck source=scripts/common/fail.sh
+. scripts/common/fail.sh
 
 # works PROGRAM CONFIGURATION...
 works() {

@@ -1,11 +1,13 @@
 //! The places of `[admin]`: what each one serves, from the start until another ringway serves instead.
 
+use std::io;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
+use axum::serve::Listener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -26,52 +28,74 @@ pub struct AdminSockets {
     pub socket: Option<Socket>,
 }
 
-/// A TCP place: `admin.listen` or `admin.probes`.
-#[derive(Default)]
-struct Place {
+/// One of the places.
+struct Place<L> {
     /// The socket, until it is served.
-    listener: Option<tokio::net::TcpListener>,
+    listener: Option<L>,
     /// A duplicate of the socket, to lend to another ringway.
     lent: Option<Arc<OwnedFd>>,
     /// The task that serves it.
     task: Option<JoinHandle<()>>,
 }
 
-impl Place {
-    fn new(socket: Option<TcpListener>) -> std::io::Result<Place> {
-        let Some(socket) = socket else { return Ok(Place::default()) };
-        socket.set_nonblocking(true)?;
-        let lent = Some(Arc::new(socket.try_clone()?.into()));
-        Ok(Place { listener: Some(tokio::net::TcpListener::from_std(socket)?), lent, task: None })
+impl<L: Listener + AsFd> Place<L> {
+    /// With this socket, if there is one.
+    fn new(listener: Option<L>) -> io::Result<Place<L>> {
+        let mut place = Place { listener: None, lent: None, task: None };
+        listener.map_or(Ok(()), |listener| place.use_socket(listener))?;
+        Ok(place)
     }
 
-    /// Starts the task, if there is a socket that is not served yet.
-    fn begin(&mut self, router: impl FnOnce() -> Router, asking: AskingOver, closed: &watch::Sender<bool>) {
+    /// Serves from this socket from the next [`Place::begin`] on, and lends it.
+    fn use_socket(&mut self, listener: L) -> io::Result<()> {
+        self.lent = Some(Arc::new(listener.as_fd().try_clone_to_owned()?));
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    /// Starts the task, if there is a socket that is not served yet. The task before it ends.
+    fn begin(&mut self, router: impl FnOnce() -> Router, asking: fn(&L::Io) -> Asking, closed: &watch::Sender<bool>) {
         if let Some(listener) = self.listener.take() {
-            self.task = Some(tokio::spawn(server::serve(listener, router(), asking, closed.subscribe())));
+            let serving = tokio::spawn(server::serve(listener, router(), asking, closed.subscribe()));
+            if let Some(before) = self.task.replace(serving) {
+                before.abort(); // its connections go on
+            }
+        }
+    }
+
+    /// Waits for the end of the task, which was told to end.
+    async fn end(&mut self) {
+        self.lent = None;
+        if let Some(task) = self.task.take() {
+            let _ = task.await; // it only ends
         }
     }
 }
 
-/// Names the user of a connection over TCP, by the place.
-type AskingOver = fn(&tokio::net::TcpStream) -> Asking;
+/// A TCP socket as this runtime uses it.
+fn tcp(socket: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    socket.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(socket)
+}
+
+/// A unix socket as this runtime uses it.
+fn unix(socket: std::os::unix::net::UnixListener) -> io::Result<tokio::net::UnixListener> {
+    socket.set_nonblocking(true)?;
+    tokio::net::UnixListener::from_std(socket)
+}
 
 /// The servers in all places.
 pub struct Servers {
     /// `admin.listen`.
-    listen: Place,
+    listen: Place<tokio::net::TcpListener>,
     /// Names by which `admin.listen` can be asked, besides addresses and localhost.
     hosts: Arc<[NamePattern]>,
     /// `admin.probes`.
-    probes: Place,
-    /// `admin.socket`, until it is served.
-    socket: Option<tokio::net::UnixListener>,
+    probes: Place<tokio::net::TcpListener>,
+    /// `admin.socket`.
+    socket: Place<tokio::net::UnixListener>,
     /// The file of `socket` and the mode that it must have.
     file: Option<(WatchedFile, u32)>,
-    /// A duplicate of `socket`, to lend to another ringway.
-    lent_socket: Option<Arc<OwnedFd>>,
-    /// The task that serves `socket`.
-    socket_task: Option<JoinHandle<()>>,
     /// Becomes true when another ringway serves.
     closed: watch::Sender<bool>,
     /// Routes that are served beside those of the API.
@@ -83,31 +107,20 @@ impl Servers {
     ///
     /// # Errors
     /// A socket cannot be used with this runtime.
-    pub fn new(sockets: AdminSockets, hosts: &[NamePattern], more: Router<ApiContext>) -> std::io::Result<Servers> {
-        let mut servers = Servers {
-            listen: Place::new(sockets.listen)?,
+    pub fn new(sockets: AdminSockets, hosts: &[NamePattern], more: Router<ApiContext>) -> io::Result<Servers> {
+        let (socket, file) = match sockets.socket {
+            Some(Socket { listener, file, mode }) => (Some(listener), Some((WatchedFile::new(file), mode))),
+            None => (None, None),
+        };
+        Ok(Servers {
+            listen: Place::new(sockets.listen.map(tcp).transpose()?)?,
             hosts: hosts.into(),
-            probes: Place::new(sockets.probes)?,
-            socket: None,
-            file: None,
-            lent_socket: None,
-            socket_task: None,
+            probes: Place::new(sockets.probes.map(tcp).transpose()?)?,
+            socket: Place::new(socket.map(unix).transpose()?)?,
+            file,
             closed: watch::Sender::new(false),
             more,
-        };
-        if let Some(Socket { listener, file, mode }) = sockets.socket {
-            servers.file = Some((WatchedFile::new(file), mode));
-            servers.use_socket(listener)?;
-        }
-        Ok(servers)
-    }
-
-    /// Serves from this unix socket from now on, and lends it.
-    fn use_socket(&mut self, socket: std::os::unix::net::UnixListener) -> std::io::Result<()> {
-        socket.set_nonblocking(true)?;
-        self.lent_socket = Some(Arc::new(socket.try_clone()?.into()));
-        self.socket = Some(tokio::net::UnixListener::from_std(socket)?);
-        Ok(())
+        })
     }
 
     /// Starts to serve: reads on `admin.listen`, the two probes on `admin.probes`, everything on `admin.socket`. It
@@ -125,15 +138,9 @@ impl Servers {
         }
     }
 
-    /// Starts the task of `admin.socket`. The task before it ends, but its connections go on.
+    /// Starts the task of `admin.socket`.
     fn serve_socket(&mut self, admin: ApiContext) {
-        if let Some(listener) = self.socket.take() {
-            let serving =
-                tokio::spawn(server::serve(listener, router(admin, self.more.clone()), user, self.closed.subscribe()));
-            if let Some(before) = self.socket_task.replace(serving) {
-                before.abort(); // its connections go on
-            }
-        }
+        self.socket.begin(|| router(admin, self.more.clone()), user, &self.closed);
     }
 
     /// Binds `admin.socket` again if its file was removed. Called now and then by control.
@@ -142,7 +149,7 @@ impl Servers {
         let path = file.file().path().to_path_buf();
         // The new file belongs to `file`, which removes it at the end.
         let bound = file.mend(|| socket::bind(&path, *mode));
-        match bound.map(|socket| self.use_socket(socket)) {
+        match bound.map(|socket| self.socket.use_socket(unix(socket)?)) {
             None => {}
             Some(Ok(())) => self.serve_socket(admin.clone()),
             Some(Err(error)) => {
@@ -153,20 +160,15 @@ impl Servers {
 
     /// The sockets of all places, for another ringway.
     pub fn lend(&self) -> impl Iterator<Item = &Arc<OwnedFd>> {
-        [&self.listen.lent, &self.probes.lent, &self.lent_socket].into_iter().flatten()
+        [&self.listen.lent, &self.probes.lent, &self.socket.lent].into_iter().flatten()
     }
 
     /// Stops serving, because another ringway does from now on.
     pub async fn close(&mut self) {
         self.closed.send_replace(true);
-        for lent in [&mut self.listen.lent, &mut self.probes.lent, &mut self.lent_socket] {
-            *lent = None;
-        }
-        for task in [&mut self.listen.task, &mut self.probes.task, &mut self.socket_task] {
-            if let Some(task) = task.take() {
-                let _ = task.await; // it only ends
-            }
-        }
+        self.listen.end().await;
+        self.probes.end().await;
+        self.socket.end().await;
         if let Some((file, _)) = self.file.take() {
             file.file().share();
         }

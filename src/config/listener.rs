@@ -12,6 +12,7 @@ use crate::admit::{Networks, Rules};
 /// The meaning of a listener; `None` exactly when something of it was wrong, which was reported then.
 pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
     let table = &raw.table;
+    let (allow, deny) = (table.networks("allow"), table.networks("deny"));
     Some(Listener {
         name: Arc::from(raw.name.as_str()),
         binds: table.find_binds("bind")?.iter().map(|(_, address)| address.clone()).collect(),
@@ -20,9 +21,9 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
         freebind: table.flag("freebind"),
         backlog: table.number("backlog"),
         connections_max: NonZeroU32::new(table.number("connections_max")),
-        rules: rules(table),
-        allow: table.networks("allow"),
-        deny: table.networks("deny"),
+        rules: rules(table, &allow, &deny),
+        allow,
+        deny,
         allow_file: table.network_file("allow_file").cloned(),
         deny_file: table.network_file("deny_file").cloned(),
         source_limits: Quota {
@@ -44,14 +45,14 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
 }
 
 /// What the lists of a table come to, those in files included. A file without networks allows no client.
-fn rules(table: &Table) -> Rules {
-    let union = |list: Networks, file: Option<&NetworkFile>| match file {
-        None => list,
+fn rules(table: &Table, allow: &Networks, deny: &Networks) -> Rules {
+    let union = |list: &Networks, file: Option<&NetworkFile>| match file {
+        None => list.clone(),
         Some(file) => Networks::new(list.list().iter().chain(&file.networks).copied().collect()),
     };
-    let (allow, allow_file) = (table.networks("allow"), table.network_file("allow_file"));
+    let allow_file = table.network_file("allow_file");
     let allow = (!allow.is_empty() || allow_file.is_some()).then(|| union(allow, allow_file));
-    Rules { allow, deny: union(table.networks("deny"), table.network_file("deny_file")) }
+    Rules { allow, deny: union(deny, table.network_file("deny_file")) }
 }
 
 /// The pool that a listener or a route names.

@@ -145,12 +145,13 @@ impl Decoder<'_> {
             (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
             (Kind::Headers, DeValue::Table(table)) => self.headers(table).map(Value::Headers),
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
+            (Kind::NetworkFile, DeValue::String(text)) => {
+                let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
+                let at = |faults: Vec<Fault>| faults.into_iter().map(|fault| (span.clone(), fault)).collect();
+                self.network_file(&text).map_err(at)
+            }
             (kind, DeValue::String(text)) if takes_text(kind) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
-                if matches!(kind, Kind::NetworkFile) {
-                    let at = |faults: Vec<Fault>| faults.into_iter().map(|fault| (span.clone(), fault)).collect();
-                    return self.network_file(&text).map_err(at);
-                }
                 one(kind, &span, &text).map_err(here)
             }
             (kind, other) => Err(here(match instead::of_type(kind, other) {

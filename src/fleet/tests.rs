@@ -1,6 +1,7 @@
 use super::*;
 use crate::base::address::Address;
 use crate::config::model::{CheckAddress, CheckKind, Ejection, Pool, Role, Target};
+use crate::fleet::order::{BackendName, Change};
 use crate::health::Facts;
 use crate::health::ejection::Trouble;
 use crate::snapshot::build::tests::{config, pool};
@@ -75,6 +76,11 @@ impl Rig {
 
     fn fail(&mut self, name: &str) {
         self.check(name, &Finding::Failure("Connection refused".into()));
+    }
+
+    fn set(&mut self, pool: &str, backend: &str, change: Change) {
+        let target = BackendName { pool: pool.into(), backend: backend.into() };
+        self.changes = self.fleet.set(&target, change, &"me".into(), self.now).unwrap();
     }
 
     fn state(&self, name: &str) -> State {

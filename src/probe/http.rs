@@ -5,7 +5,7 @@
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
@@ -100,26 +100,21 @@ fn request(target: &Address, page: &HttpAsk) -> Result<Request<Empty<Bytes>>, Ch
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_string(),
     };
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(page.method.as_str())
         .uri(page.path.as_str())
         .header(header::HOST, host)
-        .header(header::USER_AGENT, concat!("ringway/", env!("CARGO_PKG_VERSION")))
-        .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close");
-    let cannot =
-        |why: &dyn std::fmt::Display| CheckTrouble::no_agreement(format!("the page cannot be asked for: {why}"));
-    let mut request = request.body(Empty::new()).map_err(|error| cannot(&error))?;
-    // Those of the configuration win; one that is there twice is sent twice.
-    let own: Vec<HeaderName> = request.headers().keys().cloned().collect();
-    let headers = request.headers_mut();
     for (name, value) in &page.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| cannot(&error))?;
-        let value = HeaderValue::from_str(value).map_err(|error| cannot(&error))?;
-        match own.contains(&name) {
-            true => drop(headers.insert(name, value)),
-            false => drop(headers.append(name, value)),
-        }
+        request = request.header(name, value);
+    }
+    let mut request = request
+        .body(Empty::new())
+        .map_err(|error| CheckTrouble::no_agreement(format!("the page cannot be asked for: {error}")))?;
+    // Those of the configuration win.
+    for (name, value) in [(header::USER_AGENT, concat!("ringway/", env!("CARGO_PKG_VERSION"))), (header::ACCEPT, "*/*")]
+    {
+        request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     Ok(request)
 }
@@ -313,7 +308,11 @@ mod tests {
             request(&mut stream);
             stream.write_all(b"\x15\x03\x01\0\x02\x02\x46").unwrap();
         });
-        assert!(failure(&checked).contains("; it seems to expect TLS, which this check does not speak"), "{checked:?}");
+        assert!(
+            failure(&checked)
+                .ends_with("; it seems to expect TLS, which this check does not speak; `type = \"tcp\"` only connects"),
+            "{checked:?}"
+        );
     }
 
     #[test]

@@ -5,12 +5,15 @@ use crate::admit::sources::RateLimit;
 use crate::config::{Config, Error, load};
 
 /// A configuration with these lines in its listener, and these at its end.
-fn read(lines: &str, end: &str) -> Result<Config, Vec<Error>> {
-    let text = format!(
+fn text(lines: &str, end: &str) -> String {
+    format!(
         "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{lines}\n\
          [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n[[pools.q.backends]]\naddress = \"[::1]:1\"\n{end}\n"
-    );
-    load(&text, "f.toml", &|_: &str| None)
+    )
+}
+
+fn read(lines: &str, end: &str) -> Result<Config, Vec<Error>> {
+    load(&text(lines, end), "f.toml", &|_: &str| None)
 }
 
 fn listener(lines: &str) -> Listener {
@@ -76,19 +79,14 @@ impl crate::config::Outside for Lists {
     }
 }
 
-fn with_lists(lines: &str) -> Result<Listener, Vec<String>> {
-    let text = format!(
-        "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{lines}\n[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n"
-    );
-    let config = load(&text, "f.toml", &Lists);
-    let config = config.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    Ok(config.listeners.into_iter().next().expect("one"))
+fn with_lists(lines: &str) -> Result<Config, Vec<String>> {
+    load(&text(lines, ""), "f.toml", &Lists).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
 #[test]
 fn a_list_in_a_file_adds_to_the_list_in_the_configuration() {
     let admits = |lines: &str, client: &str| {
-        let rules = with_lists(lines).unwrap().rules;
+        let rules = &with_lists(lines).unwrap().listeners[0].rules;
         rules.admit(Some(&crate::base::address::Address::Tcp(format!("{client}:1").parse().unwrap())))
     };
     let both = "allow = [\"10.0.0.0/24\"]\nallow_file = \"/allowed\"\ndeny_file = \"/denied\"";
@@ -117,16 +115,8 @@ fn a_list_that_cannot_be_used_is_an_error_with_its_file_and_line() {
 
 #[test]
 fn a_change_inside_a_list_is_a_change() {
-    let change = |was: &str, is: &str| {
-        let config = |lines: &str| {
-            let text = format!(
-                "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n{lines}\n\
-                 [[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n"
-            );
-            load(&text, "f.toml", &Lists).unwrap()
-        };
-        crate::config::diff::diff(&config(was), &config(is)).changes
-    };
+    let change =
+        |was: &str, is: &str| crate::config::diff::diff(&with_lists(was).unwrap(), &with_lists(is).unwrap()).changes;
     let of = |path: &str| format!("allow_file = \"{path}\"");
     let lines = change(&of("/allowed"), &of("/denied"));
     assert_eq!(lines, ["listeners.l: allow_file changed (/allowed with 1 networks → /denied with 2 networks)"]);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::{Decoder, Fault, Value, quoted, wrong};
 use crate::admit::networks::Network;
-use crate::base::text::printable;
 use crate::config::model::NetworkFile;
 
 /// Bad lines of one file that are shown.
@@ -59,7 +58,7 @@ fn networks(path: &Path, text: &str) -> Result<Vec<Network>, Vec<String>> {
             Err(why) => {
                 bad += 1;
                 if bad <= SHOWN_MAX {
-                    let entry = quoted(&printable(entry));
+                    let entry = quoted(entry);
                     faults.push(format!("{}:{}: {entry}: {why}", path.display(), index + 1));
                 }
             }

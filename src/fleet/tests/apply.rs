@@ -11,11 +11,6 @@ impl Rig {
         self.changes = self.fleet.apply(&config(pools), self.now);
     }
 
-    fn set(&mut self, pool: &str, backend: &str, change: Change) {
-        let target = Named { pool: pool.into(), backend: backend.into() };
-        self.changes = self.fleet.set(&target, change, &"me".into(), self.now).unwrap();
-    }
-
     fn retired(&self) -> Vec<&str> {
         self.fleet.seats().iter().filter(|seat| seat.retired.is_some()).map(|seat| &*seat.name).collect()
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fleet::order::{BackendName, Change};
+use crate::fleet::order::Change;
 
 /// Readers that may be five seconds behind; one result is enough.
 fn readers(names: &[&str]) -> Vec<Pool> {
@@ -116,9 +116,7 @@ fn stale_replicas_serve_as_soon_as_the_only_serving_one_gets_no_weight() {
     rig.check("b", &lags(60));
     assert_eq!(rig.states(), [State::Up, State::Down]);
     let mut weigh = |weight| {
-        let target = BackendName { pool: "p".into(), backend: "a".into() };
-        let change = Change { weight: Some(weight), ..Change::default() };
-        rig.fleet.set(&target, change, &"uid 0".into(), rig.now).unwrap();
+        rig.set("p", "a", Change { weight: Some(weight), ..Change::default() });
         rig.state("b")
     };
     assert_eq!(weigh(0), State::Up);
