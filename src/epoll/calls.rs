@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::base::address::Address;
-use crate::base::lease::{Lease, PipeId};
+use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
 use crate::base::time::Moment;
 use crate::kernel::token::Token;
 use crate::kernel::{Buffers, Fd, Pipes, Sockets, Wait};
@@ -50,6 +50,17 @@ pub enum Received {
     Failed(i32),
 }
 
+/// What a receive into two buffers has brought.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReceivedTwo {
+    /// In the first one, or in its stead.
+    pub first: Received,
+    /// Number of the second buffer and how many bytes it holds; `None` if there are no more than the first one has.
+    pub second: Option<(u16, u16)>,
+    /// How many bytes there was room for: those of one buffer if there was no other.
+    pub room: usize,
+}
+
 /// The calls of one worker. An error is an errno, positive.
 pub trait Calls {
     /// See [`Kernel`](crate::kernel::Kernel).
@@ -79,6 +90,11 @@ pub trait Calls {
 
     /// Receives into a buffer.
     fn recv(&mut self, fd: Fd) -> Received;
+
+    /// The same into two buffers, if there are two.
+    fn recv_two(&mut self, fd: Fd) -> ReceivedTwo {
+        ReceivedTwo { first: self.recv(fd), second: None, room: BUFFER_LEN }
+    }
 
     /// The worker learns now of all that was received.
     fn told(&mut self);

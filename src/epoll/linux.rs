@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::event::{Timespec, epoll};
 
-use super::calls::{Calls, Readiness, Received, WatchMode};
+use super::calls::{Calls, Readiness, Received, ReceivedTwo, WatchMode};
 use super::post::PostOffice;
 use crate::base::address::Address;
 use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
@@ -125,6 +125,35 @@ impl Calls for Linux {
         };
         self.buffers.put_unused(buffer);
         end
+    }
+
+    #[inline]
+    fn recv_two(&mut self, fd: Fd) -> ReceivedTwo {
+        let alone = |first| ReceivedTwo { first, second: None, room: BUFFER_LEN };
+        let Some(first) = self.buffers.take() else { return alone(Received::NoBuffer) };
+        let Some(second) = self.buffers.take() else {
+            self.buffers.put_unused(first);
+            return alone(self.recv(fd));
+        };
+        let room = 2 * BUFFER_LEN;
+        let received = stream::recv_into_two(fd, self.buffers.two_spaces(first, second));
+        let (buffers, end) = match received {
+            Ok(len @ 1..) => {
+                self.buffers.filled();
+                let in_first = len.min(BUFFER_LEN);
+                let bytes = Received::Bytes { buffer: first, len: in_first as u16 };
+                if len > in_first {
+                    self.buffers.filled();
+                    return ReceivedTwo { first: bytes, second: Some((second, (len - in_first) as u16)), room };
+                }
+                (&[second][..], bytes)
+            }
+            Ok(0) => (&[second, first][..], Received::Fin),
+            Err(errno::EAGAIN) => (&[second, first][..], Received::Nothing),
+            Err(error) => (&[second, first][..], Received::Failed(error)),
+        };
+        buffers.iter().for_each(|buffer| self.buffers.put_unused(*buffer));
+        ReceivedTwo { first: end, second: None, room }
     }
 
     #[inline]

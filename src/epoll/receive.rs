@@ -1,7 +1,7 @@
 //! Receives: tried when they are pushed, and again whenever something is reported to have come.
 
 use super::Epoll;
-use super::calls::{Calls, Received, WatchMode};
+use super::calls::{Calls, Received, ReceivedTwo, WatchMode};
 use super::watch::{Place, Reading};
 use crate::base::lease::BUFFER_LEN;
 use crate::kernel::token::Token;
@@ -44,16 +44,26 @@ impl<C: Calls> Epoll<C> {
         loop {
             let watch = self.watches.get(place);
             let Some(token) = watch.reads() else { return };
-            match self.calls.recv(watch.fd) {
+            // What is beyond the credit may stay where it is.
+            let ReceivedTwo { first, second, room } = match watch.is_wide && watch.credit as usize > BUFFER_LEN {
+                true => self.calls.recv_two(watch.fd),
+                false => ReceivedTwo { first: self.calls.recv(watch.fd), second: None, room: BUFFER_LEN },
+            };
+            match first {
                 Received::Bytes { buffer, len } => {
-                    let is_all = usize::from(len) < BUFFER_LEN && !watch.ends;
+                    let came = usize::from(len) + second.map_or(0, |(_, len)| usize::from(len));
+                    let is_all = came < room && !watch.ends;
                     watch.readable = !is_all;
-                    watch.credit = watch.credit.saturating_sub(len.into());
+                    watch.is_wide = came >= BUFFER_LEN;
+                    watch.credit = watch.credit.saturating_sub(came as u32);
                     let goes_on = watch.credit > 0;
                     if !goes_on {
                         watch.reading = Reading::Nothing;
                     }
-                    self.received(token, buffer, len, goes_on, !is_all);
+                    self.received(token, buffer, len, goes_on || second.is_some(), !is_all || second.is_some());
+                    if let Some((buffer, len)) = second {
+                        self.received(token, buffer, len, goes_on, !is_all);
+                    }
                     if is_all || !goes_on {
                         return;
                     }

@@ -178,6 +178,17 @@ impl BufferPool {
         unsafe { std::slice::from_raw_parts_mut(self.address(buffer), len.min(BUFFER_LEN)) }
     }
 
+    /// Where bytes can be put into two buffers that were taken.
+    #[inline]
+    pub fn two_spaces(&mut self, first: u16, second: u16) -> [&mut [u8]; 2] {
+        assert!(first < self.count && second < self.count && first != second);
+        [first, second].map(|buffer| {
+            // SAFETY: in bounds and apart by the assertion; the kernel does not know of a buffer that was taken, and
+            // its owner has not given it away.
+            unsafe { std::slice::from_raw_parts_mut(self.address(buffer), BUFFER_LEN) }
+        })
+    }
+
     /// Where a buffer begins.
     #[inline]
     pub fn address(&self, buffer: u16) -> *mut u8 {

@@ -16,6 +16,21 @@ pub fn recv(fd: Fd, into: &mut [u8], flags: libc::c_int) -> Result<usize, i32> {
     again(|| unsafe { libc::recv(fd.0, into.as_mut_ptr().cast(), into.len(), flags) })
 }
 
+/// Receives as many bytes as both hold, the first one first; 0 is the peer's FIN.
+///
+/// # Errors
+/// EAGAIN if there is nothing, or the connection's.
+#[inline]
+pub fn recv_into_two(fd: Fd, into: [&mut [u8]; 2]) -> Result<usize, i32> {
+    let mut parts = into.map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
+    // SAFETY: all of its fields may be zero: no address, no control bytes.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len() as _;
+    // SAFETY: the kernel writes at most that many bytes to each part, and to `message`, during the call only.
+    again(|| unsafe { libc::recvmsg(fd.0, &raw mut message, libc::MSG_DONTWAIT) })
+}
+
 /// Sends what there is room for. `flags` are those of send(2), without MSG_DONTWAIT and MSG_NOSIGNAL.
 ///
 /// # Errors

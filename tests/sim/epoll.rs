@@ -8,10 +8,11 @@ use ringway::base::address::Address;
 use ringway::base::lease::{BUFFER_LEN, Lease, PipeId};
 use ringway::base::time::Moment;
 use ringway::epoll::Epoll;
-use ringway::epoll::calls::{Calls, Readiness, Received, WatchMode};
+use ringway::epoll::calls::{Calls, Readiness, Received, ReceivedTwo, WatchMode};
 use ringway::kernel::token::{Operation, Token};
 use ringway::kernel::{Bell, Completion, Fd, Kernel, Op, Wait, errno, poll};
 
+use crate::bytes::Bytes;
 use crate::corner::Corner;
 use crate::host::{Host, Shared, Thing};
 use crate::kernel::{Buffers, SimKernel, Sockets, deed_of};
@@ -119,6 +120,35 @@ impl Calls for SimCalls {
             Got::Eof => Received::Fin,
             Got::Error(errno) => Received::Failed(errno),
             Got::Nothing => Received::Nothing,
+        }
+    }
+
+    fn recv_two(&mut self, fd: Fd) -> ReceivedTwo {
+        let mut host = self.host.borrow_mut();
+        host.rings[self.worker].pool.publish();
+        if host.rings[self.worker].pool.posted() < 2 {
+            drop(host);
+            return ReceivedTwo { first: self.recv(fd), second: None, room: BUFFER_LEN };
+        }
+        let (room, odds) = (2 * BUFFER_LEN, host.profile.odds);
+        let alone = |first| ReceivedTwo { first, second: None, room };
+        host.called();
+        if host.spurious(odds.no_memory) {
+            return alone(Received::Failed(errno::ENOMEM));
+        }
+        match host.sock(fd).recv(room as u64) {
+            Got::Bytes(mut bytes) => {
+                host.progress += 1;
+                let mut first = Bytes::default();
+                bytes.move_to(BUFFER_LEN as u64, &mut first);
+                let first = host.rings[self.worker].pool.fill(first);
+                let received = Received::Bytes { buffer: first.buffer, len: first.len };
+                let second = (!bytes.is_empty()).then(|| host.rings[self.worker].pool.fill(bytes));
+                ReceivedTwo { first: received, second: second.map(|lease| (lease.buffer, lease.len)), room }
+            }
+            Got::Eof => alone(Received::Fin),
+            Got::Error(errno) => alone(Received::Failed(errno)),
+            Got::Nothing => alone(Received::Nothing),
         }
     }
 
