@@ -59,6 +59,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("regex", &["health/ask"]),
     ("rustix", &["epoll/linux"]),
     ("rustls", &["probe"]),
+    ("rustls_native_certs", &["probe"]),
     ("seccompiler", &["sys/filter"]),
     ("sd_notify", &["control/notify", "app/inherited"]),
     ("serde", &["config", "api", "fleet/order", "log", "cli/ctl", "app/log_line"]),

@@ -18,7 +18,7 @@ use landlock::{
 };
 
 use crate::base::address::Address;
-use crate::config::model::{CheckKind, Config, Output, Source};
+use crate::config::model::{Config, Output, Source};
 use crate::kernel::driver::Driver;
 use crate::sys::filter;
 
@@ -27,7 +27,14 @@ const RIGHTS: ABI = ABI::V5;
 
 /// What the resolver, the C library and ringway's own figures are read from. `/etc/resolv.conf` may become a link to a
 /// file of another program.
-const READ_ALWAYS: [&str; 11] = [
+const READ_ALWAYS: [&str; 17] = [
+    // Certificates of authorities, on Debian, Red Hat, SUSE and Alpine.
+    "/etc/ssl/certs",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/var/lib/ca-certificates",
     "/run/systemd/resolve",
     "/run/NetworkManager",
     "/run/resolvconf",
@@ -108,7 +115,7 @@ impl Permitted {
         let line = |what: &str, folder: &Path| format!("{what} in {}: {remedy}", folder.display());
         let reads = wanted.read.iter().filter(|folder| !lies_in(folder, &permitted.read));
         let sockets = wanted.sockets.iter().filter(|folder| !lies_in(folder, &permitted.sockets));
-        let reads = reads.map(|folder| line("a file to read (password_file, allow_file, deny_file)", folder));
+        let reads = reads.map(|folder| line("a file to read (password_file, ca_file, allow_file, deny_file)", folder));
         reads.chain(sockets.map(|folder| line("a unix socket to listen on", folder))).collect()
     }
 }
@@ -120,13 +127,8 @@ impl Needs {
         if let Source::File(path) = source {
             needs.read.extend(folders_to_read(path));
         }
-        let kinds = config.pools.iter().filter_map(|pool| pool.check.as_ref()).map(|check| &check.kind);
-        needs.read.extend(
-            kinds
-                .filter_map(CheckKind::login)
-                .filter_map(|login| login.password_file.as_deref())
-                .flat_map(folders_to_read),
-        );
+        let checks = config.pools.iter().filter_map(|pool| pool.check.as_ref());
+        needs.read.extend(checks.flat_map(|check| check.files()).flat_map(|(_, file)| folders_to_read(file)));
         let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
         needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
@@ -239,7 +241,7 @@ mod tests {
         let missing = permitted.missing(&load(&CONFIG.replace("secret/p", "other/p").replace("s/l", "t/l")));
         assert_eq!(missing.len(), 2, "{missing:?}");
         assert!(missing[0].starts_with(
-            "a file to read (password_file, allow_file, deny_file) in /nowhere/other: a running ringway reaches only"
+            "a file to read (password_file, ca_file, allow_file, deny_file) in /nowhere/other: a running ringway"
         ));
         assert!(missing[1].starts_with("a unix socket to listen on in /nowhere/t: "));
         let free = Permitted { needs: None, status: Err(String::new()), is_off: true };

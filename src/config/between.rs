@@ -14,7 +14,7 @@ use super::check::or;
 use super::error::{Places, Problem};
 use super::keys::Section;
 use super::loops;
-use super::model::{Admin, Config, LocalAddress, Policy, Target};
+use super::model::{Admin, Backend, CheckTls, Config, LocalAddress, Policy, Target, Trust};
 use super::raw::{self, Raw, Table};
 use super::value::{self, At};
 use crate::base::address::Address;
@@ -32,6 +32,7 @@ pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &
     between.binds(raw, &config.admin);
     between.process(raw, config);
     between.pools(raw);
+    between.checks(raw, config);
     between.loops(raw, config);
 }
 
@@ -215,6 +216,36 @@ impl Between<'_, '_> {
         for backend in pool.backends.iter().filter(|_| pool.check.word("type") == "off") {
             if backend.is_asked_for(Section::Backend, "check_address") {
                 self.needs(backend, "check_address", "a check", "leave it out, or set the `type` of the pool's check");
+            }
+        }
+    }
+
+    /// Refuses what a check over a unix socket cannot do.
+    fn checks(&mut self, raw: &Raw, config: &Config) {
+        for pool in &config.pools {
+            let Some(check) = &pool.check else { continue };
+            let Some(table) = raw.pools.iter().find(|raw| *raw.name == *pool.name).map(|raw| &raw.check) else {
+                continue;
+            };
+            let at_socket =
+                pool.backends.iter().find(|backend| matches!(backend.target, Target::Address(Address::Unix(_))));
+            if let Some(socket) = at_socket.filter(|_| check.agent_port.is_some()) {
+                let hint = format!("`{}` is a unix socket, which has none; leave `agent_port` out", socket.name);
+                self.needs(table, "agent_port", "a host with ports", &hint);
+            }
+            let is_socket = |place: Target| matches!(place, Target::Address(Address::Unix(_)));
+            let place = |backend: &Backend| check.place(backend.check_address.as_ref(), &backend.target);
+            let Some(socket) = pool.backends.iter().find(|backend| is_socket(place(backend))) else { continue };
+            let name = &socket.name;
+            let is_nameless = matches!(&check.tls, CheckTls::Require { trust, server_name }
+                if *trust != Trust::Unverified && server_name.is_empty());
+            if is_nameless {
+                let hint = format!("the unix socket of `{name}` has no name that its certificate could have");
+                self.needs(table, "tls", "`server_name`", &hint);
+            }
+            if !check.also_ports.is_empty() {
+                let hint = format!("`{name}` is a unix socket, which has none; leave `also_ports` out");
+                self.needs(table, "also_ports", "a host with ports", &hint);
             }
         }
     }

@@ -5,17 +5,19 @@
 //! for that (`Key::checks`).
 
 mod http;
+mod tls;
 
 use std::ops::Range;
 
 use super::error::Problem;
 use super::keys::{self, Key, Section};
-use super::model::{Check, CheckHeader, CheckKind, Login, Pattern, Role, Step};
+use super::model::{Check, CheckHeader, CheckKind, Galera, Login, Pattern, Role, Step};
 use super::raw::Table;
 use super::value::{At, WrittenStep, quoted};
 
 /// Keys that have an effect only when the check logs in, by kind of check.
-const OF_LOGIN: [(&str, &[&str]); 5] = [
+const OF_LOGIN: [(&str, &[&str]); 6] = [
+    ("galera", &["mysql"]),
     ("password_file", &["postgresql", "mysql"]),
     ("database", &["postgresql"]),
     ("role", &["postgresql", "mysql"]),
@@ -38,6 +40,9 @@ pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Chec
     };
     Some(Check {
         kind: reader.kind(),
+        tls: reader.tls(),
+        agent_port: Some(table.number("agent_port")).filter(|port| *port > 0),
+        also_ports: table.ports("also_ports").to_vec(),
         role,
         lag_max: table.duration("lag_max"),
         interval: table.duration("interval"),
@@ -135,7 +140,7 @@ impl<'a> Reader<'a> {
             "send_expect" => CheckKind::SendExpect { steps: self.steps() },
             "http" => CheckKind::Http(self.http()),
             "postgresql" => CheckKind::Postgresql { login: self.login(), database: self.name("database") },
-            "mysql" => CheckKind::Mysql { login: self.login() },
+            "mysql" => CheckKind::Mysql { login: self.login(), galera: self.galera() },
             "redis" => CheckKind::Redis { login: self.login() },
             _ => CheckKind::Tcp,
         }
@@ -192,6 +197,16 @@ impl<'a> Reader<'a> {
         // Redis has a default user, which has no name here.
         let is_login = !login.user.is_empty() || (self.kind == "redis" && login.password_file.is_some());
         is_login.then_some(login)
+    }
+
+    /// Which nodes of a Galera cluster are fit.
+    fn galera(&self) -> Option<Galera> {
+        match self.table.flag_or_word("galera") {
+            Ok(false) => None,
+            Ok(true) => Some(Galera::Synced),
+            // The only word.
+            Err(_) => Some(Galera::SyncedOrDonor),
+        }
     }
 
     /// A text without control characters: protocols and the kernel end it at a zero byte.

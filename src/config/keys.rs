@@ -16,7 +16,9 @@ mod key;
 use std::num::NonZeroU32;
 
 use super::model;
-use super::model::{AccessLog, CheckKind, Ejection, HttpAsk, NetworkFile, Output, Role, Step, Version};
+use super::model::{
+    AccessLog, CheckKind, CheckTls, Ejection, Galera, HttpAsk, NetworkFile, Output, Role, Step, Trust, Version,
+};
 use super::shown::{Measure, Shown, joined, list, mode, networks, of_time, or, secret, size, text, time};
 use crate::admit::sources::RateLimit;
 use crate::balance;
@@ -188,6 +190,12 @@ pub const KEYS: &[Key] = {
         check("fall", Integer(1, 1000), "3", |it| text(it?.fall)),
         check("initial", Word(&["up", "down"]), "\"up\"", |it| text(if it?.initial_up { "up" } else { "down" })),
         check("port", Integer(0, 65535), "0", |it| text(it?.port.unwrap_or(0))),
+        check("also_ports", Ports, "[]", |it| text(joined(&it?.also_ports))),
+        check("agent_port", Integer(0, 65535), "0", |it| text(it?.agent_port.unwrap_or(0))),
+        check("tls", Word(&["off", "prefer", "require"]), "", |it| text(it?.tls.name())).absent(),
+        check("verify", Bool, "true", |it| text(*it?.tls.trust()? != Trust::Unverified)),
+        check("ca_file", Text, "\"\"", ca_file),
+        check("server_name", Text, "\"\"", server_name),
         asked("send", Text, "\"\"", send).of(&["send_expect"]),
         asked("expect", Text, "\"\"", expect).of(&["send_expect", "http"]),
         asked("steps", Steps, "[]", steps).of(&["send_expect"]),
@@ -201,6 +209,7 @@ pub const KEYS: &[Key] = {
         asked("user", Text, "\"\"", |it| text(it.login().map_or("", |login| &login.user))).of(DATABASES),
         asked("password_file", Text, "\"\"", password_file).of(DATABASES),
         asked("database", Text, "\"postgres\"", database).of(&["postgresql"]),
+        asked("galera", BoolOr(&["donor"]), "false", galera).of(&["mysql"]),
         check("role", Word(&["any", "primary", "replica"]), "\"any\"", |it| text(it?.role.map_or("any", Role::name)))
             .of(DATABASES),
         check("lag_max", LIMIT, "\"0s\"", |it| time(it?.lag_max)).of(DATABASES),
@@ -355,6 +364,33 @@ fn drain_status(kind: &CheckKind) -> Option<Shown> {
 fn password_file(kind: &CheckKind) -> Option<Shown> {
     let file = kind.login().and_then(|login| login.password_file.as_ref());
     or(file.map(|file| file.display()), "")
+}
+
+/// Whose word a check that verifies takes for a server.
+fn ca_file(check: Option<&model::Check>) -> Option<Shown> {
+    match check?.tls.trust()? {
+        Trust::Unverified => None,
+        Trust::System => text(OF_SYSTEM),
+        Trust::File(path) => text(path.display()),
+    }
+}
+
+/// The name that the server must prove.
+fn server_name(check: Option<&model::Check>) -> Option<Shown> {
+    match &check?.tls {
+        CheckTls::Require { server_name, .. } => or(Some(server_name).filter(|name| !name.is_empty()), "the host"),
+        CheckTls::Off | CheckTls::Prefer => None,
+    }
+}
+
+/// Which nodes of a Galera cluster are fit.
+fn galera(kind: &CheckKind) -> Option<Shown> {
+    let CheckKind::Mysql { galera, .. } = kind else { return None };
+    text(match galera {
+        None => "false",
+        Some(Galera::Synced) => "true",
+        Some(Galera::SyncedOrDonor) => "donor",
+    })
 }
 
 /// The database to which a check connects.

@@ -20,7 +20,7 @@ pub use crate::balance::{HashKey, Policy};
 use crate::base::address::Address;
 pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
-pub use crate::health::ask::{CheckKind, HttpAsk, Login, Pattern, Step};
+pub use crate::health::ask::{CheckKind, CheckTls, Galera, HttpAsk, Login, Pattern, Step, Trust};
 use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
 pub use check::{Check, CheckAddress, CheckHeader};
@@ -309,6 +309,14 @@ impl Target {
         match self {
             Target::Address(address) => Some(address),
             Target::Host { .. } => None,
+        }
+    }
+
+    /// The name that must be looked up; `None` if it is an address.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Target::Address(_) => None,
+            Target::Host { name, .. } => Some(name),
         }
     }
 }

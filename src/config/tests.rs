@@ -136,6 +136,9 @@ fn defaults_are_those_of_the_contract() {
             port: None,
             lag_strict: false,
             header: CheckHeader::Auto,
+            tls: CheckTls::Off,
+            agent_port: None,
+            also_ports: Vec::new(),
         })
     );
     assert_eq!((config.listeners[0].backlog, config.listeners[0].unix_mode), (4096, 0o666));

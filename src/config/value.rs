@@ -67,6 +67,8 @@ pub(super) enum Value {
     Rate(RateLimit),
     /// Status codes: the first and last code of each range.
     Statuses(Vec<(u16, u16)>),
+    /// Ports, each once.
+    Ports(Vec<u16>),
     /// Headers.
     Headers(Vec<WrittenHeader>),
     /// The steps of a check.
@@ -112,7 +114,7 @@ impl Decoder<'_> {
     pub(super) fn decode(&self, kind: Kind, span: Range<usize>, value: &DeValue<'_>) -> Result<Value, Vec<At<Fault>>> {
         let here = |fault| vec![(span.clone(), fault)];
         match (kind, value) {
-            (Kind::Bool, DeValue::Boolean(flag)) => Ok(Value::Bool(*flag)),
+            (Kind::Bool | Kind::BoolOr(_), DeValue::Boolean(flag)) => Ok(Value::Bool(*flag)),
             (Kind::Integer(min, max) | Kind::AutoOr(min, max), DeValue::Integer(number)) => {
                 let known = u64::from_str_radix(number.as_str(), number.radix()).ok();
                 let fits = known.filter(|number| (min..=max).contains(number));
@@ -143,6 +145,7 @@ impl Decoder<'_> {
                 Ok(Value::Source(if all.is_empty() { LocalAddress::Any } else { LocalAddress::Addresses(all.into()) }))
             }
             (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
+            (Kind::Ports, DeValue::Array(items)) => self.ports(items).map(Value::Ports),
             (Kind::Headers, DeValue::Table(table)) => self.headers(table).map(Value::Headers),
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
             (Kind::NetworkFile, DeValue::String(text)) => {
@@ -221,6 +224,7 @@ impl Decoder<'_> {
 pub(super) fn expected(kind: Kind) -> String {
     match kind {
         Kind::Bool => "true or false".to_string(),
+        Kind::BoolOr(words) => format!("true, false or {}", words_of(words)),
         Kind::Integer(min, max) => format!("a number from {min} to {max}"),
         Kind::AutoOr(min, max) => format!("\"auto\" or a number from {min} to {max}"),
         Kind::Duration(_) => "a duration in quotes, as in \"250ms\", \"5s\", \"10m\" or \"1h\"".to_string(),
@@ -236,6 +240,7 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Protocols => "a list of protocols, as in [\"postgresql\"]".to_string(),
         Kind::Source => "an address in quotes, as in \"10.0.0.1\", a list of them, \"client\", or \"\"".to_string(),
         Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
+        Kind::Ports => "a list of ports, as in [135, 59532]".to_string(),
         Kind::Headers => "a table of headers, as in { X-Token = \"secret\" }".to_string(),
         Kind::Steps => "a list of steps, as in [{ send = 'PING\\r\\n', expect = '^\\+PONG' }]".to_string(),
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
@@ -254,7 +259,10 @@ pub(super) fn expected(kind: Kind) -> String {
 /// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | Headers | NameServers)
+    !matches!(
+        kind,
+        Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | Headers | Ports | NameServers
+    )
 }
 
 /// The word that was most likely meant; `None` if none is similar enough. Similar means few edits (Damerau-Levenshtein

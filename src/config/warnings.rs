@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::loops;
-use super::model::{Backend, CheckAddress, CheckKind, Config, Listener, NetworkFile, Pool, Target};
+use super::model::{Backend, Config, Listener, NetworkFile, Pool, Target};
 use super::shown;
 use crate::base::address::Address;
 
@@ -101,27 +101,24 @@ fn slow_check(pool: &Pool) -> Option<String> {
     ))
 }
 
-/// Warns of a password that cannot be read: such a check has no result, whatever happens to the backend.
-fn unreadable(pool: &Pool, host: &Host<'_>) -> Option<String> {
-    let file = pool.check.as_ref()?.kind.login()?.password_file.as_ref()?;
-    let why = (host.cannot_read)(file)?;
-    Some(format!("pool {}: `password_file` {} cannot be read: {why}", pool.name, file.display()))
+/// Warns of what a check cannot read: such a check has no result, whatever happens to the backend.
+fn unreadable(pool: &Pool, host: &Host<'_>) -> Vec<String> {
+    let unread = |(key, file): (&str, &Path)| {
+        let why = (host.cannot_read)(file)?;
+        Some(format!("pool {}: `{key}` {} cannot be read: {why}", pool.name, file.display()))
+    };
+    pool.check.iter().flat_map(|check| check.files()).filter_map(unread).collect()
 }
 
 /// Warns of a check that only connects to MySQL: it succeeds as long as the host accepts connections.
 fn mute_to_mysql(pool: &Pool) -> Option<String> {
-    let check = pool.check.as_ref().filter(|check| check.kind == CheckKind::Tcp)?;
-    let port = |target: &Target| match target {
+    let check = pool.check.as_ref().filter(|check| check.is_bare())?;
+    let port = |backend: &Backend| match check.place(backend.check_address.as_ref(), &backend.target) {
         Target::Address(Address::Tcp(address)) => Some(address.port()),
         Target::Address(Address::Unix(_)) => None,
-        Target::Host { port, .. } => Some(*port),
+        Target::Host { port, .. } => Some(port),
     };
-    let of_backend = |backend: &Backend| match &backend.check_address {
-        Some(CheckAddress::Port(port)) => Some(*port),
-        Some(CheckAddress::At(address)) => port(&Target::Address(address.clone())),
-        None => check.port.or_else(|| port(&backend.target)),
-    };
-    let is_mysql = pool.backends.iter().any(|backend| of_backend(backend) == Some(MYSQL));
+    let is_mysql = pool.backends.iter().any(|backend| port(backend) == Some(MYSQL));
     is_mysql.then(|| {
         let name = &pool.name;
         format!("pool {name}: a check of type \"tcp\" at port {MYSQL} only connects; type = \"mysql\" asks the server")

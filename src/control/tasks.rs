@@ -147,6 +147,8 @@ impl Control {
         for id in subscribers.into_iter().flatten() {
             let cells = self.stats.control.backends.get(id.index());
             match finding {
+                // No check of a server.
+                Finding::Advice(_) => continue,
                 Finding::Success(_) | Finding::Doubtful(..) => cells.success.add(1),
                 Finding::Refused(_) => cells.refused.add(1),
                 Finding::Failure(_) => cells.failure.add(1),

@@ -52,10 +52,12 @@ impl Fleet {
                 "{}: checked, and nothing comes of it",
                 seat.name
             );
-            let Some(watch) = seat.watch else { continue };
-            *subscribers.entry(watch).or_default() += 1;
-            let is_known = self.watches.get(watch).is_some_and(|watch| watch.subscribers.contains(&seat.id));
-            assert!(is_known, "{}: its checks are not told to it", seat.name);
+            for watch in [seat.watch, seat.agent_watch].into_iter().flatten() {
+                *subscribers.entry(watch).or_default() += 1;
+                let is_known = self.watches.get(watch).is_some_and(|watch| watch.subscribers.contains(&seat.id));
+                assert!(is_known, "{}: its checks are not told to it", seat.name);
+            }
+            assert!(seat.retired.is_none() || seat.agent_watch.is_none(), "{}: its agent is asked in vain", seat.name);
         }
         let all: HashMap<WatchId, usize> =
             self.watches.iter().map(|(id, watch)| (id, watch.subscribers.len())).collect();

@@ -1,8 +1,8 @@
 //! What follows from everything that is known of a seat: what it can be used for, and what happens to its sessions.
 //!
-//! In order of precedence: removed, the operator's order, no address yet, a loop back to ringway, the checks (with role
-//! and lag), doubt after a drain, ejection, and the primary that the pool has chosen. The first of these that
-//! applies decides, and gives the reason.
+//! In order of precedence: removed, the operator's order, the agent's, no address yet, a loop back to ringway, the
+//! checks (with role and lag), doubt after a drain, ejection, and the primary that the pool has chosen. The first of
+//! these that applies decides, and gives the reason.
 
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ impl Seat {
     /// how far behind.
     pub fn freshness(&self) -> Option<Freshness> {
         let is_ejected = self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some());
-        let is_out = self.retired.is_some() || self.address.is_none() || self.settings.weight == 0;
-        let is_out = is_out || is_ejected || self.is_doubted;
+        let is_out = self.retired.is_some() || self.address.is_none() || self.weight() == 0;
+        let is_out = is_out || is_ejected || self.is_doubted || !self.is_let();
         let subscriber = self.subscriber.as_ref().filter(|_| !is_out && self.order == Order::Ready)?;
         match subscriber.verdict() {
             CheckVerdict::Fit => Some(Freshness::Fresh),
@@ -66,7 +66,7 @@ impl Seat {
             let cut = if retired.is_over { Cut::Now } else { self.cut_by_check(by_checks, guard.is_some()) };
             return stands(State::Draining, retired.reason.clone(), cut);
         }
-        if let Some((state, reason, cut)) = self.by_order(by_checks) {
+        if let Some((state, reason, cut)) = self.by_order(by_checks).or_else(|| self.by_agent(by_checks)) {
             return stands(state, reason, cut);
         }
         if self.address.is_none() {
@@ -103,7 +103,7 @@ impl Seat {
         if self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some()) {
             return stands(State::Ejected, self.ejected_for.clone(), Cut::Never);
         }
-        let up = if self.settings.weight == 0 { Reason::NoWeight } else { up };
+        let up = if self.weight() == 0 { Reason::NoWeight } else { up };
         let Some(guard) = guard else { return stands(State::Up, up, Cut::Never) };
         match (guard.primary(), guard.greatest()) {
             (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, Cut::Never),
@@ -135,7 +135,7 @@ impl Seat {
     }
 
     /// What its checks do to the sessions of a backend that takes no new ones.
-    fn cut_by_check(&self, by_checks: Cut, wants_primary: bool) -> Cut {
+    pub(super) fn cut_by_check(&self, by_checks: Cut, wants_primary: bool) -> Cut {
         match self.subscriber.as_ref().map(Subscriber::verdict) {
             Some(CheckVerdict::Failing) => by_checks,
             Some(CheckVerdict::WrongRole(_) | CheckVerdict::NoRole) if wants_primary => Cut::Now,

@@ -15,6 +15,7 @@ use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Backend, Dns, Target};
 use crate::health::State;
+use crate::health::agent::AgentState;
 
 impl Fleet {
     /// Gives a seat to each backend that is configured and has none yet: at the start to all. A name has no address
@@ -207,10 +208,12 @@ impl Fleet {
         seat.retired = Some(Retired { until, is_over: false, reason, generation: None });
         (seat.ejector, seat.ramp_from, seat.missing) = (None, None, None);
         let watch = if is_checked { None } else { seat.watch.take() };
+        let agent = seat.agent_watch.take();
+        seat.agent = AgentState::default();
         if !is_checked {
             seat.subscriber = None;
         }
-        if let Some(watch) = watch {
+        for watch in [watch, agent].into_iter().flatten() {
             self.watches.leave(watch, seat.id);
         }
         self.claim(place, now, changes);

@@ -16,6 +16,7 @@
 //! of a pool · `around` backends that are ringway itself · `leave` slots that become free · `view`, `reason` for
 //! people.
 
+mod agent;
 mod apply;
 mod around;
 mod eject;
@@ -42,7 +43,7 @@ use std::sync::Arc;
 
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::Config;
+use crate::config::model::{CheckKind, Config};
 use crate::health::State;
 use crate::health::ask::Ask;
 use crate::health::finding::Finding;
@@ -229,7 +230,14 @@ impl Fleet {
     pub fn on_check(&mut self, watch: WatchId, begun: Moment, finding: &Finding, now: Moment) -> Changes {
         let mut changes = Changes::default();
         let Some(watch) = self.watches.get(watch) else { return changes };
-        for id in watch.subscribers.clone() {
+        let subscribers = watch.subscribers.clone();
+        match finding {
+            Finding::Advice(advice) => return self.on_advice(&subscribers, advice, now),
+            // An agent that is away changes nothing.
+            _ if watch.key.kind == CheckKind::Agent => return changes,
+            _ => {}
+        }
+        for id in subscribers {
             let Some(&place) = self.places.get(&id) else { continue };
             if self.seats[place].on_check(finding, begun, now) {
                 self.seats[place].standing.reason = Reason::Checks;
@@ -300,6 +308,9 @@ impl Fleet {
     pub fn pause_ns(&self, watch: WatchId, chance: u64) -> u64 {
         let Some(watch) = self.watches.get(watch) else { return u64::MAX };
         let intervals = watch.key.intervals();
+        if watch.key.kind == CheckKind::Agent {
+            return schedule::pause_ns(Trend::Up, intervals, chance);
+        }
         let pause = |id: &BackendId| {
             let seat = &self.seats[*self.places.get(id)?];
             let trend = seat.subscriber.as_ref().map_or(Trend::Unknown, |subscriber| {
@@ -319,8 +330,8 @@ impl Fleet {
         let (role, lag) = wants.fold((false, false), |(role, lag), wants| {
             (role || wants.role.is_some() || wants.lag_max_ns > 0, lag || wants.lag_max_ns > 0)
         });
-        let watches::WatchKey { target, kind, opening, timeout, .. } = watch.key.clone();
-        Some(Ask { target, kind, opening, timeout, role, lag })
+        let watches::WatchKey { target, kind, opening, tls, also_ports, timeout, .. } = watch.key.clone();
+        Some(Ask { target, kind, opening, tls, also_ports, timeout, role, lag })
     }
 
     /// The table to publish next, with a generation of its own. `previous` is the one published before, if any.

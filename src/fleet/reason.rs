@@ -61,6 +61,12 @@ pub enum Reason {
     Maintenance(Arc<str>),
     /// Emptied at run time, by this operator.
     Drained(Arc<str>),
+    /// By its agent.
+    AgentMaintains,
+    /// By its agent.
+    AgentDrains,
+    /// Its agent says that it does not work: this.
+    AgentDown(Arc<str>),
     /// No longer in the configuration.
     Removed,
     /// At another address now, by the configuration.
@@ -124,6 +130,9 @@ impl fmt::Display for Reason {
             Reason::Disabled => f.write_str("disabled in the configuration"),
             Reason::Maintenance(by) => write!(f, "put into maintenance by {by}"),
             Reason::Drained(by) => write!(f, "drained by {by}"),
+            Reason::AgentMaintains => f.write_str("put into maintenance by its agent"),
+            Reason::AgentDrains => f.write_str("drained by its agent"),
+            Reason::AgentDown(why) => write!(f, "its agent says {why}"),
             Reason::Moved => f.write_str("the configuration has it at another address now"),
             Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),

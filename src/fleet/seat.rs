@@ -16,6 +16,7 @@ use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Ejection, Pool};
+use crate::health::agent::AgentState;
 use crate::health::ejection::{EjectionRules, Ejector};
 use crate::health::finding::Finding;
 use crate::health::subscriber::Subscriber;
@@ -51,6 +52,10 @@ pub struct Seat {
     pub order: Order,
     /// The watch that checks it, if one does.
     pub watch: Option<WatchId>,
+    /// The watch that asks its agent, if it has one.
+    pub(super) agent_watch: Option<WatchId>,
+    /// What its agent has said.
+    pub(super) agent: AgentState,
     /// What its pool makes of the checks; `Some` exactly if `watch` is.
     pub subscriber: Option<Subscriber>,
     /// Why the last check failed, or counted as failed.
@@ -204,6 +209,8 @@ impl Seat {
             settings,
             order,
             watch: None,
+            agent_watch: None,
+            agent: AgentState::default(),
             subscriber: None,
             failure: None,
             remark: None,
@@ -237,7 +244,7 @@ impl Seat {
         let Some(subscriber) = &mut self.subscriber else { return false };
         self.remark = match finding {
             Finding::Doubtful(_, remark) | Finding::Refused(remark) | Finding::Unknown(remark) => Some(remark.clone()),
-            Finding::Success(_) | Finding::Failure(_) => None,
+            Finding::Success(_) | Finding::Failure(_) | Finding::Advice(_) => None,
         };
         self.is_heard = !matches!(finding, Finding::Refused(_) | Finding::Unknown(_));
         self.primacy = match finding {
@@ -250,7 +257,7 @@ impl Seat {
         self.is_doubted &= matches!(finding, Finding::Failure(_));
         self.alive_at = match finding {
             Finding::Failure(_) => None,
-            Finding::Unknown(_) => self.alive_at,
+            Finding::Unknown(_) | Finding::Advice(_) => self.alive_at,
             _ => Some(begun),
         };
         let success = match finding {
@@ -266,7 +273,7 @@ impl Seat {
                 self.failure = Some(failure.clone());
                 subscriber.on(None)
             }
-            Finding::Unknown(_) => false,
+            Finding::Unknown(_) | Finding::Advice(_) => false,
         };
         if success {
             self.proven_at = begun;
@@ -316,7 +323,7 @@ impl Seat {
         if !takes {
             self.ramp_from = None;
             let on_purpose = matches!(self.standing.state, State::Draining | State::Maintenance);
-            self.has_joined |= on_purpose || self.settings.weight == 0;
+            self.has_joined |= on_purpose || self.weight() == 0;
         } else if !self.took_sessions {
             let is_new = self.has_joined || self.is_known || was == State::Ejected;
             self.ramp_from = (slow_start_ns > 0 && is_new).then_some(now);
@@ -334,7 +341,7 @@ impl Seat {
 
     /// Whether it takes new sessions.
     pub fn is_usable(&self) -> bool {
-        self.standing.state.takes_sessions(self.settings.weight)
+        self.standing.state.takes_sessions(self.weight())
     }
 
     /// Whether its sessions are to be reset now.
@@ -355,7 +362,7 @@ impl Seat {
             hash_name: self.hash_name.clone(),
             // No session is to connect there, not even as a last resort.
             address: self.address.clone().filter(|_| self.leads_back.is_none()),
-            weight: self.settings.weight,
+            weight: self.weight(),
             backup: self.settings.backup,
             connections_max: self.settings.connections_max,
             state: self.standing.state,

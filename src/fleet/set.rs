@@ -109,8 +109,10 @@ impl Fleet {
 
     /// Has a seat checked as its pool says, or not at all.
     pub(super) fn follow_checks(&mut self, place: usize) {
-        let seat = &mut self.seats[place];
+        let seat = &self.seats[place];
         let is_checked = seat.retired.is_none() && seat.order.mode() != Mode::Maintenance;
+        self.follow_agent(place, is_checked);
+        let seat = &mut self.seats[place];
         let pool = &self.config.pools[seat.pool];
         let check = pool.check.as_ref().filter(|_| is_checked);
         let Some((check, address)) = check.zip(seat.address.as_ref()) else {
@@ -120,8 +122,10 @@ impl Fleet {
             }
             return;
         };
-        let own = pool.backends.get(seat.backend).and_then(|backend| backend.check_address.as_ref());
-        let key = WatchKey::new(check, &pool.dial, address, own);
+        let backend = pool.backends.get(seat.backend);
+        let own = backend.and_then(|backend| backend.check_address.as_ref());
+        let host = backend.and_then(|backend| backend.target.host());
+        let key = WatchKey::new(check, &pool.dial, address, own, host);
         let before = seat.watch;
         if before.is_none_or(|watch| self.watches.get(watch).is_none_or(|watch| watch.key != key)) {
             seat.watch = Some(self.watches.join(key, seat.id));

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Names that stand for addresses, and addresses that go.
 mod addresses;
+/// What agents advise, and names that servers prove.
+mod agent;
 /// Another configuration.
 mod apply;
 /// Backends that are ringway itself.

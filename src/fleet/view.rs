@@ -125,17 +125,14 @@ impl Fleet {
             name: seat.name.clone(),
             address: seat.address.clone(),
             state: seat.standing.state,
-            reason: match &seat.remark {
-                Some(remark) => format!("{}; its last check: {remark}", seat.standing.reason),
-                None => seat.standing.reason.to_string(),
-            },
+            reason: told(seat),
             since: seat.since,
             history: seat
                 .history()
                 .map(|past| PastView { since: past.since, state: past.state, reason: past.reason.to_string() })
                 .collect(),
             transcript: transcript.map(|transcript| lines(transcript.lines())),
-            weight: seat.settings.weight,
+            weight: seat.weight(),
             backup: seat.settings.backup,
             connections_max: seat.settings.connections_max,
             set_by_hand: by_hand.map(super::order::ByHand::keys).unwrap_or_default(),
@@ -143,4 +140,16 @@ impl Fleet {
             is_gone: seat.retired.is_some(),
         }
     }
+}
+
+/// Why a backend is in its state, and what else a person should know.
+fn told(seat: &Seat) -> String {
+    let mut told = seat.standing.reason.to_string();
+    if let Some(percent) = seat.agent.percent() {
+        told.push_str(&format!("; its agent leaves it {percent} % of its weight"));
+    }
+    if let Some(remark) = &seat.remark {
+        told.push_str(&format!("; its last check: {remark}"));
+    }
+    told
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::ns;
-use crate::config::model::{Check, CheckAddress, CheckHeader, CheckKind, Dial, LocalAddress, Version};
-use crate::health::ask::{Opening, OpeningHeader};
+use crate::config::model::{Check, CheckAddress, CheckHeader, CheckKind, Dial, LocalAddress, Target, Version};
+use crate::health::ask::{CheckTls, Opening, OpeningHeader};
 use crate::health::schedule::Intervals;
 use crate::health::transcript::Transcript;
 
@@ -28,6 +28,10 @@ pub struct WatchKey {
     pub kind: CheckKind,
     /// How to connect.
     pub(crate) opening: Opening,
+    /// Whether it speaks TLS; where that is required, with the name that the server must prove.
+    pub tls: CheckTls,
+    /// More ports of the same host that must accept.
+    pub also_ports: Vec<u16>,
     /// Of one check.
     pub timeout: Duration,
     /// Whether the role of a Redis is wanted: a Redis that has no role passes checks that do not ask for one.
@@ -37,27 +41,47 @@ pub struct WatchKey {
 }
 
 impl WatchKey {
-    /// For a backend at that address, which is checked at `own` if that says where.
-    pub fn new(check: &Check, dial: &Dial, address: &Address, own: Option<&CheckAddress>) -> WatchKey {
-        let port = match own {
-            Some(CheckAddress::Port(port)) => Some(*port),
-            Some(CheckAddress::At(_)) | None => check.port,
-        };
-        // A path has no port to replace.
-        let target = match (own, address, port) {
-            (Some(CheckAddress::At(target)), ..) => target.clone(),
-            (_, Address::Tcp(address), Some(port)) => {
-                let mut target = *address;
-                target.set_port(port);
-                Address::Tcp(target)
-            }
-            _ => address.clone(),
-        };
+    /// For a backend at that address, which is checked at `own` if that says where. `host` is the name that the address
+    /// was found by, if it was.
+    pub fn new(
+        check: &Check,
+        dial: &Dial,
+        address: &Address,
+        own: Option<&CheckAddress>,
+        host: Option<&str>,
+    ) -> WatchKey {
+        let place = check.place(own, &Target::Address(address.clone()));
+        let target = place.address().unwrap_or(address).clone();
         let wants_role = matches!(check.kind, CheckKind::Redis { .. }) && check.role.is_some();
         let intervals = [check.interval, check.fast_interval, check.down_interval];
         let is_elsewhere = own.is_some() || check.port.is_some();
         let opening = opening(dial, check, &target, is_elsewhere);
-        WatchKey { target, kind: check.kind.clone(), opening, timeout: check.timeout, wants_role, intervals }
+        // At an address of its own there may be another server.
+        let host = host.filter(|_| !matches!(own, Some(CheckAddress::At(_))));
+        WatchKey {
+            tls: tls(&check.tls, &target, host),
+            kind: check.kind.clone(),
+            opening,
+            also_ports: check.also_ports.clone(),
+            timeout: check.timeout,
+            wants_role,
+            intervals,
+            target,
+        }
+    }
+
+    /// For the agent at that address, beside a server that is checked so.
+    pub fn of_agent(check: &Check, dial: &Dial, target: Address) -> WatchKey {
+        WatchKey {
+            kind: CheckKind::Agent,
+            opening: Opening { header: None, ..opening(dial, check, &target, true) },
+            tls: CheckTls::Off,
+            also_ports: Vec::new(),
+            timeout: check.timeout,
+            wants_role: false,
+            intervals: [check.interval; 3],
+            target,
+        }
     }
 
     /// Times between checks.
@@ -65,6 +89,18 @@ impl WatchKey {
         let [steady, fast, down] = self.intervals;
         Intervals { steady_ns: ns(steady), fast_ns: ns(fast), down_ns: ns(down) }
     }
+}
+
+/// TLS as the check wants it, with the name of the server: what the configuration says, else the host of the address.
+fn tls(wanted: &CheckTls, target: &Address, host: Option<&str>) -> CheckTls {
+    let CheckTls::Require { trust, server_name } = wanted else { return wanted.clone() };
+    let server_name = match (server_name.is_empty(), target) {
+        (false, _) => server_name.clone(),
+        (true, Address::Tcp(address)) => host.map_or_else(|| address.ip().to_string(), str::to_string),
+        // A socket has no name; the configuration gives one where it counts.
+        (true, Address::Unix(_)) => String::new(),
+    };
+    CheckTls::Require { trust: trust.clone(), server_name }
 }
 
 /// As sessions of the pool connect, as far as a check can, unless the check says otherwise. At a port or an address of
@@ -80,7 +116,7 @@ fn opening(dial: &Dial, check: &Check, target: &Address, is_elsewhere: bool) -> 
     let of_pool = dial.send_proxy;
     let header = match check.header {
         CheckHeader::Auto => {
-            let version = of_pool.filter(|_| !is_elsewhere && check.kind != CheckKind::Tcp);
+            let version = of_pool.filter(|_| !is_elsewhere && !check.is_bare());
             version.map(|version| OpeningHeader { version, is_named: version == Version::V1 })
         }
         CheckHeader::Off => None,

@@ -18,6 +18,10 @@ pub struct Ask {
     pub kind: CheckKind,
     /// What the connection begins with, and where it comes from.
     pub opening: Opening,
+    /// Whether it speaks TLS.
+    pub tls: CheckTls,
+    /// More ports of the same host that must accept a connection; none where the target is a unix socket.
+    pub also_ports: Vec<u16>,
     /// For the whole check; zero is none but the kernel's.
     pub timeout: Duration,
     /// Whether the role of a database is wanted.
@@ -44,6 +48,59 @@ pub struct OpeningHeader {
     pub is_named: bool,
 }
 
+/// Whether a check speaks TLS, and how the server proves its name.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub enum CheckTls {
+    /// In the clear.
+    #[default]
+    Off,
+    /// Where the server offers it, and without a proof: against those that only read along.
+    Prefer,
+    /// A server without it is not fit.
+    Require {
+        /// What vouches for the server.
+        trust: Trust,
+        /// The name that is asked for (SNI, RFC 6066) and that the certificate must have: a host name or an IP
+        /// address, which is not sent. In a configuration, empty stands for the host of the address that is checked.
+        server_name: String,
+    },
+}
+
+/// Which authorities a check believes.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Trust {
+    /// Any certificate will do.
+    Unverified,
+    /// Those that this host knows.
+    System,
+    /// Those in this file (PEM).
+    File(PathBuf),
+}
+
+impl CheckTls {
+    /// The word for it in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            CheckTls::Off => "off",
+            CheckTls::Prefer => "prefer",
+            CheckTls::Require { .. } => "require",
+        }
+    }
+
+    /// What vouches for the server; `None` unless TLS is required.
+    pub fn trust(&self) -> Option<&Trust> {
+        match self {
+            CheckTls::Require { trust, .. } => Some(trust),
+            CheckTls::Off | CheckTls::Prefer => None,
+        }
+    }
+
+    /// Whether a server without TLS is not fit.
+    pub fn is_required(&self) -> bool {
+        matches!(self, CheckTls::Require { .. })
+    }
+}
+
 /// `type` with what belongs to it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum CheckKind {
@@ -67,12 +124,25 @@ pub enum CheckKind {
     Mysql {
         /// Whose account.
         login: Option<Login>,
+        /// What it must be in its Galera cluster; `None` asks nothing about that.
+        galera: Option<Galera>,
     },
+    /// Hears what an agent beside the server advises: a port of the check (`agent_port`), and no `type`.
+    Agent,
     /// PING, and ROLE where the role counts.
     Redis {
         /// Whose account; the user may be empty.
         login: Option<Login>,
     },
+}
+
+/// In which states a node of a Galera cluster is fit (`wsrep_local_state`).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Galera {
+    /// Synced (4) alone.
+    Synced,
+    /// Also while it brings another node up to date (Donor/Desynced, 2).
+    SyncedOrDonor,
 }
 
 /// What an `http` check asks for, and what the answer means.
@@ -128,14 +198,15 @@ impl CheckKind {
             CheckKind::Postgresql { .. } => "postgresql",
             CheckKind::Mysql { .. } => "mysql",
             CheckKind::Redis { .. } => "redis",
+            CheckKind::Agent => "agent",
         }
     }
 
     /// The account that it logs in with.
     pub fn login(&self) -> Option<&Login> {
         match self {
-            CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http(_) => None,
-            CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login } | CheckKind::Redis { login } => {
+            CheckKind::Tcp | CheckKind::SendExpect { .. } | CheckKind::Http(_) | CheckKind::Agent => None,
+            CheckKind::Postgresql { login, .. } | CheckKind::Mysql { login, .. } | CheckKind::Redis { login } => {
                 login.as_ref()
             }
         }

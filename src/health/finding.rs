@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::Facts;
+use super::agent::Advice;
 
 /// What a check found.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub enum Finding {
     Refused(Arc<str>),
     /// It failed, for this reason.
     Failure(Arc<str>),
+    /// It was an agent that was asked, and this is what it advises.
+    Advice(Advice),
     /// It could not be made, for this reason: everything stays as it is.
     Unknown(Arc<str>),
 }

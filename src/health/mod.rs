@@ -11,6 +11,7 @@
 //! how it went, which is the one part that has a clock.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod ask;
 pub mod ejection;
 pub mod finding;

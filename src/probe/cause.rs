@@ -22,8 +22,9 @@ pub(super) fn with_the_likely(failure: CheckFailure, ask: &Ask, budget: &Budget)
 /// What the first bytes of the server, or their absence, suggest; `None` if they suggest nothing.
 fn likely(ask: &Ask, first: &[u8], failure: &CheckFailure) -> Option<&'static str> {
     let has_header = ask.opening.header.is_some();
-    if first.starts_with(&TLS_ALERT) {
-        return Some("it seems to expect TLS, which this check does not speak; `type = \"tcp\"` only connects");
+    let is_clear = !ask.tls.is_required();
+    if is_clear && first.starts_with(&TLS_ALERT) {
+        return Some("it seems to expect TLS: `check.tls = \"require\"` speaks it");
     }
     let is_bad_request = matches!(ask.kind, CheckKind::Http(_))
         && matches!(failure, CheckFailure::Answer(text) if text.contains(" was answered 400 "));

@@ -24,6 +24,7 @@ impl Checked {
             (Outcome::Success(facts), None) => Finding::Success(*facts),
             (Outcome::Success(facts), Some(remark)) => Finding::Doubtful(*facts, reason(&remark)),
             (Outcome::Refused(text), _) => Finding::Refused(reason(text)),
+            (Outcome::Advice(advice), _) => Finding::Advice(advice.clone()),
             (Outcome::Failure(failure), _) => Finding::Failure(reason(failure)),
             (Outcome::Unknown(lack), _) => Finding::Unknown(reason(lack)),
         }
@@ -39,7 +40,7 @@ impl Said {
     pub(crate) fn about(&mut self, finding: &Finding, target: &impl std::fmt::Display) {
         let now = match finding {
             Finding::Doubtful(_, text) | Finding::Refused(text) | Finding::Unknown(text) => Some(text),
-            Finding::Success(_) | Finding::Failure(_) => None,
+            Finding::Success(_) | Finding::Failure(_) | Finding::Advice(_) => None,
         };
         let before = std::mem::replace(&mut self.0, now.cloned());
         if before.as_ref() == now {
@@ -51,7 +52,7 @@ impl Said {
                 warn!(%target, %reason, "the server lives but refuses the check: its last known role stays");
             }
             Finding::Doubtful(_, reason) => warn!(%target, %reason, "the check succeeds, but this should be changed"),
-            Finding::Success(_) | Finding::Failure(_) => info!(%target, "checks work again"),
+            Finding::Success(_) | Finding::Failure(_) | Finding::Advice(_) => info!(%target, "checks work again"),
         }
     }
 }

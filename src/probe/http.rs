@@ -309,8 +309,7 @@ mod tests {
             stream.write_all(b"\x15\x03\x01\0\x02\x02\x46").unwrap();
         });
         assert!(
-            failure(&checked)
-                .ends_with("; it seems to expect TLS, which this check does not speak; `type = \"tcp\"` only connects"),
+            failure(&checked).ends_with("; it seems to expect TLS: `check.tls = \"require\"` speaks it"),
             "{checked:?}"
         );
     }

@@ -16,8 +16,10 @@
 //! Nothing here keeps state between two checks. How often a target is checked, and how many results it takes to change
 //! its state, is decided in `health`; what follows for the backends of a pool, in `fleet`.
 
+mod agent;
 mod budget;
 mod cause;
+mod file;
 mod finding;
 mod http;
 mod mysql;
@@ -27,18 +29,22 @@ mod redis;
 mod send_expect;
 mod stream;
 mod tcp;
+mod terms;
 mod tls;
 mod trouble;
+mod trust;
 
 use std::io;
 
 use crate::health::Facts;
+use crate::health::agent::Advice;
 use crate::health::ask::{Ask, CheckKind};
 use crate::health::transcript::Transcript;
 
 use budget::Budget;
 pub(crate) use finding::Said;
 use password::Credentials;
+use terms::Terms;
 pub(crate) use trouble::reason;
 use trouble::{CheckFailure, CheckTrouble, Lack};
 
@@ -60,6 +66,8 @@ pub(crate) enum Outcome {
     Refused(String),
     /// It is not fit.
     Failure(CheckFailure),
+    /// An agent was asked, and advises this.
+    Advice(Advice),
     /// ringway could not find out, for want of something of its own: says nothing about the backend.
     Unknown(Lack),
 }
@@ -73,16 +81,30 @@ struct Wanted {
     lag: bool,
 }
 
+/// What a conversation gave.
+enum Told {
+    /// What a server says of itself.
+    Facts(Facts),
+    /// What an agent says of its server.
+    Advice(Advice),
+}
+
 /// Makes one check. Returns as soon as the result is known; the goodbye goes on in a task of its own, so this runs
 /// only inside a `LocalSet`.
 pub(crate) async fn probe(ask: &Ask) -> Checked {
     let mut transcript = Transcript::begin();
     let result = check(ask, &mut transcript).await;
     let outcome = match result {
-        Ok(facts) => Outcome::Success(facts),
+        Ok(Told::Facts(facts)) => Outcome::Success(facts),
+        Ok(Told::Advice(advice)) => Outcome::Advice(advice),
         Err(CheckTrouble::Refused(text)) => {
             transcript.note(format!("it lives, but {text}"));
             Outcome::Refused(text)
+        }
+        // An agent that is away says nothing about its server.
+        Err(CheckTrouble::Failure(failure)) if ask.kind == CheckKind::Agent => {
+            transcript.note(format!("not found out: {failure}"));
+            Outcome::Unknown(Lack::Agent(failure.to_string()))
         }
         Err(CheckTrouble::Failure(failure)) => {
             transcript.note(format!("failed: {failure}"));
@@ -97,15 +119,16 @@ pub(crate) async fn probe(ask: &Ask) -> Checked {
 }
 
 /// The whole check, within its time-out.
-async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
-    transcript.doing_now("reading the password");
+async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Told, CheckTrouble> {
+    transcript.doing_now("reading its files");
     // This comes before connecting, and has a time-out of its own: a file that hangs is no fault of the server.
     let account = match ask.kind.login() {
         Some(login) => Some(password::account(login, ask.timeout).await?),
         None => None,
     };
+    let terms = terms::of(ask, ask.timeout).await?;
     let budget = Budget::begin();
-    let conversation = converse(ask, account.as_ref(), &budget, transcript);
+    let conversation = converse(ask, (account.as_ref(), terms.as_ref()), &budget, transcript);
     let result = match ask.timeout.is_zero() {
         true => conversation.await,
         false => match tokio::time::timeout(ask.timeout, conversation).await {
@@ -129,14 +152,24 @@ async fn check(ask: &Ask, transcript: &mut Transcript) -> Result<Facts, CheckTro
 /// Connects, and has the kind of the check lead the conversation.
 async fn converse(
     ask: &Ask,
-    account: Option<&Credentials>,
+    (account, terms): (Option<&Credentials>, Option<&Terms>),
     budget: &std::rc::Rc<Budget>,
     transcript: &mut Transcript,
-) -> Result<Facts, CheckTrouble> {
+) -> Result<Told, CheckTrouble> {
     let wanted = Wanted { role: ask.role, lag: ask.lag };
-    let way = stream::Way { target: &ask.target, opening: &ask.opening, is_bare: ask.kind == CheckKind::Tcp, budget };
-    let stream = way.connect(transcript).await?;
-    match (&ask.kind, account) {
+    let is_bare = ask.kind == CheckKind::Tcp && terms.is_none();
+    let way = stream::Way { target: &ask.target, opening: &ask.opening, is_bare, budget, terms };
+    for port in &ask.also_ports {
+        way.knock(*port, transcript).await?;
+    }
+    let mut stream = way.connect(transcript).await?;
+    // Those two ask for TLS in their own protocol.
+    let asks_inside = matches!(ask.kind, CheckKind::Postgresql { .. } | CheckKind::Mysql { .. });
+    if let Some(terms) = terms.filter(|_| !asks_inside) {
+        stream = tls::begin(stream, terms, transcript).await?;
+    }
+    let facts = match (&ask.kind, account) {
+        (CheckKind::Agent, _) => return agent::check(stream, transcript).await.map(Told::Advice),
         (CheckKind::Tcp, _) => Ok(tcp::check(stream, &ask.opening)),
         (CheckKind::SendExpect { steps }, _) => send_expect::check(stream, steps, transcript).await,
         (CheckKind::Http(page), _) => http::check(stream, &ask.target, page, budget, transcript).await,
@@ -144,10 +177,13 @@ async fn converse(
             postgresql::check(stream, &way, account, database, wanted, transcript).await
         }
         (CheckKind::Postgresql { .. }, None) => postgresql::ask(stream, &way, transcript).await,
-        (CheckKind::Mysql { .. }, Some(account)) => mysql::check(stream, &way, account, wanted, transcript).await,
-        (CheckKind::Mysql { .. }, None) => mysql::ask(stream, transcript).await,
+        (CheckKind::Mysql { galera, .. }, Some(account)) => {
+            mysql::check(stream, &way, account, (wanted, *galera), transcript).await
+        }
+        (CheckKind::Mysql { .. }, None) => mysql::ask(stream, &way, transcript).await,
         (CheckKind::Redis { .. }, account) => redis::check(stream, account, wanted, transcript).await,
-    }
+    };
+    facts.map(Told::Facts)
 }
 
 #[cfg(test)]

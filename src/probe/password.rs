@@ -1,33 +1,20 @@
-//! The password of a check, read anew each time, so that it can be changed without a word to ringway.
-//!
-//! A file may hang: a FIFO without a writer, a network drive that is gone. The thread that reads it hangs with it, so
-//! there is one for each file and no more; a check that wants the file meanwhile waits for that thread, or gives up.
+//! The password of a check, read anew each time.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
+use super::file::{self, Readings};
 use super::{CheckTrouble, Lack};
 use crate::config::model::Login;
-use crate::stats::ConnectError;
 
 /// Longer files are something else.
 const BYTES_MAX: usize = 4096;
-/// A file that is not read by then hangs.
-const TIMEOUT_MAX: Duration = Duration::from_secs(1);
-
-/// What reading a file gave: the password, or why there is none.
-type FoundPassword = Result<String, Arc<io::Error>>;
 
 thread_local! {
-    /// Files that are being read. Control is one thread.
-    static READING: RefCell<HashMap<PathBuf, watch::Receiver<Option<FoundPassword>>>> = RefCell::default();
+    /// Password files that are being read. Control is one thread.
+    static READING: Readings<String> = Readings::default();
 }
 
 /// An account with its password, which no log and no message shows.
@@ -41,64 +28,15 @@ pub(super) struct Credentials {
 /// Reads what belongs to a login. This comes before connecting: a server that is left at its greeting may hold it
 /// against us.
 pub(super) async fn account(login: &Login, timeout: Duration) -> Result<Credentials, CheckTrouble> {
-    let timeout = if timeout.is_zero() { TIMEOUT_MAX } else { timeout.min(TIMEOUT_MAX) };
-    Ok(Credentials { user: login.user.clone(), password: password(login, timeout).await? })
+    Ok(Credentials { user: login.user.clone(), password: password(login, file::patience(timeout)).await? })
 }
 
 /// Reads the password, or waits for the thread that already reads the same file.
 async fn password(login: &Login, timeout: Duration) -> Result<Option<String>, CheckTrouble> {
-    let Some(path) = login.password_file.clone() else { return Ok(None) };
-    let lacks = |error: io::Error| match ConnectError::of(&error) {
-        ConnectError::Resource => CheckTrouble::Unknown(Lack::Resource(error)),
-        _ => CheckTrouble::Unknown(Lack::Password { path: path.clone(), error }),
-    };
-    let mut reading = reading(&path).map_err(lacks)?;
-    let found = tokio::time::timeout(timeout, reading.wait_for(Option::is_some)).await;
-    let found = match found {
-        Ok(Ok(found)) => found.clone(),
-        Ok(Err(_)) => None,
-        Err(_) => {
-            let error = format!("it was not read within {} ms, so it hangs", timeout.as_millis());
-            return Err(lacks(io::Error::new(io::ErrorKind::InvalidData, error)));
-        }
-    };
-    match found.unwrap_or_else(|| Err(Arc::new(io::Error::other("its reader has ended")))) {
-        Ok(password) => Ok(Some(password)),
-        Err(error) => Err(lacks(copy(&error))),
-    }
-}
-
-/// The one reader of that file.
-fn reading(path: &Path) -> io::Result<watch::Receiver<Option<FoundPassword>>> {
-    let under_way = READING.with_borrow(|all| all.get(path).filter(|one| is_under_way(one)).cloned());
-    if let Some(reading) = under_way {
-        return Ok(reading);
-    }
-    let (told, reading) = watch::channel(None);
-    let there = path.to_path_buf();
-    // A thread of its own: the runtime would wait for one of its own when it ends.
-    std::thread::Builder::new().name("ringway-file".to_string()).spawn(move || {
-        let found = read(&there).map_err(Arc::new);
-        told.send_replace(Some(found));
-    })?;
-    READING.with_borrow_mut(|all| {
-        all.retain(|_, one| is_under_way(one));
-        all.insert(path.to_path_buf(), reading.clone());
-    });
-    Ok(reading)
-}
-
-/// Whether its thread is still reading: nothing was told yet, and the thread is there.
-fn is_under_way(reading: &watch::Receiver<Option<FoundPassword>>) -> bool {
-    reading.borrow().is_none() && reading.has_changed().is_ok()
-}
-
-/// The same error for each check that waited.
-fn copy(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), error.to_string()),
-    }
+    let Some(path) = &login.password_file else { return Ok(None) };
+    let lacks = |error| CheckTrouble::Unknown(Lack::of_file("password_file", path, error));
+    let reading = READING.with(|all| all.begin(path, read)).map_err(lacks)?;
+    reading.done(timeout).await.map(Some).map_err(lacks)
 }
 
 /// The text of the file without the one end of line that editors add.

@@ -14,9 +14,9 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::stream::{LINGER, Stream, Way, part};
+use super::terms::Terms;
 use super::tls::{self, Handshake};
 use super::{CheckTrouble, Credentials, Transcript, Wanted};
-use crate::base::address::Address;
 use crate::base::time::ns;
 use crate::config::model::Role;
 use crate::health::Facts;
@@ -41,8 +41,14 @@ const LAG: &str = ", CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN NULL \
 
 /// Without an account.
 pub(super) async fn ask(stream: Stream, way: &Way<'_>, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
-    match negotiate(stream, way.target, transcript).await? {
+    let Some(terms) = way.terms else {
+        // There is nothing to ask; `config::check` refuses that.
+        part(stream);
+        return Ok(Facts::default());
+    };
+    match negotiate(stream, terms, transcript).await? {
         Negotiated::Done(stream) => part(stream),
+        Negotiated::NoCommonTls(why) if terms.is_required => return Err(tls::no_agreement(&why)),
         // It speaks PostgreSQL and TLS, and that was the question.
         Negotiated::NoCommonTls(why) => transcript.remark(tls::advice(&why)),
     }
@@ -58,8 +64,12 @@ pub(super) async fn check(
     wanted: Wanted,
     transcript: &mut Transcript,
 ) -> Result<Facts, CheckTrouble> {
-    let (stream, without_tls) = match negotiate(stream, way.target, transcript).await? {
+    let Some(terms) = way.terms else {
+        return log_in_and_ask(stream, account, database, wanted, transcript).await;
+    };
+    let (stream, without_tls) = match negotiate(stream, terms, transcript).await? {
         Negotiated::Done(stream) => (stream, None),
+        Negotiated::NoCommonTls(why) if terms.is_required => return Err(tls::no_agreement(&why)),
         Negotiated::NoCommonTls(why) => {
             transcript.note(format!("no TLS that both speak ({why}); again without it"));
             (way.connect(transcript).await?, Some(why))
@@ -121,27 +131,19 @@ enum Negotiated {
 }
 
 /// TLS if the server has it.
-async fn negotiate(
-    mut stream: Stream,
-    target: &Address,
-    transcript: &mut Transcript,
-) -> Result<Negotiated, CheckTrouble> {
+async fn negotiate(mut stream: Stream, terms: &Terms, transcript: &mut Transcript) -> Result<Negotiated, CheckTrouble> {
     let doing = transcript.doing_now("waiting for the answer to SSLRequest");
     stream.write_all(&SSL_REQUEST).await.map_err(|error| CheckTrouble::broken(doing, error))?;
     // One byte and no more: what follows belongs to TLS.
     match stream.read_u8().await.map_err(|error| CheckTrouble::broken(doing, error))? {
         b'N' => {
             transcript.note("SSLRequest: no");
-            Ok(Negotiated::Done(stream))
+            if terms.is_required { Err(tls::is_missing()) } else { Ok(Negotiated::Done(stream)) }
         }
         b'S' => {
             transcript.note("SSLRequest: yes");
-            transcript.doing_now("beginning TLS");
-            match tls::handshake(stream, target).await {
-                Ok(secret) => {
-                    transcript.note("TLS begun");
-                    Ok(Negotiated::Done(secret))
-                }
+            match tls::handshake(stream, terms, transcript).await {
+                Ok(secret) => Ok(Negotiated::Done(secret)),
                 Err(Handshake::NoCommon(why)) => Ok(Negotiated::NoCommonTls(why)),
                 Err(Handshake::Failed(trouble)) => Err(trouble),
             }

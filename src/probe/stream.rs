@@ -16,6 +16,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::budget::Budget;
+use super::terms::Terms;
 use super::{CheckFailure, CheckTrouble, Lack, Transcript};
 use crate::base::address::Address;
 use crate::health::ask::{Opening, OpeningHeader};
@@ -34,7 +35,12 @@ pub(super) enum Stream {
     /// Over a unix socket.
     Unix(UnixStream, Rc<Budget>),
     /// One of the two above, with TLS in it; its budget is that of the stream inside.
-    Tls(Box<TlsStream<Stream>>),
+    Tls {
+        /// The connection.
+        stream: Box<TlsStream<Stream>>,
+        /// The server has proved its name.
+        is_verified: bool,
+    },
 }
 
 /// The way to a backend.
@@ -48,6 +54,8 @@ pub(super) struct Way<'a> {
     pub is_bare: bool,
     /// How much the check may take in.
     pub budget: &'a Rc<Budget>,
+    /// How it speaks TLS; `None` if it does not.
+    pub terms: Option<&'a Terms>,
 }
 
 impl Way<'_> {
@@ -69,6 +77,26 @@ impl Way<'_> {
             transcript.note("sent a PROXY header".to_string());
         }
         Ok(stream)
+    }
+
+    /// Connects to another port of the same host, and parts from it: that it accepts is all that is asked.
+    pub(super) async fn knock(&self, port: u16, transcript: &mut Transcript) -> Result<(), CheckTrouble> {
+        let Address::Tcp(mut target) = *self.target else { return Ok(()) };
+        target.set_port(port);
+        transcript.doing_now("connecting to a port of `also_ports`");
+        let bare =
+            Way { is_bare: true, terms: None, opening: &Opening { header: None, ..self.opening.clone() }, ..*self };
+        match bare.connect_tcp(target).await {
+            Ok(stream) => {
+                transcript.note(format!("port {port} accepts"));
+                let _ = stream.set_zero_linger();
+                Ok(())
+            }
+            Err(CheckTrouble::Failure(failure)) => {
+                Err(CheckFailure::AlsoPort { port, failure: Box::new(failure) }.into())
+            }
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Connects from the configured source.
@@ -110,6 +138,11 @@ impl Way<'_> {
 }
 
 impl Stream {
+    /// Whether the password itself may be said: no third party reads along, and no other server can answer.
+    pub(super) fn is_proved(&self) -> bool {
+        matches!(self, Stream::Unix(..) | Stream::Tls { is_verified: true, .. })
+    }
+
     /// Our address and the peer's, over TCP.
     fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         match self {
@@ -168,7 +201,7 @@ impl AsyncRead for Stream {
             Stream::Tcp(stream, budget) => (Pin::new(stream).poll_read(cx, buf), budget),
             Stream::Unix(stream, budget) => (Pin::new(stream).poll_read(cx, buf), budget),
             // What is inside was counted as it came.
-            Stream::Tls(stream) => return Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls { stream, .. } => return Pin::new(stream).poll_read(cx, buf),
         };
         match ready {
             Poll::Ready(Ok(())) => Poll::Ready(budget.take(&buf.filled()[before..])),
@@ -182,7 +215,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream, _) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream, _) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls { stream, .. } => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -190,7 +223,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream, _) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream, _) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls { stream, .. } => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -198,7 +231,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream, _) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls { stream, .. } => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -6,11 +6,18 @@ use std::time::Duration;
 use super::{Ask, Checked, Outcome, probe};
 use crate::base::address::Address;
 use crate::config::model::CheckKind;
+use crate::health::ask::CheckTls;
 
 /// A patient check that asks for nothing more.
 pub(super) fn ask(target: Address, kind: CheckKind) -> Ask {
     let opening = crate::health::ask::Opening::default();
-    Ask { target, kind, opening, timeout: Duration::from_secs(5), role: false, lag: false }
+    // As the configuration has it without `tls`.
+    let tls = match kind {
+        CheckKind::Postgresql { .. } | CheckKind::Mysql { .. } => CheckTls::Prefer,
+        _ => CheckTls::Off,
+    };
+    let timeout = Duration::from_secs(5);
+    Ask { target, kind, opening, tls, also_ports: Vec::new(), timeout, role: false, lag: false }
 }
 
 /// Runs a future as control does: on one thread, with local tasks.

@@ -21,8 +21,8 @@ fn kinds(folder: &tempfile::TempDir) -> Vec<CheckKind> {
         },
         CheckKind::Http(HttpAsk { status: vec![(299, 299)], ..HttpAsk::default() }),
         CheckKind::Postgresql { login: login(), database: "d".to_string() },
-        CheckKind::Mysql { login: login() },
-        CheckKind::Mysql { login: None },
+        CheckKind::Mysql { login: login(), galera: None },
+        CheckKind::Mysql { login: None, galera: None },
         CheckKind::Redis { login: login() },
     ]
 }
@@ -88,7 +88,7 @@ fn a_login_whose_password_cannot_be_read_connects_to_nobody() {
     let login = Login { user: "u".to_string(), password_file: Some("/nonexistent/password".into()) };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Address::Tcp(listener.local_addr().unwrap());
-    let checked = testing::check(ask(target, CheckKind::Mysql { login: Some(login) }));
+    let checked = testing::check(ask(target, CheckKind::Mysql { login: Some(login), galera: None }));
     let text = testing::unknown(&checked);
     assert!(text.starts_with("cannot read `password_file` /nonexistent/password: No such file"), "{text}");
     listener.set_nonblocking(true).unwrap();

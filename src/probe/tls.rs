@@ -1,26 +1,18 @@
-//! TLS for checks of databases: it hides what is said from all that read along, and proves no identity.
-//!
-//! A check goes to an address that the configuration names, and its password goes there as the proof of SCRAM or a
-//! challenge wherever the server can; a certificate would have to be configured for each backend, and its last day
-//! would take the database down. What only a verified server may hear, a check never says: the password itself.
-//!
-//! rustls speaks TLS 1.2 and 1.3 with ephemeral elliptic keys; old servers may have only what it leaves out. Then the
-//! check goes on in the clear, on another connection.
+//! TLS of checks: how it begins, and what is meant by its end.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{AlertDescription, CertificateError};
 use tokio_rustls::TlsConnector;
 
-use super::CheckTrouble;
 use super::stream::Stream;
-use crate::base::address::Address;
+use super::terms::Terms;
+use super::{CheckTrouble, Transcript};
 use crate::health::transcript::printable;
+
+/// Of the names of a certificate; it may have hundreds.
+const NAMES_MAX: usize = 5;
 
 /// Why there is no secret stream.
 pub(super) enum Handshake {
@@ -31,35 +23,108 @@ pub(super) enum Handshake {
 }
 
 /// Makes a stream secret.
-pub(super) async fn handshake(stream: Stream, target: &Address) -> Result<Stream, Handshake> {
-    /// Made once: it is the same for all checks.
-    static CONFIG: LazyLock<Result<Arc<ClientConfig>, String>> = LazyLock::new(config);
-    let config = CONFIG.as_ref().map_err(|error| Handshake::NoCommon(error.clone()))?;
-    // An address is never sent (SNI is for names, RFC 6066), it only has to be there.
-    let ip = match target {
-        Address::Tcp(address) => address.ip(),
-        Address::Unix(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
-    let connector = TlsConnector::from(Arc::clone(config));
-    match connector.connect(ServerName::IpAddress(ip.into()), stream).await {
-        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+pub(super) async fn handshake(stream: Stream, terms: &Terms, transcript: &mut Transcript) -> Result<Stream, Handshake> {
+    transcript.doing_now("beginning TLS");
+    let connector = TlsConnector::from(Arc::clone(&terms.config));
+    match connector.connect(terms.name.clone(), stream).await {
+        Ok(stream) => {
+            let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
+            let proof = match terms.is_verified {
+                true => format!("it is {}", terms.name.to_str()),
+                false => "its name was not verified".to_string(),
+            };
+            transcript.note(format!("{} begun; {proof}", version.unwrap_or("TLS").replace('v', " ").replace('_', ".")));
+            Ok(Stream::Tls { stream: Box::new(stream), is_verified: terms.is_verified })
+        }
         Err(error) => Err(of_error(error)),
     }
 }
 
-/// What is no TLS, or breaks its rules, is the server's fault; all else are two that do not get together.
+/// Makes a stream secret, or the check fails.
+pub(super) async fn begin(stream: Stream, terms: &Terms, transcript: &mut Transcript) -> Result<Stream, CheckTrouble> {
+    handshake(stream, terms, transcript).await.map_err(|handshake| match handshake {
+        Handshake::NoCommon(why) => no_agreement(&why),
+        Handshake::Failed(trouble) => trouble,
+    })
+}
+
+/// What is no TLS, breaks its rules, or proves the wrong thing is the server's fault; all else are two that do not get
+/// together.
 fn of_error(error: io::Error) -> Handshake {
-    use rustls::Error::{InappropriateHandshakeMessage, InappropriateMessage, InvalidMessage, PeerMisbehaved};
+    use rustls::Error::{
+        AlertReceived, InappropriateHandshakeMessage, InappropriateMessage, InvalidCertificate, InvalidMessage,
+        NoCertificatesPresented, PeerMisbehaved,
+    };
+    let text = printable(error.to_string().as_bytes());
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {
         None => Handshake::Failed(CheckTrouble::broken("beginning TLS", error)),
+        Some(InvalidCertificate(fault)) => Handshake::Failed(unproved(fault)),
+        Some(InvalidMessage(_)) => {
+            let hint = "it may speak no TLS at this port";
+            Handshake::Failed(CheckTrouble::answer(format!("TLS cannot be begun: {text}; {hint}")))
+        }
         Some(
-            InvalidMessage(_) | PeerMisbehaved(_) | InappropriateMessage { .. } | InappropriateHandshakeMessage { .. },
-        ) => Handshake::Failed(CheckTrouble::answer(format!(
-            "TLS cannot be begun: {}",
-            printable(error.to_string().as_bytes())
-        ))),
-        Some(_) => Handshake::NoCommon(printable(error.to_string().as_bytes())),
+            PeerMisbehaved(_)
+            | InappropriateMessage { .. }
+            | InappropriateHandshakeMessage { .. }
+            | NoCertificatesPresented
+            | AlertReceived(AlertDescription::InternalError),
+        ) => Handshake::Failed(CheckTrouble::answer(format!("TLS cannot be begun: {text}"))),
+        Some(_) => Handshake::NoCommon(text),
+    }
+}
+
+/// A certificate that does not prove what it is to prove, with what to do.
+fn unproved(fault: &CertificateError) -> CheckTrouble {
+    use CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
+    };
+    let text = match fault {
+        ExpiredContext { time, not_after } => {
+            let hours = time.as_secs().saturating_sub(not_after.as_secs()) / 3600;
+            format!("its certificate expired {} ago; renew it", shown_hours(hours))
+        }
+        Expired => "its certificate expired; renew it".to_string(),
+        NotValidYetContext { time, not_before } => {
+            let hours = not_before.as_secs().saturating_sub(time.as_secs()) / 3600;
+            format!("its certificate is valid only in {}; look at the clocks of both", shown_hours(hours))
+        }
+        NotValidYet => "its certificate is not valid yet; look at the clocks of both".to_string(),
+        NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> = presented.iter().take(NAMES_MAX).map(|name| bare(name)).collect();
+            let named = if names.is_empty() { "no name".to_string() } else { names.join(", ") };
+            let expected = expected.to_str();
+            format!("its certificate is not for {expected} but for {named}; set `server_name` to one of its names")
+        }
+        NotValidForName => "its certificate is for another name; set `server_name` to one of its names".to_string(),
+        // The second: one of the same name is known, and has another key.
+        UnknownIssuer | BadSignature => {
+            "no authority that is believed has signed its certificate; name the file of its authority with `ca_file`"
+                .to_string()
+        }
+        other if other.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is one of an authority, which proves no server; give it one that is not (CA:FALSE)"
+                .to_string()
+        }
+        other => format!("its certificate proves nothing: {other}"),
+    };
+    CheckTrouble::answer(printable(text.as_bytes()))
+}
+
+/// A name as rustls shows it, such as `DnsName("a.example")`, without the word for its kind.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
+/// A number of hours, as days where it is many.
+fn shown_hours(hours: u64) -> String {
+    match hours {
+        0 => "less than an hour".to_string(),
+        1..48 => format!("{hours} h"),
+        _ => format!("{} days", hours / 24),
     }
 }
 
@@ -78,6 +143,16 @@ pub(super) fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// A server that `require` finds without TLS.
+pub(super) fn is_missing() -> CheckTrouble {
+    CheckTrouble::answer("it offers no TLS, which `check.tls` = \"require\" asks for")
+}
+
+/// Both have nothing in common, and there is no way without.
+pub(super) fn no_agreement(why: &str) -> CheckTrouble {
+    CheckTrouble::no_agreement(advice(why))
+}
+
 /// What to change where both have nothing in common.
 pub(super) fn advice(why: &str) -> String {
     if why.contains("Certificate") {
@@ -89,51 +164,5 @@ pub(super) fn advice(why: &str) -> String {
     )
 }
 
-/// TLS 1.2 and 1.3 with the suites of `ring`, and no certificate of our own.
-fn config() -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(ring::default_provider());
-    let anyone = Arc::new(Anyone(Arc::clone(&provider)));
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| error.to_string())?.dangerous().with_custom_certificate_verifier(anyone);
-    Ok(Arc::new(config.with_no_client_auth()))
-}
-
-/// Believes every certificate.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    /// Those that the provider has: a server chooses among them.
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
+#[cfg(test)]
+mod tests;

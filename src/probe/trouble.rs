@@ -4,7 +4,7 @@
 //! ringway itself lacks says nothing about the server.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::tls;
@@ -75,6 +75,14 @@ pub(crate) enum CheckFailure {
     /// The answer says that it is not fit, or is none.
     #[error("{0}")]
     Answer(String),
+    /// The server is well, and another port of its host that must accept does not.
+    #[error("port {port} of `also_ports`: {failure}")]
+    AlsoPort {
+        /// Which.
+        port: u16,
+        /// What happened.
+        failure: Box<CheckFailure>,
+    },
     /// One of these, with what may be the cause.
     #[error("{failure}; {cause}")]
     Likely {
@@ -91,20 +99,36 @@ pub(crate) enum Lack {
     /// Of the machine.
     #[error("out of descriptors, ports or memory: {0}")]
     Resource(io::Error),
-    /// The password could not be read.
-    #[error("cannot read `password_file` {}: {error}; make it readable for the user ringway runs as", .path.display())]
-    Password {
+    /// A file that the check needs could not be read.
+    #[error("cannot read `{key}` {}: {error}; make it readable for the user ringway runs as", .path.display())]
+    File {
+        /// What names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
         error: io::Error,
     },
+    /// This host knows no authority.
+    #[error("this host knows no certificate authority ({0}); install ca-certificates, or name a file with `ca_file`")]
+    Authorities(String),
+    /// The word of an agent: it does not answer, or not as one.
+    #[error("its agent: {0}")]
+    Agent(String),
     /// A way to speak that both understand, or that ringway may use.
     #[error("{0}")]
     Agreement(String),
 }
 
 impl Lack {
+    /// A file that could not be read, or this host had no means to.
+    pub(super) fn of_file(key: &'static str, path: &Path, error: io::Error) -> Lack {
+        match ConnectError::of(&error) {
+            ConnectError::Resource => Lack::Resource(error),
+            _ => Lack::File { key, path: path.to_path_buf(), error },
+        }
+    }
+
     /// No port is left to connect from: then sessions do not get there either.
     pub(crate) fn is_of_ports(&self) -> bool {
         use io::ErrorKind::{AddrInUse, AddrNotAvailable};
@@ -117,7 +141,7 @@ impl CheckTrouble {
     pub(super) fn broken(doing: &'static str, error: io::Error) -> CheckTrouble {
         match ConnectError::of(&error) {
             ConnectError::Resource => CheckTrouble::Unknown(Lack::Resource(error)),
-            _ if tls::is_refusal(&error) => CheckTrouble::no_agreement(tls::advice(&error.to_string())),
+            _ if tls::is_refusal(&error) => tls::no_agreement(&error.to_string()),
             _ => CheckTrouble::Failure(CheckFailure::Broken { doing, error }),
         }
     }

@@ -25,6 +25,8 @@ mod api_sessions;
 mod backpressure;
 /// Which backend a client gets.
 mod balance;
+/// Agents beside servers.
+mod check_agent;
 /// What checks cost.
 mod check_cost;
 /// Servers that mean no good to checks.
@@ -37,6 +39,8 @@ mod check_mysql;
 mod check_postgresql;
 /// Checks of a real Redis.
 mod check_redis;
+/// Checks over TLS, and of Galera.
+mod check_tls;
 /// What checks cannot find out.
 mod check_unknown;
 /// The way to a backend, and to another one.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::load;
-use crate::config::model::HttpAsk;
+use crate::config::model::{CheckTls, HttpAsk, Trust};
 
 /// A configuration whose check has these lines.
 fn read(lines: &str) -> Result<Check, Vec<String>> {
@@ -46,7 +46,7 @@ fn each_kind_means_what_is_written() {
     let steps = "type = \"send_expect\"\nsteps = [{ expect = '^220' }, { send = 'EHLO x\\r\\n', expect = '^250' }]";
     let CheckKind::SendExpect { steps } = kind(steps) else { panic!("not send_expect") };
     assert!(steps[0].send.is_empty() && steps[1].send == b"EHLO x\r\n" && steps.len() == 2, "{steps:?}");
-    assert_eq!(kind("type = \"mysql\""), CheckKind::Mysql { login: None });
+    assert_eq!(kind("type = \"mysql\""), CheckKind::Mysql { login: None, galera: None });
     let login =
         |user: &str, file: Option<&str>| Some(Login { user: user.to_string(), password_file: file.map(Into::into) });
     let postgresql = "type = \"postgresql\"\nuser = \"u\"\npassword_file = \"/f\"\ndatabase = \"d\"";
@@ -93,6 +93,68 @@ fn a_text_that_is_expected_alone_is_one_of_a_greeting() {
     assert_eq!(kind("expect = '^SSH'").name(), "send_expect");
     assert_eq!(kind("expect = 'ok'\npath = \"/x\"").name(), "http");
     assert_eq!(kind("expect = 'ok'\nsend = 'x'").name(), "send_expect");
+}
+
+#[test]
+fn tls_is_preferred_where_a_database_can_offer_it_and_required_where_that_is_written() {
+    let tls = |lines: &str| read(lines).unwrap_or_else(|errors| panic!("{lines}: {errors:?}")).tls;
+    for (kind, expected) in [("postgresql", "prefer"), ("mysql", "prefer"), ("redis", "off"), ("tcp", "off")] {
+        assert_eq!(tls(&format!("type = \"{kind}\"")).name(), expected);
+    }
+    assert_eq!(tls("type = \"mysql\"\ntls = \"off\""), CheckTls::Off);
+    let require = |trust, name: &str| CheckTls::Require { trust, server_name: name.to_string() };
+    assert_eq!(tls("tls = \"require\""), require(Trust::System, ""));
+    assert_eq!(tls("tls = \"require\"\nverify = false"), require(Trust::Unverified, ""));
+    let whole = "type = \"http\"\ntls = \"require\"\nca_file = \"/ca.pem\"\nserver_name = \"db.example\"";
+    assert_eq!(tls(whole), require(Trust::File("/ca.pem".into()), "db.example"));
+    assert_eq!(read(whole).unwrap().files().map(|(key, _)| key).collect::<Vec<_>>(), ["ca_file"]);
+    assert_eq!(tls("tls = \"require\"\nserver_name = \"::1\""), require(Trust::System, "::1"));
+    let user = "type = \"postgresql\"\nuser = \"u\"\ntls = \"off\"";
+    assert_eq!(tls(user), CheckTls::Off);
+    for (lines, says) in [
+        (
+            "type = \"redis\"\ntls = \"prefer\"",
+            "`tls` cannot be \"prefer\"; the protocol of a redis check cannot offer it",
+        ),
+        ("type = \"postgresql\"\ntls = \"off\"", "`tls` needs `user`; without it"),
+        ("verify = false", "`verify` needs `tls = \"require\"`"),
+        ("type = \"mysql\"\nca_file = \"/x\"", "`ca_file` needs `tls = \"require\"`"),
+        ("tls = \"require\"\nca_file = \"x.pem\"", "`ca_file` cannot be \"x.pem\"; write the whole path"),
+        ("tls = \"require\"\nverify = false\nca_file = \"/x\"", "`ca_file` needs `verify = true`"),
+        ("tls = \"require\"\nserver_name = \"a:443\"", "`server_name` cannot be \"a:443\"; write a name or an IP"),
+        ("type = \"mysql\"\ngalera = true", "`galera` needs `user`"),
+        (
+            "type = \"mysql\"\nuser = \"u\"\ngalera = \"doner\"",
+            "`galera` cannot be \"doner\"; write true, false or \"donor\"",
+        ),
+        ("also_ports = [80, 80]", "`also_ports` cannot be 80; write each port once"),
+        ("also_ports = [0]", "`also_ports` cannot be 0; write ports from 1 to 65535"),
+        ("also_ports = \"80\"", "`also_ports` is a text; it takes a list of ports"),
+    ] {
+        let errors = read(lines).expect_err(lines);
+        assert!(errors.len() == 1 && errors[0].contains(says), "{lines}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_unix_socket_has_no_ports_and_no_name_to_prove() {
+    let of = |lines: &str| {
+        let text = format!(
+            "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[[pools.p.backends]]\nname = \"s\"\n\
+             address = \"unix:/s\"\n[pools.p.check]\n{lines}\n"
+        );
+        load(&text, "f", &|_: &str| None).err().map(|errors| errors.iter().map(ToString::to_string).collect::<String>())
+    };
+    for (lines, says) in [
+        ("tls = \"require\"", "`tls` needs `server_name`; the unix socket of `s` has no name"),
+        ("also_ports = [80]", "`also_ports` needs a host with ports; `s` is a unix socket"),
+        ("agent_port = 80", "`agent_port` needs a host with ports; `s` is a unix socket"),
+    ] {
+        let errors = of(lines).unwrap_or_default();
+        assert!(errors.contains(says), "{lines}: {errors}");
+    }
+    assert_eq!(of("tls = \"require\"\nserver_name = \"db.example\""), None);
+    assert_eq!(of("tls = \"require\"\nverify = false"), None);
 }
 
 #[test]

@@ -57,6 +57,8 @@ impl Section {
 pub enum Kind {
     /// `true` or `false`.
     Bool,
+    /// `true`, `false` or one of these words.
+    BoolOr(&'static [&'static str]),
     /// A number between these, both included.
     Integer(u64, u64),
     /// A number between these, both included, or `"auto"`.
@@ -91,6 +93,8 @@ pub enum Kind {
     Statuses,
     /// A table of headers: `{ X-Token = "…" }`.
     Headers,
+    /// A list of ports: `[135, 59532]`.
+    Ports,
     /// A list of steps of a check: `[{ send = '…', expect = '…' }]`.
     Steps,
     /// Where to listen: an address or a list of them; port ranges are allowed.

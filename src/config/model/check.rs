@@ -5,11 +5,13 @@
 //! question share one check.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
+use super::Target;
 use crate::base::address::Address;
 use crate::health::Role;
-use crate::health::ask::CheckKind;
+use crate::health::ask::{CheckKind, CheckTls, Trust};
 
 /// How the backends of a pool are checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +43,47 @@ pub struct Check {
     pub lag_strict: bool,
     /// The PROXY header of a check.
     pub header: CheckHeader,
+    /// Whether it speaks TLS.
+    pub tls: CheckTls,
+    /// The port of the agent beside each backend; `None` means that there is none.
+    pub agent_port: Option<u16>,
+    /// More ports of the same host that must accept a connection, in the order of the file.
+    pub also_ports: Vec<u16>,
+}
+
+impl Check {
+    /// Whether it connects and no more, so that the server itself hears nothing of it.
+    pub fn is_bare(&self) -> bool {
+        self.kind == CheckKind::Tcp && !self.tls.is_required()
+    }
+
+    /// Where a backend is checked: at `own`, at the port of the check, or at its own address.
+    pub fn place(&self, own: Option<&CheckAddress>, backend: &Target) -> Target {
+        let port = match own {
+            Some(CheckAddress::At(address)) => return Target::Address(address.clone()),
+            Some(CheckAddress::Port(port)) => Some(*port),
+            None => self.port,
+        };
+        match (backend.clone(), port) {
+            (Target::Address(Address::Tcp(mut address)), Some(port)) => {
+                address.set_port(port);
+                Target::Address(Address::Tcp(address))
+            }
+            (Target::Host { name, .. }, Some(port)) => Target::Host { name, port },
+            // A path has no port to replace.
+            (backend, _) => backend,
+        }
+    }
+
+    /// The files that it reads again and again, with the keys that name them.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let password = self.kind.login().and_then(|login| login.password_file.as_deref());
+        let authorities = match self.tls.trust() {
+            Some(Trust::File(path)) => Some(path.as_path()),
+            _ => None,
+        };
+        [("password_file", password), ("ca_file", authorities)].into_iter().filter_map(|(key, path)| Some((key, path?)))
+    }
 }
 
 /// `check_address`: where one backend is checked, if not at its own address.

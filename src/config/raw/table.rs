@@ -185,6 +185,23 @@ impl Table {
         }
     }
 
+    /// A list of ports.
+    pub(in crate::config) fn ports(&self, key: &str) -> &[u16] {
+        match self.held(key) {
+            Value::Ports(ports) => ports,
+            other => disagree(key, other),
+        }
+    }
+
+    /// True, false or one of the words of this key.
+    pub(in crate::config) fn flag_or_word(&self, key: &str) -> Result<bool, &'static str> {
+        match self.held(key) {
+            Value::Bool(flag) => Ok(*flag),
+            Value::Word(word) => Err(word),
+            other => disagree(key, other),
+        }
+    }
+
     /// A rate; a count of 0 means no limit.
     pub(in crate::config) fn rate(&self, key: &str) -> RateLimit {
         match self.held(key) {
@@ -238,6 +255,14 @@ impl Table {
     pub(in crate::config) fn find_text(&self, key: &str) -> Option<&str> {
         match self.get(key)? {
             Value::Text(text) => Some(text),
+            other => disagree(key, other),
+        }
+    }
+
+    /// One of the words of this key.
+    pub(in crate::config) fn find_word(&self, key: &str) -> Option<&'static str> {
+        match self.get(key)? {
+            Value::Word(word) => Some(word),
             other => disagree(key, other),
         }
     }

@@ -7,6 +7,9 @@ use toml::de::DeValue;
 
 use super::{At, Decoder, Fault, name_of};
 
+/// Each port is a connection of each check.
+const PORTS_MAX: usize = 32;
+
 /// A header, as it was written: where it stands, its name and its value.
 pub(in crate::config) type WrittenHeader = (Range<usize>, String, String);
 
@@ -45,6 +48,38 @@ impl Decoder<'_> {
             }
         }
         if faults.is_empty() { Ok(ranges) } else { Err(faults) }
+    }
+
+    /// Reads ports: `[135, 59532]`.
+    pub(super) fn ports(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<u16>, Vec<At<Fault>>> {
+        let (mut ports, mut faults) = (Vec::new(), Vec::new());
+        for item in items.iter() {
+            let DeValue::Integer(number) = item.get_ref() else {
+                faults.push((item.span(), Fault::Type(name_of(item.get_ref()))));
+                continue;
+            };
+            let port = u16::from_str_radix(number.as_str(), number.radix()).ok().filter(|port| *port > 0);
+            match port {
+                Some(port) if ports.contains(&port) => {
+                    faults.push((item.span(), Fault::Value(number.to_string(), "write each port once".to_string())));
+                }
+                Some(port) => ports.push(port),
+                None => {
+                    let hint = "write ports from 1 to 65535".to_string();
+                    faults.push((item.span(), Fault::Value(number.to_string(), hint)));
+                }
+            }
+        }
+        if ports.len() > PORTS_MAX {
+            let hint = format!("write at most {PORTS_MAX}");
+            faults.extend(
+                items
+                    .iter()
+                    .next()
+                    .map(|item| (item.span(), Fault::Value(format!("a list of {} ports", ports.len()), hint))),
+            );
+        }
+        if faults.is_empty() { Ok(ports) } else { Err(faults) }
     }
 
     /// Reads headers: `{ X-Token = "…" }`, in the order of the file.

@@ -32,6 +32,11 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             mode(text).map(Value::Mode).ok_or_else(|| wrong(text, "write up to 0777 in octal, as in \"0600\""))
         }
         Kind::Word(words) => word(text, words).map(Value::Word),
+        Kind::BoolOr(words) if !words.contains(&text) => {
+            let hint = instead::of_type(Kind::Bool, &DeValue::String(text.into())).map(|(_, hint)| hint);
+            Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
+        }
+        Kind::BoolOr(words) => word(text, words).map(Value::Word),
         Kind::WordOrPath(words) => match word(text, words) {
             Ok(word) => Ok(Value::Word(word)),
             Err(_) if text.starts_with('/') => Ok(Value::Text(text.to_string())),
@@ -68,9 +73,13 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
         }
         // A `NetworkFile` is read by the decoder.
-        Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::Headers | Kind::NameServers | Kind::NetworkFile => {
-            Err(wrong(text, &format!("write {}", expected(kind))))
-        }
+        Kind::Protocols
+        | Kind::Statuses
+        | Kind::Steps
+        | Kind::Headers
+        | Kind::Ports
+        | Kind::NameServers
+        | Kind::NetworkFile => Err(wrong(text, &format!("write {}", expected(kind)))),
     }
 }
 

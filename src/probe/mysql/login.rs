@@ -9,9 +9,9 @@ use mysql_common::constants::CapabilityFlags;
 use mysql_common::packets::{AuthPlugin, HandshakeResponse, SslRequest};
 
 use super::wire::{Greeting, ServerError, Wire, no_mysql};
-use crate::base::address::Address;
 use crate::health::transcript::printable;
 use crate::probe::stream::{Stream, Way};
+use crate::probe::terms::Terms;
 use crate::probe::tls::{self, Handshake};
 use crate::probe::{CheckTrouble, Credentials, Transcript};
 
@@ -29,8 +29,11 @@ const WANTS_PASSWORD: &[u8] = &[0x04];
 
 /// Logs in, in secret where the server can and both speak the same TLS.
 pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Credentials) -> Result<Wire<'a>, CheckTrouble> {
-    let (mut wire, greeting, without_tls) = match begin_tls(wire, way.target).await? {
+    let (mut wire, greeting, without_tls) = match begin_tls(wire, way.terms).await? {
         Begun::Ready(wire, greeting) => (wire, greeting, None),
+        Begun::NoCommonTls(_, why) if way.terms.is_some_and(|terms| terms.is_required) => {
+            return Err(tls::no_agreement(&why));
+        }
         Begun::NoCommonTls(transcript, why) => {
             transcript.note(format!("no TLS that both speak ({why}); again without it"));
             let stream = way.connect(transcript).await?;
@@ -62,22 +65,22 @@ enum Begun<'a> {
     NoCommonTls(&'a mut Transcript, String),
 }
 
-/// Reads the greeting and begins TLS if the server has it. Over a unix socket there is nothing to hide.
-async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>, CheckTrouble> {
+/// Reads the greeting and begins TLS if it is wanted and the server has it. Over a unix socket there is nothing to
+/// hide.
+async fn begin_tls<'a>(mut wire: Wire<'a>, terms: Option<&Terms>) -> Result<Begun<'a>, CheckTrouble> {
     let greeting = wire.greeting().await?;
     let is_local = matches!(wire.stream, Stream::Unix(..));
-    if !greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) || is_local {
+    let Some(terms) = terms.filter(|terms| terms.is_required || !is_local) else {
         return Ok(Begun::Ready(wire, greeting));
+    };
+    if !greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) {
+        return if terms.is_required { Err(tls::is_missing()) } else { Ok(Begun::Ready(wire, greeting)) };
     }
     let capabilities = capabilities() | CapabilityFlags::CLIENT_SSL;
-    wire.transcript.doing_now("beginning TLS");
     wire.write_struct(&SslRequest::new(capabilities, PACKET_MAX, COLLATION)).await?;
     let Wire { stream, transcript, sequence } = wire;
-    match tls::handshake(stream, target).await {
-        Ok(stream) => {
-            transcript.note("TLS begun");
-            Ok(Begun::Ready(Wire { stream, transcript, sequence }, greeting))
-        }
+    match tls::handshake(stream, terms, transcript).await {
+        Ok(stream) => Ok(Begun::Ready(Wire { stream, transcript, sequence }, greeting)),
         Err(Handshake::NoCommon(why)) => Ok(Begun::NoCommonTls(transcript, why)),
         Err(Handshake::Failed(trouble)) => Err(trouble),
     }
@@ -86,11 +89,12 @@ async fn begin_tls<'a>(mut wire: Wire<'a>, target: &Address) -> Result<Begun<'a>
 /// Proves that the password is known, by the way that the server wants.
 async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Credentials) -> Result<(), CheckTrouble> {
     let is_local = matches!(wire.stream, Stream::Unix(..));
-    let is_tls = matches!(wire.stream, Stream::Tls(_));
+    let is_tls = matches!(wire.stream, Stream::Tls { .. });
     let mut capabilities = capabilities();
     capabilities.set(CapabilityFlags::CLIENT_SSL, is_tls);
+    let is_proved = wire.stream.is_proved();
     let mut answerer =
-        Answerer { account, is_local, is_secret: is_local || is_tls, plugin: Vec::new(), procedure: None };
+        Answerer { account, is_proved, is_secret: is_local || is_tls, plugin: Vec::new(), procedure: None };
     // A server may name a plugin that an account need not have; then it switches.
     let first = answerer.begin(&greeting.plugin, &greeting.nonce).unwrap_or_default();
     let plugin = answerer.plugin.clone();
@@ -120,24 +124,31 @@ async fn prove(wire: &mut Wire<'_>, greeting: &Greeting, account: &Credentials) 
     Err(CheckTrouble::answer(format!("it asks for more than {STEPS_MAX} steps of a login, which none needs")))
 }
 
-/// Tries to log in as a user that does not exist; being refused is all that is wanted.
-pub(super) async fn as_nobody(wire: &mut Wire<'_>) -> Result<(), CheckTrouble> {
-    let Greeting { .. } = wire.greeting().await?;
+/// Tries to log in as a user that does not exist; being refused is all that is wanted. TLS is used only where it is
+/// required, as there is nothing to hide.
+pub(super) async fn as_nobody<'a>(wire: Wire<'a>, way: &Way<'_>) -> Result<Wire<'a>, CheckTrouble> {
+    let mut wire = match begin_tls(wire, way.terms.filter(|terms| terms.is_required)).await? {
+        Begun::Ready(wire, _) => wire,
+        Begun::NoCommonTls(_, why) => return Err(tls::no_agreement(&why)),
+    };
+    let mut capabilities = capabilities();
+    capabilities.set(CapabilityFlags::CLIENT_SSL, matches!(wire.stream, Stream::Tls { .. }));
     wire.transcript.doing_now("waiting for the login to be refused");
-    wire.write_struct(&response(NOBODY, Vec::new(), b"mysql_native_password", capabilities())).await?;
+    wire.write_struct(&response(NOBODY, Vec::new(), b"mysql_native_password", capabilities)).await?;
     for _ in 0..STEPS_MAX {
         let packet = wire.read().await?;
         match packet.first() {
             Some(0x00) => {
                 wire.transcript.note("logged in without a password");
                 wire.restart();
-                return wire.write(&[0x01]).await;
+                wire.write(&[0x01]).await?;
+                return Ok(wire);
             }
             // Access denied, or only with TLS: it is there.
             Some(0xff) => match ServerError::parse(&packet) {
                 ServerError { code: 1045 | 1698 | 3159, .. } => {
                     wire.transcript.note("login refused, as it should be without an account");
-                    return Ok(());
+                    return Ok(wire);
                 }
                 error => return Err(error.refusal("it takes no login now")),
             },
@@ -188,8 +199,8 @@ fn switch(rest: &[u8]) -> Option<(&[u8], &[u8])> {
 struct Answerer<'a> {
     /// User and password of the check.
     account: &'a Credentials,
-    /// A unix socket, so no other server can answer.
-    is_local: bool,
+    /// No other server can answer ([`Stream::is_proved`]).
+    is_proved: bool,
     /// No third party reads along: TLS or a unix socket.
     is_secret: bool,
     /// Name of the plugin that is in use: the server may switch.
@@ -210,7 +221,7 @@ impl Answerer<'_> {
             AuthPlugin::MysqlNativePassword | AuthPlugin::CachingSha2Password | AuthPlugin::Ed25519 => true,
             AuthPlugin::Sha256Password => self.is_secret,
             // TLS that verifies no certificate is no reason to tell the password to every server that asks for it.
-            AuthPlugin::MysqlClearPassword => self.is_local,
+            AuthPlugin::MysqlClearPassword => self.is_proved,
             _ => false,
         };
         let procedure = plugin.init().ok().filter(|_| may);

@@ -15,6 +15,8 @@ use super::{CheckTrouble, Credentials, Transcript, Wanted};
 use crate::base::time::ns;
 use crate::config::model::Role;
 use crate::health::Facts;
+use crate::health::ask::Galera;
+use crate::health::transcript::printable;
 use wire::{Row, Wire};
 
 /// Answers of the same statement in MySQL from 8.0.22 and MariaDB from 10.5, and in those before.
@@ -24,13 +26,19 @@ const LAG_COLUMNS: [&str; 2] = ["Seconds_Behind_Source", "Seconds_Behind_Master"
 /// Whatever of these a server has. Aurora's readers are told by the last one.
 const READ_ONLY: &str =
     "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'super_read_only', 'innodb_read_only')";
+/// What a node says of its place in a Galera cluster (Galera documentation, "Status Variables").
+const CLUSTER: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN \
+    ('wsrep_local_state', 'wsrep_local_state_comment', 'wsrep_ready')";
+/// `wsrep_local_state` of a node that is up to date.
+const SYNCED: &str = "4";
+/// The same of one that brings another up to date.
+const DONOR: &str = "2";
 /// ER_PARSE_ERROR: the server does not know the statement, so the older one is tried.
 const SYNTAX_ERROR: u16 = 1064;
 
 /// Without an account.
-pub(super) async fn ask(stream: Stream, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
-    let mut wire = Wire::new(stream, transcript);
-    login::as_nobody(&mut wire).await?;
+pub(super) async fn ask(stream: Stream, way: &Way<'_>, transcript: &mut Transcript) -> Result<Facts, CheckTrouble> {
+    let wire = login::as_nobody(Wire::new(stream, transcript), way).await?;
     part(wire.stream);
     Ok(Facts::default())
 }
@@ -40,11 +48,18 @@ pub(super) async fn check(
     stream: Stream,
     way: &Way<'_>,
     account: &Credentials,
-    wanted: Wanted,
+    (wanted, galera): (Wanted, Option<Galera>),
     transcript: &mut Transcript,
 ) -> Result<Facts, CheckTrouble> {
     let mut wire = login::log_in(Wire::new(stream, transcript), way, account).await?;
-    let facts = facts(&mut wire, wanted).await;
+    let fit = match galera {
+        Some(galera) => in_cluster(&mut wire, galera).await,
+        None => Ok(()),
+    };
+    let facts = match fit {
+        Ok(()) => facts(&mut wire, wanted).await,
+        Err(trouble) => Err(trouble),
+    };
     // Whatever was found, it ends as it should: with QUIT.
     if quit(&mut wire).await.is_ok() {
         part(wire.stream);
@@ -62,6 +77,38 @@ async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, CheckTroubl
         facts.lag_ns = lag_ns(wire).await?;
     }
     Ok(facts)
+}
+
+/// Whether a node of a Galera cluster is fit: it takes part, and is up to date.
+///
+/// # Errors
+/// It is not, it is no node of one, or it refuses the question.
+async fn in_cluster(wire: &mut Wire<'_>, galera: Galera) -> Result<(), CheckTrouble> {
+    let rows = wire.query(CLUSTER).await?.map_err(|error| error.refusal("it does not tell `wsrep_local_state`"))?;
+    let value = |wanted: &str| {
+        rows.iter().find_map(|row| match row.as_slice() {
+            [(_, Some(name)), (_, Some(value))] if name == wanted => Some(value.as_str()),
+            _ => None,
+        })
+    };
+    let Some(state) = value("wsrep_local_state") else {
+        return Err(CheckTrouble::answer("it is no node of a Galera cluster: it has no `wsrep_local_state`"));
+    };
+    let comment = printable(value("wsrep_local_state_comment").unwrap_or("of no name").as_bytes());
+    let shown = format!("its wsrep_local_state is {} ({comment})", printable(state.as_bytes()));
+    let takes_donors = galera == Galera::SyncedOrDonor;
+    if !(state == SYNCED || (state == DONOR && takes_donors)) {
+        let hint = if state == DONOR { "; galera = \"donor\" would take it" } else { "" };
+        return Err(CheckTrouble::answer(format!("{shown}{hint}")));
+    }
+    // A node that has lost sight of most others answers no query that reads a table.
+    if value("wsrep_ready").is_some_and(|ready| ready == "OFF") {
+        return Err(CheckTrouble::answer(format!(
+            "{shown}, but wsrep_ready is OFF: it is not with most of its cluster"
+        )));
+    }
+    wire.transcript.note(shown);
+    Ok(())
 }
 
 /// A server is a replica if any of its read-only settings is on.

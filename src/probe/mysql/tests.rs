@@ -64,7 +64,7 @@ fn check(login: Option<&str>, wanted: (bool, bool), server: impl FnOnce(TcpStrea
     let file = folder.path().join("password");
     std::fs::write(&file, login.unwrap_or_default()).unwrap();
     let login = login.map(|_| Login { user: "check".to_string(), password_file: Some(file) });
-    let ask = ask(Address::Unix("".into()), CheckKind::Mysql { login });
+    let ask = ask(Address::Unix("".into()), CheckKind::Mysql { login, galera: None });
     let timeout = Duration::from_millis(300);
     against_asked(Ask { timeout, role: wanted.0, lag: wanted.1, ..ask }, server)
 }

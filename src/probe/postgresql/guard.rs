@@ -37,7 +37,8 @@ pub(super) type GuardVerdict = Rc<RefCell<Option<CheckTrouble>>>;
 pub(super) struct Guarded {
     /// The connection itself.
     inner: Stream,
-    /// No third party reads along, and no other server can answer: a unix socket. Or there is no password to show.
+    /// No third party reads along, and no other server can answer ([`Stream::is_proved`]). Or there is no password to
+    /// show.
     may_show_password: bool,
     /// What has come and was not passed on to the client library yet.
     held: Vec<u8>,
@@ -53,7 +54,7 @@ impl Guarded {
     /// Guards a connection. `has_password` is whether there is anything to keep from the server.
     pub(super) fn new(inner: Stream, has_password: bool) -> (Guarded, GuardVerdict) {
         // An account without a password can be asked for it: the answer is that there is none.
-        let may_show_password = !has_password || matches!(inner, Stream::Unix(..));
+        let may_show_password = !has_password || inner.is_proved();
         let verdict = GuardVerdict::default();
         let held = Vec::new();
         let guarded = Guarded { inner, may_show_password, held, passed: 0, allowed: 0, verdict: Rc::clone(&verdict) };

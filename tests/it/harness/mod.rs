@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod api;
+pub mod authority;
 pub mod backend;
 pub mod browser;
 pub mod bytes;

@@ -37,13 +37,13 @@ fn told<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, has_account: bool) -> To
         let (budget, mut transcript) = (Budget::begin(), Transcript::begin());
         let stream = Stream::Unix(ours, Rc::clone(&budget));
         let check = async {
-            if !has_account {
-                return mysql::ask(stream, &mut transcript).await;
-            }
             let (target, opening) = (Address::Unix("".into()), Opening::default());
-            let way = Way { target: &target, opening: &opening, is_bare: false, budget: &budget };
+            let way = Way { target: &target, opening: &opening, is_bare: false, budget: &budget, terms: None };
+            if !has_account {
+                return mysql::ask(stream, &way, &mut transcript).await;
+            }
             let account = Credentials { user: "check".to_string(), password: Some("secret".to_string()) };
-            mysql::check(stream, &way, &account, Wanted { role: true, lag: true }, &mut transcript).await
+            mysql::check(stream, &way, &account, (Wanted { role: true, lag: true }, None), &mut transcript).await
         };
         let server = async {
             for piece in pieces {

@@ -1,0 +1,71 @@
+//! Reads whether a check speaks TLS, and which authorities it believes.
+
+use std::net::IpAddr;
+
+use super::Reader;
+use crate::base::host;
+use crate::config::model::{CheckTls, Trust};
+use crate::config::value::quoted;
+
+/// Checks whose protocol lets the server offer TLS.
+const CAN_PREFER: [&str; 2] = ["postgresql", "mysql"];
+
+impl Reader<'_> {
+    /// TLS of the check. Databases that can offer it are asked for it unless something else is written.
+    pub(super) fn tls(&mut self) -> CheckTls {
+        let can_prefer = CAN_PREFER.contains(&self.kind);
+        let word = match self.table.find_word("tls") {
+            Some(word) => word,
+            None if can_prefer => "prefer",
+            None => "off",
+        };
+        if word == "prefer" && !can_prefer {
+            let hint = format!("the protocol of a {} check cannot offer it; write \"require\" or \"off\"", self.kind);
+            self.bad("tls", quoted(word), hint);
+        }
+        if word == "off" && self.kind == "postgresql" && !self.is_set("user") {
+            let hint = "without it, whether the server offers TLS is all that a postgresql check asks".to_string();
+            self.needs("tls", "`user`".to_string(), hint);
+        }
+        if word != "require" {
+            for key in ["verify", "ca_file", "server_name"] {
+                if self.is_set(key) {
+                    let hint = format!("write tls = \"require\", or leave `{key}` out");
+                    self.needs(key, "`tls = \"require\"`".to_string(), hint);
+                }
+            }
+            return if word == "prefer" { CheckTls::Prefer } else { CheckTls::Off };
+        }
+        CheckTls::Require { trust: self.trust(), server_name: self.server_name() }
+    }
+
+    /// Whose word is taken.
+    fn trust(&mut self) -> Trust {
+        let file = self.name("ca_file");
+        if !file.is_empty() && !file.starts_with('/') {
+            self.bad("ca_file", quoted(&file), "write the whole path, which begins with /".to_string());
+        }
+        match (self.table.flag("verify"), file.is_empty()) {
+            (true, true) => Trust::System,
+            (true, false) => Trust::File(file.into()),
+            (false, true) => Trust::Unverified,
+            (false, false) => {
+                let hint = "remove `verify`, or `ca_file`".to_string();
+                self.needs("ca_file", "`verify = true`".to_string(), hint);
+                Trust::Unverified
+            }
+        }
+    }
+
+    /// The name of the server, a host name or an address; empty means the host of the address.
+    fn server_name(&mut self) -> String {
+        let name = self.name("server_name");
+        let plain = name.strip_suffix('.').unwrap_or(&name);
+        let is_name = host::server_name(plain).is_some() || plain.parse::<IpAddr>().is_ok();
+        if !name.is_empty() && !is_name {
+            let hint = "write a name or an IP address without a port, as in \"db.example.com\"".to_string();
+            self.bad("server_name", quoted(&name), hint);
+        }
+        name
+    }
+}

@@ -1,0 +1,91 @@
+//! Files that checks need, read anew so that they can be changed without a word to ringway.
+//!
+//! A file may hang: a FIFO without a writer, a network drive that is gone. The thread that reads it hangs with it, so
+//! there is one for each file and no more; a check that wants the file meanwhile waits for that thread, or gives up.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// A file that is not read by then hangs.
+const TIMEOUT_MAX: Duration = Duration::from_secs(1);
+
+/// What reading a file gave, once it is known.
+type Found<T> = Option<Result<T, Arc<io::Error>>>;
+
+/// The files of one kind that are being read, by their path.
+pub(super) struct Readings<T>(RefCell<HashMap<PathBuf, watch::Receiver<Found<T>>>>);
+
+/// A reading that was started.
+pub(super) struct Reading<T>(watch::Receiver<Found<T>>);
+
+impl<T> Default for Readings<T> {
+    fn default() -> Readings<T> {
+        Readings(RefCell::default())
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Readings<T> {
+    /// The one reading of that file: the one under way, or one that begins now, in which `read` makes of the file what
+    /// is wanted.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn begin(&self, path: &Path, read: fn(&Path) -> io::Result<T>) -> io::Result<Reading<T>> {
+        let mut all = self.0.borrow_mut();
+        if let Some(reading) = all.get(path).filter(|one| is_under_way(one)) {
+            return Ok(Reading(reading.clone()));
+        }
+        let (told, reading) = watch::channel(None);
+        let there = path.to_path_buf();
+        // A thread of its own: the runtime would wait for one of its own when it ends.
+        std::thread::Builder::new().name("ringway-file".to_string()).spawn(move || {
+            let found = read(&there).map_err(Arc::new);
+            told.send_replace(Some(found));
+        })?;
+        all.retain(|_, one| is_under_way(one));
+        all.insert(path.to_path_buf(), reading.clone());
+        Ok(Reading(reading))
+    }
+}
+
+impl<T: Clone> Reading<T> {
+    /// Waits for what is read, but no longer than that.
+    ///
+    /// # Errors
+    /// It could not be read, or hangs.
+    pub(super) async fn done(mut self, timeout: Duration) -> io::Result<T> {
+        let found = match tokio::time::timeout(timeout, self.0.wait_for(Option::is_some)).await {
+            Ok(Ok(found)) => found.clone(),
+            Ok(Err(_)) => None,
+            Err(_) => {
+                let error = format!("it was not read within {} ms, so it hangs", timeout.as_millis());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        };
+        found.unwrap_or_else(|| Err(Arc::new(io::Error::other("its reader has ended")))).map_err(|error| copy(&error))
+    }
+}
+
+/// How long a check with that time-out waits for a file; zero is no time-out.
+pub(super) fn patience(timeout: Duration) -> Duration {
+    if timeout.is_zero() { TIMEOUT_MAX } else { timeout.min(TIMEOUT_MAX) }
+}
+
+/// Whether its thread is still reading: nothing was told yet, and the thread is there.
+fn is_under_way<T>(reading: &watch::Receiver<Found<T>>) -> bool {
+    reading.borrow().is_none() && reading.has_changed().is_ok()
+}
+
+/// The same error for each check that waited.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}

@@ -1,0 +1,101 @@
+//! Whose word a check takes for a server: the certificates of authorities, read again while ringway runs.
+//!
+//! A file of the configuration is read again when what is known of it is older than a second, those of the system after
+//! a minute. The thread that reads them also parses them: a system has some hundred and forty, which take milliseconds.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::file::{self, Readings};
+use super::{CheckTrouble, Lack};
+use crate::base::time::{Clock, Moment};
+
+/// Longer files are something else: those of all authorities together have some 200 KiB.
+const BYTES_MAX: u64 = 4 << 20;
+/// How long what was read of a file counts.
+const FILE_AGE_MAX_NS: u64 = 1_000_000_000;
+/// How long what was read of the system's counts.
+const SYSTEM_AGE_MAX_NS: u64 = 60_000_000_000;
+
+/// Authorities, and when they were read.
+type Known = (Moment, Arc<RootCertStore>);
+
+thread_local! {
+    /// What is being read. Control is one thread.
+    static READING: Readings<Arc<RootCertStore>> = Readings::default();
+    /// What was read last, by its path; the system's has an empty one.
+    static KNOWN: RefCell<HashMap<Box<Path>, Known>> = RefCell::default();
+    /// For the age of both.
+    static CLOCK: Clock = Clock::new();
+}
+
+/// The authorities of a file, or with `None` those of this host.
+///
+/// # Errors
+/// They cannot be read, or there are none: a lack of ringway's own.
+pub(super) async fn authorities(path: Option<&Path>, timeout: Duration) -> Result<Arc<RootCertStore>, CheckTrouble> {
+    let (key, age_max_ns) = match path {
+        Some(path) => (path, FILE_AGE_MAX_NS),
+        None => (Path::new(""), SYSTEM_AGE_MAX_NS),
+    };
+    let now = CLOCK.with(Clock::now);
+    let known = KNOWN.with_borrow(|all| all.get(key).filter(|(at, _)| now.since_ns(*at) < age_max_ns).cloned());
+    if let Some((_, authorities)) = known {
+        return Ok(authorities);
+    }
+    let lacks = |error: io::Error| {
+        CheckTrouble::Unknown(match path {
+            Some(path) => Lack::of_file("ca_file", path, error),
+            None => Lack::Authorities(error.to_string()),
+        })
+    };
+    let read = if path.is_some() { of_file } else { of_system };
+    let reading = READING.with(|all| all.begin(key, read)).map_err(lacks)?;
+    let authorities = reading.done(file::patience(timeout)).await.map_err(lacks)?;
+    KNOWN.with_borrow_mut(|all| {
+        // What no check has asked for lately is of an old configuration.
+        all.retain(|_, (at, _)| now.since_ns(*at) < SYSTEM_AGE_MAX_NS);
+        all.insert(key.into(), (now, Arc::clone(&authorities)));
+    });
+    Ok(authorities)
+}
+
+/// Those in a file (PEM, RFC 7468). One that cannot be used is an error, as it is there on purpose.
+fn of_file(path: &Path) -> io::Result<Arc<RootCertStore>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(io::Error::other("it has more than 4 MiB"));
+    }
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        let number = store.len() + 1;
+        let bad = |why: String| io::Error::other(format!("its certificate number {number} cannot be used: {why}"));
+        store.add(certificate.map_err(|error| bad(error.to_string()))?).map_err(|error| bad(error.to_string()))?;
+    }
+    if store.is_empty() {
+        return Err(io::Error::other("it has no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
+    }
+    Ok(Arc::new(store))
+}
+
+/// Those of this host, where its distribution keeps them. Some hosts have a few that cannot be used.
+fn of_system(_: &Path) -> io::Result<Arc<RootCertStore>> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    let (usable, _) = store.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why = found.errors.first().map_or("none was found".to_string(), ToString::to_string);
+        return Err(io::Error::other(why));
+    }
+    Ok(Arc::new(store))
+}
