@@ -1,7 +1,7 @@
 //! A client that must say something first, and what it has said.
 //!
 //! ```text
-//! told(count) ─> Attention::Look ─> read(bytes) ─> Verdict::Header ─> headed ─> … ─> Verdict::Hello ─> leads ─> done
+//! told(count) ─> Attention::Look ─> read(bytes) ─> Verdict::Header ─> headed ─> … ─> Verdict::Said ─> leads ─> done
 //!             └> Attention::Wait                └> Verdict::Wait, Answer, Left, Refused
 //! ```
 //!
@@ -15,6 +15,7 @@ use crate::admit::sources::Permit;
 use crate::base::refused::Refused;
 use crate::base::time::{Moment, ns};
 use crate::snapshot::table::{Admission, PrereadEntry};
+use crate::wire::first_bytes::{self, Protocol};
 use crate::wire::{client_hello, postgresql, proxy};
 
 /// How many looks at a complete ClientHello of the greatest length one client can cost.
@@ -27,8 +28,8 @@ pub struct Guest {
     admission: Option<Arc<Admission>>,
     /// The addresses in its PROXY header. In a box, because most clients send none.
     claimed: Option<Box<(SocketAddr, SocketAddr)>>,
-    /// Its place among the connections of its source address.
-    permit: Option<Permit>,
+    /// Its places among the connections of its source address: at its listener, and on its route.
+    permits: [Option<Permit>; 2],
     /// What is awaited now.
     stage: GuestStage,
     /// The wait for that.
@@ -78,8 +79,8 @@ pub enum Verdict {
     Header(proxy::Header),
     /// The caller takes PostgreSQL's request out, answers with this byte, and looks again.
     Answer(u8),
-    /// Everything that the client's TLS says, or `None` if it is not TLS: see [`Guest::leads`].
-    Hello(Option<client_hello::ClientHello>),
+    /// What the client speaks, `None` if it has not said enough, and all that its TLS says: see [`Guest::leads`].
+    Said(Option<Protocol>, Option<client_hello::ClientHello>),
     /// The client has left.
     Left,
     /// The client has broken a rule.
@@ -98,7 +99,7 @@ impl Guest {
         let mut guest = Guest {
             admission: Some(admission),
             claimed: None,
-            permit: None,
+            permits: [None, None],
             stage: GuestStage::Nothing,
             look,
             low_water: 1,
@@ -137,14 +138,18 @@ impl Guest {
         self.stage != GuestStage::Nothing
     }
 
-    /// Notes its place among the connections of its source address.
+    /// Notes a place among the connections of its source address. There are two at most.
     pub fn holds(&mut self, permit: Permit) {
-        self.permit = Some(permit);
+        let free = self.permits.iter_mut().find(|place| place.is_none());
+        debug_assert!(free.is_some(), "it is counted for a third time");
+        if let Some(free) = free {
+            *free = Some(permit);
+        }
     }
 
-    /// Takes that place out, to give it back.
+    /// Takes such a place out, to give it back; `None` when there is none left.
     pub fn leaves(&mut self) -> Option<Permit> {
-        self.permit.take()
+        self.permits.iter_mut().find_map(Option::take)
     }
 
     /// Nothing more will be asked.
@@ -191,7 +196,7 @@ impl Guest {
         match self.stage {
             GuestStage::Header => self.read_header(bytes, ended, is_closed, now),
             GuestStage::Hello => self.read_hello(bytes, ended, is_closed, now),
-            GuestStage::Nothing => Verdict::Hello(None),
+            GuestStage::Nothing => Verdict::Said(None, None),
         }
     }
 
@@ -217,24 +222,42 @@ impl Guest {
         self.enter(if asks_for_hello { GuestStage::Hello } else { GuestStage::Nothing }, now);
     }
 
-    /// What the bytes mean while a ClientHello is awaited.
+    /// What the bytes mean while it is awaited what the client speaks.
     fn read_hello(&mut self, bytes: &[u8], ended: bool, is_closed: impl Fn() -> bool, now: Moment) -> Verdict {
         let is_over = ended || self.look.is_late(now) || self.look.is_spent();
+        // A client that has asked with PostgreSQL's request speaks PostgreSQL, whatever follows.
+        let asked = self.asked_for_tls || self.was_told_no;
         let request = postgresql::parse(bytes);
-        match request.as_ref().filter(|_| !self.asked_for_tls) {
+        let wants_hello = self.asks_for(|preread| preread.wants_hello);
+        match request.as_ref().filter(|_| wants_hello && !self.asked_for_tls) {
             Some(postgresql::Request::Ssl) => return Verdict::Answer(b'S'),
             Some(postgresql::Request::GssEncryption) if !self.was_told_no => return Verdict::Answer(b'N'),
             _ => {}
         }
         let could_be_a_request = !self.asked_for_tls && request.is_none();
+        let told = match asked {
+            true => Some(Protocol::Postgresql),
+            false => first_bytes::tell(bytes),
+        };
+        let wants_protocol = self.asks_for(|preread| preread.wants_protocol);
         let mut wait = |need: usize| Verdict::Wait(self.look.wait(bytes.len(), need, now));
         match client_hello::parse(bytes) {
-            Ok(Some(hello)) => Verdict::Hello(Some(hello)),
+            Ok(Some(hello)) => {
+                Verdict::Said(Some(if asked { Protocol::Postgresql } else { Protocol::Tls }), Some(hello))
+            }
             Ok(None) if !is_over => wait(client_hello::need(bytes)),
             Ok(None) if ended && is_closed() => Verdict::Left,
+            // It said nothing, or began to speak TLS and did not end its ClientHello.
+            Ok(None) => Verdict::Said(None, None),
             Err(_) if could_be_a_request && !is_over => wait(postgresql::REQUEST_LEN),
-            Ok(None) | Err(_) => Verdict::Hello(None),
+            Err(_) if told.is_none() && wants_protocol && !is_over => wait(bytes.len() + 1),
+            Err(_) => Verdict::Said(Some(told.unwrap_or(Protocol::Other)), None),
         }
+    }
+
+    /// Whether the routes of its listener ask for something.
+    fn asks_for(&self, what: impl Fn(&PrereadEntry) -> bool) -> bool {
+        self.admission.as_ref().and_then(|admission| admission.preread.as_ref()).is_some_and(what)
     }
 
     /// PostgreSQL's request was taken out and answered with this byte.

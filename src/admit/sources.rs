@@ -77,6 +77,29 @@ impl Quota {
 #[derive(Debug, Eq, PartialEq)]
 pub struct Permit(usize);
 
+/// Whose sessions a limit counts.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct SourceScope {
+    /// Those of this listener.
+    listener: ListenerId,
+    /// Those of one of its routes, by a number that stays with what the route says; 0 is all of the listener's.
+    route: u64,
+}
+
+impl From<ListenerId> for SourceScope {
+    /// All sessions of a listener.
+    fn from(listener: ListenerId) -> SourceScope {
+        SourceScope { listener, route: 0 }
+    }
+}
+
+impl SourceScope {
+    /// The sessions of one of its routes.
+    pub fn of_route(listener: ListenerId, route: u64) -> SourceScope {
+        SourceScope { listener, route: route.max(1) }
+    }
+}
+
 /// How many connections each client address has, and how many it has made lately.
 pub struct Sources {
     /// The key of the hash.
@@ -128,8 +151,14 @@ impl Sources {
     ///
     /// # Errors
     /// Which limit is reached.
-    pub fn enter(&self, listener: ListenerId, client: IpAddr, limits: &Quota, now: Moment) -> Result<Permit, Refused> {
-        let name = self.name(listener, client, limits.prefix_v6);
+    pub fn enter(
+        &self,
+        scope: impl Into<SourceScope>,
+        client: IpAddr,
+        limits: &Quota,
+        now: Moment,
+    ) -> Result<Permit, Refused> {
+        let name = self.name(scope.into(), client, limits.prefix_v6);
         for attempt in 0..ATTEMPTS {
             let Some(place) = self.count(name, limits, now)? else { continue };
             if self.find(name, Some(place)).is_some() {
@@ -212,7 +241,7 @@ impl Sources {
     }
 
     /// The hash of a source: its tag and its buckets.
-    fn name(&self, listener: ListenerId, client: IpAddr, prefix_v6: u8) -> Name {
+    fn name(&self, scope: SourceScope, client: IpAddr, prefix_v6: u8) -> Name {
         let (is_v6, bits) = match client.to_canonical() {
             IpAddr::V4(address) => (false, u128::from(address.to_bits())),
             IpAddr::V6(address) => {
@@ -220,7 +249,7 @@ impl Sources {
                 (true, address.to_bits() >> host_bits << host_bits)
             }
         };
-        let hash = self.key.hash_one((listener.0, is_v6, bits));
+        let hash = self.key.hash_one((scope, is_v6, bits));
         let bucket = |bits: u64| bits as usize % self.buckets * WAYS;
         let tag = hash & !OPEN;
         Name { tag: if tag == 0 { OPEN + 1 } else { tag }, buckets: [bucket(hash), bucket(hash.rotate_right(17))] }

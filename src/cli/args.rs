@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::DEFAULT_FILE;
 use crate::balance;
+use crate::wire::first_bytes::Protocol;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,6 +73,9 @@ pub(super) enum Command {
         /// The client.
         #[arg(long, value_name = "IP[:PORT]")]
         client: super::explain::ClientArg,
+        /// What it speaks, where routes ask for that; TLS if one of the next two is given.
+        #[arg(long, value_name = "PROTOCOL", value_parser = Protocol::WORDS)]
+        protocol: Option<String>,
         /// The server name that its TLS asks for; for a listener with routes.
         #[arg(long, value_name = "NAME")]
         sni: Option<String>,

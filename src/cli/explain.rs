@@ -13,21 +13,23 @@ use super::paint::{Paint, Tone};
 use crate::base::refused::Refused;
 use crate::config::model::{Config, Pool, Role};
 use crate::snapshot::explain::{ExplainQuestion, Explanation, SAMPLE, Without, explain as answer};
+use crate::wire::first_bytes::Protocol;
 
 /// A share below this many percent is shown as `<0.1 %`.
 const LEAST_SHOWN: f64 = 0.1;
 
-/// The command. `sni` and `alpn` are what the client's TLS would say; `without` is a backend to imagine away.
+/// The command. `protocol`, `sni` and `alpn` are what the client would say; `without` is a backend to imagine away.
 pub(super) fn explain(
     file: &Path,
     listener: &str,
     client: ClientArg,
-    (sni, alpn): (Option<&str>, Option<&str>),
+    (protocol, sni, alpn): (Option<&str>, Option<&str>, Option<&str>),
     without: Option<&str>,
 ) -> Result<(), Failure> {
     let config = check::load(file)?;
     let ClientArg(client, port) = client;
-    let answer = answer(&config, ExplainQuestion { listener, client, port, sni, alpn, without });
+    let protocol = protocol.and_then(Protocol::named);
+    let answer = answer(&config, ExplainQuestion { listener, client, port, protocol, sni, alpn, without });
     let answer = answer.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
     let text = show(&config, &answer, listener, without, Paint::of_stdout());
     super::print(text.as_bytes())
@@ -87,7 +89,7 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
 fn refusal(refused: Refused) -> &'static str {
     match refused {
         Refused::Unmatched => "no route fits, and `unmatched` is \"refuse\"",
-        _ => "`allow` and `deny` of the listener",
+        _ => "`allow` and `deny` of the listener or of the route",
     }
 }
 

@@ -65,9 +65,9 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Demo { span } => demo::demo(span),
         Command::Check { file, strict } => check::check(file.path(), strict),
         Command::Doctor { file, config } => doctor::doctor(file.or(config).as_deref()),
-        Command::Explain { file, listener, client, sni, alpn, without } => {
-            let tls = (sni.as_deref(), alpn.as_deref());
-            explain::explain(file.path(), &listener, client, tls, without.as_deref())
+        Command::Explain { file, listener, client, protocol, sni, alpn, without } => {
+            let says = (protocol.as_deref(), sni.as_deref(), alpn.as_deref());
+            explain::explain(file.path(), &listener, client, says, without.as_deref())
         }
         Command::Ctl(options) => ctl::ctl(&options),
         Command::Top { socket } => top::top(socket.as_ref()),

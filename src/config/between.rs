@@ -17,6 +17,7 @@ use super::loops;
 use super::model::{Admin, Backend, CheckTls, Config, LocalAddress, Policy, Target, Trust};
 use super::raw::{self, Raw, Table};
 use super::value::{self, At};
+use crate::admit::routes::NamePattern;
 use crate::base::address::Address;
 use crate::base::host;
 
@@ -30,6 +31,7 @@ const EVERY_V6: &str = "[::] is every IPv6 address of this host: write one of bo
 pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &mut Vec<At<Problem>>) {
     let mut between = Between { places, faults };
     between.binds(raw, &config.admin);
+    between.hosts(raw, &config.admin);
     between.process(raw, config);
     between.pools(raw);
     between.checks(raw, config);
@@ -45,6 +47,17 @@ struct Between<'a, 't> {
 }
 
 impl Between<'_, '_> {
+    /// Refuses to let the API be asked by any name: another page in a browser could then ask it too (DNS rebinding).
+    fn hosts(&mut self, raw: &Raw, admin: &Admin) {
+        if admin.hosts.iter().any(NamePattern::is_any) {
+            let hint =
+                "write the names by which you reach it: with any name, other pages in a browser could ask it too";
+            let problem =
+                Problem::BadValue { key: "hosts".to_string(), found: "\"*\"".to_string(), hint: hint.to_string() };
+            self.faults.push((raw.admin.span_of("hosts"), problem));
+        }
+    }
+
     /// Refuses the same address twice, also where one of two covers the other (`0.0.0.0`). Port 0 is a new port each
     /// time.
     fn binds(&mut self, raw: &Raw, admin: &Admin) {
@@ -288,7 +301,10 @@ impl Between<'_, '_> {
                 self.needs(table, key, "accept_proxy = \"required\"", "leave it out, or expect a header");
             }
         }
-        let is_limited = table.number::<u32>("source_connections_max") > 0 || table.rate("source_rate_max").count > 0;
+        let limits = |table: &Table| {
+            table.number::<u32>("source_connections_max") > 0 || table.rate("source_rate_max").count > 0
+        };
+        let is_limited = limits(table) || raw.routes.iter().any(limits);
         for key in ["source_prefix_v6", "source_unlimited"] {
             if is_written(key) && !is_limited {
                 let what = "`source_connections_max` or `source_rate_max`";
@@ -309,8 +325,18 @@ impl Between<'_, '_> {
             }
         }
         for route in raw.routes.iter().filter(|route| !route.is_wrong) {
-            if route.server_names("sni").is_empty() && route.protocols("alpn").is_empty() {
+            let protocol = route.word("protocol");
+            let is_of_tls = !route.server_names("sni").is_empty() || !route.protocols("alpn").is_empty();
+            if !is_of_tls && protocol == "any" {
                 self.faults.push((route.span.clone(), Problem::RouteForAll));
+            }
+            // PostgreSQL asks for TLS first, and then sends a ClientHello too.
+            if is_of_tls && !["any", "tls", "postgresql"].contains(&protocol) {
+                let hint = format!(
+                    "a client of \"{protocol}\" sends no ClientHello; leave out `sni` and `alpn`, or write \"tls\""
+                );
+                let problem = Problem::BadValue { key: "protocol".to_string(), found: value::quoted(protocol), hint };
+                self.faults.push((route.span_of("protocol"), problem));
             }
         }
     }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use super::keys::{self, Thing};
 use super::model::{Config, Listener, Pool};
 use super::shown::{self, Shown};
-use crate::admit::routes::Route;
+use crate::admit::Networks;
+use crate::admit::routes::{Route, RouteGuard};
 
 /// What has changed from one configuration to another.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -165,14 +166,30 @@ fn list(config: &Config) -> List {
 /// The routes of a listener in one text. They have no names, so they are shown as a whole.
 fn routes(listener: &Listener) -> String {
     let shown = |route: &Route<Arc<str>>| {
+        let speaks = route.protocol.map(|protocol| format!("protocol {}", protocol.name()));
         let names = route.names.iter().map(ToString::to_string);
         let protocols = route.protocols.iter().map(|protocol| format!("alpn {protocol}"));
-        format!("{} to {}", names.chain(protocols).collect::<Vec<_>>().join(", "), route.pool)
+        let what = speaks.into_iter().chain(names).chain(protocols).collect::<Vec<_>>().join(", ");
+        format!("{what} to {}{}", route.pool, guard(&route.guard))
     };
     match &listener.preread {
         None => "none".to_string(),
         Some(preread) => preread.routes.iter().map(shown).collect::<Vec<_>>().join("; "),
     }
+}
+
+/// What a route asks of its clients beyond what they say, as the file writes it; nothing if it asks for nothing.
+fn guard(guard: &RouteGuard) -> String {
+    let list = |name: &str, networks: &Networks| format!("{name} {}", shown::joined(networks.list()));
+    let RouteGuard { rules, source_limits } = guard;
+    let allow = rules.allow.as_ref().map(|allow| list("allow", allow));
+    let deny = Some(list("deny", &rules.deny)).filter(|_| !rules.deny.is_empty());
+    let most = source_limits.map(|limits| limits.connections_max).filter(|most| *most > 0);
+    let most = most.map(|most| format!("source_connections_max {most}"));
+    let rate = source_limits.map(|limits| limits.rate).filter(|rate| rate.count > 0);
+    let rate = rate.map(|rate| format!("source_rate_max {}", keys::rate(rate)));
+    let all: Vec<String> = [allow, deny, most, rate].into_iter().flatten().collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join("; ")) }
 }
 
 /// The lines for pools whose backends changed their order, which matters to some policies. The order of everything else

@@ -80,7 +80,7 @@ pub enum Problem {
     #[error("there is no pool `{pool}`; {hint}")]
     UnknownPool { pool: String, hint: String },
     /// A route without a condition, so that it would match every client.
-    #[error("a route needs `sni` or `alpn`; all other clients get the listener's own `pool`")]
+    #[error("a route needs `protocol`, `sni` or `alpn`; all other clients get the listener's own `pool`")]
     RouteForAll,
     /// There is nothing to serve.
     #[error("there is no listener; add [listeners.NAME] with `bind` and `pool`")]

@@ -174,7 +174,7 @@ const LISTENER: Words = &[
 const ROUTE: Words = &[
     ("servername servernames hostsni host hosts hostname domain domains name rule match", "it is `sni` here"),
     ("backend cluster upstream target proxypass service usebackend", "it is `pool` here, the NAME of a [pools.NAME]"),
-    ("protocol protocols applicationprotocols", "it is `alpn` here"),
+    ("protocols applicationprotocols", "it is `alpn` here"),
 ];
 
 /// In `[pools.NAME]`.

@@ -148,9 +148,14 @@ pub const KEYS: &[Key] = {
         listener("unmatched", Word(&["default", "refuse"]), "\"default\"", |it| {
             text(if it.preread.as_ref()?.refuses_unmatched { "refuse" } else { "default" })
         }),
+        route("protocol", Word(&ROUTED), "\"any\""),
         route("sni", ServerNames, "").absent(),
         route("alpn", Protocols, "").absent(),
         route("pool", Name, "").required("pool = \"NAME\""),
+        route("allow", Networks, "[]"),
+        route("deny", Networks, "[]"),
+        route("source_connections_max", COUNT, "0"),
+        route("source_rate_max", Rate, "\"0/s\""),
         pool("balance", Word(&balance::WORDS), "\"round_robin\"", |it| text(it.balance.name())),
         pool("hash_key", Word(&["source_ip", "source_ip_port"]), "\"source_ip\"", |it| {
             text(it.balance.hash_key().unwrap_or_default().name())
@@ -231,6 +236,8 @@ pub const KEYS: &[Key] = {
     ]
 };
 
+/// What a route can ask a client to speak.
+const ROUTED: [&str; 6] = ["any", "tls", "ssh", "http", "postgresql", "other"];
 /// The kinds of check.
 const CHECKS: [&str; 7] = ["off", "tcp", "send_expect", "http", "postgresql", "mysql", "redis"];
 /// The kinds of check that can log in.
@@ -254,7 +261,7 @@ fn count(most: Option<NonZeroU32>) -> Option<Shown> {
 }
 
 /// A rate, as the file writes it.
-fn rate(RateLimit { count, unit_ns }: RateLimit) -> String {
+pub(super) fn rate(RateLimit { count, unit_ns }: RateLimit) -> String {
     let time = of_time((unit_ns / 1_000).into());
     // "20/s" and not "20/1s".
     let time =

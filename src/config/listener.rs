@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::model::{AcceptProxy, Listener, NetworkFile, Preread};
 use super::raw::{self, Table};
-use crate::admit::routes::Route;
+use crate::admit::routes::{Route, RouteGuard};
 use crate::admit::sources::Quota;
 use crate::admit::{Networks, Rules};
+use crate::wire::first_bytes::Protocol;
 
 /// The meaning of a listener; `None` exactly when something of it was wrong, which was reported then.
 pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
@@ -26,18 +27,14 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
         deny,
         allow_file: table.network_file("allow_file").cloned(),
         deny_file: table.network_file("deny_file").cloned(),
-        source_limits: Quota {
-            connections_max: table.number("source_connections_max"),
-            rate: table.rate("source_rate_max"),
-            prefix_v6: table.number("source_prefix_v6"),
-        },
+        source_limits: quota(table, table),
         source_unlimited: table.networks("source_unlimited"),
         proxy: (table.word("accept_proxy") == "required").then(|| AcceptProxy {
             trusted: table.networks("proxy_trusted"),
             timeout: table.duration("proxy_timeout"),
         }),
         preread: (!raw.routes.is_empty()).then(|| Preread {
-            routes: raw.routes.iter().filter_map(route).collect(),
+            routes: raw.routes.iter().filter_map(|route| self::route(route, table)).collect(),
             timeout: table.duration("preread_timeout"),
             refuses_unmatched: table.word("unmatched") == "refuse",
         }),
@@ -60,10 +57,29 @@ fn pool(table: &Table) -> Option<Arc<str>> {
     table.find_text("pool").map(Arc::from)
 }
 
-/// The meaning of a route; `None` if it has no pool.
-fn route(table: &Table) -> Option<Route<Arc<str>>> {
-    let (names, protocols) = (table.server_names("sni").to_vec(), table.protocols("alpn").to_vec());
-    Some(Route { names, protocols, pool: pool(table)? })
+/// The meaning of a route of a listener; `None` if it has no pool.
+fn route(table: &Table, listener: &Table) -> Option<Route<Arc<str>>> {
+    let (allow, deny) = (table.networks("allow"), table.networks("deny"));
+    let guard = RouteGuard {
+        rules: Rules { allow: Some(allow).filter(|allow| !allow.is_empty()), deny },
+        source_limits: Some(quota(table, listener)).filter(|limits| !limits.is_none()),
+    };
+    Some(Route {
+        protocol: Protocol::named(table.word("protocol")),
+        names: table.server_names("sni").to_vec(),
+        protocols: table.protocols("alpn").to_vec(),
+        guard,
+        pool: pool(table)?,
+    })
+}
+
+/// The limits per client address in a table; the listener says what one IPv6 client is.
+fn quota(table: &Table, listener: &Table) -> Quota {
+    Quota {
+        connections_max: table.number("source_connections_max"),
+        rate: table.rate("source_rate_max"),
+        prefix_v6: listener.number("source_prefix_v6"),
+    }
 }
 
 #[cfg(test)]

@@ -12,16 +12,18 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::admit::routes::Route;
+use crate::admit::sources::SourceScope;
 use crate::balance::{Candidate, Picker};
 use crate::base::address::Address;
-use crate::base::id::{BackendId, ListenerId, PoolId};
+use crate::base::hash;
+use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{Config, Listener, Pool};
 use crate::health::State;
 use crate::session;
 
 use super::ids::Ids;
-use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, Table};
+use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, RouteWay, Table};
 
 /// Everything that a table follows from.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +113,9 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
     };
     let (pool, route) = way(&listener.pool)?;
     let preread = listener.preread.as_ref().map(|preread| PrereadEntry {
-        routes: preread.routes.iter().filter_map(|route| Some(led(route, way(&route.pool)?))).collect(),
+        routes: preread.routes.iter().filter_map(|route| Some(route_entry(id, route, way(&route.pool)?))).collect(),
+        wants_hello: preread.routes.iter().any(Route::wants_hello),
+        wants_protocol: preread.routes.iter().any(|route| route.protocol.is_some()),
         timeout_ns: ns(preread.timeout),
         refuses_unmatched: preread.refuses_unmatched,
     });
@@ -140,9 +144,19 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
     })
 }
 
-/// The same route, with the pool in another form.
-fn led<T>(route: &Route<Arc<str>>, pool: T) -> Route<T> {
-    Route { names: route.names.clone(), protocols: route.protocols.clone(), pool }
+/// A route of a listener, with the pool by its slot.
+fn route_entry(listener: ListenerId, route: &Route<Arc<str>>, (pool, way): (PoolId, RouteId)) -> Route<RouteWay> {
+    // A reload that moves a route, or changes its limits, leaves what was counted.
+    let names: Vec<String> = route.names.iter().map(ToString::to_string).collect();
+    let said = format!("{:?} {names:?} {:?} {}", route.protocol, route.protocols, route.pool);
+    let scope = SourceScope::of_route(listener, hash::stable(said.as_bytes(), 0));
+    Route {
+        protocol: route.protocol,
+        names: route.names.clone(),
+        protocols: route.protocols.clone(),
+        guard: route.guard.clone(),
+        pool: RouteWay { pool, route: way, scope },
+    }
 }
 
 /// The entry of a pool, with as much as possible from the table before.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::build::{self, Input, Member};
 use super::ids::Ids;
 use super::table::{Phase, PoolEntry, Table};
-use crate::admit::routes;
+use crate::admit::routes::{self, Said};
 use crate::balance::{Ask, Counts, Pick};
 use crate::base::address::Address;
 use crate::base::hash;
@@ -19,6 +19,7 @@ use crate::base::refused::Refused;
 use crate::base::time::Moment;
 use crate::config::model::{Backend, Config, HashKey, Listener, Policy, Pool, Target};
 use crate::health::State;
+use crate::wire::first_bytes::Protocol;
 
 /// How many keys or sessions are used to measure shares.
 pub const SAMPLE: u32 = 1 << 16;
@@ -32,6 +33,8 @@ pub struct ExplainQuestion<'a> {
     pub client: IpAddr,
     /// The client's port, if it is given.
     pub port: Option<u16>,
+    /// What it speaks; `None` is TLS if one of the two below is given, and else nothing.
+    pub protocol: Option<Protocol>,
     /// The server name that its TLS asks for.
     pub sni: Option<&'a str>,
     /// A protocol that its TLS offers.
@@ -92,8 +95,11 @@ fn door<'a>(listener: &'a Listener, question: ExplainQuestion<'_>) -> (&'a Arc<s
     let Some(preread) = &listener.preread else { return (&listener.pool, None) };
     let name = question.sni.and_then(host::server_name);
     let offered: Vec<Vec<u8>> = question.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    match routes::find(&preread.routes, name.as_deref(), &offered) {
-        Some(pool) => (pool, None),
+    let is_tls = question.sni.is_some() || question.alpn.is_some();
+    let protocol = question.protocol.or(is_tls.then_some(Protocol::Tls));
+    match routes::find(&preread.routes, Said { protocol, name: name.as_deref(), offers: &offered }) {
+        Some((_, route)) if !route.guard.rules.admit(Some(&client)) => (&route.pool, Some(Refused::Deny)),
+        Some((_, route)) => (&route.pool, None),
         None => (&listener.pool, preread.refuses_unmatched.then_some(Refused::Unmatched)),
     }
 }
@@ -260,6 +266,7 @@ mod tests {
             listener: "p",
             client: IpAddr::from([10, 1, 2, 3]),
             port: None,
+            protocol: None,
             sni: None,
             alpn: None,
             without,

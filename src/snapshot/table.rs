@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::admit::routes::Route;
+use crate::admit::sources::SourceScope;
 use crate::admit::{Networks, Rules, sources};
 use crate::balance::Picker;
 use crate::base::address::Address;
@@ -98,11 +99,26 @@ pub struct Admission {
 #[derive(Clone, Debug)]
 pub struct PrereadEntry {
     /// The routes, in the order of the file.
-    pub routes: Vec<Route<(PoolId, RouteId)>>,
+    pub routes: Vec<Route<RouteWay>>,
+    /// Whether a route asks for what a ClientHello says, so that PostgreSQL's request for TLS is answered to see it.
+    pub wants_hello: bool,
+    /// Whether a route asks what the client speaks, so that enough bytes are awaited to tell.
+    pub wants_protocol: bool,
     /// How long the ClientHello can take; 0 means without end.
     pub timeout_ns: u64,
     /// Whether a client that matches no route is refused.
     pub refuses_unmatched: bool,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RouteWay {
+    /// The pool.
+    pub pool: PoolId,
+    /// The way from the listener to it.
+    pub route: RouteId,
+    /// For the limits per source address.
+    pub scope: SourceScope,
 }
 
 /// A pool.

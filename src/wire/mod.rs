@@ -7,5 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod client_hello;
+pub mod first_bytes;
 pub mod postgresql;
 pub mod proxy;

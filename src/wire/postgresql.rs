@@ -35,6 +35,37 @@ pub fn parse(bytes: &[u8]) -> Option<Request> {
     }
 }
 
+/// Codes with which a client of PostgreSQL begins after the length, but for protocol versions: to cancel a query, for
+/// TLS, for GSS.
+const REQUESTS: [[u8; 4]; 3] = [[0x04, 0xd2, 0x16, 0x2e], [0x04, 0xd2, 0x16, 0x2f], [0x04, 0xd2, 0x16, 0x30]];
+/// The major version of the protocol in a start-up message, in use since PostgreSQL 7.4.
+const MAJOR: [u8; 2] = [0, 3];
+/// The longest start-up message that a server takes (MAX_STARTUP_PACKET_LENGTH).
+const STARTUP_MAX: u32 = 10_000;
+
+/// Whether a client of PostgreSQL begins so: with one of its requests, or with a start-up message. `None` while it
+/// could.
+pub fn is_begin(bytes: &[u8]) -> Option<bool> {
+    let (length, code) = bytes.split_at(bytes.len().min(4));
+    let code = &code[..code.len().min(4)];
+    // A length fits two bytes.
+    if length.iter().take(2).any(|byte| *byte != 0) {
+        return Some(false);
+    }
+    if let Ok(length) = <[u8; 4]>::try_from(length)
+        && !(8..=STARTUP_MAX).contains(&u32::from_be_bytes(length))
+    {
+        return Some(false);
+    }
+    let could =
+        MAJOR.starts_with(&code[..code.len().min(2)]) || REQUESTS.iter().any(|request| request.starts_with(code));
+    match (could, code.len() == 4) {
+        (false, _) => Some(false),
+        (true, true) => Some(true),
+        (true, false) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

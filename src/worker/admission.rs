@@ -19,16 +19,19 @@ use super::Worker;
 use super::slots::{Slot, SlotKey};
 use crate::admission::guest::Attention;
 use crate::admission::{Guest, LookWait, Verdict};
-use crate::admit::routes;
-use crate::admit::sources::Permit;
+use crate::admit::Rules;
+use crate::admit::routes::{self, Route, RouteGuard, Said};
+use crate::admit::sources::{Permit, Quota, SourceScope};
 use crate::base::address::Address;
 use crate::base::refused::Refused;
 use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::kernel::{Fd, Kernel, Sockets};
 use crate::session::{Event, Looked};
-use crate::snapshot::table::{Admission, PrereadEntry};
+use crate::snapshot::table::{Admission, RouteWay};
 use crate::stats::record::{Client, EndReason};
+use crate::wire::client_hello::ClientHello;
+use crate::wire::first_bytes::Protocol;
 use crate::wire::{client_hello, postgresql, proxy};
 
 /// What one look at the client's bytes leads to.
@@ -88,18 +91,34 @@ impl<K: Kernel> Worker<K> {
     /// # Errors
     /// The reason to refuse the client; the caller notes it and ends the session.
     fn judge(&mut self, key: SlotKey, client: &Address) -> Result<(), Refused> {
-        let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let Some(guest) = &mut slot.guest else { return Ok(()) };
         // No client is judged twice.
         let Some(admission) = guest.admission().cloned() else { return Err(Refused::Deny) };
-        if !admission.rules.admit(Some(client)) {
+        let listener = slot.listener;
+        self.judge_by(key, client, &admission, (&admission.rules, admission.source_limits.as_ref(), listener.into()))
+    }
+
+    /// The same by the rules and limits of a listener or of a route.
+    ///
+    /// # Errors
+    /// The reason to refuse the client.
+    fn judge_by(
+        &mut self,
+        key: SlotKey,
+        client: &Address,
+        admission: &Admission,
+        (rules, limits, scope): (&Rules, Option<&Quota>, SourceScope),
+    ) -> Result<(), Refused> {
+        let now = self.turn.now;
+        if !rules.admit(Some(client)) {
             return Err(Refused::Deny);
         }
-        if let (Some(limits), Address::Tcp(address)) = (&admission.source_limits, client)
+        let guest = self.slots.get_mut(key).and_then(|slot| slot.guest.as_mut());
+        if let (Some(limits), Address::Tcp(address), Some(guest)) = (limits, client, guest)
             && !admission.source_unlimited.contains(client)
         {
-            guest.holds(self.shared.sources.enter(slot.listener, address.ip(), limits, now)?);
+            guest.holds(self.shared.sources.enter(scope, address.ip(), limits, now)?);
         }
         Ok(())
     }
@@ -169,7 +188,7 @@ impl<K: Kernel> Worker<K> {
             Verdict::Wait(wait) => AdmissionStep::Answer(wait_for(self.kernel.sockets(), fd, wait, guest)),
             Verdict::Header(header) => self.take_header(key, header, peeked),
             Verdict::Answer(answer) => answer_request(self.kernel.sockets(), fd, guest, answer),
-            Verdict::Hello(hello) => self.lead(key, hello.as_ref()),
+            Verdict::Said(protocol, hello) => self.lead(key, protocol, hello.as_ref()),
             Verdict::Left => AdmissionStep::Answer(Looked::Refused(Who::Client)),
             Verdict::Refused(refused) => self.refuse(key, refused),
         }
@@ -200,31 +219,50 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Chooses the route for a ClientHello (`None` if the client did not send one): the session gets the pool of the
-    /// route that matches, else the listener's own pool, or it is refused with `unmatched = "refuse"`.
-    fn lead(&mut self, key: SlotKey, hello: Option<&client_hello::ClientHello>) -> AdmissionStep {
-        let jitter = self.turn.random.u32(..);
-        let (now, table) = (self.turn.now, self.known.reader.table());
+    /// Chooses the route for what the client has said: the session gets the pool of the route that matches, if its
+    /// rules let the client in, else the listener's own pool, or it is refused with `unmatched = "refuse"`.
+    fn lead(&mut self, key: SlotKey, protocol: Option<Protocol>, hello: Option<&ClientHello>) -> AdmissionStep {
+        let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
         let Some(guest) = &mut slot.guest else { return AdmissionStep::Answer(Looked::Done) };
-        let Some(PrereadEntry { routes, refuses_unmatched, .. }) = guest.leads(now) else { return AdmissionStep::Next };
-        let refuses_unmatched = *refuses_unmatched;
-        if let (Some(draft), Some(name)) = (&mut slot.draft, hello.and_then(|hello| hello.server_name.as_deref())) {
+        guest.leads(now);
+        let Some(admission) = guest.admission().cloned() else { return AdmissionStep::Next };
+        let Some(preread) = &admission.preread else { return AdmissionStep::Next };
+        let name = hello.and_then(|hello| hello.server_name.as_deref());
+        if let (Some(draft), Some(name)) = (&mut slot.draft, name) {
             draft.asks_for(name);
         }
-        let found = hello.and_then(|hello| routes::find(routes, hello.server_name.as_deref(), &hello.alpn));
-        match found.copied() {
-            Some((pool, route)) => {
-                // If a reload has removed the pool meanwhile, the pick finds no backend and ends the session.
-                if let Some(entry) = table.pool(pool) {
-                    slot.session.adopt(entry.session.clone(), jitter, now);
-                }
-                (slot.pool, slot.route) = (pool, route);
-                AdmissionStep::Next
-            }
-            None if refuses_unmatched => self.refuse(key, Refused::Unmatched),
+        let offers = hello.map_or(&[][..], |hello| &hello.alpn);
+        match routes::find(&preread.routes, Said { protocol, name, offers }) {
+            Some((_, route)) => self.take_route(key, &admission, route),
+            None if preread.refuses_unmatched => self.refuse(key, Refused::Unmatched),
             None => AdmissionStep::Next,
         }
+    }
+
+    /// Leads a client to the pool of a route, if the route lets it in.
+    fn take_route(&mut self, key: SlotKey, admission: &Admission, route: &Route<RouteWay>) -> AdmissionStep {
+        let jitter = self.turn.random.u32(..);
+        let RouteGuard { rules, source_limits } = &route.guard;
+        if let Some(slot) = self.slots.get_mut(key)
+            && !(rules.is_empty() && source_limits.is_none())
+        {
+            let Some(client) = client_of(slot, self.kernel.sockets()) else {
+                return AdmissionStep::Answer(Looked::Refused(Who::Client));
+            };
+            let by = (rules, source_limits.as_ref(), route.pool.scope);
+            if let Err(refused) = self.judge_by(key, &client, admission, by) {
+                return self.refuse(key, refused);
+            }
+        }
+        let (now, table) = (self.turn.now, self.known.reader.table());
+        let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
+        // If a reload has removed the pool meanwhile, the pick finds no backend and ends the session.
+        if let Some(entry) = table.pool(route.pool.pool) {
+            slot.session.adopt(entry.session.clone(), jitter, now);
+        }
+        (slot.pool, slot.route) = (route.pool.pool, route.pool.route);
+        AdmissionStep::Next
     }
 }
 

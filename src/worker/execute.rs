@@ -317,7 +317,7 @@ impl<K: Kernel> Worker<K> {
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.turn.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
         self.shared.counts.listener_closed(slot.listener);
-        if let Some(permit) = admission::leave(&mut slot) {
+        while let Some(permit) = admission::leave(&mut slot) {
             self.shared.sources.leave(permit);
         }
         self.shared.sub_load(self.index);

@@ -111,6 +111,8 @@ mod reload_refused;
 mod reset;
 /// Which backend of a database is the primary, and which is not.
 mod roles;
+/// What a client speaks decides about its pool.
+mod routes;
 /// Signals, and how a ringway ends.
 mod signals;
 /// Clients led by what their TLS says.

@@ -9,14 +9,30 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const SSL: &[u8] = &postgresql::SSL_REQUEST;
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 5432\r\n";
 
+/// Asked for a PROXY header, for a ClientHello, or for both.
 fn guest(proxy: bool, hello: bool) -> Guest {
+    asked(proxy, hello.then_some((true, false)))
+}
+
+/// Asked for what it speaks, and with `hello` for a ClientHello too.
+fn speaker(hello: bool) -> Guest {
+    asked(false, Some((hello, true)))
+}
+
+fn asked(proxy: bool, wants: Option<(bool, bool)>) -> Guest {
     let timeout_ns = ns(TIMEOUT);
     let admission = Admission {
         rules: Rules::default(),
         source_limits: None,
         source_unlimited: Networks::default(),
         proxy: proxy.then(|| AcceptProxy { trusted: Networks::default(), timeout: TIMEOUT }),
-        preread: hello.then(|| PrereadEntry { routes: Vec::new(), timeout_ns, refuses_unmatched: false }),
+        preread: wants.map(|(wants_hello, wants_protocol)| PrereadEntry {
+            routes: Vec::new(),
+            wants_hello,
+            wants_protocol,
+            timeout_ns,
+            refuses_unmatched: false,
+        }),
     };
     Guest::new(Arc::new(admission), NOW)
 }
@@ -56,7 +72,7 @@ fn what_comes_byte_by_byte_is_looked_at_a_few_times() {
     for len in [100, 1500, 16_000] {
         let bytes = hello(len, 1 << 14);
         let (looks, copied, verdict) = byte_by_byte(&mut guest(false, true), &bytes);
-        assert_eq!(verdict, Some(Verdict::Hello(Some(Default::default()))));
+        assert_eq!(verdict, Some(Verdict::Said(Some(Protocol::Tls), Some(Default::default()))));
         assert!(looks <= 4 && copied <= bytes.len() + 20, "{len}: {looks} looks at {copied} bytes");
     }
     // In version 1 of the header nothing says how long it is, but it is short.
@@ -80,20 +96,47 @@ fn what_is_cut_into_tiny_records_costs_no_more_than_a_few_times_its_length() {
     );
     // Short ones are read all the same.
     let (looks, _, verdict) = byte_by_byte(&mut guest(false, true), &hello(400, 1));
-    assert_eq!(verdict, Some(Verdict::Hello(Some(Default::default()))), "{looks} looks");
+    assert_eq!(verdict, Some(Verdict::Said(Some(Protocol::Tls), Some(Default::default()))), "{looks} looks");
 }
 
 #[test]
 fn what_is_no_tls_is_known_by_its_first_byte_and_a_request_by_its_eighth() {
     let (looks, _, verdict) = byte_by_byte(&mut guest(false, true), b"GET / HTTP/1.1");
-    assert_eq!((looks, verdict), (2, Some(Verdict::Hello(None))));
+    assert_eq!((looks, verdict), (2, Some(Verdict::Said(Some(Protocol::Other), None))), "no route asks what it speaks");
     let mut guest = guest(false, true);
     let (_, _, verdict) = byte_by_byte(&mut guest, SSL);
     assert_eq!(verdict, Some(Verdict::Answer(b'S')));
     guest.answered(b'S');
     assert!(guest.asked_for_tls());
     let (_, _, verdict) = byte_by_byte(&mut guest, &hello(300, 100));
-    assert_eq!(verdict, Some(Verdict::Hello(Some(Default::default()))));
+    assert_eq!(verdict, Some(Verdict::Said(Some(Protocol::Postgresql), Some(Default::default()))));
+}
+
+#[test]
+fn what_a_client_speaks_is_known_by_as_few_bytes_as_tell() {
+    for (bytes, looks, protocol) in [
+        (&b"SSH-2.0-x\r\n"[..], 5, Protocol::Ssh),
+        (b"GET / HTTP/1.1\r\n", 6, Protocol::Http),
+        (b"\x10\x10\0\x04MQTT", 2, Protocol::Other),
+    ] {
+        let (made, _, verdict) = byte_by_byte(&mut speaker(true), bytes);
+        assert_eq!((made, verdict), (looks, Some(Verdict::Said(Some(protocol), None))), "{protocol:?}");
+    }
+    let (_, _, verdict) = byte_by_byte(&mut speaker(false), &hello(300, 100));
+    assert_eq!(verdict, Some(Verdict::Said(Some(Protocol::Tls), Some(Default::default()))));
+}
+
+/// Its request stays where it is, for the server to answer: no route needs what is behind it.
+#[test]
+fn postgresql_is_led_by_its_request_where_no_name_is_asked_for() {
+    let (_, _, verdict) = byte_by_byte(&mut speaker(false), SSL);
+    assert_eq!(verdict, Some(Verdict::Said(Some(Protocol::Postgresql), None)));
+    let mut asked = speaker(true);
+    let (_, _, verdict) = byte_by_byte(&mut asked, &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30]);
+    assert_eq!(verdict, Some(Verdict::Answer(b'N')));
+    asked.answered(b'N');
+    let (_, _, verdict) = byte_by_byte(&mut asked, b"\0\0\0\x29\0\x03\0\0user\0");
+    assert_eq!(verdict, Some(Verdict::Said(Some(Protocol::Postgresql), None)));
 }
 
 #[test]
@@ -121,16 +164,19 @@ fn at_the_end_of_its_time_what_is_there_must_do() {
         guest.read(Some(bytes), false, || false, late)
     };
     assert_eq!(verdict_of(&mut guest(true, false), &V1[..20]), Verdict::Refused(Refused::ProxyTimeout));
-    assert_eq!(verdict_of(&mut guest(false, true), &hello(100, 100)[..40]), Verdict::Hello(None));
-    assert_eq!(verdict_of(&mut guest(false, true), &SSL[..4]), Verdict::Hello(None));
+    assert_eq!(verdict_of(&mut guest(false, true), &hello(100, 100)[..40]), Verdict::Said(None, None));
+    assert_eq!(verdict_of(&mut guest(false, true), &SSL[..4]), Verdict::Said(Some(Protocol::Other), None));
+    assert_eq!(verdict_of(&mut speaker(false), b"GE"), Verdict::Said(Some(Protocol::Other), None));
+    assert_eq!(verdict_of(&mut speaker(true), b""), Verdict::Said(None, None), "a client that says nothing");
 }
 
 /// Woken, and nothing has come: the kernel may have no more to say.
 #[test]
 fn a_client_that_says_no_more_is_not_waited_for() {
-    for (proxy, bytes, half_closed) in
-        [(true, V1, Verdict::Refused(Refused::ProxyMalformed)), (false, &hello(100, 100)[..], Verdict::Hello(None))]
-    {
+    for (proxy, bytes, half_closed) in [
+        (true, V1, Verdict::Refused(Refused::ProxyMalformed)),
+        (false, &hello(100, 100)[..], Verdict::Said(None, None)),
+    ] {
         for (is_closed, expected) in [(false, half_closed), (true, Verdict::Left)] {
             let mut guest = guest(proxy, !proxy);
             let cut = &bytes[..20];

@@ -147,7 +147,7 @@ fn keys_that_would_do_nothing_are_refused() {
     assert!(fault("proxy_timeout = \"5s\"", "").contains("`proxy_timeout` needs accept_proxy"), "also the default");
     assert!(fault("source_prefix_v6 = 48", "").contains("`source_prefix_v6` needs `source_connections_max` or"));
     let found = fault("[[listeners.l.routes]]\npool = \"q\"", "");
-    assert!(found.starts_with("f.toml:4:1: a route needs `sni` or `alpn`"), "{found}");
+    assert!(found.starts_with("f.toml:4:1: a route needs `protocol`, `sni` or `alpn`"), "{found}");
 }
 
 #[test]
