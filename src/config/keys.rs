@@ -51,6 +51,9 @@ const RECEIVE_BUFFERS: Kind = Kind::AutoOrSize(4 << 20, 512 << 20);
 /// A count; 0 usually means "no limit".
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 
+/// The greatest level of a backup.
+const BACKUP_LEVEL_MAX: u64 = 1_000;
+
 /// A key with its default. Of some tables the process makes things that stay for its life, so their keys need a
 /// restart.
 const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str, show: Show) -> Key {
@@ -215,7 +218,7 @@ pub const KEYS: &[Key] = {
         backend("name", Name, "", |_| None).absent(),
         backend("address", Target, "", |it| text(&it.target)).required("address = \"10.0.0.1:5432\""),
         backend("weight", Integer(0, 256), "1", |it| text(it.weight)),
-        backend("backup", Bool, "false", |it| text(it.backup)),
+        backend("backup", Level(BACKUP_LEVEL_MAX), "false", |it| text(level(it.backup))),
         backend("connections_max", COUNT, "0", |it| count(it.connections_max)),
         backend("disabled", Bool, "false", |it| text(it.disabled)),
         backend("check_address", CheckAddress, "\"\"", |it| or(it.check_address.as_ref(), "its own")),
@@ -242,6 +245,15 @@ fn output(output: &Output) -> String {
 /// A limit; `None` is shown as 0.
 fn count(most: Option<NonZeroU32>) -> Option<Shown> {
     text(most.map_or(0, NonZeroU32::get))
+}
+
+/// The level of a backup, as the file writes it.
+fn level(level: u16) -> String {
+    match level {
+        0 => "false".to_string(),
+        1 => "true".to_string(),
+        level => level.to_string(),
+    }
 }
 
 /// A rate, as the file writes it.

@@ -329,8 +329,9 @@ pub struct Backend {
     pub name: Arc<str>,
     /// Where it listens.
     pub target: Target,
-    /// Whether it is used only while no other backend is up, or after all others failed to connect in a session.
-    pub backup: bool,
+    /// 0 if it is no backup. Else its level: it is used only while no backend of a lower level is up, or after all of
+    /// those failed to connect in a session.
+    pub backup: u16,
     /// How many open sessions it can have; `None` means any number.
     pub connections_max: Option<NonZeroU32>,
     /// Its share, 0 to 256; with 0 it takes no new sessions.

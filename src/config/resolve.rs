@@ -173,7 +173,7 @@ fn backend(table: &Table) -> Option<Backend> {
     Some(Backend {
         name: Arc::from(table.name_or_address()?),
         target: table.find_target("address")?.clone(),
-        backup: table.flag("backup"),
+        backup: table.number("backup"),
         connections_max: NonZeroU32::new(table.number("connections_max")),
         weight: table.number("weight"),
         disabled: table.flag("disabled"),

@@ -113,6 +113,14 @@ impl Decoder<'_> {
         let here = |fault| vec![(span.clone(), fault)];
         match (kind, value) {
             (Kind::Bool, DeValue::Boolean(flag)) => Ok(Value::Bool(*flag)),
+            (Kind::Level(_), DeValue::Boolean(flag)) => Ok(Value::Integer((*flag).into())),
+            (Kind::Level(max), DeValue::Integer(_)) => self.decode(Kind::Integer(1, max), span, value).map_err(|all| {
+                let with_words = |(span, fault)| match fault {
+                    Fault::Value(found, _) => (span, Fault::Value(found, format!("write {}", expected(kind)))),
+                    other => (span, other),
+                };
+                all.into_iter().map(with_words).collect()
+            }),
             (Kind::Integer(min, max) | Kind::AutoOr(min, max), DeValue::Integer(number)) => {
                 let known = u64::from_str_radix(number.as_str(), number.radix()).ok();
                 let fits = known.filter(|number| (min..=max).contains(number));
@@ -221,6 +229,7 @@ impl Decoder<'_> {
 pub(super) fn expected(kind: Kind) -> String {
     match kind {
         Kind::Bool => "true or false".to_string(),
+        Kind::Level(max) => format!("true, false or a level from 1 to {max}"),
         Kind::Integer(min, max) => format!("a number from {min} to {max}"),
         Kind::AutoOr(min, max) => format!("\"auto\" or a number from {min} to {max}"),
         Kind::Duration(_) => "a duration in quotes, as in \"250ms\", \"5s\", \"10m\" or \"1h\"".to_string(),
@@ -254,7 +263,8 @@ pub(super) fn expected(kind: Kind) -> String {
 /// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    !matches!(kind, Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | Headers | NameServers)
+    let takes_lists = matches!(kind, Networks | ServerNames | Protocols | Statuses | Steps | Headers | NameServers);
+    !takes_lists && !matches!(kind, Bool | Level(_) | Integer(..))
 }
 
 /// The word that was most likely meant; `None` if none is similar enough. Similar means few edits (Damerau-Levenshtein

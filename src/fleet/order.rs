@@ -73,8 +73,8 @@ pub enum SetError {
 pub struct Settings {
     /// 0 to 256.
     pub weight: u16,
-    /// Used only where no other is.
-    pub backup: bool,
+    /// 0 if it is no backup, else its level.
+    pub backup: u16,
     /// Most sessions that it may have.
     pub connections_max: Option<NonZeroU32>,
 }

@@ -68,8 +68,8 @@ pub struct BackendView {
     pub transcript: Option<Vec<(u64, String)>>,
     /// In use now: as configured, or as it was set at run time.
     pub weight: u16,
-    /// Used only where no other is.
-    pub backup: bool,
+    /// 0 if it is no backup, else its level.
+    pub backup: u16,
     /// In use now, as the weight is; `None` is no limit.
     pub connections_max: Option<NonZeroU32>,
     /// Keys that were set at run time and differ from the file until it changes them.

@@ -57,8 +57,8 @@ pub struct Member {
     pub address: Option<Address>,
     /// 0 to 256.
     pub weight: u16,
-    /// Whether it is used only if no other backend is.
-    pub backup: bool,
+    /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.
+    pub backup: u16,
     /// How many open sessions it can have.
     pub connections_max: Option<NonZeroU32>,
     /// Its state.
@@ -204,10 +204,10 @@ fn usable<'a>(pool: &Pool, members: &[&'a Member]) -> Vec<&'a Member> {
 }
 
 /// The backend to which `failover` sends all sessions: the one before if it is still usable, else the first. A backup
-/// is left as soon as another backend is usable.
+/// is left as soon as a backend of a lower level is usable.
 fn choose(usable: &[&Member], before: Option<BackendId>) -> Option<BackendId> {
-    let backup = usable.iter().all(|member| member.backup);
-    let mut fit = usable.iter().filter(|member| member.backup == backup).map(|member| member.id);
+    let level = usable.iter().map(|member| member.backup).min()?;
+    let mut fit = usable.iter().filter(|member| member.backup == level).map(|member| member.id);
     let first = fit.clone().next();
     fit.find(|&id| Some(id) == before).or(first)
 }

@@ -277,7 +277,7 @@ mod tests {
         for balance in [round_robin::POLICY, least_conn::POLICY, HASH, random::POLICY, failover::POLICY] {
             let mut config = with(balance);
             config.pools[0].backends[1].disabled = true;
-            config.pools[0].backends[0].backup = true;
+            config.pools[0].backends[0].backup = 1;
             let mut order = explain(&config, ask(None)).unwrap().order;
             assert_eq!(order.pop().as_deref(), Some("a"), "{balance:?}: the backup comes last");
             order.sort_unstable();

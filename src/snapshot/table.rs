@@ -143,8 +143,8 @@ pub struct BackendEntry {
     pub address: Option<Address>,
     /// 0 to 256.
     pub weight: u16,
-    /// Whether it is used only if no other backend is.
-    pub backup: bool,
+    /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.
+    pub backup: u16,
     /// How many open sessions it can have.
     pub connections_max: Option<NonZeroU32>,
     /// Its state.

@@ -145,7 +145,7 @@ mod tests {
             name: "b".into(),
             address: None,
             weight: 1,
-            backup: false,
+            backup: 0,
             connections_max: None,
             state: State::Down,
             end_sessions,

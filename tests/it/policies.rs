@@ -77,6 +77,47 @@ fn backups_take_over_exactly_while_no_other_is_up() {
 }
 
 #[test]
+fn backups_of_a_level_take_over_exactly_while_no_lower_level_is_up() {
+    for balance in ["round_robin", "failover"] {
+        let [main, first, second] = ["main", "first", "second"].map(Backend::named);
+        let [main_address, first_address] = [&main, &first].map(|backend| backend.address().to_string());
+        let ringway = Ringway::plan()
+            .backend("second", second.address(), "backup = 2")
+            .backend("main", &main_address, "")
+            .backend("first", &first_address, "backup = true")
+            .checked(1, 1)
+            .pool(&format!("balance = \"{balance}\""))
+            .start();
+        assert_eq!(names(&ringway, 10), ["main"; 10], "{balance}");
+        main.kill();
+        wait_up(&ringway, "main", 0);
+        assert_eq!(names(&ringway, 10), ["first"; 10], "{balance}");
+        first.kill();
+        wait_up(&ringway, "first", 0);
+        assert_eq!(names(&ringway, 10), ["second"; 10], "{balance}");
+        let _first = Backend::named_at(&first_address, "first");
+        wait_up(&ringway, "first", 1);
+        assert_eq!(names(&ringway, 10), ["first"; 10], "{balance}: level 1 is back");
+        let _main = Backend::named_at(&main_address, "main");
+        wait_up(&ringway, "main", 1);
+        assert_eq!(names(&ringway, 10), ["main"; 10], "{balance}: back at once");
+    }
+}
+
+/// With levels a session goes through them in order.
+#[test]
+fn a_session_that_no_backup_of_level_1_accepts_goes_on_to_level_2() {
+    let last = Backend::named("last");
+    let ringway = Ringway::before([refusing().as_str()])
+        .backend("y", last.address(), "backup = 2")
+        .backend("x", &refusing(), "backup = 1")
+        .never_ejecting()
+        .start();
+    assert_eq!(names(&ringway, 10), ["last"; 10]);
+    assert_eq!(ringway.metrics().count("pool_retries_total", &[]), 20);
+}
+
+#[test]
 fn a_backup_comes_within_a_session_when_every_other_failed_to_connect() {
     let backup = Backend::named("backup");
     let plan =

@@ -101,9 +101,9 @@ impl World {
     fn place_of(&self, pool: &PoolEntry) -> Option<BackendId> {
         let (table, counts) = (&self.control.table, &self.control.shared.counts);
         let usable = || pool.picker.candidates().filter_map(|id| table.backend(id)).filter(|it| it.weight > 0);
-        let has_main = usable().any(|backend| !backend.backup);
+        let level = usable().map(|backend| backend.backup).min();
         let is_first_only = self.control.pool(pool.id).balance == failover::POLICY;
-        let next = usable().filter(|backend| backend.backup != has_main);
+        let next = usable().filter(|backend| Some(backend.backup) == level);
         let has_place = |id, most: u32| counts.connections(id) < most;
         next.take(if is_first_only { 1 } else { usize::MAX })
             .find(|backend| has_place(backend.id, backend.connections_max.map_or(u32::MAX, |most| most.get())))

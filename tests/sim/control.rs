@@ -130,7 +130,8 @@ fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Resu
         let address = if unix { format!("unix:/sim/b{place}") } else { format!("127.0.0.1:{}", 9000 + place) };
         writeln!(out, "[[pools.p{number}.backends]]\nname = \"b{backend}\"\naddress = \"{address}\"")?;
         writeln!(out, "connections_max = {}", dice.pick(&[0, 0, 1, 2]))?;
-        writeln!(out, "weight = {}\nbackup = {}", dice.pick(&[1, 1, 3]), backend > 0 && dice.one_in(5))?;
+        let level = if backend > 0 && dice.one_in(5) { dice.pick(&["true", "2", "3"]) } else { "false" };
+        writeln!(out, "weight = {}\nbackup = {level}", dice.pick(&[1, 1, 3]))?;
     }
     Ok(())
 }

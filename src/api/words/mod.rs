@@ -199,6 +199,9 @@ pub struct BackendStatus {
     pub weight: u16,
     /// Whether it serves only if no other backend does.
     pub backup: bool,
+    /// Its level among the backups: it serves only if none of a lower level does. 0 if it is no backup.
+    #[serde(default)]
+    pub backup_level: u16,
     /// Open sessions.
     pub connections: u32,
     /// The limit on open sessions; 0 means none.

@@ -180,7 +180,11 @@ fn takes(backend: &BackendStatus) -> String {
         0 => String::new(),
         most => format!(" of {most}"),
     };
-    let backup = if backend.backup { ", a backup" } else { "" };
+    let backup = match backend.backup_level {
+        0 => String::new(),
+        1 => ", a backup".to_string(),
+        level => format!(", a backup of level {level}"),
+    };
     let open = count(backend.connections.into(), "session");
     let (up, down) = (bytes(backend.bytes_to_backend), bytes(backend.bytes_to_client));
     format!(

@@ -57,6 +57,8 @@ impl Section {
 pub enum Kind {
     /// `true` or `false`.
     Bool,
+    /// `true`, `false`, or a level from 1 to this: `true` is 1, `false` is none.
+    Level(u64),
     /// A number between these, both included.
     Integer(u64, u64),
     /// A number between these, both included, or `"auto"`.

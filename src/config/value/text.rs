@@ -63,7 +63,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             Ok(_) => Ok(Value::Text(text.to_string())),
             Err(_) => Err(wrong(text, "write a path that begins with `/` and has at most 107 bytes, without `unix:`")),
         },
-        Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
+        Kind::Bool | Kind::Level(_) | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
             let hint = instead::of_type(kind, &DeValue::String(text.into())).map(|(_, hint)| hint);
             Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
         }

@@ -144,13 +144,19 @@ fn failover_keeps_its_choice_until_that_one_goes() {
 fn failover_leaves_a_backup_as_soon_as_another_is_up() {
     let mut config = config(vec![pool("p", &["a", "b", "c"])]);
     config.pools[0].balance = failover::POLICY;
-    config.pools[0].backends[0].backup = true;
-    config.pools[0].backends[1].backup = true;
+    config.pools[0].backends[0].backup = 2;
+    config.pools[0].backends[1].backup = 1;
     let mut previous: Option<Table> = None;
     let (up, down) = (State::Up, State::Down);
-    for (states, expected) in
-        [([up, up, up], 2), ([down, up, down], 1), ([up, up, down], 1), ([up, down, down], 0), ([up, up, up], 2)]
-    {
+    for (states, expected) in [
+        ([up, up, up], 2),
+        ([down, up, down], 1),
+        ([up, up, down], 1),
+        ([up, down, down], 0),
+        ([up, up, down], 1),
+        ([up, down, down], 0),
+        ([up, up, up], 2),
+    ] {
         let table = build_with(&config, &states, previous.as_ref());
         assert_eq!(picked(&table, 0), [expected], "{states:?}");
         previous = Some(table);
