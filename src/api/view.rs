@@ -4,6 +4,7 @@
 //! hands out ([`command::View`]); the counters of all workers, which are added up here; and the published table, for
 //! ids. The shapes of the answers are in [`words`](super::words).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,7 @@ use super::words::{
 };
 use crate::admit;
 use crate::api::command::{self, Gone};
-use crate::base::id::BackendId;
+use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{self, Config};
 use crate::fleet::{BackendView, PoolView};
@@ -145,13 +146,21 @@ struct Viewer<'a> {
     all: command::View,
     /// The time of day at that moment, for texts.
     wall: SystemTime,
+    /// By pool: the one that serves its new sessions in its place.
+    fallen: HashMap<PoolId, Arc<str>>,
 }
 
 impl Viewer<'_> {
     /// Asks control for everything.
     async fn look(admin: &ApiContext) -> Result<Viewer<'_>, Refusal> {
         let all = admin.asker.show().await?;
-        Ok(Viewer { admin, wall: admin.clock.wall(all.fleet.now), all })
+        let (reader, mut fallen) = (admin.cell.reader(), HashMap::new());
+        let table = reader.pin();
+        for pool in table.pools.iter().flatten() {
+            let fallback = pool.falls_to.and_then(|fallback| table.pool(fallback));
+            fallen.extend(fallback.map(|fallback| (pool.id, fallback.name.clone())));
+        }
+        Ok(Viewer { admin, wall: admin.clock.wall(all.fleet.now), all, fallen })
     }
 
     /// Finds a pool by name. If a new pool has the name of a removed one, the new one is meant.
@@ -176,6 +185,7 @@ impl Viewer<'_> {
         let configured = self.configured(pool);
         let backends: Vec<BackendStatus> = pool.backends.iter().map(|backend| self.backend(backend)).collect();
         let listeners = self.config().listeners.iter();
+        let serving = pool.backends.iter().filter(|backend| backend.takes_sessions());
         let own = listeners.filter(|listener| listener.pools().any(|name| *name == pool.name) && !pool.is_gone);
         PoolStatus {
             name: pool.name.clone(),
@@ -188,6 +198,10 @@ impl Viewer<'_> {
             connections_total: backends.iter().map(|backend| backend.connections_total).sum(),
             queue_length: self.admin.counts.queue(pool.id).waiting().into(),
             refused_total: self.admin.stats.of_pool(pool.id).map(|cells| cells.refused_total.get()).sum(),
+            backup_level: serving.map(|backend| backend.backup).min().unwrap_or(0),
+            fallback: configured.and_then(|pool| pool.fallback.clone()),
+            up_min: configured.map_or(1, |pool| pool.up_min),
+            falls_back_to: self.fallen.get(&pool.id).cloned(),
             removed: pool.is_gone,
             backends,
         }

@@ -11,7 +11,7 @@ use super::check;
 use super::failure::Failure;
 use super::paint::{Paint, Tone};
 use crate::base::refused::Refused;
-use crate::config::model::{Config, Pool, Role};
+use crate::config::model::{Backend, Config, Pool, Role};
 use crate::snapshot::explain::{ExplainQuestion, Explanation, SAMPLE, Without, explain as answer};
 
 /// A share below this many percent is shown as `<0.1 %`.
@@ -55,7 +55,13 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
         let what = paint.tone(Tone::Dim, &format!("{what:<9}"));
         let _ = writeln!(text, "{what} {detail}"); // writing to a String cannot fail
     };
-    line("listener", &format!("{listener} → pool {}, {}", answer.pool, answer.balance));
+    let first = answer.fallen.first().unwrap_or(&answer.pool);
+    let balance = if answer.fallen.is_empty() { format!(", {}", answer.balance) } else { String::new() };
+    line("listener", &format!("{listener} → pool {first}{balance}"));
+    for (from, to) in answer.fallen.iter().zip(answer.fallen.iter().skip(1).chain([&answer.pool])) {
+        let balance = if *to == answer.pool { format!(", {}", answer.balance) } else { String::new() };
+        line("fallback", &format!("pool {from} has too few backends → pool {to}{balance}"));
+    }
     if let Some(refused) = answer.refused {
         line("refused", &paint.tone(Tone::Strong, &format!("{}: the client is reset (PR)", refusal(refused))));
         return text;
@@ -64,7 +70,7 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
         Some(first) => {
             line("backend", &format!("{}, if every backend is up and idle", paint.tone(Tone::Strong, first)));
         }
-        None => line("backend", "none: every backend is disabled or has weight 0"),
+        None => line("backend", &nobody(pool)),
     }
     line("why", &answer.balance.why(answer.key.unwrap_or_default()));
     if let [_, others @ ..] = answer.order.as_slice()
@@ -75,9 +81,12 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
     if let Some(note) = pool.and_then(role_note) {
         line("but", note);
     }
+    if let Some((fallback, up_min)) = pool.and_then(|pool| Some((pool.fallback.as_ref()?, pool.up_min))) {
+        line("else", &format!("pool {fallback}, while fewer than {up_min} of these take sessions"));
+    }
     line("shares", &shares(answer));
     if let (Some(name), Some(gone)) = (without, &answer.without) {
-        line("without", &format!("{name}: {}", gone_backend(gone)));
+        line("without", &format!("{name}: {}", gone_backend(gone, &answer.pool)));
         line("moved", &moved(gone));
     }
     text
@@ -105,9 +114,20 @@ fn shares(answer: &Explanation) -> String {
     answer.shares.iter().map(share).collect::<Vec<_>>().join(", ")
 }
 
-/// Where this client goes without the backend.
-fn gone_backend(without: &Without) -> String {
+/// Why no backend of this pool serves.
+fn nobody(pool: Option<&Pool>) -> String {
+    let is_used = |backend: &&Backend| !backend.disabled && backend.weight > 0;
+    let used = pool.map_or(0, |pool| pool.backends.iter().filter(is_used).count());
+    match pool.filter(|_| used > 0) {
+        Some(pool) => format!("none: fewer than {} take sessions (up_min), which counts as none", pool.up_min),
+        None => "none: every backend is disabled or has weight 0".to_string(),
+    }
+}
+
+/// Where this client goes without the backend; `pool` is where it went with it.
+fn gone_backend(without: &Without, pool: &str) -> String {
     match without.order.first() {
+        Some(name) if *without.pool != *pool => format!("this client gets {name} of pool {}", without.pool),
         Some(name) => format!("this client gets {name}"),
         None => "no backend is left, so this client is reset".to_string(),
     }

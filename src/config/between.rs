@@ -5,6 +5,8 @@
 //! file and where. The keys of a check belong together more closely; [`check`](super::check) looks at them. Ways that
 //! lead back to their own listener are found in [`loops`].
 
+mod fallback;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +34,7 @@ pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &
     between.binds(raw, &config.admin);
     between.process(raw, config);
     between.pools(raw);
+    between.fallbacks(raw, config);
     between.loops(raw, config);
 }
 
@@ -145,6 +148,11 @@ impl Between<'_, '_> {
     /// Refuses a listener or route whose pool does not exist.
     fn leads_somewhere(&mut self, table: &Table, raw: &Raw) {
         let Some(pool) = table.find_text("pool") else { return };
+        self.names_a_pool(pool, table.span_of("pool"), raw);
+    }
+
+    /// Refuses the name of a pool that does not exist.
+    fn names_a_pool(&mut self, pool: &str, span: Range<usize>, raw: &Raw) {
         if raw.has_wrong_pools || raw.pools.iter().any(|known| known.name == pool) {
             return;
         }
@@ -152,7 +160,7 @@ impl Between<'_, '_> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("add [pools.{pool}] with [[pools.{pool}.backends]]"),
         };
-        self.faults.push((table.span_of("pool"), Problem::UnknownPool { pool: pool.to_string(), hint }));
+        self.faults.push((span, Problem::UnknownPool { pool: pool.to_string(), hint }));
     }
 
     /// Refuses keys that have no effect with this balancing policy.

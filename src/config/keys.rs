@@ -172,6 +172,8 @@ pub const KEYS: &[Key] = {
         pool("when_all_down", Word(&["refuse", "use_all"]), "\"refuse\"", |it| {
             text(if it.use_all_when_down { "use_all" } else { "refuse" })
         }),
+        pool("fallback", Text, "\"\"", |it| or(it.fallback.as_ref(), "none")),
+        pool("up_min", Integer(1, 10_000), "1", |it| text(it.up_min)),
         pool("slow_start", LIMIT, "\"0s\"", |it| time(it.slow_start)),
         pool("address_family", Word(&["any", "ipv4", "ipv6"]), "\"any\"", |it| text(it.address_family.name())),
         pool("obsolete_hold", LIMIT, "\"30s\"", |it| time(it.hold.obsolete)),

@@ -1,14 +1,14 @@
 //! Finds ways that lead back: a listener whose pool has a backend that is the same listener again, directly or over
 //! other listeners. A connection would go around until no descriptor is left. Pure.
 //!
-//! The configuration is a graph: listeners are nodes, and an edge leads from a listener over one of its pools and a
-//! backend to the listener that has the backend's address. A cycle that every client takes on every host is an error;
-//! one that depends on the host, or on what the client says, is a warning.
+//! The configuration is a graph: listeners are nodes, and an edge leads from a listener over one of its pools, or one
+//! that this falls back to, and a backend to the listener that has the backend's address. A cycle that every client
+//! takes on every host is an error; one that depends on the host, or on what the client says, is a warning.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::model::{Backend, Config, Listener, Target};
+use super::model::{Backend, Chains, Config, Listener, Target};
 use crate::base::address::Address;
 use crate::base::host;
 
@@ -41,8 +41,8 @@ pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loo
             let mut text = format!("listener {}", config.listeners[start].name);
             for edge in &way {
                 let host = if edge.why.is_empty() { String::new() } else { format!(" ({})", edge.why) };
-                let (pool, backend, to) = (&edge.pool, edge.backend, &config.listeners[edge.to].name);
-                text += &format!(" → pool {pool} → backend {}{host} → listener {to}", backend.name);
+                let (way, backend, to) = (edge.way(), edge.backend, &config.listeners[edge.to].name);
+                text += &format!(" → {way} → backend {}{host} → listener {to}", backend.name);
             }
             let comes_back = |at: usize| at == start || always.contains(&at);
             let is_certain = edge.is_certain && always.contains(&start) && comes_back(edge.to);
@@ -55,6 +55,8 @@ pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loo
 
 /// From a listener, over one of its pools and a backend, to another listener.
 struct Edge<'c> {
+    /// The pools that fell back before it came to `pool`.
+    fallen: Vec<&'c str>,
     /// The pool by which it leaves its listener.
     pool: &'c str,
     /// The backend by which it leaves the pool.
@@ -65,6 +67,14 @@ struct Edge<'c> {
     is_certain: bool,
     /// On what it depends; empty if it does not.
     why: &'static str,
+}
+
+impl Edge<'_> {
+    /// The pools that it takes, as a text.
+    fn way(&self) -> String {
+        let fallen: String = self.fallen.iter().map(|pool| format!("pool {pool} → fallback ")).collect();
+        format!("{fallen}pool {}", self.pool)
+    }
 }
 
 /// The configuration as a graph. Listeners are known by their places in the file.
@@ -89,16 +99,21 @@ impl<'c> Graph<'c> {
             };
             of_pool.insert(&pool.name, pool.backends.iter().flat_map(leads).collect());
         }
-        let edges_of =
-            |pools: &Vec<&'c str>| {
-                let edges =
-                    pools.iter().flat_map(|pool| of_pool.get(pool).into_iter().flatten().map(move |edge| (pool, edge)));
-                let edge =
-                    |(pool, (backend, to, is_certain, why)): (&&'c str, &(&'c Backend, usize, bool, &'static str))| {
-                        Edge { pool, backend, to: *to, is_certain: *is_certain, why }
-                    };
-                edges.map(edge).collect()
-            };
+        let chains = Chains::of(config);
+        let edges_of = |pools: &Vec<&'c str>| {
+            let mut edges = Vec::new();
+            for chain in pools.iter().map(|pool| chains.from(pool)) {
+                for (place, pool) in chain.iter().enumerate() {
+                    let fallen: Vec<&'c str> = chain[..place].iter().map(|pool| &*pool.name).collect();
+                    for &(backend, to, is_certain, why) in of_pool.get(&*pool.name).into_iter().flatten() {
+                        // A fallback is not always used.
+                        let is_certain = is_certain && fallen.is_empty();
+                        edges.push(Edge { fallen: fallen.clone(), pool: &pool.name, backend, to, is_certain, why });
+                    }
+                }
+            }
+            edges
+        };
         Graph { edges: pools.iter().map(edges_of).collect(), pools }
     }
 
@@ -309,6 +324,22 @@ mod tests {
         let way = "listener a → pool b → backend 127.0.0.1:2 → listener b → pool c → backend 127.0.0.1:3 → \
                    listener c → pool a → backend y → listener a";
         assert!(found[0].0.contains(way) && found[0].0.starts_with("f:15:27: "), "{found:?}");
+    }
+
+    /// It goes around only while the first pool is down.
+    #[test]
+    fn a_way_around_over_a_fallback_is_found_and_not_certain() {
+        let text = |last: &str| {
+            format!(
+                "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n[pools]\n\
+                 p.backends = [{{ address = \"10.0.0.1:1\" }}]\np.fallback = \"q\"\n\
+                 q.backends = [{{ address = \"10.0.0.2:1\" }}]\nq.fallback = \"r\"\n\
+                 r.backends = [{{ name = \"x\", address = \"{last}\" }}]\n"
+            )
+        };
+        let way = "listener l → pool p → fallback pool q → fallback pool r → backend x → listener l";
+        assert_eq!(ways(&text("127.0.0.1:1"), &[]), [(way.to_string(), false)]);
+        assert_eq!(ways(&text("127.0.0.1:2"), &[]), []);
     }
 
     /// A client that names another server may get to another pool.

@@ -4,6 +4,7 @@
 //! (`Duration`) or in the doc. "`None`" stands for what a file writes as `0`, `""` or `"off"`, unless the doc says
 //! something else.
 
+mod chains;
 mod check;
 mod listener;
 mod names;
@@ -23,6 +24,7 @@ pub use crate::health::Role;
 pub use crate::health::ask::{CheckKind, HttpAsk, Login, Pattern, Step};
 use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
+pub use chains::Chains;
 pub use check::{Check, CheckAddress, CheckHeader};
 pub use listener::{AcceptProxy, Listener, NetworkFile, Preread};
 pub use names::{AddressFamily, Hold};
@@ -181,6 +183,11 @@ pub struct Pool {
     pub drain_timeout: Duration,
     /// Whether all backends are used while none is up. Never true for a pool that wants the primary.
     pub use_all_when_down: bool,
+    /// The pool that serves new sessions while fewer than `up_min` backends of this one take sessions.
+    pub fallback: Option<Arc<str>>,
+    /// With fewer backends that take new sessions than this, the pool takes none: those of the level that serves count.
+    /// At least 1.
+    pub up_min: u32,
     /// How long a backend that came up takes to reach its whole weight; zero means immediately.
     pub slow_start: Duration,
     /// Which addresses of a host name are used.

@@ -117,6 +117,8 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         close_on_backend_down: raw.table.word("on_backend_down") == "close",
         drain_timeout: raw.table.duration("drain_timeout"),
         use_all_when_down: raw.table.word("when_all_down") == "use_all",
+        fallback: raw.table.text_or_off("fallback").map(Arc::from),
+        up_min: raw.table.number("up_min"),
         slow_start: raw.table.duration("slow_start"),
         address_family: match raw.table.word("address_family") {
             "ipv4" => AddressFamily::Ipv4,

@@ -466,8 +466,8 @@ proptest! {
 
     #[test]
     fn a_value_is_taken_exactly_if_it_lies_in_the_range((key, value, fits) in any_number_or_time()) {
-        // It depends on another key, and has a gap in its range: `what_belongs_to_one_policy_…`.
-        prop_assume!(key.name != "hash_balance_factor");
+        // It depends on another key, and has a gap in its range: `what_belongs_to_one_policy_…`; and on the backends.
+        prop_assume!(!["hash_balance_factor", "up_min"].contains(&key.name));
         let result = read(&with_key(key, &value));
         prop_assert_eq!(result.is_ok(), fits, "{} = {}: {:?}", key.name, value, result.err());
     }

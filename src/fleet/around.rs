@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{Changes, Fleet};
 use crate::base::time::Moment;
 use crate::config::loops::{Binds, pools_of};
-use crate::config::model::{Config, Listener, Target};
+use crate::config::model::{Chains, Config, Listener, Target};
 
 /// Whether an address is one of this host's.
 pub type IsOwn = fn(IpAddr) -> bool;
@@ -98,21 +98,23 @@ impl Fleet {
     }
 
     /// For each seat the listener by which it comes back to its own pool, whatever clients say: a listener with several
-    /// pools may lead them elsewhere, and is only warned of.
+    /// pools may lead them elsewhere, and is only warned of. A pool that another one falls back to is reached once that
+    /// one is down, and then it is too late to find out.
     fn leading_back(&self, config: &Config, look: &OwnLook<'_>) -> Vec<Option<Arc<str>>> {
         let binds = Binds::of(&config.listeners);
         let behind: Vec<Vec<usize>> = self.seats.iter().map(|seat| listeners_behind(seat, &binds, look)).collect();
-        let pool_of: Vec<Option<usize>> = config.listeners.iter().map(|listener| only_pool(config, listener)).collect();
+        let chains = Chains::of(config);
+        let of_listener = |listener: &Listener| only_pools(config, &chains, listener);
+        let pools_of: Vec<Vec<usize>> = config.listeners.iter().map(of_listener).collect();
         let comes_back = |pool: usize, first: usize| {
             let (mut seen, mut next) = (HashSet::from([first]), VecDeque::from([first]));
             while let Some(listener) = next.pop_front() {
-                match pool_of[listener] {
-                    Some(found) if found == pool => return true,
-                    Some(found) => {
-                        let places = self.pools[found].seats.clone();
-                        next.extend(behind[places].iter().flatten().filter(|listener| seen.insert(**listener)));
-                    }
-                    None => {}
+                if pools_of[listener].contains(&pool) {
+                    return true;
+                }
+                for found in &pools_of[listener] {
+                    let places = self.pools[*found].seats.clone();
+                    next.extend(behind[places].iter().flatten().filter(|listener| seen.insert(**listener)));
                 }
             }
             false
@@ -132,8 +134,10 @@ fn listeners_behind(seat: &super::Seat, binds: &Binds<'_>, look: &OwnLook<'_>) -
     found.into_iter().map(|(listener, _)| listener).collect()
 }
 
-/// The pool of every client of a listener, if there is only one.
-fn only_pool(config: &Config, listener: &Listener) -> Option<usize> {
-    let [name] = pools_of(listener)[..] else { return None };
-    config.pools.iter().position(|pool| &*pool.name == name)
+/// The pool of every client of a listener, and those that it falls back to; nothing if clients can get several pools
+/// at one time.
+fn only_pools(config: &Config, chains: &Chains<'_>, listener: &Listener) -> Vec<usize> {
+    let [name] = pools_of(listener)[..] else { return Vec::new() };
+    let place = |name: &str| config.pools.iter().position(|pool| &*pool.name == name);
+    chains.from(name).into_iter().filter_map(|pool| place(&pool.name)).collect()
 }

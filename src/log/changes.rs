@@ -6,6 +6,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::fleet::{Notice, Transition};
 use crate::health::State;
+use crate::snapshot::table::Table;
 
 /// Logs a change of state, one line per backend: its new state, the reason, and how long it had the old one.
 pub(crate) fn log_transition(transition: &Transition) {
@@ -18,6 +19,21 @@ pub(crate) fn log_transition(transition: &Transition) {
             warn!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is {state}");
         }
         _ => info!(%pool, %backend, %reason, was = %from, for_ = %lasted, "backend is {state}"),
+    }
+}
+
+/// Logs which pools fall back, and which no longer do. At the start there is no table before.
+pub(crate) fn log_fallbacks(before: Option<&Table>, after: &Table) {
+    for pool in after.pools.iter().flatten() {
+        let was = before.and_then(|before| before.pool(pool.id)?.falls_to);
+        let name = &pool.name;
+        match pool.falls_to.and_then(|fallback| after.pool(fallback)) {
+            _ if was == pool.falls_to => {}
+            Some(fallback) => {
+                warn!(pool = %name, fallback = %fallback.name, "too few backends take sessions: the fallback serves");
+            }
+            None => info!(pool = %name, "enough backends take sessions again: the fallback no longer serves"),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Looked {
 impl Session {
     /// The limits of another pool than the one it was accepted for. To be called before a backend is chosen.
     pub fn adopt(&mut self, limits: Arc<SessionLimits>, jitter: u32, now: Moment) {
-        debug_assert_eq!(self.state, SessionState::Prereading);
+        debug_assert!(matches!(self.state, SessionState::Prereading | SessionState::Picking | SessionState::Waiting));
         self.ends_at = super::timer::lifetime_end(limits.lifetime_max_ns, jitter, now);
         self.limits = limits;
     }

@@ -16,7 +16,7 @@ use crate::balance::{Candidate, Picker};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Config, Listener, Pool};
+use crate::config::model::{Chains, Config, Listener, Pool};
 use crate::health::State;
 use crate::session;
 
@@ -82,9 +82,10 @@ pub fn build(input: Input<'_>) -> Table {
         pools: vec![None; pools],
         backends: vec![None; backends],
     };
+    let chains = Chains::of(input.config);
     for listener in &input.config.listeners {
         if let Some(id) = input.ids.listener(&listener.name) {
-            table.listeners[id.index()] = listener_entry(input.ids, listener, id);
+            table.listeners[id.index()] = listener_entry(input.ids, &chains, listener, id);
         }
     }
     let mut routes: Vec<_> = input.ids.routes().collect();
@@ -100,11 +101,25 @@ pub fn build(input: Input<'_>) -> Table {
             table.pools[id.index()] = Some(pool_entry(input, pool, id, &by_pool[id.index()]));
         }
     }
+    for pool in input.config.pools.iter().filter(|pool| pool.fallback.is_some()) {
+        fall_back(&mut table, input.ids, &chains.from(&pool.name));
+    }
     table
 }
 
+/// Says which pool of a chain serves the new sessions of its first one.
+fn fall_back(table: &mut Table, ids: &Ids, chain: &[&Pool]) {
+    let mut entries = chain.iter().filter_map(|pool| table.pool(ids.pool(&pool.name)?));
+    let Some(first) = entries.next().filter(|first| first.is_short).map(|first| first.id) else { return };
+    let others: Vec<&PoolEntry> = entries.collect();
+    let falls_to = others.iter().find(|pool| !pool.is_short).or(others.last()).map(|pool| pool.id);
+    if let Some(entry) = &mut table.pools[first.index()] {
+        entry.falls_to = falls_to;
+    }
+}
+
 /// The entry of a listener; `None` if its pool has no slot.
-fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<ListenerEntry> {
+fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: ListenerId) -> Option<ListenerEntry> {
     let way = |name: &str| {
         let pool = ids.pool(name)?;
         Some((pool, ids.route(id, pool)?))
@@ -126,11 +141,16 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
         || admission.source_limits.is_some()
         || admission.proxy.is_some()
         || admission.preread.is_some();
+    let fallbacks = listener.pools().flat_map(|name| chains.from(name).into_iter().skip(1));
+    let mut fallbacks: Vec<_> = fallbacks.filter_map(|pool| way(&pool.name)).collect();
+    fallbacks.sort_unstable();
+    fallbacks.dedup();
     Some(ListenerEntry {
         id,
         name: listener.name.clone(),
         pool,
         route,
+        fallbacks: fallbacks.into(),
         connections_max: listener.connections_max,
         backlog: listener.backlog,
         addresses: listener.binds.len() as u32,
@@ -155,6 +175,10 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         // The sort is stable, so the others stay in the order of the file.
         usable.sort_by_key(|member| Some(member.id) != chosen);
     }
+    let is_short = serving(members) < pool.up_min as usize;
+    if is_short && !pool.use_all_when_down {
+        usable.clear();
+    }
     let candidates: Vec<_> = usable.iter().map(|member| candidate(member)).collect();
     let slow_start_ns = ns(pool.slow_start);
     let session = limits_of(pool);
@@ -165,6 +189,8 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         name: pool.name.clone(),
         picker: kept.map_or_else(|| Picker::new(pool.balance, &candidates, slow_start_ns), |kept| kept.picker.clone()),
         chosen,
+        is_short,
+        falls_to: None,
         hash_key: pool.balance.hash_key(),
         // Sessions hold on to these limits, so there are only as many copies as there were changes.
         session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),
@@ -190,14 +216,23 @@ fn limits_of(pool: &Pool) -> session::SessionLimits {
     }
 }
 
+/// How many members take new sessions: those of the level that serves. Backups of other levels take none.
+fn serving(members: &[&Member]) -> usize {
+    let up = || members.iter().filter(|member| takes_sessions(member, &[State::Up]));
+    let level = up().map(|member| member.backup).min();
+    up().filter(|member| Some(member.backup) == level).count()
+}
+
+/// Whether a member that is in one of these states takes new sessions.
+fn takes_sessions(member: &Member, states: &[State]) -> bool {
+    states.contains(&member.state) && member.weight > 0 && member.address.is_some() && !member.retired
+}
+
 /// The members that take new sessions. If there are none and the pool says `use_all`, every member that would take
 /// sessions if it were up.
 fn usable<'a>(pool: &Pool, members: &[&'a Member]) -> Vec<&'a Member> {
     let with = |states: &[State]| -> Vec<&'a Member> {
-        let fit = |member: &&Member| {
-            states.contains(&member.state) && member.weight > 0 && member.address.is_some() && !member.retired
-        };
-        members.iter().copied().filter(fit).collect()
+        members.iter().copied().filter(|member| takes_sessions(member, states)).collect()
     };
     let up = with(&[State::Up]);
     if up.is_empty() && pool.use_all_when_down { with(&[State::Standby, State::Down, State::Ejected]) } else { up }

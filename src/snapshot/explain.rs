@@ -17,7 +17,7 @@ use crate::base::host;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Config, HashKey, Listener, Policy, Pool, Target};
+use crate::config::model::{Backend, Chains, Config, HashKey, Listener, Policy, Pool, Target};
 use crate::health::State;
 
 /// How many keys or sessions are used to measure shares.
@@ -45,6 +45,8 @@ pub struct ExplainQuestion<'a> {
 pub struct Explanation {
     /// The pool that serves this client.
     pub pool: Arc<str>,
+    /// The pools that come before it, because each of them has too few backends and falls back to the next one.
+    pub fallen: Vec<Arc<str>>,
     /// Why the client is refused nevertheless; `None` if it is not.
     pub refused: Option<Refused>,
     /// The policy of the pool.
@@ -62,6 +64,8 @@ pub struct Explanation {
 /// What changes without a backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Without {
+    /// The pool that serves this client then: another one if too few backends are left.
+    pub pool: Arc<str>,
     /// The same as [`Explanation::order`], without the backend.
     pub order: Vec<Arc<str>>,
     /// Out of [`SAMPLE`] clients: how many the backend had, and how many get another one than before. `None` if no
@@ -110,8 +114,10 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
         ExplainError::Listener(question.listener.to_string(), known)
     })?;
     let (name, refused) = door(listener, question);
-    let pool = config.pools.iter().find(|pool| pool.name == *name);
-    let pool = pool.ok_or_else(|| ExplainError::Listener(question.listener.to_string(), String::new()))?;
+    let chain = Chains::of(config).from(name);
+    let nobody = || ExplainError::Listener(question.listener.to_string(), String::new());
+    let all = Idle::new(config, &chain, None).ok_or_else(nobody)?;
+    let (fallen, pool) = (&chain[..all.place], chain[all.place]);
     if let Some(without) = question.without
         && !pool.backends.iter().any(|backend| *backend.name == *without)
     {
@@ -119,13 +125,13 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
         return Err(ExplainError::Backend(pool.name.clone(), without.to_string(), known));
     }
     let key = key_of(pool, question)?;
-    let all = Idle::new(config, pool, None);
     let before = all.sample();
-    let without = question.without.map(|without| {
-        let fewer = Idle::new(config, pool, Some(without));
+    let without = question.without.and_then(|without| {
+        let left = &chain[all.place..];
+        let fewer = Idle::new(config, left, Some(without))?;
         let is_tied = pool.balance.hash_key().is_some() || pool.balance.sends_all_to_one();
         let moved = is_tied.then(|| moved(&before, &fewer.sample(), all.id(without)));
-        Without { order: fewer.order(key), moved }
+        Some(Without { pool: left[fewer.place].name.clone(), order: fewer.order(key), moved })
     });
     let shares = |backend: &Backend| {
         let id = all.id(&backend.name);
@@ -134,6 +140,7 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
     let tied = pool.balance.hash_key().is_some();
     Ok(Explanation {
         pool: pool.name.clone(),
+        fallen: fallen.iter().map(|pool| pool.name.clone()).collect(),
         refused,
         balance: pool.balance,
         key: tied.then_some(key),
@@ -161,31 +168,41 @@ fn moved(before: &[Option<BackendId>], after: &[Option<BackendId>], gone: Option
     (owned as u32, moved as u32)
 }
 
-/// A pool of a ringway that has just started.
+/// The pool of a ringway that has just started that serves the clients of the first one in a chain of fallbacks.
 struct Idle {
-    /// A table with this pool.
+    /// A table with the pools of the chain.
     table: Table,
     /// Its id in that table.
     id: PoolId,
-    /// Its backends.
+    /// Its place in the chain.
+    place: usize,
+    /// The backends of all pools in the chain.
     members: Vec<Member>,
 }
 
 impl Idle {
-    /// Builds the table of the pool, without the backend `without`.
-    fn new(config: &Config, pool: &Pool, without: Option<&str>) -> Idle {
+    /// Builds the table of these pools, without the backend `without` of the first one. `None` if there is no pool.
+    fn new(config: &Config, chain: &[&Pool], without: Option<&str>) -> Option<Idle> {
         let mut ids = Ids::assign(config);
-        let id = ids.pool(&pool.name).unwrap_or(PoolId(0));
-        let left = pool.backends.iter().filter(|backend| Some(&*backend.name) != without);
-        let members: Vec<Member> = left.map(|backend| member(&mut ids, id, backend)).collect();
+        let first = ids.pool(&chain.first()?.name)?;
+        let mut members = Vec::new();
+        for pool in chain {
+            let id = ids.pool(&pool.name)?;
+            members.extend(pool.backends.iter().map(|backend| member(&mut ids, id, backend)));
+        }
+        members.retain(|member| member.pool != first || Some(&*member.name) != without);
         let input =
             Input { config, ids: &ids, members: &members, phase: Phase::Serving, generation: 1, previous: None };
-        Idle { table: build::build(input), id, members }
+        let table = build::build(input);
+        let id = table.pool(first)?.falls_to.unwrap_or(first);
+        let place = chain.iter().position(|pool| ids.pool(&pool.name) == Some(id))?;
+        Some(Idle { table, id, place, members })
     }
 
     /// The id of a backend.
     fn id(&self, name: &str) -> Option<BackendId> {
-        self.members.iter().find(|member| *member.name == *name).map(|member| member.id)
+        let mut members = self.members.iter().filter(|member| member.pool == self.id);
+        members.find(|member| *member.name == *name).map(|member| member.id)
     }
 
     /// What the picker answers.
@@ -310,6 +327,26 @@ mod tests {
         assert_eq!(without.moved, Some((SAMPLE, SAMPLE)));
         let without = explain(&with(round_robin::POLICY), ask(Some("a"))).unwrap().without.unwrap();
         assert_eq!(without.moved, None);
+    }
+
+    #[test]
+    fn a_pool_with_too_few_backends_is_explained_by_the_one_that_it_falls_back_to() {
+        let mut pools = vec![pool("p", &["a", "b"]), pool("q", &["a"]), pool("r", &["x", "y"])];
+        (pools[0].fallback, pools[0].up_min) = (Some("q".into()), 2);
+        (pools[1].fallback, pools[1].up_min) = (Some("r".into()), 2);
+        let mut config = config(pools);
+        let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+        let answer = explain(&config, ask(Some("b"))).unwrap();
+        assert_eq!((&*answer.pool, answer.fallen, answer.order), ("p", vec![], names(&["a", "b"])));
+        let without = answer.without.unwrap();
+        assert_eq!((&*without.pool, without.order, without.moved), ("r", names(&["x", "y"]), None));
+        config.pools[0].backends[0].weight = 0;
+        let answer = explain(&config, ask(None)).unwrap();
+        assert_eq!((&*answer.pool, answer.fallen), ("r", names(&["p", "q"])));
+        assert_eq!(answer.shares.iter().map(|(_, share)| share).sum::<u32>(), SAMPLE);
+        config.pools[1].fallback = None;
+        let answer = explain(&config, ask(None)).unwrap();
+        assert_eq!((&*answer.pool, answer.order), ("q", vec![]), "the last one has too few, too");
     }
 
     #[test]

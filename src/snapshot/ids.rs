@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
-use crate::config::model::Config;
+use crate::config::model::{Chains, Config};
 
 /// Which name has which slot. A name keeps its slot as long as it is here, whatever else comes and goes. A backend has
 /// one slot per address that it has had: sessions stay with their server, and at a new address is another server. Slots
@@ -46,9 +46,10 @@ impl Ids {
                 self.number_backend(id, &backend.name, backend.target.address());
             }
         }
+        let chains = Chains::of(config);
         for listener in &config.listeners {
-            for pool in listener.pools() {
-                if let Some(way) = self.listener(&listener.name).zip(self.pool(pool)) {
+            for pool in listener.pools().flat_map(|name| chains.from(name)) {
+                if let Some(way) = self.listener(&listener.name).zip(self.pool(&pool.name)) {
                     let next = RouteId(self.routes.len() as u32);
                     self.routes.entry(way).or_insert(next);
                 }

@@ -67,6 +67,8 @@ pub struct ListenerEntry {
     pub pool: PoolId,
     /// The way there.
     pub route: RouteId,
+    /// The ways to pools that its clients come to only by a fallback.
+    pub fallbacks: Box<[(PoolId, RouteId)]>,
     /// The limit on open client connections.
     pub connections_max: Option<NonZeroU32>,
     /// How many connections can wait to be accepted, per address and worker.
@@ -77,6 +79,13 @@ pub struct ListenerEntry {
     pub admission: Option<Arc<Admission>>,
     /// It is no longer configured: it accepts no client, and keeps those it has.
     pub retired: bool,
+}
+
+impl ListenerEntry {
+    /// The way to a pool that another one falls back to; `None` if no fallback leads there.
+    pub fn way_to_fallback(&self, pool: PoolId) -> Option<RouteId> {
+        self.fallbacks.iter().find(|(id, _)| *id == pool).map(|(_, route)| *route)
+    }
 }
 
 /// What a listener asks of a client before it is served.
@@ -116,6 +125,11 @@ pub struct PoolEntry {
     pub picker: Picker,
     /// The backend to which `failover` sends all sessions while it is usable.
     pub chosen: Option<BackendId>,
+    /// Fewer backends take new sessions than its `up_min`: it serves no new session.
+    pub is_short: bool,
+    /// The pool that serves its new sessions meanwhile: the first one that it falls back to that is not short itself,
+    /// or else the last one. `None` if it serves them itself, or has no fallback.
+    pub falls_to: Option<PoolId>,
     /// What the picker's key is made of; `None` if the policy needs no key.
     pub hash_key: Option<HashKey>,
     /// The limits that a session takes with it when it is admitted.

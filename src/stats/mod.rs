@@ -167,6 +167,8 @@ impl RouteCells {
 pub struct PoolCells {
     /// Attempts after the first of a session.
     pub retries_total: Counter,
+    /// Sessions that its fallback served.
+    pub fallbacks_total: Counter,
     /// Sessions no backend could take.
     pub refused_total: Counter,
     /// Sessions that waited in the queue for too long.

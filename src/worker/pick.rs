@@ -10,7 +10,7 @@ use super::slots::SlotKey;
 use crate::balance::{Ask, Pick};
 use crate::base::address::Address;
 use crate::base::hash;
-use crate::base::id::BackendId;
+use crate::base::id::{BackendId, PoolId};
 use crate::kernel::Kernel;
 use crate::session::Picked;
 use crate::snapshot::table::HashKey;
@@ -23,6 +23,10 @@ impl<K: Kernel> Worker<K> {
         let pool_id = slot.pool;
         let table = self.known.reader.table();
         let Some(pool) = table.pool(pool_id) else { return Picked::Nobody };
+        if let Some(fallback) = pool.falls_to {
+            self.fall_back(key, fallback);
+            return self.pick(key);
+        }
         let counts = &self.shared.counts;
         let (is_called, must_wait) = (slot.detour().waiting.place.is_some(), counts.queue(pool_id).waiting() > 0);
         let pick = match must_wait && !is_called {
@@ -45,6 +49,24 @@ impl<K: Kernel> Worker<K> {
             self.stats().pools.get(pool_id.index()).refused_total.add(1);
         }
         picked
+    }
+
+    /// Gives the session to the pool that serves in place of its own: with the limits of that pool, and with every
+    /// backend of it untried. It never comes back to its own, also if it has to wait.
+    #[cold]
+    fn fall_back(&mut self, key: SlotKey, to: PoolId) {
+        self.leave_queue(key);
+        let (jitter, now, table) = (self.turn.random.u32(..), self.turn.now, self.known.reader.table());
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if let Some(entry) = table.pool(to) {
+            slot.session.adopt(entry.session.clone(), jitter, now);
+        }
+        if let Some(route) = table.listener(slot.listener).and_then(|listener| listener.way_to_fallback(to)) {
+            slot.route = route;
+        }
+        let from = std::mem::replace(&mut slot.pool, to);
+        slot.forget_tried();
+        self.stats().pools.get(from.index()).fallbacks_total.add(1);
     }
 
     /// Gives the session its backend, which the picker has counted already, and takes it out of the queue.

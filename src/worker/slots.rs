@@ -164,6 +164,13 @@ impl Slot {
         }
     }
 
+    /// Every backend can be tried again, because they are those of another pool.
+    pub fn forget_tried(&mut self) {
+        if let Some(detour) = &mut self.detour {
+            detour.tried.clear();
+        }
+    }
+
     /// Takes out its place in the queue; [`Waiting::NONE`] if it does not wait.
     pub fn take_waiting(&mut self) -> Waiting {
         self.detour.as_mut().map_or(Waiting::NONE, |detour| std::mem::replace(&mut detour.waiting, Waiting::NONE))

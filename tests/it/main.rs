@@ -55,6 +55,8 @@ mod drain;
 mod eject;
 /// A real PostgreSQL primary dies or is replaced.
 mod failover;
+/// A pool that another one serves for.
+mod fallback;
 /// Clients that mean no good.
 mod flood;
 /// The end of one direction, and the other one going on.

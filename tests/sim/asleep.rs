@@ -91,6 +91,7 @@ impl World {
         let workers = self.seats.len();
         for pool in self.control.table.pools.iter().flatten() {
             if self.control.shared.counts.queue(pool.id).oldest(workers).is_some() {
+                assert_eq!(pool.falls_to, None, "somebody waits for {}, and its fallback serves", pool.name);
                 let place = self.place_of(pool);
                 assert_eq!(place, None, "somebody waits in the line of {}, and all workers sleep", pool.name);
             }

@@ -104,7 +104,7 @@ fn listener_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize)
     Ok(())
 }
 
-fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Result {
+fn pool_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize) -> std::fmt::Result {
     writeln!(out, "[pools.p{number}]\nbalance = \"{}\"", {
         dice.pick(&["round_robin", "least_conn", "random", "failover", "consistent_hash"])
     })?;
@@ -120,6 +120,9 @@ fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Resu
     let has_sources = dice.one_in(5);
     if has_sources {
         writeln!(out, "source = [\"127.0.0.2\", \"127.0.0.3\"]")?;
+    }
+    if number + 1 < pools && dice.one_in(2) {
+        writeln!(out, "fallback = \"p{}\"", number + 1)?;
     }
     if dice.one_in(6) {
         writeln!(out, "[pools.p{number}.check]\ntype = \"postgresql\"\nuser = \"u\"\nrole = \"primary\"")?;
@@ -140,7 +143,7 @@ fn throw_config(dice: &mut Dice) -> Config {
     let (listeners, pools) = (dice.pick(&[1, 1, 2]), dice.pick(&[1, 1, 2]));
     let mut text = String::new();
     (0..listeners).try_for_each(|number| listener_text(dice, &mut text, number, pools)).expect("text is written");
-    (0..pools).try_for_each(|number| pool_text(dice, &mut text, number)).expect("text is written");
+    (0..pools).try_for_each(|number| pool_text(dice, &mut text, number, pools)).expect("text is written");
     let loaded = ringway::config::load(&text, "sim", &|_: &str| None);
     let mut config = loaded.unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     if dice.one_in(2) {

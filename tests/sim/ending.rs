@@ -325,8 +325,20 @@ impl World {
         ended.check_not_late();
         ended.check_when();
         ended.check_blame();
-        ended.check_attempts(self.has_another(record), self.may_give_way(pair.others_seek_ns));
+        if !self.may_have_fallen(record) {
+            ended.check_not_early();
+            ended.check_not_late();
+            ended.check_attempts(self.has_another(record), self.may_give_way(pair.others_seek_ns));
+        }
         Side::BOTH.into_iter().for_each(|side| ended.check_parting(side, may_be_cut));
+    }
+
+    /// Whether it may have waited, or tried a backend, under the limits of another pool that fell back to this one.
+    fn may_have_fallen(&self, record: &Record) -> bool {
+        let pools = &self.control.config.pools;
+        let name = &self.control.pool(record.pool).name;
+        let is_fallback = pools.iter().any(|pool| pool.fallback.as_ref() == Some(name));
+        is_fallback && (record.queue_position > 0 || !record.failed.is_empty())
     }
 
     /// Whether one that was not tried could have been, all the time.

@@ -149,6 +149,18 @@ pub struct PoolStatus {
     pub queue_length: u64,
     /// Clients that got no backend: none was usable, or the queue was full.
     pub refused_total: u64,
+    /// The level of the backups that serve new sessions; 0 while others do, or none does.
+    #[serde(default)]
+    pub backup_level: u16,
+    /// The pool that serves new sessions while fewer than `up_min` backends take them; `None` if there is none.
+    #[serde(default)]
+    pub fallback: Option<Arc<str>>,
+    /// Fewer backends that take new sessions count as none.
+    #[serde(default)]
+    pub up_min: u32,
+    /// The pool that serves its new sessions now; `None` if it does so itself.
+    #[serde(default)]
+    pub falls_back_to: Option<Arc<str>>,
     /// It is no longer configured, and only keeps its last sessions.
     pub removed: bool,
     /// Its backends.

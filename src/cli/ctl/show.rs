@@ -63,10 +63,21 @@ pub(super) fn pools(pools: &[PoolStatus], paint: Paint) -> String {
             number(pool.connections_total),
             number(pool.refused_total).dim_if(pool.refused_total == 0),
             text(pool.listeners.join(", ")),
+            text(instead(pool)).tone(Tone::Warn),
         ]
     };
     let rows: Vec<_> = pools.iter().map(row).collect();
-    table(&["POOL", "BALANCE", "UP", "SESSIONS", "QUEUE", "TOTAL", "REFUSED", "LISTENERS"], &rows, paint)
+    table(&["POOL", "BALANCE", "UP", "SESSIONS", "QUEUE", "TOTAL", "REFUSED", "LISTENERS", ""], &rows, paint)
+}
+
+/// What serves the clients of a pool in place of its usual backends; empty if these do.
+fn instead(pool: &PoolStatus) -> String {
+    match (&pool.falls_back_to, pool.backup_level) {
+        (Some(fallback), _) => format!("falls back to {fallback}"),
+        (None, 0) => String::new(),
+        (None, 1) => "backups serve".to_string(),
+        (None, level) => format!("backups of level {level} serve"),
+    }
 }
 
 /// `ctl backends`: one row per backend, with the reason for its state.

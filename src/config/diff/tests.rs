@@ -78,6 +78,15 @@ fn how_names_are_looked_up_can_change_while_it_runs() {
 }
 
 #[test]
+fn another_fallback_is_a_change() {
+    let spare = "[pools.spare]\nbackends = [{ address = \"10.0.0.3:1\" }]\n";
+    let (before, after) = (format!("{BASE}{spare}"), BASE.replace("[pools.db]", "[pools.db]\nfallback = \"spare\""));
+    let after = format!("{after}{spare}");
+    assert_eq!(diff(&config(&before), &config(&after)).changes, ["pools.db: fallback none → spare"]);
+    assert_eq!(diff(&config(&after), &config(&before)).changes, ["pools.db: fallback spare → none"]);
+}
+
+#[test]
 fn the_order_of_backends_counts() {
     let (a, b) = ("name = \"a\"\naddress = \"10.0.0.1:1\"", "name = \"b\"\naddress = \"10.0.0.2:1\"");
     let swapped = BASE.replace(a, "A").replace(b, a).replace('A', b);
@@ -114,6 +123,9 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "allow" | "deny" | "source_unlimited" => "[\"10.0.0.0/8\"]",
         // They have a test of their own.
         "allow_file" | "deny_file" => return None,
+        // Another pool must be there; it has a test of its own.
+        "fallback" => return None,
+        "up_min" => "2",
         // One needs the other.
         "accept_proxy" | "proxy_trusted" => return None,
         "hosts" => "[\"x.example\"]",

@@ -163,6 +163,66 @@ fn failover_leaves_a_backup_as_soon_as_another_is_up() {
     }
 }
 
+/// Three pools, each of which falls back to the next one.
+fn falling(up_min: u32) -> Config {
+    let mut config = config(vec![pool("p", &["a", "b"]), pool("q", &["a", "b"]), pool("r", &["a", "b"])]);
+    config.pools.iter_mut().for_each(|pool| pool.up_min = up_min);
+    config.pools[0].fallback = Some("q".into());
+    config.pools[1].fallback = Some("r".into());
+    config
+}
+
+#[test]
+fn a_pool_with_too_few_backends_falls_back_to_the_first_one_in_the_chain_that_has_enough() {
+    let (up, down) = (State::Up, State::Down);
+    for (up_min, states, falls_to) in [
+        (1, [up, down, up, up, up, up], [None, None, None]),
+        (1, [down, down, up, down, up, up], [Some(1), None, None]),
+        (1, [down, State::Draining, State::Maintenance, State::Ejected, up, up], [Some(2), Some(2), None]),
+        (1, [up, down, down, State::Standby, up, up], [None, Some(2), None]),
+        (1, [down; 6], [Some(2), Some(2), None]),
+        (2, [up, down, up, up, up, up], [Some(1), None, None]),
+        (2, [up, down, up, down, up, down], [Some(2), Some(2), None]),
+    ] {
+        let table = build_with(&falling(up_min), &states, None);
+        let entries = (0..3).map(|id| table.pool(PoolId(id)).unwrap());
+        assert_eq!(entries.map(|pool| pool.falls_to).collect::<Vec<_>>(), falls_to.map(|id| id.map(PoolId)));
+        let picks = picked(&table, 2);
+        let is_enough = states[4..].iter().filter(|state| **state == up).count() >= up_min as usize;
+        assert_eq!(!picks.is_empty(), is_enough, "too few count as none: {picks:?}");
+    }
+}
+
+#[test]
+fn backups_count_as_enough_only_while_they_serve() {
+    let mut config = falling(2);
+    let third = Backend { name: "c".into(), ..config.pools[0].backends[1].clone() };
+    config.pools[0].backends.push(third);
+    (config.pools[0].backends[1].backup, config.pools[0].backends[2].backup) = (1, 1);
+    let falls = |config: &Config, states: [State; 3]| {
+        let states: Vec<State> = states.into_iter().chain([State::Up; 4]).collect();
+        build_with(config, &states, None).pool(PoolId(0)).unwrap().falls_to.is_some()
+    };
+    assert!(falls(&config, [State::Up; 3]), "only one is no backup, and the backups take no session");
+    assert!(!falls(&config, [State::Down, State::Up, State::Up]));
+    config.pools[0].up_min = 1;
+    assert!(!falls(&config, [State::Up, State::Down, State::Down]));
+    config.pools[0].backends[0].weight = 0;
+    assert!(falls(&config, [State::Up, State::Down, State::Down]), "it takes no session");
+}
+
+#[test]
+fn a_listener_knows_the_ways_to_every_fallback() {
+    let table = build_with(&falling(1), &[State::Up; 6], None);
+    let ways = |listener: usize| table.listeners[listener].as_ref().unwrap().fallbacks.to_vec();
+    let pools = |listener| ways(listener).into_iter().map(|(pool, _)| pool.0).collect::<Vec<_>>();
+    assert_eq!([pools(0), pools(1), pools(2)], [vec![1, 2], vec![2], vec![]]);
+    for (pool, route) in ways(0) {
+        assert_eq!(table.routes[route.index()], (ListenerId(0), pool));
+        assert_eq!(table.listeners[0].as_ref().unwrap().way_to_fallback(pool), Some(route));
+    }
+}
+
 /// No configuration makes traffic go to a backend that is down, but this one.
 #[test]
 fn who_is_down_is_used_only_if_the_pool_says_so_and_nobody_is_up() {
