@@ -118,6 +118,7 @@ impl Between<'_, '_> {
             self.backend_addresses(pool);
             self.primary(pool);
             self.balance(pool);
+            self.main_up(pool);
             self.source(pool);
             self.check_addresses(pool);
         }
@@ -181,6 +182,21 @@ impl Between<'_, '_> {
             let hint = "every backend must be allowed more than its share; write 101 or more, as in 125".to_string();
             let problem = Problem::BadValue { key: "hash_balance_factor".to_string(), found: factor.to_string(), hint };
             self.faults.push((table.span_of("hash_balance_factor"), problem));
+        }
+    }
+
+    /// Refuses to cut sessions of backups where there are none, or where nothing tells that another backend is well.
+    fn main_up(&mut self, pool: &raw::Pool) {
+        let table = &pool.table;
+        if table.word("on_main_up") != "close" {
+            return;
+        }
+        if pool.check.word("type") == "off" {
+            self.needs(table, "on_main_up", "a check", "leave it at \"keep\", or set the `type` of the pool's check");
+        }
+        let is_backup = |backend: &Table| backend.number::<u16>("backup") > 0;
+        if !pool.backends.is_empty() && !pool.backends.iter().any(is_backup) {
+            self.needs(table, "on_main_up", "a backend with `backup`", "leave it at \"keep\", or name the backups");
         }
     }
 

@@ -168,6 +168,9 @@ pub const KEYS: &[Key] = {
         pool("on_backend_down", Word(&["close", "keep"]), "\"close\"", |it| {
             text(if it.close_on_backend_down { "close" } else { "keep" })
         }),
+        pool("on_main_up", Word(&["keep", "close"]), "\"keep\"", |it| {
+            text(if it.close_on_main_up { "close" } else { "keep" })
+        }),
         pool("drain_timeout", LIMIT, "\"30s\"", |it| time(it.drain_timeout)),
         pool("when_all_down", Word(&["refuse", "use_all"]), "\"refuse\"", |it| {
             text(if it.use_all_when_down { "use_all" } else { "refuse" })

@@ -179,6 +179,9 @@ pub struct Pool {
     pub queue: Queue,
     /// Whether the sessions of a backend that goes down are reset.
     pub close_on_backend_down: bool,
+    /// Whether the sessions of backups are reset when a backend that is none comes up. Never true without a check and a
+    /// backup.
+    pub close_on_main_up: bool,
     /// How long sessions of a removed or drained backend can go on; zero means without end.
     pub drain_timeout: Duration,
     /// Whether all backends are used while none is up. Never true for a pool that wants the primary.

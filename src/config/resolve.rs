@@ -115,6 +115,7 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         queue: Queue { max: raw.table.number("queue_max"), timeout: raw.table.duration("queue_timeout") },
         dial: dial(&raw.table),
         close_on_backend_down: raw.table.word("on_backend_down") == "close",
+        close_on_main_up: raw.table.word("on_main_up") == "close",
         drain_timeout: raw.table.duration("drain_timeout"),
         use_all_when_down: raw.table.word("when_all_down") == "use_all",
         fallback: raw.table.text_or_off("fallback").map(Arc::from),

@@ -194,6 +194,8 @@ impl Fleet {
         (seat.standing, seat.waits_since) = (standing, now);
         seat.has_joined = joins;
         seat.note_sessions(slow_start_ns, State::Down, now);
+        // One that joins a pool that serves must prove itself first; at the start there is no session to cut.
+        (seat.reclaims, seat.left_at) = (seat.reclaims && joins, if joins { now } else { seat.left_at });
         seat.enter(now);
     }
 

@@ -49,6 +49,9 @@ pub(crate) fn log_notice(notice: &Notice) {
             warn!(%pool, "no replica is within `lag_max`: the least stale ones serve");
         }
         Notice::Stale { pool, begins: false, .. } => info!(%pool, "stale replicas no longer serve"),
+        Notice::MainUp { pool, backend } => {
+            info!(%pool, %backend, "takes sessions again: those of the backups are cut (on_main_up)");
+        }
         Notice::TooMany { pool, backend, left_out } => {
             warn!(%pool, %backend, left_out, "the name of this backend has more addresses than ringway uses: the \
                                               others get no sessions");

@@ -67,6 +67,8 @@ pub struct Member {
     pub ramp_from: Option<Moment>,
     /// Its sessions must be reset now.
     pub end_sessions: bool,
+    /// Sessions that it got until then must be reset, as they are to go to a backend that is no backup.
+    pub yielded_at: Moment,
     /// It is no longer configured, or has another address now: it only keeps its last sessions.
     pub retired: bool,
 }
@@ -271,6 +273,7 @@ fn backend_entry(member: &Member) -> BackendEntry {
         connections_max: member.connections_max,
         state: member.state,
         end_sessions: member.end_sessions,
+        yielded_at: member.yielded_at,
         retired: member.retired,
     }
 }

@@ -260,6 +260,7 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
         state: if backend.disabled { State::Maintenance } else { State::Up },
         ramp_from: None,
         end_sessions: false,
+        yielded_at: Moment::default(),
         retired: false,
     }
 }

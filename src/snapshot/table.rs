@@ -165,6 +165,8 @@ pub struct BackendEntry {
     pub state: State,
     /// Its sessions must be reset now.
     pub end_sessions: bool,
+    /// Sessions that it got until then must be reset: they are to go to a backend that is no backup.
+    pub yielded_at: Moment,
     /// It is no longer configured, or has another address now. It only keeps its last sessions, and another entry may
     /// have its name.
     pub retired: bool,

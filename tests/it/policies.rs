@@ -117,6 +117,35 @@ fn a_session_that_no_backup_of_level_1_accepts_goes_on_to_level_2() {
     assert_eq!(ringway.metrics().count("pool_retries_total", &[]), 20);
 }
 
+/// With one writer there must not be two of them for long.
+#[test]
+fn sessions_on_a_backup_make_room_when_the_main_backend_is_back_if_the_pool_says_so() {
+    for (on_main_up, code) in [("close", "UD"), ("keep", "--")] {
+        let [a, b] = ["a", "b"].map(Backend::named);
+        let address = a.address().to_string();
+        let ringway = Ringway::before([a.address()])
+            .backend("b", b.address(), "backup = true")
+            .checked(2, 1)
+            .pool(&format!("on_main_up = \"{on_main_up}\""))
+            .start();
+        a.kill();
+        wait_up(&ringway, "a", 0);
+        let mut held: Vec<Peer> = (0..20).map(|_| session(&ringway).0).collect();
+        let _a = Backend::named_at(&address, "a");
+        wait_up(&ringway, "a", 1);
+        match code {
+            "UD" => held.iter_mut().for_each(|client| assert_eq!(client.end(), End::Reset)),
+            _ => held.iter_mut().for_each(|client| {
+                client.send(b"still there");
+                client.expect(b"still there");
+            }),
+        }
+        drop(held);
+        ringway.expect_code(code, 20);
+        assert_eq!(names(&ringway, 10), ["a"; 10], "{on_main_up}");
+    }
+}
+
 #[test]
 fn a_backup_comes_within_a_session_when_every_other_failed_to_connect() {
     let backup = Backend::named("backup");

@@ -181,6 +181,7 @@ fn members_of(config: &Config, ids: &mut Ids) -> Vec<Member> {
                 state: State::Up,
                 ramp_from: None,
                 end_sessions: false,
+                yielded_at: Moment::default(),
                 retired: false,
             });
         }
@@ -345,6 +346,13 @@ impl Control {
             member.connections_max = NonZeroU32::new(host.dice.below(3) as u32);
         }
         host.say(format_args!("control: {:?} is {state:?}, its sessions end: {end}", member.id));
+        if state == State::Up && host.dice.one_in(2) {
+            let is_backup = |member: &&mut Member| member.pool == pool && member.backup > 0;
+            for backup in self.members.iter_mut().filter(is_backup) {
+                backup.yielded_at = host.now;
+                self.cut.insert(backup.id.0);
+            }
+        }
         self.publish();
     }
 

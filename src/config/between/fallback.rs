@@ -141,4 +141,21 @@ mod tests {
         assert_eq!(more(["", "", ", backup = true"], 3), says(3, 2, " of one level"));
         assert_eq!(more(["", ", backup = 2", ", backup = 2"], 2), None, "the backups are enough");
     }
+
+    #[test]
+    fn sessions_make_room_only_where_there_are_backups_and_checks() {
+        let lines = |check: &str, backups: &str| {
+            let backends = format!("[[pools.p.backends]]\naddress = \"10.0.0.1:1\"\n{backups}");
+            let text = "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\n[pools.p]\non_main_up = \"close\"\n";
+            let text = format!("{text}check.type = \"{check}\"\n{backends}");
+            let errors = load(&text, "f", &|_: &str| None).err().unwrap_or_default();
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let backup = "[[pools.p.backends]]\naddress = \"10.0.0.2:1\"\nbackup = true\n";
+        assert_eq!(lines("tcp", backup), [""; 0]);
+        let found = lines("tcp", "");
+        assert!(found.len() == 1 && found[0].starts_with("f:5:14: `on_main_up` needs a backend with `backup`; "));
+        let found = lines("off", backup);
+        assert!(found.len() == 1 && found[0].starts_with("f:5:14: `on_main_up` needs a check; "), "{found:?}");
+    }
 }

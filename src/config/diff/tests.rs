@@ -78,6 +78,14 @@ fn how_names_are_looked_up_can_change_while_it_runs() {
 }
 
 #[test]
+fn that_sessions_on_backups_make_room_is_a_change() {
+    let backup = BASE.replace("\"10.0.0.2:1\"", "\"10.0.0.2:1\"\nbackup = 2");
+    assert_eq!(diff(&config(BASE), &config(&backup)).changes, ["pools.db.backends.b: backup false → 2"]);
+    let closes = backup.replace("[pools.db]", "[pools.db]\non_main_up = \"close\"");
+    assert_eq!(diff(&config(&backup), &config(&closes)).changes, ["pools.db: on_main_up keep → close"]);
+}
+
+#[test]
 fn another_fallback_is_a_change() {
     let spare = "[pools.spare]\nbackends = [{ address = \"10.0.0.3:1\" }]\n";
     let (before, after) = (format!("{BASE}{spare}"), BASE.replace("[pools.db]", "[pools.db]\nfallback = \"spare\""));
@@ -155,6 +163,8 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "balance" => "\"random\"",
         "hash_key" => "\"source_ip_port\"",
         "on_backend_down" => "\"keep\"",
+        // It needs a backup; it has a test of its own.
+        "on_main_up" => return None,
         "when_all_down" => "\"use_all\"",
         "type" => "\"redis\"",
         "initial" => "\"down\"",

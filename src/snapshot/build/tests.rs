@@ -46,6 +46,7 @@ fn members(config: &Config, ids: &mut Ids, states: &[State]) -> Vec<Member> {
             state,
             ramp_from: None,
             end_sessions: false,
+            yielded_at: Moment::default(),
             retired: false,
         }
     };
