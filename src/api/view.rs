@@ -14,8 +14,8 @@ use axum::extract::{Path, State};
 use super::ApiContext;
 use super::answer::{ApiResult, Refusal};
 use super::words::{
-    BackendDetail, BackendStatus, Backends, CheckCounts, CheckLine, CheckSettings, ListenerStatus, Listeners,
-    PastState, PoolStatus, Pools, ProcessLimits, RouteStatus, Status, WorkerStatus,
+    BackendDetail, BackendStatus, Backends, CheckCounts, CheckLine, CheckSettings, ListenerShare, ListenerStatus,
+    Listeners, PastState, PoolStatus, Pools, ProcessLimits, RouteStatus, ShareStatus, Status, WorkerStatus,
 };
 use crate::admit;
 use crate::api::command::{self, Gone};
@@ -83,6 +83,7 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
             name: listener.name.clone(),
             bind: listener.binds.iter().map(ToString::to_string).collect(),
             pool: listener.pool.clone(),
+            split: split(&listener.split),
             connections: cells().map(|cells| cells.connections.get()).sum(),
             connections_max: listener.connections_max.map_or(0, |most| most.get()),
             connections_total: cells().map(|cells| cells.connections_total.get()).sum(),
@@ -95,12 +96,25 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
 }
 
 /// What is said of one route, by server name and protocol.
-fn route(route: &admit::routes::Route<Arc<str>>) -> RouteStatus {
+fn route(route: &admit::routes::Route<model::Lead>) -> RouteStatus {
     RouteStatus {
         sni: route.names.iter().map(ToString::to_string).collect(),
         alpn: route.protocols.clone(),
-        pool: route.pool.clone(),
+        pool: route.pool.pool.clone(),
+        split: split(&route.pool.split),
     }
+}
+
+/// The share of a pool in the clients of a listener; `None` if that does not divide them, or not with this pool.
+fn share(listener: &model::Listener, pool: &str) -> Option<ListenerShare> {
+    let weight = listener.split.iter().find(|share| *share.pool == *pool)?.weight;
+    let of = listener.split.iter().map(|share| u32::from(share.weight)).sum();
+    Some(ListenerShare { listener: listener.name.clone(), weight, of })
+}
+
+/// The shares of a split.
+fn split(shares: &[model::SplitShare]) -> Vec<ShareStatus> {
+    shares.iter().map(|share| ShareStatus { pool: share.pool.clone(), weight: share.weight }).collect()
 }
 
 /// `GET /v1/pools`: all pools with their backends.
@@ -191,6 +205,7 @@ impl Viewer<'_> {
             name: pool.name.clone(),
             balance: configured.map(|pool| pool.balance.name().into()),
             listeners: own.map(|listener| listener.name.clone()).collect(),
+            shares: self.config().listeners.iter().filter_map(|listener| share(listener, &pool.name)).collect(),
             check: configured.and_then(check),
             backends_up: pool.backends.iter().filter(|backend| backend.takes_sessions()).count(),
             backends_standby: pool.backends.iter().filter(|backend| backend.state == health::State::Standby).count(),

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod queue;
 pub mod random;
 pub mod round_robin;
+pub mod split;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -194,10 +195,15 @@ fn exhausted(candidates: &[BackendId], tried: &[BackendId]) -> bool {
 
 /// The greatest number that divides every weight: a round, or an urn, written in it is as short as can be.
 fn weight_unit(candidates: &[Candidate<'_>]) -> u16 {
+    greatest_divisor(candidates.iter().map(|candidate| candidate.weight))
+}
+
+/// The greatest number that divides all of these; 1 if there are none but zeros.
+fn greatest_divisor(numbers: impl Iterator<Item = u16>) -> u16 {
     fn gcd(a: u16, b: u16) -> u16 {
         if b == 0 { a } else { gcd(b, a % b) }
     }
-    candidates.iter().fold(0, |unit, candidate| gcd(unit, candidate.weight)).max(1)
+    numbers.fold(0, gcd).max(1)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::check;
 use super::failure::Failure;
@@ -27,10 +28,43 @@ pub(super) fn explain(
 ) -> Result<(), Failure> {
     let config = check::load(file)?;
     let ClientArg(client, port) = client;
-    let answer = answer(&config, ExplainQuestion { listener, client, port, sni, alpn, without });
-    let answer = answer.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
-    let text = show(&config, &answer, listener, without, Paint::of_stdout());
+    let paint = Paint::of_stdout();
+    let explained = |pool: Option<&str>, without: Option<&str>| {
+        let question = ExplainQuestion { listener, client, port, sni, alpn, pool, without };
+        answer(&config, question).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+    };
+    let first = explained(None, None)?;
+    let mut text = split(&first, listener, paint);
+    let used = first.split.iter().filter(|(_, weight)| *weight > 0).map(|(pool, _)| Some(&**pool));
+    let pools: Vec<Option<&str>> = if text.is_empty() { vec![None] } else { used.collect() };
+    for (place, pool) in pools.iter().enumerate() {
+        // The backend to be imagined away is one of the pool that has it.
+        let has_it = |pool: &Pool| pool.backends.iter().any(|backend| Some(&*backend.name) == without);
+        let named = pool.and_then(|pool| config.pools.iter().find(|known| *known.name == *pool));
+        let answer = explained(*pool, without.filter(|_| named.is_none_or(has_it)))?;
+        if place > 0 {
+            text.push('\n');
+        }
+        let listener = if pool.is_some() { None } else { Some(listener) };
+        text += &show(&config, &answer, listener, without.filter(|_| answer.without.is_some()), paint);
+    }
     super::print(text.as_bytes())
+}
+
+/// How such clients are divided among pools; empty if one pool gets all of them, or if this client is refused.
+fn split(answer: &Explanation, listener: &str, paint: Paint) -> String {
+    if answer.split.is_empty() || answer.refused.is_some() {
+        return String::new();
+    }
+    let sum: u32 = answer.split.iter().map(|(_, weight)| u32::from(*weight)).sum();
+    let share = |(pool, weight): &(Arc<str>, u16)| format!("pool {pool} {}", percent((*weight).into(), sum));
+    let shares = answer.split.iter().map(share).collect::<Vec<_>>().join(", ");
+    let what = |name: &str| paint.tone(Tone::Dim, &format!("{name:<9}"));
+    format!(
+        "{} {listener} → {shares}\n{} whose turn it is does not depend on the client\n\n",
+        what("listener"),
+        what("split")
+    )
 }
 
 /// The client, as `IP`, `IP:PORT` or `[IP]:PORT`.
@@ -47,8 +81,8 @@ impl std::str::FromStr for ClientArg {
     }
 }
 
-/// The answer as text, one fact per line.
-fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&str>, paint: Paint) -> String {
+/// The answer as text, one fact per line. Without the name of a listener it is the answer for one pool of a split.
+fn show(config: &Config, answer: &Explanation, listener: Option<&str>, without: Option<&str>, paint: Paint) -> String {
     let pool = config.pools.iter().find(|pool| pool.name == answer.pool);
     let mut text = String::new();
     let mut line = |what: &str, detail: &str| {
@@ -57,7 +91,10 @@ fn show(config: &Config, answer: &Explanation, listener: &str, without: Option<&
     };
     let first = answer.fallen.first().unwrap_or(&answer.pool);
     let balance = if answer.fallen.is_empty() { format!(", {}", answer.balance) } else { String::new() };
-    line("listener", &format!("{listener} → pool {first}{balance}"));
+    match listener {
+        Some(listener) => line("listener", &format!("{listener} → pool {first}{balance}")),
+        None => line("pool", &format!("{first}{balance}")),
+    }
     for (from, to) in answer.fallen.iter().zip(answer.fallen.iter().skip(1).chain([&answer.pool])) {
         let balance = if *to == answer.pool { format!(", {}", answer.balance) } else { String::new() };
         line("fallback", &format!("pool {from} has too few backends → pool {to}{balance}"));
@@ -110,7 +147,7 @@ fn role_note(pool: &Pool) -> Option<&'static str> {
 
 /// Which share of all clients each backend gets.
 fn shares(answer: &Explanation) -> String {
-    let share = |(name, count): &(std::sync::Arc<str>, u32)| format!("{name} {}", percent(*count, SAMPLE));
+    let share = |(name, count): &(Arc<str>, u32)| format!("{name} {}", percent(*count, SAMPLE));
     answer.shares.iter().map(share).collect::<Vec<_>>().join(", ")
 }
 

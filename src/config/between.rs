@@ -6,6 +6,7 @@
 //! lead back to their own listener are found in [`loops`].
 
 mod fallback;
+mod split;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -106,8 +107,10 @@ impl Between<'_, '_> {
             self.faults.push((0..0, Problem::NoListener));
         }
         for listener in &raw.listeners {
-            self.leads_somewhere(&listener.table, raw);
-            listener.routes.iter().for_each(|route| self.leads_somewhere(route, raw));
+            for table in listener.routes.iter().chain([&listener.table]) {
+                self.leads_somewhere(table, raw);
+                self.split(table, raw);
+            }
             self.listener(listener);
         }
         for pool in &raw.pools {

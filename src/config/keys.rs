@@ -59,7 +59,7 @@ const BACKUP_LEVEL_MAX: u64 = 1_000;
 const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str, show: Show) -> Key {
     // These tables become something that stays for the life of the process.
     let needs_restart = matches!(section, Section::Process | Section::Log | Section::AccessLog | Section::Admin);
-    Key { section, name, kind, default: Default::Is(default), checks: &[], needs_restart, show }
+    Key { section, name, kind, default: Default::Is(default), checks: &[], instead: None, needs_restart, show }
 }
 
 /// For each table: a function that makes a row, from the name of the key, what it takes, its default and how it is
@@ -127,7 +127,10 @@ pub const KEYS: &[Key] = {
         dns("timeout", DNS_TIMEOUT, "\"5s\"", |it| it.timeout.map_or_else(|| text(OF_SYSTEM), time)),
         dns("attempts", Integer(1, 5), "2", |it| or(it.attempts, OF_SYSTEM)),
         listener("bind", Binds, "", |it| list(&it.binds)).required("bind = \"0.0.0.0:5432\""),
-        listener("pool", Name, "", |it| text(&it.pool)).required("pool = \"NAME\""),
+        listener("pool", Name, "", |it| text(Some(&it.pool).filter(|_| it.split.is_empty())?))
+            .required("pool = \"NAME\"")
+            .unless("split"),
+        listener("split", Split, "[]", |it| or(Some(joined(&it.split)).filter(|_| !it.split.is_empty()), "none")),
         listener("unix_mode", Mode, "\"0666\"", |it| mode(it.unix_mode)),
         listener("freebind", Bool, "false", |it| text(it.freebind)),
         listener("backlog", Integer(1, 65535), "4096", |it| text(it.backlog)),
@@ -151,7 +154,8 @@ pub const KEYS: &[Key] = {
         }),
         route("sni", ServerNames, "").absent(),
         route("alpn", Protocols, "").absent(),
-        route("pool", Name, "").required("pool = \"NAME\""),
+        route("pool", Name, "").required("pool = \"NAME\"").unless("split"),
+        route("split", Split, "[]"),
         pool("balance", Word(&balance::WORDS), "\"round_robin\"", |it| text(it.balance.name())),
         pool("hash_key", Word(&["source_ip", "source_ip_port"]), "\"source_ip\"", |it| {
             text(it.balance.hash_key().unwrap_or_default().name())

@@ -159,7 +159,10 @@ impl<'c> Graph<'c> {
 /// one of them.
 pub(crate) fn pools_of(listener: &Listener) -> Vec<&str> {
     let refuses = listener.preread.as_ref().is_some_and(|preread| preread.refuses_unmatched);
-    let mut pools: Vec<&str> = listener.pools().skip(usize::from(refuses)).map(|pool| &**pool).collect();
+    let mut pools: Vec<&str> = match refuses {
+        true => listener.route_pools().map(|pool| &**pool).collect(),
+        false => listener.pools().map(|pool| &**pool).collect(),
+    };
     pools.sort_unstable();
     pools.dedup();
     pools

@@ -26,7 +26,7 @@ use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
 pub use chains::Chains;
 pub use check::{Check, CheckAddress, CheckHeader};
-pub use listener::{AcceptProxy, Listener, NetworkFile, Preread};
+pub use listener::{AcceptProxy, Lead, Listener, NetworkFile, Preread, SplitShare};
 pub use names::{AddressFamily, Hold};
 
 /// A whole configuration. Listeners and pools keep the order of the file.

@@ -30,7 +30,7 @@ use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 pub(super) use instead::of_unquoted;
-pub(super) use lists::{WrittenHeader, WrittenStep};
+pub(super) use lists::{WrittenHeader, WrittenShare, WrittenStep};
 pub(super) use text::fault_of_name;
 use text::{address_of_ours, name_server, one, protocol};
 
@@ -71,6 +71,8 @@ pub(super) enum Value {
     Headers(Vec<WrittenHeader>),
     /// The steps of a check.
     Steps(Vec<WrittenStep>),
+    /// Pools with their shares.
+    Split(Vec<WrittenShare>),
     /// Addresses to listen on, each with the place in the file that it came from.
     Binds(Vec<(Range<usize>, Address)>),
     /// The address of a backend.
@@ -153,6 +155,7 @@ impl Decoder<'_> {
             (Kind::Statuses, DeValue::Array(items)) => self.statuses(items).map(Value::Statuses),
             (Kind::Headers, DeValue::Table(table)) => self.headers(table).map(Value::Headers),
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
+            (Kind::Split, DeValue::Array(items)) => self.split(items).map(Value::Split),
             (Kind::NetworkFile, DeValue::String(text)) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
                 let at = |faults: Vec<Fault>| faults.into_iter().map(|fault| (span.clone(), fault)).collect();
@@ -247,6 +250,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Statuses => "a list of codes and ranges, as in [200, \"300-399\"]".to_string(),
         Kind::Headers => "a table of headers, as in { X-Token = \"secret\" }".to_string(),
         Kind::Steps => "a list of steps, as in [{ send = 'PING\\r\\n', expect = '^\\+PONG' }]".to_string(),
+        Kind::Split => {
+            "a list of pools, as in [{ pool = \"a\", weight = 90 }, { pool = \"b\", weight = 10 }]".to_string()
+        }
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
             "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
@@ -263,7 +269,8 @@ pub(super) fn expected(kind: Kind) -> String {
 /// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    let takes_lists = matches!(kind, Networks | ServerNames | Protocols | Statuses | Steps | Headers | NameServers);
+    let takes_lists =
+        matches!(kind, Networks | ServerNames | Protocols | Statuses | Steps | Split | Headers | NameServers);
     !takes_lists && !matches!(kind, Bool | Level(_) | Integer(..))
 }
 

@@ -71,7 +71,8 @@ fn unreadable_lists(listener: &Listener, host: &Host<'_>) -> Vec<String> {
 /// The pools that clients can get, by a listener, a route or a fallback.
 fn reached(config: &Config) -> HashSet<&str> {
     let chains = Chains::of(config);
-    let named = config.listeners.iter().flat_map(Listener::pools);
+    let shares = config.listeners.iter().flat_map(Listener::shares).map(|share| &share.pool);
+    let named = config.listeners.iter().flat_map(Listener::pools).chain(shares);
     named.flat_map(|name| chains.from(name)).map(|pool| &*pool.name).collect()
 }
 

@@ -12,16 +12,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::admit::routes::Route;
+use crate::balance::split::SplitOrder;
 use crate::balance::{Candidate, Picker};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Chains, Config, Listener, Pool};
+use crate::config::model::{Chains, Config, Lead, Listener, Pool, SplitShare};
 use crate::health::State;
 use crate::session;
 
 use super::ids::Ids;
-use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, Table};
+use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, SplitEntry, Table, Way};
 
 /// Everything that a table follows from.
 #[derive(Clone, Copy, Debug)]
@@ -126,9 +127,26 @@ fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: Liste
         let pool = ids.pool(name)?;
         Some((pool, ids.route(id, pool)?))
     };
+    let split = |place: usize, shares: &[SplitShare]| {
+        if shares.is_empty() {
+            return None;
+        }
+        let ways: Option<Box<[_]>> = shares.iter().map(|share| way(&share.pool)).collect();
+        let weights: Vec<u16> = shares.iter().map(|share| share.weight).collect();
+        Some(Arc::new(SplitEntry { id: ids.split(id, place)?, order: SplitOrder::new(&weights), ways: ways? }))
+    };
     let (pool, route) = way(&listener.pool)?;
+    let lead = |(place, lead): (usize, &Lead)| {
+        let (pool, route) = way(&lead.pool)?;
+        Some(Way { pool, route, split: split(place + 1, &lead.split) })
+    };
     let preread = listener.preread.as_ref().map(|preread| PrereadEntry {
-        routes: preread.routes.iter().filter_map(|route| Some(led(route, way(&route.pool)?))).collect(),
+        routes: preread
+            .routes
+            .iter()
+            .enumerate()
+            .filter_map(|(place, route)| Some(led(route, lead((place, &route.pool))?)))
+            .collect(),
         timeout_ns: ns(preread.timeout),
         refuses_unmatched: preread.refuses_unmatched,
     });
@@ -152,6 +170,7 @@ fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: Liste
         name: listener.name.clone(),
         pool,
         route,
+        split: split(0, &listener.split),
         fallbacks: fallbacks.into(),
         connections_max: listener.connections_max,
         backlog: listener.backlog,
@@ -163,7 +182,7 @@ fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: Liste
 }
 
 /// The same route, with the pool in another form.
-fn led<T>(route: &Route<Arc<str>>, pool: T) -> Route<T> {
+fn led<T>(route: &Route<Lead>, pool: T) -> Route<T> {
     Route { names: route.names.clone(), protocols: route.protocols.clone(), pool }
 }
 

@@ -17,7 +17,7 @@ use crate::base::host;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Chains, Config, HashKey, Listener, Policy, Pool, Target};
+use crate::config::model::{Backend, Chains, Config, HashKey, Lead, Listener, Policy, Pool, Target};
 use crate::health::State;
 
 /// How many keys or sessions are used to measure shares.
@@ -36,6 +36,8 @@ pub struct ExplainQuestion<'a> {
     pub sni: Option<&'a str>,
     /// A protocol that its TLS offers.
     pub alpn: Option<&'a str>,
+    /// Of a split the pool that is to be explained; `None` means the first one that gets clients.
+    pub pool: Option<&'a str>,
     /// The name of a backend that is imagined away.
     pub without: Option<&'a str>,
 }
@@ -45,6 +47,8 @@ pub struct ExplainQuestion<'a> {
 pub struct Explanation {
     /// The pool that serves this client.
     pub pool: Arc<str>,
+    /// The pools among which such clients are divided, with their weights; empty if one pool gets all of them.
+    pub split: Vec<(Arc<str>, u16)>,
     /// The pools that come before it, because each of them has too few backends and falls back to the next one.
     pub fallen: Vec<Arc<str>>,
     /// Why the client is refused nevertheless; `None` if it is not.
@@ -87,18 +91,19 @@ pub enum ExplainError {
     Port(Arc<str>, IpAddr),
 }
 
-/// The pool for this client, and whether the client is refused.
-fn door<'a>(listener: &'a Listener, question: ExplainQuestion<'_>) -> (&'a Arc<str>, Option<Refused>) {
+/// The pool or the pools for this client, and whether the client is refused.
+fn door(listener: &Listener, question: ExplainQuestion<'_>) -> (Lead, Option<Refused>) {
+    let own = || Lead { pool: listener.pool.clone(), split: listener.split.clone() };
     let client = Address::Tcp(SocketAddr::new(question.client, question.port.unwrap_or_default()));
     if !listener.rules.admit(Some(&client)) {
-        return (&listener.pool, Some(Refused::Deny));
+        return (own(), Some(Refused::Deny));
     }
-    let Some(preread) = &listener.preread else { return (&listener.pool, None) };
+    let Some(preread) = &listener.preread else { return (own(), None) };
     let name = question.sni.and_then(host::server_name);
     let offered: Vec<Vec<u8>> = question.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     match routes::find(&preread.routes, name.as_deref(), &offered) {
-        Some(pool) => (pool, None),
-        None => (&listener.pool, preread.refuses_unmatched.then_some(Refused::Unmatched)),
+        Some(lead) => (lead.clone(), None),
+        None => (own(), preread.refuses_unmatched.then_some(Refused::Unmatched)),
     }
 }
 
@@ -113,8 +118,8 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
         let known = names(config.listeners.iter().map(|listener| &*listener.name).collect());
         ExplainError::Listener(question.listener.to_string(), known)
     })?;
-    let (name, refused) = door(listener, question);
-    let chain = Chains::of(config).from(name);
+    let (lead, refused) = door(listener, question);
+    let chain = Chains::of(config).from(question.pool.unwrap_or(&lead.pool));
     let nobody = || ExplainError::Listener(question.listener.to_string(), String::new());
     let all = Idle::new(config, &chain, None).ok_or_else(nobody)?;
     let (fallen, pool) = (&chain[..all.place], chain[all.place]);
@@ -140,6 +145,7 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
     let tied = pool.balance.hash_key().is_some();
     Ok(Explanation {
         pool: pool.name.clone(),
+        split: lead.split.iter().map(|share| (share.pool.clone(), share.weight)).collect(),
         fallen: fallen.iter().map(|pool| pool.name.clone()).collect(),
         refused,
         balance: pool.balance,
@@ -269,6 +275,7 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
 mod tests {
     use super::*;
     use crate::balance::{consistent_hash, failover, least_conn, random, round_robin};
+    use crate::config::model::SplitShare;
     use crate::snapshot::build::tests::{config, pool};
 
     const HASH: Policy = consistent_hash::POLICY;
@@ -280,6 +287,7 @@ mod tests {
             port: None,
             sni: None,
             alpn: None,
+            pool: None,
             without,
         }
     }
@@ -348,6 +356,16 @@ mod tests {
         config.pools[1].fallback = None;
         let answer = explain(&config, ask(None)).unwrap();
         assert_eq!((&*answer.pool, answer.order), ("q", vec![]), "the last one has too few, too");
+    }
+
+    #[test]
+    fn of_a_split_each_pool_can_be_explained() {
+        let mut config = config(vec![pool("p", &["a"]), pool("q", &["x"])]);
+        let share = |(pool, weight): (&str, u16)| SplitShare { pool: pool.into(), weight };
+        config.listeners[0].split = [("q", 10), ("p", 90)].into_iter().map(share).collect();
+        let of = |pool: Option<&'static str>| explain(&config, ExplainQuestion { pool, ..ask(None) }).unwrap();
+        assert_eq!(of(None).split, [("q".into(), 10), ("p".into(), 90)] as [(Arc<str>, u16); 2]);
+        assert_eq!((&*of(Some("q")).pool, &*of(Some("q")).order[0], &*of(Some("p")).pool), ("q", "x", "p"));
     }
 
     #[test]

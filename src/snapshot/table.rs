@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::admit::routes::Route;
 use crate::admit::{Networks, Rules, sources};
-use crate::balance::Picker;
+use crate::balance::split::SplitOrder;
+use crate::balance::{Counts, Picker};
 use crate::base::address::Address;
-use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
+use crate::base::id::{BackendId, ListenerId, PoolId, RouteId, SplitId};
 use crate::base::time::Moment;
 pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue};
 use crate::health::State;
@@ -67,6 +68,8 @@ pub struct ListenerEntry {
     pub pool: PoolId,
     /// The way there.
     pub route: RouteId,
+    /// The pools among which these clients are divided; `None` if that pool gets all of them.
+    pub split: Option<Arc<SplitEntry>>,
     /// The ways to pools that its clients come to only by a fallback.
     pub fallbacks: Box<[(PoolId, RouteId)]>,
     /// The limit on open client connections.
@@ -107,11 +110,40 @@ pub struct Admission {
 #[derive(Clone, Debug)]
 pub struct PrereadEntry {
     /// The routes, in the order of the file.
-    pub routes: Vec<Route<(PoolId, RouteId)>>,
+    pub routes: Vec<Route<Way>>,
     /// How long the ClientHello can take; 0 means without end.
     pub timeout_ns: u64,
     /// Whether a client that matches no route is refused.
     pub refuses_unmatched: bool,
+}
+
+/// Where the clients of a route go.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The pool.
+    pub pool: PoolId,
+    /// The way there.
+    pub route: RouteId,
+    /// The pools among which they are divided; `None` if that pool gets all of them.
+    pub split: Option<Arc<SplitEntry>>,
+}
+
+/// How new sessions are divided among pools.
+#[derive(Clone, Debug)]
+pub struct SplitEntry {
+    /// Its slot.
+    pub id: SplitId,
+    /// Whose turn comes when.
+    pub order: SplitOrder,
+    /// The pools, with the ways to them.
+    pub ways: Box<[(PoolId, RouteId)]>,
+}
+
+impl SplitEntry {
+    /// The pool whose turn it is, and the way there. It takes the turn.
+    pub fn next(&self, counts: &Counts) -> Option<(PoolId, RouteId)> {
+        self.ways.get(self.order.at(counts.split_turn(self.id))).copied()
+    }
 }
 
 /// A pool.

@@ -215,8 +215,12 @@ impl<K: Kernel> Worker<K> {
         let now = self.turn.now;
         let table = self.known.reader.table();
         let found = table.listener(listener).and_then(|entry| {
-            let pool = table.pool(entry.pool)?;
-            Some((pool.id, entry.route, pool.session.clone(), entry.admission.clone()))
+            // One that is asked for something first is given its share once it is let in.
+            let split = entry.split.as_ref().filter(|_| entry.admission.is_none());
+            let share = split.and_then(|split| split.next(&self.shared.counts));
+            let (pool, route) = share.unwrap_or((entry.pool, entry.route));
+            let pool = table.pool(pool)?;
+            Some((pool.id, route, pool.session.clone(), entry.admission.clone()))
         });
         let Some((pool, route, limits, admission)) = found else {
             // It came while its listener was being removed.

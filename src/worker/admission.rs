@@ -22,12 +22,13 @@ use crate::admission::{Guest, LookWait, Verdict};
 use crate::admit::routes;
 use crate::admit::sources::Permit;
 use crate::base::address::Address;
+use crate::base::id::{PoolId, RouteId};
 use crate::base::refused::Refused;
 use crate::base::side::Side;
 use crate::base::termination::Who;
 use crate::kernel::{Fd, Kernel, Sockets};
 use crate::session::{Event, Looked};
-use crate::snapshot::table::{Admission, PrereadEntry};
+use crate::snapshot::table::{Admission, PrereadEntry, Way};
 use crate::stats::record::{Client, EndReason};
 use crate::wire::{client_hello, postgresql, proxy};
 
@@ -78,6 +79,7 @@ impl<K: Kernel> Worker<K> {
                 if let Some(guest) = self.slots.get_mut(key).and_then(|slot| slot.guest.as_mut()) {
                     guest.is_asked_no_more();
                 }
+                self.divide(key);
                 self.tell(key, Event::Accepted);
             }
         }
@@ -131,6 +133,12 @@ impl<K: Kernel> Worker<K> {
             }
         };
         self.turn.peeked = peeked;
+        // With routes it was led already.
+        let has_routes = |guest: &Guest| guest.admission().is_some_and(|admission| admission.preread.is_some());
+        let guest = self.slots.get(key).and_then(|slot| slot.guest.as_ref());
+        if looked == Looked::Done && guest.is_some_and(|guest| !has_routes(guest)) {
+            self.divide(key);
+        }
         if looked == Looked::Done
             && let Some(slot) = self.slots.get_mut(key)
             && let client = slot.fd(Side::Client)
@@ -203,8 +211,7 @@ impl<K: Kernel> Worker<K> {
     /// Chooses the route for a ClientHello (`None` if the client did not send one): the session gets the pool of the
     /// route that matches, else the listener's own pool, or it is refused with `unmatched = "refuse"`.
     fn lead(&mut self, key: SlotKey, hello: Option<&client_hello::ClientHello>) -> AdmissionStep {
-        let jitter = self.turn.random.u32(..);
-        let (now, table) = (self.turn.now, self.known.reader.table());
+        let now = self.turn.now;
         let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
         let Some(guest) = &mut slot.guest else { return AdmissionStep::Answer(Looked::Done) };
         let Some(PrereadEntry { routes, refuses_unmatched, .. }) = guest.leads(now) else { return AdmissionStep::Next };
@@ -213,18 +220,37 @@ impl<K: Kernel> Worker<K> {
             draft.asks_for(name);
         }
         let found = hello.and_then(|hello| routes::find(routes, hello.server_name.as_deref(), &hello.alpn));
-        match found.copied() {
-            Some((pool, route)) => {
-                // If a reload has removed the pool meanwhile, the pick finds no backend and ends the session.
-                if let Some(entry) = table.pool(pool) {
-                    slot.session.adopt(entry.session.clone(), jitter, now);
-                }
-                (slot.pool, slot.route) = (pool, route);
-                AdmissionStep::Next
+        match found {
+            Some(Way { pool, route, split }) => {
+                let share = split.as_ref().and_then(|split| split.next(&self.shared.counts));
+                let (pool, route) = share.unwrap_or((*pool, *route));
+                self.give_to(key, pool, route);
             }
-            None if refuses_unmatched => self.refuse(key, Refused::Unmatched),
-            None => AdmissionStep::Next,
+            None if refuses_unmatched => return self.refuse(key, Refused::Unmatched),
+            None => self.divide(key),
         }
+        AdmissionStep::Next
+    }
+
+    /// Gives a client that no route leads elsewhere to the pool whose turn it is, if its listener divides them.
+    fn divide(&mut self, key: SlotKey) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let entry = self.known.reader.table().listener(slot.listener);
+        let share = entry.and_then(|entry| entry.split.as_ref()?.next(&self.shared.counts));
+        if let Some((pool, route)) = share {
+            self.give_to(key, pool, route);
+        }
+    }
+
+    /// Gives a client to another pool than the one that it was accepted for.
+    fn give_to(&mut self, key: SlotKey, pool: PoolId, route: RouteId) {
+        let (jitter, now, table) = (self.turn.random.u32(..), self.turn.now, self.known.reader.table());
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        // If a reload has removed the pool meanwhile, the pick finds no backend and ends the session.
+        if let Some(entry) = table.pool(pool) {
+            slot.session.adopt(entry.session.clone(), jitter, now);
+        }
+        (slot.pool, slot.route) = (pool, route);
     }
 }
 

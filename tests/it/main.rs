@@ -115,6 +115,8 @@ mod signals;
 mod sni;
 /// Where connections to backends come from.
 mod source_address;
+/// Clients that are divided among pools.
+mod split;
 /// Starts that are refused.
 mod stalled;
 mod startup;

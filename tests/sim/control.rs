@@ -78,7 +78,10 @@ fn or_zero(dice: &mut Dice, spans: &[&'static str]) -> &'static str {
 fn listener_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize) -> std::fmt::Result {
     let pool = dice.below(pools as u64);
     let bind = if dice.one_in(5) { format!("unix:/sim/l{number}") } else { format!("127.0.0.1:{}", 7000 + number) };
-    writeln!(out, "[listeners.l{number}]\nbind = \"{bind}\"\npool = \"p{pool}\"")?;
+    let split = "split = [{ pool = \"p0\", weight = 2 }, { pool = \"p1\" }]";
+    let divides = |dice: &mut Dice| pools > 1 && dice.one_in(3);
+    let lead = if divides(dice) { split.to_string() } else { format!("pool = \"p{pool}\"") };
+    writeln!(out, "[listeners.l{number}]\nbind = \"{bind}\"\n{lead}")?;
     writeln!(out, "backlog = {}", dice.pick(&[1, 2, 4, 16]))?;
     writeln!(out, "connections_max = {}", dice.pick(&[0, 0, 0, 1, 2, 5]))?;
     if dice.one_in(6) {
@@ -95,11 +98,9 @@ fn listener_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize)
     if dice.one_in(3) {
         let timeout = or_zero(dice, &["0s", "20ms", "3s", "3s"]);
         writeln!(out, "preread_timeout = \"{timeout}\"\nunmatched = \"{}\"", dice.pick(&["default", "refuse"]))?;
-        writeln!(
-            out,
-            "[[listeners.l{number}.routes]]\nsni = [\"a.example\"]\npool = \"p{}\"",
-            dice.below(pools as u64)
-        )?;
+        let pool = dice.below(pools as u64);
+        let lead = if divides(dice) { split.to_string() } else { format!("pool = \"p{pool}\"") };
+        writeln!(out, "[[listeners.l{number}.routes]]\nsni = [\"a.example\"]\n{lead}")?;
     }
     Ok(())
 }

@@ -203,6 +203,7 @@ pub(super) mod tests {
                 name: "db".into(),
                 bind: vec!["10.0.0.9:5432".into()],
                 pool: "db".into(),
+                split: Vec::new(),
                 connections: 5,
                 connections_max: 0,
                 connections_total: sessions,

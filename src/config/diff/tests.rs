@@ -86,6 +86,28 @@ fn that_sessions_on_backups_make_room_is_a_change() {
 }
 
 #[test]
+fn how_clients_are_divided_is_a_change() {
+    let text = |lead: &str, route: &str| {
+        let route = format!("[[listeners.web.routes]]\nalpn = [\"x\"]\n{route}\n");
+        let base =
+            BASE.replacen("pool = \"db\"", lead, 1).replace("[listeners.other]", &format!("{route}[listeners.other]"));
+        config(&format!("{base}[pools.new]\nbackends = [{{ address = \"10.0.0.3:1\" }}]\n"))
+    };
+    let split = |old: u32| format!("split = [{{ pool = \"db\", weight = {old} }}, {{ pool = \"new\", weight = 10 }}]");
+    let pool = "pool = \"db\"";
+    let lines = |before: &Config, after: &Config| diff(before, after).changes;
+    assert_eq!(lines(&text(pool, pool), &text(&split(90), pool)), ["listeners.web: split none → db 90, new 10"]);
+    assert_eq!(
+        lines(&text(&split(90), pool), &text(&split(50), pool)),
+        ["listeners.web: split db 90, new 10 → db 50, new 10"]
+    );
+    assert_eq!(
+        lines(&text(pool, pool), &text(pool, &split(90))),
+        ["listeners.web: routes alpn x to db → alpn x to db 90, new 10"]
+    );
+}
+
+#[test]
 fn another_fallback_is_a_change() {
     let spare = "[pools.spare]\nbackends = [{ address = \"10.0.0.3:1\" }]\n";
     let (before, after) = (format!("{BASE}{spare}"), BASE.replace("[pools.db]", "[pools.db]\nfallback = \"spare\""));
@@ -131,8 +153,8 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "allow" | "deny" | "source_unlimited" => "[\"10.0.0.0/8\"]",
         // They have a test of their own.
         "allow_file" | "deny_file" => return None,
-        // Another pool must be there; it has a test of its own.
-        "fallback" => return None,
+        // Another pool must be there; they have tests of their own.
+        "fallback" | "split" => return None,
         "up_min" => "2",
         // One needs the other.
         "accept_proxy" | "proxy_trusted" => return None,

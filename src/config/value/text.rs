@@ -68,9 +68,13 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
         }
         // A `NetworkFile` is read by the decoder.
-        Kind::Protocols | Kind::Statuses | Kind::Steps | Kind::Headers | Kind::NameServers | Kind::NetworkFile => {
-            Err(wrong(text, &format!("write {}", expected(kind))))
-        }
+        Kind::Protocols
+        | Kind::Statuses
+        | Kind::Steps
+        | Kind::Split
+        | Kind::Headers
+        | Kind::NameServers
+        | Kind::NetworkFile => Err(wrong(text, &format!("write {}", expected(kind)))),
     }
 }
 

@@ -212,6 +212,26 @@ fn backups_count_as_enough_only_while_they_serve() {
     assert!(falls(&config, [State::Up, State::Down, State::Down]), "it takes no session");
 }
 
+/// Which pools the clients of a listener go to, in turn.
+#[test]
+fn a_split_leads_by_weight_and_keeps_its_turn_over_tables() {
+    let mut config = config(vec![pool("p", &["a"]), pool("q", &["a"])]);
+    let share = |(pool, weight): (&str, u16)| SplitShare { pool: pool.into(), weight };
+    config.listeners[0].split = [("p", 3), ("q", 1)].into_iter().map(share).collect();
+    let counts = Counts::new();
+    let mut pools = Vec::new();
+    for _ in 0..8 {
+        let table = build_with(&config, &[State::Up; 2], None);
+        let entry = table.listeners[0].as_ref().unwrap();
+        let (pool, route) = entry.split.as_ref().unwrap().next(&counts).unwrap();
+        assert_eq!(table.routes[route.index()], (ListenerId(0), pool));
+        pools.push(pool.0);
+    }
+    assert_eq!(pools.iter().sum::<u32>(), 2, "{pools:?}");
+    let table = build_with(&config, &[State::Up; 2], None);
+    assert!(table.listeners[1].as_ref().unwrap().split.is_none());
+}
+
 #[test]
 fn a_listener_knows_the_ways_to_every_fallback() {
     let table = build_with(&falling(1), &[State::Up; 6], None);
