@@ -229,7 +229,10 @@ impl Viewer<'_> {
         let now = self.all.fleet.now;
         BackendStatus {
             name: backend.name.clone(),
-            address: backend.address.as_ref().map(ToString::to_string),
+            address: backend.address.as_ref().map(|address| match backend.port_shift {
+                Some(shift) => model::at_client_port(address, shift),
+                None => address.to_string(),
+            }),
             state: backend.state.name().into(),
             reason: backend.reason.clone(),
             since: self.wall(backend.since),

@@ -5,6 +5,7 @@
 //! file and where. The keys of a check belong together more closely; [`check`](super::check) looks at them. Ways that
 //! lead back to their own listener are found in [`loops`].
 
+mod client_port;
 mod fallback;
 mod split;
 
@@ -17,7 +18,7 @@ use super::check::or;
 use super::error::{Places, Problem};
 use super::keys::Section;
 use super::loops;
-use super::model::{Admin, Config, LocalAddress, Policy, Target};
+use super::model::{Admin, Config, LocalAddress, Policy, Target, at_client_port};
 use super::raw::{self, Raw, Table};
 use super::value::{self, At};
 use crate::base::address::Address;
@@ -36,6 +37,7 @@ pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &
     between.process(raw, config);
     between.pools(raw);
     between.fallbacks(raw, config);
+    between.client_ports(raw, config);
     between.loops(raw, config);
 }
 
@@ -131,8 +133,8 @@ impl Between<'_, '_> {
     fn source(&mut self, pool: &raw::Pool) {
         let LocalAddress::Addresses(all) = pool.table.source("source") else { return };
         let targets = || pool.backends.iter().filter_map(|backend| backend.find_target("address"));
-        let has_host = targets().any(|target| matches!(target, Target::Host { .. }));
-        let is_v6 = |target: &Target| match target {
+        let has_host = targets().any(|target| matches!(target.place(), Target::Host { .. }));
+        let is_v6 = |target: &Target| match target.place() {
             Target::Address(Address::Tcp(address)) => Some(address.is_ipv6()),
             _ => None,
         };
@@ -337,11 +339,12 @@ fn same_place(target: &Target) -> String {
         Target::Address(Address::Tcp(address)) => format!("{}:{}", address.ip().to_canonical(), address.port()),
         Target::Address(other) => other.to_string(),
         Target::Host { name, port } => format!("{}:{port}", host::without_dot(name).to_ascii_lowercase()),
+        Target::AtClientPort { place, shift } => at_client_port(same_place(place), *shift),
     }
 }
 
 /// Whether this backend has a host name as its address and is called `name`.
 fn is_host_called(table: &Table, name: &str) -> bool {
-    let is_host = matches!(table.find_target("address"), Some(Target::Host { .. }));
+    let is_host = matches!(table.find_target("address").map(Target::place), Some(Target::Host { .. }));
     is_host && table.name_or_address().is_some_and(|its| its == name)
 }

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::model::{Backend, Chains, Config, Listener, Target};
+use super::model::{Backend, Chains, Config, Listener, Target, shifted};
 use crate::base::address::Address;
 use crate::base::host;
 
@@ -93,14 +93,14 @@ impl<'c> Graph<'c> {
         let mut of_pool: HashMap<&str, Vec<(&Backend, usize, bool, &'static str)>> = HashMap::new();
         for pool in &config.pools {
             let leads = |backend: &'c Backend| {
-                let is_used = !backend.disabled && backend.weight > 0;
                 let back = binds.behind(&backend.target, is_ours);
-                back.into_iter().map(move |(to, why)| (backend, to, why.is_empty() && is_used, why))
+                back.into_iter().map(move |(to, why)| (backend, to, why.is_empty() && is_used(backend), why))
             };
             of_pool.insert(&pool.name, pool.backends.iter().flat_map(leads).collect());
         }
         let chains = Chains::of(config);
-        let edges_of = |pools: &Vec<&'c str>| {
+        let edges_of = |(from, pools): (usize, &Vec<&'c str>)| {
+            let ports = ports_of(&config.listeners[from]);
             let mut edges = Vec::new();
             for chain in pools.iter().map(|pool| chains.from(pool)) {
                 for (place, pool) in chain.iter().enumerate() {
@@ -110,11 +110,17 @@ impl<'c> Graph<'c> {
                         let is_certain = is_certain && fallen.is_empty();
                         edges.push(Edge { fallen: fallen.clone(), pool: &pool.name, backend, to, is_certain, why });
                     }
+                    for backend in &pool.backends {
+                        for (to, why) in binds.behind_ports(&backend.target, &ports, is_ours) {
+                            let is_certain = why.is_empty() && is_used(backend) && fallen.is_empty();
+                            edges.push(Edge { fallen: fallen.clone(), pool: &pool.name, backend, to, is_certain, why });
+                        }
+                    }
                 }
             }
             edges
         };
-        Graph { edges: pools.iter().map(edges_of).collect(), pools }
+        Graph { edges: pools.iter().enumerate().map(edges_of).collect(), pools }
     }
 
     /// The shortest way from an edge to a listener, over later listeners only, so that each cycle is found once
@@ -168,6 +174,23 @@ pub(crate) fn pools_of(listener: &Listener) -> Vec<&str> {
     pools
 }
 
+/// Whether a backend gets sessions.
+fn is_used(backend: &Backend) -> bool {
+    !backend.disabled && backend.weight > 0
+}
+
+/// The ports of a listener that are known.
+pub(crate) fn ports_of(listener: &Listener) -> Vec<u16> {
+    let port = |bind: &Address| match bind {
+        Address::Tcp(address) => Some(address.port()).filter(|port| *port > 0),
+        Address::Unix(_) => None,
+    };
+    let mut ports: Vec<u16> = listener.binds.iter().filter_map(port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// Which listener has which address.
 pub(crate) struct Binds<'c> {
     /// By address: the listener.
@@ -199,6 +222,21 @@ impl<'c> Binds<'c> {
         Binds { of, of_all }
     }
 
+    /// The same for a backend at the port of the client, if clients connect to one of these ports; each listener once.
+    pub(crate) fn behind_ports(
+        &self,
+        target: &Target,
+        ports: &[u16],
+        is_ours: &dyn Fn(IpAddr) -> bool,
+    ) -> Vec<(usize, &'static str)> {
+        let Some(shift) = target.shift() else { return Vec::new() };
+        let ports = ports.iter().filter_map(|port| shifted(*port, shift));
+        let mut found: Vec<_> = ports.flat_map(|port| self.behind(&target.with_port(port), is_ours)).collect();
+        found.sort_unstable();
+        found.dedup_by_key(|(listener, _)| *listener);
+        found
+    }
+
     /// The listeners that a backend's address reaches, and on what that depends (empty if on nothing).
     pub(crate) fn behind(&self, target: &Target, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<(usize, &'static str)> {
         let address = match target {
@@ -209,7 +247,8 @@ impl<'c> Binds<'c> {
                 let behind = both.iter().flat_map(|target| self.behind(target, is_ours));
                 return behind.map(|(to, _)| (to, A_NAME_OF_IT)).collect();
             }
-            Target::Host { .. } => return Vec::new(),
+            // Where clients decide the port, the ports of their listener must be known.
+            Target::Host { .. } | Target::AtClientPort { .. } => return Vec::new(),
         };
         let (ip, port) = (address.ip().to_canonical(), address.port());
         if let Some(to) = self.of.get(&Address::Tcp(SocketAddr::new(ip, port))).or(self.of.get(&Address::Tcp(address)))

@@ -8,6 +8,7 @@ mod chains;
 mod check;
 mod listener;
 mod names;
+mod target;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use crate::admit::routes::NamePattern;
 pub use crate::balance::{HashKey, Policy};
-use crate::base::address::Address;
 pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
 pub use crate::health::ask::{CheckKind, HttpAsk, Login, Pattern, Step};
@@ -28,6 +28,7 @@ pub use chains::Chains;
 pub use check::{Check, CheckAddress, CheckHeader};
 pub use listener::{AcceptProxy, Lead, Listener, NetworkFile, Preread, SplitShare};
 pub use names::{AddressFamily, Hold};
+pub use target::{Target, at_client_port, shifted};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -297,39 +298,6 @@ pub struct Ejection {
     pub duration: Duration,
     /// How many percent of the pool's backends can be ejected together.
     pub percent_max: u32,
-}
-
-/// Where a backend is, as the file says it.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Target {
-    /// At this address.
-    Address(Address),
-    /// At the addresses of a name that must be looked up.
-    Host {
-        /// As it is written.
-        name: Arc<str>,
-        /// The port on each of its addresses.
-        port: u16,
-    },
-}
-
-impl Target {
-    /// The address; `None` if it must be looked up.
-    pub fn address(&self) -> Option<&Address> {
-        match self {
-            Target::Address(address) => Some(address),
-            Target::Host { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Address(address) => address.fmt(f),
-            Target::Host { name, port } => write!(f, "{name}:{port}"),
-        }
-    }
 }
 
 /// `[[pools.NAME.backends]]`: one server, or several behind one host name.

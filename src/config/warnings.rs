@@ -123,7 +123,7 @@ fn mute_to_mysql(pool: &Pool) -> Option<String> {
     let check = pool.check.as_ref().filter(|check| check.kind == CheckKind::Tcp)?;
     let port = |target: &Target| match target {
         Target::Address(Address::Tcp(address)) => Some(address.port()),
-        Target::Address(Address::Unix(_)) => None,
+        Target::Address(Address::Unix(_)) | Target::AtClientPort { .. } => None,
         Target::Host { port, .. } => Some(*port),
     };
     let of_backend = |backend: &Backend| match &backend.check_address {

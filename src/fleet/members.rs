@@ -47,7 +47,7 @@ impl Fleet {
     pub fn hosts(&self) -> Vec<Arc<str>> {
         let mut names: Vec<Arc<str>> = Vec::new();
         for backend in self.config.pools.iter().flat_map(|pool| &pool.backends) {
-            if let Target::Host { name, .. } = &backend.target
+            if let Target::Host { name, .. } = backend.target.place()
                 && !names.contains(name)
             {
                 names.push(name.clone());
@@ -83,7 +83,7 @@ impl Fleet {
         let mut is_good = true;
         for (pool, configured) in config.pools.iter().enumerate() {
             for (backend, target) in configured.backends.iter().map(|backend| &backend.target).enumerate() {
-                if let Target::Host { name, port } = target
+                if let Target::Host { name, port } = target.place()
                     && **name == *host
                 {
                     if let Some(why) = self.lacks_family(pool, found) {

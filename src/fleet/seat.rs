@@ -369,6 +369,7 @@ impl Seat {
             hash_name: self.hash_name.clone(),
             // No session is to connect there, not even as a last resort.
             address: self.address.clone().filter(|_| self.leads_back.is_none()),
+            port_shift: self.settings.port_shift,
             weight: self.settings.weight,
             backup: self.settings.backup,
             connections_max: self.settings.connections_max,

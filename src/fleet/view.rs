@@ -56,6 +56,8 @@ pub struct BackendView {
     pub name: Arc<str>,
     /// `None` while its name has no address.
     pub address: Option<Address>,
+    /// Its port is the one that the client connected to, with so much added.
+    pub port_shift: Option<i32>,
     /// What it may be used for.
     pub state: State,
     /// Why.
@@ -124,6 +126,7 @@ impl Fleet {
             id: seat.id,
             name: seat.name.clone(),
             address: seat.address.clone(),
+            port_shift: seat.settings.port_shift,
             state: seat.standing.state,
             reason: match &seat.remark {
                 Some(remark) => format!("{}; its last check: {remark}", seat.standing.reason),

@@ -56,6 +56,8 @@ pub struct Member {
     pub hash_name: Arc<str>,
     /// Its address; `None` while its host name has none, and then it is down.
     pub address: Option<Address>,
+    /// Its port is the one that the client connected to, with so much added.
+    pub port_shift: Option<i32>,
     /// 0 to 256.
     pub weight: u16,
     /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.
@@ -287,6 +289,7 @@ fn backend_entry(member: &Member) -> BackendEntry {
         pool: member.pool,
         name: member.name.clone(),
         address: member.address.clone(),
+        port_shift: member.port_shift,
         weight: member.weight,
         backup: member.backup,
         connections_max: member.connections_max,

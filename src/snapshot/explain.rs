@@ -249,9 +249,10 @@ impl Idle {
 
 /// A backend that is up, or in maintenance if it is disabled.
 fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
-    let address = match &backend.target {
+    let address = match backend.target.place() {
         Target::Address(address) => address.clone(),
         // Only a lookup knows where a host name leads. One address is most likely.
+        Target::AtClientPort { .. } => crate::base::address::Address::Tcp(([0, 0, 0, 0], 0).into()),
         Target::Host { port, .. } => crate::base::address::Address::Tcp(([0, 0, 0, 0], *port).into()),
     };
     Member {
@@ -260,6 +261,7 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
         name: backend.name.clone(),
         hash_name: backend.name.clone(),
         address: Some(address),
+        port_shift: backend.target.shift(),
         weight: backend.weight,
         backup: backend.backup,
         connections_max: None,

@@ -10,7 +10,7 @@ use crate::balance::{Counts, Picker};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId, SplitId};
 use crate::base::time::Moment;
-pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue};
+pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue, shifted};
 use crate::health::State;
 use crate::session;
 
@@ -187,6 +187,8 @@ pub struct BackendEntry {
     pub name: Arc<str>,
     /// Where to connect; `None` while its name has no address.
     pub address: Option<Address>,
+    /// Its port is the one that the client connected to, with so much added. That of `address` is 0 then.
+    pub port_shift: Option<i32>,
     /// 0 to 256.
     pub weight: u16,
     /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.

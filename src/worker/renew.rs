@@ -178,6 +178,7 @@ mod tests {
             pool: PoolId(0),
             name: "b".into(),
             address: None,
+            port_shift: None,
             weight: 1,
             backup: 0,
             connections_max: None,

@@ -40,6 +40,8 @@ mod check_redis;
 /// What checks cannot find out.
 mod check_unknown;
 /// The way to a backend, and to another one.
+/// Backends at the port that the client connected to.
+mod client_port;
 mod connect;
 /// What metrics and access log say is what peers saw, under load.
 mod consistency;

@@ -176,6 +176,7 @@ fn members_of(config: &Config, ids: &mut Ids) -> Vec<Member> {
                 name: backend.name.clone(),
                 hash_name: backend.name.clone(),
                 address: address.cloned(),
+                port_shift: backend.target.shift(),
                 weight: backend.weight,
                 backup: backend.backup,
                 connections_max: backend.connections_max,

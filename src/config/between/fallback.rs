@@ -55,7 +55,7 @@ impl Between<'_, '_> {
     /// Refuses to wait for more backends than there are. A host name may stand for any number.
     fn too_few_backends(&mut self, pool: &raw::Pool) {
         let targets: Vec<&Target> = pool.backends.iter().filter_map(|backend| backend.find_target("address")).collect();
-        let has_host = targets.iter().any(|target| matches!(target, Target::Host { .. }));
+        let has_host = targets.iter().any(|target| matches!(target.place(), Target::Host { .. }));
         let is_known = targets.len() == pool.backends.len() && !targets.is_empty();
         let mut levels: HashMap<u16, u32> = HashMap::new();
         pool.backends.iter().for_each(|backend| *levels.entry(backend.number("backup")).or_default() += 1);

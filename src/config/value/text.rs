@@ -90,7 +90,7 @@ fn check_address(text: &str) -> Result<Option<CheckAddress>, Fault> {
     }
     match address::backend(text).map_err(|error| bad(text, &error))? {
         Target::Address(address) => Ok(Some(CheckAddress::At(address))),
-        Target::Host { .. } => {
+        Target::Host { .. } | Target::AtClientPort { .. } => {
             Err(wrong(text, "write an IP address, as in \"127.0.0.1:8008\", or a port as in \":8008\""))
         }
     }

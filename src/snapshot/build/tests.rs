@@ -40,6 +40,7 @@ fn members(config: &Config, ids: &mut Ids, states: &[State]) -> Vec<Member> {
             name: backend.name.clone(),
             hash_name: backend.name.clone(),
             address: Some(address.clone()),
+            port_shift: None,
             weight: backend.weight,
             backup: backend.backup,
             connections_max: backend.connections_max,
