@@ -115,6 +115,9 @@ fn show(config: &Config, answer: &Explanation, listener: Option<&str>, without: 
     {
         line("then", &format!("{}, each if the one before cannot be connected to", others.join(", ")));
     }
+    if pool.is_some_and(|pool| pool.awaits_first_byte) {
+        line("when", "the client has sent its first byte (connect_on)");
+    }
     if let Some(note) = pool.and_then(role_note) {
         line("but", note);
     }

@@ -124,6 +124,7 @@ impl Between<'_, '_> {
             self.primary(pool);
             self.balance(pool);
             self.main_up(pool);
+            self.speaks_first(pool);
             self.source(pool);
             self.check_addresses(pool);
         }
@@ -187,6 +188,18 @@ impl Between<'_, '_> {
             let hint = "every backend must be allowed more than its share; write 101 or more, as in 125".to_string();
             let problem = Problem::BadValue { key: "hash_balance_factor".to_string(), found: factor.to_string(), hint };
             self.faults.push((table.span_of("hash_balance_factor"), problem));
+        }
+    }
+
+    /// Refuses to wait for the client where the check says that the server speaks first.
+    fn speaks_first(&mut self, pool: &raw::Pool) {
+        if pool.table.word("connect_on") == "first_byte" && pool.check.word("type") == "mysql" {
+            let problem = Problem::BadValue {
+                key: "connect_on".to_string(),
+                found: "\"first_byte\" where the check has type = \"mysql\"".to_string(),
+                hint: "a MySQL client waits for the server's greeting, so both would wait; leave it out".to_string(),
+            };
+            self.faults.push((pool.table.span_of("connect_on"), problem));
         }
     }
 

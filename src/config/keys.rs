@@ -161,6 +161,9 @@ pub const KEYS: &[Key] = {
             text(it.balance.hash_key().unwrap_or_default().name())
         }),
         pool("hash_balance_factor", Integer(0, 100_000), "0", |it| text(it.balance.balance_factor().unwrap_or(0))),
+        pool("connect_on", Word(&["accept", "first_byte"]), "\"accept\"", |it| {
+            text(if it.awaits_first_byte { "first_byte" } else { "accept" })
+        }),
         pool("connect_timeout", LIMIT, "\"3s\"", |it| time(it.limits.connect_timeout)),
         pool("connect_attempts", Integer(1, 100), "3", |it| text(it.limits.connect_attempts)),
         pool("queue_max", COUNT, "1024", |it| text(it.queue.max)),

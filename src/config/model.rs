@@ -200,6 +200,8 @@ pub struct Pool {
     pub hold: Hold,
     /// How connections to its backends begin.
     pub dial: Dial,
+    /// Whether a backend is chosen only when the client has sent something, or has sent its FIN.
+    pub awaits_first_byte: bool,
     /// The health check; `None` means `type = "off"`.
     pub check: Option<Check>,
     /// What failed connects of real sessions lead to; `None` means that backends are never ejected.

@@ -114,6 +114,7 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         limits: limits(&raw.table),
         queue: Queue { max: raw.table.number("queue_max"), timeout: raw.table.duration("queue_timeout") },
         dial: dial(&raw.table),
+        awaits_first_byte: raw.table.word("connect_on") == "first_byte",
         close_on_backend_down: raw.table.word("on_backend_down") == "close",
         close_on_main_up: raw.table.word("on_main_up") == "close",
         drain_timeout: raw.table.duration("drain_timeout"),

@@ -27,6 +27,8 @@ pub enum Looked {
     Done,
     /// It is turned away, by a rule or because the client has left.
     Refused(Who),
+    /// It has said nothing for as long as a session may be idle.
+    Silent,
 }
 
 impl Session {
@@ -75,6 +77,10 @@ impl Session {
             Looked::Done => {
                 self.state = SessionState::Picking;
                 out.push(Effect::Pick);
+            }
+            Looked::Silent => {
+                self.termination = Termination(Who::ClientTimeout, When::Request);
+                self.terminate([false, false], out);
             }
             Looked::Refused(who) => {
                 self.termination = Termination(who, When::Request);

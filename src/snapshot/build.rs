@@ -219,6 +219,7 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),
         limits: pool.limits,
         dial: pool.dial.clone(),
+        awaits_first_byte: pool.awaits_first_byte,
         queue: pool.queue,
         waits_for_primary: pool.wants_primary(),
     }

@@ -170,6 +170,8 @@ pub struct PoolEntry {
     pub limits: Limits,
     /// How connections to its backends begin.
     pub dial: Dial,
+    /// Whether a backend is chosen only when the client has sent something, or has sent its FIN.
+    pub awaits_first_byte: bool,
     /// How many clients can wait for a backend, and how long.
     pub queue: Queue,
     /// Whether clients wait while no backend is usable, until it is known which one is the primary.

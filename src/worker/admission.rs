@@ -26,6 +26,7 @@ use crate::base::id::{PoolId, RouteId};
 use crate::base::refused::Refused;
 use crate::base::side::Side;
 use crate::base::termination::Who;
+use crate::base::time::Moment;
 use crate::kernel::{Fd, Kernel, Sockets};
 use crate::session::{Event, Looked};
 use crate::snapshot::table::{Admission, PrereadEntry, Way};
@@ -80,7 +81,8 @@ impl<K: Kernel> Worker<K> {
                     guest.is_asked_no_more();
                 }
                 self.divide(key);
-                self.tell(key, Event::Accepted);
+                let awaits_byte = self.awaits_first_byte(key).is_some();
+                self.tell(key, if awaits_byte { Event::Preread } else { Event::Accepted });
             }
         }
     }
@@ -133,10 +135,10 @@ impl<K: Kernel> Worker<K> {
             }
         };
         self.turn.peeked = peeked;
-        // With routes it was led already.
-        let has_routes = |guest: &Guest| guest.admission().is_some_and(|admission| admission.preread.is_some());
+        // With routes it was led already, and without a listener that asks anything when it came.
+        let is_new = |guest: &Guest| guest.admission().is_some_and(|admission| admission.preread.is_none());
         let guest = self.slots.get(key).and_then(|slot| slot.guest.as_ref());
-        if looked == Looked::Done && guest.is_some_and(|guest| !has_routes(guest)) {
+        if looked == Looked::Done && guest.is_some_and(|guest| is_new(guest)) {
             self.divide(key);
         }
         if looked == Looked::Done
@@ -150,7 +152,33 @@ impl<K: Kernel> Worker<K> {
                 self.kernel.sockets().set_low_water(fd, bytes);
             }
         }
-        looked
+        match (looked, self.awaits_first_byte(key)) {
+            (Looked::Done, Some(idle_ns)) => self.await_first_byte(key, idle_ns, ended),
+            _ => looked,
+        }
+    }
+
+    /// How long the pool of a session waits for the first byte of its clients; `None` if it does not.
+    fn awaits_first_byte(&self, key: SlotKey) -> Option<u64> {
+        let pool = self.known.reader.table().pool(self.slots.get(key)?.pool)?;
+        pool.awaits_first_byte.then_some(pool.session.idle_timeout_ns)
+    }
+
+    /// Lets a session go on once its client has sent something, or its FIN.
+    fn await_first_byte(&self, key: SlotKey, idle_ns: u64, ended: bool) -> Looked {
+        let Some((fd, slot)) = self.slots.get(key).and_then(|slot| Some((slot.fd(Side::Client)?, slot))) else {
+            return Looked::Done;
+        };
+        let sockets = self.kernel.sockets();
+        if sockets.available(fd) > 0 {
+            return Looked::Done;
+        }
+        if ended || sockets.has_ended(fd) {
+            // Its FIN is passed on, and the backend may answer. A client that has reset its connection hears no answer.
+            return if sockets.is_closed(fd) { Looked::Refused(Who::Client) } else { Looked::Done };
+        }
+        let until = if idle_ns == 0 { Moment::NEVER } else { slot.accepted_at.after_ns(idle_ns) };
+        if self.turn.now >= until { Looked::Silent } else { Looked::More { until } }
     }
 
     /// Looks once. Without a reason to look (too few bytes for anything new) it makes no copy, and only says what to

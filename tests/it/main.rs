@@ -39,9 +39,9 @@ mod check_postgresql;
 mod check_redis;
 /// What checks cannot find out.
 mod check_unknown;
-/// The way to a backend, and to another one.
 /// Backends at the port that the client connected to.
 mod client_port;
+/// The way to a backend, and to another one.
 mod connect;
 /// What metrics and access log say is what peers saw, under load.
 mod consistency;
@@ -59,6 +59,8 @@ mod eject;
 mod failover;
 /// A pool that another one serves for.
 mod fallback;
+/// Backends that are chosen when the client has said something.
+mod first_byte;
 /// Clients that mean no good.
 mod flood;
 /// The end of one direction, and the other one going on.

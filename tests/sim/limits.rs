@@ -63,7 +63,7 @@ impl Spans {
         let limits = &pool.limits;
         let (idle, half_closed) = (or_never(ns(limits.idle_timeout)), ns(limits.half_close_timeout));
         Spans {
-            preread: 0,
+            preread: if pool.awaits_first_byte { or_never(ns(limits.idle_timeout)) } else { 0 },
             connect: or_never(ns(limits.connect_timeout)),
             attempts: limits.connect_attempts.max(1),
             queue: or_never(ns(pool.queue.timeout)),

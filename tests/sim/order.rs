@@ -31,7 +31,7 @@ impl World {
         let chains = Chains::of(&self.control.config);
         let mut pools = listener.pools().flat_map(|name| chains.from(name));
         // One that its own pool had waiting before it went to another one came late there.
-        let comes_late = pools.any(|pool| pool.fallback.is_some());
+        let comes_late = pools.any(|pool| pool.awaits_first_byte || pool.fallback.is_some());
         let asks = listener.proxy.is_some() || listener.preread.is_some() || comes_late;
         let is_served = record.backend.is_some() && !matches!(when, When::Request | When::Queue);
         if asks || !is_served || !record.failed.is_empty() {

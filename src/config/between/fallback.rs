@@ -158,4 +158,13 @@ mod tests {
         let found = lines("off", backup);
         assert!(found.len() == 1 && found[0].starts_with("f:5:14: `on_main_up` needs a check; "), "{found:?}");
     }
+
+    #[test]
+    fn a_server_that_speaks_first_is_not_waited_for_by_its_client() {
+        let line = "connect_on = \"first_byte\"";
+        assert_eq!(faults([line, "", ""]), [""; 0]);
+        let found = faults([&format!("{line}\ncheck = {{ type = \"mysql\", user = \"u\" }}"), "", ""]);
+        let says = "f:6:14: `connect_on` cannot be \"first_byte\" where the check has type = \"mysql\"; ";
+        assert!(found.len() == 1 && found[0].starts_with(says), "{found:?}");
+    }
 }

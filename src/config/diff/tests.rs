@@ -185,6 +185,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "balance" => "\"random\"",
         "hash_key" => "\"source_ip_port\"",
         "on_backend_down" => "\"keep\"",
+        "connect_on" => "\"first_byte\"",
         // It needs a backup; it has a test of its own.
         "on_main_up" => return None,
         "when_all_down" => "\"use_all\"",
