@@ -216,6 +216,13 @@ impl Viewer<'_> {
             backup_level: serving.map(|backend| backend.backup).min().unwrap_or(0),
             fallback: configured.and_then(|pool| pool.fallback.clone()),
             up_min: configured.map_or(1, |pool| pool.up_min),
+            sticky_ms: configured.map_or(0, |pool| ms(ns(pool.sticky))),
+            sticky_evictions_total: self
+                .admin
+                .stats
+                .of_pool(pool.id)
+                .map(|cells| cells.sticky_evictions_total.get())
+                .sum(),
             falls_back_to: self.fallen.get(&pool.id).cloned(),
             removed: pool.is_gone,
             backends,

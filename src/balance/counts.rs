@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use super::queue::Queue;
+use super::sticky::StickyTable;
 use crate::base::id::{BackendId, ListenerId, PoolId, SplitId};
 use crate::base::slots::Slots;
 
@@ -53,6 +54,8 @@ pub struct PoolPosition {
     pub position: AtomicU64,
     /// Clients that wait for one of its backends.
     pub queue: Queue,
+    /// Which backend its clients had last.
+    pub sticky: StickyTable,
 }
 
 /// Of one split of sessions among pools.
@@ -216,6 +219,12 @@ impl Counts {
     #[inline]
     pub fn queue(&self, pool: PoolId) -> &Queue {
         &self.pools.get(pool.index()).queue
+    }
+
+    /// Which backend the clients of `pool` had last.
+    #[inline]
+    pub fn sticky(&self, pool: PoolId) -> &StickyTable {
+        &self.pools.get(pool.index()).sticky
     }
 
     /// The next turn of `split`: each number goes to one caller, over all workers.

@@ -19,6 +19,7 @@ pub mod queue;
 pub mod random;
 pub mod round_robin;
 pub mod split;
+pub mod sticky;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -131,6 +132,8 @@ struct Origin {
     slow_start_ns: u64,
     /// Each with its name.
     candidates: Box<[(Box<str>, Candidate<'static>)]>,
+    /// Those that can be picked, by their slots: the level of each, and how many sessions it can have.
+    by_id: Box<[(BackendId, u16, u32)]>,
 }
 
 impl Picker {
@@ -144,8 +147,12 @@ impl Picker {
         let ready = |candidates: &[Candidate<'_>]| policy.ready(candidates, slow_start_ns);
         let main = ready(&levels.remove(&0).unwrap_or_default());
         let owned = |candidate: &Candidate<'_>| (Box::from(candidate.name), Candidate { name: "", ..*candidate });
+        let most = |candidate: &Candidate<'_>| candidate.connections_max.map_or(u32::MAX, NonZeroU32::get);
+        let usable = candidates.iter().filter(|candidate| candidate.weight > 0);
+        let mut by_id: Vec<_> = usable.map(|one| (one.id, one.backup, most(one))).collect();
+        by_id.sort_unstable();
         let candidates = candidates.iter().map(owned).collect();
-        let origin = Arc::new(Origin { policy, slow_start_ns, candidates });
+        let origin = Arc::new(Origin { policy, slow_start_ns, candidates, by_id: by_id.into() });
         Picker { main, spares: levels.values().map(|level| ready(level)).collect(), origin }
     }
 
@@ -172,6 +179,16 @@ impl Picker {
             Pick::Nobody => self.pick_spare(pool, counts, ask),
             picked => picked,
         }
+    }
+
+    /// Counts a session on this backend, whatever the policy says, if it can be picked and has room. A backup only if
+    /// `with_backups`, or if none of a lower level can be picked.
+    pub fn take(&self, id: BackendId, with_backups: bool, counts: &Counts) -> bool {
+        let by_id = &self.origin.by_id;
+        let Ok(place) = by_id.binary_search_by_key(&id, |(id, ..)| *id) else { return false };
+        let (_, level, most) = by_id[place];
+        let is_served = with_backups || by_id.iter().all(|(_, other, _)| *other >= level);
+        is_served && counts.try_open(id, most)
     }
 
     /// Goes through the levels of backups.

@@ -115,6 +115,10 @@ fn show(config: &Config, answer: &Explanation, listener: Option<&str>, without: 
     {
         line("then", &format!("{}, each if the one before cannot be connected to", others.join(", ")));
     }
+    if let Some(sticky) = pool.map(|pool| pool.sticky).filter(|sticky| !sticky.is_zero()) {
+        let keeps = format!("{} after its last session", humantime::format_duration(sticky));
+        line("sticky", &format!("a client that has been here keeps its backend until {keeps}"));
+    }
     if pool.is_some_and(|pool| pool.awaits_first_byte) {
         line("when", "the client has sent its first byte (connect_on)");
     }

@@ -161,6 +161,7 @@ pub const KEYS: &[Key] = {
             text(it.balance.hash_key().unwrap_or_default().name())
         }),
         pool("hash_balance_factor", Integer(0, 100_000), "0", |it| text(it.balance.balance_factor().unwrap_or(0))),
+        pool("sticky", LIMIT, "\"0s\"", |it| time(it.sticky)),
         pool("connect_on", Word(&["accept", "first_byte"]), "\"accept\"", |it| {
             text(if it.awaits_first_byte { "first_byte" } else { "accept" })
         }),

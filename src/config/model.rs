@@ -192,6 +192,8 @@ pub struct Pool {
     /// With fewer backends that take new sessions than this, the pool takes none: those of the level that serves count.
     /// At least 1.
     pub up_min: u32,
+    /// How long a client keeps its backend after its last session; zero means that none does.
+    pub sticky: Duration,
     /// How long a backend that came up takes to reach its whole weight; zero means immediately.
     pub slow_start: Duration,
     /// Which addresses of a host name are used.

@@ -121,6 +121,7 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         use_all_when_down: raw.table.word("when_all_down") == "use_all",
         fallback: raw.table.text_or_off("fallback").map(Arc::from),
         up_min: raw.table.number("up_min"),
+        sticky: raw.table.duration("sticky"),
         slow_start: raw.table.duration("slow_start"),
         address_family: match raw.table.word("address_family") {
             "ipv4" => AddressFamily::Ipv4,

@@ -214,6 +214,8 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         chosen,
         is_short,
         falls_to: None,
+        sticky_ns: ns(pool.sticky),
+        sticks_to_backups: !pool.close_on_main_up,
         hash_key: pool.balance.hash_key(),
         // Sessions hold on to these limits, so there are only as many copies as there were changes.
         session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),

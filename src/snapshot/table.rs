@@ -162,6 +162,10 @@ pub struct PoolEntry {
     /// The pool that serves its new sessions meanwhile: the first one that it falls back to that is not short itself,
     /// or else the last one. `None` if it serves them itself, or has no fallback.
     pub falls_to: Option<PoolId>,
+    /// How long clients keep their backend after their last session; 0 means that they do not.
+    pub sticky_ns: u64,
+    /// Whether they also keep a backup while another backend is usable.
+    pub sticks_to_backups: bool,
     /// What the picker's key is made of; `None` if the policy needs no key.
     pub hash_key: Option<HashKey>,
     /// The limits that a session takes with it when it is admitted.

@@ -124,6 +124,8 @@ mod split;
 /// Starts that are refused.
 mod stalled;
 mod startup;
+/// Clients that keep their backend.
+mod sticky;
 /// What systemd is told, and what it hands over.
 mod systemd;
 /// One ringway after another.

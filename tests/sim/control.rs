@@ -118,6 +118,8 @@ fn pool_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize) -> 
     writeln!(out, "lifetime_max = \"{}\"", dice.pick(&["0s", "0s", "0s", "0s", "0s", "50ms", "2s"]))?;
     writeln!(out, "drain_idle = \"{}\"", dice.pick(&["0s", "0s", "20ms", "1s"]))?;
     writeln!(out, "send_proxy = \"{}\"", dice.pick(&["off", "off", "off", "v1", "v2"]))?;
+    // A table of clients is large, and slow to be made here.
+    writeln!(out, "sticky = \"{}\"", if dice.one_in(16) { "1s" } else { "0s" })?;
     writeln!(out, "connect_on = \"{}\"", dice.pick(&["accept", "accept", "accept", "first_byte"]))?;
     let has_sources = dice.one_in(5);
     if has_sources {

@@ -176,6 +176,12 @@ pub struct PoolStatus {
     /// Fewer backends that take new sessions count as none.
     #[serde(default)]
     pub up_min: u32,
+    /// How long a client keeps its backend after its last session; 0 means that none does.
+    #[serde(default)]
+    pub sticky_ms: u64,
+    /// Clients that lost their backend before that time, because too many others came.
+    #[serde(default)]
+    pub sticky_evictions_total: u64,
     /// The pool that serves its new sessions now; `None` if it does so itself.
     #[serde(default)]
     pub falls_back_to: Option<Arc<str>>,
