@@ -57,7 +57,7 @@ fn check_tells_every_warning_and_strict_makes_errors_of_them() {
         "pool p: every backend has weight 0, so its clients are reset; give one a `weight`, or enable one",
         "pool p: the check's `timeout` (9s) is longer than its `interval` (2s), so a backend that does not answer is \
          found after 3 times 9s; lower `timeout`",
-        "pool q: no listener and no route leads to it; write pool = \"q\" in one, or remove the pool",
+        "pool q: no listener, route or fallback leads to it; write pool = \"q\" in one, or remove the pool",
         "pool p: connections may go around: listener l → pool p → backend localhost:8080 (a name of this host) → \
          listener l; give the backend an address behind ringway",
     ];
@@ -197,7 +197,7 @@ fn doctor_looks_at_everything_that_a_configuration_names() {
     );
     let (code, said) = doctor_of(&text);
     let lines = [
-        ("note", "configuration", "pool q: no listener and no route leads to it;".to_string()),
+        ("note", "configuration", "pool q: no listener, route or fallback leads to it;".to_string()),
         ("FAIL", "listen", format!("{taken_at} of listener l is held by ")),
         ("ok", "listen", format!("{gone_at} of listener l is free")),
         ("FAIL", "listen", "198.51.100.7:5000 of listener l: no interface of this host has that address;".to_string()),

@@ -75,7 +75,7 @@ impl Quota {
 
 /// A connection that is counted, until [`Sources::leave`] gives it back: the number of its place.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Permit(usize);
+pub struct Permit(u32);
 
 /// Whose sessions a limit counts.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -168,17 +168,17 @@ impl Sources {
                 continue;
             }
             if !self.take_token(place, limits.rate, now) {
-                self.leave(Permit(place));
+                self.leave(Permit(place as u32));
                 return Err(Refused::SourceRate);
             }
-            return Ok(Permit(place));
+            return Ok(Permit(place as u32));
         }
         Err(Refused::SourceLimit)
     }
 
     /// Gives back a connection that has ended; exactly once per permit.
     pub fn leave(&self, permit: Permit) {
-        let before = self.places()[permit.0].word.fetch_sub(1, SeqCst);
+        let before = self.places()[permit.0 as usize].word.fetch_sub(1, SeqCst);
         debug_assert!(before & OPEN > 0, "a source with connections was forgotten");
     }
 

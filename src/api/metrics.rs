@@ -131,6 +131,9 @@ fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
     scrape.put(&list::POOL_QUEUE_TIMEOUTS, &labels, sum(|cells| &cells.queue_timeouts_total));
     scrape.put(&list::POOL_RETRIES, &labels, sum(|cells| &cells.retries_total));
     scrape.put(&list::POOL_REFUSED, &labels, sum(|cells| &cells.refused_total));
+    scrape.put(&list::POOL_FALLS_BACK, &labels, pool.falls_to.is_some().into());
+    scrape.put(&list::POOL_FALLBACKS, &labels, sum(|cells| &cells.fallbacks_total));
+    scrape.put(&list::POOL_STICKY_EVICTIONS, &labels, sum(|cells| &cells.sticky_evictions_total));
     let stale = admin.stats.control.pools.existing(pool.id.index()).map_or(0, |cells| cells.serves_stale.get());
     scrape.put(&list::POOL_SERVES_STALE, &labels, stale);
     scrape.put(&list::POOL_BACKENDS_USABLE, &labels, pool.picker.candidates().count() as u64);

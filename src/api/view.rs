@@ -4,6 +4,7 @@
 //! hands out ([`command::View`]); the counters of all workers, which are added up here; and the published table, for
 //! ids. The shapes of the answers are in [`words`](super::words).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,12 +14,12 @@ use axum::extract::{Path, State};
 use super::ApiContext;
 use super::answer::{ApiResult, Refusal};
 use super::words::{
-    BackendDetail, BackendStatus, Backends, CheckCounts, CheckLine, CheckSettings, ListenerStatus, Listeners,
-    PastState, PoolStatus, Pools, ProcessLimits, RouteStatus, Status, WorkerStatus,
+    BackendDetail, BackendStatus, Backends, CheckCounts, CheckLine, CheckSettings, ListenerShare, ListenerStatus,
+    Listeners, PastState, PoolStatus, Pools, ProcessLimits, RouteStatus, ShareStatus, Status, WorkerStatus,
 };
 use crate::admit;
 use crate::api::command::{self, Gone};
-use crate::base::id::BackendId;
+use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{self, Config};
 use crate::fleet::{BackendView, PoolView};
@@ -82,6 +83,7 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
             name: listener.name.clone(),
             bind: listener.binds.iter().map(ToString::to_string).collect(),
             pool: listener.pool.clone(),
+            split: split(&listener.split),
             connections: cells().map(|cells| cells.connections.get()).sum(),
             connections_max: listener.connections_max.map_or(0, |most| most.get()),
             connections_total: cells().map(|cells| cells.connections_total.get()).sum(),
@@ -94,12 +96,25 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
 }
 
 /// What is said of one route, by server name and protocol.
-fn route(route: &admit::routes::Route<Arc<str>>) -> RouteStatus {
+fn route(route: &admit::routes::Route<model::Lead>) -> RouteStatus {
     RouteStatus {
         sni: route.names.iter().map(ToString::to_string).collect(),
         alpn: route.protocols.clone(),
-        pool: route.pool.clone(),
+        pool: route.pool.pool.clone(),
+        split: split(&route.pool.split),
     }
+}
+
+/// The share of a pool in the clients of a listener; `None` if that does not divide them, or not with this pool.
+fn share(listener: &model::Listener, pool: &str) -> Option<ListenerShare> {
+    let weight = listener.split.iter().find(|share| *share.pool == *pool)?.weight;
+    let of = listener.split.iter().map(|share| u32::from(share.weight)).sum();
+    Some(ListenerShare { listener: listener.name.clone(), weight, of })
+}
+
+/// The shares of a split.
+fn split(shares: &[model::SplitShare]) -> Vec<ShareStatus> {
+    shares.iter().map(|share| ShareStatus { pool: share.pool.clone(), weight: share.weight }).collect()
 }
 
 /// `GET /v1/pools`: all pools with their backends.
@@ -145,13 +160,21 @@ struct Viewer<'a> {
     all: command::View,
     /// The time of day at that moment, for texts.
     wall: SystemTime,
+    /// By pool: the one that serves its new sessions in its place.
+    fallen: HashMap<PoolId, Arc<str>>,
 }
 
 impl Viewer<'_> {
     /// Asks control for everything.
     async fn look(admin: &ApiContext) -> Result<Viewer<'_>, Refusal> {
         let all = admin.asker.show().await?;
-        Ok(Viewer { admin, wall: admin.clock.wall(all.fleet.now), all })
+        let (reader, mut fallen) = (admin.cell.reader(), HashMap::new());
+        let table = reader.pin();
+        for pool in table.pools.iter().flatten() {
+            let fallback = pool.falls_to.and_then(|fallback| table.pool(fallback));
+            fallen.extend(fallback.map(|fallback| (pool.id, fallback.name.clone())));
+        }
+        Ok(Viewer { admin, wall: admin.clock.wall(all.fleet.now), all, fallen })
     }
 
     /// Finds a pool by name. If a new pool has the name of a removed one, the new one is meant.
@@ -176,11 +199,13 @@ impl Viewer<'_> {
         let configured = self.configured(pool);
         let backends: Vec<BackendStatus> = pool.backends.iter().map(|backend| self.backend(backend)).collect();
         let listeners = self.config().listeners.iter();
+        let serving = pool.backends.iter().filter(|backend| backend.takes_sessions());
         let own = listeners.filter(|listener| listener.pools().any(|name| *name == pool.name) && !pool.is_gone);
         PoolStatus {
             name: pool.name.clone(),
             balance: configured.map(|pool| pool.balance.name().into()),
             listeners: own.map(|listener| listener.name.clone()).collect(),
+            shares: self.config().listeners.iter().filter_map(|listener| share(listener, &pool.name)).collect(),
             check: configured.and_then(check),
             backends_up: pool.backends.iter().filter(|backend| backend.takes_sessions()).count(),
             backends_standby: pool.backends.iter().filter(|backend| backend.state == health::State::Standby).count(),
@@ -188,6 +213,17 @@ impl Viewer<'_> {
             connections_total: backends.iter().map(|backend| backend.connections_total).sum(),
             queue_length: self.admin.counts.queue(pool.id).waiting().into(),
             refused_total: self.admin.stats.of_pool(pool.id).map(|cells| cells.refused_total.get()).sum(),
+            backup_level: serving.map(|backend| backend.backup).min().unwrap_or(0),
+            fallback: configured.and_then(|pool| pool.fallback.clone()),
+            up_min: configured.map_or(1, |pool| pool.up_min),
+            sticky_ms: configured.map_or(0, |pool| ms(ns(pool.sticky))),
+            sticky_evictions_total: self
+                .admin
+                .stats
+                .of_pool(pool.id)
+                .map(|cells| cells.sticky_evictions_total.get())
+                .sum(),
+            falls_back_to: self.fallen.get(&pool.id).cloned(),
             removed: pool.is_gone,
             backends,
         }
@@ -200,13 +236,17 @@ impl Viewer<'_> {
         let now = self.all.fleet.now;
         BackendStatus {
             name: backend.name.clone(),
-            address: backend.address.as_ref().map(ToString::to_string),
+            address: backend.address.as_ref().map(|address| match backend.port_shift {
+                Some(shift) => model::at_client_port(address, shift),
+                None => address.to_string(),
+            }),
             state: backend.state.name().into(),
             reason: backend.reason.clone(),
             since: self.wall(backend.since),
             since_ms: ms(now.since_ns(backend.since)),
             weight: backend.weight,
-            backup: backend.backup,
+            backup: backend.backup > 0,
+            backup_level: backend.backup,
             connections: self.admin.counts.connections(backend.id),
             connections_max: backend.connections_max.map_or(0, std::num::NonZeroU32::get),
             connections_total: sum(|cells| &cells.connections_total),

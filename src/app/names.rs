@@ -80,7 +80,7 @@ fn ask(mut stream: &UnixStream, number: u8) -> io::Result<Vec<u8>> {
 /// Where a ringway stays root and needs names, what reads the files that say how they are looked up.
 pub(super) fn reader_for(config: &Config) -> Option<ReadFile> {
     let is_off = std::env::var_os("RINGWAY_SANDBOX").is_some_and(|value| value == "off");
-    let is_host = |backend: &Backend| matches!(backend.target, Target::Host { .. });
+    let is_host = |backend: &Backend| matches!(backend.target.place(), Target::Host { .. });
     let needs_it = config.pools.iter().any(|pool| pool.backends.iter().any(is_host));
     if is_off || !needs_it || system::landlock_version() == 0 {
         return None;

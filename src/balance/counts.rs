@@ -15,7 +15,8 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use super::queue::Queue;
-use crate::base::id::{BackendId, ListenerId, PoolId};
+use super::sticky::StickyTable;
+use crate::base::id::{BackendId, ListenerId, PoolId, SplitId};
 use crate::base::slots::Slots;
 
 /// Counts shared by all workers.
@@ -27,6 +28,8 @@ pub struct Counts {
     pub pools: Slots<PoolPosition>,
     /// By [`ListenerId`].
     pub listeners: Slots<ListenerTally>,
+    /// By [`SplitId`].
+    pub splits: Slots<SplitPosition>,
     /// Of the process.
     pub process: ProcessCount,
     /// Where turns begin.
@@ -51,7 +54,14 @@ pub struct PoolPosition {
     pub position: AtomicU64,
     /// Clients that wait for one of its backends.
     pub queue: Queue,
+    /// Which backend its clients had last.
+    pub sticky: StickyTable,
 }
+
+/// Of one split of sessions among pools.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct SplitPosition(AtomicU64);
 
 /// Of one listener.
 #[derive(Debug, Default)]
@@ -209,6 +219,18 @@ impl Counts {
     #[inline]
     pub fn queue(&self, pool: PoolId) -> &Queue {
         &self.pools.get(pool.index()).queue
+    }
+
+    /// Which backend the clients of `pool` had last.
+    #[inline]
+    pub fn sticky(&self, pool: PoolId) -> &StickyTable {
+        &self.pools.get(pool.index()).sticky
+    }
+
+    /// The next turn of `split`: each number goes to one caller, over all workers.
+    #[inline]
+    pub fn split_turn(&self, split: SplitId) -> u64 {
+        self.first_turn + self.splits.get(split.index()).0.fetch_add(1, Relaxed)
     }
 
     /// The next turn of `pool`: each number goes to one caller, over all workers.

@@ -18,8 +18,10 @@ pub mod policy;
 pub mod queue;
 pub mod random;
 pub mod round_robin;
+pub mod split;
+pub mod sticky;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -69,8 +71,8 @@ pub struct Candidate<'a> {
     pub name: &'a str,
     /// Its share, 1 to 256. 0 is never picked.
     pub weight: u16,
-    /// Used only where no other is.
-    pub backup: bool,
+    /// 0 if it is no backup. Else its level: it is used only where none of a lower level is.
+    pub backup: u16,
     /// Sessions that it takes concurrently; `None` is no limit.
     pub connections_max: Option<NonZeroU32>,
     /// When its slow start began, if it is in one.
@@ -80,7 +82,7 @@ pub struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     /// One without a limit that is no backup.
     pub fn new(id: BackendId, name: &'a str, weight: u16) -> Candidate<'a> {
-        Candidate { id, name, weight, backup: false, connections_max: None, ramp_from: None }
+        Candidate { id, name, weight, backup: 0, connections_max: None, ramp_from: None }
     }
 }
 
@@ -118,8 +120,8 @@ trait Ready: fmt::Debug + Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Picker {
     main: Arc<dyn Ready>,
-    /// Of the backups.
-    spare: Option<Arc<dyn Ready>>,
+    /// Of the backups, level by level.
+    spares: Box<[Arc<dyn Ready>]>,
     origin: Arc<Origin>,
 }
 
@@ -130,19 +132,28 @@ struct Origin {
     slow_start_ns: u64,
     /// Each with its name.
     candidates: Box<[(Box<str>, Candidate<'static>)]>,
+    /// Those that can be picked, by their slots: the level of each, and how many sessions it can have.
+    by_id: Box<[(BackendId, u16, u32)]>,
 }
 
 impl Picker {
     /// Makes `policy` ready for `candidates`, in file order; where it sends all to one, with the chosen one before the
     /// others of its kind. None at all is fine: then every pick is [`Pick::Nobody`].
     pub fn new(policy: Policy, candidates: &[Candidate<'_>], slow_start_ns: u64) -> Picker {
-        let usable = candidates.iter().copied().filter(|candidate| candidate.weight > 0);
-        let (spare, main): (Vec<_>, Vec<_>) = usable.partition(|candidate| candidate.backup);
+        let mut levels: BTreeMap<u16, Vec<Candidate<'_>>> = BTreeMap::new();
+        for candidate in candidates.iter().filter(|candidate| candidate.weight > 0) {
+            levels.entry(candidate.backup).or_default().push(*candidate);
+        }
         let ready = |candidates: &[Candidate<'_>]| policy.ready(candidates, slow_start_ns);
+        let main = ready(&levels.remove(&0).unwrap_or_default());
         let owned = |candidate: &Candidate<'_>| (Box::from(candidate.name), Candidate { name: "", ..*candidate });
+        let most = |candidate: &Candidate<'_>| candidate.connections_max.map_or(u32::MAX, NonZeroU32::get);
+        let usable = candidates.iter().filter(|candidate| candidate.weight > 0);
+        let mut by_id: Vec<_> = usable.map(|one| (one.id, one.backup, most(one))).collect();
+        by_id.sort_unstable();
         let candidates = candidates.iter().map(owned).collect();
-        let origin = Arc::new(Origin { policy, slow_start_ns, candidates });
-        Picker { main: ready(&main), spare: (!spare.is_empty()).then(|| ready(&spare)), origin }
+        let origin = Arc::new(Origin { policy, slow_start_ns, candidates, by_id: by_id.into() });
+        Picker { main, spares: levels.values().map(|level| ready(level)).collect(), origin }
     }
 
     /// Whether [`Picker::new`] would make the same one.
@@ -160,14 +171,30 @@ impl Picker {
         self.origin.candidates.iter().map(|(_, candidate)| candidate.id)
     }
 
-    /// Picks a backend that was not tried and counts the session on it. A backup comes only when every other was tried
-    /// or is not usable; while others are merely full, the client waits for them.
+    /// Picks a backend that was not tried and counts the session on it. A backup comes only when every one of a lower
+    /// level was tried or is not usable; while those are merely full, the client waits for them.
     #[inline]
     pub fn pick(&self, pool: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
-        match (self.main.pick(pool, counts, ask), &self.spare) {
-            (Pick::Nobody, Some(spare)) => spare.pick(pool, counts, ask),
-            (picked, _) => picked,
+        match self.main.pick(pool, counts, ask) {
+            Pick::Nobody => self.pick_spare(pool, counts, ask),
+            picked => picked,
         }
+    }
+
+    /// Counts a session on this backend, whatever the policy says, if it can be picked and has room. A backup only if
+    /// `with_backups`, or if none of a lower level can be picked.
+    pub fn take(&self, id: BackendId, with_backups: bool, counts: &Counts) -> bool {
+        let by_id = &self.origin.by_id;
+        let Ok(place) = by_id.binary_search_by_key(&id, |(id, ..)| *id) else { return false };
+        let (_, level, most) = by_id[place];
+        let is_served = with_backups || by_id.iter().all(|(_, other, _)| *other >= level);
+        is_served && counts.try_open(id, most)
+    }
+
+    /// Goes through the levels of backups.
+    fn pick_spare(&self, pool: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
+        let mut picks = self.spares.iter().map(|level| level.pick(pool, counts, ask));
+        picks.find(|pick| *pick != Pick::Nobody).unwrap_or(Pick::Nobody)
     }
 }
 
@@ -185,10 +212,15 @@ fn exhausted(candidates: &[BackendId], tried: &[BackendId]) -> bool {
 
 /// The greatest number that divides every weight: a round, or an urn, written in it is as short as can be.
 fn weight_unit(candidates: &[Candidate<'_>]) -> u16 {
+    greatest_divisor(candidates.iter().map(|candidate| candidate.weight))
+}
+
+/// The greatest number that divides all of these; 1 if there are none but zeros.
+fn greatest_divisor(numbers: impl Iterator<Item = u16>) -> u16 {
     fn gcd(a: u16, b: u16) -> u16 {
         if b == 0 { a } else { gcd(b, a % b) }
     }
-    candidates.iter().fold(0, |unit, candidate| gcd(unit, candidate.weight)).max(1)
+    numbers.fold(0, gcd).max(1)
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ impl RoundRobin {
 }
 
 /// Index of the candidate of each slot of a round, S = sum of `weights` slots.
-fn fair_order(weights: &[usize]) -> Vec<usize> {
+pub(super) fn fair_order(weights: &[usize]) -> Vec<usize> {
     const NONE: usize = usize::MAX;
     let slots: usize = weights.iter().sum();
     // Shares by the slot they may be served from: lists through `next`, for a candidate waits for one share at a time.

@@ -31,6 +31,10 @@ id!(
     RouteId
 );
 id!(
+    /// A split of the sessions of a listener, or of one of its routes, among pools.
+    SplitId
+);
+id!(
     /// A pool: one `[pools.NAME]`.
     PoolId
 );

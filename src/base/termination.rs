@@ -28,6 +28,8 @@ pub enum Who {
     ClientTimeout,
     /// `s` the backend took too long.
     ServerTimeout,
+    /// `U` its backend is a backup, and made room for one that came up.
+    Up,
 }
 
 /// How far the session had come.
@@ -49,7 +51,7 @@ pub enum When {
 }
 
 /// The first letter, by [`Who`].
-const WHO: [char; 11] = ['-', 'C', 'S', 'P', 'L', 'R', 'I', 'D', 'K', 'c', 's'];
+const WHO: [char; 12] = ['-', 'C', 'S', 'P', 'L', 'R', 'I', 'D', 'K', 'c', 's', 'U'];
 /// The second letter, by [`When`].
 const WHEN: [char; 6] = ['R', 'Q', 'C', 'D', 'L', '-'];
 

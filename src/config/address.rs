@@ -45,6 +45,9 @@ pub enum Error {
     /// A port range where a backend is meant, such as `10.0.0.1:80-90`.
     #[error("a backend has one port; write one `address` for each")]
     OnePort,
+    /// Something after `client` that is no shift, such as `client*2`.
+    #[error("`{0}` is no port; write `client`, or `client+1000` for the port that the client connected to and 1000")]
+    ClientPort(String),
     /// A wildcard of other programs, such as `*:5432` or `:5432`.
     #[error("for every address write `0.0.0.0:{0}` (IPv4) or `[::]:{0}` (IPv6)")]
     Wildcard(String),
@@ -105,7 +108,29 @@ pub fn backend(text: &str) -> Result<Target, Error> {
     if port.split_once('-').is_some_and(|(first, last)| number(first, 0).is_ok() && number(last, 0).is_ok()) {
         return Err(Error::OnePort);
     }
-    let port = number(port, 1)?;
+    if let Some(shift) = port.strip_prefix("client") {
+        let shift = shift_of(shift).ok_or_else(|| Error::ClientPort(port.to_string()))?;
+        return Ok(Target::AtClientPort { place: Box::new(at(host, 0)?), shift });
+    }
+    at(host, number(port, 1)?)
+}
+
+/// The most that a port can be shifted.
+const SHIFT_MAX: i32 = 65_534;
+
+/// What follows `client`: nothing, or a number with its sign.
+fn shift_of(text: &str) -> Option<i32> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let number = text.strip_prefix(['+', '-'])?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let shift = text.parse::<i32>().ok().filter(|_| is_number)?;
+    Some(shift).filter(|shift| (1..=SHIFT_MAX).contains(&shift.abs()))
+}
+
+/// An IP address or a host name, with that port.
+fn at(host: &str, port: u16) -> Result<Target, Error> {
     match ip(host) {
         Some(ip) => Ok(Target::Address(with_port(ip, port))),
         None if host::is_name(host::without_dot(host).as_bytes()) && !host::is_number(host::without_dot(host)) => {
@@ -252,6 +277,26 @@ mod tests {
         assert_eq!(backend("10.0.0.3:0"), Err(Error::Port("0".into(), 1)));
         assert_eq!(backend("10.0.0.3:1-2"), Err(Error::OnePort));
         assert_eq!(backend("10.0.0.3:1-x"), Err(Error::Port("1-x".into(), 1)));
+    }
+
+    #[test]
+    fn a_port_can_be_that_of_the_client_with_a_shift() {
+        for (text, shift) in [
+            ("10.0.0.1:client", 0),
+            ("[fd00::1]:client", 0),
+            ("db.example:client+1000", 1000),
+            ("10.0.0.1:client-65534", -65_534),
+        ] {
+            let target = backend(text).unwrap();
+            assert_eq!((target.to_string().as_str(), target.shift()), (text, Some(shift)));
+            assert_eq!(backend(&target.with_port(80).to_string()), Ok(target.with_port(80)));
+        }
+        for port in ["client+", "client+0", "client+65535", "client*2", "client+-1", "clients", "client+1x", "client 1"]
+        {
+            assert!(backend(&format!("10.0.0.1:{port}")).is_err(), "{port}");
+        }
+        assert_eq!(backend("10.0.0.1:client*2"), Err(Error::ClientPort("client*2".into())));
+        assert_eq!(backend("10.1:client"), Err(Error::NotAHost("10.1".into())));
     }
 
     #[test]

@@ -5,6 +5,10 @@
 //! file and where. The keys of a check belong together more closely; [`check`](super::check) looks at them. Ways that
 //! lead back to their own listener are found in [`loops`].
 
+mod client_port;
+mod fallback;
+mod split;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +18,7 @@ use super::check::or;
 use super::error::{Places, Problem};
 use super::keys::Section;
 use super::loops;
-use super::model::{Admin, Backend, CheckTls, Config, LocalAddress, Policy, Target, Trust};
+use super::model::{Admin, Backend, CheckTls, Config, LocalAddress, Policy, Target, Trust, at_client_port};
 use super::raw::{self, Raw, Table};
 use super::value::{self, At};
 use crate::admit::routes::NamePattern;
@@ -35,6 +39,8 @@ pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &
     between.process(raw, config);
     between.pools(raw);
     between.checks(raw, config);
+    between.fallbacks(raw, config);
+    between.client_ports(raw, config);
     between.loops(raw, config);
 }
 
@@ -117,8 +123,10 @@ impl Between<'_, '_> {
             self.faults.push((0..0, Problem::NoListener));
         }
         for listener in &raw.listeners {
-            self.leads_somewhere(&listener.table, raw);
-            listener.routes.iter().for_each(|route| self.leads_somewhere(route, raw));
+            for table in listener.routes.iter().chain([&listener.table]) {
+                self.leads_somewhere(table, raw);
+                self.split(table, raw);
+            }
             self.listener(listener);
         }
         for pool in &raw.pools {
@@ -129,6 +137,8 @@ impl Between<'_, '_> {
             self.backend_addresses(pool);
             self.primary(pool);
             self.balance(pool);
+            self.main_up(pool);
+            self.speaks_first(pool);
             self.source(pool);
             self.check_addresses(pool);
         }
@@ -138,8 +148,8 @@ impl Between<'_, '_> {
     fn source(&mut self, pool: &raw::Pool) {
         let LocalAddress::Addresses(all) = pool.table.source("source") else { return };
         let targets = || pool.backends.iter().filter_map(|backend| backend.find_target("address"));
-        let has_host = targets().any(|target| matches!(target, Target::Host { .. }));
-        let is_v6 = |target: &Target| match target {
+        let has_host = targets().any(|target| matches!(target.place(), Target::Host { .. }));
+        let is_v6 = |target: &Target| match target.place() {
             Target::Address(Address::Tcp(address)) => Some(address.is_ipv6()),
             _ => None,
         };
@@ -159,6 +169,11 @@ impl Between<'_, '_> {
     /// Refuses a listener or route whose pool does not exist.
     fn leads_somewhere(&mut self, table: &Table, raw: &Raw) {
         let Some(pool) = table.find_text("pool") else { return };
+        self.names_a_pool(pool, table.span_of("pool"), raw);
+    }
+
+    /// Refuses the name of a pool that does not exist.
+    fn names_a_pool(&mut self, pool: &str, span: Range<usize>, raw: &Raw) {
         if raw.has_wrong_pools || raw.pools.iter().any(|known| known.name == pool) {
             return;
         }
@@ -166,7 +181,7 @@ impl Between<'_, '_> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("add [pools.{pool}] with [[pools.{pool}.backends]]"),
         };
-        self.faults.push((table.span_of("pool"), Problem::UnknownPool { pool: pool.to_string(), hint }));
+        self.faults.push((span, Problem::UnknownPool { pool: pool.to_string(), hint }));
     }
 
     /// Refuses keys that have no effect with this balancing policy.
@@ -187,6 +202,33 @@ impl Between<'_, '_> {
             let hint = "every backend must be allowed more than its share; write 101 or more, as in 125".to_string();
             let problem = Problem::BadValue { key: "hash_balance_factor".to_string(), found: factor.to_string(), hint };
             self.faults.push((table.span_of("hash_balance_factor"), problem));
+        }
+    }
+
+    /// Refuses to wait for the client where the check says that the server speaks first.
+    fn speaks_first(&mut self, pool: &raw::Pool) {
+        if pool.table.word("connect_on") == "first_byte" && pool.check.word("type") == "mysql" {
+            let problem = Problem::BadValue {
+                key: "connect_on".to_string(),
+                found: "\"first_byte\" where the check has type = \"mysql\"".to_string(),
+                hint: "a MySQL client waits for the server's greeting, so both would wait; leave it out".to_string(),
+            };
+            self.faults.push((pool.table.span_of("connect_on"), problem));
+        }
+    }
+
+    /// Refuses to cut sessions of backups where there are none, or where nothing tells that another backend is well.
+    fn main_up(&mut self, pool: &raw::Pool) {
+        let table = &pool.table;
+        if table.word("on_main_up") != "close" {
+            return;
+        }
+        if pool.check.word("type") == "off" {
+            self.needs(table, "on_main_up", "a check", "leave it at \"keep\", or set the `type` of the pool's check");
+        }
+        let is_backup = |backend: &Table| backend.number::<u16>("backup") > 0;
+        if !pool.backends.is_empty() && !pool.backends.iter().any(is_backup) {
+            self.needs(table, "on_main_up", "a backend with `backup`", "leave it at \"keep\", or name the backups");
         }
     }
 
@@ -367,11 +409,12 @@ fn same_place(target: &Target) -> String {
         Target::Address(Address::Tcp(address)) => format!("{}:{}", address.ip().to_canonical(), address.port()),
         Target::Address(other) => other.to_string(),
         Target::Host { name, port } => format!("{}:{port}", host::without_dot(name).to_ascii_lowercase()),
+        Target::AtClientPort { place, shift } => at_client_port(same_place(place), *shift),
     }
 }
 
 /// Whether this backend has a host name as its address and is called `name`.
 fn is_host_called(table: &Table, name: &str) -> bool {
-    let is_host = matches!(table.find_target("address"), Some(Target::Host { .. }));
+    let is_host = matches!(table.find_target("address").map(Target::place), Some(Target::Host { .. }));
     is_host && table.name_or_address().is_some_and(|its| its == name)
 }

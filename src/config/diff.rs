@@ -12,10 +12,9 @@
 //! is read, so no key can be forgotten here.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::keys::{self, Thing};
-use super::model::{Config, Listener, Pool};
+use super::model::{Config, Lead, Listener, Pool};
 use super::shown::{self, Shown};
 use crate::admit::Networks;
 use crate::admit::routes::{Route, RouteGuard};
@@ -165,12 +164,13 @@ fn list(config: &Config) -> List {
 
 /// The routes of a listener in one text. They have no names, so they are shown as a whole.
 fn routes(listener: &Listener) -> String {
-    let shown = |route: &Route<Arc<str>>| {
+    let lead = |lead: &Lead| if lead.split.is_empty() { lead.pool.to_string() } else { shown::joined(&lead.split) };
+    let shown = |route: &Route<Lead>| {
         let speaks = route.protocol.map(|protocol| format!("protocol {}", protocol.name()));
         let names = route.names.iter().map(ToString::to_string);
         let protocols = route.protocols.iter().map(|protocol| format!("alpn {protocol}"));
         let what = speaks.into_iter().chain(names).chain(protocols).collect::<Vec<_>>().join(", ");
-        format!("{what} to {}{}", route.pool, guard(&route.guard))
+        format!("{what} to {}{}", lead(&route.pool), guard(&route.guard))
     };
     match &listener.preread {
         None => "none".to_string(),

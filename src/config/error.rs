@@ -91,6 +91,9 @@ pub enum Problem {
     /// Connections that would come back to their own listener, again and again.
     #[error("connections would go around for ever: {0}; give the backend an address behind ringway")]
     Loop(String),
+    /// Pools that fall back to each other.
+    #[error("the fallbacks go around: {0}; one of these pools must be the last, without `fallback`")]
+    FallbackLoop(String),
     /// `${NAME}` that cannot be replaced.
     #[error("`{key}`: {why}")]
     Variable { key: String, why: String },

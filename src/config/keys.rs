@@ -53,12 +53,15 @@ const RECEIVE_BUFFERS: Kind = Kind::AutoOrSize(4 << 20, 512 << 20);
 /// A count; 0 usually means "no limit".
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
 
+/// The greatest level of a backup.
+const BACKUP_LEVEL_MAX: u64 = 1_000;
+
 /// A key with its default. Of some tables the process makes things that stay for its life, so their keys need a
 /// restart.
 const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str, show: Show) -> Key {
     // These tables become something that stays for the life of the process.
     let needs_restart = matches!(section, Section::Process | Section::Log | Section::AccessLog | Section::Admin);
-    Key { section, name, kind, default: Default::Is(default), checks: &[], needs_restart, show }
+    Key { section, name, kind, default: Default::Is(default), checks: &[], instead: None, needs_restart, show }
 }
 
 /// For each table: a function that makes a row, from the name of the key, what it takes, its default and how it is
@@ -126,7 +129,10 @@ pub const KEYS: &[Key] = {
         dns("timeout", DNS_TIMEOUT, "\"5s\"", |it| it.timeout.map_or_else(|| text(OF_SYSTEM), time)),
         dns("attempts", Integer(1, 5), "2", |it| or(it.attempts, OF_SYSTEM)),
         listener("bind", Binds, "", |it| list(&it.binds)).required("bind = \"0.0.0.0:5432\""),
-        listener("pool", Name, "", |it| text(&it.pool)).required("pool = \"NAME\""),
+        listener("pool", Name, "", |it| text(Some(&it.pool).filter(|_| it.split.is_empty())?))
+            .required("pool = \"NAME\"")
+            .unless("split"),
+        listener("split", Split, "[]", |it| or(Some(joined(&it.split)).filter(|_| !it.split.is_empty()), "none")),
         listener("unix_mode", Mode, "\"0666\"", |it| mode(it.unix_mode)),
         listener("freebind", Bool, "false", |it| text(it.freebind)),
         listener("backlog", Integer(1, 65535), "4096", |it| text(it.backlog)),
@@ -151,7 +157,8 @@ pub const KEYS: &[Key] = {
         route("protocol", Word(&ROUTED), "\"any\""),
         route("sni", ServerNames, "").absent(),
         route("alpn", Protocols, "").absent(),
-        route("pool", Name, "").required("pool = \"NAME\""),
+        route("pool", Name, "").required("pool = \"NAME\"").unless("split"),
+        route("split", Split, "[]"),
         route("allow", Networks, "[]"),
         route("deny", Networks, "[]"),
         route("source_connections_max", COUNT, "0"),
@@ -161,6 +168,10 @@ pub const KEYS: &[Key] = {
             text(it.balance.hash_key().unwrap_or_default().name())
         }),
         pool("hash_balance_factor", Integer(0, 100_000), "0", |it| text(it.balance.balance_factor().unwrap_or(0))),
+        pool("sticky", LIMIT, "\"0s\"", |it| time(it.sticky)),
+        pool("connect_on", Word(&["accept", "first_byte"]), "\"accept\"", |it| {
+            text(if it.awaits_first_byte { "first_byte" } else { "accept" })
+        }),
         pool("connect_timeout", LIMIT, "\"3s\"", |it| time(it.limits.connect_timeout)),
         pool("connect_attempts", Integer(1, 100), "3", |it| text(it.limits.connect_attempts)),
         pool("queue_max", COUNT, "1024", |it| text(it.queue.max)),
@@ -172,10 +183,15 @@ pub const KEYS: &[Key] = {
         pool("on_backend_down", Word(&["close", "keep"]), "\"close\"", |it| {
             text(if it.close_on_backend_down { "close" } else { "keep" })
         }),
+        pool("on_main_up", Word(&["keep", "close"]), "\"keep\"", |it| {
+            text(if it.close_on_main_up { "close" } else { "keep" })
+        }),
         pool("drain_timeout", LIMIT, "\"30s\"", |it| time(it.drain_timeout)),
         pool("when_all_down", Word(&["refuse", "use_all"]), "\"refuse\"", |it| {
             text(if it.use_all_when_down { "use_all" } else { "refuse" })
         }),
+        pool("fallback", Text, "\"\"", |it| or(it.fallback.as_ref(), "none")),
+        pool("up_min", Integer(1, 10_000), "1", |it| text(it.up_min)),
         pool("slow_start", LIMIT, "\"0s\"", |it| time(it.slow_start)),
         pool("address_family", Word(&["any", "ipv4", "ipv6"]), "\"any\"", |it| text(it.address_family.name())),
         pool("obsolete_hold", LIMIT, "\"30s\"", |it| time(it.hold.obsolete)),
@@ -229,7 +245,7 @@ pub const KEYS: &[Key] = {
         backend("name", Name, "", |_| None).absent(),
         backend("address", Target, "", |it| text(&it.target)).required("address = \"10.0.0.1:5432\""),
         backend("weight", Integer(0, 256), "1", |it| text(it.weight)),
-        backend("backup", Bool, "false", |it| text(it.backup)),
+        backend("backup", Level(BACKUP_LEVEL_MAX), "false", |it| text(level(it.backup))),
         backend("connections_max", COUNT, "0", |it| count(it.connections_max)),
         backend("disabled", Bool, "false", |it| text(it.disabled)),
         backend("check_address", CheckAddress, "\"\"", |it| or(it.check_address.as_ref(), "its own")),
@@ -258,6 +274,15 @@ fn output(output: &Output) -> String {
 /// A limit; `None` is shown as 0.
 fn count(most: Option<NonZeroU32>) -> Option<Shown> {
     text(most.map_or(0, NonZeroU32::get))
+}
+
+/// The level of a backup, as the file writes it.
+fn level(level: u16) -> String {
+    match level {
+        0 => "false".to_string(),
+        1 => "true".to_string(),
+        level => level.to_string(),
+    }
 }
 
 /// A rate, as the file writes it.

@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::model::{AcceptProxy, Listener, NetworkFile, Preread};
+use super::model::{AcceptProxy, Lead, Listener, NetworkFile, Preread, SplitShare};
 use super::raw::{self, Table};
+use super::value::WrittenShare;
 use crate::admit::routes::{Route, RouteGuard};
 use crate::admit::sources::Quota;
 use crate::admit::{Networks, Rules};
@@ -14,10 +15,12 @@ use crate::wire::first_bytes::Protocol;
 pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
     let table = &raw.table;
     let (allow, deny) = (table.networks("allow"), table.networks("deny"));
+    let Lead { pool, split } = lead(table)?;
     Some(Listener {
         name: Arc::from(raw.name.as_str()),
         binds: table.find_binds("bind")?.iter().map(|(_, address)| address.clone()).collect(),
-        pool: pool(table)?,
+        pool,
+        split,
         unix_mode: table.mode("unix_mode"),
         freebind: table.flag("freebind"),
         backlog: table.number("backlog"),
@@ -52,13 +55,17 @@ fn rules(table: &Table, allow: &Networks, deny: &Networks) -> Rules {
     Rules { allow, deny: union(deny, table.network_file("deny_file")) }
 }
 
-/// The pool that a listener or a route names.
-fn pool(table: &Table) -> Option<Arc<str>> {
-    table.find_text("pool").map(Arc::from)
+/// The pool that a listener or a route names, or the pools among which it divides its clients. `None` if it has none.
+fn lead(table: &Table) -> Option<Lead> {
+    let share = |share: &WrittenShare| SplitShare { pool: Arc::from(share.pool.as_str()), weight: share.weight };
+    let split: Arc<[SplitShare]> = table.split("split").iter().map(share).collect();
+    let first = split.iter().find(|share| share.weight > 0).or(split.first());
+    let pool = first.map(|share| share.pool.clone()).or_else(|| table.find_text("pool").map(Arc::from))?;
+    Some(Lead { pool, split })
 }
 
 /// The meaning of a route of a listener; `None` if it has no pool.
-fn route(table: &Table, listener: &Table) -> Option<Route<Arc<str>>> {
+fn route(table: &Table, listener: &Table) -> Option<Route<Lead>> {
     let (allow, deny) = (table.networks("allow"), table.networks("deny"));
     let guard = RouteGuard {
         rules: Rules { allow: Some(allow).filter(|allow| !allow.is_empty()), deny },
@@ -69,7 +76,7 @@ fn route(table: &Table, listener: &Table) -> Option<Route<Arc<str>>> {
         names: table.server_names("sni").to_vec(),
         protocols: table.protocols("alpn").to_vec(),
         guard,
-        pool: pool(table)?,
+        pool: lead(table)?,
     })
 }
 

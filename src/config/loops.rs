@@ -1,14 +1,14 @@
 //! Finds ways that lead back: a listener whose pool has a backend that is the same listener again, directly or over
 //! other listeners. A connection would go around until no descriptor is left. Pure.
 //!
-//! The configuration is a graph: listeners are nodes, and an edge leads from a listener over one of its pools and a
-//! backend to the listener that has the backend's address. A cycle that every client takes on every host is an error;
-//! one that depends on the host, or on what the client says, is a warning.
+//! The configuration is a graph: listeners are nodes, and an edge leads from a listener over one of its pools, or one
+//! that this falls back to, and a backend to the listener that has the backend's address. A cycle that every client
+//! takes on every host is an error; one that depends on the host, or on what the client says, is a warning.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::model::{Backend, Config, Listener, Target};
+use super::model::{Backend, Chains, Config, Listener, Target, shifted};
 use crate::base::address::Address;
 use crate::base::host;
 
@@ -41,8 +41,8 @@ pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loo
             let mut text = format!("listener {}", config.listeners[start].name);
             for edge in &way {
                 let host = if edge.why.is_empty() { String::new() } else { format!(" ({})", edge.why) };
-                let (pool, backend, to) = (&edge.pool, edge.backend, &config.listeners[edge.to].name);
-                text += &format!(" → pool {pool} → backend {}{host} → listener {to}", backend.name);
+                let (way, backend, to) = (edge.way(), edge.backend, &config.listeners[edge.to].name);
+                text += &format!(" → {way} → backend {}{host} → listener {to}", backend.name);
             }
             let comes_back = |at: usize| at == start || always.contains(&at);
             let is_certain = edge.is_certain && always.contains(&start) && comes_back(edge.to);
@@ -55,6 +55,8 @@ pub(super) fn find(config: &Config, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<Loo
 
 /// From a listener, over one of its pools and a backend, to another listener.
 struct Edge<'c> {
+    /// The pools that fell back before it came to `pool`.
+    fallen: Vec<&'c str>,
     /// The pool by which it leaves its listener.
     pool: &'c str,
     /// The backend by which it leaves the pool.
@@ -65,6 +67,14 @@ struct Edge<'c> {
     is_certain: bool,
     /// On what it depends; empty if it does not.
     why: &'static str,
+}
+
+impl Edge<'_> {
+    /// The pools that it takes, as a text.
+    fn way(&self) -> String {
+        let fallen: String = self.fallen.iter().map(|pool| format!("pool {pool} → fallback ")).collect();
+        format!("{fallen}pool {}", self.pool)
+    }
 }
 
 /// The configuration as a graph. Listeners are known by their places in the file.
@@ -83,23 +93,34 @@ impl<'c> Graph<'c> {
         let mut of_pool: HashMap<&str, Vec<(&Backend, usize, bool, &'static str)>> = HashMap::new();
         for pool in &config.pools {
             let leads = |backend: &'c Backend| {
-                let is_used = !backend.disabled && backend.weight > 0;
                 let back = binds.behind(&backend.target, is_ours);
-                back.into_iter().map(move |(to, why)| (backend, to, why.is_empty() && is_used, why))
+                back.into_iter().map(move |(to, why)| (backend, to, why.is_empty() && is_used(backend), why))
             };
             of_pool.insert(&pool.name, pool.backends.iter().flat_map(leads).collect());
         }
-        let edges_of =
-            |pools: &Vec<&'c str>| {
-                let edges =
-                    pools.iter().flat_map(|pool| of_pool.get(pool).into_iter().flatten().map(move |edge| (pool, edge)));
-                let edge =
-                    |(pool, (backend, to, is_certain, why)): (&&'c str, &(&'c Backend, usize, bool, &'static str))| {
-                        Edge { pool, backend, to: *to, is_certain: *is_certain, why }
-                    };
-                edges.map(edge).collect()
-            };
-        Graph { edges: pools.iter().map(edges_of).collect(), pools }
+        let chains = Chains::of(config);
+        let edges_of = |(from, pools): (usize, &Vec<&'c str>)| {
+            let ports = ports_of(&config.listeners[from]);
+            let mut edges = Vec::new();
+            for chain in pools.iter().map(|pool| chains.from(pool)) {
+                for (place, pool) in chain.iter().enumerate() {
+                    let fallen: Vec<&'c str> = chain[..place].iter().map(|pool| &*pool.name).collect();
+                    for &(backend, to, is_certain, why) in of_pool.get(&*pool.name).into_iter().flatten() {
+                        // A fallback is not always used.
+                        let is_certain = is_certain && fallen.is_empty();
+                        edges.push(Edge { fallen: fallen.clone(), pool: &pool.name, backend, to, is_certain, why });
+                    }
+                    for backend in &pool.backends {
+                        for (to, why) in binds.behind_ports(&backend.target, &ports, is_ours) {
+                            let is_certain = why.is_empty() && is_used(backend) && fallen.is_empty();
+                            edges.push(Edge { fallen: fallen.clone(), pool: &pool.name, backend, to, is_certain, why });
+                        }
+                    }
+                }
+            }
+            edges
+        };
+        Graph { edges: pools.iter().enumerate().map(edges_of).collect(), pools }
     }
 
     /// The shortest way from an edge to a listener, over later listeners only, so that each cycle is found once
@@ -144,10 +165,30 @@ impl<'c> Graph<'c> {
 /// one of them.
 pub(crate) fn pools_of(listener: &Listener) -> Vec<&str> {
     let refuses = listener.preread.as_ref().is_some_and(|preread| preread.refuses_unmatched);
-    let mut pools: Vec<&str> = listener.pools().skip(usize::from(refuses)).map(|pool| &**pool).collect();
+    let mut pools: Vec<&str> = match refuses {
+        true => listener.route_pools().map(|pool| &**pool).collect(),
+        false => listener.pools().map(|pool| &**pool).collect(),
+    };
     pools.sort_unstable();
     pools.dedup();
     pools
+}
+
+/// Whether a backend gets sessions.
+fn is_used(backend: &Backend) -> bool {
+    !backend.disabled && backend.weight > 0
+}
+
+/// The ports of a listener that are known.
+pub(crate) fn ports_of(listener: &Listener) -> Vec<u16> {
+    let port = |bind: &Address| match bind {
+        Address::Tcp(address) => Some(address.port()).filter(|port| *port > 0),
+        Address::Unix(_) => None,
+    };
+    let mut ports: Vec<u16> = listener.binds.iter().filter_map(port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 /// Which listener has which address.
@@ -181,6 +222,21 @@ impl<'c> Binds<'c> {
         Binds { of, of_all }
     }
 
+    /// The same for a backend at the port of the client, if clients connect to one of these ports; each listener once.
+    pub(crate) fn behind_ports(
+        &self,
+        target: &Target,
+        ports: &[u16],
+        is_ours: &dyn Fn(IpAddr) -> bool,
+    ) -> Vec<(usize, &'static str)> {
+        let Some(shift) = target.shift() else { return Vec::new() };
+        let ports = ports.iter().filter_map(|port| shifted(*port, shift));
+        let mut found: Vec<_> = ports.flat_map(|port| self.behind(&target.with_port(port), is_ours)).collect();
+        found.sort_unstable();
+        found.dedup_by_key(|(listener, _)| *listener);
+        found
+    }
+
     /// The listeners that a backend's address reaches, and on what that depends (empty if on nothing).
     pub(crate) fn behind(&self, target: &Target, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<(usize, &'static str)> {
         let address = match target {
@@ -191,7 +247,8 @@ impl<'c> Binds<'c> {
                 let behind = both.iter().flat_map(|target| self.behind(target, is_ours));
                 return behind.map(|(to, _)| (to, A_NAME_OF_IT)).collect();
             }
-            Target::Host { .. } => return Vec::new(),
+            // Where clients decide the port, the ports of their listener must be known.
+            Target::Host { .. } | Target::AtClientPort { .. } => return Vec::new(),
         };
         let (ip, port) = (address.ip().to_canonical(), address.port());
         if let Some(to) = self.of.get(&Address::Tcp(SocketAddr::new(ip, port))).or(self.of.get(&Address::Tcp(address)))
@@ -309,6 +366,22 @@ mod tests {
         let way = "listener a → pool b → backend 127.0.0.1:2 → listener b → pool c → backend 127.0.0.1:3 → \
                    listener c → pool a → backend y → listener a";
         assert!(found[0].0.contains(way) && found[0].0.starts_with("f:15:27: "), "{found:?}");
+    }
+
+    /// It goes around only while the first pool is down.
+    #[test]
+    fn a_way_around_over_a_fallback_is_found_and_not_certain() {
+        let text = |last: &str| {
+            format!(
+                "[listeners.l]\nbind = \"127.0.0.1:1\"\npool = \"p\"\n[pools]\n\
+                 p.backends = [{{ address = \"10.0.0.1:1\" }}]\np.fallback = \"q\"\n\
+                 q.backends = [{{ address = \"10.0.0.2:1\" }}]\nq.fallback = \"r\"\n\
+                 r.backends = [{{ name = \"x\", address = \"{last}\" }}]\n"
+            )
+        };
+        let way = "listener l → pool p → fallback pool q → fallback pool r → backend x → listener l";
+        assert_eq!(ways(&text("127.0.0.1:1"), &[]), [(way.to_string(), false)]);
+        assert_eq!(ways(&text("127.0.0.1:2"), &[]), []);
     }
 
     /// A client that names another server may get to another pool.

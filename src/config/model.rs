@@ -4,9 +4,11 @@
 //! (`Duration`) or in the doc. "`None`" stands for what a file writes as `0`, `""` or `"off"`, unless the doc says
 //! something else.
 
+mod chains;
 mod check;
 mod listener;
 mod names;
+mod target;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,15 +19,16 @@ use std::time::Duration;
 
 use crate::admit::routes::NamePattern;
 pub use crate::balance::{HashKey, Policy};
-use crate::base::address::Address;
 pub use crate::discover::dns::Dns;
 pub use crate::health::Role;
 pub use crate::health::ask::{CheckKind, CheckTls, Galera, HttpAsk, Login, Pattern, Step, Trust};
 use crate::kernel::driver::Driver;
 pub use crate::wire::proxy::Version;
+pub use chains::Chains;
 pub use check::{Check, CheckAddress, CheckHeader};
-pub use listener::{AcceptProxy, Listener, NetworkFile, Preread};
+pub use listener::{AcceptProxy, Lead, Listener, NetworkFile, Preread, SplitShare};
 pub use names::{AddressFamily, Hold};
+pub use target::{Target, at_client_port, shifted};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,10 +180,20 @@ pub struct Pool {
     pub queue: Queue,
     /// Whether the sessions of a backend that goes down are reset.
     pub close_on_backend_down: bool,
+    /// Whether the sessions of backups are reset when a backend that is none comes up. Never true without a check and a
+    /// backup.
+    pub close_on_main_up: bool,
     /// How long sessions of a removed or drained backend can go on; zero means without end.
     pub drain_timeout: Duration,
     /// Whether all backends are used while none is up. Never true for a pool that wants the primary.
     pub use_all_when_down: bool,
+    /// The pool that serves new sessions while fewer than `up_min` backends of this one take sessions.
+    pub fallback: Option<Arc<str>>,
+    /// With fewer backends that take new sessions than this, the pool takes none: those of the level that serves count.
+    /// At least 1.
+    pub up_min: u32,
+    /// How long a client keeps its backend after its last session; zero means that none does.
+    pub sticky: Duration,
     /// How long a backend that came up takes to reach its whole weight; zero means immediately.
     pub slow_start: Duration,
     /// Which addresses of a host name are used.
@@ -189,6 +202,8 @@ pub struct Pool {
     pub hold: Hold,
     /// How connections to its backends begin.
     pub dial: Dial,
+    /// Whether a backend is chosen only when the client has sent something, or has sent its FIN.
+    pub awaits_first_byte: bool,
     /// The health check; `None` means `type = "off"`.
     pub check: Option<Check>,
     /// What failed connects of real sessions lead to; `None` means that backends are never ejected.
@@ -289,47 +304,6 @@ pub struct Ejection {
     pub percent_max: u32,
 }
 
-/// Where a backend is, as the file says it.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Target {
-    /// At this address.
-    Address(Address),
-    /// At the addresses of a name that must be looked up.
-    Host {
-        /// As it is written.
-        name: Arc<str>,
-        /// The port on each of its addresses.
-        port: u16,
-    },
-}
-
-impl Target {
-    /// The address; `None` if it must be looked up.
-    pub fn address(&self) -> Option<&Address> {
-        match self {
-            Target::Address(address) => Some(address),
-            Target::Host { .. } => None,
-        }
-    }
-
-    /// The name that must be looked up; `None` if it is an address.
-    pub fn host(&self) -> Option<&str> {
-        match self {
-            Target::Address(_) => None,
-            Target::Host { name, .. } => Some(name),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Address(address) => address.fmt(f),
-            Target::Host { name, port } => write!(f, "{name}:{port}"),
-        }
-    }
-}
-
 /// `[[pools.NAME.backends]]`: one server, or several behind one host name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backend {
@@ -337,8 +311,9 @@ pub struct Backend {
     pub name: Arc<str>,
     /// Where it listens.
     pub target: Target,
-    /// Whether it is used only while no other backend is up, or after all others failed to connect in a session.
-    pub backup: bool,
+    /// 0 if it is no backup. Else its level: it is used only while no backend of a lower level is up, or after all of
+    /// those failed to connect in a session.
+    pub backup: u16,
     /// How many open sessions it can have; `None` means any number.
     pub connections_max: Option<NonZeroU32>,
     /// Its share, 0 to 256; with 0 it takes no new sessions.

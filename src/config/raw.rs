@@ -279,6 +279,7 @@ impl Reader<'_, '_> {
                     values.entry(key.name).or_insert_with(|| (span.clone(), of_list(key.kind, text)));
                 }
                 Default::Required(_) if leads_to(&self.faults[faults_before..], key.name) => {}
+                Default::Required(_) if key.instead.is_some_and(|other| stands_for_it(written, &values, other)) => {}
                 Default::Required(hint) if absent => {
                     let table = brackets(section, title);
                     self.faults.push((span.clone(), Problem::Missing { table, key: key.name, hint }));
@@ -356,6 +357,16 @@ impl Reader<'_, '_> {
         let found = value::name_of(value.get_ref());
         self.faults.push((value.span(), Problem::WrongType { key: title.to_string(), found, expected }));
     }
+}
+
+/// Whether a list that can stand for another key is there; also if it was wrong, which was reported.
+fn stands_for_it(
+    written: Option<&DeTable<'_>>,
+    values: &BTreeMap<&'static str, (Range<usize>, Value)>,
+    list: &str,
+) -> bool {
+    let is_empty = matches!(values.get(list), Some((_, Value::Split(shares))) if shares.is_empty());
+    written.is_some_and(|written| written.contains_key(list)) && !is_empty
 }
 
 /// The tables that have a key of this name; `None` if there are none.

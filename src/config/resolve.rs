@@ -114,9 +114,14 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         limits: limits(&raw.table),
         queue: Queue { max: raw.table.number("queue_max"), timeout: raw.table.duration("queue_timeout") },
         dial: dial(&raw.table),
+        awaits_first_byte: raw.table.word("connect_on") == "first_byte",
         close_on_backend_down: raw.table.word("on_backend_down") == "close",
+        close_on_main_up: raw.table.word("on_main_up") == "close",
         drain_timeout: raw.table.duration("drain_timeout"),
         use_all_when_down: raw.table.word("when_all_down") == "use_all",
+        fallback: raw.table.text_or_off("fallback").map(Arc::from),
+        up_min: raw.table.number("up_min"),
+        sticky: raw.table.duration("sticky"),
         slow_start: raw.table.duration("slow_start"),
         address_family: match raw.table.word("address_family") {
             "ipv4" => AddressFamily::Ipv4,
@@ -173,7 +178,7 @@ fn backend(table: &Table) -> Option<Backend> {
     Some(Backend {
         name: Arc::from(table.name_or_address()?),
         target: table.find_target("address")?.clone(),
-        backup: table.flag("backup"),
+        backup: table.number("backup"),
         connections_max: NonZeroU32::new(table.number("connections_max")),
         weight: table.number("weight"),
         disabled: table.flag("disabled"),

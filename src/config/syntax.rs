@@ -211,7 +211,8 @@ fn of_value(key: &str, value: &str, section: Option<Section>) -> Option<String> 
         return (!closed).then(|| format!("the quote is not closed; write `{key} = {value}{quote}`"));
     }
     let value = value.split(" #").next().unwrap_or_default().trim_end_matches([';', ',']).trim();
-    let takes_flag = |key: &str| keys::KEYS.iter().any(|known| known.name == key && matches!(known.kind, Kind::Bool));
+    let is_flag = |kind: Kind| matches!(kind, Kind::Bool | Kind::Level(_));
+    let takes_flag = |key: &str| keys::KEYS.iter().any(|known| known.name == key && is_flag(known.kind));
     let last = key.rsplit('.').next().unwrap_or_default();
     match value.to_lowercase().as_str() {
         "true" | "yes" | "on" if takes_flag(last) => Some(format!("write `{key} = true`")),

@@ -30,7 +30,7 @@ use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 pub(super) use instead::of_unquoted;
-pub(super) use lists::{WrittenHeader, WrittenStep};
+pub(super) use lists::{WrittenHeader, WrittenShare, WrittenStep};
 pub(super) use text::fault_of_name;
 use text::{address_of_ours, name_server, one, protocol};
 
@@ -73,6 +73,8 @@ pub(super) enum Value {
     Headers(Vec<WrittenHeader>),
     /// The steps of a check.
     Steps(Vec<WrittenStep>),
+    /// Pools with their shares.
+    Split(Vec<WrittenShare>),
     /// Addresses to listen on, each with the place in the file that it came from.
     Binds(Vec<(Range<usize>, Address)>),
     /// The address of a backend.
@@ -115,6 +117,14 @@ impl Decoder<'_> {
         let here = |fault| vec![(span.clone(), fault)];
         match (kind, value) {
             (Kind::Bool | Kind::BoolOr(_), DeValue::Boolean(flag)) => Ok(Value::Bool(*flag)),
+            (Kind::Level(_), DeValue::Boolean(flag)) => Ok(Value::Integer((*flag).into())),
+            (Kind::Level(max), DeValue::Integer(_)) => self.decode(Kind::Integer(1, max), span, value).map_err(|all| {
+                let with_words = |(span, fault)| match fault {
+                    Fault::Value(found, _) => (span, Fault::Value(found, format!("write {}", expected(kind)))),
+                    other => (span, other),
+                };
+                all.into_iter().map(with_words).collect()
+            }),
             (Kind::Integer(min, max) | Kind::AutoOr(min, max), DeValue::Integer(number)) => {
                 let known = u64::from_str_radix(number.as_str(), number.radix()).ok();
                 let fits = known.filter(|number| (min..=max).contains(number));
@@ -148,6 +158,7 @@ impl Decoder<'_> {
             (Kind::Ports, DeValue::Array(items)) => self.ports(items).map(Value::Ports),
             (Kind::Headers, DeValue::Table(table)) => self.headers(table).map(Value::Headers),
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
+            (Kind::Split, DeValue::Array(items)) => self.split(items).map(Value::Split),
             (Kind::NetworkFile, DeValue::String(text)) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
                 let at = |faults: Vec<Fault>| faults.into_iter().map(|fault| (span.clone(), fault)).collect();
@@ -225,6 +236,7 @@ pub(super) fn expected(kind: Kind) -> String {
     match kind {
         Kind::Bool => "true or false".to_string(),
         Kind::BoolOr(words) => format!("true, false or {}", words_of(words)),
+        Kind::Level(max) => format!("true, false or a level from 1 to {max}"),
         Kind::Integer(min, max) => format!("a number from {min} to {max}"),
         Kind::AutoOr(min, max) => format!("\"auto\" or a number from {min} to {max}"),
         Kind::Duration(_) => "a duration in quotes, as in \"250ms\", \"5s\", \"10m\" or \"1h\"".to_string(),
@@ -243,6 +255,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Ports => "a list of ports, as in [135, 59532]".to_string(),
         Kind::Headers => "a table of headers, as in { X-Token = \"secret\" }".to_string(),
         Kind::Steps => "a list of steps, as in [{ send = 'PING\\r\\n', expect = '^\\+PONG' }]".to_string(),
+        Kind::Split => {
+            "a list of pools, as in [{ pool = \"a\", weight = 90 }, { pool = \"b\", weight = 10 }]".to_string()
+        }
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
             "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
@@ -259,10 +274,9 @@ pub(super) fn expected(kind: Kind) -> String {
 /// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    !matches!(
-        kind,
-        Bool | Integer(..) | Networks | ServerNames | Protocols | Statuses | Steps | Headers | Ports | NameServers
-    )
+    let takes_lists =
+        matches!(kind, Networks | ServerNames | Protocols | Statuses | Steps | Split | Headers | Ports | NameServers);
+    !takes_lists && !matches!(kind, Bool | Level(_) | Integer(..))
 }
 
 /// The word that was most likely meant; `None` if none is similar enough. Similar means few edits (Damerau-Levenshtein

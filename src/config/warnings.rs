@@ -2,11 +2,12 @@
 //!
 //! `ringway check` prints the warnings, and a start and a reload log them. None of them keeps ringway from serving.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 
 use super::loops;
-use super::model::{Backend, Config, Listener, NetworkFile, Pool, Target};
+use super::model::{Backend, Chains, Config, Listener, NetworkFile, Pool, Target};
 use super::shown;
 use crate::base::address::Address;
 
@@ -30,8 +31,9 @@ pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
         all.extend(without_clients(listener));
         all.extend(unreadable_lists(listener, host));
     }
+    let reached = reached(config);
     for pool in &config.pools {
-        all.extend(without_listener(config, pool));
+        all.extend(without_listener(&reached, pool));
         all.extend(without_weight(pool));
         all.extend(slow_check(pool));
         all.extend(mute_to_mysql(pool));
@@ -66,12 +68,20 @@ fn unreadable_lists(listener: &Listener, host: &Host<'_>) -> Vec<String> {
     files.into_iter().filter_map(unread).collect()
 }
 
+/// The pools that clients can get, by a listener, a route or a fallback.
+fn reached(config: &Config) -> HashSet<&str> {
+    let chains = Chains::of(config);
+    let shares = config.listeners.iter().flat_map(Listener::shares).map(|share| &share.pool);
+    let named = config.listeners.iter().flat_map(Listener::pools).chain(shares);
+    named.flat_map(|name| chains.from(name)).map(|pool| &*pool.name).collect()
+}
+
 /// Warns of a pool that no client can get.
-fn without_listener(config: &Config, pool: &Pool) -> Option<String> {
-    let is_used = config.listeners.iter().any(|listener| listener.pools().any(|name| *name == pool.name));
-    (!is_used).then(|| {
+fn without_listener(reached: &HashSet<&str>, pool: &Pool) -> Option<String> {
+    (!reached.contains(&*pool.name)).then(|| {
         let name = &pool.name;
-        format!("pool {name}: no listener and no route leads to it; write pool = \"{name}\" in one, or remove the pool")
+        let remedy = format!("write pool = \"{name}\" in one, or remove the pool");
+        format!("pool {name}: no listener, route or fallback leads to it; {remedy}")
     })
 }
 
@@ -115,7 +125,7 @@ fn mute_to_mysql(pool: &Pool) -> Option<String> {
     let check = pool.check.as_ref().filter(|check| check.is_bare())?;
     let port = |backend: &Backend| match check.place(backend.check_address.as_ref(), &backend.target) {
         Target::Address(Address::Tcp(address)) => Some(address.port()),
-        Target::Address(Address::Unix(_)) => None,
+        Target::Address(Address::Unix(_)) | Target::AtClientPort { .. } => None,
         Target::Host { port, .. } => Some(port),
     };
     let is_mysql = pool.backends.iter().any(|backend| port(backend) == Some(MYSQL));
@@ -159,7 +169,7 @@ mod tests {
         for (more, says) in [
             (
                 "backends = [{ address = \"10.0.0.1:80\" }]\n[[pools.q.backends]]\naddress = \"10.0.0.1:80\"",
-                "pool q: no listener and no route leads to it; write pool = \"q\" in one",
+                "pool q: no listener, route or fallback leads to it; write pool = \"q\" in one",
             ),
             ("backends = [{ address = \"10.0.0.1:80\", weight = 0 }]", "pool p: every backend has weight 0, so"),
             ("backends = [{ address = \"10.0.0.1:80\", disabled = true }]", "pool p: every backend is disabled, so"),
@@ -186,6 +196,18 @@ mod tests {
             let found = warned(more);
             assert!(matches!(found.as_slice(), [line] if line.starts_with(says)), "{more}: {found:?}");
         }
+    }
+
+    /// The second one is reached when the first one is down, the third one when both are.
+    #[test]
+    fn a_pool_that_another_one_falls_back_to_has_a_listener() {
+        let backends = "backends = [{ address = \"10.0.0.1:80\" }]";
+        let more = |fallback: &str| {
+            format!("{fallback}{backends}\n[pools.q]\nfallback = \"r\"\n{backends}\n[pools.r]\n{backends}")
+        };
+        assert_eq!(warned(&more("fallback = \"q\"\n")), [""; 0]);
+        let alone = warned(&more(""));
+        assert!(alone.len() == 2 && alone[0].starts_with("pool q: no listener") && alone[1].starts_with("pool r: no"));
     }
 
     /// A route is a way to a pool, too.

@@ -24,6 +24,7 @@ use crate::api::{self, ApiContext};
 use crate::base::time::ns;
 use crate::config::model::{Config, Source};
 use crate::fleet::Fleet;
+use crate::log::changes::log_fallbacks;
 use crate::log::runtime::Runtime;
 use crate::log::{Keeper, LogContext, Names, SetLevel};
 use crate::snapshot::cell::{Cell, Reader};
@@ -64,6 +65,7 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let led_back = fleet.tell_own_by(is_own, clock.now());
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&cell.reader().pin());
+    log_fallbacks(None, &cell.reader().pin());
     let facts =
         LogContext { names: names.clone(), stats: stats.clone(), counts: counts.clone(), clock, driver: io.driver };
     let set_level = logs.set_level.take();
@@ -118,7 +120,10 @@ impl Publisher {
     /// Publishes the table that follows from what is known now, and wakes the workers.
     pub(super) fn publish(&self, control: &Control, phase: Phase) {
         control.has_news.set(false);
-        let table = control.fleet.borrow_mut().table(Some(&self.reader.pin()), phase);
+        let before = self.reader.pin();
+        let table = control.fleet.borrow_mut().table(Some(&before), phase);
+        log_fallbacks(Some(&before), &table);
+        drop(before);
         debug!(generation = table.generation, ?phase, "new table");
         self.names.borrow_mut().learn(&table);
         self.cell.publish(table);

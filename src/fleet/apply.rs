@@ -74,7 +74,15 @@ impl Fleet {
         self.configured = next.pools.len();
         let is_gone = |pool: &&Pool| !config.pools.iter().any(|new| new.name == pool.name);
         let gone = before.pools.iter().filter(is_gone).filter(|pool| !old[&pool.name].0.seats.is_empty());
-        next.pools.extend(gone.map(|pool| Pool { backends: Vec::new(), check: None, ejection: None, ..pool.clone() }));
+        let emptied = |pool: &Pool| Pool {
+            backends: Vec::new(),
+            check: None,
+            ejection: None,
+            fallback: None,
+            close_on_main_up: false,
+            ..pool.clone()
+        };
+        next.pools.extend(gone.map(emptied));
         for pool in &next.pools {
             let Some(id) = self.ids.pool(&pool.name) else { continue };
             let (squad, configured) = old.remove(&pool.name).unzip();

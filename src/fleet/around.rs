@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use super::{Changes, Fleet};
 use crate::base::time::Moment;
-use crate::config::loops::{Binds, pools_of};
-use crate::config::model::{Config, Listener, Target};
+use crate::config::loops::{Binds, pools_of, ports_of};
+use crate::config::model::{Chains, Config, Listener, Target};
 
 /// Whether an address is one of this host's.
 pub type IsOwn = fn(IpAddr) -> bool;
@@ -98,21 +98,25 @@ impl Fleet {
     }
 
     /// For each seat the listener by which it comes back to its own pool, whatever clients say: a listener with several
-    /// pools may lead them elsewhere, and is only warned of.
+    /// pools may lead them elsewhere, and is only warned of. A pool that another one falls back to is reached once that
+    /// one is down, and then it is too late to find out.
     fn leading_back(&self, config: &Config, look: &OwnLook<'_>) -> Vec<Option<Arc<str>>> {
         let binds = Binds::of(&config.listeners);
-        let behind: Vec<Vec<usize>> = self.seats.iter().map(|seat| listeners_behind(seat, &binds, look)).collect();
-        let pool_of: Vec<Option<usize>> = config.listeners.iter().map(|listener| only_pool(config, listener)).collect();
+        let chains = Chains::of(config);
+        let ports = self.ports_to_pools(config, &chains);
+        let behind = |seat: &super::Seat| listeners_behind(seat, &binds, &ports[seat.pool], look);
+        let behind: Vec<Vec<usize>> = self.seats.iter().map(behind).collect();
+        let of_listener = |listener: &Listener| only_pools(config, &chains, listener);
+        let pools_of: Vec<Vec<usize>> = config.listeners.iter().map(of_listener).collect();
         let comes_back = |pool: usize, first: usize| {
             let (mut seen, mut next) = (HashSet::from([first]), VecDeque::from([first]));
             while let Some(listener) = next.pop_front() {
-                match pool_of[listener] {
-                    Some(found) if found == pool => return true,
-                    Some(found) => {
-                        let places = self.pools[found].seats.clone();
-                        next.extend(behind[places].iter().flatten().filter(|listener| seen.insert(**listener)));
-                    }
-                    None => {}
+                if pools_of[listener].contains(&pool) {
+                    return true;
+                }
+                for found in &pools_of[listener] {
+                    let places = self.pools[*found].seats.clone();
+                    next.extend(behind[places].iter().flatten().filter(|listener| seen.insert(**listener)));
                 }
             }
             false
@@ -125,15 +129,38 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// By pool: the ports of the listeners that lead to it. Only if a backend is at the port of the client.
+    fn ports_to_pools(&self, config: &Config, chains: &Chains<'_>) -> Vec<Vec<u16>> {
+        let mut ports = vec![Vec::new(); self.pools.len()];
+        if self.seats.iter().all(|seat| seat.settings.port_shift.is_none()) {
+            return ports;
+        }
+        for listener in &config.listeners {
+            let reached: HashSet<&str> =
+                listener.pools().flat_map(|name| chains.from(name)).map(|pool| &*pool.name).collect();
+            let its = config.pools.iter().zip(&mut ports).filter(|(pool, _)| reached.contains(&*pool.name));
+            its.for_each(|(_, ports)| ports.extend(ports_of(listener)));
+        }
+        ports
+    }
+}
+
 /// Indices of the listeners that a connection to this seat reaches; none of a seat that is retired or has no address.
-fn listeners_behind(seat: &super::Seat, binds: &Binds<'_>, look: &OwnLook<'_>) -> Vec<usize> {
+fn listeners_behind(seat: &super::Seat, binds: &Binds<'_>, ports: &[u16], look: &OwnLook<'_>) -> Vec<usize> {
     let Some(address) = seat.address.clone().filter(|_| seat.retired.is_none()) else { return Vec::new() };
-    let found = binds.behind(&Target::Address(address), &|ip| look.is_own(ip));
+    let (place, is_own) = (Target::Address(address), |ip| look.is_own(ip));
+    let found = match seat.settings.port_shift {
+        Some(shift) => binds.behind_ports(&Target::AtClientPort { place: place.into(), shift }, ports, &is_own),
+        None => binds.behind(&place, &is_own),
+    };
     found.into_iter().map(|(listener, _)| listener).collect()
 }
 
-/// The pool of every client of a listener, if there is only one.
-fn only_pool(config: &Config, listener: &Listener) -> Option<usize> {
-    let [name] = pools_of(listener)[..] else { return None };
-    config.pools.iter().position(|pool| &*pool.name == name)
+/// The pool of every client of a listener, and those that it falls back to; nothing if clients can get several pools
+/// at one time.
+fn only_pools(config: &Config, chains: &Chains<'_>, listener: &Listener) -> Vec<usize> {
+    let [name] = pools_of(listener)[..] else { return Vec::new() };
+    let place = |name: &str| config.pools.iter().position(|pool| &*pool.name == name);
+    chains.from(name).into_iter().filter_map(|pool| place(&pool.name)).collect()
 }

@@ -42,14 +42,14 @@ impl Fleet {
         let seat = &self.seats[place];
         let Some(ejection) = self.config.pools[seat.pool].ejection else { return false };
         let all = &self.seats[self.pools[seat.pool].seats.clone()];
-        let regular = || all.iter().filter(|seat| !seat.settings.backup && seat.retired.is_none());
+        let regular = || all.iter().filter(|seat| seat.settings.backup == 0 && seat.retired.is_none());
         let limit = Limit {
             percent_max: ejection.percent_max,
             backends: regular().count(),
             ejected: regular().filter(|seat| seat.standing.state == State::Ejected).count(),
             usable: all.iter().filter(|seat| seat.is_usable()).count(),
         };
-        seat.is_usable() && limit.allows(seat.settings.backup)
+        seat.is_usable() && limit.allows(seat.settings.backup > 0)
     }
 
     /// Ejects a seat, for a time that grows with each ejection.

@@ -35,19 +35,20 @@ pub fn choose(found: &[IpAddr], in_use: &[IpAddr]) -> Chosen {
 /// Whether what is at that address now is still the backend, as it was configured and as it is. A name that stands for
 /// another one, or for what was an address, keeps what it has until it is looked up.
 pub fn is_same_target(before: Option<&Target>, now: Option<&Target>, at: Option<&Address>) -> bool {
-    match (before, now, at) {
+    match (before.map(Target::place), now.map(Target::place), at) {
         (_, Some(Target::Address(now)), at) => at == Some(now),
         (Some(Target::Host { .. } | Target::Address(_)), Some(Target::Host { port, .. }), Some(Address::Tcp(at))) => {
             at.port() == *port
         }
         (_, Some(Target::Host { .. }), at) => at.is_none(),
-        (_, None, _) => false,
+        // What `place` returns is no such one.
+        (_, None | Some(Target::AtClientPort { .. }), _) => false,
     }
 }
 
 /// Whether both are looked up by the same name.
 pub fn is_same_name(before: Option<&Target>, now: Option<&Target>) -> bool {
-    match (before, now) {
+    match (before.map(Target::place), now.map(Target::place)) {
         (Some(Target::Host { name: before, .. }), Some(Target::Host { name: now, .. })) => before == now,
         _ => false,
     }

@@ -48,7 +48,7 @@ impl Fleet {
     pub fn hosts(&self) -> Vec<Arc<str>> {
         let mut names: Vec<Arc<str>> = Vec::new();
         for backend in self.config.pools.iter().flat_map(|pool| &pool.backends) {
-            if let Target::Host { name, .. } = &backend.target
+            if let Target::Host { name, .. } = backend.target.place()
                 && !names.contains(name)
             {
                 names.push(name.clone());
@@ -84,7 +84,7 @@ impl Fleet {
         let mut is_good = true;
         for (pool, configured) in config.pools.iter().enumerate() {
             for (backend, target) in configured.backends.iter().map(|backend| &backend.target).enumerate() {
-                if let Target::Host { name, port } = target
+                if let Target::Host { name, port } = target.place()
                     && **name == *host
                 {
                     if let Some(why) = self.lacks_family(pool, found) {
@@ -195,6 +195,8 @@ impl Fleet {
         (seat.standing, seat.waits_since) = (standing, now);
         seat.has_joined = joins;
         seat.note_sessions(slow_start_ns, State::Down, now);
+        // One that joins a pool that serves must prove itself first; at the start there is no session to cut.
+        (seat.reclaims, seat.left_at) = (seat.reclaims && joins, if joins { now } else { seat.left_at });
         seat.enter(now);
     }
 

@@ -12,9 +12,9 @@
 //! Control feeds it and logs the changes; nothing here reads a clock or a socket, and every moment is an argument.
 //!
 //! The parts: `seat` and `judge` one backend · `members`, `names`, `hosts` addresses of host names · `watches` what is
-//! checked · `apply` another configuration · `set`, `order` what an operator wants · `eject`, `fresh`, `rivals` rules
-//! of a pool · `around` backends that are ringway itself · `leave` slots that become free · `view`, `reason` for
-//! people.
+//! checked · `apply` another configuration · `set`, `order` what an operator wants · `eject`, `fresh`, `rivals`,
+//! `reclaim` rules of a pool · `around` backends that are ringway itself · `leave` slots that become free · `view`,
+//! `reason` for people.
 
 mod agent;
 mod apply;
@@ -30,6 +30,7 @@ mod members;
 mod names;
 pub mod order;
 mod reason;
+mod reclaim;
 mod rivals;
 mod seat;
 mod set;
@@ -174,6 +175,13 @@ pub enum Notice {
         pool: Arc<str>,
         /// It begins.
         begins: bool,
+    },
+    /// A backend takes sessions again, and those of the backups are cut.
+    MainUp {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Name of the backend.
+        backend: Arc<str>,
     },
     /// A name has more addresses than are used.
     TooMany {
@@ -390,6 +398,12 @@ impl Fleet {
 
     /// Draws the consequences of what is known of a seat.
     fn settle(&mut self, place: usize, now: Moment, changes: &mut Changes) {
+        self.settle_state(place, now, changes);
+        self.reclaim(place, now, changes);
+    }
+
+    /// The state that follows, and what it means for others.
+    fn settle_state(&mut self, place: usize, now: Moment, changes: &mut Changes) {
         let seat = &self.seats[place];
         let index = seat.pool;
         let pool = &self.config.pools[index];

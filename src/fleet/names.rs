@@ -146,7 +146,7 @@ impl Fleet {
         let all = pools.flat_map(|(pool, configured)| {
             configured.backends.iter().enumerate().map(move |(backend, configured)| ((pool, backend), configured))
         });
-        let is_it = |target: &Target| matches!(target, Target::Host { name, .. } if **name == *host);
+        let is_it = |target: &Target| matches!(target.place(), Target::Host { name, .. } if **name == *host);
         all.filter(|(_, configured)| is_it(&configured.target)).map(|(at, _)| at).collect()
     }
 

@@ -73,10 +73,12 @@ pub enum SetError {
 pub struct Settings {
     /// 0 to 256.
     pub weight: u16,
-    /// Used only where no other is.
-    pub backup: bool,
+    /// 0 if it is no backup, else its level.
+    pub backup: u16,
     /// Most sessions that it may have.
     pub connections_max: Option<NonZeroU32>,
+    /// Its port is the one that the client connected to, with so much added.
+    pub port_shift: Option<i32>,
 }
 
 /// What the operator wants of a backend, and which operator that was.
@@ -174,6 +176,7 @@ pub(super) fn as_told(configured: &Backend, by_hand: Option<&ByHand>) -> (Settin
         weight: by_hand.weight.unwrap_or(configured.weight),
         backup: configured.backup,
         connections_max: by_hand.connections_max.unwrap_or(configured.connections_max),
+        port_shift: configured.target.shift(),
     };
     let as_configured = || if configured.disabled { Order::Maintenance { by: None } } else { Order::Ready };
     (settings, by_hand.order.unwrap_or_else(as_configured))

@@ -97,6 +97,12 @@ pub struct Seat {
     pub ramp_from: Option<Moment>,
     /// It took new sessions when that was looked at last.
     pub took_sessions: bool,
+    /// When it last ceased to take them, or came.
+    pub left_at: Moment,
+    /// It takes sessions again, and no check has succeeded yet that started after `left_at`: see `reclaim`.
+    pub reclaims: bool,
+    /// Sessions that it got until then had to make room.
+    pub yielded_at: Moment,
     /// Others served its pool before it came, or it was kept from serving on purpose. What is there from the start of
     /// the process is not new, only unknown to us.
     pub has_joined: bool,
@@ -231,6 +237,9 @@ impl Seat {
             since: Moment::default(),
             ramp_from: None,
             took_sessions: false,
+            left_at: Moment::default(),
+            reclaims: false,
+            yielded_at: Moment::default(),
             has_joined: false,
             proven_at: Moment::default(),
             waits_since: Moment::default(),
@@ -320,6 +329,11 @@ impl Seat {
     /// state before.
     pub fn note_sessions(&mut self, slow_start_ns: u64, was: State, now: Moment) {
         let takes = self.is_usable();
+        match (self.took_sessions, takes) {
+            (true, false) => (self.left_at, self.reclaims) = (now, false),
+            (false, true) => self.reclaims = true,
+            _ => {}
+        }
         if !takes {
             self.ramp_from = None;
             let on_purpose = matches!(self.standing.state, State::Draining | State::Maintenance);
@@ -362,12 +376,14 @@ impl Seat {
             hash_name: self.hash_name.clone(),
             // No session is to connect there, not even as a last resort.
             address: self.address.clone().filter(|_| self.leads_back.is_none()),
+            port_shift: self.settings.port_shift,
             weight: self.weight(),
             backup: self.settings.backup,
             connections_max: self.settings.connections_max,
             state: self.standing.state,
             ramp_from: self.ramp_from,
             end_sessions: self.ends_sessions(),
+            yielded_at: self.yielded_at,
             retired: self.retired.is_some(),
         }
     }

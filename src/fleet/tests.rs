@@ -25,6 +25,8 @@ mod fresh;
 mod invariants;
 /// Slots that are given out anew.
 mod leave;
+/// Sessions on backups that make room.
+mod reclaim;
 /// One primary and never two.
 mod roles;
 /// What an operator changes.

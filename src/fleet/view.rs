@@ -56,6 +56,8 @@ pub struct BackendView {
     pub name: Arc<str>,
     /// `None` while its name has no address.
     pub address: Option<Address>,
+    /// Its port is the one that the client connected to, with so much added.
+    pub port_shift: Option<i32>,
     /// What it may be used for.
     pub state: State,
     /// Why.
@@ -68,8 +70,8 @@ pub struct BackendView {
     pub transcript: Option<Vec<(u64, String)>>,
     /// In use now: as configured, or as it was set at run time.
     pub weight: u16,
-    /// Used only where no other is.
-    pub backup: bool,
+    /// 0 if it is no backup, else its level.
+    pub backup: u16,
     /// In use now, as the weight is; `None` is no limit.
     pub connections_max: Option<NonZeroU32>,
     /// Keys that were set at run time and differ from the file until it changes them.
@@ -124,6 +126,7 @@ impl Fleet {
             id: seat.id,
             name: seat.name.clone(),
             address: seat.address.clone(),
+            port_shift: seat.settings.port_shift,
             state: seat.standing.state,
             reason: told(seat),
             since: seat.since,

@@ -6,6 +6,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::fleet::{Notice, Transition};
 use crate::health::State;
+use crate::snapshot::table::Table;
 
 /// Logs a change of state, one line per backend: its new state, the reason, and how long it had the old one.
 pub(crate) fn log_transition(transition: &Transition) {
@@ -21,6 +22,21 @@ pub(crate) fn log_transition(transition: &Transition) {
     }
 }
 
+/// Logs which pools fall back, and which no longer do. At the start there is no table before.
+pub(crate) fn log_fallbacks(before: Option<&Table>, after: &Table) {
+    for pool in after.pools.iter().flatten() {
+        let was = before.and_then(|before| before.pool(pool.id)?.falls_to);
+        let name = &pool.name;
+        match pool.falls_to.and_then(|fallback| after.pool(fallback)) {
+            _ if was == pool.falls_to => {}
+            Some(fallback) => {
+                warn!(pool = %name, fallback = %fallback.name, "too few backends take sessions: the fallback serves");
+            }
+            None => info!(pool = %name, "enough backends take sessions again: the fallback no longer serves"),
+        }
+    }
+}
+
 /// Logs something that is no change of state but that the operator must know, and what it means.
 pub(crate) fn log_notice(notice: &Notice) {
     match notice {
@@ -33,6 +49,9 @@ pub(crate) fn log_notice(notice: &Notice) {
             warn!(%pool, "no replica is within `lag_max`: the least stale ones serve");
         }
         Notice::Stale { pool, begins: false, .. } => info!(%pool, "stale replicas no longer serve"),
+        Notice::MainUp { pool, backend } => {
+            info!(%pool, %backend, "takes sessions again: those of the backups are cut (on_main_up)");
+        }
         Notice::TooMany { pool, backend, left_out } => {
             warn!(%pool, %backend, left_out, "the name of this backend has more addresses than ringway uses: the \
                                               others get no sessions");

@@ -27,12 +27,14 @@ pub enum Looked {
     Done,
     /// It is turned away, by a rule or because the client has left.
     Refused(Who),
+    /// It has said nothing for as long as a session may be idle.
+    Silent,
 }
 
 impl Session {
     /// The limits of another pool than the one it was accepted for. To be called before a backend is chosen.
     pub fn adopt(&mut self, limits: Arc<SessionLimits>, jitter: u32, now: Moment) {
-        debug_assert_eq!(self.state, SessionState::Prereading);
+        debug_assert!(matches!(self.state, SessionState::Prereading | SessionState::Picking | SessionState::Waiting));
         self.ends_at = super::timer::lifetime_end(limits.lifetime_max_ns, jitter, now);
         self.limits = limits;
     }
@@ -75,6 +77,10 @@ impl Session {
             Looked::Done => {
                 self.state = SessionState::Picking;
                 out.push(Effect::Pick);
+            }
+            Looked::Silent => {
+                self.termination = Termination(Who::ClientTimeout, When::Request);
+                self.terminate([false, false], out);
             }
             Looked::Refused(who) => {
                 self.termination = Termination(who, When::Request);

@@ -13,17 +13,20 @@ use std::sync::Arc;
 
 use crate::admit::routes::Route;
 use crate::admit::sources::SourceScope;
+use crate::balance::split::SplitOrder;
 use crate::balance::{Candidate, Picker};
 use crate::base::address::Address;
 use crate::base::hash;
-use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
+use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Config, Listener, Pool};
+use crate::config::model::{Chains, Config, Lead, Listener, Pool, SplitShare};
 use crate::health::State;
 use crate::session;
 
 use super::ids::Ids;
-use super::table::{Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, RouteWay, Table};
+use super::table::{
+    Admission, BackendEntry, ListenerEntry, Phase, PoolEntry, PrereadEntry, RouteWay, SplitEntry, Table, Way,
+};
 
 /// Everything that a table follows from.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +60,12 @@ pub struct Member {
     pub hash_name: Arc<str>,
     /// Its address; `None` while its host name has none, and then it is down.
     pub address: Option<Address>,
+    /// Its port is the one that the client connected to, with so much added.
+    pub port_shift: Option<i32>,
     /// 0 to 256.
     pub weight: u16,
-    /// Whether it is used only if no other backend is.
-    pub backup: bool,
+    /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.
+    pub backup: u16,
     /// How many open sessions it can have.
     pub connections_max: Option<NonZeroU32>,
     /// Its state.
@@ -69,6 +74,8 @@ pub struct Member {
     pub ramp_from: Option<Moment>,
     /// Its sessions must be reset now.
     pub end_sessions: bool,
+    /// Sessions that it got until then must be reset, as they are to go to a backend that is no backup.
+    pub yielded_at: Moment,
     /// It is no longer configured, or has another address now: it only keeps its last sessions.
     pub retired: bool,
 }
@@ -84,9 +91,10 @@ pub fn build(input: Input<'_>) -> Table {
         pools: vec![None; pools],
         backends: vec![None; backends],
     };
+    let chains = Chains::of(input.config);
     for listener in &input.config.listeners {
         if let Some(id) = input.ids.listener(&listener.name) {
-            table.listeners[id.index()] = listener_entry(input.ids, listener, id);
+            table.listeners[id.index()] = listener_entry(input.ids, &chains, listener, id);
         }
     }
     let mut routes: Vec<_> = input.ids.routes().collect();
@@ -102,18 +110,49 @@ pub fn build(input: Input<'_>) -> Table {
             table.pools[id.index()] = Some(pool_entry(input, pool, id, &by_pool[id.index()]));
         }
     }
+    for pool in input.config.pools.iter().filter(|pool| pool.fallback.is_some()) {
+        fall_back(&mut table, input.ids, &chains.from(&pool.name));
+    }
     table
 }
 
+/// Says which pool of a chain serves the new sessions of its first one.
+fn fall_back(table: &mut Table, ids: &Ids, chain: &[&Pool]) {
+    let mut entries = chain.iter().filter_map(|pool| table.pool(ids.pool(&pool.name)?));
+    let Some(first) = entries.next().filter(|first| first.is_short).map(|first| first.id) else { return };
+    let others: Vec<&PoolEntry> = entries.collect();
+    let falls_to = others.iter().find(|pool| !pool.is_short).or(others.last()).map(|pool| pool.id);
+    if let Some(entry) = &mut table.pools[first.index()] {
+        entry.falls_to = falls_to;
+    }
+}
+
 /// The entry of a listener; `None` if its pool has no slot.
-fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<ListenerEntry> {
+fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: ListenerId) -> Option<ListenerEntry> {
     let way = |name: &str| {
         let pool = ids.pool(name)?;
         Some((pool, ids.route(id, pool)?))
     };
+    let split = |place: usize, shares: &[SplitShare]| {
+        if shares.is_empty() {
+            return None;
+        }
+        let ways: Option<Box<[_]>> = shares.iter().map(|share| way(&share.pool)).collect();
+        let weights: Vec<u16> = shares.iter().map(|share| share.weight).collect();
+        Some(Arc::new(SplitEntry { id: ids.split(id, place)?, order: SplitOrder::new(&weights), ways: ways? }))
+    };
     let (pool, route) = way(&listener.pool)?;
+    let lead = |(place, lead): (usize, &Lead)| {
+        let (pool, route) = way(&lead.pool)?;
+        Some(Way { pool, route, split: split(place + 1, &lead.split) })
+    };
     let preread = listener.preread.as_ref().map(|preread| PrereadEntry {
-        routes: preread.routes.iter().filter_map(|route| Some(route_entry(id, route, way(&route.pool)?))).collect(),
+        routes: preread
+            .routes
+            .iter()
+            .enumerate()
+            .filter_map(|(place, route)| Some(route_entry(id, route, lead((place, &route.pool))?)))
+            .collect(),
         wants_hello: preread.routes.iter().any(Route::wants_hello),
         wants_protocol: preread.routes.iter().any(|route| route.protocol.is_some()),
         timeout_ns: ns(preread.timeout),
@@ -130,11 +169,17 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
         || admission.source_limits.is_some()
         || admission.proxy.is_some()
         || admission.preread.is_some();
+    let fallbacks = listener.pools().flat_map(|name| chains.from(name).into_iter().skip(1));
+    let mut fallbacks: Vec<_> = fallbacks.filter_map(|pool| way(&pool.name)).collect();
+    fallbacks.sort_unstable();
+    fallbacks.dedup();
     Some(ListenerEntry {
         id,
         name: listener.name.clone(),
         pool,
         route,
+        split: split(0, &listener.split),
+        fallbacks: fallbacks.into(),
         connections_max: listener.connections_max,
         backlog: listener.backlog,
         addresses: listener.binds.len() as u32,
@@ -145,17 +190,17 @@ fn listener_entry(ids: &Ids, listener: &Listener, id: ListenerId) -> Option<List
 }
 
 /// A route of a listener, with the pool by its slot.
-fn route_entry(listener: ListenerId, route: &Route<Arc<str>>, (pool, way): (PoolId, RouteId)) -> Route<RouteWay> {
+fn route_entry(listener: ListenerId, route: &Route<Lead>, way: Way) -> Route<RouteWay> {
     // A reload that moves a route, or changes its limits, leaves what was counted.
     let names: Vec<String> = route.names.iter().map(ToString::to_string).collect();
-    let said = format!("{:?} {names:?} {:?} {}", route.protocol, route.protocols, route.pool);
+    let said = format!("{:?} {names:?} {:?} {}", route.protocol, route.protocols, route.pool.pool);
     let scope = SourceScope::of_route(listener, hash::stable(said.as_bytes(), 0));
     Route {
         protocol: route.protocol,
         names: route.names.clone(),
         protocols: route.protocols.clone(),
         guard: route.guard.clone(),
-        pool: RouteWay { pool, route: way, scope },
+        pool: RouteWay { way, scope },
     }
 }
 
@@ -169,6 +214,10 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         // The sort is stable, so the others stay in the order of the file.
         usable.sort_by_key(|member| Some(member.id) != chosen);
     }
+    let is_short = serving(members) < pool.up_min as usize;
+    if is_short && !pool.use_all_when_down {
+        usable.clear();
+    }
     let candidates: Vec<_> = usable.iter().map(|member| candidate(member)).collect();
     let slow_start_ns = ns(pool.slow_start);
     let session = limits_of(pool);
@@ -179,11 +228,16 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         name: pool.name.clone(),
         picker: kept.map_or_else(|| Picker::new(pool.balance, &candidates, slow_start_ns), |kept| kept.picker.clone()),
         chosen,
+        is_short,
+        falls_to: None,
+        sticky_ns: ns(pool.sticky),
+        sticks_to_backups: !pool.close_on_main_up,
         hash_key: pool.balance.hash_key(),
         // Sessions hold on to these limits, so there are only as many copies as there were changes.
         session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),
         limits: pool.limits,
         dial: pool.dial.clone(),
+        awaits_first_byte: pool.awaits_first_byte,
         queue: pool.queue,
         waits_for_primary: pool.wants_primary(),
     }
@@ -204,24 +258,33 @@ fn limits_of(pool: &Pool) -> session::SessionLimits {
     }
 }
 
+/// How many members take new sessions: those of the level that serves. Backups of other levels take none.
+fn serving(members: &[&Member]) -> usize {
+    let up = || members.iter().filter(|member| takes_sessions(member, &[State::Up]));
+    let level = up().map(|member| member.backup).min();
+    up().filter(|member| Some(member.backup) == level).count()
+}
+
+/// Whether a member that is in one of these states takes new sessions.
+fn takes_sessions(member: &Member, states: &[State]) -> bool {
+    states.contains(&member.state) && member.weight > 0 && member.address.is_some() && !member.retired
+}
+
 /// The members that take new sessions. If there are none and the pool says `use_all`, every member that would take
 /// sessions if it were up.
 fn usable<'a>(pool: &Pool, members: &[&'a Member]) -> Vec<&'a Member> {
     let with = |states: &[State]| -> Vec<&'a Member> {
-        let fit = |member: &&Member| {
-            states.contains(&member.state) && member.weight > 0 && member.address.is_some() && !member.retired
-        };
-        members.iter().copied().filter(fit).collect()
+        members.iter().copied().filter(|member| takes_sessions(member, states)).collect()
     };
     let up = with(&[State::Up]);
     if up.is_empty() && pool.use_all_when_down { with(&[State::Standby, State::Down, State::Ejected]) } else { up }
 }
 
 /// The backend to which `failover` sends all sessions: the one before if it is still usable, else the first. A backup
-/// is left as soon as another backend is usable.
+/// is left as soon as a backend of a lower level is usable.
 fn choose(usable: &[&Member], before: Option<BackendId>) -> Option<BackendId> {
-    let backup = usable.iter().all(|member| member.backup);
-    let mut fit = usable.iter().filter(|member| member.backup == backup).map(|member| member.id);
+    let level = usable.iter().map(|member| member.backup).min()?;
+    let mut fit = usable.iter().filter(|member| member.backup == level).map(|member| member.id);
     let first = fit.clone().next();
     fit.find(|&id| Some(id) == before).or(first)
 }
@@ -245,11 +308,13 @@ fn backend_entry(member: &Member) -> BackendEntry {
         pool: member.pool,
         name: member.name.clone(),
         address: member.address.clone(),
+        port_shift: member.port_shift,
         weight: member.weight,
         backup: member.backup,
         connections_max: member.connections_max,
         state: member.state,
         end_sessions: member.end_sessions,
+        yielded_at: member.yielded_at,
         retired: member.retired,
     }
 }

@@ -187,6 +187,8 @@ mod tests {
                 name: name.clone(),
                 pool: crate::base::id::PoolId(generation as u32),
                 route: crate::base::id::RouteId(0),
+                split: None,
+                fallbacks: Box::default(),
                 connections_max: None,
                 backlog: 0,
                 addresses: 0,

@@ -17,7 +17,7 @@ use crate::base::host;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Config, HashKey, Listener, Policy, Pool, Target};
+use crate::config::model::{Backend, Chains, Config, HashKey, Lead, Listener, Policy, Pool, Target};
 use crate::health::State;
 use crate::wire::first_bytes::Protocol;
 
@@ -39,6 +39,8 @@ pub struct ExplainQuestion<'a> {
     pub sni: Option<&'a str>,
     /// A protocol that its TLS offers.
     pub alpn: Option<&'a str>,
+    /// Of a split the pool that is to be explained; `None` means the first one that gets clients.
+    pub pool: Option<&'a str>,
     /// The name of a backend that is imagined away.
     pub without: Option<&'a str>,
 }
@@ -48,6 +50,10 @@ pub struct ExplainQuestion<'a> {
 pub struct Explanation {
     /// The pool that serves this client.
     pub pool: Arc<str>,
+    /// The pools among which such clients are divided, with their weights; empty if one pool gets all of them.
+    pub split: Vec<(Arc<str>, u16)>,
+    /// The pools that come before it, because each of them has too few backends and falls back to the next one.
+    pub fallen: Vec<Arc<str>>,
     /// Why the client is refused nevertheless; `None` if it is not.
     pub refused: Option<Refused>,
     /// The policy of the pool.
@@ -65,6 +71,8 @@ pub struct Explanation {
 /// What changes without a backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Without {
+    /// The pool that serves this client then: another one if too few backends are left.
+    pub pool: Arc<str>,
     /// The same as [`Explanation::order`], without the backend.
     pub order: Vec<Arc<str>>,
     /// Out of [`SAMPLE`] clients: how many the backend had, and how many get another one than before. `None` if no
@@ -86,21 +94,22 @@ pub enum ExplainError {
     Port(Arc<str>, IpAddr),
 }
 
-/// The pool for this client, and whether the client is refused.
-fn door<'a>(listener: &'a Listener, question: ExplainQuestion<'_>) -> (&'a Arc<str>, Option<Refused>) {
+/// The pool or the pools for this client, and whether the client is refused.
+fn door(listener: &Listener, question: ExplainQuestion<'_>) -> (Lead, Option<Refused>) {
+    let own = || Lead { pool: listener.pool.clone(), split: listener.split.clone() };
     let client = Address::Tcp(SocketAddr::new(question.client, question.port.unwrap_or_default()));
     if !listener.rules.admit(Some(&client)) {
-        return (&listener.pool, Some(Refused::Deny));
+        return (own(), Some(Refused::Deny));
     }
-    let Some(preread) = &listener.preread else { return (&listener.pool, None) };
+    let Some(preread) = &listener.preread else { return (own(), None) };
     let name = question.sni.and_then(host::server_name);
     let offered: Vec<Vec<u8>> = question.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let is_tls = question.sni.is_some() || question.alpn.is_some();
     let protocol = question.protocol.or(is_tls.then_some(Protocol::Tls));
     match routes::find(&preread.routes, Said { protocol, name: name.as_deref(), offers: &offered }) {
-        Some((_, route)) if !route.guard.rules.admit(Some(&client)) => (&route.pool, Some(Refused::Deny)),
-        Some((_, route)) => (&route.pool, None),
-        None => (&listener.pool, preread.refuses_unmatched.then_some(Refused::Unmatched)),
+        Some((_, route)) if !route.guard.rules.admit(Some(&client)) => (route.pool.clone(), Some(Refused::Deny)),
+        Some((_, route)) => (route.pool.clone(), None),
+        None => (own(), preread.refuses_unmatched.then_some(Refused::Unmatched)),
     }
 }
 
@@ -115,9 +124,11 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
         let known = names(config.listeners.iter().map(|listener| &*listener.name).collect());
         ExplainError::Listener(question.listener.to_string(), known)
     })?;
-    let (name, refused) = door(listener, question);
-    let pool = config.pools.iter().find(|pool| pool.name == *name);
-    let pool = pool.ok_or_else(|| ExplainError::Listener(question.listener.to_string(), String::new()))?;
+    let (lead, refused) = door(listener, question);
+    let chain = Chains::of(config).from(question.pool.unwrap_or(&lead.pool));
+    let nobody = || ExplainError::Listener(question.listener.to_string(), String::new());
+    let all = Idle::new(config, &chain, None).ok_or_else(nobody)?;
+    let (fallen, pool) = (&chain[..all.place], chain[all.place]);
     if let Some(without) = question.without
         && !pool.backends.iter().any(|backend| *backend.name == *without)
     {
@@ -125,13 +136,13 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
         return Err(ExplainError::Backend(pool.name.clone(), without.to_string(), known));
     }
     let key = key_of(pool, question)?;
-    let all = Idle::new(config, pool, None);
     let before = all.sample();
-    let without = question.without.map(|without| {
-        let fewer = Idle::new(config, pool, Some(without));
+    let without = question.without.and_then(|without| {
+        let left = &chain[all.place..];
+        let fewer = Idle::new(config, left, Some(without))?;
         let is_tied = pool.balance.hash_key().is_some() || pool.balance.sends_all_to_one();
         let moved = is_tied.then(|| moved(&before, &fewer.sample(), all.id(without)));
-        Without { order: fewer.order(key), moved }
+        Some(Without { pool: left[fewer.place].name.clone(), order: fewer.order(key), moved })
     });
     let shares = |backend: &Backend| {
         let id = all.id(&backend.name);
@@ -140,6 +151,8 @@ pub fn explain(config: &Config, question: ExplainQuestion<'_>) -> Result<Explana
     let tied = pool.balance.hash_key().is_some();
     Ok(Explanation {
         pool: pool.name.clone(),
+        split: lead.split.iter().map(|share| (share.pool.clone(), share.weight)).collect(),
+        fallen: fallen.iter().map(|pool| pool.name.clone()).collect(),
         refused,
         balance: pool.balance,
         key: tied.then_some(key),
@@ -167,31 +180,41 @@ fn moved(before: &[Option<BackendId>], after: &[Option<BackendId>], gone: Option
     (owned as u32, moved as u32)
 }
 
-/// A pool of a ringway that has just started.
+/// The pool of a ringway that has just started that serves the clients of the first one in a chain of fallbacks.
 struct Idle {
-    /// A table with this pool.
+    /// A table with the pools of the chain.
     table: Table,
     /// Its id in that table.
     id: PoolId,
-    /// Its backends.
+    /// Its place in the chain.
+    place: usize,
+    /// The backends of all pools in the chain.
     members: Vec<Member>,
 }
 
 impl Idle {
-    /// Builds the table of the pool, without the backend `without`.
-    fn new(config: &Config, pool: &Pool, without: Option<&str>) -> Idle {
+    /// Builds the table of these pools, without the backend `without` of the first one. `None` if there is no pool.
+    fn new(config: &Config, chain: &[&Pool], without: Option<&str>) -> Option<Idle> {
         let mut ids = Ids::assign(config);
-        let id = ids.pool(&pool.name).unwrap_or(PoolId(0));
-        let left = pool.backends.iter().filter(|backend| Some(&*backend.name) != without);
-        let members: Vec<Member> = left.map(|backend| member(&mut ids, id, backend)).collect();
+        let first = ids.pool(&chain.first()?.name)?;
+        let mut members = Vec::new();
+        for pool in chain {
+            let id = ids.pool(&pool.name)?;
+            members.extend(pool.backends.iter().map(|backend| member(&mut ids, id, backend)));
+        }
+        members.retain(|member| member.pool != first || Some(&*member.name) != without);
         let input =
             Input { config, ids: &ids, members: &members, phase: Phase::Serving, generation: 1, previous: None };
-        Idle { table: build::build(input), id, members }
+        let table = build::build(input);
+        let id = table.pool(first)?.falls_to.unwrap_or(first);
+        let place = chain.iter().position(|pool| ids.pool(&pool.name) == Some(id))?;
+        Some(Idle { table, id, place, members })
     }
 
     /// The id of a backend.
     fn id(&self, name: &str) -> Option<BackendId> {
-        self.members.iter().find(|member| *member.name == *name).map(|member| member.id)
+        let mut members = self.members.iter().filter(|member| member.pool == self.id);
+        members.find(|member| *member.name == *name).map(|member| member.id)
     }
 
     /// What the picker answers.
@@ -232,9 +255,10 @@ impl Idle {
 
 /// A backend that is up, or in maintenance if it is disabled.
 fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
-    let address = match &backend.target {
+    let address = match backend.target.place() {
         Target::Address(address) => address.clone(),
         // Only a lookup knows where a host name leads. One address is most likely.
+        Target::AtClientPort { .. } => crate::base::address::Address::Tcp(([0, 0, 0, 0], 0).into()),
         Target::Host { port, .. } => crate::base::address::Address::Tcp(([0, 0, 0, 0], *port).into()),
     };
     Member {
@@ -243,12 +267,14 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
         name: backend.name.clone(),
         hash_name: backend.name.clone(),
         address: Some(address),
+        port_shift: backend.target.shift(),
         weight: backend.weight,
         backup: backend.backup,
         connections_max: None,
         state: if backend.disabled { State::Maintenance } else { State::Up },
         ramp_from: None,
         end_sessions: false,
+        yielded_at: Moment::default(),
         retired: false,
     }
 }
@@ -257,6 +283,7 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
 mod tests {
     use super::*;
     use crate::balance::{consistent_hash, failover, least_conn, random, round_robin};
+    use crate::config::model::SplitShare;
     use crate::snapshot::build::tests::{config, pool};
 
     const HASH: Policy = consistent_hash::POLICY;
@@ -269,6 +296,7 @@ mod tests {
             protocol: None,
             sni: None,
             alpn: None,
+            pool: None,
             without,
         }
     }
@@ -284,7 +312,7 @@ mod tests {
         for balance in [round_robin::POLICY, least_conn::POLICY, HASH, random::POLICY, failover::POLICY] {
             let mut config = with(balance);
             config.pools[0].backends[1].disabled = true;
-            config.pools[0].backends[0].backup = true;
+            config.pools[0].backends[0].backup = 1;
             let mut order = explain(&config, ask(None)).unwrap().order;
             assert_eq!(order.pop().as_deref(), Some("a"), "{balance:?}: the backup comes last");
             order.sort_unstable();
@@ -317,6 +345,36 @@ mod tests {
         assert_eq!(without.moved, Some((SAMPLE, SAMPLE)));
         let without = explain(&with(round_robin::POLICY), ask(Some("a"))).unwrap().without.unwrap();
         assert_eq!(without.moved, None);
+    }
+
+    #[test]
+    fn a_pool_with_too_few_backends_is_explained_by_the_one_that_it_falls_back_to() {
+        let mut pools = vec![pool("p", &["a", "b"]), pool("q", &["a"]), pool("r", &["x", "y"])];
+        (pools[0].fallback, pools[0].up_min) = (Some("q".into()), 2);
+        (pools[1].fallback, pools[1].up_min) = (Some("r".into()), 2);
+        let mut config = config(pools);
+        let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+        let answer = explain(&config, ask(Some("b"))).unwrap();
+        assert_eq!((&*answer.pool, answer.fallen, answer.order), ("p", vec![], names(&["a", "b"])));
+        let without = answer.without.unwrap();
+        assert_eq!((&*without.pool, without.order, without.moved), ("r", names(&["x", "y"]), None));
+        config.pools[0].backends[0].weight = 0;
+        let answer = explain(&config, ask(None)).unwrap();
+        assert_eq!((&*answer.pool, answer.fallen), ("r", names(&["p", "q"])));
+        assert_eq!(answer.shares.iter().map(|(_, share)| share).sum::<u32>(), SAMPLE);
+        config.pools[1].fallback = None;
+        let answer = explain(&config, ask(None)).unwrap();
+        assert_eq!((&*answer.pool, answer.order), ("q", vec![]), "the last one has too few, too");
+    }
+
+    #[test]
+    fn of_a_split_each_pool_can_be_explained() {
+        let mut config = config(vec![pool("p", &["a"]), pool("q", &["x"])]);
+        let share = |(pool, weight): (&str, u16)| SplitShare { pool: pool.into(), weight };
+        config.listeners[0].split = [("q", 10), ("p", 90)].into_iter().map(share).collect();
+        let of = |pool: Option<&'static str>| explain(&config, ExplainQuestion { pool, ..ask(None) }).unwrap();
+        assert_eq!(of(None).split, [("q".into(), 10), ("p".into(), 90)] as [(Arc<str>, u16); 2]);
+        assert_eq!((&*of(Some("q")).pool, &*of(Some("q")).order[0], &*of(Some("p")).pool), ("q", "x", "p"));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::address::Address;
-use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
-use crate::config::model::Config;
+use crate::base::id::{BackendId, ListenerId, PoolId, RouteId, SplitId};
+use crate::config::model::{Chains, Config};
 
 /// Which name has which slot. A name keeps its slot as long as it is here, whatever else comes and goes. A backend has
 /// one slot per address that it has had: sessions stay with their server, and at a new address is another server. Slots
@@ -19,6 +19,8 @@ pub struct Ids {
     pools: HashMap<Arc<str>, PoolId>,
     /// By where it begins and where it ends.
     routes: HashMap<(ListenerId, PoolId), RouteId>,
+    /// By listener, and 0 for its own or else the place of the route, counted from 1.
+    splits: HashMap<(ListenerId, usize), SplitId>,
     /// By pool, name and address.
     backends: HashMap<(PoolId, Arc<str>, Option<Address>), BackendId>,
     /// Slots without a backend, in the order in which they became free.
@@ -46,14 +48,28 @@ impl Ids {
                 self.number_backend(id, &backend.name, backend.target.address());
             }
         }
+        let chains = Chains::of(config);
         for listener in &config.listeners {
-            for pool in listener.pools() {
-                if let Some(way) = self.listener(&listener.name).zip(self.pool(pool)) {
+            for pool in listener.pools().flat_map(|name| chains.from(name)) {
+                if let Some(way) = self.listener(&listener.name).zip(self.pool(&pool.name)) {
                     let next = RouteId(self.routes.len() as u32);
                     self.routes.entry(way).or_insert(next);
                 }
             }
+            let routes = listener.preread.iter().flat_map(|preread| preread.routes.iter());
+            let splits = std::iter::once(&listener.split).chain(routes.map(|route| &route.pool.split));
+            for (place, _) in splits.enumerate().filter(|(_, split)| !split.is_empty()) {
+                let next = SplitId(self.splits.len() as u32);
+                if let Some(id) = self.listener(&listener.name) {
+                    self.splits.entry((id, place)).or_insert(next);
+                }
+            }
         }
+    }
+
+    /// The slot of a split: of the listener's own (0), or of its route at that place, counted from 1.
+    pub fn split(&self, listener: ListenerId, place: usize) -> Option<SplitId> {
+        self.splits.get(&(listener, place)).copied()
     }
 
     /// The slot of a backend of this pool at this address; a new one if it has none. `None` stands for a host name

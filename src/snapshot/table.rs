@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::admit::routes::Route;
 use crate::admit::sources::SourceScope;
 use crate::admit::{Networks, Rules, sources};
-use crate::balance::Picker;
+use crate::balance::split::SplitOrder;
+use crate::balance::{Counts, Picker};
 use crate::base::address::Address;
-use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
+use crate::base::id::{BackendId, ListenerId, PoolId, RouteId, SplitId};
 use crate::base::time::Moment;
-pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue};
+pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue, shifted};
 use crate::health::State;
 use crate::session;
 
@@ -68,6 +69,10 @@ pub struct ListenerEntry {
     pub pool: PoolId,
     /// The way there.
     pub route: RouteId,
+    /// The pools among which these clients are divided; `None` if that pool gets all of them.
+    pub split: Option<Arc<SplitEntry>>,
+    /// The ways to pools that its clients come to only by a fallback.
+    pub fallbacks: Box<[(PoolId, RouteId)]>,
     /// The limit on open client connections.
     pub connections_max: Option<NonZeroU32>,
     /// How many connections can wait to be accepted, per address and worker.
@@ -78,6 +83,13 @@ pub struct ListenerEntry {
     pub admission: Option<Arc<Admission>>,
     /// It is no longer configured: it accepts no client, and keeps those it has.
     pub retired: bool,
+}
+
+impl ListenerEntry {
+    /// The way to a pool that another one falls back to; `None` if no fallback leads there.
+    pub fn way_to_fallback(&self, pool: PoolId) -> Option<RouteId> {
+        self.fallbacks.iter().find(|(id, _)| *id == pool).map(|(_, route)| *route)
+    }
 }
 
 /// What a listener asks of a client before it is served.
@@ -111,14 +123,41 @@ pub struct PrereadEntry {
 }
 
 /// Where a route leads.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct RouteWay {
+    /// To which pools.
+    pub way: Way,
+    /// For its limits per source address.
+    pub scope: SourceScope,
+}
+
+/// Where the clients of a route go.
+#[derive(Clone, Debug)]
+pub struct Way {
     /// The pool.
     pub pool: PoolId,
-    /// The way from the listener to it.
+    /// The way there.
     pub route: RouteId,
-    /// For the limits per source address.
-    pub scope: SourceScope,
+    /// The pools among which they are divided; `None` if that pool gets all of them.
+    pub split: Option<Arc<SplitEntry>>,
+}
+
+/// How new sessions are divided among pools.
+#[derive(Clone, Debug)]
+pub struct SplitEntry {
+    /// Its slot.
+    pub id: SplitId,
+    /// Whose turn comes when.
+    pub order: SplitOrder,
+    /// The pools, with the ways to them.
+    pub ways: Box<[(PoolId, RouteId)]>,
+}
+
+impl SplitEntry {
+    /// The pool whose turn it is, and the way there. It takes the turn.
+    pub fn next(&self, counts: &Counts) -> Option<(PoolId, RouteId)> {
+        self.ways.get(self.order.at(counts.split_turn(self.id))).copied()
+    }
 }
 
 /// A pool.
@@ -132,6 +171,15 @@ pub struct PoolEntry {
     pub picker: Picker,
     /// The backend to which `failover` sends all sessions while it is usable.
     pub chosen: Option<BackendId>,
+    /// Fewer backends take new sessions than its `up_min`: it serves no new session.
+    pub is_short: bool,
+    /// The pool that serves its new sessions meanwhile: the first one that it falls back to that is not short itself,
+    /// or else the last one. `None` if it serves them itself, or has no fallback.
+    pub falls_to: Option<PoolId>,
+    /// How long clients keep their backend after their last session; 0 means that they do not.
+    pub sticky_ns: u64,
+    /// Whether they also keep a backup while another backend is usable.
+    pub sticks_to_backups: bool,
     /// What the picker's key is made of; `None` if the policy needs no key.
     pub hash_key: Option<HashKey>,
     /// The limits that a session takes with it when it is admitted.
@@ -140,6 +188,8 @@ pub struct PoolEntry {
     pub limits: Limits,
     /// How connections to its backends begin.
     pub dial: Dial,
+    /// Whether a backend is chosen only when the client has sent something, or has sent its FIN.
+    pub awaits_first_byte: bool,
     /// How many clients can wait for a backend, and how long.
     pub queue: Queue,
     /// Whether clients wait while no backend is usable, until it is known which one is the primary.
@@ -157,16 +207,20 @@ pub struct BackendEntry {
     pub name: Arc<str>,
     /// Where to connect; `None` while its name has no address.
     pub address: Option<Address>,
+    /// Its port is the one that the client connected to, with so much added. That of `address` is 0 then.
+    pub port_shift: Option<i32>,
     /// 0 to 256.
     pub weight: u16,
-    /// Whether it is used only if no other backend is.
-    pub backup: bool,
+    /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.
+    pub backup: u16,
     /// How many open sessions it can have.
     pub connections_max: Option<NonZeroU32>,
     /// Its state.
     pub state: State,
     /// Its sessions must be reset now.
     pub end_sessions: bool,
+    /// Sessions that it got until then must be reset: they are to go to a backend that is no backup.
+    pub yielded_at: Moment,
     /// It is no longer configured, or has another address now. It only keeps its last sessions, and another entry may
     /// have its name.
     pub retired: bool,

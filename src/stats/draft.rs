@@ -207,7 +207,7 @@ impl Draft {
             Termination(Who::Resource, When::Queue) => Some(EndReason::QueueFull),
             // A descriptor that does not come ends no attempt: there was none.
             Termination(Who::Resource, _) => Some(self.reason.unwrap_or(EndReason::Descriptors)),
-            Termination(Who::Down | Who::Killed | Who::Rule | Who::Internal, _) => self.reason,
+            Termination(Who::Down | Who::Up | Who::Killed | Who::Rule | Who::Internal, _) => self.reason,
             _ => None,
         }
     }

@@ -63,6 +63,12 @@ metrics! {
         "Sessions reset because they waited too long.";
     POOL_RETRIES Counter "ringway_pool_retries_total" ["pool"] "Attempts to connect after the first one of a session.";
     POOL_REFUSED Counter "ringway_pool_refused_total" ["pool"] "Sessions reset because no backend could take them.";
+    POOL_FALLS_BACK Gauge "ringway_pool_falls_back" ["pool"]
+        "1 while another pool, its fallback, serves its new sessions.";
+    POOL_FALLBACKS Counter "ringway_pool_fallbacks_total" ["pool"]
+        "Sessions of the pool that its fallback served; they count there.";
+    POOL_STICKY_EVICTIONS Counter "ringway_pool_sticky_evictions_total" ["pool"]
+        "Clients that lost their backend (sticky) before its time, because too many others came.";
     POOL_SERVES_STALE Gauge "ringway_pool_serves_stale" ["pool"]
         "1 while no replica is within lag_max and the least stale ones serve.";
     POOL_BACKENDS_USABLE Gauge "ringway_pool_backends_usable" ["pool"]

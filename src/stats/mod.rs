@@ -167,6 +167,10 @@ impl RouteCells {
 pub struct PoolCells {
     /// Attempts after the first of a session.
     pub retries_total: Counter,
+    /// Sessions that its fallback served.
+    pub fallbacks_total: Counter,
+    /// Clients that were forgotten before their time was over, because others came.
+    pub sticky_evictions_total: Counter,
     /// Sessions no backend could take.
     pub refused_total: Counter,
     /// Sessions that waited in the queue for too long.

@@ -111,6 +111,8 @@ pub enum EndReason {
     BackendDrained,
     /// The backend is no longer configured, or at another address.
     BackendRemoved,
+    /// The backend is a backup, and one that is none came up.
+    MainUp,
     /// It was silent while its backend or the process drained.
     DrainIdle,
     /// ringway shuts down.
@@ -131,6 +133,7 @@ impl EndReason {
             EndReason::BackendDown => "backend_down",
             EndReason::BackendDrained => "backend_drained",
             EndReason::BackendRemoved => "backend_removed",
+            EndReason::MainUp => "main_up",
             EndReason::DrainIdle => "drain_idle",
             EndReason::Shutdown => "shutdown",
             EndReason::Operator => "operator",

@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{ACCEPTING, DRAINING, LISTENING, PATH, PROTOCOL};
-use crate::api::command::{Asker, Loan, Successor};
+use super::{ACCEPTING, DRAINING, LISTENING, PATH, PROTOCOL, sticky};
+use crate::api::command::{Loan, Successor};
 use crate::api::{ApiContext, Refusal};
 use crate::sys::pass;
 
@@ -40,7 +40,7 @@ async fn take_over(State(admin): State<ApiContext>, request: Request) -> Result<
     }
     let loan = admin.asker.lend().await?.map_err(Refusal::unavailable)?;
     let upgrade = hyper::upgrade::on(request);
-    tokio::spawn(hand_over(upgrade, loan, admin.asker));
+    tokio::spawn(hand_over(upgrade, loan, admin));
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
@@ -58,13 +58,13 @@ fn other_protocol() -> Response {
 }
 
 /// Hands the sockets over, and logs if that fails.
-async fn hand_over(upgrade: OnUpgrade, loan: Loan, asker: Asker) {
-    let Err(error) = try_to(upgrade, loan, asker).await else { return };
+async fn hand_over(upgrade: OnUpgrade, loan: Loan, admin: ApiContext) {
+    let Err(error) = try_to(upgrade, loan, admin).await else { return };
     warn!(%error, "the ringway that was to take over has gone; this one goes on as before");
 }
 
 /// The old one's side of the conversation; see the module above for its steps.
-async fn try_to(upgrade: OnUpgrade, loan: Loan, asker: Asker) -> io::Result<()> {
+async fn try_to(upgrade: OnUpgrade, loan: Loan, admin: ApiContext) -> io::Result<()> {
     let upgraded = upgrade.await.map_err(io::Error::other)?;
     let parts = upgraded.downcast::<TokioIo<UnixStream>>().map_err(|_| io::Error::other("not over admin.socket"))?;
     let (mut stream, ahead) = (parts.io.into_inner(), parts.read_buf);
@@ -75,10 +75,12 @@ async fn try_to(upgrade: OnUpgrade, loan: Loan, asker: Asker) -> io::Result<()> 
     timeout(START_MAX, expect(LISTENING, (&ahead[..]).chain(&mut stream))).await??;
     timeout(START_MAX, send(&stream, sockets)).await??;
     timeout(START_MAX, expect(ACCEPTING, &mut stream)).await??;
-    asker.relieved(Successor { pid }).await.map_err(io::Error::other)?;
+    admin.asker.relieved(Successor { pid }).await.map_err(io::Error::other)?;
     drop(lock);
     // It serves from now on, whether it hears this or not.
     let _ = stream.write_all(DRAINING).await;
+    let sticky = sticky::tell(&admin.cell.reader().pin(), &admin.counts, admin.clock.now());
+    let _ = timeout(START_MAX, stream.write_all(sticky.as_bytes())).await;
     Ok(())
 }
 

@@ -14,9 +14,11 @@
 //!    [`DESCRIPTORS_MAX`](crate::sys::pass::DESCRIPTORS_MAX) of them.
 //! 3. The new one says [`ACCEPTING`] when every listener of its own configuration accepts. If it leaves without a word,
 //!    nothing has happened.
-//! 4. The old one accepts no more, says [`DRAINING`], and drains as after SIGTERM.
+//! 4. The old one accepts no more, says [`DRAINING`], and drains as after SIGTERM. What follows up to the end of the
+//!    connection is for pools whose clients keep their backend (`sticky`).
 
 mod giver;
+mod sticky;
 mod succession;
 mod taker;
 

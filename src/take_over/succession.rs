@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Predecessor, Relief};
+use super::{Predecessor, Relief, sticky};
 use crate::api::command::Loan;
 use crate::api::{ApiContext, Servers};
 use crate::base::time::{Moment, ns};
@@ -67,7 +67,12 @@ impl Succession {
     pub async fn relieve(&mut self) {
         let Some(predecessor) = self.predecessor.take() else { return };
         match predecessor.relieve().await {
-            Relief::Drains => info!("taken over; the ringway before drains"),
+            Relief::Drains(told) => {
+                let (reader, counts, now) =
+                    (self.answers.cell.reader(), &self.answers.counts, self.answers.clock.now());
+                let clients = sticky::hear(&told, &reader.pin(), counts, now);
+                info!(clients, "taken over; the ringway before drains");
+            }
             Relief::Silent(error) => warn!(%error, "taken over; the ringway before has not said that it drains"),
         }
         self.servers.begin(self.answers.clone());

@@ -21,6 +21,10 @@ use crate::sys::pass;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the old one can take to say that it drains. The new one serves by then and has nothing to lose.
 const RELIEF_MAX: Duration = Duration::from_secs(5);
+/// How long the old one can take to tell which clients keep which backend, and how many bytes that can be.
+const STICKY_MAX: Duration = Duration::from_secs(3);
+/// See above: 262,144 clients of some twenty pools.
+const STICKY_BYTES_MAX: u64 = 128 << 20;
 /// The longest refusal that is read, in bytes.
 const REFUSAL_MAX: usize = 64 * 1024;
 
@@ -82,8 +86,8 @@ enum Why {
 
 /// What has become of the old one.
 pub enum Relief {
-    /// It has said that it drains.
-    Drains,
+    /// It has said that it drains; and what it knows of clients that keep their backend.
+    Drains(String),
     /// It has not said that it drains, for this reason.
     Silent(io::Error),
 }
@@ -176,18 +180,27 @@ impl Predecessor {
     pub async fn relieve(self) -> Relief {
         let told = timeout(RELIEF_MAX, self.tell()).await;
         match told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(()) => Relief::Drains,
+            Ok(sticky) => Relief::Drains(sticky),
             Err(error) => Relief::Silent(error),
         }
     }
 
-    /// Says the last word and waits for the answer.
-    async fn tell(self) -> io::Result<()> {
+    /// Says the last word and waits for the answer, with all that follows it.
+    async fn tell(self) -> io::Result<String> {
         let mut stream = UnixStream::from_std(self.0)?;
         stream.write_all(ACCEPTING).await?;
         let mut answer = [0; DRAINING.len()];
         stream.read_exact(&mut answer).await?;
-        if answer == DRAINING { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        if answer != DRAINING {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        // It drains, whatever becomes of the rest.
+        let mut rest = Vec::new();
+        let read = timeout(STICKY_MAX, stream.take(STICKY_BYTES_MAX).read_to_end(&mut rest)).await;
+        if !matches!(read, Ok(Ok(_))) {
+            rest.clear();
+        }
+        Ok(String::from_utf8(rest).unwrap_or_default())
     }
 }
 

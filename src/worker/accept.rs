@@ -215,10 +215,14 @@ impl<K: Kernel> Worker<K> {
         let now = self.turn.now;
         let table = self.known.reader.table();
         let found = table.listener(listener).and_then(|entry| {
-            let pool = table.pool(entry.pool)?;
-            Some((pool.id, entry.route, pool.session.clone(), entry.admission.clone()))
+            // One that is asked for something first is given its share once it is let in.
+            let split = entry.split.as_ref().filter(|_| entry.admission.is_none());
+            let share = split.and_then(|split| split.next(&self.shared.counts));
+            let (pool, route) = share.unwrap_or((entry.pool, entry.route));
+            let pool = table.pool(pool)?;
+            Some((pool.id, route, pool.session.clone(), entry.admission.clone(), pool.awaits_first_byte))
         });
-        let Some((pool, route, limits, admission)) = found else {
+        let Some((pool, route, limits, admission, awaits_byte)) = found else {
             // It came while its listener was being removed.
             self.give_back(listener);
             self.turn_away(fd);
@@ -234,7 +238,7 @@ impl<K: Kernel> Worker<K> {
         self.stats().worker.connections.add(1);
         self.stats().listeners.get(listener.index()).connections.add(1);
         match admission {
-            None => self.tell(key, Event::Accepted),
+            None => self.tell(key, if awaits_byte { Event::Preread } else { Event::Accepted }),
             Some(admission) => self.receive(key, admission),
         }
     }

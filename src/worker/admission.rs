@@ -23,12 +23,14 @@ use crate::admit::Rules;
 use crate::admit::routes::{self, Route, RouteGuard, Said};
 use crate::admit::sources::{Permit, Quota, SourceScope};
 use crate::base::address::Address;
+use crate::base::id::{PoolId, RouteId};
 use crate::base::refused::Refused;
 use crate::base::side::Side;
 use crate::base::termination::Who;
+use crate::base::time::Moment;
 use crate::kernel::{Fd, Kernel, Sockets};
 use crate::session::{Event, Looked};
-use crate::snapshot::table::{Admission, RouteWay};
+use crate::snapshot::table::{Admission, RouteWay, Way};
 use crate::stats::record::{Client, EndReason};
 use crate::wire::client_hello::ClientHello;
 use crate::wire::first_bytes::Protocol;
@@ -81,7 +83,9 @@ impl<K: Kernel> Worker<K> {
                 if let Some(guest) = self.slots.get_mut(key).and_then(|slot| slot.guest.as_mut()) {
                     guest.is_asked_no_more();
                 }
-                self.tell(key, Event::Accepted);
+                self.divide(key);
+                let awaits_byte = self.awaits_first_byte(key).is_some();
+                self.tell(key, if awaits_byte { Event::Preread } else { Event::Accepted });
             }
         }
     }
@@ -150,6 +154,12 @@ impl<K: Kernel> Worker<K> {
             }
         };
         self.turn.peeked = peeked;
+        // With routes it was led already, and without a listener that asks anything when it came.
+        let is_new = |guest: &Guest| guest.admission().is_some_and(|admission| admission.preread.is_none());
+        let guest = self.slots.get(key).and_then(|slot| slot.guest.as_ref());
+        if looked == Looked::Done && guest.is_some_and(|guest| is_new(guest)) {
+            self.divide(key);
+        }
         if looked == Looked::Done
             && let Some(slot) = self.slots.get_mut(key)
             && let client = slot.fd(Side::Client)
@@ -161,7 +171,33 @@ impl<K: Kernel> Worker<K> {
                 self.kernel.sockets().set_low_water(fd, bytes);
             }
         }
-        looked
+        match (looked, self.awaits_first_byte(key)) {
+            (Looked::Done, Some(idle_ns)) => self.await_first_byte(key, idle_ns, ended),
+            _ => looked,
+        }
+    }
+
+    /// How long the pool of a session waits for the first byte of its clients; `None` if it does not.
+    fn awaits_first_byte(&self, key: SlotKey) -> Option<u64> {
+        let pool = self.known.reader.table().pool(self.slots.get(key)?.pool)?;
+        pool.awaits_first_byte.then_some(pool.session.idle_timeout_ns)
+    }
+
+    /// Lets a session go on once its client has sent something, or its FIN.
+    fn await_first_byte(&self, key: SlotKey, idle_ns: u64, ended: bool) -> Looked {
+        let Some((fd, slot)) = self.slots.get(key).and_then(|slot| Some((slot.fd(Side::Client)?, slot))) else {
+            return Looked::Done;
+        };
+        let sockets = self.kernel.sockets();
+        if sockets.available(fd) > 0 {
+            return Looked::Done;
+        }
+        if ended || sockets.has_ended(fd) {
+            // Its FIN is passed on, and the backend may answer. A client that has reset its connection hears no answer.
+            return if sockets.is_closed(fd) { Looked::Refused(Who::Client) } else { Looked::Done };
+        }
+        let until = if idle_ns == 0 { Moment::NEVER } else { slot.accepted_at.after_ns(idle_ns) };
+        if self.turn.now >= until { Looked::Silent } else { Looked::More { until } }
     }
 
     /// Looks once. Without a reason to look (too few bytes for anything new) it makes no copy, and only says what to
@@ -234,15 +270,36 @@ impl<K: Kernel> Worker<K> {
         }
         let offers = hello.map_or(&[][..], |hello| &hello.alpn);
         match routes::find(&preread.routes, Said { protocol, name, offers }) {
-            Some((_, route)) => self.take_route(key, &admission, route),
-            None if preread.refuses_unmatched => self.refuse(key, Refused::Unmatched),
-            None => AdmissionStep::Next,
+            Some((_, route)) => return self.take_route(key, &admission, route),
+            None if preread.refuses_unmatched => return self.refuse(key, Refused::Unmatched),
+            None => self.divide(key),
         }
+        AdmissionStep::Next
+    }
+
+    /// Gives a client that no route leads elsewhere to the pool whose turn it is, if its listener divides them.
+    fn divide(&mut self, key: SlotKey) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let entry = self.known.reader.table().listener(slot.listener);
+        let share = entry.and_then(|entry| entry.split.as_ref()?.next(&self.shared.counts));
+        if let Some((pool, route)) = share {
+            self.give_to(key, pool, route);
+        }
+    }
+
+    /// Gives a client to another pool than the one that it was accepted for.
+    fn give_to(&mut self, key: SlotKey, pool: PoolId, route: RouteId) {
+        let (jitter, now, table) = (self.turn.random.u32(..), self.turn.now, self.known.reader.table());
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        // If a reload has removed the pool meanwhile, the pick finds no backend and ends the session.
+        if let Some(entry) = table.pool(pool) {
+            slot.session.adopt(entry.session.clone(), jitter, now);
+        }
+        (slot.pool, slot.route) = (pool, route);
     }
 
     /// Leads a client to the pool of a route, if the route lets it in.
     fn take_route(&mut self, key: SlotKey, admission: &Admission, route: &Route<RouteWay>) -> AdmissionStep {
-        let jitter = self.turn.random.u32(..);
         let RouteGuard { rules, source_limits } = &route.guard;
         if let Some(slot) = self.slots.get_mut(key)
             && !(rules.is_empty() && source_limits.is_none())
@@ -255,13 +312,10 @@ impl<K: Kernel> Worker<K> {
                 return self.refuse(key, refused);
             }
         }
-        let (now, table) = (self.turn.now, self.known.reader.table());
-        let Some(slot) = self.slots.get_mut(key) else { return AdmissionStep::Answer(Looked::Done) };
-        // If a reload has removed the pool meanwhile, the pick finds no backend and ends the session.
-        if let Some(entry) = table.pool(route.pool.pool) {
-            slot.session.adopt(entry.session.clone(), jitter, now);
-        }
-        (slot.pool, slot.route) = (route.pool.pool, route.pool.route);
+        let Way { pool, route, split } = &route.pool.way;
+        let share = split.as_ref().and_then(|split| split.next(&self.shared.counts));
+        let (pool, route) = share.unwrap_or((*pool, *route));
+        self.give_to(key, pool, route);
         AdmissionStep::Next
     }
 }

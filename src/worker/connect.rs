@@ -19,7 +19,7 @@ use crate::base::side::Side;
 use crate::kernel::token::Operation;
 use crate::kernel::{Fd, Kernel, Op, Pipes, Sockets, errno};
 use crate::session::Event;
-use crate::snapshot::table::LocalAddress;
+use crate::snapshot::table::{BackendEntry, LocalAddress, shifted};
 
 impl<K: Kernel> Worker<K> {
     /// Begins to connect a session to the backend that was picked. `None` while the connect is in flight, else what the
@@ -98,8 +98,8 @@ impl<K: Kernel> Worker<K> {
         let Some(slot) = self.slots.get_mut(key) else { return Break(None) };
         let table = self.known.reader.table();
         let backend = slot.backend.and_then(|backend| table.backend(backend));
-        let (Some(to), Some(pool)) = (backend.and_then(|backend| backend.address.clone()), table.pool(slot.pool))
-        else {
+        let to = backend.and_then(|backend| target_of(slot, backend, self.kernel.sockets()));
+        let (Some(to), Some(pool)) = (to, table.pool(slot.pool)) else {
             return Break(self.connect_ended(key, -errno::EINVAL));
         };
         let (options, sends_proxy) = (super::options_of(&pool.limits), pool.dial.send_proxy.is_some());
@@ -161,7 +161,8 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn met_itself(&mut self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
         let table = self.known.reader.table();
-        let to = slot.backend.and_then(|backend| table.backend(backend)?.address.as_ref());
+        let backend = slot.backend.and_then(|backend| table.backend(backend));
+        let to = backend.and_then(|backend| target_of(slot, backend, self.kernel.sockets()));
         let (Some(Address::Tcp(to)), Some(fd)) = (to, slot.fd(Side::Backend)) else { return false };
         // Below 1024 there are no ports for clients.
         if to.port() < 1024 && slot.draft.is_none() {
@@ -171,7 +172,7 @@ impl<K: Kernel> Worker<K> {
         if let Some(draft) = &mut slot.draft {
             draft.came_from(own);
         }
-        own == *to
+        own == to
     }
 
     /// Cancels the connect in flight, or the wait for the backend's answer to its greeting.
@@ -227,6 +228,18 @@ impl<K: Kernel> Worker<K> {
         }
         true
     }
+}
+
+/// Where a session connects to a backend; the port may be that of the client. `None` if the backend has no address, or
+/// if there is no such port.
+fn target_of(slot: &Slot, backend: &BackendEntry, sockets: &impl Sockets) -> Option<Address> {
+    let mut address = backend.address.clone()?;
+    if let (Some(shift), Address::Tcp(to)) = (backend.port_shift, &mut address) {
+        let own = slot.fd(Side::Client).and_then(|fd| sockets.own_address(fd))?;
+        let Address::Tcp(own) = own else { return None };
+        to.set_port(shifted(own.port(), shift)?);
+    }
+    Some(address)
 }
 
 /// The source address of a connection to a backend.

@@ -199,7 +199,8 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn connects_in_vain(&self, key: SlotKey) -> bool {
         let Some(slot) = self.slots.get(key).filter(|slot| !slot.session.is_ending()) else { return false };
         let table = self.known.reader.table();
-        slot.backend.and_then(|id| table.backend(id)).is_some_and(|backend| backend.end_sessions)
+        let backend = slot.backend.and_then(|id| table.backend(id));
+        backend.is_some_and(|backend| backend.end_sessions || slot.connecting_at <= backend.yielded_at)
     }
 
     /// Ends an attempt to connect: counts it, notes it for the access log, and returns what the session must be told.

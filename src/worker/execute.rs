@@ -317,6 +317,9 @@ impl<K: Kernel> Worker<K> {
         stats.pools.get(slot.pool.index()).session_ns.record_ns(self.turn.now.since_ns(slot.accepted_at));
         self.shared.counts.process_closed();
         self.shared.counts.listener_closed(slot.listener);
+        if let Some(permit) = slot.sticky.take() {
+            self.shared.counts.sticky(slot.pool).leave(permit, self.turn.now);
+        }
         while let Some(permit) = admission::leave(&mut slot) {
             self.shared.sources.leave(permit);
         }

@@ -145,6 +145,8 @@ struct KnownTable {
     ended: Vec<bool>,
     /// By backend id: it drains, as of that table.
     drained: Vec<bool>,
+    /// By backend id: until when its sessions had to make room, as of that table.
+    yielded: Vec<Moment>,
 }
 
 /// What a turn works with.
@@ -189,6 +191,7 @@ impl<K: Kernel> Worker<K> {
             phase: Phase::Serving,
             ended: Vec::new(),
             drained: Vec::new(),
+            yielded: Vec::new(),
         };
         let turn = Turn {
             now,

@@ -4,9 +4,10 @@
 //! Therefore everything here compares the newest table with what was known before, and not one table with the next.
 
 use super::record::reason_to_end;
-use super::slots::Slot;
+use super::slots::{Slot, SlotKey};
 use super::{ToEnd, Worker};
 use crate::base::termination::Who;
+use crate::base::time::Moment;
 use crate::kernel::Kernel;
 use crate::snapshot::table::{BackendEntry, Phase};
 use crate::stats::record::EndReason;
@@ -24,12 +25,14 @@ impl<K: Kernel> Worker<K> {
         let table = self.known.reader.table();
         self.known.generation = table.generation;
         let (ended, leave) = newly_ended(&table.backends, &self.known.ended);
-        self.known.ended = ended;
+        let (yielded, make_room) = newly_yielded(&table.backends, &self.known.yielded);
+        (self.known.ended, self.known.yielded) = (ended, yielded);
         let phase = table.phase;
         self.learn_bounds();
         // A limit may have been raised.
         self.admit_waiting();
         self.end_sessions_of(&leave);
+        self.end_sessions_until(&make_room);
         self.waiters.serve_all();
         let was = self.known.phase;
         self.enter_phase(phase);
@@ -46,18 +49,37 @@ impl<K: Kernel> Worker<K> {
         }
         let reason = |slot: &Slot| *backends.get(slot.backend?.index())?;
         for key in self.slots.keys_where(|slot| reason(slot).is_some()) {
-            let Some((reason, slot)) = self.slots.get(key).and_then(|slot| Some((reason(slot)?, slot))) else {
-                continue;
-            };
-            if slot.session.is_connecting() {
-                // No byte has moved yet, so another backend can serve it.
-                self.cancel_connect(key);
-            } else if slot.detour().hindered_by != 0 {
-                self.stop_trying(key);
-            } else {
-                let backend = slot.backend;
-                self.agenda.to_end.push_back(ToEnd { key, who: Who::Down, reason, backend });
+            if let Some(reason) = self.slots.get(key).and_then(reason) {
+                self.take_from_backend(key, Who::Down, reason);
             }
+        }
+    }
+
+    /// Ends the sessions that came to some backups until a moment, in the same way. `until` is indexed by backend id.
+    fn end_sessions_until(&mut self, until: &[Option<Moment>]) {
+        if until.is_empty() {
+            return;
+        }
+        let is_older = |slot: &Slot| {
+            let until = slot.backend.and_then(|backend| *until.get(backend.index())?);
+            until.is_some_and(|until| slot.connecting_at <= until)
+        };
+        for key in self.slots.keys_where(is_older) {
+            self.take_from_backend(key, Who::Up, EndReason::MainUp);
+        }
+    }
+
+    /// Ends a session, or lets one that still connects try another backend.
+    fn take_from_backend(&mut self, key: SlotKey, who: Who, reason: EndReason) {
+        let Some(slot) = self.slots.get(key) else { return };
+        if slot.session.is_connecting() {
+            // No byte has moved yet, so another backend can serve it.
+            self.cancel_connect(key);
+        } else if slot.detour().hindered_by != 0 {
+            self.stop_trying(key);
+        } else {
+            let backend = slot.backend;
+            self.agenda.to_end.push_back(ToEnd { key, who, reason, backend });
         }
     }
 
@@ -128,15 +150,27 @@ fn newly_ended(backends: &[Option<BackendEntry>], before: &[bool]) -> (Vec<bool>
     (ended, reasons)
 }
 
+/// Compares until when the sessions of backends had to make room with what was known (`before`). Returns the new list
+/// by backend id, and the moments that are new; empty if none is.
+fn newly_yielded(backends: &[Option<BackendEntry>], before: &[Moment]) -> (Vec<Moment>, Vec<Option<Moment>>) {
+    let at = |backend: &Option<BackendEntry>| backend.as_ref().map_or(Moment::default(), |backend| backend.yielded_at);
+    let now: Vec<Moment> = backends.iter().map(at).collect();
+    let was = |index: usize| before.get(index).copied().unwrap_or_default();
+    let new = |(index, at): (usize, &Moment)| Some(*at).filter(|at| *at > was(index));
+    let mut moments: Vec<Option<Moment>> = now.iter().enumerate().map(new).collect();
+    if moments.iter().all(Option::is_none) {
+        moments.clear();
+    }
+    (now, moments)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::id::{BackendId, PoolId};
-    use crate::base::time::Moment;
     use crate::health::State;
     use crate::kernel::{Fd, errno};
     use crate::session::{Session, SessionLimits};
-    use crate::worker::slots::SlotKey;
 
     fn backend(id: u32, end_sessions: bool) -> Option<BackendEntry> {
         Some(BackendEntry {
@@ -144,11 +178,13 @@ mod tests {
             pool: PoolId(0),
             name: "b".into(),
             address: None,
+            port_shift: None,
             weight: 1,
-            backup: false,
+            backup: 0,
             connections_max: None,
             state: State::Down,
             end_sessions,
+            yielded_at: Moment::default(),
             retired: false,
         })
     }
@@ -169,6 +205,20 @@ mod tests {
         let (gone, new) = ended([true, false, true], &gone);
         assert!(new.is_empty());
         assert_eq!(ended([true, true, true], &gone).1, [1], "it came back, and has gone again");
+    }
+
+    #[test]
+    fn sessions_make_room_once_for_each_time_that_a_main_backend_came_up() {
+        let table = |at: [u64; 2]| -> Vec<Option<BackendEntry>> {
+            let entry = |(id, at): (u32, u64)| Some(BackendEntry { yielded_at: Moment(at), ..backend(id, false)? });
+            [entry((0, at[0])), None, entry((2, at[1]))].into()
+        };
+        let (known, new) = newly_yielded(&table([0, 7]), &[]);
+        assert_eq!(new, [None, None, Some(Moment(7))]);
+        let (known, new) = newly_yielded(&table([0, 7]), &known);
+        assert!(new.is_empty(), "nobody is to be looked for");
+        assert_eq!(newly_yielded(&table([8, 9]), &known).1, [Some(Moment(8)), None, Some(Moment(9))]);
+        assert!(newly_yielded(&table([0, 0]), &known).1.is_empty(), "another backend has its slot");
     }
 
     /// Four end per turn. The others go on until it is their turn, and their clients may have been greeted meanwhile.

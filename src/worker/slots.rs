@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
+use crate::balance::sticky::StickyPermit;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId};
 use crate::base::side::Side;
 use crate::base::time::Moment;
@@ -35,6 +36,8 @@ pub struct Slot {
     pub pool: PoolId,
     /// The way from the listener to the pool, for the counters of routes.
     pub route: RouteId,
+    /// Its place among the clients that keep their backend; present once a backend was looked for in such a pool.
+    pub sticky: Option<StickyPermit>,
     /// The backend that it connects to or is connected to; the last one when it is over.
     pub backend: Option<BackendId>,
     /// When it was accepted.
@@ -102,6 +105,7 @@ impl Slot {
             listener: ListenerId(0),
             pool: PoolId(0),
             route: RouteId(0),
+            sticky: None,
             backend: None,
             accepted_at: now,
             connecting_at: now,
@@ -161,6 +165,13 @@ impl Slot {
     pub fn forget_sources(&mut self) {
         if let Some(detour) = &mut self.detour {
             detour.sources_tried = 0;
+        }
+    }
+
+    /// Every backend can be tried again, because they are those of another pool.
+    pub fn forget_tried(&mut self) {
+        if let Some(detour) = &mut self.detour {
+            detour.tried.clear();
         }
     }
 

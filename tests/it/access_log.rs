@@ -176,6 +176,27 @@ fn a_backend_that_goes_down_is_the_reason() {
 }
 
 #[test]
+fn a_main_backend_that_is_up_again_is_the_reason_for_sessions_on_backups() {
+    let (log, backend, other) = (Log::new(), Backend::echo(), Backend::named("b"));
+    let checks_of = |backend: &Backend| format!("{}:7400", backend.address().rsplit_once(':').unwrap().0);
+    let [check, _takes_them] = [&backend, &other].map(|backend| Backend::at(&checks_of(backend), |_, _| {}));
+    let plan = Ringway::before([backend.address()]).backend("b", other.address(), "backup = true");
+    let ringway = log.on(plan.checked(1, 1).check("port = 7400").pool("on_main_up = \"close\"")).start();
+    check.kill();
+    ringway.wait_up("main", "a", false);
+    let mut client = ringway.connect();
+    client.expect(b"b");
+    let _check = Backend::at(&checks_of(&backend), |_, _| {});
+    assert_eq!(client.end(), End::Reset);
+    let line = &log.lines(1)[0];
+    assert_eq!(
+        (&line["termination"], &line["reason"], &line["backend"]),
+        (&"UD".into(), &"main_up".into(), &"b".into())
+    );
+    ringway.wait_said("takes sessions again: those of the backups are cut");
+}
+
+#[test]
 fn a_rename_and_usr1_lose_no_line_of_either_log() {
     let (log, backend) = (Log::new(), Backend::echo());
     let operational = log.folder.path().join("ringway.log");

@@ -18,7 +18,7 @@ fn status_listeners_and_pools_are_as_configured_and_as_they_are() {
         .workers(2)
         .pool("balance = \"least_conn\"")
         .backend("a", a.address(), "weight = 3")
-        .backend("b", b.address(), "connections_max = 7\nbackup = true")
+        .backend("b", b.address(), "connections_max = 7\nbackup = 2")
         .process("connections_max = 500")
         .start();
     let mut clients: Vec<Peer> = (0..4).map(|_| ringway.connect()).collect();
@@ -59,6 +59,7 @@ fn status_listeners_and_pools_are_as_configured_and_as_they_are() {
     );
     assert_eq!((&first["bytes_to_client"], &first["bytes_to_backend"]), (&json!(4), &json!(0)));
     assert_eq!((&second["backup"], &second["connections_max"]), (&json!(true), &json!(7)));
+    assert_eq!((&first["backup_level"], &second["backup_level"]), (&json!(0), &json!(2)));
     drop(clients);
     wait_until("nobody is connected", || api.get(A)["connections"] == 0);
     assert_eq!(api.get(A)["connections_total"], 4);

@@ -43,6 +43,8 @@ mod check_redis;
 mod check_tls;
 /// What checks cannot find out.
 mod check_unknown;
+/// Backends at the port that the client connected to.
+mod client_port;
 /// The way to a backend, and to another one.
 mod connect;
 /// What metrics and access log say is what peers saw, under load.
@@ -59,6 +61,10 @@ mod drain;
 mod eject;
 /// A real PostgreSQL primary dies or is replaced.
 mod failover;
+/// A pool that another one serves for.
+mod fallback;
+/// Backends that are chosen when the client has said something.
+mod first_byte;
 /// Clients that mean no good.
 mod flood;
 /// The end of one direction, and the other one going on.
@@ -119,9 +125,13 @@ mod signals;
 mod sni;
 /// Where connections to backends come from.
 mod source_address;
+/// Clients that are divided among pools.
+mod split;
 /// Starts that are refused.
 mod stalled;
 mod startup;
+/// Clients that keep their backend.
+mod sticky;
 /// What systemd is told, and what it hands over.
 mod systemd;
 /// One ringway after another.

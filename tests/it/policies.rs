@@ -77,6 +77,76 @@ fn backups_take_over_exactly_while_no_other_is_up() {
 }
 
 #[test]
+fn backups_of_a_level_take_over_exactly_while_no_lower_level_is_up() {
+    for balance in ["round_robin", "failover"] {
+        let [main, first, second] = ["main", "first", "second"].map(Backend::named);
+        let [main_address, first_address] = [&main, &first].map(|backend| backend.address().to_string());
+        let ringway = Ringway::plan()
+            .backend("second", second.address(), "backup = 2")
+            .backend("main", &main_address, "")
+            .backend("first", &first_address, "backup = true")
+            .checked(1, 1)
+            .pool(&format!("balance = \"{balance}\""))
+            .start();
+        assert_eq!(names(&ringway, 10), ["main"; 10], "{balance}");
+        main.kill();
+        wait_up(&ringway, "main", 0);
+        assert_eq!(names(&ringway, 10), ["first"; 10], "{balance}");
+        first.kill();
+        wait_up(&ringway, "first", 0);
+        assert_eq!(names(&ringway, 10), ["second"; 10], "{balance}");
+        let _first = Backend::named_at(&first_address, "first");
+        wait_up(&ringway, "first", 1);
+        assert_eq!(names(&ringway, 10), ["first"; 10], "{balance}: level 1 is back");
+        let _main = Backend::named_at(&main_address, "main");
+        wait_up(&ringway, "main", 1);
+        assert_eq!(names(&ringway, 10), ["main"; 10], "{balance}: back at once");
+    }
+}
+
+/// With levels a session goes through them in order.
+#[test]
+fn a_session_that_no_backup_of_level_1_accepts_goes_on_to_level_2() {
+    let last = Backend::named("last");
+    let ringway = Ringway::before([refusing().as_str()])
+        .backend("y", last.address(), "backup = 2")
+        .backend("x", &refusing(), "backup = 1")
+        .never_ejecting()
+        .start();
+    assert_eq!(names(&ringway, 10), ["last"; 10]);
+    assert_eq!(ringway.metrics().count("pool_retries_total", &[]), 20);
+}
+
+/// With one writer there must not be two of them for long.
+#[test]
+fn sessions_on_a_backup_make_room_when_the_main_backend_is_back_if_the_pool_says_so() {
+    for (on_main_up, code) in [("close", "UD"), ("keep", "--")] {
+        let [a, b] = ["a", "b"].map(Backend::named);
+        let address = a.address().to_string();
+        let ringway = Ringway::before([a.address()])
+            .backend("b", b.address(), "backup = true")
+            .checked(2, 1)
+            .pool(&format!("on_main_up = \"{on_main_up}\""))
+            .start();
+        a.kill();
+        wait_up(&ringway, "a", 0);
+        let mut held: Vec<Peer> = (0..20).map(|_| session(&ringway).0).collect();
+        let _a = Backend::named_at(&address, "a");
+        wait_up(&ringway, "a", 1);
+        match code {
+            "UD" => held.iter_mut().for_each(|client| assert_eq!(client.end(), End::Reset)),
+            _ => held.iter_mut().for_each(|client| {
+                client.send(b"still there");
+                client.expect(b"still there");
+            }),
+        }
+        drop(held);
+        ringway.expect_code(code, 20);
+        assert_eq!(names(&ringway, 10), ["a"; 10], "{on_main_up}");
+    }
+}
+
+#[test]
 fn a_backup_comes_within_a_session_when_every_other_failed_to_connect() {
     let backup = Backend::named("backup");
     let plan =

@@ -46,6 +46,30 @@ fn in_records(hello: &[u8], len: usize) -> Vec<u8> {
     hello[5..].chunks(len).flat_map(record).collect()
 }
 
+/// By weight, and without a turn taken from those that come by another way.
+#[test]
+fn a_route_divides_its_clients_among_pools() {
+    let [main, one, two] = ["main", "one", "two"].map(Backend::named);
+    let pool = |name: &str, address: &str| {
+        format!("[pools.{name}]\ncheck.type = \"off\"\nbackends = [{{ name = {name:?}, address = {address:?} }}]\n")
+    };
+    let route = "[[listeners.main.routes]]\nsni = [\"db1.example.com\"]\n\
+                 split = [{ pool = \"one\", weight = 3 }, { pool = \"two\", weight = 1 }]\n";
+    let pools = format!("{route}{}{}", pool("one", one.address()), pool("two", two.address()));
+    let ringway = Ringway::before([main.address()]).more(&pools).start();
+    for number in 0..40 {
+        let mut client = ringway.connect();
+        client.send(&hello(Some("db1.example.com"), &[]));
+        client.read_some(3).unwrap();
+        if number % 3 == 0 {
+            let mut other = ringway.connect();
+            other.send(&hello(Some("other.example.com"), &[]));
+            other.expect(b"main");
+        }
+    }
+    assert_eq!([one.accepted(), two.accepted(), main.accepted()], [30, 10, 14]);
+}
+
 #[test]
 fn the_name_in_the_hello_decides_and_the_backend_gets_every_byte_of_it() {
     let [main, one, two] = [(); 3].map(|()| Listener::new());

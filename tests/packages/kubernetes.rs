@@ -137,7 +137,7 @@ fn the_network_policy_lets_through_what_the_configuration_takes() {
     assert_eq!(ports("ingress"), names.map(|name| format!("TCP \"{name}\"")).collect());
     let backends = config.pools.iter().flat_map(|pool| &pool.backends).map(|backend| match &backend.target {
         Target::Host { port, .. } => format!("TCP {port}"),
-        Target::Address(address) => panic!("{address} is no Service"),
+        other => panic!("{other} is no Service"),
     });
     let names = ["UDP 53", "TCP 53"].map(String::from);
     assert_eq!(ports("egress"), backends.chain(names).collect());

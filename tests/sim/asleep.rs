@@ -91,6 +91,7 @@ impl World {
         let workers = self.seats.len();
         for pool in self.control.table.pools.iter().flatten() {
             if self.control.shared.counts.queue(pool.id).oldest(workers).is_some() {
+                assert_eq!(pool.falls_to, None, "somebody waits for {}, and its fallback serves", pool.name);
                 let place = self.place_of(pool);
                 assert_eq!(place, None, "somebody waits in the line of {}, and all workers sleep", pool.name);
             }
@@ -101,9 +102,9 @@ impl World {
     fn place_of(&self, pool: &PoolEntry) -> Option<BackendId> {
         let (table, counts) = (&self.control.table, &self.control.shared.counts);
         let usable = || pool.picker.candidates().filter_map(|id| table.backend(id)).filter(|it| it.weight > 0);
-        let has_main = usable().any(|backend| !backend.backup);
+        let level = usable().map(|backend| backend.backup).min();
         let is_first_only = self.control.pool(pool.id).balance == failover::POLICY;
-        let next = usable().filter(|backend| backend.backup != has_main);
+        let next = usable().filter(|backend| Some(backend.backup) == level);
         let has_place = |id, most: u32| counts.connections(id) < most;
         next.take(if is_first_only { 1 } else { usize::MAX })
             .find(|backend| has_place(backend.id, backend.connections_max.map_or(u32::MAX, |most| most.get())))

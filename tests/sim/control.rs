@@ -78,7 +78,10 @@ fn or_zero(dice: &mut Dice, spans: &[&'static str]) -> &'static str {
 fn listener_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize) -> std::fmt::Result {
     let pool = dice.below(pools as u64);
     let bind = if dice.one_in(5) { format!("unix:/sim/l{number}") } else { format!("127.0.0.1:{}", 7000 + number) };
-    writeln!(out, "[listeners.l{number}]\nbind = \"{bind}\"\npool = \"p{pool}\"")?;
+    let split = "split = [{ pool = \"p0\", weight = 2 }, { pool = \"p1\" }]";
+    let divides = |dice: &mut Dice| pools > 1 && dice.one_in(3);
+    let lead = if divides(dice) { split.to_string() } else { format!("pool = \"p{pool}\"") };
+    writeln!(out, "[listeners.l{number}]\nbind = \"{bind}\"\n{lead}")?;
     writeln!(out, "backlog = {}", dice.pick(&[1, 2, 4, 16]))?;
     writeln!(out, "connections_max = {}", dice.pick(&[0, 0, 0, 1, 2, 5]))?;
     if dice.one_in(6) {
@@ -95,16 +98,14 @@ fn listener_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize)
     if dice.one_in(3) {
         let timeout = or_zero(dice, &["0s", "20ms", "3s", "3s"]);
         writeln!(out, "preread_timeout = \"{timeout}\"\nunmatched = \"{}\"", dice.pick(&["default", "refuse"]))?;
-        writeln!(
-            out,
-            "[[listeners.l{number}.routes]]\nsni = [\"a.example\"]\npool = \"p{}\"",
-            dice.below(pools as u64)
-        )?;
+        let pool = dice.below(pools as u64);
+        let lead = if divides(dice) { split.to_string() } else { format!("pool = \"p{pool}\"") };
+        writeln!(out, "[[listeners.l{number}.routes]]\nsni = [\"a.example\"]\n{lead}")?;
     }
     Ok(())
 }
 
-fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Result {
+fn pool_text(dice: &mut Dice, out: &mut String, number: usize, pools: usize) -> std::fmt::Result {
     writeln!(out, "[pools.p{number}]\nbalance = \"{}\"", {
         dice.pick(&["round_robin", "least_conn", "random", "failover", "consistent_hash"])
     })?;
@@ -117,9 +118,15 @@ fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Resu
     writeln!(out, "lifetime_max = \"{}\"", dice.pick(&["0s", "0s", "0s", "0s", "0s", "50ms", "2s"]))?;
     writeln!(out, "drain_idle = \"{}\"", dice.pick(&["0s", "0s", "20ms", "1s"]))?;
     writeln!(out, "send_proxy = \"{}\"", dice.pick(&["off", "off", "off", "v1", "v2"]))?;
+    // A table of clients is large, and slow to be made here.
+    writeln!(out, "sticky = \"{}\"", if dice.one_in(16) { "1s" } else { "0s" })?;
+    writeln!(out, "connect_on = \"{}\"", dice.pick(&["accept", "accept", "accept", "first_byte"]))?;
     let has_sources = dice.one_in(5);
     if has_sources {
         writeln!(out, "source = [\"127.0.0.2\", \"127.0.0.3\"]")?;
+    }
+    if number + 1 < pools && dice.one_in(2) {
+        writeln!(out, "fallback = \"p{}\"", number + 1)?;
     }
     if dice.one_in(6) {
         writeln!(out, "[pools.p{number}.check]\ntype = \"postgresql\"\nuser = \"u\"\nrole = \"primary\"")?;
@@ -130,7 +137,8 @@ fn pool_text(dice: &mut Dice, out: &mut String, number: usize) -> std::fmt::Resu
         let address = if unix { format!("unix:/sim/b{place}") } else { format!("127.0.0.1:{}", 9000 + place) };
         writeln!(out, "[[pools.p{number}.backends]]\nname = \"b{backend}\"\naddress = \"{address}\"")?;
         writeln!(out, "connections_max = {}", dice.pick(&[0, 0, 1, 2]))?;
-        writeln!(out, "weight = {}\nbackup = {}", dice.pick(&[1, 1, 3]), backend > 0 && dice.one_in(5))?;
+        let level = if backend > 0 && dice.one_in(5) { dice.pick(&["true", "2", "3"]) } else { "false" };
+        writeln!(out, "weight = {}\nbackup = {level}", dice.pick(&[1, 1, 3]))?;
     }
     Ok(())
 }
@@ -139,7 +147,7 @@ fn throw_config(dice: &mut Dice) -> Config {
     let (listeners, pools) = (dice.pick(&[1, 1, 2]), dice.pick(&[1, 1, 2]));
     let mut text = String::new();
     (0..listeners).try_for_each(|number| listener_text(dice, &mut text, number, pools)).expect("text is written");
-    (0..pools).try_for_each(|number| pool_text(dice, &mut text, number)).expect("text is written");
+    (0..pools).try_for_each(|number| pool_text(dice, &mut text, number, pools)).expect("text is written");
     let loaded = ringway::config::load(&text, "sim", &|_: &str| None);
     let mut config = loaded.unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     if dice.one_in(2) {
@@ -171,12 +179,14 @@ fn members_of(config: &Config, ids: &mut Ids) -> Vec<Member> {
                 name: backend.name.clone(),
                 hash_name: backend.name.clone(),
                 address: address.cloned(),
+                port_shift: backend.target.shift(),
                 weight: backend.weight,
                 backup: backend.backup,
                 connections_max: backend.connections_max,
                 state: State::Up,
                 ramp_from: None,
                 end_sessions: false,
+                yielded_at: Moment::default(),
                 retired: false,
             });
         }
@@ -341,6 +351,13 @@ impl Control {
             member.connections_max = NonZeroU32::new(host.dice.below(3) as u32);
         }
         host.say(format_args!("control: {:?} is {state:?}, its sessions end: {end}", member.id));
+        if state == State::Up && host.dice.one_in(2) {
+            let is_backup = |member: &&mut Member| member.pool == pool && member.backup > 0;
+            for backup in self.members.iter_mut().filter(is_backup) {
+                backup.yielded_at = host.now;
+                self.cut.insert(backup.id.0);
+            }
+        }
         self.publish();
     }
 

@@ -46,6 +46,7 @@ corners! {
     LifetimeEnd
     DrainIdleEnd
     ShutdownIdleEnd
+    MadeRoom
     Flushed
     FlushGaveUp
     ResetAfterFin

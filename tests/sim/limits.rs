@@ -7,7 +7,7 @@ use ringway::base::side::Side;
 use ringway::base::time::{Moment, ns};
 use ringway::base::wheel::TICK_NS;
 use ringway::config::Config;
-use ringway::config::model::{Listener, Pool};
+use ringway::config::model::{Chains, Listener, Pool};
 use ringway::kernel::token::Operation;
 use ringway::relay::CREDIT;
 
@@ -63,7 +63,7 @@ impl Spans {
         let limits = &pool.limits;
         let (idle, half_closed) = (or_never(ns(limits.idle_timeout)), ns(limits.half_close_timeout));
         Spans {
-            preread: 0,
+            preread: if pool.awaits_first_byte { or_never(ns(limits.idle_timeout)) } else { 0 },
             connect: or_never(ns(limits.connect_timeout)),
             attempts: limits.connect_attempts.max(1),
             queue: or_never(ns(pool.queue.timeout)),
@@ -77,7 +77,9 @@ impl Spans {
 
     /// The longest of sessions of a listener: which pool each gets is not known before it ends.
     pub fn longest(config: &Config, listener: &Listener) -> Spans {
-        let is_its = |pool: &&Pool| listener.pools().any(|name| *name == pool.name);
+        let chains = Chains::of(config);
+        let its: Vec<&Pool> = listener.pools().flat_map(|name| chains.from(name)).collect();
+        let is_its = |pool: &&Pool| its.iter().any(|its| its.name == pool.name);
         let header = listener.proxy.as_ref().map_or(0, |proxy| or_never(ns(proxy.timeout)));
         let hello = listener.preread.as_ref().map_or(0, |preread| or_never(ns(preread.timeout)));
         let begin = Spans { preread: header.max(hello), ..Spans::default() };

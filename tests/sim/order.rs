@@ -8,6 +8,7 @@ use ringway::base::id::PoolId;
 use ringway::base::side::Side;
 use ringway::base::termination::{Termination, When};
 use ringway::base::time::Moment;
+use ringway::config::model::Chains;
 use ringway::stats::record::Record;
 
 use crate::corner::Corner;
@@ -27,7 +28,11 @@ impl World {
     pub fn check_order(&mut self, record: &Record) {
         let Termination(_, when) = record.termination;
         let listener = &self.control.config.listeners[record.listener.index()];
-        let asks = listener.proxy.is_some() || listener.preread.is_some();
+        let chains = Chains::of(&self.control.config);
+        let mut pools = listener.pools().flat_map(|name| chains.from(name));
+        // One that its own pool had waiting before it went to another one came late there.
+        let comes_late = pools.any(|pool| pool.awaits_first_byte || pool.fallback.is_some());
+        let asks = listener.proxy.is_some() || listener.preread.is_some() || comes_late;
         let is_served = record.backend.is_some() && !matches!(when, When::Request | When::Queue);
         if asks || !is_served || !record.failed.is_empty() {
             return;

@@ -91,8 +91,11 @@ pub struct ListenerStatus {
     pub name: Arc<str>,
     /// The addresses on which it listens.
     pub bind: Vec<String>,
-    /// The pool that serves clients that no route leads elsewhere.
+    /// The pool that serves clients that no route leads elsewhere; of a split its first one that gets any.
     pub pool: Arc<str>,
+    /// The pools among which these clients are divided; empty if `pool` serves all of them.
+    #[serde(default)]
+    pub split: Vec<ShareStatus>,
     /// Open client connections.
     pub connections: u64,
     /// The limit on open client connections; 0 means none.
@@ -114,8 +117,20 @@ pub struct RouteStatus {
     pub sni: Vec<String>,
     /// Protocols of ALPN; empty for any.
     pub alpn: Vec<String>,
+    /// The pool; of a split its first one that gets any.
+    pub pool: Arc<str>,
+    /// The pools among which these clients are divided; empty if `pool` serves all of them.
+    #[serde(default)]
+    pub split: Vec<ShareStatus>,
+}
+
+/// A pool that gets a share of new sessions.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ShareStatus {
     /// The pool.
     pub pool: Arc<str>,
+    /// Its share: so many of as many as all weights of the split together; with 0 it gets none.
+    pub weight: u16,
 }
 
 /// `GET /v1/pools`: all pools, including removed ones that still have sessions.
@@ -134,6 +149,9 @@ pub struct PoolStatus {
     pub balance: Option<Word>,
     /// The listeners that lead to it.
     pub listeners: Vec<Arc<str>>,
+    /// Its shares of their clients, where they divide those that no route leads elsewhere.
+    #[serde(default)]
+    pub shares: Vec<ListenerShare>,
     /// How its backends are checked; `None` without checks.
     pub check: Option<CheckSettings>,
     /// How many backends take new sessions.
@@ -149,10 +167,39 @@ pub struct PoolStatus {
     pub queue_length: u64,
     /// Clients that got no backend: none was usable, or the queue was full.
     pub refused_total: u64,
+    /// The level of the backups that serve new sessions; 0 while others do, or none does.
+    #[serde(default)]
+    pub backup_level: u16,
+    /// The pool that serves new sessions while fewer than `up_min` backends take them; `None` if there is none.
+    #[serde(default)]
+    pub fallback: Option<Arc<str>>,
+    /// Fewer backends that take new sessions count as none.
+    #[serde(default)]
+    pub up_min: u32,
+    /// How long a client keeps its backend after its last session; 0 means that none does.
+    #[serde(default)]
+    pub sticky_ms: u64,
+    /// Clients that lost their backend before that time, because too many others came.
+    #[serde(default)]
+    pub sticky_evictions_total: u64,
+    /// The pool that serves its new sessions now; `None` if it does so itself.
+    #[serde(default)]
+    pub falls_back_to: Option<Arc<str>>,
     /// It is no longer configured, and only keeps its last sessions.
     pub removed: bool,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
+}
+
+/// The share of a pool in the clients of a listener.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ListenerShare {
+    /// The listener.
+    pub listener: Arc<str>,
+    /// The weight of the pool in its split.
+    pub weight: u16,
+    /// The weights of all pools of the split together.
+    pub of: u32,
 }
 
 /// How backends are checked.
@@ -199,6 +246,9 @@ pub struct BackendStatus {
     pub weight: u16,
     /// Whether it serves only if no other backend does.
     pub backup: bool,
+    /// Its level among the backups: it serves only if none of a lower level does. 0 if it is no backup.
+    #[serde(default)]
+    pub backup_level: u16,
     /// Open sessions.
     pub connections: u32,
     /// The limit on open sessions; 0 means none.

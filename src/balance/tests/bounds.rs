@@ -98,7 +98,7 @@ fn that_nobody_is_within_its_share_is_seen_without_a_walk_over_the_slots() {
 fn a_backup_comes_only_where_no_other_is() {
     for kind in KINDS {
         let picker = with(kind, &[1, 1, 1], 0, |place, candidate| {
-            candidate.backup = place == 1;
+            candidate.backup = u16::from(place == 1);
             candidate.connections_max = NonZeroU32::new(2);
         });
         let counts = Counts::new();
@@ -109,8 +109,35 @@ fn a_backup_comes_only_where_no_other_is() {
         assert_eq!(answer(&picker, 1, &counts, &[]), Pick::Full, "{kind:?}: full backends do not spill to it");
         let tried = [BackendId(100), BackendId(102)];
         assert_eq!(answer(&picker, 1, &counts, &tried), Pick::Backend(BackendId(101)), "{kind:?}: they were all tried");
-        let alone = with(kind, &[0, 1], 0, |place, candidate| candidate.backup = place == 1);
+        let alone = with(kind, &[0, 1], 0, |place, candidate| candidate.backup = u16::from(place == 1));
         assert_eq!(answer(&alone, 1, &counts, &[]), Pick::Backend(BackendId(101)), "{kind:?}: no other is usable");
+    }
+}
+
+#[test]
+fn a_level_of_backups_comes_only_where_no_lower_one_is() {
+    for kind in KINDS {
+        let levels = |place: usize| [0, 3, 1, 1][place];
+        let picker = with(kind, &[1, 1, 1, 1], 0, |place, candidate| {
+            candidate.backup = levels(place);
+            candidate.connections_max = NonZeroU32::new(1);
+        });
+        let counts = Counts::new();
+        let pick_after = |tried: &[u32]| {
+            let tried: Vec<BackendId> = tried.iter().map(|id| BackendId(*id)).collect();
+            answer(&picker, 1, &counts, &tried)
+        };
+        assert_eq!(pick_after(&[]), Pick::Backend(BackendId(100)), "{kind:?}");
+        assert_eq!(pick_after(&[]), Pick::Full, "{kind:?}: a full backend does not spill");
+        let Pick::Backend(first) = pick_after(&[100]) else { panic!("{kind:?}: level 1 is free") };
+        assert!([102, 103].contains(&first.0), "{kind:?}: {first:?}");
+        let other = 205 - first.0;
+        assert_eq!(pick_after(&[100, first.0]), Pick::Backend(BackendId(other)), "{kind:?}");
+        assert_eq!(pick_after(&[100, first.0]), Pick::Full, "{kind:?}: a full level does not spill to the next one");
+        assert_eq!(pick_after(&[100, 102, 103]), Pick::Backend(BackendId(101)), "{kind:?}: they were all tried");
+        assert_eq!(pick_after(&[100, 101, 102, 103]), Pick::Nobody, "{kind:?}");
+        let alone = with(kind, &[0, 1, 1, 0], 0, |place, candidate| candidate.backup = levels(place));
+        assert_eq!(answer(&alone, 1, &counts, &[]), Pick::Backend(BackendId(102)), "{kind:?}: no other is usable");
     }
 }
 
@@ -278,7 +305,7 @@ fn a_picker_is_of_its_own_candidates_alone() {
     for change in [
         |candidate: &mut Candidate<'_>| candidate.weight = 9,
         |candidate: &mut Candidate<'_>| candidate.name = "x",
-        |candidate: &mut Candidate<'_>| candidate.backup = true,
+        |candidate: &mut Candidate<'_>| candidate.backup = 2,
         |candidate: &mut Candidate<'_>| candidate.connections_max = NonZeroU32::new(1),
         |candidate: &mut Candidate<'_>| candidate.ramp_from = Some(Moment(1)),
         |candidate: &mut Candidate<'_>| candidate.id = BackendId(7),

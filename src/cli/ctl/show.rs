@@ -4,6 +4,7 @@
 //! dim, and times and sizes are written as people say them.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::table::{bytes, count, number, span, table, text, tone_of};
 use crate::api::words::{
@@ -62,11 +63,31 @@ pub(super) fn pools(pools: &[PoolStatus], paint: Paint) -> String {
             number(pool.queue_length).dim_if(pool.queue_length == 0),
             number(pool.connections_total),
             number(pool.refused_total).dim_if(pool.refused_total == 0),
-            text(pool.listeners.join(", ")),
+            text(listeners(pool)),
+            text(instead(pool)).tone(Tone::Warn),
         ]
     };
     let rows: Vec<_> = pools.iter().map(row).collect();
-    table(&["POOL", "BALANCE", "UP", "SESSIONS", "QUEUE", "TOTAL", "REFUSED", "LISTENERS"], &rows, paint)
+    table(&["POOL", "BALANCE", "UP", "SESSIONS", "QUEUE", "TOTAL", "REFUSED", "LISTENERS", ""], &rows, paint)
+}
+
+/// The listeners that lead to a pool, each with the share of the pool if it has one.
+fn listeners(pool: &PoolStatus) -> String {
+    let shared = |name: &Arc<str>| match pool.shares.iter().find(|share| share.listener == *name) {
+        Some(share) => format!("{name} {}/{}", share.weight, share.of),
+        None => name.to_string(),
+    };
+    pool.listeners.iter().map(shared).collect::<Vec<_>>().join(", ")
+}
+
+/// What serves the clients of a pool in place of its usual backends; empty if these do.
+fn instead(pool: &PoolStatus) -> String {
+    match (&pool.falls_back_to, pool.backup_level) {
+        (Some(fallback), _) => format!("falls back to {fallback}"),
+        (None, 0) => String::new(),
+        (None, 1) => "backups serve".to_string(),
+        (None, level) => format!("backups of level {level} serve"),
+    }
 }
 
 /// `ctl backends`: one row per backend, with the reason for its state.
@@ -180,7 +201,11 @@ fn takes(backend: &BackendStatus) -> String {
         0 => String::new(),
         most => format!(" of {most}"),
     };
-    let backup = if backend.backup { ", a backup" } else { "" };
+    let backup = match backend.backup_level {
+        0 => String::new(),
+        1 => ", a backup".to_string(),
+        level => format!(", a backup of level {level}"),
+    };
     let open = count(backend.connections.into(), "session");
     let (up, down) = (bytes(backend.bytes_to_backend), bytes(backend.bytes_to_client));
     format!(

@@ -233,8 +233,9 @@ fn backends(config: &Config, findings: &mut Vec<DoctorFinding>) {
     let (mut lines, mut targets) = (Vec::new(), Vec::new());
     for pool in &config.pools {
         for backend in pool.backends.iter().filter(|backend| !backend.disabled) {
-            let addresses = match &backend.target {
+            let addresses = match backend.target.place() {
                 Target::Address(address) => vec![address.clone()],
+                Target::AtClientPort { .. } => Vec::new(), // that is no place
                 Target::Host { name, port } => {
                     let found = names.get(&**name).into_iter().flatten();
                     let fits = found.filter(|ip| pool.address_family.has(ip));
@@ -246,6 +247,10 @@ fn backends(config: &Config, findings: &mut Vec<DoctorFinding>) {
                 if let Some(check) = of_check(pool, &address) {
                     lines.push(format!("{check}, where {whose} is checked"));
                     targets.push(check);
+                }
+                if backend.target.shift().is_some() {
+                    // Only a client has the port.
+                    continue;
                 }
                 lines.push(if *backend.name == *address.to_string() { whose } else { format!("{whose} at {address}") });
                 targets.push(address);
@@ -275,9 +280,9 @@ fn of_check(pool: &Pool, address: &Address) -> Option<Address> {
 fn names<'c>(config: &'c Config, findings: &mut Vec<DoctorFinding>) -> BTreeMap<&'c str, Vec<IpAddr>> {
     let backends = config.pools.iter().flat_map(|pool| &pool.backends).filter(|backend| !backend.disabled);
     let mut names: Vec<&str> = backends
-        .filter_map(|backend| match &backend.target {
+        .filter_map(|backend| match backend.target.place() {
             Target::Host { name, .. } => Some(&**name),
-            Target::Address(_) => None,
+            _ => None,
         })
         .collect();
     names.sort_unstable();

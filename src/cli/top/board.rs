@@ -185,7 +185,7 @@ pub(super) mod tests {
             "limits": {"connections_max": 100}});
         let backend = |name: &str, state: &str| {
             json!({"name": name, "address": "10.0.0.1:1", "state": state, "reason": "connect: refused",
-                "since": "2026-01-01T00:00:00.000Z", "since_ms": 1000, "weight": 1, "backup": false,
+                "since": "2026-01-01T00:00:00.000Z", "since_ms": 1000, "weight": 1, "backup": false, "backup_level": 0,
                 "connections": 5, "connections_max": 0,
                 "connections_total": sessions, "connect_errors_total": 0, "sessions_cut_total": 0,
                 "bytes_to_backend": bytes, "bytes_to_client": bytes,
@@ -203,6 +203,7 @@ pub(super) mod tests {
                 name: "db".into(),
                 bind: vec!["10.0.0.9:5432".into()],
                 pool: "db".into(),
+                split: Vec::new(),
                 connections: 5,
                 connections_max: 0,
                 connections_total: sessions,

@@ -59,6 +59,8 @@ pub enum Kind {
     Bool,
     /// `true`, `false` or one of these words.
     BoolOr(&'static [&'static str]),
+    /// `true`, `false`, or a level from 1 to this: `true` is 1, `false` is none.
+    Level(u64),
     /// A number between these, both included.
     Integer(u64, u64),
     /// A number between these, both included, or `"auto"`.
@@ -97,6 +99,8 @@ pub enum Kind {
     Ports,
     /// A list of steps of a check: `[{ send = '…', expect = '…' }]`.
     Steps,
+    /// A list of pools with their shares: `[{ pool = "a", weight = 90 }]`.
+    Split,
     /// Where to listen: an address or a list of them; port ranges are allowed.
     Binds,
     /// Where to connect to: an address, a host name with a port, or a unix socket.
@@ -162,6 +166,8 @@ pub struct Key {
     pub default: Default,
     /// For `[pools.NAME.check]`: the kinds of check that use it; empty means all of them.
     pub(in crate::config) checks: &'static [&'static str],
+    /// The key that can stand for this one, if it must be written.
+    pub(in crate::config) instead: Option<&'static str>,
     /// Whether a change takes effect only after a restart.
     pub(in crate::config) needs_restart: bool,
     /// How its value is read from a configuration.
@@ -232,6 +238,11 @@ impl Key {
     /// The same key, but it must be written.
     pub(super) const fn required(self, example: &'static str) -> Key {
         Key { default: Default::Required(example), ..self }
+    }
+
+    /// The same key, which need not be written where another one is.
+    pub(super) const fn unless(self, instead: &'static str) -> Key {
+        Key { instead: Some(instead), ..self }
     }
 
     /// The same key, but to leave it out means something that no value means.

@@ -55,7 +55,7 @@ fn what_is_asked_of_clients_means_what_it_says() {
     assert!(preread.refuses_unmatched && preread.timeout == Duration::from_secs(3));
     let names: Vec<String> = preread.routes[0].names.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["a.example.com", "*.b.example"]);
-    assert_eq!((&*preread.routes[1].protocols[0], &*preread.routes[1].pool), ("h2", "p"));
+    assert_eq!((&*preread.routes[1].protocols[0], &*preread.routes[1].pool.pool), ("h2", "p"));
 }
 
 /// Two files: of clients that can connect, and of some that cannot; and one that is empty, and a bad one.

@@ -64,14 +64,9 @@ impl Check {
             Some(CheckAddress::Port(port)) => Some(*port),
             None => self.port,
         };
-        match (backend.clone(), port) {
-            (Target::Address(Address::Tcp(mut address)), Some(port)) => {
-                address.set_port(port);
-                Target::Address(Address::Tcp(address))
-            }
-            (Target::Host { name, .. }, Some(port)) => Target::Host { name, port },
-            // A path has no port to replace.
-            (backend, _) => backend,
+        match port {
+            Some(port) => backend.with_port(port),
+            None => backend.clone(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Defaults are filled in, and every name of a pool is one that exists. The workers do not read this: they read the
 //! [`ListenerEntry`](crate::snapshot::table::ListenerEntry) that is made of it.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,8 +21,10 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Its addresses, with port ranges written out; at least one. No address appears twice in a configuration.
     pub binds: Vec<Address>,
-    /// The pool for clients that no route sends elsewhere.
+    /// The pool for clients that no route sends elsewhere; of a split its first one that gets any.
     pub pool: Arc<str>,
+    /// The pools among which those clients are divided; empty if `pool` gets all of them.
+    pub split: Arc<[SplitShare]>,
     /// The permission bits of its unix sockets.
     pub unix_mode: u32,
     /// Whether its addresses need not be this host's.
@@ -51,11 +54,52 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Every pool that its clients can get, its own first.
+    /// Every pool that its clients can get without a fallback, its own first.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<str>> {
-        let routes = self.preread.iter().flat_map(|preread| preread.routes.iter());
-        std::iter::once(&self.pool).chain(routes.map(|route| &route.pool))
+        pools_of(&self.pool, &self.split).chain(self.route_pools())
     }
+
+    /// Every entry of every split, those without a share too.
+    pub fn shares(&self) -> impl Iterator<Item = &SplitShare> {
+        let routes = self.preread.iter().flat_map(|preread| preread.routes.iter());
+        self.split.iter().chain(routes.flat_map(|route| route.pool.split.iter()))
+    }
+
+    /// The pools of its routes.
+    pub fn route_pools(&self) -> impl Iterator<Item = &Arc<str>> {
+        let routes = self.preread.iter().flat_map(|preread| preread.routes.iter());
+        routes.flat_map(|route| pools_of(&route.pool.pool, &route.pool.split))
+    }
+}
+
+/// The pools of a split that get sessions; without a split the only pool.
+fn pools_of<'l>(pool: &'l Arc<str>, split: &'l [SplitShare]) -> impl Iterator<Item = &'l Arc<str>> {
+    let used = split.iter().filter(|share| share.weight > 0).map(|share| &share.pool);
+    std::iter::once(pool).filter(|_| split.is_empty()).chain(used)
+}
+
+/// One entry of `split`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SplitShare {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// Its share, 0 to 256; with 0 it gets no session.
+    pub weight: u16,
+}
+
+impl fmt::Display for SplitShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pool, self.weight)
+    }
+}
+
+/// Where the clients of a route go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lead {
+    /// The pool; of a split its first one that gets any.
+    pub pool: Arc<str>,
+    /// The pools among which they are divided; empty if `pool` gets all of them.
+    pub split: Arc<[SplitShare]>,
 }
 
 /// A list of networks in a file of its own.
@@ -80,7 +124,7 @@ pub struct AcceptProxy {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preread {
     /// The routes in the order of the file, with names of pools; at least one.
-    pub routes: Arc<[Route<Arc<str>>]>,
+    pub routes: Arc<[Route<Lead>]>,
     /// How long the ClientHello can take; zero means without end.
     pub timeout: Duration,
     /// Whether a client that matches no route is refused; if not, the listener's own pool serves it.

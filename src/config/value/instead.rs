@@ -49,7 +49,10 @@ pub(in crate::config) fn of_unquoted(kind: Kind, text: &str) -> Result<(), Strin
 /// What to write instead of a text, for a key that takes something else.
 fn of_text(kind: Kind, text: &str) -> Option<String> {
     Some(match kind {
-        Kind::Bool => match foreign::plain(text).as_str() {
+        Kind::Bool | Kind::Level(_) => match foreign::plain(text).as_str() {
+            level if matches!(kind, Kind::Level(_)) && is_number(level) && level != "0" => {
+                format!("write {level}, without quotes")
+            }
             "true" | "yes" | "on" | "1" | "enabled" => "write true, without quotes".to_string(),
             "false" | "no" | "off" | "0" | "disabled" => "write false, without quotes".to_string(),
             _ => return None,

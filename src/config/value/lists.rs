@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use toml::de::DeValue;
 
-use super::{At, Decoder, Fault, name_of};
+use super::{At, Decoder, Fault, Value, name_of};
+use crate::config::keys::Kind;
 
 /// Each port is a connection of each check.
 const PORTS_MAX: usize = 32;
@@ -24,7 +25,62 @@ pub(in crate::config) struct WrittenStep {
     pub(in crate::config) expect: Option<String>,
 }
 
+/// A pool with its share of the sessions, as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct WrittenShare {
+    /// Where it stands.
+    pub(in crate::config) span: Range<usize>,
+    /// The name of the pool.
+    pub(in crate::config) pool: String,
+    /// Its share, 0 to 256.
+    pub(in crate::config) weight: u16,
+}
+
+/// The greatest share.
+const SHARE_MAX: u64 = 256;
+
 impl Decoder<'_> {
+    /// Reads pools with their shares: `[{ pool = "a", weight = 90 }]`. Without a weight it is 1.
+    pub(super) fn split(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<WrittenShare>, Vec<At<Fault>>> {
+        let (mut shares, mut faults) = (Vec::new(), Vec::new());
+        for item in items.iter() {
+            let DeValue::Table(table) = item.get_ref() else {
+                faults.push((item.span(), Fault::Type(name_of(item.get_ref()))));
+                continue;
+            };
+            let (mut pool, mut weight) = (None, 1);
+            let before = faults.len();
+            for (key, value) in table.iter() {
+                let decoded = match key.get_ref().as_ref() {
+                    "pool" => self.decode(Kind::Name, value.span(), value.get_ref()),
+                    "weight" => self.decode(Kind::Integer(0, SHARE_MAX), value.span(), value.get_ref()),
+                    other => {
+                        let hint = "a share has `pool` and `weight`".to_string();
+                        faults.push((key.span(), Fault::Value(format!("a share with `{other}`"), hint)));
+                        continue;
+                    }
+                };
+                match decoded {
+                    Ok(Value::Text(name)) => pool = Some(name),
+                    Ok(Value::Integer(number)) => weight = number as u16, // at most SHARE_MAX
+                    Ok(_) => {}
+                    Err(more) => {
+                        faults.extend(more.into_iter().map(|(span, fault)| (span, of_share(fault, key.get_ref()))))
+                    }
+                }
+            }
+            match pool {
+                Some(pool) => shares.push(WrittenShare { span: item.span(), pool, weight }),
+                None if faults.len() == before => {
+                    let hint = "write the name of a pool, as in { pool = \"a\", weight = 90 }".to_string();
+                    faults.push((item.span(), Fault::Value("a share without `pool`".to_string(), hint)));
+                }
+                None => {}
+            }
+        }
+        if faults.is_empty() { Ok(shares) } else { Err(faults) }
+    }
+
     /// Reads status codes and ranges: `[200, "300-399"]`.
     pub(super) fn statuses(&self, items: &toml::de::DeArray<'_>) -> Result<Vec<(u16, u16)>, Vec<At<Fault>>> {
         let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
@@ -129,5 +185,18 @@ impl Decoder<'_> {
             steps.push(step);
         }
         if faults.is_empty() { Ok(steps) } else { Err(faults) }
+    }
+}
+
+/// A fault of a key of a share, which names that key.
+fn of_share(fault: Fault, key: &str) -> Fault {
+    match fault {
+        Fault::Value(found, hint) => Fault::Value(format!("a share whose `{key}` is {found}"), hint),
+        Fault::Type(found) => {
+            let hint =
+                if key == "pool" { "write the name of a pool, in quotes" } else { "write a number from 0 to 256" };
+            Fault::Value(format!("a share whose `{key}` is {found}"), hint.to_string())
+        }
+        other => other,
     }
 }

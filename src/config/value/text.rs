@@ -68,7 +68,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             Ok(_) => Ok(Value::Text(text.to_string())),
             Err(_) => Err(wrong(text, "write a path that begins with `/` and has at most 107 bytes, without `unix:`")),
         },
-        Kind::Bool | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
+        Kind::Bool | Kind::Level(_) | Kind::Integer(..) | Kind::AutoOr(..) | Kind::Networks | Kind::ServerNames => {
             let hint = instead::of_type(kind, &DeValue::String(text.into())).map(|(_, hint)| hint);
             Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
         }
@@ -76,6 +76,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
         Kind::Protocols
         | Kind::Statuses
         | Kind::Steps
+        | Kind::Split
         | Kind::Headers
         | Kind::Ports
         | Kind::NameServers
@@ -95,7 +96,7 @@ fn check_address(text: &str) -> Result<Option<CheckAddress>, Fault> {
     }
     match address::backend(text).map_err(|error| bad(text, &error))? {
         Target::Address(address) => Ok(Some(CheckAddress::At(address))),
-        Target::Host { .. } => {
+        Target::Host { .. } | Target::AtClientPort { .. } => {
             Err(wrong(text, "write an IP address, as in \"127.0.0.1:8008\", or a port as in \":8008\""))
         }
     }

@@ -216,17 +216,9 @@ fn any_backend() -> impl Strategy<Value = Backend> {
         1 => Just(Target::Host { name: "other.example".into(), port: 1 }),
     ];
     let name = prop::sample::select(vec!["a", "b", "c", "d"]);
-    (name, target, 0..3u16, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
-        |(name, target, weight, backup, disabled)| Backend {
-            name: name.into(),
-            target,
-            backup,
-            connections_max: None,
-            weight,
-            disabled,
-            check_address: None,
-        },
-    )
+    (name, target, 0..3u16, 0..3u16, prop::bool::weighted(0.1)).prop_map(|(name, target, weight, backup, disabled)| {
+        Backend { name: name.into(), target, backup, connections_max: None, weight, disabled, check_address: None }
+    })
 }
 
 fn any_pool() -> impl Strategy<Value = Pool> {

@@ -52,6 +52,20 @@ fn a_way_around_over_another_listener_is_found_and_a_chain_that_ends_is_none() {
     assert!(rig.changes.table);
 }
 
+/// When the first pool is down, all clients would go around.
+#[test]
+fn a_fallback_that_leads_back_to_the_listener_is_never_used() {
+    let text = |address: &str| {
+        format!(
+            "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\n[pools.p]\nfallback = \"q\"\n\
+             [[pools.p.backends]]\nname = \"b\"\naddress = \"10.0.0.8:80\"\n\
+             [[pools.q.backends]]\nname = \"c\"\naddress = \"{address}\"\n"
+        )
+    };
+    assert_eq!(rig_of(&text("10.0.0.7:80")).seat("c").leads_back.as_deref(), Some("l"));
+    assert_eq!(rig_of(&text("10.0.0.8:81")).seat("c").leads_back, None);
+}
+
 #[test]
 fn where_clients_decide_the_way_nothing_is_cut() {
     let text = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\n\

@@ -95,7 +95,7 @@ fn a_share_of_the_pool_may_go_and_the_last_one_never() {
     rig = self::rig(pools.clone());
     rig.failed(&[("a", 3)]);
     assert_eq!(rig.state("a"), State::Up, "what has no weight takes no session");
-    (pools[0].backends[1].weight, pools[0].backends[1].backup) = (1, true);
+    (pools[0].backends[1].weight, pools[0].backends[1].backup) = (1, 1);
     rig = self::rig(pools);
     rig.failed(&[("a", 3), ("b", 3)]);
     assert_eq!(rig.states(), [State::Ejected, State::Up], "a backup counts as left");
@@ -174,7 +174,7 @@ proptest! {
         const NAMES: [&str; 4] = ["a", "b", "c", "d"];
         let mut pools = ejecting(&NAMES);
         pools[0].ejection = Some(Ejection { percent_max, ..RULES });
-        pools[0].backends.iter_mut().rev().take(backups).for_each(|backend| backend.backup = true);
+        pools[0].backends.iter_mut().rev().take(backups).for_each(|backend| backend.backup = 1);
         let most = ((4 - backups) * percent_max as usize / 100).max(1);
         let mut rig = rig(pools);
         let mut totals = [0; 4];

@@ -40,12 +40,14 @@ fn members(config: &Config, ids: &mut Ids, states: &[State]) -> Vec<Member> {
             name: backend.name.clone(),
             hash_name: backend.name.clone(),
             address: Some(address.clone()),
+            port_shift: None,
             weight: backend.weight,
             backup: backend.backup,
             connections_max: backend.connections_max,
             state,
             ramp_from: None,
             end_sessions: false,
+            yielded_at: Moment::default(),
             retired: false,
         }
     };
@@ -144,16 +146,102 @@ fn failover_keeps_its_choice_until_that_one_goes() {
 fn failover_leaves_a_backup_as_soon_as_another_is_up() {
     let mut config = config(vec![pool("p", &["a", "b", "c"])]);
     config.pools[0].balance = failover::POLICY;
-    config.pools[0].backends[0].backup = true;
-    config.pools[0].backends[1].backup = true;
+    config.pools[0].backends[0].backup = 2;
+    config.pools[0].backends[1].backup = 1;
     let mut previous: Option<Table> = None;
     let (up, down) = (State::Up, State::Down);
-    for (states, expected) in
-        [([up, up, up], 2), ([down, up, down], 1), ([up, up, down], 1), ([up, down, down], 0), ([up, up, up], 2)]
-    {
+    for (states, expected) in [
+        ([up, up, up], 2),
+        ([down, up, down], 1),
+        ([up, up, down], 1),
+        ([up, down, down], 0),
+        ([up, up, down], 1),
+        ([up, down, down], 0),
+        ([up, up, up], 2),
+    ] {
         let table = build_with(&config, &states, previous.as_ref());
         assert_eq!(picked(&table, 0), [expected], "{states:?}");
         previous = Some(table);
+    }
+}
+
+/// Three pools, each of which falls back to the next one.
+fn falling(up_min: u32) -> Config {
+    let mut config = config(vec![pool("p", &["a", "b"]), pool("q", &["a", "b"]), pool("r", &["a", "b"])]);
+    config.pools.iter_mut().for_each(|pool| pool.up_min = up_min);
+    config.pools[0].fallback = Some("q".into());
+    config.pools[1].fallback = Some("r".into());
+    config
+}
+
+#[test]
+fn a_pool_with_too_few_backends_falls_back_to_the_first_one_in_the_chain_that_has_enough() {
+    let (up, down) = (State::Up, State::Down);
+    for (up_min, states, falls_to) in [
+        (1, [up, down, up, up, up, up], [None, None, None]),
+        (1, [down, down, up, down, up, up], [Some(1), None, None]),
+        (1, [down, State::Draining, State::Maintenance, State::Ejected, up, up], [Some(2), Some(2), None]),
+        (1, [up, down, down, State::Standby, up, up], [None, Some(2), None]),
+        (1, [down; 6], [Some(2), Some(2), None]),
+        (2, [up, down, up, up, up, up], [Some(1), None, None]),
+        (2, [up, down, up, down, up, down], [Some(2), Some(2), None]),
+    ] {
+        let table = build_with(&falling(up_min), &states, None);
+        let entries = (0..3).map(|id| table.pool(PoolId(id)).unwrap());
+        assert_eq!(entries.map(|pool| pool.falls_to).collect::<Vec<_>>(), falls_to.map(|id| id.map(PoolId)));
+        let picks = picked(&table, 2);
+        let is_enough = states[4..].iter().filter(|state| **state == up).count() >= up_min as usize;
+        assert_eq!(!picks.is_empty(), is_enough, "too few count as none: {picks:?}");
+    }
+}
+
+#[test]
+fn backups_count_as_enough_only_while_they_serve() {
+    let mut config = falling(2);
+    let third = Backend { name: "c".into(), ..config.pools[0].backends[1].clone() };
+    config.pools[0].backends.push(third);
+    (config.pools[0].backends[1].backup, config.pools[0].backends[2].backup) = (1, 1);
+    let falls = |config: &Config, states: [State; 3]| {
+        let states: Vec<State> = states.into_iter().chain([State::Up; 4]).collect();
+        build_with(config, &states, None).pool(PoolId(0)).unwrap().falls_to.is_some()
+    };
+    assert!(falls(&config, [State::Up; 3]), "only one is no backup, and the backups take no session");
+    assert!(!falls(&config, [State::Down, State::Up, State::Up]));
+    config.pools[0].up_min = 1;
+    assert!(!falls(&config, [State::Up, State::Down, State::Down]));
+    config.pools[0].backends[0].weight = 0;
+    assert!(falls(&config, [State::Up, State::Down, State::Down]), "it takes no session");
+}
+
+/// Which pools the clients of a listener go to, in turn.
+#[test]
+fn a_split_leads_by_weight_and_keeps_its_turn_over_tables() {
+    let mut config = config(vec![pool("p", &["a"]), pool("q", &["a"])]);
+    let share = |(pool, weight): (&str, u16)| SplitShare { pool: pool.into(), weight };
+    config.listeners[0].split = [("p", 3), ("q", 1)].into_iter().map(share).collect();
+    let counts = Counts::new();
+    let mut pools = Vec::new();
+    for _ in 0..8 {
+        let table = build_with(&config, &[State::Up; 2], None);
+        let entry = table.listeners[0].as_ref().unwrap();
+        let (pool, route) = entry.split.as_ref().unwrap().next(&counts).unwrap();
+        assert_eq!(table.routes[route.index()], (ListenerId(0), pool));
+        pools.push(pool.0);
+    }
+    assert_eq!(pools.iter().sum::<u32>(), 2, "{pools:?}");
+    let table = build_with(&config, &[State::Up; 2], None);
+    assert!(table.listeners[1].as_ref().unwrap().split.is_none());
+}
+
+#[test]
+fn a_listener_knows_the_ways_to_every_fallback() {
+    let table = build_with(&falling(1), &[State::Up; 6], None);
+    let ways = |listener: usize| table.listeners[listener].as_ref().unwrap().fallbacks.to_vec();
+    let pools = |listener| ways(listener).into_iter().map(|(pool, _)| pool.0).collect::<Vec<_>>();
+    assert_eq!([pools(0), pools(1), pools(2)], [vec![1, 2], vec![2], vec![]]);
+    for (pool, route) in ways(0) {
+        assert_eq!(table.routes[route.index()], (ListenerId(0), pool));
+        assert_eq!(table.listeners[0].as_ref().unwrap().way_to_fallback(pool), Some(route));
     }
 }
 

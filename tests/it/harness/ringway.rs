@@ -20,6 +20,7 @@ pub struct Plan {
     process: String,
     admin: String,
     bind: Option<String>,
+    lead: String,
     listener: String,
     pool: String,
     check: String,
@@ -54,6 +55,7 @@ impl Plan {
             process: String::new(),
             admin: String::new(),
             bind: None,
+            lead: "pool = \"main\"".to_string(),
             listener: String::new(),
             pool: String::new(),
             check: "type = \"off\"\n".to_string(),
@@ -85,6 +87,11 @@ impl Plan {
     /// Where `main` listens, instead of an address of its own.
     pub fn bind(self, bind: &str) -> Plan {
         Plan { bind: Some(bind.to_string()), ..self }
+    }
+
+    /// Which pools its clients get, instead of `main`.
+    pub fn lead(self, line: &str) -> Plan {
+        Plan { lead: line.to_string(), ..self }
     }
 
     /// A line for `[listeners.main]`.
@@ -180,11 +187,11 @@ impl Plan {
     }
 
     pub fn to_toml(&self) -> String {
-        let Plan { ip, workers, process, admin, listener, pool, check, backends, more, .. } = self;
+        let Plan { ip, workers, process, admin, lead, listener, pool, check, backends, more, .. } = self;
         let bind = self.bind.clone().unwrap_or_else(|| format!("\"{}\"", self.address()));
         format!(
             "[process]\nworkers = {workers}\npin_workers = false\n{process}\n[admin]\nlisten = \"{ip}:7001\"\n{admin}\n\
-             [listeners.main]\nbind = {bind}\npool = \"main\"\n{listener}\n[pools.main]\n{pool}\n\
+             [listeners.main]\nbind = {bind}\n{lead}\n{listener}\n[pools.main]\n{pool}\n\
              [pools.main.check]\n{check}\n{backends}\n{more}"
         )
     }
