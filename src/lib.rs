@@ -20,6 +20,7 @@
 //! | 5 | [`admission`], [`fleet`] | pure |
 //! | 4 | [`snapshot`] | the one published pointer |
 //! | 4 | [`probe`] | health checks |
+//! | 4 | [`import`] | configurations of other programs: pure |
 //! | 3 | [`session`], [`config`] | pure |
 //! | 3 | [`uring`], [`epoll`] | a worker's kernel, by io_uring or by epoll |
 //! | 2 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
@@ -46,6 +47,7 @@ pub mod discover;
 pub mod epoll;
 pub mod fleet;
 pub mod health;
+pub mod import;
 pub mod kernel;
 pub mod log;
 pub mod probe;

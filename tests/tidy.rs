@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 13] = [
     &["wire", "kernel", "discover"],
     &["admit", "balance", "health", "relay", "roster", "stats", "sys"],
     &["session", "config", "uring", "epoll"],
-    &["snapshot", "probe"],
+    &["snapshot", "probe", "import"],
     &["admission", "fleet"],
     &["worker", "log"],
     &["api"],

@@ -22,6 +22,8 @@ Examples:
   ringway check /etc/ringway/ringway.toml        every error of it together
   ringway explain ringway.toml --listener db --client 10.0.0.7 --without b
                                                  which backend, why, and who moves without b
+  ringway import haproxy.cfg -o ringway.toml     translate a configuration of HAProxy or nginx
+  ringway diff old.toml new.toml                 what a reload would change, and what follows
   ringway ctl drain db/a --deadline 30s --wait   take a backend out, and return when it has no session left
   ringway ctl ready db/a                         and have it back
 
@@ -86,6 +88,17 @@ pub(super) enum Command {
         #[arg(long, value_name = "BACKEND")]
         without: Option<String>,
     },
+    /// Compare two configurations: what a reload would change, and what follows. Exit status 0 nothing, 1 something.
+    Diff {
+        /// The configuration in use.
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The one to come.
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+    },
+    /// Translate a configuration of HAProxy (mode tcp) or nginx (stream).
+    Import(ImportOptions),
     /// Talk to a running ringway over its admin socket.
     Ctl(super::ctl::CtlOptions),
     /// Watch a running ringway: rates, workers, every backend; `q` ends it.
@@ -106,6 +119,32 @@ pub(super) enum Command {
     ReadNames,
     /// Write the man page to standard output: `ringway man | man -l -`.
     Man,
+}
+
+/// The options of `ringway import`.
+#[derive(Args, Debug)]
+pub(super) struct ImportOptions {
+    /// The file: haproxy.cfg, nginx.conf.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// What it is for [default: found out from its words].
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(super) format: Option<ImportFormat>,
+    /// Write the result here instead of to standard output.
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: Option<PathBuf>,
+    /// Write what can be carried over, also if something was refused.
+    #[arg(long)]
+    pub(super) partial: bool,
+}
+
+/// A language that `ringway import` reads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(super) enum ImportFormat {
+    /// haproxy.cfg
+    Haproxy,
+    /// nginx.conf
+    Nginx,
 }
 
 /// A configuration, named by its path or with `-c`.

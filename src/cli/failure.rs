@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Warnings(Vec<String>),
     /// A running ringway refused a configuration; one line per error.
     Refused(Vec<String>),
+    /// The answer was printed, and it is no: `ringway diff` found a difference.
+    Answered,
     /// Something failed at run time. One line: the cause, and what to do.
     RunTime(anyhow::Error),
 }
@@ -32,7 +34,7 @@ impl Failure {
             Failure::Usage(_) | Failure::Configuration(_) | Failure::Warnings(_) | Failure::Refused(_) => {
                 ExitCode::from(2)
             }
-            Failure::RunTime(_) => ExitCode::FAILURE,
+            Failure::RunTime(_) | Failure::Answered => ExitCode::FAILURE,
         }
     }
 }
@@ -50,6 +52,7 @@ impl fmt::Display for Failure {
                 f.write_str(&lines.join("\n"))
             }
             Failure::Refused(lines) => f.write_str(&lines.join("\n")),
+            Failure::Answered => Ok(()),
             Failure::RunTime(error) => write!(f, "ringway: {error:#}"),
         }
     }

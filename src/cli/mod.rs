@@ -8,10 +8,12 @@ mod args;
 mod check;
 mod ctl;
 mod demo;
+mod diff;
 mod doctor;
 mod explain;
 mod failure;
 mod host;
+mod import;
 mod manual;
 mod paint;
 mod run;
@@ -49,7 +51,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "{failure}"); // if this fails, there is no other place to write to
+            if !matches!(failure, Failure::Answered) {
+                let _ = writeln!(io::stderr(), "{failure}"); // if this fails, there is no other place to write to
+            }
             failure.code()
         }
     }
@@ -69,6 +73,8 @@ fn command(command: Command) -> Result<(), Failure> {
             let says = (protocol.as_deref(), sni.as_deref(), alpn.as_deref());
             explain::explain(file.path(), &listener, client, says, without.as_deref())
         }
+        Command::Diff { old, new } => diff::diff(&old, &new),
+        Command::Import(options) => import::import(&options),
         Command::Ctl(options) => ctl::ctl(&options),
         Command::Top { socket } => top::top(socket.as_ref()),
         Command::Completions { shell } => manual::completions(shell),

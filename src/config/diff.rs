@@ -11,6 +11,8 @@
 //! Two lists are compared path by path. The list is a walk over [`keys::KEYS`], and each key's row says how its value
 //! is read, so no key can be forgotten here.
 
+mod consequences;
+
 use std::collections::BTreeMap;
 
 use super::keys::{self, Thing};
@@ -18,6 +20,7 @@ use super::model::{Config, Lead, Listener, Pool};
 use super::shown::{self, Shown};
 use crate::admit::Networks;
 use crate::admit::routes::{Route, RouteGuard};
+pub use consequences::{Consequences, consequences};
 
 /// What has changed from one configuration to another.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
