@@ -76,6 +76,8 @@ mod health_flap;
 mod history;
 /// What the host gives: CPUs and descriptors.
 mod host;
+/// An imported configuration serves as HAProxy or nginx does.
+mod import;
 mod io;
 /// Everything that was taken is given back.
 mod leaks;

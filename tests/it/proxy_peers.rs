@@ -7,8 +7,9 @@ use crate::harness::process::{Process, program};
 use crate::harness::{Backend, Peer, Ringway, wait_until};
 
 /// A server with its configuration in a folder of its own.
-struct Server {
-    address: String,
+pub(crate) struct Server {
+    /// Where it listens.
+    pub(crate) address: String,
     process: Process,
     _folder: tempfile::TempDir,
 }
@@ -35,7 +36,7 @@ impl Drop for Server {
     }
 }
 
-fn nginx(config: &str) -> Option<Server> {
+pub(crate) fn nginx(config: &str) -> Option<Server> {
     let nginx = program(&["/usr/sbin/nginx"], "nginx libnginx-mod-stream")?;
     Some(Server::start(&[("nginx.conf", config)], |folder, _| {
         let mut command = Command::new(nginx);
@@ -44,7 +45,7 @@ fn nginx(config: &str) -> Option<Server> {
     }))
 }
 
-fn haproxy(config: &str) -> Option<Server> {
+pub(crate) fn haproxy(config: &str) -> Option<Server> {
     let haproxy = program(&["/usr/sbin/haproxy"], "haproxy")?;
     Some(Server::start(&[("haproxy.cfg", config)], |folder, _| {
         let mut command = Command::new(haproxy);
