@@ -80,9 +80,9 @@ impl Notes {
         self.list.iter().any(|note| note.is_refused)
     }
 
-    /// All of them, in the order of the lines.
+    /// All of them, file by file, in the order of the lines.
     pub fn sorted(mut self) -> Vec<Note> {
-        self.list.sort_by(|a, b| a.origin.line.cmp(&b.origin.line).then_with(|| a.origin.cmp(&b.origin)));
+        self.list.sort_by(|a, b| a.origin.cmp(&b.origin));
         self.list
     }
 

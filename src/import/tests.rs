@@ -114,6 +114,48 @@ fn a_rule_that_cannot_be_said_takes_its_listener_with_it() {
     }
 }
 
+/// Each of these is one of two limits, questions or answers; with one of them left out the result would be weaker.
+#[test]
+fn nothing_is_left_out_of_two_things_that_both_hold() {
+    const TABLES: &str = "backend fast\n  stick-table type ip size 1m store conn_rate(3s)\n\
+                          backend slow\n  stick-table type ip size 1m store conn_rate(1m),conn_cur\n";
+    let listen = |rules: &str| {
+        let all = format!("{TABLES}listen a\n  bind 127.0.0.1:80\n{rules}  server s 10.0.0.1:80 check\n");
+        haproxy(&all)
+    };
+    let track =
+        "  tcp-request connection track-sc0 src table fast\n  tcp-request connection track-sc1 src table slow\n";
+    let reject = |what: &str| format!("  tcp-request connection reject if {{ {what} }}\n");
+    // Each counter has its own table.
+    let one = listen(&format!("{track}{}", reject("sc0_conn_rate gt 10")));
+    assert!(one.toml.contains("source_rate_max = \"10/3s\""), "{}", one.toml);
+    let other = listen(&format!("{track}{}", reject("sc_conn_rate(1) gt 10")));
+    assert!(other.toml.contains("source_rate_max = \"10/1m\""), "{}", other.toml);
+    let both = listen(&format!("{track}{}{}", reject("sc0_conn_rate gt 10"), reject("sc1_conn_rate gt 99")));
+    assert_eq!((both.toml.as_str(), refused(&both)), ("", vec![10]));
+    let least = listen(&format!("{track}{}{}", reject("sc1_conn_cur gt 3"), reject("sc1_conn_cur gt 9")));
+    assert!(least.toml.contains("source_connections_max = 3"), "{}", least.toml);
+    let counted = listen(&format!("{}{}", track.replace("fast\n", "fast if FALSE\n"), reject("sc0_conn_rate gt 10")));
+    assert_eq!(refused(&counted), [7]);
+    // An answer that is asked for beside the usual one.
+    let check = "  option tcp-check\n  tcp-check send PING\\r\\n\n  tcp-check expect string +PONG\n";
+    assert!(listen(check).toml.contains("type = \"redis\""));
+    let more = listen(&format!("{check}  tcp-check expect string ready\n"));
+    assert!(more.toml.contains("type = \"send_expect\"") && more.toml.contains("ready"), "{}", more.toml);
+}
+
+#[test]
+fn a_key_of_a_map_is_a_name_with_a_star_only_where_it_says_that_it_is() {
+    let map = |more: &str| {
+        nginx(&format!(
+            "stream {{\nmap $ssl_preread_server_name $to {{ {more}\n*.a.example 10.0.0.1:80; default 10.0.0.2:80; }}\n\
+             server {{ listen 443; ssl_preread on; proxy_pass $to; }}\n}}\n"
+        ))
+    };
+    assert!(map("hostnames;").toml.contains("sni = [\"*.a.example\"]"));
+    assert_eq!(refused(&map("")), [3]);
+}
+
 #[test]
 fn named_defaults_and_old_words_count_as_they_do_there() {
     let text = "defaults one\n  timeout connect 1s\n  retries 5\ndefaults two from one\n  contimeout 2000\n\

@@ -14,7 +14,9 @@
 //!
 //! Each level (connection, session, content) is gone through by itself, and a client must pass all three.
 
-use super::acl::{Acls, Clause, Fact};
+use std::collections::HashMap;
+
+use super::acl::{Acls, Clause, Counter, Fact};
 use super::lex::Line;
 use super::section::Proxy;
 use crate::import::nets::{self, AccessLists, Clients};
@@ -74,18 +76,17 @@ pub fn admission(
     notes: &mut Notes,
 ) -> Result<Admission, (Origin, String)> {
     let mut admission = Admission::default();
-    let mut tracked: Option<String> = None;
+    let mut tracked: HashMap<u8, String> = HashMap::new();
     for kind in ["connection", "session", "content"] {
         let mut level =
             Level { rules: Vec::new(), origin: None, must: Vec::new(), accepted: Vec::new(), is_over: false };
         for line in proxy.all("tcp-request").filter(|line| line.word(1) == kind) {
             let fault = |text: String| (line.origin.clone(), text);
-            if line.word(2).starts_with("track-sc") {
-                tracked = Some(table_of(line).map_err(fault)?);
+            if let Some(number) = line.word(2).strip_prefix("track-sc") {
+                tracked.insert(number.parse().unwrap_or_default(), table_of(line).map_err(fault)?);
                 continue;
             }
-            let mut rule =
-                Rule { line, tracked: tracked.as_deref().unwrap_or_default(), tables, admission: &mut admission };
+            let mut rule = Rule { line, tracked: &tracked, tables, admission: &mut admission };
             rule.apply(acls, &mut level, notes).map_err(fault)?;
         }
         finish(level, &mut admission)?;
@@ -101,6 +102,9 @@ fn table_of(line: &Line) -> Result<String, String> {
     if line.word(3) != "src" {
         return Err(format!("ringway counts clients by their address, not by `{}`", line.word(3)));
     }
+    if line.words.iter().any(|word| word == "if" || word == "unless") {
+        return Err("ringway counts every client; a limit can have exceptions, the counting cannot".to_string());
+    }
     let table = line.words.iter().position(|word| word == "table").map(|at| line.word(at + 1).to_string());
     Ok(table.unwrap_or_default())
 }
@@ -109,8 +113,8 @@ fn table_of(line: &Line) -> Result<String, String> {
 struct Rule<'a> {
     /// Its line.
     line: &'a Line,
-    /// The table that counts the client.
-    tracked: &'a str,
+    /// The tables that count the client, by the number of `track-sc`.
+    tracked: &'a HashMap<u8, String>,
     /// Finds a `stick-table`.
     tables: &'a dyn Fn(&str) -> Option<String>,
     /// Where its meaning goes.
@@ -270,11 +274,16 @@ impl Rule<'_> {
     /// rate is over the period that the table stores, which is the bucket of `source_rate_max`.
     fn limit(&mut self, limit: &Fact, unlimited: Option<Clients>, level: &Level) -> Result<(), String> {
         let origin = self.line.origin.clone();
-        let (count, table) = match limit {
-            Fact::OpenOver(count, table) | Fact::RateOver(count, table) => (*count, table.as_deref()),
+        let (count, counter) = match limit {
+            Fact::OpenOver(count, counter) | Fact::RateOver(count, counter) => (*count, counter),
             _ => return Err("this is no limit".to_string()),
         };
-        let name = table.unwrap_or(self.tracked);
+        let name = match counter {
+            Counter::Table(name) => name,
+            Counter::Tracked(number) => {
+                self.tracked.get(number).ok_or_else(|| format!("no `track-sc{number} src` stands before it"))?
+            }
+        };
         let stored =
             (self.tables)(name).ok_or_else(|| format!("there is no stick-table `{name}` by the client's address"))?;
         if matches!(limit, Fact::RateOver(..)) {
@@ -286,9 +295,14 @@ impl Rule<'_> {
             });
             let us = period.and_then(time::of_haproxy).filter(|us| *us >= 1_000);
             let us = us.ok_or_else(|| format!("the stick-table `{name}` stores no rate of connections"))?;
-            self.admission.rate_max = Some((format!("{count}/{}", time::shown(us)), origin));
+            let rate = format!("{count}/{}", time::shown(us));
+            if self.admission.rate_max.as_ref().is_some_and(|(before, _)| *before != rate) {
+                return Err("ringway has one rate for a client, and another one is written before".to_string());
+            }
+            self.admission.rate_max = Some((rate, origin));
         } else {
-            self.admission.open_max = Some((count, origin));
+            let before = self.admission.open_max.take().filter(|(before, _)| *before <= count);
+            self.admission.open_max = Some(before.unwrap_or((count, origin)));
         }
         let accepted = level.rules.iter().filter(|rule| rule.0).map(|rule| rule.1.clone());
         let all = accepted.chain(unlimited).fold(std::mem::take(&mut self.admission.unlimited), Clients::and);

@@ -46,12 +46,21 @@ pub enum Fact {
     Exactly(String, u64),
     /// The port that the client connected to: first and last of each range.
     Ports(Vec<(u16, u16)>),
-    /// The client has more open connections than this; and the table that counts them.
-    OpenOver(u64, Option<String>),
-    /// The client connects more often than this; and the table that counts.
-    RateOver(u64, Option<String>),
+    /// The client has more open connections than this; and what counts them.
+    OpenOver(u64, Counter),
+    /// The client connects more often than this; and what counts.
+    RateOver(u64, Counter),
     /// Something that ringway cannot ask; what.
     Unsayable(String),
+}
+
+/// What counts the connections of a client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Counter {
+    /// The table of this proxy; an empty name is the own one.
+    Table(String),
+    /// The table of `track-sc` with this number.
+    Tracked(u8),
 }
 
 /// A fact, or its opposite.
@@ -221,15 +230,22 @@ impl Fact {
 fn counted(name: &str, argument: &str, low: u64, high: Option<u64>) -> Option<Fact> {
     let over = low.checked_sub(1).filter(|over| high.is_none() && *over > 0)?;
     let (counter, what) = name.split_once('_')?;
-    let table = match counter {
-        "src" => Some(argument).filter(|table| !table.is_empty()).map(str::to_string),
-        "sc" => argument.split_once(',').map(|(_, table)| table.to_string()),
-        "sc0" | "sc1" | "sc2" => Some(argument).filter(|table| !table.is_empty()).map(str::to_string),
+    let (number, table) = argument.split_once(',').unwrap_or((argument, ""));
+    let tracked = |number: &str| match (number.parse(), table) {
+        (Ok(number), "") => Some(Counter::Tracked(number)),
+        (Ok(_), table) => Some(Counter::Table(table.to_string())),
+        (Err(_), _) => None,
+    };
+    let counter = match counter {
+        "src" => Counter::Table(argument.to_string()),
+        "sc" => tracked(number)?,
+        "sc0" | "sc1" | "sc2" if argument.is_empty() => Counter::Tracked(counter.as_bytes()[2] - b'0'),
+        "sc0" | "sc1" | "sc2" => Counter::Table(argument.to_string()),
         _ => return None,
     };
     match what {
-        "conn_rate" | "sess_rate" => Some(Fact::RateOver(over, table)),
-        "conn_cur" => Some(Fact::OpenOver(over, table)),
+        "conn_rate" | "sess_rate" => Some(Fact::RateOver(over, counter)),
+        "conn_cur" => Some(Fact::OpenOver(over, counter)),
         _ => None,
     }
 }

@@ -196,13 +196,17 @@ fn redis(job: &mut Job<'_>, proxy: &Proxy<'_>, exchanges: &[Exchange], origin: &
     let (mut role, mut has_password, mut asks) = (None, false, false);
     for exchange in exchanges {
         let sent = String::from_utf8_lossy(&exchange.bytes).to_ascii_lowercase();
-        let answers = |text: &str| exchange.plain.iter().any(|plain| plain.starts_with(text.as_bytes()));
+        // Whatever else is expected would be lost.
+        let answers = |text: &str| {
+            let is_usual = |plain: &Vec<u8>| plain.starts_with(text.as_bytes());
+            exchange.plain.len() == exchange.expects.len() && exchange.plain.iter().all(is_usual)
+        };
         match sent.trim_end() {
             "ping" if answers("+PONG") => asks = true,
+            "quit" if answers("+OK") => {}
+            auth if auth.starts_with("auth ") && answers("+OK") => has_password = true,
             "info replication" if answers("role:master") => role = Some("primary"),
             "info replication" if answers("role:slave") => role = Some("replica"),
-            "quit" => {}
-            auth if auth.starts_with("auth") => has_password = true,
             _ => return false,
         }
     }

@@ -255,6 +255,13 @@ fn merge(admission: &mut Admission, more: Admission) -> Result<(), Fault> {
         let before = admission.deny.take().map(|(clients, _)| clients).unwrap_or_default();
         admission.deny = Some((before.and(clients), origin));
     }
+    let limits = [more.open_max.as_ref().map(|it| &it.1), more.rate_max.as_ref().map(|it| &it.1)];
+    if let Some(origin) = limits.into_iter().flatten().next() {
+        if admission.open_max.is_some() || admission.rate_max.is_some() {
+            return Err((origin.clone(), "the listener has limits for a client already".to_string()));
+        }
+        admission.unlimited = more.unlimited;
+    }
     admission.open_max = admission.open_max.take().or(more.open_max);
     admission.rate_max = admission.rate_max.take().or(more.rate_max);
     admission.gate.extend(more.gate);

@@ -290,7 +290,7 @@ impl Words {
             "agent-send" => return Err("`agent-send`: ringway asks an agent without words".to_string()),
             "socks4" | "check-via-socks4" => return Err(format!("`{word}`: ringway uses no proxy of its own")),
             "namespace" => return Err("`namespace`: ringway stays in its own network namespace".to_string()),
-            "crt" | "crl-file" | "alpn" | "check-alpn" => {
+            "crt" | "crl-file" | "alpn" | "check-alpn" | "check-proto" => {
                 return Err(format!("`{word}`: the importer writes no such TLS to servers yet"));
             }
             "redir" | "cookie" => _ = argument()?,
@@ -304,8 +304,8 @@ impl Words {
 fn without_meaning(word: &str) -> Option<usize> {
     Some(match word {
         "init-addr" | "id" | "agent-inter" | "resolve-opts" | "resolve-net" | "pool-low-conn" | "pool-max-conn"
-        | "pool-purge-delay" | "proto" | "check-proto" | "log-proto" | "shard" | "ws" | "guid" | "log-bufsize"
-        | "ssl-min-ver" | "ssl-max-ver" | "ciphers" | "ciphersuites" | "npn" | "max-reuse" | "hash-key" => 1,
+        | "pool-purge-delay" | "proto" | "log-proto" | "shard" | "ws" | "guid" | "log-bufsize" | "ssl-min-ver"
+        | "ssl-max-ver" | "ciphers" | "ciphersuites" | "npn" | "max-reuse" | "hash-key" => 1,
         "tfo"
         | "stick"
         | "non-stick"

@@ -11,7 +11,7 @@ use super::Job;
 use super::tree::Directive;
 use crate::import::nets::{self, Clients, Net};
 use crate::import::note::Origin;
-use crate::import::sheet::KeyTable;
+use crate::import::sheet::{KeyTable, Written};
 
 /// Why a rule cannot be said, and its line.
 type Fault = (Origin, String);
@@ -69,12 +69,14 @@ fn limits<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> 
         let number = line.arg(1).parse::<u64>().ok().filter(|number| *number > 0);
         match (zone.map(|zone| zone.arg(0)), number) {
             (Some("$binary_remote_addr" | "$remote_addr"), Some(number)) => {
-                keys.set("source_connections_max", number, &line.origin);
+                let least = least(keys, "source_connections_max", number);
+                keys.set("source_connections_max", least, &line.origin);
                 // nginx counts whole addresses.
                 keys.set("source_prefix_v6", 128, &line.origin);
             }
             (Some("$server_addr" | "$server_port" | "$server_addr$server_port"), Some(number)) => {
-                keys.set("connections_max", number, &line.origin);
+                let least = least(keys, "connections_max", number);
+                keys.set("connections_max", least, &line.origin);
                 job.notes.note(&line.origin, "beyond it clients wait to be accepted; nginx closes their connections");
             }
             (Some(other), Some(_)) => {
@@ -85,4 +87,12 @@ fn limits<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> 
         }
     }
     Ok(())
+}
+
+/// The smaller one of a number and the one that a key has already.
+fn least(keys: &KeyTable, key: &str, number: u64) -> u64 {
+    match keys.get(key) {
+        Some(Written::Number(before)) => number.min(*before),
+        _ => number,
+    }
 }

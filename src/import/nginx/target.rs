@@ -295,6 +295,9 @@ impl By {
             }
             // Longer ones are looked at first.
             Some(domain) if has_names => Ok(((1, usize::MAX - key.len()), name(names::of_domain(domain)))),
+            _ if !has_names && key.starts_with(['*', '.']) => {
+                Err(format!("without `hostnames` no name is `{key}`; add it, or leave the key out"))
+            }
             _ if has_names && key.starts_with("*.") => Ok(((1, usize::MAX - key.len()), name(vec![key]))),
             _ if has_names && key.ends_with(".*") => Err(format!("ringway's routes cannot say `{key}`")),
             _ => Ok(((0, 0), name(vec![key]))),
