@@ -61,6 +61,9 @@ fn lines(count: usize) -> String {
 }
 
 /// Writes a file as a whole or not at all.
+///
+/// The text goes to a file beside it first, which then takes its name. So a program that reads the file never sees half
+/// of it, and a full disk leaves the old one.
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let beside = path.with_file_name(format!(
         ".{}.{}",
@@ -131,6 +134,9 @@ impl Files for Beside {
 }
 
 /// Whether a name fits a pattern of a shell: `*`, `?` and `[…]`.
+///
+/// A star takes as little as possible; where that leads nowhere, the last one takes one more (as in glob(7), and in
+/// linear memory).
 fn fits(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     // Where the last star stands, and how much of the name it has taken.

@@ -181,6 +181,9 @@ fn key(name: &str) -> String {
 }
 
 /// A text of TOML. One with backslashes is easier to read as a literal one.
+///
+/// ringway decodes backslashes in what a check sends, and expressions have their own: as a literal string of TOML both
+/// stand there as they are.
 fn quoted(text: &str) -> String {
     let is_literal = text.contains('\\') && !text.contains('\'') && !text.chars().any(char::is_control);
     if is_literal { format!("'{text}'") } else { basic(text) }

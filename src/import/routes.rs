@@ -129,6 +129,8 @@ fn set_way(keys: &mut KeyTable, way: &Way, origin: &Origin) {
 }
 
 /// Sets the key of a test. `protocol = "tls"` says nothing beside a name or ALPN, which only TLS has.
+///
+/// Two conditions on the same thing would need names that fit both patterns; nothing that was read has this.
 fn set_test(keys: &mut KeyTable, test: &Test, origin: &Origin) -> Result<(), (Origin, String)> {
     let twice = |what: &str| Err((origin.clone(), format!("a route takes one condition on {what}")));
     match test {

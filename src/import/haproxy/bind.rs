@@ -87,6 +87,8 @@ pub fn groups(proxy: &Proxy<'_>, notes: &mut Notes) -> Result<Vec<BindGroup>, (O
 }
 
 /// A socket for every IPv6 address also takes IPv4 clients, unless it is told not to.
+///
+/// This follows `net.ipv6.bindv6only`, which is 0 on nearly every host.
 fn also_v4(places: &mut Vec<BindPlace>) {
     let ports: Vec<String> = places.iter().filter_map(|place| place.every_v6.clone()).collect();
     places.extend(ports.into_iter().map(|port| BindPlace { address: format!("0.0.0.0:{port}"), every_v6: None }));
@@ -102,6 +104,8 @@ fn without_doubles(groups: &mut Vec<BindGroup>) {
 }
 
 /// The options of one line, and whether it takes IPv6 alone.
+///
+/// Settings of TLS are passed over here: where they mean something, `ssl` stands beside them and is refused.
 fn options(words: &[String], origin: &Origin, notes: &mut Notes) -> Result<(BindOptions, bool), String> {
     let (mut options, mut has_v6only) = (BindOptions::default(), false);
     let mut words = words.iter().map(String::as_str);

@@ -118,6 +118,8 @@ fn connect(rule: &Line) -> Result<Option<u64>, String> {
 }
 
 /// Adds what is sent. Texts that follow each other are one.
+///
+/// `send-binary` in several lines is how long messages are written down, with a comment for each field.
 fn send(rule: &Line, exchanges: &mut Vec<Exchange>) -> Result<(), String> {
     let text = rule.word(2);
     let (escaped, bytes) = match rule.word(1) {
@@ -245,7 +247,7 @@ fn postgresql(job: &mut Job<'_>, exchanges: &[Exchange], origin: &Origin, keys: 
             _ => break,
         }
     }
-    let last = exchanges.iter().flat_map(|exchange| &exchange.plain).filter(|plain| plain.len() == 1).next_back();
+    let last = exchanges.iter().flat_map(|exchange| &exchange.plain).rfind(|plain| plain.len() == 1);
     let (Some(user), Some(role)) = (
         user,
         last.and_then(|plain| match plain.as_slice() {
@@ -267,6 +269,8 @@ fn postgresql(job: &mut Job<'_>, exchanges: &[Exchange], origin: &Origin, keys: 
 }
 
 /// A text as `send` has it.
+///
+/// Control characters, and what is no ASCII, are written as `\xHH`; a text of UTF-8 beyond Latin stays as it is.
 pub fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -142,6 +142,9 @@ fn keys(listener: &mut ListenerSheet, proxy: &Proxy<'_>, group: &BindGroup, admi
 }
 
 /// Which clients can connect, and how often.
+///
+/// IPv6 clients are counted by their whole address there. ringway would count them by the network that a site has (64
+/// bits), so the key is written out.
 fn limits(listener: &mut ListenerSheet, admission: &Admission) {
     let keys = &mut listener.keys;
     if let Some((count, origin)) = &admission.open_max {
@@ -175,6 +178,9 @@ fn accept_header(listener: &mut ListenerSheet, from: &Clients, origin: &Origin) 
 }
 
 /// Where clients go, in order: `use_backend`, then `default_backend` or the servers of a `listen`.
+///
+/// `use_backend` without a condition takes every client, so what follows it is never reached. A `listen` leads to its
+/// own servers unless it names another pool.
 fn rules(job: &mut Job<'_>, proxy: &Proxy<'_>, acls: &Acls<'_>) -> Result<Vec<Rule>, Fault> {
     let mut rules = Vec::new();
     for line in proxy.own("use_backend") {

@@ -108,6 +108,9 @@ pub fn other(job: &mut Job<'_>, section: &Section) {
 }
 
 /// `[dns]` from the `resolvers` that servers name.
+///
+/// `hold valid` and its relatives say how long an answer is used; here its TTL does. Name servers by name would have to
+/// be looked up first, so they are left out.
 pub fn dns(job: &mut Job<'_>) {
     let used = std::mem::take(&mut job.resolvers);
     let Some((first, _)) = used.first() else { return };

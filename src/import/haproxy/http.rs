@@ -13,6 +13,9 @@ use super::Job;
 use super::section::Proxy;
 
 /// Says what becomes of a proxy in `mode http`.
+///
+/// Where a section leads to servers, or is nothing but a page that something else may ask, it is refused: a user who
+/// switches HAProxy off would miss it. A page of statistics is for people, and they find ringway's.
 pub fn judge(job: &mut Job<'_>, proxy: &Proxy<'_>) {
     let origin = proxy.origin();
     let own = &proxy.section.lines;

@@ -91,6 +91,8 @@ pub fn check(job: &mut Job<'_>, proxy: &Proxy<'_>, option: &Line, keys: &mut Key
 }
 
 /// The request of the option: `httpchk [METHOD] [URI] [VERSION]`. One word alone is the URI.
+///
+/// The version is left out: ringway asks over HTTP/1.1. In old files it carries headers, behind escaped line ends.
 fn of_option(job: &mut Job<'_>, option: &Line) -> Result<Asked, String> {
     let mut asked = Asked { method: "OPTIONS".into(), path: "/".into(), host: String::new(), headers: Vec::new() };
     match option.words.get(2..).unwrap_or_default() {
@@ -234,6 +236,8 @@ fn expect<'l>(rule: &'l Line, status: &mut Status<'l>, body: &mut Body<'l>) -> R
 }
 
 /// The codes that are meant, as ranges.
+///
+/// All codes are gone through, which is simpler than to cut and join ranges, and 500 of them are few.
 fn ranges(is_meant: impl Fn(u16) -> bool) -> Vec<(u16, u16)> {
     let mut all: Vec<(u16, u16)> = Vec::new();
     for code in CODES.filter(|code| is_meant(*code)) {

@@ -45,6 +45,9 @@ impl Line {
 
 /// Reads a whole file.
 ///
+/// A line ends at the end of the line: HAProxy has no way to continue one. Its preprocessor's conditions depend on the
+/// version and the build of HAProxy, so their lines are not guessed.
+///
 /// # Errors
 /// A quote that is not closed, a template, a condition of HAProxy's preprocessor.
 pub fn lines(text: &str, file: &str, files: &dyn Files) -> Result<Vec<Line>, Unreadable> {
@@ -156,6 +159,9 @@ impl Reader<'_> {
 
 /// What stands behind a backslash: how many characters belong to it, and which one it means. Most of them mean nothing,
 /// and then the backslash stays.
+///
+/// The same in double quotes and outside. A backslash before anything else is one: regular expressions have many of
+/// them.
 fn escape(rest: &str) -> (usize, char) {
     match rest.chars().next() {
         Some(c @ (' ' | '\\' | '#' | '"' | '\'' | '$')) => (1, c),

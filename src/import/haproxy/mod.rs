@@ -121,6 +121,8 @@ pub fn translate(text: &str, name: &str, files: &dyn Files) -> Result<(Sheet, No
 
 /// Finds what the `stick-table` of a proxy stores, by the name of the proxy; an empty name is `own`. Only tables by the
 /// client's address count.
+///
+/// A table of another type (`string`, `integer`) counts something else than clients, so it is not found.
 fn tables<'a>(proxies: &'a [Proxy<'a>], own: &'a Proxy<'a>) -> impl Fn(&str) -> Option<String> + 'a {
     move |name: &str| {
         let proxy = if name.is_empty() { own } else { proxies.iter().find(|proxy| proxy.name() == name)? };
@@ -298,6 +300,8 @@ impl<'a> Job<'a> {
 }
 
 /// Whether a front only answers a health check.
+///
+/// Such a front is spoken of where its page is; that it leads nowhere is no fault of it.
 fn is_page_alone(proxy: &Proxy<'_>) -> bool {
     proxy.last(&["monitor-uri"]).is_some()
         && proxy.own("default_backend").next().is_none()

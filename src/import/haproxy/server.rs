@@ -102,6 +102,9 @@ pub struct Words {
 type Fault = (Origin, String);
 
 /// All servers of a proxy, in order. Each fault is one that leaves the pool out.
+///
+/// A `default-server` counts from its line on, so a server before it does not have its words. Those of `defaults` come
+/// first of all.
 pub fn servers<'a>(proxy: &Proxy<'a>, notes: &mut Notes) -> (Vec<Server<'a>>, Vec<Fault>) {
     let (mut defaults, mut servers, mut faults) = (Words::default(), Vec::new(), Vec::new());
     for line in &proxy.lines {
@@ -148,6 +151,9 @@ fn server<'a>(
 }
 
 /// A template: ringway makes a backend of each address that the name has, so one is enough.
+///
+/// HAProxy makes so many servers and fills them with what DNS answers, one after another; more addresses than servers
+/// are not used. ringway uses all of them.
 fn template<'a>(line: &'a Line, defaults: &Words, notes: &mut Notes) -> Result<Server<'a>, String> {
     if line.word(3).starts_with('_') {
         return Err("SRV records are found with [pools.NAME.discover], which the importer does not write".to_string());
@@ -300,32 +306,22 @@ impl Words {
     }
 }
 
-/// Words that change nothing here, with how many values they have.
+/// Words with a value that change nothing here: how a name is looked up at the start, numbers, what is for HTTP, and
+/// details of TLS, which mean nothing without `ssl`.
+const IDLE_WITH_VALUE: &str = "init-addr id agent-inter resolve-opts resolve-net pool-low-conn pool-max-conn \
+     pool-purge-delay proto log-proto shard ws guid log-bufsize ssl-min-ver ssl-max-ver ciphers ciphersuites npn \
+     max-reuse hash-key";
+/// Words without a value that change nothing here.
+const IDLE: &str = "tfo stick non-stick no-sslv3 no-tlsv10 no-tlsv11 no-tlsv12 no-tlsv13 force-sslv3 force-tlsv10 \
+     force-tlsv11 force-tlsv12 force-tlsv13 no-ssl-reuse ssl-reuse no-tls-tickets tls-tickets no-tfo no-verifyhost \
+     no-check-via-socks4";
+
+/// Of words that change nothing here: how many values they have.
 fn without_meaning(word: &str) -> Option<usize> {
-    Some(match word {
-        "init-addr" | "id" | "agent-inter" | "resolve-opts" | "resolve-net" | "pool-low-conn" | "pool-max-conn"
-        | "pool-purge-delay" | "proto" | "log-proto" | "shard" | "ws" | "guid" | "log-bufsize" | "ssl-min-ver"
-        | "ssl-max-ver" | "ciphers" | "ciphersuites" | "npn" | "max-reuse" | "hash-key" => 1,
-        "tfo"
-        | "stick"
-        | "non-stick"
-        | "no-sslv3"
-        | "no-tlsv10"
-        | "no-tlsv11"
-        | "no-tlsv12"
-        | "no-tlsv13"
-        | "force-sslv3"
-        | "force-tlsv10"
-        | "force-tlsv11"
-        | "force-tlsv12"
-        | "force-tlsv13"
-        | "no-ssl-reuse"
-        | "ssl-reuse"
-        | "no-tls-tickets"
-        | "tls-tickets"
-        | "no-tfo"
-        | "no-verifyhost"
-        | "no-check-via-socks4" => 0,
-        _ => return None,
-    })
+    let is_in = |all: &str| all.split_whitespace().any(|one| one == word);
+    match (is_in(IDLE_WITH_VALUE), is_in(IDLE)) {
+        (true, _) => Some(1),
+        (_, true) => Some(0),
+        _ => None,
+    }
 }

@@ -94,6 +94,8 @@ const OPTIONS: &[(&str, Fate)] = &[
 ];
 
 /// What becomes of a line of a proxy.
+///
+/// What has no effect in `mode tcp` has none here either. HAProxy warns of most of these words when it starts.
 pub fn fate(line: &Line) -> Fate {
     let find = |words: &[(&str, Fate)], word: &str| {
         let row = words.iter().find(|(all, _)| all.split_whitespace().any(|known| known == word));
@@ -112,6 +114,9 @@ pub fn fate(line: &Line) -> Fate {
 }
 
 /// By the first word of a line of `global`: why it needs nothing.
+///
+/// Settings of `global` tune one program and mean nothing to another one. Those that limit clients are refused by the
+/// code that looks at them, before this is asked.
 pub fn idle_global(word: &str) -> Option<&'static str> {
     const SYSTEMD: &str = "systemd keeps ringway running, in the foreground";
     const OWN: &str = "ringway needs no such setting";

@@ -18,6 +18,8 @@ type Fault = (Origin, String);
 
 /// Sets the keys of a listener: `allow`, `deny`, and limits per client.
 ///
+/// Rules of a server take the place of those of `stream`: nginx inherits them only where a level has none.
+///
 /// # Errors
 /// The line that cannot be said.
 pub fn access<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> Result<(), Fault> {

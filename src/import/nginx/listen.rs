@@ -97,6 +97,9 @@ fn listen(line: &Directive, notes: &mut Notes) -> Result<Listen, String> {
 }
 
 /// `on`, `off`, or idle time, pause and count.
+///
+/// The pause and the count have no key here: a probe every 10 s, 6 times. `on` leaves the times to the kernel, which
+/// waits two hours; ringway's default is better, so nothing is written.
 fn keepalive(value: &str) -> Option<String> {
     match value {
         "off" => Some("0s".to_string()),
@@ -115,7 +118,7 @@ pub fn size(text: &str) -> Option<String> {
     match &text[split..] {
         "k" | "K" => Some(format!("{number}KiB")),
         "m" | "M" => Some(format!("{number}MiB")),
-        "" if number > 0 && number % 1024 == 0 => Some(format!("{}KiB", number / 1024)),
+        "" if number > 0 && number.is_multiple_of(1024) => Some(format!("{}KiB", number / 1024)),
         _ => None,
     }
 }

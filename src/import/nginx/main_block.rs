@@ -39,6 +39,9 @@ pub fn main(job: &mut Job<'_>, all: &[Directive]) {
 }
 
 /// `events`: how many connections.
+///
+/// `worker_connections` counts connections of one worker, to clients and to servers. With `worker_processes auto` it
+/// cannot be said here what that comes to.
 fn events(job: &mut Job<'_>, events: &Directive, workers: Option<u64>) {
     for one in events.inner() {
         let number = one.arg(0).parse::<u64>().ok();
@@ -62,6 +65,8 @@ fn events(job: &mut Job<'_>, events: &Directive, workers: Option<u64>) {
 }
 
 /// ringway's own log.
+///
+/// The levels of nginx above `error` have no equal; they become `error`.
 fn error_log(job: &mut Job<'_>, line: &Directive) {
     let output = match line.arg(0) {
         "stderr" | "/dev/stderr" => "stderr".to_string(),

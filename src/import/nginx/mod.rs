@@ -53,6 +53,8 @@ pub struct Job<'a> {
 
 /// Translates a file.
 ///
+/// Several `stream` blocks are one, as nginx allows only one and files that it includes may bring their own servers.
+///
 /// # Errors
 /// It cannot be read.
 pub fn translate(text: &str, name: &str, files: &dyn Files) -> Result<(Sheet, Notes), Unreadable> {

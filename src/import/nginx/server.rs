@@ -76,6 +76,9 @@ fn share<'a>(job: &mut Job<'_>, all: &mut Vec<Shared<'a>>, server: &'a Directive
 }
 
 /// Addresses whose options differ are listeners of their own.
+///
+/// `proxy_protocol` at one address and not at another one would be one listener in nginx; here the key belongs to the
+/// listener.
 fn groups<'a>(shared: &Shared<'a>) -> Vec<Shared<'a>> {
     let mut all: Vec<Shared<'a>> = Vec::new();
     let options = |listen: &Listen| {
@@ -282,6 +285,9 @@ fn is_closed(job: &Job<'_>, target: &str) -> bool {
 }
 
 /// The access log of the first server that has one.
+///
+/// The path is kept, although two programs must not write to one file: while both run, one of them has to be changed,
+/// and only the user knows which.
 fn access_log<'a>(job: &mut Job<'a>, server: &'a Directive) {
     let Some(line) = job.setting(server, "access_log").filter(|line| line.arg(0) != "off") else { return };
     let output = match line.arg(0) {

@@ -152,7 +152,7 @@ impl<'a> Variables<'a> {
             let (rank, test) = by.test(&entry).map_err(|text| (entry.origin.clone(), text))?;
             keyed.push((rank, test, entry));
         }
-        keyed.sort_by(|one, other| one.0.cmp(&other.0));
+        keyed.sort_by_key(|one| one.0);
         let mut aims: Vec<Aim> = Vec::new();
         for (_, test, entry) in keyed {
             for aim in self.resolve(entry.arg(0), port, &entry.origin, notes, depth + 1)? {
@@ -250,6 +250,8 @@ fn braced(text: &str) -> Option<&str> {
 }
 
 /// Whether a text has no variable of nginx in it. `${NAME}` in capitals is one of the environment.
+///
+/// Anything with a variable of nginx in it is worked out for each client.
 fn is_plain(text: &str) -> bool {
     !variable::expand(text).contains('$')
         && variable::names(&variable::expand(text)).iter().all(|name| **name == name.to_uppercase())

@@ -129,6 +129,9 @@ fn tokens(text: &str, name: &str) -> Result<Vec<Token>, Unreadable> {
 }
 
 /// A word in quotes, whose first one was taken. `None`: it does not end.
+///
+/// Only quotes, backslashes and three letters are escaped; a backslash before anything else stays, as in the
+/// expressions of a map.
 fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, quote: char, line: &mut usize) -> Option<String> {
     let mut word = String::new();
     loop {

@@ -168,6 +168,9 @@ fn server(job: &mut Job<'_>, line: &Directive, failing: &mut Failing) -> Result<
 }
 
 /// How a server is chosen.
+///
+/// `hash` of the client's address is what a consistent hash is for. Any other text would have to be known of each
+/// client, which needs a look into the stream.
 fn balance(job: &mut Job<'_>, line: &Directive, keys: &mut KeyTable) -> Result<(), String> {
     let origin = &line.origin;
     let words: Vec<&str> = line.args.iter().map(String::as_str).collect();
@@ -231,6 +234,9 @@ fn ejection(job: &mut Job<'_>, failing: &Failing, pool: &mut PoolSheet) {
 }
 
 /// The settings of the server that leads to a pool.
+///
+/// `proxy_next_upstream_tries 0` is nginx's default: every server, each once. A host name stands for several, so more
+/// attempts are allowed where one is written; a server that was tried is not tried again while another one is left.
 fn settings<'a>(
     job: &mut Job<'a>,
     server: &'a Directive,
@@ -284,6 +290,9 @@ fn settings<'a>(
 }
 
 /// Checks, which nginx only has in its commercial version.
+///
+/// `jitter` spreads checks, which ringway does by itself; `mandatory` and `persistent` are about the first check, which
+/// decides here alone.
 fn health_check<'a>(job: &mut Job<'a>, server: &'a Directive, pool: &mut PoolSheet) -> Result<(), Fault> {
     let Some(line) = job.setting(server, "health_check") else {
         pool.check.set("type", "off", &pool.origin);
