@@ -125,9 +125,8 @@ pub fn translate(text: &str, name: &str, language: Language, files: &dyn Files) 
         "goes down, passive ejection and time-outs differ. Each such key is worth a thought: `ringway reference`."
             .to_string(),
     ];
-    let had_something = !sheet.listeners.is_empty();
     let toml = proof::prove(sheet, &mut notes, files, &about);
-    if toml.is_none() && !had_something && !notes.has_refusals() {
+    if toml.is_none() && !notes.has_refusals() {
         let start = Origin { file: name.into(), line: 1 };
         notes.refuse(&start, "nothing in this file listens for TCP clients, so there is nothing to translate");
     }

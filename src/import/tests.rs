@@ -96,6 +96,16 @@ fn what_hangs_on_something_that_is_refused_is_left_out_with_it() {
     assert_eq!(alone.toml, "");
 }
 
+/// A listener is left out only with a refusal: the exit status says that something is missing.
+#[test]
+fn a_listener_that_leads_to_a_backend_of_http_is_refused() {
+    let text = "frontend a\n  bind 127.0.0.1:80\n  default_backend x\nlisten b\n  bind 127.0.0.1:81\n  \
+                server s 10.0.0.2:80\nbackend x\n  mode http\n  stats enable\n";
+    let all = haproxy(text);
+    assert_eq!(refused(&all), [1]);
+    assert!(!all.toml.contains("[listeners.a]") && all.toml.contains("[listeners.b]"), "{}", all.toml);
+}
+
 /// A limit that is not carried over would let clients in that HAProxy refuses.
 #[test]
 fn a_rule_that_cannot_be_said_takes_its_listener_with_it() {

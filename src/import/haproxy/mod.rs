@@ -268,9 +268,10 @@ impl<'a> Job<'a> {
                 }
             }
         }
+        // Clients get to these, and there is no pool for them.
         for (name, reach) in reached {
-            if let Some(front) = reach.fronts.first().filter(|_| !self.backs.contains_key(name.as_str())) {
-                self.notes.refuse(front.origin(), format!("there is no backend `{name}`"));
+            if let Some(front) = reach.fronts.first() {
+                self.notes.refuse(front.origin(), format!("there is no backend `{name}` in mode tcp"));
             }
         }
     }
