@@ -142,7 +142,8 @@ fn each_row_of_frontend_is_what_the_importer_does() {
         let bind = if has("bind") { "" } else { "  bind 127.0.0.1:80\n" };
         let default = if has("default_backend") { "" } else { "  default_backend b\n" };
         format!(
-            "frontend f\n{bind}  {}\n{default}backend b\n  {SERVER} check\nbackend x\n  server s 10.0.0.2:80 check\n",
+            "frontend f\n{bind}  {}\n{default}backend b\n  {SERVER} check\n  \
+             server t 10.0.0.3:80 check\nbackend x\n  server s 10.0.0.2:80 check\n",
             lines.join("\n  ")
         )
     });

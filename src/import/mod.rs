@@ -91,6 +91,9 @@ fn unreadable(origin: &Origin, text: impl Into<String>) -> Unreadable {
 }
 
 /// Finds out what a file is for; `None` if it looks like neither.
+///
+/// The first line that says anything decides. Lines of nginx end with `;` or a brace; sections of HAProxy begin with a
+/// word of their own, on a line without either.
 pub fn guess(text: &str) -> Option<Language> {
     const SECTIONS: [&str; 10] =
         ["global", "defaults", "frontend", "backend", "listen", "peers", "resolvers", "userlist", "program", "cache"];
@@ -134,6 +137,8 @@ pub fn translate(text: &str, name: &str, language: Language, files: &dyn Files) 
 }
 
 /// Finds what templates write in front of what they replace. Comments of the language must be gone from the line.
+///
+/// `%{` alone is also what log formats of HAProxy have, so it counts only before a word of a template language.
 fn template(line: &str) -> Option<&'static str> {
     let directive = |rest: &str| {
         let word =

@@ -27,6 +27,20 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Why a line cannot be carried over, and the line.
+pub type Refusal = (Origin, String);
+
+/// What becomes of a line of the original, by its first word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// The translation has it, or says what it makes of it.
+    Carried,
+    /// It needs nothing here; why.
+    Idle(&'static str),
+    /// It cannot be said; why.
+    Refused(&'static str),
+}
+
 /// One remark about a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Note {

@@ -64,6 +64,8 @@ impl Page {
 }
 
 /// Writes everything down. `about` is what the first lines say.
+///
+/// Tables that are there once come first, then listeners, then pools, each in the order of the original.
 pub fn page(sheet: &Sheet, about: &[String]) -> Page {
     let mut page = Page::default();
     for line in about {

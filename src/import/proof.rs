@@ -126,6 +126,9 @@ fn leave_loose_ends_out(sheet: &mut Sheet, notes: &mut Notes) {
 }
 
 /// Leaves out what the errors are about. `false` if that is nothing.
+///
+/// All errors are taken together, so that most configurations need one round. An error in a pool takes its listeners
+/// only in the next round, when nothing leads anywhere any more.
 fn leave_out(sheet: &mut Sheet, notes: &mut Notes, page: &Page, errors: &[Error]) -> bool {
     let (mut listeners, mut pools, mut keys) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for error in errors {
@@ -158,8 +161,7 @@ fn leave_out(sheet: &mut Sheet, notes: &mut Notes, page: &Page, errors: &[Error]
 }
 
 /// Values that this ringway does not take yet, by their keys. Keys that it does not have need no row.
-const NOT_YET: &[(&str, &str)] =
-    &[("sni", "\"*\""), ("address", ":client"), ("output", "\"syslog:"), ("backup", "the number ")];
+const NOT_YET: &[(&str, &str)] = &[("output", "\"syslog:")];
 
 /// Why ringway does not take something.
 fn reason(error: &Error) -> String {
@@ -193,6 +195,8 @@ fn invented(sheet: &Sheet, text: &str) -> HashMap<String, String> {
 }
 
 /// Says which variables must be set where ringway starts.
+///
+/// ringway refuses a variable that is not set, and so would `ringway check` on this machine.
 fn note_variables(sheet: &Sheet, notes: &mut Notes, files: &dyn Files) {
     for (name, origin) in variables(sheet) {
         if files.variable(&name).is_none() {

@@ -54,6 +54,8 @@ const EVERY: [&str; 3] = ["0.0.0.0/0", "::/0", "unix:"];
 /// Writes choices into a listener. A choice without a test is the last that counts. `preread_timeout` is written where
 /// there are routes and it is known.
 ///
+/// At least one way must lead to a pool: a listener that refuses every client is one that is better left out.
+///
 /// # Errors
 /// Why the choices cannot be written, and the line.
 pub fn write(

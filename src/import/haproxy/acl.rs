@@ -187,6 +187,8 @@ impl<'a> Acls<'a> {
 const TLS: Fact = Fact::Says(Test::Protocol("tls"));
 
 /// Clients of this host, as HAProxy's LOCALHOST has them.
+///
+/// Only what it is in newer versions; older ones had no IPv6 in it.
 fn local() -> Clients {
     let nets = ["127.0.0.0/8", "::1"].iter().filter_map(|text| Net::new(text)).collect();
     Clients { nets, unix: false, file: None }

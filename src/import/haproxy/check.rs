@@ -22,12 +22,9 @@ use super::lex::Line;
 use super::section::Proxy;
 use super::server::{Server, Words};
 use crate::import::address::ServerPort;
-use crate::import::note::Origin;
+use crate::import::note::Refusal;
 use crate::import::sheet::{CheckStep, KeyTable, Written};
 use crate::import::time;
-
-/// Why a check cannot be carried over.
-pub type Fault = (Origin, String);
 
 /// The options that say what a check does. The last of them counts.
 const KINDS: [&str; 9] = [
@@ -67,7 +64,7 @@ pub fn check(
     proxy: &Proxy<'_>,
     servers: &[Server<'_>],
     keys: &mut KeyTable,
-) -> Result<Vec<Option<String>>, Fault> {
+) -> Result<Vec<Option<String>>, Refusal> {
     let nowhere = || vec![None; servers.len()];
     let (asker, checked) = followed(job, proxy, servers)?;
     let asker = asker.unwrap_or(proxy);
@@ -106,7 +103,7 @@ fn followed<'s, 'a, 'j>(
     job: &Job<'j>,
     proxy: &Proxy<'_>,
     servers: &'s [Server<'a>],
-) -> Result<(Option<&'j Proxy<'j>>, Vec<Checked<'s, 'a>>), Fault> {
+) -> Result<(Option<&'j Proxy<'j>>, Vec<Checked<'s, 'a>>), Refusal> {
     let (mut asker, mut checked) = (None, Vec::new());
     for server in servers {
         let Some(track) = &server.words.track else {
@@ -139,7 +136,7 @@ fn followed<'s, 'a, 'j>(
 ///
 /// Which option is the last one is found out among the lines of `defaults` and the proxy together: a proxy's `option
 /// httpchk` takes the place of `option tcp-check` in `defaults`.
-fn kind(job: &mut Job<'_>, proxy: &Proxy<'_>, checked: &[Checked<'_, '_>], keys: &mut KeyTable) -> Result<(), Fault> {
+fn kind(job: &mut Job<'_>, proxy: &Proxy<'_>, checked: &[Checked<'_, '_>], keys: &mut KeyTable) -> Result<(), Refusal> {
     let here = checked[0].server.origin;
     let all: Vec<&Line> = KINDS.iter().filter_map(|name| proxy.option(name)).collect();
     let Some(line) =
@@ -202,7 +199,7 @@ fn kind(job: &mut Job<'_>, proxy: &Proxy<'_>, checked: &[Checked<'_, '_>], keys:
 ///
 /// HAProxy verifies the chain, and the name only with `verifyhost` (or `check-sni`, in newer versions). ringway
 /// verifies the name whenever it verifies, so a certificate that does not name its host needs `server_name`.
-fn tls(job: &mut Job<'_>, proxy: &Proxy<'_>, checked: &[Checked<'_, '_>], keys: &mut KeyTable) -> Result<(), Fault> {
+fn tls(job: &mut Job<'_>, proxy: &Proxy<'_>, checked: &[Checked<'_, '_>], keys: &mut KeyTable) -> Result<(), Refusal> {
     let over = |one: &&Checked<'_, '_>| one.words.checks_tls;
     let first = checked.iter().find(over);
     let connect = proxy
@@ -275,7 +272,7 @@ fn pace(job: &mut Job<'_>, proxy: &Proxy<'_>, checked: &[Checked<'_, '_>], keys:
 ///
 /// The answer of an agent has the same words in both (`up`, `drain`, `50%`). HAProxy can send it something first, and
 /// ask it somewhere else; ringway connects to the backend's host and reads.
-fn agent(servers: &[Server<'_>], keys: &mut KeyTable) -> Result<(), Fault> {
+fn agent(servers: &[Server<'_>], keys: &mut KeyTable) -> Result<(), Refusal> {
     let Some(first) = servers.iter().find(|server| server.words.has_agent) else { return Ok(()) };
     for server in servers {
         let words = &server.words;
@@ -307,7 +304,7 @@ fn places(
     checked: &[Checked<'_, '_>],
     keys: &mut KeyTable,
     first: &Checked<'_, '_>,
-) -> Result<Vec<Option<String>>, Fault> {
+) -> Result<Vec<Option<String>>, Refusal> {
     let of =
         |one: &Checked<'_, '_>| (one.words.check_port.clone(), one.words.check_addr.clone(), one.tracked_at.clone());
     if checked.iter().all(|one| of(one) == of(first)) && first.words.check_addr.is_none() && first.tracked_at.is_none()

@@ -15,12 +15,9 @@ use super::Job;
 use super::acl::decode_hex;
 use super::lex::Line;
 use super::section::Proxy;
-use crate::import::note::Origin;
+use crate::import::note::{Origin, Refusal};
 use crate::import::sheet::{CheckStep, KeyTable, Written};
 use crate::import::variable;
-
-/// Why rules cannot be carried over.
-type Fault = (Origin, String);
 
 /// Something that is sent, and what the answer must hold.
 #[derive(Debug, Default)]
@@ -42,7 +39,7 @@ struct Exchange {
 ///
 /// # Errors
 /// A rule that cannot be said.
-pub fn check(job: &mut Job<'_>, proxy: &Proxy<'_>, option: &Line, keys: &mut KeyTable) -> Result<(), Fault> {
+pub fn check(job: &mut Job<'_>, proxy: &Proxy<'_>, option: &Line, keys: &mut KeyTable) -> Result<(), Refusal> {
     let own = proxy.own("tcp-check").next().is_some();
     let rules: Vec<&Line> = if own { proxy.own("tcp-check").collect() } else { proxy.all("tcp-check").collect() };
     let (mut exchanges, mut ports): (Vec<Exchange>, Vec<u64>) = (Vec::new(), Vec::new());

@@ -16,7 +16,7 @@ use super::bind::{self, BindGroup};
 use super::leads::{self, Fallback, Rule};
 use super::section::Proxy;
 use crate::import::nets::Clients;
-use crate::import::note::Origin;
+use crate::import::note::{Origin, Refusal};
 use crate::import::routes::{self, Choice, Test, Way};
 use crate::import::sheet::ListenerSheet;
 use crate::import::time;
@@ -34,14 +34,11 @@ pub struct Front {
     pub user_timeout: u64,
 }
 
-/// Why a front cannot be carried over.
-pub type Fault = (Origin, String);
-
 /// Translates a front.
 ///
 /// # Errors
 /// The line that cannot be said.
-pub fn front(job: &mut Job<'_>, proxy: &Proxy<'_>) -> Result<Front, Fault> {
+pub fn front(job: &mut Job<'_>, proxy: &Proxy<'_>) -> Result<Front, Refusal> {
     let groups = bind::groups(proxy, &mut job.notes)?;
     if groups.is_empty() {
         return Err((proxy.origin().clone(), "it has no `bind`, so no client can connect".to_string()));
@@ -90,7 +87,7 @@ pub fn front(job: &mut Job<'_>, proxy: &Proxy<'_>) -> Result<Front, Fault> {
 /// A listener for each port, where the port decides.
 ///
 /// Only single ports can be told apart: a range would need one listener for each of its ports.
-fn one_per_port(groups: Vec<BindGroup>) -> Result<Vec<BindGroup>, Fault> {
+fn one_per_port(groups: Vec<BindGroup>) -> Result<Vec<BindGroup>, Refusal> {
     let mut all = Vec::new();
     for group in groups {
         for place in &group.places {
@@ -181,7 +178,7 @@ fn accept_header(listener: &mut ListenerSheet, from: &Clients, origin: &Origin) 
 ///
 /// `use_backend` without a condition takes every client, so what follows it is never reached. A `listen` leads to its
 /// own servers unless it names another pool.
-fn rules(job: &mut Job<'_>, proxy: &Proxy<'_>, acls: &Acls<'_>) -> Result<Vec<Rule>, Fault> {
+fn rules(job: &mut Job<'_>, proxy: &Proxy<'_>, acls: &Acls<'_>) -> Result<Vec<Rule>, Refusal> {
     let mut rules = Vec::new();
     for line in proxy.own("use_backend") {
         let fault = |text: String| (line.origin.clone(), text);
@@ -220,7 +217,7 @@ pub fn has_servers(proxy: &Proxy<'_>) -> bool {
 /// A rule in a `backend` holds for the clients that come to it by whatever way. If a listener leads to this pool alone,
 /// its clients are the same ones, and the rule can stand there. If it also leads elsewhere, it would shut out clients
 /// of the other pools.
-fn lift(job: &mut Job<'_>, proxy: &Proxy<'_>, rules: &[Rule], admission: &mut Admission) -> Result<(), Fault> {
+fn lift(job: &mut Job<'_>, proxy: &Proxy<'_>, rules: &[Rule], admission: &mut Admission) -> Result<(), Refusal> {
     let mut pools: Vec<&str> = rules.iter().filter_map(Rule::pool).collect();
     pools.sort_unstable();
     pools.dedup();
@@ -245,7 +242,7 @@ fn lift(job: &mut Job<'_>, proxy: &Proxy<'_>, rules: &[Rule], admission: &mut Ad
 }
 
 /// Adds the rules of a pool to those of its listener.
-fn merge(admission: &mut Admission, more: Admission) -> Result<(), Fault> {
+fn merge(admission: &mut Admission, more: Admission) -> Result<(), Refusal> {
     if let Some((clients, origin)) = more.allow {
         match &admission.allow {
             Some((before, _)) if *before != clients => {
@@ -281,7 +278,7 @@ fn merge(admission: &mut Admission, more: Admission) -> Result<(), Fault> {
 /// The gate is what `tcp-request content accept if X`, `reject` leaves: clients that say X. A way without a condition
 /// becomes one for each X, and nothing is left for other clients. A way for clients that the gate lets not in can only
 /// be a mistake, and is refused so that it is seen.
-fn gated(choices: Vec<Choice>, admission: &Admission) -> Result<Vec<Choice>, Fault> {
+fn gated(choices: Vec<Choice>, admission: &Admission) -> Result<Vec<Choice>, Refusal> {
     let barred = admission.barred.iter().map(|(test, origin)| Choice {
         tests: vec![test.clone()],
         way: Way::Refused,

@@ -17,11 +17,8 @@ use super::conversation::{is_filled_in, literal};
 use super::lex::Line;
 use super::section::Proxy;
 use crate::health::ask::Pattern;
-use crate::import::note::Origin;
+use crate::import::note::{Origin, Refusal};
 use crate::import::sheet::{KeyTable, Written};
-
-/// Why rules cannot be carried over.
-type Fault = (Origin, String);
 
 /// The codes that a status can have.
 const CODES: std::ops::RangeInclusive<u16> = 100..=599;
@@ -29,7 +26,7 @@ const CODES: std::ops::RangeInclusive<u16> = 100..=599;
 const METHODS: [&str; 5] = ["GET", "HEAD", "OPTIONS", "POST", "PUT"];
 
 /// What is asked for.
-struct Asked {
+struct AskedPage {
     /// The method.
     method: String,
     /// The path.
@@ -44,7 +41,7 @@ struct Asked {
 ///
 /// # Errors
 /// A rule that cannot be said.
-pub fn check(job: &mut Job<'_>, proxy: &Proxy<'_>, option: &Line, keys: &mut KeyTable) -> Result<(), Fault> {
+pub fn check(job: &mut Job<'_>, proxy: &Proxy<'_>, option: &Line, keys: &mut KeyTable) -> Result<(), Refusal> {
     let mut asked = of_option(job, option).map_err(|text| (option.origin.clone(), text))?;
     keys.set("type", "http", &option.origin);
     let own = proxy.own("http-check").next().is_some();
@@ -93,8 +90,8 @@ pub fn check(job: &mut Job<'_>, proxy: &Proxy<'_>, option: &Line, keys: &mut Key
 /// The request of the option: `httpchk [METHOD] [URI] [VERSION]`. One word alone is the URI.
 ///
 /// The version is left out: ringway asks over HTTP/1.1. In old files it carries headers, behind escaped line ends.
-fn of_option(job: &mut Job<'_>, option: &Line) -> Result<Asked, String> {
-    let mut asked = Asked { method: "OPTIONS".into(), path: "/".into(), host: String::new(), headers: Vec::new() };
+fn of_option(job: &mut Job<'_>, option: &Line) -> Result<AskedPage, String> {
+    let mut asked = AskedPage { method: "OPTIONS".into(), path: "/".into(), host: String::new(), headers: Vec::new() };
     match option.words.get(2..).unwrap_or_default() {
         [] => {}
         [word] if METHODS.contains(&word.as_str()) => {
@@ -119,7 +116,7 @@ fn of_option(job: &mut Job<'_>, option: &Line) -> Result<Asked, String> {
     Ok(asked)
 }
 
-impl Asked {
+impl AskedPage {
     /// Adds a header. `Connection` is ringway's own.
     fn header(&mut self, name: &str, value: &str) {
         match name.to_ascii_lowercase().as_str() {
@@ -131,7 +128,7 @@ impl Asked {
 }
 
 /// `http-check send meth M uri U ver V hdr NAME VALUE …`.
-fn send(rule: &Line, asked: &mut Asked) -> Result<(), String> {
+fn send(rule: &Line, asked: &mut AskedPage) -> Result<(), String> {
     let mut words = rule.words[2..].iter().map(String::as_str);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{word}` has no value"))?;

@@ -65,6 +65,9 @@ struct Lead {
 
 /// The choices of a listener at that port, and what falls back to what.
 ///
+/// The port is decided first, then counts of servers, then what must not hold: each step leaves rules of a simpler
+/// form.
+///
 /// # Errors
 /// The line that cannot be said.
 pub fn choices(rules: Vec<Rule>, port: Option<u16>) -> Result<(Vec<Choice>, Vec<Fallback>), (Origin, String)> {
@@ -77,6 +80,8 @@ pub fn choices(rules: Vec<Rule>, port: Option<u16>) -> Result<(Vec<Choice>, Vec<
 }
 
 /// Takes a rule apart; `None`: it never holds here.
+///
+/// A fact that is always so says nothing and goes; one that is never so takes its rule with it.
 fn lead(rule: Rule, port: Option<u16>) -> Result<Option<Lead>, (Origin, String)> {
     let Rule { clause, way, origin } = rule;
     let mut lead = Lead { tests: Vec::new(), not: Vec::new(), up: None, way, origin };

@@ -34,13 +34,12 @@ mod words;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::note::{Notes, Origin};
+use super::note::{Fate, Notes, Origin};
 use super::sheet::{NameStock, Sheet};
 use super::{Files, Unreadable};
 use leads::Fallback;
 use lex::Line;
 use section::{Proxy, Section};
-use words::Fate;
 
 /// The work on one file.
 pub struct Job<'a> {
@@ -217,6 +216,8 @@ impl<'a> Job<'a> {
     }
 
     /// Keeps the listeners of a front, and how its pools are reached.
+    ///
+    /// Fallbacks are kept beside the way to a pool: a way without a condition counts as one without a fallback.
     fn take(&mut self, proxy: &'a Proxy<'a>, front: front::Front, reached: &mut BTreeMap<String, Reach<'a>>) {
         let pools: HashSet<String> =
             front.listeners.iter().flat_map(|listener| listener.pools()).map(str::to_string).collect();
@@ -277,6 +278,9 @@ impl<'a> Job<'a> {
     }
 
     /// Sets what a pool falls back to; `false` if that is not the same for all of its clients.
+    ///
+    /// A pool of ringway falls back by itself, for every client. If one listener asks for it and another one does not,
+    /// that is two pools with the same servers, which only their user can want.
     fn falls_back(&mut self, keys: &mut super::sheet::KeyTable, reach: &Reach<'_>) -> bool {
         let same = |one: &Option<Fallback>| one.as_ref().map(|it| (it.to.clone(), it.up_min));
         let first = reach.fallbacks.first().cloned().flatten();

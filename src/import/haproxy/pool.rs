@@ -25,12 +25,9 @@ use super::Job;
 use super::check;
 use super::section::Proxy;
 use super::server::{self, Server};
-use crate::import::note::Origin;
+use crate::import::note::{Origin, Refusal};
 use crate::import::sheet::{BackendSheet, KeyTable, PoolSheet};
 use crate::import::time;
-
-/// Why a pool cannot be carried over.
-pub type Fault = (Origin, String);
 
 /// Clients of a queue without a limit. HAProxy has none; ringway wants a number.
 const QUEUE: u64 = 1_000_000;
@@ -48,13 +45,13 @@ pub fn pool(
     proxy: &Proxy<'_>,
     fronts: &[&Proxy<'_>],
     user_timeout: u64,
-) -> Result<PoolSheet, Vec<Fault>> {
+) -> Result<PoolSheet, Vec<Refusal>> {
     let (servers, faults) = server::servers(proxy, &mut job.notes);
     if !faults.is_empty() {
         return Err(faults);
     }
     let mut pool = PoolSheet::new(proxy.name(), proxy.origin());
-    let one = |result: Result<(), Fault>| result.map_err(|fault| vec![fault]);
+    let one = |result: Result<(), Refusal>| result.map_err(|fault| vec![fault]);
     if let Some(server) = servers.iter().find(|server| server.words.speaks_tls) {
         return Err(vec![(server.origin.clone(), super::tls::SERVER.to_string())]);
     }
@@ -84,7 +81,7 @@ fn one_check(
     proxy: &Proxy<'_>,
     servers: &[Server<'_>],
     pool: &mut PoolSheet,
-) -> Result<Vec<Option<String>>, Vec<Fault>> {
+) -> Result<Vec<Option<String>>, Vec<Refusal>> {
     check::check(job, proxy, servers, &mut pool.check).map_err(|fault| vec![fault])
 }
 
@@ -123,7 +120,7 @@ fn one_order(
     proxy: &Proxy<'_>,
     servers: &[Server<'_>],
     pool: &mut PoolSheet,
-) -> Result<Vec<(usize, u64)>, Fault> {
+) -> Result<Vec<(usize, u64)>, Refusal> {
     let line = proxy.last(&["balance"]);
     let origin = line.map_or(proxy.origin(), |line| &line.origin).clone();
     let word = line.map_or("roundrobin", |line| line.word(1));
@@ -161,7 +158,7 @@ fn balance(
     word: &str,
     origin: &Origin,
     servers: &[Server<'_>],
-) -> Result<&'static str, Fault> {
+) -> Result<&'static str, Refusal> {
     let fault = |text: String| Err((origin.clone(), text));
     match word {
         "roundrobin" | "static-rr" => Ok("round_robin"),
@@ -244,7 +241,7 @@ fn attempts(job: &mut Job<'_>, proxy: &Proxy<'_>, keys: &mut KeyTable) {
 ///
 /// What is refused here would make two kinds of server in one pool (a PROXY header for some of them). What is only
 /// noted is stricter for some servers than it was, never weaker.
-fn of_servers(job: &mut Job<'_>, servers: &[Server<'_>], keys: &mut KeyTable) -> Result<(), Fault> {
+fn of_servers(job: &mut Job<'_>, servers: &[Server<'_>], keys: &mut KeyTable) -> Result<(), Refusal> {
     let Some(first) = servers.first() else { return Ok(()) };
     let is_closing = |server: &&Server<'_>| server.words.closes_when_down;
     let closing = servers.iter().find(is_closing);
@@ -256,7 +253,9 @@ fn of_servers(job: &mut Job<'_>, servers: &[Server<'_>], keys: &mut KeyTable) ->
     if let Some(one) = closing.filter(|_| !servers.iter().all(|server| is_closing(&server))) {
         job.notes.note(one.origin, "on-marked-down holds for the whole pool here, not for some of its servers");
     }
-    if let Some(one) = servers.iter().find(|server| server.words.closes_backups) {
+    // Without backups there is nothing that it could close.
+    let has_backups = servers.iter().any(|server| server.words.is_backup);
+    if let Some(one) = servers.iter().find(|server| server.words.closes_backups && has_backups) {
         keys.set("on_main_up", "close", one.origin);
     }
     if let Some(other) = servers.iter().find(|server| server.words.send_proxy != first.words.send_proxy) {
@@ -288,7 +287,7 @@ fn of_servers(job: &mut Job<'_>, servers: &[Server<'_>], keys: &mut KeyTable) ->
 ///
 /// `usesrc clientip` is TPROXY, as `source = "client"` is. A port range, an interface, or an address out of a header
 /// have no word here.
-fn source(proxy: &Proxy<'_>, servers: &[Server<'_>], keys: &mut KeyTable) -> Result<(), Fault> {
+fn source(proxy: &Proxy<'_>, servers: &[Server<'_>], keys: &mut KeyTable) -> Result<(), Refusal> {
     let line = proxy.last(&["source"]);
     let of_proxy = line.map(|line| (line.words[1..].join(" "), &line.origin));
     let mut all = servers.iter().map(|server| match &server.words.source {
@@ -315,7 +314,7 @@ fn source(proxy: &Proxy<'_>, servers: &[Server<'_>], keys: &mut KeyTable) -> Res
 ///
 /// `stick on src` is `stick match src` and `stick store-request src` together; each of these alone is taken for both,
 /// as one without the other is a mistake. Other keys need a look into the stream.
-fn sticky(job: &mut Job<'_>, proxy: &Proxy<'_>, keys: &mut KeyTable) -> Result<(), Fault> {
+fn sticky(job: &mut Job<'_>, proxy: &Proxy<'_>, keys: &mut KeyTable) -> Result<(), Refusal> {
     for line in proxy.all("stick") {
         let is_src = match line.word(1) {
             "on" | "match" | "store-request" => line.word(2) == "src" && !line.words.iter().any(|word| word == "if"),

@@ -7,7 +7,7 @@
 use super::lex::Line;
 use super::section::Proxy;
 use crate::import::address::{self, ServerPlace};
-use crate::import::note::{Notes, Origin};
+use crate::import::note::{Notes, Origin, Refusal};
 use crate::import::time;
 
 /// A server, as the file has it.
@@ -98,14 +98,11 @@ pub struct Words {
     pub user_timeout: u64,
 }
 
-/// Why a server cannot be carried over.
-type Fault = (Origin, String);
-
 /// All servers of a proxy, in order. Each fault is one that leaves the pool out.
 ///
 /// A `default-server` counts from its line on, so a server before it does not have its words. Those of `defaults` come
 /// first of all.
-pub fn servers<'a>(proxy: &Proxy<'a>, notes: &mut Notes) -> (Vec<Server<'a>>, Vec<Fault>) {
+pub fn servers<'a>(proxy: &Proxy<'a>, notes: &mut Notes) -> (Vec<Server<'a>>, Vec<Refusal>) {
     let (mut defaults, mut servers, mut faults) = (Words::default(), Vec::new(), Vec::new());
     for line in &proxy.lines {
         match line.word(0) {

@@ -7,18 +7,7 @@
 
 use super::lex::Line;
 
-/// What becomes of a line.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
-    /// The translation has it, or says what it makes of it.
-    Carried,
-    /// It needs nothing here; why.
-    Idle(&'static str),
-    /// It cannot be said; why.
-    Refused(&'static str),
-}
-
-use Fate::{Carried, Idle, Refused};
+use crate::import::note::Fate::{self, Carried, Idle, Refused};
 
 /// For words of `mode http`.
 const HTTP: &str = "it has no effect in mode tcp";

@@ -10,11 +10,8 @@
 use super::Job;
 use super::tree::Directive;
 use crate::import::nets::{self, Clients, Net};
-use crate::import::note::Origin;
+use crate::import::note::Refusal;
 use crate::import::sheet::{KeyTable, Written};
-
-/// Why a rule cannot be said, and its line.
-type Fault = (Origin, String);
 
 /// Sets the keys of a listener: `allow`, `deny`, and limits per client.
 ///
@@ -22,7 +19,7 @@ type Fault = (Origin, String);
 ///
 /// # Errors
 /// The line that cannot be said.
-pub fn access<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> Result<(), Fault> {
+pub fn access<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> Result<(), Refusal> {
     let own: Vec<&Directive> = server.inner().iter().filter(|one| is_rule(one)).collect();
     let rules = if own.is_empty() { job.inherited.iter().copied().filter(|one| is_rule(one)).collect() } else { own };
     if let Some(first) = rules.first() {
@@ -60,7 +57,7 @@ fn clients(text: &str) -> Option<Clients> {
 /// `limit_conn`: by the client's address, or for the whole server.
 ///
 /// Several of them hold together. Refused clients are closed by nginx and reset by ringway.
-fn limits<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> Result<(), Fault> {
+fn limits<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> Result<(), Refusal> {
     if let Some(line) = job.setting(server, "limit_conn_dry_run").filter(|line| line.arg(0) == "on") {
         job.notes.note(&line.origin, "limit_conn refuses no client there, and is left out");
         return Ok(());

@@ -22,12 +22,11 @@ mod words;
 
 use std::collections::HashMap;
 
-use super::note::{Notes, Origin};
+use super::note::{Fate, Notes, Origin};
 use super::sheet::{NameStock, Sheet};
 use super::{Files, Unreadable, unreadable};
 use target::Variables;
 use tree::Directive;
-use words::Fate;
 
 /// The work on one file.
 pub struct Job<'a> {

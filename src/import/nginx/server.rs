@@ -11,14 +11,11 @@ use super::listen::{self, Listen};
 use super::target::{Aim, Target};
 use super::tree::Directive;
 use super::upstream;
-use super::words::{self, Fate};
-use crate::import::note::Origin;
+use super::words;
+use crate::import::note::{Fate, Origin, Refusal};
 use crate::import::routes::{self, Choice, Test, Way};
 use crate::import::sheet::ListenerSheet;
 use crate::import::{address, time};
-
-/// Why a server cannot be carried over, and the line.
-type Fault = (Origin, String);
 
 /// Servers at the same addresses.
 struct Shared<'a> {
@@ -131,7 +128,7 @@ fn only_answers<'a>(job: &mut Job<'a>, server: &'a Directive) -> bool {
 }
 
 /// Makes a listener of servers at the same addresses.
-fn listener<'a>(job: &mut Job<'a>, shared: &Shared<'a>) -> Result<(), Fault> {
+fn listener<'a>(job: &mut Job<'a>, shared: &Shared<'a>) -> Result<(), Refusal> {
     let first = shared.servers[0];
     let ports: Vec<(u16, u16)> = shared.listens.iter().filter_map(|listen| listen.place.ports()).collect();
     let port =
@@ -167,7 +164,7 @@ fn listener<'a>(job: &mut Job<'a>, shared: &Shared<'a>) -> Result<(), Fault> {
 ///
 /// nginx takes the client of a header only with `set_real_ip_from`; without it the header is read, and the peer stays
 /// the client. ringway always takes it.
-fn keys<'a>(job: &mut Job<'a>, shared: &Shared<'a>, listener: &mut ListenerSheet) -> Result<(), Fault> {
+fn keys<'a>(job: &mut Job<'a>, shared: &Shared<'a>, listener: &mut ListenerSheet) -> Result<(), Refusal> {
     let (listens, first) = (&shared.listens, shared.servers[0]);
     match listens.as_slice() {
         [one] => listener.keys.set("bind", one.place.address.clone(), &one.origin),
@@ -213,7 +210,15 @@ fn keys<'a>(job: &mut Job<'a>, shared: &Shared<'a>, listener: &mut ListenerSheet
 }
 
 /// Where clients go: those whose name another server has, then those of the first one.
-fn choices<'a>(job: &mut Job<'a>, shared: &Shared<'a>, port: Option<u16>, wanted: &str) -> Result<Vec<Choice>, Fault> {
+///
+/// Servers with names come before the first one, which has those that are left. Within a server the order is that of
+/// its map.
+fn choices<'a>(
+    job: &mut Job<'a>,
+    shared: &Shared<'a>,
+    port: Option<u16>,
+    wanted: &str,
+) -> Result<Vec<Choice>, Refusal> {
     let mut all = Vec::new();
     let keepalive = shared.listens.iter().find_map(|listen| Some((listen.keepalive.clone()?, listen.origin.clone())));
     for (place, server) in shared.servers.iter().enumerate().skip(1).chain([(0, &shared.servers[0])]) {
@@ -259,7 +264,7 @@ fn choice<'a>(
     aim: Aim,
     wanted: Option<&str>,
     keepalive: Option<&(String, Origin)>,
-) -> Result<Choice, Fault> {
+) -> Result<Choice, Refusal> {
     let Aim { tests, target, origin } = aim;
     let way = match target {
         Target::Named(target) if target.is_empty() || is_closed(job, &target) => Way::Refused,

@@ -19,7 +19,7 @@
 use std::collections::HashMap;
 
 use super::tree::Directive;
-use crate::import::note::{Notes, Origin};
+use crate::import::note::{Notes, Origin, Refusal};
 use crate::import::routes::Test;
 use crate::import::{names, variable};
 
@@ -58,9 +58,6 @@ pub struct Variables<'a> {
     geos: HashMap<&'a str, &'a Directive>,
 }
 
-/// Why a target has no form here, and the line.
-type Fault = (Origin, String);
-
 impl<'a> Variables<'a> {
     /// Those of a `stream` block.
     pub fn of(stream: &'a [Directive]) -> Variables<'a> {
@@ -79,7 +76,7 @@ impl<'a> Variables<'a> {
     }
 
     /// What a text of `proxy_pass` comes to, at that port.
-    pub fn aims(&self, text: &str, port: Option<u16>, origin: &Origin, notes: &mut Notes) -> Result<Vec<Aim>, Fault> {
+    pub fn aims(&self, text: &str, port: Option<u16>, origin: &Origin, notes: &mut Notes) -> Result<Vec<Aim>, Refusal> {
         self.resolve(text, port, origin, notes, 0)
     }
 
@@ -91,7 +88,7 @@ impl<'a> Variables<'a> {
         origin: &Origin,
         notes: &mut Notes,
         depth: usize,
-    ) -> Result<Vec<Aim>, Fault> {
+    ) -> Result<Vec<Aim>, Refusal> {
         let named =
             |target: String| vec![Aim { tests: Vec::new(), target: Target::Named(target), origin: origin.clone() }];
         let fault = |text: String| Err((origin.clone(), text));
@@ -125,7 +122,7 @@ impl<'a> Variables<'a> {
     }
 
     /// What a map comes to: exact keys first, then names with a star, then expressions, then the default.
-    fn map(&self, map: &Directive, port: Option<u16>, notes: &mut Notes, depth: usize) -> Result<Vec<Aim>, Fault> {
+    fn map(&self, map: &Directive, port: Option<u16>, notes: &mut Notes, depth: usize) -> Result<Vec<Aim>, Refusal> {
         let mut entries = Vec::new();
         let mut has_names = false;
         for entry in map.inner() {
@@ -179,7 +176,7 @@ impl<'a> Variables<'a> {
         port: Option<u16>,
         notes: &mut Notes,
         depth: usize,
-    ) -> Result<Vec<Aim>, Fault> {
+    ) -> Result<Vec<Aim>, Refusal> {
         match default {
             Some(entry) => aims.extend(self.resolve(entry.arg(0), port, &entry.origin, notes, depth + 1)?),
             None => {
@@ -199,7 +196,7 @@ impl<'a> Variables<'a> {
         port: Option<u16>,
         notes: &mut Notes,
         depth: usize,
-    ) -> Result<Vec<Aim>, Fault> {
+    ) -> Result<Vec<Aim>, Refusal> {
         let (mut plain, mut tls): (Option<Directive>, Option<Directive>) = (None, None);
         for entry in entries {
             if entry.name.is_empty() {
@@ -235,7 +232,7 @@ impl<'a> Variables<'a> {
         port: Option<u16>,
         notes: &mut Notes,
         depth: usize,
-    ) -> Result<Vec<Aim>, Fault> {
+    ) -> Result<Vec<Aim>, Refusal> {
         let Some(port) = port else {
             return Err((map.origin.clone(), "`$server_port` decides, and this is not one port".to_string()));
         };
@@ -337,7 +334,7 @@ fn merged(aims: Vec<Aim>) -> Vec<Aim> {
 ///
 /// nginx hashes a text of the client, so that it stays with its part as long as the parts do not change; ringway goes
 /// by turns. The weights are the smallest numbers with the same ratio.
-fn split_clients(split: &Directive, notes: &mut Notes) -> Result<Vec<Aim>, Fault> {
+fn split_clients(split: &Directive, notes: &mut Notes) -> Result<Vec<Aim>, Refusal> {
     let (mut parts, mut rest): (Vec<(String, u64)>, Option<String>) = (Vec::new(), None);
     let mut left = 10_000u64;
     for entry in split.inner() {
@@ -375,6 +372,8 @@ fn split_clients(split: &Directive, notes: &mut Notes) -> Result<Vec<Aim>, Fault
 }
 
 /// The greatest number that both are multiples of.
+///
+/// Euclid's algorithm, on a few numbers below 10,000.
 fn divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { divisor(b, a % b) }
 }

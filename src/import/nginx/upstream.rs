@@ -17,12 +17,9 @@
 use super::Job;
 use super::tree::Directive;
 use crate::import::address::{self, ServerPlace};
-use crate::import::note::Origin;
+use crate::import::note::{Origin, Refusal};
 use crate::import::sheet::{BackendSheet, KeyTable, PoolSheet};
 use crate::import::time;
-
-/// Why a pool cannot be carried over, and the line.
-type Fault = (Origin, String);
 
 /// Addresses that a host name is expected to have, for counting attempts.
 const PER_NAME: u64 = 4;
@@ -41,7 +38,7 @@ pub fn pool<'a>(
     wanted: &str,
     at: &Origin,
     keepalive: Option<&(String, Origin)>,
-) -> Result<String, Fault> {
+) -> Result<String, Refusal> {
     let mut pool = match job.upstreams.get(target).copied() {
         Some(upstream) => of_upstream(job, upstream)?,
         None => {
@@ -93,7 +90,7 @@ struct Failing {
 }
 
 /// The pool of an upstream.
-fn of_upstream(job: &mut Job<'_>, upstream: &Directive) -> Result<PoolSheet, Fault> {
+fn of_upstream(job: &mut Job<'_>, upstream: &Directive) -> Result<PoolSheet, Refusal> {
     let mut pool = PoolSheet::new(upstream.arg(0), &upstream.origin);
     pool.keys.set("balance", "round_robin", &upstream.origin);
     let mut failing = Failing::default();
@@ -242,7 +239,7 @@ fn settings<'a>(
     server: &'a Directive,
     pool: &mut PoolSheet,
     keepalive: Option<&(String, Origin)>,
-) -> Result<(), Fault> {
+) -> Result<(), Refusal> {
     let here = server.origin.clone();
     let set_time = |job: &Job<'a>, pool: &mut PoolSheet, name: &str, key: &'static str, default: u64| {
         let line = job.setting(server, name);
@@ -293,7 +290,7 @@ fn settings<'a>(
 ///
 /// `jitter` spreads checks, which ringway does by itself; `mandatory` and `persistent` are about the first check, which
 /// decides here alone.
-fn health_check<'a>(job: &mut Job<'a>, server: &'a Directive, pool: &mut PoolSheet) -> Result<(), Fault> {
+fn health_check<'a>(job: &mut Job<'a>, server: &'a Directive, pool: &mut PoolSheet) -> Result<(), Refusal> {
     let Some(line) = job.setting(server, "health_check") else {
         pool.check.set("type", "off", &pool.origin);
         return Ok(());

@@ -3,18 +3,7 @@
 //! Settings that only tune nginx are notes. What limits, refuses, or decides about a client is either carried over or
 //! refused; so a word that is missing here is refused, as it may do any of these.
 
-/// What becomes of a directive.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
-    /// The translation has it, or says what it makes of it.
-    Carried,
-    /// It needs nothing here; why.
-    Idle(&'static str),
-    /// It cannot be said; why.
-    Refused(&'static str),
-}
-
-use Fate::{Carried, Idle, Refused};
+use crate::import::note::Fate::{self, Carried, Idle, Refused};
 
 /// For words of logs.
 const LOG: &str = "the fields of the access log are fixed";
