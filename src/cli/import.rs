@@ -10,7 +10,7 @@
 //! | 2 | the file cannot be read, or is of neither program |
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::args::{ImportFormat, ImportOptions};
@@ -98,11 +98,17 @@ impl Files for Beside {
         if meta.is_dir() {
             return Err(io::Error::other("it is a directory; name the file"));
         }
-        if meta.len() > FILE_MAX {
-            return Err(io::Error::other(format!("it has more than {} MiB", FILE_MAX >> 20)));
+        if !meta.is_file() {
+            return Err(io::Error::other("it is a pipe, a socket or a device; save its text to a file and name that"));
+        }
+        // Some files have another length than they say.
+        let mut bytes = Vec::new();
+        fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(io::Error::other(format!("it has more than {} MiB; name the configuration", FILE_MAX >> 20)));
         }
         // Comments may be in any encoding.
-        Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
@@ -194,6 +200,19 @@ fn set(pattern: &[char], c: char) -> (usize, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_file_is_read_and_no_more_of_it_than_the_limit() {
+        for path in ["/dev/zero", "/dev/null", "/"] {
+            assert!(Beside.text(Path::new(path)).is_err(), "{path}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "x").unwrap();
+        assert_eq!(Beside.text(&path).unwrap(), "x");
+        fs::File::create(&path).unwrap().set_len(FILE_MAX + 1).unwrap();
+        assert!(Beside.text(&path).unwrap_err().to_string().contains("more than 64 MiB"));
+    }
 
     #[test]
     fn a_pattern_fits_as_in_a_shell() {

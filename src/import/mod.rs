@@ -25,6 +25,8 @@ mod time;
 mod variable;
 
 #[cfg(test)]
+mod stricter_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;

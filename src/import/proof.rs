@@ -160,18 +160,10 @@ fn leave_out(sheet: &mut Sheet, notes: &mut Notes, page: &Page, errors: &[Error]
     !(listeners.is_empty() && pools.is_empty() && keys.is_empty())
 }
 
-/// Values that this ringway does not take yet, by their keys. Keys that it does not have need no row.
-const NOT_YET: &[(&str, &str)] = &[("output", "\"syslog:")];
-
 /// Why ringway does not take something.
 fn reason(error: &Error) -> String {
     match &error.problem {
         Problem::UnknownKey { key, .. } => format!("ringway cannot say `{key}` yet"),
-        Problem::BadValue { key, found, .. } | Problem::WrongType { key, found, .. }
-            if NOT_YET.iter().any(|(name, value)| name == key && found.contains(value)) =>
-        {
-            format!("ringway cannot say `{key} = {}` yet", found.trim_start_matches("the number "))
-        }
         _ => error.message(),
     }
 }

@@ -30,16 +30,16 @@ impl Files for Given {
     }
 }
 
-fn haproxy(text: &str) -> Translation {
+pub(super) fn haproxy(text: &str) -> Translation {
     translate(text, "haproxy.cfg", Language::Haproxy, &Given::default()).unwrap()
 }
 
-fn nginx(text: &str) -> Translation {
+pub(super) fn nginx(text: &str) -> Translation {
     translate(text, "nginx.conf", Language::Nginx, &Given::default()).unwrap()
 }
 
 /// The lines that are refused.
-fn refused(translation: &Translation) -> Vec<usize> {
+pub(super) fn refused(translation: &Translation) -> Vec<usize> {
     translation.notes.iter().filter(|note| note.is_refused).map(|note| note.origin.line).collect()
 }
 

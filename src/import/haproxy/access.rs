@@ -12,7 +12,9 @@
 //! | `reject if { nbsrv(p) lt N }` | `up_min` of the pool |
 //! | `expect-proxy layer4` | `accept_proxy`, `proxy_trusted` |
 //!
-//! Each level (connection, session, content) is gone through by itself, and a client must pass all three.
+//! Each level (connection, session, content) is gone through by itself, and a client must pass all three. ringway keeps
+//! the order of rules on addresses alone; another rule behind an `accept` would also hold for clients that it lets in,
+//! and is refused.
 
 use std::collections::HashMap;
 
@@ -23,6 +25,19 @@ use crate::import::nets::{self, AccessLists, Clients};
 use crate::import::note::{Notes, Origin};
 use crate::import::routes::Test;
 use crate::import::{names, time};
+
+/// So many servers of a pool must be up.
+#[derive(Clone, Debug)]
+pub struct NeedsUp {
+    /// The pool.
+    pub pool: String,
+    /// So many.
+    pub count: u64,
+    /// And not more.
+    pub is_exact: bool,
+    /// The line.
+    pub origin: Origin,
+}
 
 /// What the rules of a proxy come to.
 #[derive(Debug, Default)]
@@ -42,13 +57,32 @@ pub struct Admission {
     /// Clients that say one of these first are refused.
     pub barred: Vec<(Test, Origin)>,
     /// So many servers of a pool must be up.
-    pub needs_up: Vec<(String, u64, Origin)>,
+    pub needs_up: Vec<NeedsUp>,
     /// How long a client has to say something.
     pub inspect_delay: Option<(u64, Origin)>,
     /// Peers that send a PROXY header.
     pub header_from: Option<(Clients, Origin)>,
     /// A rule that lets TLS in and has no effect but for routes.
     pub waits_for_tls: Option<Origin>,
+}
+
+impl Admission {
+    /// Clients must say one of these first.
+    ///
+    /// The routes of a listener are alternatives, so a second rule of which each client must say something too has no
+    /// form; the same one twice does no harm.
+    pub fn must_say(&mut self, says: Vec<(Test, Origin)>) -> Result<(), String> {
+        let is_same = self.gate.iter().map(|one| &one.0).eq(says.iter().map(|one| &one.0));
+        if says.is_empty() || is_same {
+            return Ok(());
+        }
+        if !self.gate.is_empty() {
+            let text = "an earlier rule asks what a client says, and both would have to hold; make one rule of them";
+            return Err(text.to_string());
+        }
+        self.gate = says;
+        Ok(())
+    }
 }
 
 /// Rules of one level, in order. Each level is gone through by itself.
@@ -65,6 +99,23 @@ struct Level {
     is_over: bool,
 }
 
+impl Level {
+    /// A rule that every client is asked by here: none may be let in before it.
+    ///
+    /// # Errors
+    /// Some are.
+    fn lets_none_in(&self) -> Result<(), String> {
+        match self.accepted.is_empty() && !self.rules.iter().any(|rule| rule.0) {
+            true => Ok(()),
+            false => {
+                Err("an `accept` before it lets clients in that this rule would refuse here; put this rule first, \
+                          or leave the `accept` out"
+                    .to_string())
+            }
+        }
+    }
+}
+
 /// Reads the rules of a proxy. `tables` finds the `stick-table` of a proxy by name; an empty name is its own.
 ///
 /// # Errors
@@ -72,7 +123,7 @@ struct Level {
 pub fn admission(
     proxy: &Proxy<'_>,
     acls: &Acls<'_>,
-    tables: &dyn Fn(&str) -> Option<String>,
+    tables: &dyn Fn(&str) -> Result<String, String>,
     notes: &mut Notes,
 ) -> Result<Admission, (Origin, String)> {
     let mut admission = Admission::default();
@@ -116,7 +167,7 @@ struct Rule<'a> {
     /// The tables that count the client, by the number of `track-sc`.
     tracked: &'a HashMap<u8, String>,
     /// Finds a `stick-table`.
-    tables: &'a dyn Fn(&str) -> Option<String>,
+    tables: &'a dyn Fn(&str) -> Result<String, String>,
     /// Where its meaning goes.
     admission: &'a mut Admission,
 }
@@ -149,16 +200,24 @@ impl Rule<'_> {
                 continue;
             }
             match action {
-                "expect-proxy" => self.expects_header(&clause)?,
+                "expect-proxy" => self.expects_header(&clause, level)?,
                 "accept" => self.accept(&clause, level)?,
-                _ => self.reject(&clause, level, notes)?,
+                _ => self.reject(&clause, level)?,
             }
         }
         Ok(())
     }
 
     /// A PROXY header of these peers.
-    fn expects_header(&mut self, clause: &Clause) -> Result<(), String> {
+    ///
+    /// A rule before it is about the peer, and here it would be about the address that the header claims.
+    fn expects_header(&mut self, clause: &Clause, level: &Level) -> Result<(), String> {
+        let has_limits = self.admission.open_max.is_some() || self.admission.rate_max.is_some();
+        if !level.rules.is_empty() || !level.must.is_empty() || !self.tracked.is_empty() || has_limits {
+            let text = "rules before it are about the peer, and here they would be about the address in the header; \
+                        name the peers in the condition of this rule, and put it first";
+            return Err(text.to_string());
+        }
         let from = match clause.as_slice() {
             [] => Clients::every(),
             [one] if !one.is_negated => match &one.fact {
@@ -167,7 +226,8 @@ impl Rule<'_> {
             },
             _ => return Err("ringway takes a PROXY header by the peer's address alone".to_string()),
         };
-        self.admission.header_from = Some((from, self.line.origin.clone()));
+        let before = self.admission.header_from.take().map(|(clients, _)| clients).unwrap_or_default();
+        self.admission.header_from = Some((before.and(from), self.line.origin.clone()));
         Ok(())
     }
 
@@ -202,7 +262,7 @@ impl Rule<'_> {
     /// A clause can have several facts beside each other. One network, or what must not be one; one thing that the
     /// client says; one limit, also with networks that it does not hold for. Everything else has no form here, and a
     /// rule that is left out would let clients in, so it takes the listener with it.
-    fn reject(&mut self, clause: &Clause, level: &mut Level, notes: &mut Notes) -> Result<(), String> {
+    fn reject(&mut self, clause: &Clause, level: &mut Level) -> Result<(), String> {
         let origin = self.line.origin.clone();
         let (mut from, mut not_from): (Option<Clients>, Option<Clients>) = (None, None);
         let (mut says, mut says_not, mut limits) = (Vec::new(), Vec::new(), Vec::new());
@@ -213,15 +273,9 @@ impl Rule<'_> {
                 (Fact::Says(test), false) => says.push(test.clone()),
                 (Fact::Says(test), true) => says_not.push(test.clone()),
                 (Fact::OpenOver(..) | Fact::RateOver(..), false) => limits.push(one.fact.clone()),
-                (Fact::AtLeast(pool, count), true) if clause.len() == 1 => {
-                    self.admission.needs_up.push((pool.clone(), *count, origin.clone()));
-                    return Ok(());
-                }
-                (Fact::Exactly(pool, count), true) if clause.len() == 1 => {
-                    let text =
-                        format!("ringway refuses while fewer than {count} of `{pool}` are up, and not if more are");
-                    notes.note(&origin, text);
-                    self.admission.needs_up.push((pool.clone(), *count, origin.clone()));
+                (Fact::AtLeast(pool, count) | Fact::Exactly(pool, count), true) if clause.len() == 1 => {
+                    let (pool, count, is_exact) = (pool.clone(), *count, matches!(one.fact, Fact::Exactly(..)));
+                    self.admission.needs_up.push(NeedsUp { pool, count, is_exact, origin });
                     return Ok(());
                 }
                 (fact, _) => return Err(unsayable(fact)),
@@ -235,16 +289,18 @@ impl Rule<'_> {
                 Ok(())
             }
             (None, Some(others), [], [], []) => {
+                level.lets_none_in()?;
                 level.must.push((others, origin));
                 Ok(())
             }
             (None, None, [test], [], []) => {
+                level.lets_none_in()?;
                 self.admission.barred.push((test.clone(), origin));
                 Ok(())
             }
             (None, None, [], tests, []) if !tests.is_empty() => {
-                self.admission.gate.extend(tests.iter().map(|test| (test.clone(), origin.clone())));
-                Ok(())
+                level.lets_none_in()?;
+                self.admission.must_say(tests.iter().map(|test| (test.clone(), origin.clone())).collect())
             }
             (None, unlimited, [], [], [limit]) => self.limit(limit, unlimited, level),
             _ => Err("ringway refuses clients by one condition at a time".to_string()),
@@ -262,7 +318,7 @@ impl Rule<'_> {
             level.rules.push((false, Clients::every()));
             level.origin.get_or_insert_with(|| self.line.origin.clone());
         } else {
-            self.admission.gate.append(&mut level.accepted);
+            self.admission.must_say(std::mem::take(&mut level.accepted))?;
             self.admission.waits_for_tls = None;
         }
         Ok(())
@@ -284,8 +340,14 @@ impl Rule<'_> {
                 self.tracked.get(number).ok_or_else(|| format!("no `track-sc{number} src` stands before it"))?
             }
         };
-        let stored =
-            (self.tables)(name).ok_or_else(|| format!("there is no stick-table `{name}` by the client's address"))?;
+        let stored = (self.tables)(name)?;
+        let accepted = level.rules.iter().filter(|rule| rule.0).map(|rule| rule.1.clone());
+        let exceptions = accepted.chain(unlimited).fold(Clients::default(), Clients::and);
+        let is_second = self.admission.open_max.is_some() || self.admission.rate_max.is_some();
+        if is_second && exceptions != self.admission.unlimited {
+            let text = "limits for a client share their exceptions, and an earlier one has others; give both the same";
+            return Err(text.to_string());
+        }
         if matches!(limit, Fact::RateOver(..)) {
             let period = stored.split(',').find_map(|one| {
                 one.trim()
@@ -304,9 +366,7 @@ impl Rule<'_> {
             let before = self.admission.open_max.take().filter(|(before, _)| *before <= count);
             self.admission.open_max = Some(before.unwrap_or((count, origin)));
         }
-        let accepted = level.rules.iter().filter(|rule| rule.0).map(|rule| rule.1.clone());
-        let all = accepted.chain(unlimited).fold(std::mem::take(&mut self.admission.unlimited), Clients::and);
-        self.admission.unlimited = all;
+        self.admission.unlimited = exceptions;
         Ok(())
     }
 

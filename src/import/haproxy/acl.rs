@@ -209,7 +209,7 @@ fn servers_up(pool: &str, range: (u64, Option<u64>)) -> Fact {
         (0, None) => Fact::Always(true),
         (low, None) => Fact::AtLeast(pool.to_string(), low),
         (low, Some(high)) if low == high && low > 0 => Fact::Exactly(pool.to_string(), low),
-        (0, Some(high)) => Fact::Fewer(pool.to_string(), high + 1),
+        (0, Some(high)) => Fact::Fewer(pool.to_string(), high.saturating_add(1)),
         _ => Fact::Unsayable(format!("ringway cannot ask for a range of servers of `{pool}`")),
     }
 }

@@ -9,8 +9,10 @@
 //!
 //! `dst_port` in a condition makes a listener for each port, in which it is decided.
 
+use std::collections::HashMap;
+
 use super::Job;
-use super::access::{self, Admission};
+use super::access::{self, Admission, NeedsUp};
 use super::acl::{Acls, Fact, Literal};
 use super::bind::{self, BindGroup};
 use super::leads::{self, Fallback, Rule};
@@ -29,7 +31,7 @@ pub struct Front {
     /// Pools that fall back to others.
     pub fallbacks: Vec<Fallback>,
     /// Pools of which so many servers must be up.
-    pub needs_up: Vec<(String, u64, Origin)>,
+    pub needs_up: Vec<NeedsUp>,
     /// TCP_USER_TIMEOUT of its clients, in microseconds.
     pub user_timeout: u64,
 }
@@ -51,12 +53,22 @@ pub fn front(job: &mut Job<'_>, proxy: &Proxy<'_>) -> Result<Front, Refusal> {
     let mut front = Front { needs_up: std::mem::take(&mut admission.needs_up), ..Front::default() };
     let by_port = rules.iter().any(|rule| rule.literals().any(|one| matches!(one.fact, Fact::Ports(_))));
     let groups = if by_port { one_per_port(groups)? } else { groups };
+    whole(proxy, &groups, &rules, &admission, &front.needs_up)?;
+    let mut stand_ins: HashMap<String, Option<(String, u64)>> = HashMap::new();
     for (number, group) in groups.iter().enumerate() {
         let wanted = if number == 0 { proxy.name().to_string() } else { format!("{}-{}", proxy.name(), number + 1) };
         let mut listener = ListenerSheet::new(&wanted, proxy.origin());
         keys(&mut listener, proxy, group, &admission);
         let port = by_port.then(|| group.places[0].ports().map(|ports| ports.0)).flatten();
         let (choices, fallbacks) = leads::choices(rules.clone(), port)?;
+        for choice in &choices {
+            let Way::Pool(pool) = &choice.way else { continue };
+            let found = fallbacks.iter().find(|fallback| fallback.pool == *pool);
+            let stand_in = found.map(|fallback| (fallback.to.clone(), fallback.up_min));
+            if *stand_ins.entry(pool.clone()).or_insert_with(|| stand_in.clone()) != stand_in {
+                return Err((choice.origin.clone(), leads::FOR_SOME.to_string()));
+            }
+        }
         for fallback in fallbacks {
             if !front.fallbacks.contains(&fallback) {
                 front.fallbacks.push(fallback);
@@ -82,6 +94,37 @@ pub fn front(job: &mut Job<'_>, proxy: &Proxy<'_>) -> Result<Front, Refusal> {
         front.user_timeout = front.user_timeout.max(group.options.user_timeout);
     }
     Ok(front)
+}
+
+/// What holds for a whole section there must not fall into parts here: limits, and how many servers are up.
+fn whole(
+    proxy: &Proxy<'_>,
+    groups: &[BindGroup],
+    rules: &[Rule],
+    admission: &Admission,
+    needs_up: &[NeedsUp],
+) -> Result<(), Refusal> {
+    let maxconn = proxy.last(&["maxconn"]).filter(|line| line.word(1) != "0").map(|line| &line.origin);
+    let of_clients = [admission.open_max.as_ref().map(|it| &it.1), admission.rate_max.as_ref().map(|it| &it.1)];
+    let limit = of_clients.into_iter().flatten().next().or(maxconn);
+    if let Some(origin) = limit.filter(|_| groups.len() > 1) {
+        let text = format!(
+            "`{}` becomes several listeners, and each would let so many in; give its `bind` lines the same options, or \
+             make a section of each with its own limit",
+            proxy.name()
+        );
+        return Err((origin.clone(), text));
+    }
+    for needs in needs_up {
+        if rules.iter().any(|rule| rule.pool() != Some(needs.pool.as_str())) {
+            let text = format!(
+                "ringway counts servers of the pool that a client gets; make a listener that leads to `{}` alone",
+                needs.pool
+            );
+            return Err((needs.origin.clone(), text));
+        }
+    }
+    Ok(())
 }
 
 /// A listener for each port, where the port decides.
@@ -232,6 +275,12 @@ fn lift(job: &mut Job<'_>, proxy: &Proxy<'_>, rules: &[Rule], admission: &mut Ad
         let acls = Acls::of(back, job.files);
         let tables = super::tables(job.proxies, back);
         let more = access::admission(back, &acls, &tables, &mut job.notes)?;
+        let limit = more.open_max.as_ref().map(|it| &it.1).or(more.rate_max.as_ref().map(|it| &it.1));
+        let fronts = job.proxies.iter().filter(|front| front.is_front() && leads_to(front, name)).count();
+        if let Some(origin) = limit.filter(|_| fronts > 1) {
+            let text = "several listeners lead here, and each would let so many in; write a limit into each of them";
+            return Err((origin.clone(), text.to_string()));
+        }
         job.notes.note(
             &line.origin,
             format!("it stands in the listener `{}`, which leads to this pool alone", proxy.name()),
@@ -239,6 +288,12 @@ fn lift(job: &mut Job<'_>, proxy: &Proxy<'_>, rules: &[Rule], admission: &mut Ad
         merge(admission, more)?;
     }
     Ok(())
+}
+
+/// Whether a front can lead to a pool.
+fn leads_to(front: &Proxy<'_>, pool: &str) -> bool {
+    let mut lines = front.all("default_backend").chain(front.all("use_backend"));
+    lines.any(|line| line.word(1) == pool || line.word(1).contains('%'))
 }
 
 /// Adds the rules of a pool to those of its listener.
@@ -267,7 +322,13 @@ fn merge(admission: &mut Admission, more: Admission) -> Result<(), Refusal> {
     }
     admission.open_max = admission.open_max.take().or(more.open_max);
     admission.rate_max = admission.rate_max.take().or(more.rate_max);
-    admission.gate.extend(more.gate);
+    let gate_at = more.gate.first().map(|(_, origin)| origin.clone());
+    if let Some(origin) = gate_at {
+        admission.must_say(more.gate).map_err(|text| (origin, text))?;
+    }
+    if let Some((_, origin)) = more.header_from {
+        return Err((origin, "a PROXY header is read where clients connect; write this rule there".to_string()));
+    }
     admission.barred.extend(more.barred);
     admission.needs_up.extend(more.needs_up);
     Ok(())
@@ -299,10 +360,10 @@ fn gated(choices: Vec<Choice>, admission: &Admission) -> Result<Vec<Choice>, Ref
             break;
         }
         let is_let_in = choice.tests.iter().any(|test| admission.gate.iter().any(|(gate, _)| gate == test))
-            || (lets_tls && choice.tests.iter().all(is_tls));
+            || (lets_tls && choice.tests.iter().all(is_tls))
+            || choice.way == Way::Refused;
         match is_let_in {
             true => all.push(choice),
-            false if choice.way == Way::Refused => {}
             false => return Err((choice.origin, "its clients are refused by what `tcp-request` lets in".to_string())),
         }
     }

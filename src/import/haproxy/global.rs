@@ -58,10 +58,10 @@ pub fn global(job: &mut Job<'_>, section: &Section) {
                 Some(number),
             ) if size(number).is_some() => {}
             (word, _) => match words::idle_global(word) {
-                Some(why) => job.notes.note(origin, format!("`{}` is left out: {why}", line.rest(0))),
+                Some(why) => job.notes.note(origin, format!("`{}` is left out: {why}", words::open(line))),
                 None => job
                     .notes
-                    .note(origin, format!("`{}` is no word of `global` that this importer knows", line.rest(0))),
+                    .note(origin, format!("`{}` is no word of `global` that this importer knows", words::open(line))),
             },
         }
     }

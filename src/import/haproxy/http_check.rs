@@ -47,8 +47,19 @@ pub fn check(job: &mut Job<'_>, proxy: &Proxy<'_>, option: &Line, keys: &mut Key
     let own = proxy.own("http-check").next().is_some();
     let rules: Vec<&Line> = if own { proxy.own("http-check").collect() } else { proxy.all("http-check").collect() };
     let (mut status, mut body, mut drains) = (None, None, None);
+    let mut words: Vec<&str> = Vec::new();
     for rule in rules {
         let fault = |text: String| (rule.origin.clone(), text);
+        // Later ones would ask something else, over a connection of their own.
+        let is_second = match rule.word(1) {
+            "connect" => words.iter().any(|word| ["connect", "send", "expect"].contains(word)),
+            "send" => words.contains(&"send"),
+            _ => false,
+        };
+        if is_second {
+            return Err(fault("a check of ringway asks once, over one connection; keep one of them".to_string()));
+        }
+        words.push(rule.word(1));
         match rule.word(1) {
             "send" => send(rule, &mut asked).map_err(fault)?,
             "expect" => expect(rule, &mut status, &mut body).map_err(fault)?,

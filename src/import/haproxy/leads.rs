@@ -24,6 +24,9 @@ use crate::import::note::Origin;
 use crate::import::routes::{Choice, Test, Way};
 use crate::import::{Files, names};
 
+/// Why a fallback is refused that not every way to its pool has.
+pub const FOR_SOME: &str = "the pool falls back for some of its clients only; make two pools of it";
+
 /// A way for clients for which the facts hold.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -116,40 +119,55 @@ fn lead(rule: Rule, port: Option<u16>) -> Result<Option<Lead>, (Origin, String)>
 /// tests: one with fewer tests takes them, too.
 ///
 /// A condition that names another pool than the way leads to is no fallback: `use_backend a if { nbsrv(b) gt 0 }` would
-/// depend on servers that the client never gets to.
+/// depend on servers that the client never gets to. Every way to a pool must have its fallback.
 fn without_counts(leads: Vec<Lead>) -> Result<(Vec<Lead>, Vec<Fallback>), (Origin, String)> {
-    let (mut kept, mut fallbacks) = (Vec::new(), Vec::new());
+    let mut fallbacks: Vec<Fallback> = Vec::new();
+    // Of each way, what stands in for its pool.
+    let mut stand_ins: Vec<Option<(String, u64)>> = vec![None; leads.len()];
     for (at, lead) in leads.iter().enumerate() {
-        let Some((pool, up_min, is_at_least)) = lead.up.clone() else {
-            kept.push(lead.clone());
-            continue;
-        };
+        let Some((pool, up_min, is_at_least)) = lead.up.clone() else { continue };
         let fault = |text: &str| Err((lead.origin.clone(), text.to_string()));
         // The next one that gets the same clients when this one does not.
-        let next = leads[at + 1..]
-            .iter()
-            .find(|next| next.not == lead.not && next.tests.iter().all(|test| lead.tests.contains(test)));
+        let is_in = |some: &[Test], all: &[Test]| some.iter().all(|test| all.contains(test));
+        let takes_all = |next: &Lead| is_in(&next.not, &lead.not) && is_in(&next.tests, &lead.tests);
+        let next = (at + 1..leads.len()).find(|place| takes_all(&leads[*place]));
         let pool_of = |lead: &Lead| match &lead.way {
             Way::Pool(pool) => Some(pool.clone()),
             _ => None,
         };
-        let (Some(here), Some(other)) = (pool_of(lead), next.and_then(pool_of)) else {
+        let (Some(here), Some(place)) = (pool_of(lead), next) else {
             return fault("no other pool gets these clients then");
         };
+        let Some(other) = pool_of(&leads[place]) else { return fault("no other pool gets these clients then") };
         if is_at_least {
             if here != pool {
                 return fault("a pool falls back by its own servers, not by those of another one");
             }
+            if leads[place].up.as_ref().is_some_and(|up| !up.2) {
+                return fault("the way behind it depends on servers too; make a pool of it that falls back");
+            }
+            stand_ins[at] = Some((other.clone(), up_min));
             fallbacks.push(Fallback { pool, to: other, up_min, origin: lead.origin.clone() });
-            kept.push(Lead { up: None, ..lead.clone() });
         } else {
             if other != pool {
                 return fault("a pool falls back by its own servers, not by those of another one");
             }
+            // Else other clients get to this pool by that way too, and do not fall back.
+            if is_in(&lead.tests, &leads[place].tests) && is_in(&lead.not, &leads[place].not) {
+                stand_ins[place] = Some((here.clone(), up_min));
+            }
             fallbacks.push(Fallback { pool, to: here, up_min, origin: lead.origin.clone() });
         }
     }
-    Ok((kept, fallbacks))
+    for (lead, stand_in) in leads.iter().zip(&stand_ins) {
+        let Way::Pool(pool) = &lead.way else { continue };
+        let differs = |fallback: &&Fallback| stand_in.as_ref() != Some(&(fallback.to.clone(), fallback.up_min));
+        if fallbacks.iter().filter(|fallback| fallback.pool == *pool).any(|fallback| differs(&fallback)) {
+            return Err((lead.origin.clone(), FOR_SOME.to_string()));
+        }
+    }
+    let stays = leads.into_iter().filter(|lead| lead.up.as_ref().is_none_or(|up| up.2));
+    Ok((stays.map(|lead| Lead { up: None, ..lead }).collect(), fallbacks))
 }
 
 /// Makes the listener's own pool of a condition that must not hold: all later rules are for clients for which it does.

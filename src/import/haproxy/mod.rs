@@ -35,8 +35,9 @@ mod words;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::note::{Fate, Notes, Origin};
-use super::sheet::{NameStock, Sheet};
+use super::sheet::{NameStock, PoolSheet, Sheet};
 use super::{Files, Unreadable};
+use access::NeedsUp;
 use leads::Fallback;
 use lex::Line;
 use section::{Proxy, Section};
@@ -76,8 +77,8 @@ struct Reach<'a> {
     user_timeout: u64,
     /// What stands in for it: `None` where it is reached without a condition.
     fallbacks: Vec<Option<Fallback>>,
-    /// So many servers must be up.
-    needs_up: Option<(u64, Origin)>,
+    /// So many servers must be up, as each front has it.
+    needs_up: Vec<NeedsUp>,
 }
 
 /// Translates a file.
@@ -121,16 +122,41 @@ pub fn translate(text: &str, name: &str, files: &dyn Files) -> Result<(Sheet, No
 /// Finds what the `stick-table` of a proxy stores, by the name of the proxy; an empty name is `own`. Only tables by the
 /// client's address count.
 ///
-/// A table of another type (`string`, `integer`) counts something else than clients, so it is not found.
-fn tables<'a>(proxies: &'a [Proxy<'a>], own: &'a Proxy<'a>) -> impl Fn(&str) -> Option<String> + 'a {
+/// A table of another type (`string`, `integer`) counts something else than clients, so it is not found. In one that
+/// another proxy names too, the connections to both are counted together, and a listener of ringway counts its own.
+fn tables<'a>(proxies: &'a [Proxy<'a>], own: &'a Proxy<'a>) -> impl Fn(&str) -> Result<String, String> + 'a {
     move |name: &str| {
-        let proxy = if name.is_empty() { own } else { proxies.iter().find(|proxy| proxy.name() == name)? };
-        let line = proxy.last(&["stick-table"])?;
-        let is_by_address =
-            line.words.windows(2).any(|pair| pair[0] == "type" && ["ip", "ipv6"].contains(&pair[1].as_str()));
-        let at = line.words.iter().position(|word| word == "store")?;
-        is_by_address.then(|| line.word(at + 1).to_string())
+        let stored = |proxy: &Proxy<'_>| {
+            let line = proxy.last(&["stick-table"])?;
+            let is_by_address =
+                line.words.windows(2).any(|pair| pair[0] == "type" && ["ip", "ipv6"].contains(&pair[1].as_str()));
+            let at = line.words.iter().position(|word| word == "store")?;
+            is_by_address.then(|| line.word(at + 1).to_string())
+        };
+        let table = if name.is_empty() { Some(own) } else { proxies.iter().find(|proxy| proxy.name() == name) };
+        let found = table.and_then(|table| Some((table, stored(table)?)));
+        let (table, stored) =
+            found.ok_or_else(|| format!("there is no stick-table `{name}` by the client's address"))?;
+        match proxies.iter().find(|other| !std::ptr::eq(*other, own) && counts_in(other, table)) {
+            Some(other) => Err(format!(
+                "`{}` counts in the same stick-table, and here each listener counts its own clients; give each a table",
+                other.name()
+            )),
+            None => Ok(stored),
+        }
     }
+}
+
+/// Whether rules of a proxy count in a table, or ask it.
+fn counts_in(proxy: &Proxy<'_>, table: &Proxy<'_>) -> bool {
+    let is_own = std::ptr::eq(proxy, table);
+    let ends = [format!("({})", table.name()), format!(",{})", table.name())];
+    let names = |line: &&Line| {
+        line.words.windows(2).any(|pair| pair[0] == "table" && pair[1] == table.name())
+            || line.words.iter().any(|word| ends.iter().any(|end| word.contains(end.as_str())))
+            || (is_own && line.words.iter().any(|word| word.starts_with("track-sc")))
+    };
+    ["tcp-request", "http-request", "acl", "use_backend"].iter().any(|word| proxy.all(word).any(|line| names(&line)))
 }
 
 impl<'a> Job<'a> {
@@ -151,7 +177,7 @@ impl<'a> Job<'a> {
                 let is_page =
                     ["stats", "monitor", "http-request"].contains(&line.word(0)) && section.kind != "defaults";
                 if !is_page || !section.lines.iter().any(|line| line.is(&["mode", "http"])) {
-                    self.notes.note(&line.origin, format!("`{}` is left out: {why}", line.rest(0)));
+                    self.notes.note(&line.origin, format!("`{}` is left out: {why}", words::open(line)));
                 }
             }
         }
@@ -232,9 +258,8 @@ impl<'a> Job<'a> {
                 reach.fallbacks.push(fallback.cloned());
             }
         }
-        for (pool, count, origin) in front.needs_up {
-            let reach = reached.entry(pool).or_default();
-            reach.needs_up = Some((count, origin));
+        for needs in front.needs_up {
+            reached.entry(needs.pool.clone()).or_default().needs_up.push(needs);
         }
         for mut listener in front.listeners {
             listener.name = self.names.take(&listener.name);
@@ -245,9 +270,10 @@ impl<'a> Job<'a> {
     /// Translates every pool that is reached.
     fn pools(&mut self, mut reached: BTreeMap<String, Reach<'a>>) {
         let proxies = self.proxies;
-        for proxy in proxies.iter().filter(|proxy| proxy.is_back() && proxy.mode() == "tcp") {
+        let is_used = |proxy: &&Proxy<'_>| proxy.mode() == "tcp" && proxy.last(&["disabled"]).is_none();
+        for proxy in proxies.iter().filter(|proxy| proxy.is_back()).filter(is_used) {
             let Some(reach) = reached.remove(proxy.name()) else {
-                if !proxy.is_front() && proxy.last(&["disabled"]).is_none() {
+                if !proxy.is_front() {
                     let text = format!("left out: nothing that is carried over leads to `{}`", proxy.name());
                     self.notes.note(proxy.origin(), text);
                 }
@@ -258,7 +284,7 @@ impl<'a> Job<'a> {
             }
             match pool::pool(self, proxy, &reach.fronts, reach.user_timeout) {
                 Ok(mut pool) => {
-                    if self.falls_back(&mut pool.keys, &reach) {
+                    if self.falls_back(&mut pool, &reach) && self.needs_up(&mut pool, &reach) {
                         self.sheet.pools.push(pool);
                     }
                 }
@@ -272,7 +298,7 @@ impl<'a> Job<'a> {
         // Clients get to these, and there is no pool for them.
         for (name, reach) in reached {
             if let Some(front) = reach.fronts.first() {
-                self.notes.refuse(front.origin(), format!("there is no backend `{name}` in mode tcp"));
+                self.notes.refuse(front.origin(), format!("there is no backend `{name}` in mode tcp that is in use"));
             }
         }
     }
@@ -281,24 +307,51 @@ impl<'a> Job<'a> {
     ///
     /// A pool of ringway falls back by itself, for every client. If one listener asks for it and another one does not,
     /// that is two pools with the same servers, which only their user can want.
-    fn falls_back(&mut self, keys: &mut super::sheet::KeyTable, reach: &Reach<'_>) -> bool {
+    fn falls_back(&mut self, pool: &mut PoolSheet, reach: &Reach<'_>) -> bool {
         let same = |one: &Option<Fallback>| one.as_ref().map(|it| (it.to.clone(), it.up_min));
         let first = reach.fallbacks.first().cloned().flatten();
         if let Some(other) = reach.fallbacks.iter().find(|one| same(one) != same(&first)) {
             let origin = other.as_ref().or(first.as_ref()).map(|fallback| fallback.origin.clone());
             if let Some(origin) = origin {
-                self.notes.refuse(&origin, "the pool falls back for some of its clients only; make two pools of it");
+                self.notes.refuse(&origin, leads::FOR_SOME);
             }
             return false;
         }
         if let Some(fallback) = first {
-            keys.set("fallback", fallback.to, &fallback.origin);
+            pool.keys.set("fallback", fallback.to, &fallback.origin);
             if fallback.up_min != 1 {
-                keys.set("up_min", fallback.up_min, &fallback.origin);
+                pool.keys.set("up_min", fallback.up_min, &fallback.origin);
             }
         }
-        if let Some((count, origin)) = reach.needs_up.as_ref().filter(|(count, _)| *count > 1) {
-            keys.set("up_min", *count, origin);
+        true
+    }
+
+    /// Sets how many servers must be up for clients to be let in; `false` if that would let more of them in.
+    ///
+    /// Of several fronts the largest number holds. "Exactly one" is what a pool of primaries asks for: there the check
+    /// knows the role, and anywhere else two servers could be up.
+    fn needs_up(&mut self, pool: &mut PoolSheet, reach: &Reach<'_>) -> bool {
+        let Some(most) = reach.needs_up.iter().max_by_key(|needs| needs.count) else { return true };
+        if pool.keys.get("fallback").is_some() {
+            self.notes.refuse(&most.origin, "the pool falls back then, and its clients would not be refused");
+            return false;
+        }
+        let asks_primary = pool.check.text("role") == Some("primary");
+        for needs in reach.needs_up.iter().filter(|needs| needs.is_exact) {
+            if needs.count != 1 || !asks_primary {
+                let text = format!(
+                    "ringway refuses while fewer than {} of `{}` are up, and not if more are; that is enough only for \
+                     one server whose check has `role = \"primary\"`",
+                    needs.count, needs.pool
+                );
+                self.notes.refuse(&needs.origin, text);
+                return false;
+            }
+            let text = format!("ringway refuses while no primary of `{}` is up, not if two are", needs.pool);
+            self.notes.note(&needs.origin, text);
+        }
+        if most.count > 1 {
+            pool.keys.set("up_min", most.count, &most.origin);
         }
         true
     }

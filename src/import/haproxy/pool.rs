@@ -227,9 +227,9 @@ fn timeouts(keys: &mut KeyTable, proxy: &Proxy<'_>, fronts: &[&Proxy<'_>]) {
 /// is gone. ringway has no such mode. That is said once per file, as it is true of most of them.
 fn attempts(job: &mut Job<'_>, proxy: &Proxy<'_>, keys: &mut KeyTable) {
     let line = proxy.last(&["retries"]);
-    let retries = line.and_then(|line| line.word(1).parse().ok()).unwrap_or(RETRIES);
+    let retries: u64 = line.and_then(|line| line.word(1).parse().ok()).unwrap_or(RETRIES);
     let origin = line.map_or(proxy.origin(), |line| &line.origin);
-    keys.set("connect_attempts", (retries + 1).clamp(1, 100), origin);
+    keys.set("connect_attempts", retries.saturating_add(1).clamp(1, 100), origin);
     if proxy.option("redispatch").is_none() && proxy.last(&["redispatch"]).is_none() {
         let text = "without `option redispatch` HAProxy tries the same server again after 1 s; ringway goes to another \
                     one immediately";
@@ -276,7 +276,7 @@ fn of_servers(job: &mut Job<'_>, servers: &[Server<'_>], keys: &mut KeyTable) ->
     }
     let limited: Vec<&Server<'_>> = servers.iter().filter(|server| server.words.maxconn > 0).collect();
     if let Some(one) = limited.first() {
-        let all: u64 = limited.iter().map(|server| server.words.maxqueue).sum();
+        let all = limited.iter().map(|server| server.words.maxqueue).fold(0, u64::saturating_add);
         let is_bounded = limited.iter().all(|server| server.words.maxqueue > 0);
         keys.set("queue_max", if is_bounded { all } else { QUEUE }, one.origin);
     }

@@ -102,6 +102,13 @@ pub fn fate(line: &Line) -> Fate {
     }
 }
 
+/// What a message shows of a line that is left out: its first two words. Passwords and keys stand behind them.
+pub fn open(line: &Line) -> String {
+    let count = if line.word(0) == "dynamic-cookie-key" { 1 } else { 2 };
+    let words = &line.words[..line.words.len().min(count)];
+    Line { origin: line.origin.clone(), words: words.to_vec() }.rest(0)
+}
+
 /// By the first word of a line of `global`: why it needs nothing.
 ///
 /// Settings of `global` tune one program and mean nothing to another one. Those that limit clients are refused by the

@@ -5,7 +5,7 @@
 //! | `allow`, `deny` in order, the first one that fits | `allow`, `deny` (`nets`) |
 //! | `limit_conn` by `$binary_remote_addr` | `source_connections_max`, by whole addresses |
 //! | `limit_conn` by `$server_addr`, `$server_port` | `connections_max`: clients wait instead of being refused |
-//! | `limit_conn` by anything else | refused |
+//! | `limit_conn` by anything else, or in a zone that several listeners share | refused |
 
 use super::Job;
 use super::tree::Directive;
@@ -66,6 +66,11 @@ fn limits<'a>(job: &mut Job<'a>, server: &'a Directive, keys: &mut KeyTable) -> 
         let of = format!("zone={}:", line.arg(0));
         let zone = job.inherited.iter().find(|one| one.name == "limit_conn_zone" && one.arg(1).starts_with(&of));
         let number = line.arg(1).parse::<u64>().ok().filter(|number| *number > 0);
+        let is_shared = job.zone_uses.get(line.arg(0)).is_some_and(|uses| *uses > 1);
+        if is_shared && zone.is_some_and(|zone| zone.arg(0) != "$server_addr$server_port") {
+            let text = "several listeners count in this zone, and here each would let so many in; give each a zone";
+            return Err((line.origin.clone(), text.to_string()));
+        }
         match (zone.map(|zone| zone.arg(0)), number) {
             (Some("$binary_remote_addr" | "$remote_addr"), Some(number)) => {
                 let least = least(keys, "source_connections_max", number);

@@ -48,6 +48,8 @@ pub struct Job<'a> {
     made: HashMap<(Origin, String), Vec<usize>>,
     /// Addresses at which nginx itself closes each connection.
     closed: Vec<String>,
+    /// By the zone of `limit_conn`: how many listeners count in it.
+    zone_uses: HashMap<String, usize>,
 }
 
 /// Translates a file.
@@ -83,6 +85,7 @@ pub fn translate(text: &str, name: &str, files: &dyn Files) -> Result<(Sheet, No
         names: Default::default(),
         made: HashMap::new(),
         closed: Vec::new(),
+        zone_uses: HashMap::new(),
     };
     if !is_part {
         main_block::main(&mut job, &all);

@@ -5,10 +5,12 @@
 //! its port. Servers that share all of their addresses are told apart by `server_name`; those that share some are
 //! refused.
 
+use std::collections::HashSet;
+
 use super::Job;
 use super::access;
 use super::listen::{self, Listen};
-use super::target::{Aim, Target};
+use super::target::{Aim, By, Here, Rank, Target};
 use super::tree::Directive;
 use super::upstream;
 use super::words;
@@ -43,11 +45,17 @@ pub fn servers(job: &mut Job<'_>) {
             Ok(listens) => share(job, &mut all, server, listens),
         }
     }
-    for shared in all {
-        for group in groups(&shared) {
-            if let Err((origin, text)) = listener(job, &group) {
-                job.notes.refuse(&origin, text);
-            }
+    let groups: Vec<Shared<'_>> = all.iter().flat_map(groups).collect();
+    for group in &groups {
+        let lines = group.servers.iter().flat_map(|server| job.settings(server, "limit_conn"));
+        let zones: HashSet<String> = lines.map(|line| line.arg(0).to_string()).collect();
+        for zone in zones {
+            *job.zone_uses.entry(zone).or_default() += 1;
+        }
+    }
+    for group in &groups {
+        if let Err((origin, text)) = listener(job, group) {
+            job.notes.refuse(&origin, text);
         }
     }
 }
@@ -163,7 +171,7 @@ fn listener<'a>(job: &mut Job<'a>, shared: &Shared<'a>) -> Result<(), Refusal> {
 /// The keys of a listener apart from where it leads.
 ///
 /// nginx takes the client of a header only with `set_real_ip_from`; without it the header is read, and the peer stays
-/// the client. ringway always takes it.
+/// the client. ringway always takes it, so lists and limits that are about the peer are refused there.
 fn keys<'a>(job: &mut Job<'a>, shared: &Shared<'a>, listener: &mut ListenerSheet) -> Result<(), Refusal> {
     let (listens, first) = (&shared.listens, shared.servers[0]);
     match listens.as_slice() {
@@ -196,6 +204,12 @@ fn keys<'a>(job: &mut Job<'a>, shared: &Shared<'a>, listener: &mut ListenerSheet
             })
             .collect();
         if trusted.is_empty() {
+            let of_peer = |key: &str| ["allow", "deny", "source_connections_max"].contains(&key);
+            if let Some(entry) = listener.keys.entries.iter().find(|entry| of_peer(entry.key)) {
+                let text = "without `set_real_ip_from` this is about the peer, and here about the address that the \
+                            header claims; name the peers there";
+                return Err((entry.origin.clone(), text.to_string()));
+            }
             job.notes
                 .note(&origin, "no peer is named, so every one can claim any address; name those that send the header");
             trusted = crate::import::nets::Clients::every().shown();
@@ -209,10 +223,11 @@ fn keys<'a>(job: &mut Job<'a>, shared: &Shared<'a>, listener: &mut ListenerSheet
     Ok(())
 }
 
-/// Where clients go: those whose name another server has, then those of the first one.
+/// Where clients go: those whose name a server has, then those of the first one.
 ///
-/// Servers with names come before the first one, which has those that are left. Within a server the order is that of
-/// its map.
+/// nginx takes the server with the exact name, then the one with the longest star, wherever they stand; so the routes
+/// are sorted like that. The names of the first server are routes only where a star of another one could take them.
+/// Within a server the order is that of its map.
 fn choices<'a>(
     job: &mut Job<'a>,
     shared: &Shared<'a>,
@@ -220,39 +235,75 @@ fn choices<'a>(
     wanted: &str,
 ) -> Result<Vec<Choice>, Refusal> {
     let mut all = Vec::new();
-    let keepalive = shared.listens.iter().find_map(|listen| Some((listen.keepalive.clone()?, listen.origin.clone())));
-    for (place, server) in shared.servers.iter().enumerate().skip(1).chain([(0, &shared.servers[0])]) {
-        let names: Vec<String> =
-            server.all("server_name").flat_map(|line| line.args.iter().map(|name| name.to_lowercase())).collect();
-        let names: Vec<String> = names
-            .iter()
-            .flat_map(|name| match name.strip_prefix('.') {
-                Some(domain) => crate::import::names::of_domain(domain),
-                None => vec![name.clone()],
-            })
-            .collect();
-        if place > 0 && names.is_empty() {
+    let mut named: Vec<(Rank, Vec<String>, usize)> = Vec::new();
+    for (place, server) in shared.servers.iter().enumerate().skip(1) {
+        let names = ranked(server).map_err(|text| (server.origin.clone(), text))?;
+        if names.is_empty() {
             return Err((server.origin.clone(), "another server listens at this address".to_string()));
         }
-        let line = server.all("proxy_pass").next_back();
-        let Some(line) = line else {
-            return Err((server.origin.clone(), "it has no `proxy_pass`, so it leads nowhere".to_string()));
-        };
-        let mut aims = job.variables.aims(line.arg(0), port, &line.origin, &mut job.notes)?;
-        let asks = aims.iter().any(|aim| !aim.tests.is_empty());
-        if asks && job.setting(server, "ssl_preread").is_none_or(|line| line.arg(0) != "on") {
-            job.notes.note(&line.origin, "without `ssl_preread on` no client says anything: all get the default");
-            aims.retain(|aim| aim.tests.is_empty());
-        }
-        let is_alone = aims.len() == 1 && shared.servers.len() == 1;
-        for aim in aims {
-            let wanted = Some(wanted).filter(|_| is_alone);
-            let mut choice = choice(job, server, aim, wanted, keepalive.as_ref())?;
-            if place > 0 {
-                choice.tests.insert(0, Test::Names(names.clone()));
-            }
+        named.extend(names.into_iter().map(|(rank, names)| (rank, names, place)));
+    }
+    if let Some(last) = named.iter().map(|one| one.0).max().filter(|rank| rank.0 > 0) {
+        let server = shared.servers[0];
+        let names = ranked(server).map_err(|text| (server.origin.clone(), text))?;
+        // The first server stands first, so of the same name it is taken.
+        let of_first = names.into_iter().filter(|(rank, _)| *rank <= last).map(|(rank, names)| (rank, names, 0));
+        named = of_first.chain(named).collect();
+    }
+    named.sort_by_key(|one| one.0);
+    let mut ways = Vec::new();
+    for server in &shared.servers {
+        ways.push(ways_of(job, shared, server, port, wanted)?);
+    }
+    for (_, names, place) in named {
+        for way in &ways[place] {
+            let mut choice = way.clone();
+            choice.tests.insert(0, Test::Names(names.clone()));
             all.push(choice);
         }
+    }
+    all.extend(ways.swap_remove(0));
+    Ok(all)
+}
+
+/// The names of a server, those of one rank together. `_` is how files write that a server has no name.
+fn ranked(server: &Directive) -> Result<Vec<(Rank, Vec<String>)>, String> {
+    let mut all: Vec<(Rank, Vec<String>)> = Vec::new();
+    for written in server.all("server_name").flat_map(|line| &line.args).filter(|name| *name != "_") {
+        let (rank, test) = (By::Name { has_names: true }).test(written)?;
+        let Some(Test::Names(names)) = test.filter(|_| rank.0 < 3) else {
+            return Err(format!("ringway's routes cannot say `{written}`"));
+        };
+        match all.iter_mut().find(|one| one.0 == rank) {
+            Some((_, before)) => before.extend(names),
+            None => all.push((rank, names)),
+        }
+    }
+    Ok(all)
+}
+
+/// Where the clients of a server go.
+fn ways_of<'a>(
+    job: &mut Job<'a>,
+    shared: &Shared<'a>,
+    server: &'a Directive,
+    port: Option<u16>,
+    wanted: &str,
+) -> Result<Vec<Choice>, Refusal> {
+    let keepalive = shared.listens.iter().find_map(|listen| Some((listen.keepalive.clone()?, listen.origin.clone())));
+    let Some(line) = server.all("proxy_pass").next_back() else {
+        return Err((server.origin.clone(), "it has no `proxy_pass`, so it leads nowhere".to_string()));
+    };
+    let mut aims = job.variables.aims(line.arg(0), Here { server, port }, &line.origin, &mut job.notes)?;
+    let asks = aims.iter().any(|aim| !aim.tests.is_empty());
+    if asks && job.setting(server, "ssl_preread").is_none_or(|line| line.arg(0) != "on") {
+        job.notes.note(&line.origin, "without `ssl_preread on` no client says anything: all get the default");
+        aims.retain(|aim| aim.tests.is_empty());
+    }
+    let is_alone = aims.len() == 1 && shared.servers.len() == 1;
+    let mut all = Vec::new();
+    for aim in aims {
+        all.push(choice(job, server, aim, Some(wanted).filter(|_| is_alone), keepalive.as_ref())?);
     }
     Ok(all)
 }

@@ -8,7 +8,7 @@
 //! | `map $ssl_preread_protocol` | `protocol = "tls"`, if all versions lead to one place |
 //! | `map $server_port` | decided for each listener |
 //! | `split_clients` | `split`, by weight |
-//! | `set` | its text |
+//! | `set` of the server, or of `stream` | its text |
 //! | `geo`, a map of the client's address | refused |
 //! | a name of the client as the target | refused: an open relay |
 //!
@@ -46,13 +46,31 @@ pub struct Aim {
     pub origin: Origin,
 }
 
+/// Where a text is worked out.
+#[derive(Clone, Copy)]
+pub struct Here<'s> {
+    /// The server, with what it sets itself.
+    pub server: &'s Directive,
+    /// The port that clients connect to.
+    pub port: Option<u16>,
+}
+
+impl<'s> Here<'s> {
+    /// What the server sets a variable to: of several lines the last one counts.
+    fn set(self, variable: &str) -> Option<&'s str> {
+        let lines = self.server.inner();
+        let line = lines.iter().rfind(|one| one.name == "set" && one.arg(0) == variable)?;
+        Some(line.arg(1))
+    }
+}
+
 /// The variables of a `stream` block.
 pub struct Variables<'a> {
     /// `map`, by the variable that it makes.
     maps: HashMap<&'a str, &'a Directive>,
     /// `split_clients`, by its variable.
     splits: HashMap<&'a str, &'a Directive>,
-    /// `set`.
+    /// `set` of `stream`.
     sets: HashMap<&'a str, &'a str>,
     /// `geo`, by its variable.
     geos: HashMap<&'a str, &'a Directive>,
@@ -65,8 +83,7 @@ impl<'a> Variables<'a> {
             let all = stream.iter().filter(|one| one.name == name && !one.args.is_empty());
             all.map(|one| (one.arg(at.min(one.args.len() - 1)), one)).collect::<HashMap<_, _>>()
         };
-        let servers = stream.iter().filter(|one| one.name == "server").flat_map(|server| server.inner());
-        let sets = stream.iter().chain(servers).filter(|one| one.name == "set");
+        let sets = stream.iter().filter(|one| one.name == "set");
         Variables {
             maps: by("map", 1),
             splits: by("split_clients", 1),
@@ -75,16 +92,16 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// What a text of `proxy_pass` comes to, at that port.
-    pub fn aims(&self, text: &str, port: Option<u16>, origin: &Origin, notes: &mut Notes) -> Result<Vec<Aim>, Refusal> {
-        self.resolve(text, port, origin, notes, 0)
+    /// What a text of `proxy_pass` comes to, in that server and at that port.
+    pub fn aims(&self, text: &str, here: Here<'_>, origin: &Origin, notes: &mut Notes) -> Result<Vec<Aim>, Refusal> {
+        self.resolve(text, here, origin, notes, 0)
     }
 
     /// The same, in maps that name each other.
     fn resolve(
         &self,
         text: &str,
-        port: Option<u16>,
+        here: Here<'_>,
         origin: &Origin,
         notes: &mut Notes,
         depth: usize,
@@ -103,11 +120,11 @@ impl<'a> Variables<'a> {
         if depth > DEPTH_MAX {
             return fault(format!("`{text}`: maps that name each other"));
         }
-        if let Some(value) = self.sets.get(variable.as_str()) {
-            return self.resolve(value, port, origin, notes, depth + 1);
+        if let Some(value) = here.set(&variable).or(self.sets.get(variable.as_str()).copied()) {
+            return self.resolve(value, here, origin, notes, depth + 1);
         }
         if let Some(map) = self.maps.get(variable.as_str()) {
-            return self.map(map, port, notes, depth);
+            return self.map(map, here, notes, depth);
         }
         if let Some(split) = self.splits.get(variable.as_str()) {
             return split_clients(split, notes);
@@ -122,7 +139,7 @@ impl<'a> Variables<'a> {
     }
 
     /// What a map comes to: exact keys first, then names with a star, then expressions, then the default.
-    fn map(&self, map: &Directive, port: Option<u16>, notes: &mut Notes, depth: usize) -> Result<Vec<Aim>, Refusal> {
+    fn map(&self, map: &Directive, here: Here<'_>, notes: &mut Notes, depth: usize) -> Result<Vec<Aim>, Refusal> {
         let mut entries = Vec::new();
         let mut has_names = false;
         for entry in map.inner() {
@@ -137,8 +154,8 @@ impl<'a> Variables<'a> {
         let by = match source {
             "$ssl_preread_server_name" => By::Name { has_names },
             "$ssl_preread_alpn_protocols" => By::Alpn,
-            "$ssl_preread_protocol" => return self.by_version(map, entries, default, port, notes, depth),
-            "$server_port" => return self.by_port(map, entries, default, port, notes, depth),
+            "$ssl_preread_protocol" => return self.by_version(map, entries, default, here, notes, depth),
+            "$server_port" => return self.by_port(map, entries, default, here, notes, depth),
             "$remote_addr" | "$binary_remote_addr" | "$realip_remote_addr" => {
                 return Err((map.origin.clone(), "ringway cannot choose a pool by the client's address".to_string()));
             }
@@ -146,13 +163,13 @@ impl<'a> Variables<'a> {
         };
         let mut keyed = Vec::new();
         for entry in entries {
-            let (rank, test) = by.test(&entry).map_err(|text| (entry.origin.clone(), text))?;
+            let (rank, test) = by.test(&entry.name).map_err(|text| (entry.origin.clone(), text))?;
             keyed.push((rank, test, entry));
         }
         keyed.sort_by_key(|one| one.0);
         let mut aims: Vec<Aim> = Vec::new();
         for (_, test, entry) in keyed {
-            for aim in self.resolve(entry.arg(0), port, &entry.origin, notes, depth + 1)? {
+            for aim in self.resolve(entry.arg(0), here, &entry.origin, notes, depth + 1)? {
                 let tests = test.clone().into_iter().chain(aim.tests).collect();
                 aims.push(Aim { tests, target: aim.target, origin: entry.origin.clone() });
             }
@@ -163,7 +180,7 @@ impl<'a> Variables<'a> {
                 "nginx compares the whole list that a client offers; here one protocol of it is enough",
             );
         }
-        let aims = self.with_default(merged(aims), map, default, port, notes, depth)?;
+        let aims = self.with_default(merged(aims), map, default, here, notes, depth)?;
         Ok(aims)
     }
 
@@ -173,12 +190,12 @@ impl<'a> Variables<'a> {
         mut aims: Vec<Aim>,
         map: &Directive,
         default: Option<Directive>,
-        port: Option<u16>,
+        here: Here<'_>,
         notes: &mut Notes,
         depth: usize,
     ) -> Result<Vec<Aim>, Refusal> {
         match default {
-            Some(entry) => aims.extend(self.resolve(entry.arg(0), port, &entry.origin, notes, depth + 1)?),
+            Some(entry) => aims.extend(self.resolve(entry.arg(0), here, &entry.origin, notes, depth + 1)?),
             None => {
                 let target = Target::Named(String::new());
                 aims.push(Aim { tests: Vec::new(), target, origin: map.origin.clone() });
@@ -193,7 +210,7 @@ impl<'a> Variables<'a> {
         map: &Directive,
         entries: Vec<Directive>,
         default: Option<Directive>,
-        port: Option<u16>,
+        here: Here<'_>,
         notes: &mut Notes,
         depth: usize,
     ) -> Result<Vec<Aim>, Refusal> {
@@ -215,12 +232,12 @@ impl<'a> Variables<'a> {
         let tls = tls.or(default.clone());
         let mut aims = Vec::new();
         if let Some(entry) = &tls {
-            for aim in self.resolve(entry.arg(0), port, &entry.origin, notes, depth + 1)? {
+            for aim in self.resolve(entry.arg(0), here, &entry.origin, notes, depth + 1)? {
                 let tests = std::iter::once(Test::Protocol("tls")).chain(aim.tests).collect();
                 aims.push(Aim { tests, target: aim.target, origin: entry.origin.clone() });
             }
         }
-        self.with_default(aims, map, plain.or(default), port, notes, depth)
+        self.with_default(aims, map, plain.or(default), here, notes, depth)
     }
 
     /// A map of the port: decided for each listener.
@@ -229,15 +246,15 @@ impl<'a> Variables<'a> {
         map: &Directive,
         entries: Vec<Directive>,
         default: Option<Directive>,
-        port: Option<u16>,
+        here: Here<'_>,
         notes: &mut Notes,
         depth: usize,
     ) -> Result<Vec<Aim>, Refusal> {
-        let Some(port) = port else {
+        let Some(port) = here.port else {
             return Err((map.origin.clone(), "`$server_port` decides, and this is not one port".to_string()));
         };
         let found = entries.into_iter().find(|entry| entry.name == port.to_string());
-        self.with_default(Vec::new(), map, found.or(default), Some(port), notes, depth)
+        self.with_default(Vec::new(), map, found.or(default), here, notes, depth)
     }
 }
 
@@ -254,8 +271,11 @@ fn is_plain(text: &str) -> bool {
         && variable::names(&variable::expand(text)).iter().all(|name| **name == name.to_uppercase())
 }
 
+/// Which key or name is looked at first: exact ones, then the longest with a star, then expressions.
+pub type Rank = (u8, usize);
+
 /// What the keys of a map are compared with.
-enum By {
+pub enum By {
     /// The server name; and whether a key can have a star.
     Name {
         /// `hostnames` is written.
@@ -267,11 +287,11 @@ enum By {
 
 impl By {
     /// The test of a key, and its rank: which one is looked at first.
-    fn test(&self, entry: &Directive) -> Result<((u8, usize), Option<Test>), String> {
-        let key = entry.name.trim_start_matches('\\').to_ascii_lowercase();
+    pub fn test(&self, written: &str) -> Result<(Rank, Option<Test>), String> {
+        let key = written.trim_start_matches('\\').to_ascii_lowercase();
         if let By::Alpn = self {
             let all: Vec<String> = key.split(',').filter(|one| !one.is_empty()).map(str::to_string).collect();
-            let regex = entry.name.strip_prefix('~').map(|regex| regex.replace("\\b", "").replace(['^', '$', '*'], ""));
+            let regex = written.strip_prefix('~').map(|regex| regex.replace("\\b", "").replace(['^', '$', '*'], ""));
             return match regex {
                 None if !all.is_empty() => Ok(((0, 0), Some(Test::Alpn(all)))),
                 Some(plain)
@@ -279,14 +299,14 @@ impl By {
                 {
                     Ok(((2, 0), Some(Test::Alpn(vec![plain]))))
                 }
-                _ => Err(format!("ringway's routes cannot say `{}`", entry.name)),
+                _ => Err(format!("ringway's routes cannot say `{written}`")),
             };
         }
         let has_names = matches!(self, By::Name { has_names: true });
         let name = |all: Vec<String>| Some(Test::Names(all));
-        if let Some(regex) = entry.name.strip_prefix("~*").or(entry.name.strip_prefix('~')) {
+        if let Some(regex) = written.strip_prefix("~*").or(written.strip_prefix('~')) {
             let all = names::of_regex(&regex.to_ascii_lowercase());
-            return Ok(((3, 0), name(all.ok_or_else(|| format!("ringway's routes cannot say `{}`", entry.name))?)));
+            return Ok(((3, 0), name(all.ok_or_else(|| format!("ringway's routes cannot say `{written}`"))?)));
         }
         match key.strip_prefix('.') {
             _ if key.is_empty() => {
