@@ -112,7 +112,7 @@ fn the_reference_has_the_ranges_of_the_code() {
             Kind::Integer(min, max) | Kind::AutoOr(min, max) => format!("from {min} to {max}"),
             Kind::Duration(span) => span.range(),
             Kind::AutoOrSize(min, max) => keys::range_of_sizes(min, max),
-            Kind::Word(words) | Kind::WordOrPath(words) => {
+            Kind::Word(words) | Kind::WordOrPath(words) | Kind::WordPathOrSyslog(words) => {
                 let comment = &entry(&all, key).comment;
                 assert!(words.iter().all(|word| comment.contains(&format!("{word:?}"))), "{}: {words:?}", key.name);
                 continue;

@@ -68,6 +68,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("slab", &["epoll/watch"]),
     ("socket2", &["uring", "sys", "app"]),
     ("strsim", &["config"]),
+    ("syslog", &["log"]),
     ("thiserror", &[""]),
     ("tokio", &["api", "control", "discover", "log", "probe", "stats/alarm", "take_over", "cli/ctl"]),
     ("tokio_postgres", &["probe"]),

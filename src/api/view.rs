@@ -82,7 +82,7 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
         ListenerStatus {
             name: listener.name.clone(),
             bind: listener.binds.iter().map(ToString::to_string).collect(),
-            pool: listener.pool.clone(),
+            pool: if listener.has_pool { listener.pool.clone() } else { Arc::default() },
             split: split(&listener.split),
             connections: cells().map(|cells| cells.connections.get()).sum(),
             connections_max: listener.connections_max.map_or(0, |most| most.get()),

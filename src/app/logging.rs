@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_line::LogLine;
 use crate::config::model::{Config, Log, LogLevel, Output};
-use crate::log::{self, Access, LogSink, Outlet, OutletTarget, SetLevel};
+use crate::log::{self, Access, LogSink, Outlet, OutletTarget, SetLevel, Syslog};
 use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
 
@@ -29,7 +29,7 @@ pub(super) fn start(config: &Log) -> anyhow::Result<Operational> {
     let terminal = match &config.output {
         Output::Stdout => io::stdout().is_terminal(),
         Output::Stderr => io::stderr().is_terminal(),
-        Output::File(_) => false,
+        Output::File(_) | Output::Syslog(_) => false,
     };
     let outlet = outlet(&config.output, "log.output")?;
     let lines = outlet.clone();
@@ -48,7 +48,7 @@ fn is_journal(output: &Output) -> bool {
     let stream = match output {
         Output::Stderr => nix::sys::stat::fstat(io::stderr().as_fd()),
         Output::Stdout => nix::sys::stat::fstat(io::stdout().as_fd()),
-        Output::File(_) => return false,
+        Output::File(_) | Output::Syslog(_) => return false,
     };
     let is_it = |there: String| stream.is_ok_and(|here| there == format!("{}:{}", here.st_dev, here.st_ino));
     std::env::var("JOURNAL_STREAM").is_ok_and(is_it)
@@ -90,6 +90,7 @@ fn outlet(output: &Output, key: &str) -> anyhow::Result<Outlet> {
             let file = log::open(path).map_err(|error| anyhow::anyhow!("{key}: {error}"))?;
             OutletTarget::File(path.clone(), file)
         }
+        Output::Syslog(server) => OutletTarget::Syslog(Box::new(Syslog::new(server.clone()))),
     };
     Outlet::start(target).context("cannot start the thread that writes the log")
 }

@@ -399,7 +399,7 @@ fn files_of(config: &Config) -> Vec<PathBuf> {
     let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
     let files = outputs.into_iter().flatten().filter_map(|output| match output {
         Output::File(path) => Some(path.clone()),
-        Output::Stderr | Output::Stdout => None,
+        Output::Stderr | Output::Stdout | Output::Syslog(_) => None,
     });
     files.chain(config.admin.socket.clone()).collect()
 }

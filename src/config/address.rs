@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::model::Target;
+use super::model::{SyslogServer, Target};
 use crate::base::address::Address;
 use crate::base::host;
 
@@ -71,6 +71,21 @@ pub enum Error {
         "`{0}` is neither an IP address nor the name of a host; write ip:port, [ip6]:port, host:port or unix:/path"
     )]
     NotAHost(String),
+}
+
+/// How the address of a syslog server begins.
+pub const SYSLOG: &str = "syslog:";
+
+/// Reads the address of a syslog server: `syslog:/dev/log` or `syslog:udp:127.0.0.1:514`; `None` if it is neither.
+pub fn syslog(text: &str) -> Option<SyslogServer> {
+    let rest = text.strip_prefix(SYSLOG)?;
+    match rest.strip_prefix("udp:") {
+        Some(address) => address.parse().ok().filter(|server: &SocketAddr| server.port() > 0).map(SyslogServer::Udp),
+        None => unix(rest).ok().and_then(|address| match address {
+            Address::Unix(path) => Some(SyslogServer::Unix(path)),
+            Address::Tcp(_) => None,
+        }),
+    }
 }
 
 /// Reads where to listen. A port range gives one address per port; with port 0 the kernel chooses the port.

@@ -329,7 +329,10 @@ mod tests {
             }
         }
         for (here, _) in VALUES {
-            let takes = |key: &keys::Key| matches!(key.kind, Kind::Word(w) | Kind::WordOrPath(w) if w.contains(here));
+            let takes = |key: &keys::Key| match key.kind {
+                Kind::Word(words) | Kind::WordOrPath(words) | Kind::WordPathOrSyslog(words) => words.contains(here),
+                _ => false,
+            };
             assert!(keys::KEYS.iter().any(takes), "{here}");
         }
     }

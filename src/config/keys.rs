@@ -115,7 +115,7 @@ pub const KEYS: &[Key] = {
         log("level", Word(&["error", "warn", "info", "debug"]), "\"info\"", |it| text(it.level.name())).live(),
         log("format", Word(&["text", "json"]), "\"text\"", |it| text(if it.json { "json" } else { "text" })),
         log("output", WordOrPath(&["stderr", "stdout"]), "\"stderr\"", |it| text(output(&it.output))),
-        access("output", WordOrPath(&["off", "stderr", "stdout"]), "\"off\"", |it| {
+        access("output", WordPathOrSyslog(&["off", "stderr", "stdout"]), "\"off\"", |it| {
             or(it.map(|it| output(&it.output)), "off")
         }),
         access("format", Word(&["json", "tcplog"]), "\"json\"", |it| or(it.map(|it| it.format.name()), "off")),
@@ -129,7 +129,7 @@ pub const KEYS: &[Key] = {
         dns("timeout", DNS_TIMEOUT, "\"5s\"", |it| it.timeout.map_or_else(|| text(OF_SYSTEM), time)),
         dns("attempts", Integer(1, 5), "2", |it| or(it.attempts, OF_SYSTEM)),
         listener("bind", Binds, "", |it| list(&it.binds)).required("bind = \"0.0.0.0:5432\""),
-        listener("pool", Name, "", |it| text(Some(&it.pool).filter(|_| it.split.is_empty())?))
+        listener("pool", Name, "", |it| text(Some(&it.pool).filter(|_| it.has_pool && it.split.is_empty())?))
             .required("pool = \"NAME\"")
             .unless("split"),
         listener("split", Split, "[]", |it| or(Some(joined(&it.split)).filter(|_| !it.split.is_empty()), "none")),
@@ -268,6 +268,7 @@ fn output(output: &Output) -> String {
         Output::Stderr => "stderr".to_string(),
         Output::Stdout => "stdout".to_string(),
         Output::File(path) => path.display().to_string(),
+        Output::Syslog(server) => server.to_string(),
     }
 }
 

@@ -15,11 +15,18 @@ use crate::wire::first_bytes::Protocol;
 pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
     let table = &raw.table;
     let (allow, deny) = (table.networks("allow"), table.networks("deny"));
-    let Lead { pool, split } = lead(table)?;
+    let routes: Arc<[Route<Lead>]> = raw.routes.iter().filter_map(|route| self::route(route, table)).collect();
+    let own = lead(table);
+    let has_pool = own.is_some();
+    let Lead { pool, split } = match own {
+        Some(own) => own,
+        None => Lead { pool: routes.first()?.pool.pool.clone(), split: Arc::default() },
+    };
     Some(Listener {
         name: Arc::from(raw.name.as_str()),
         binds: table.find_binds("bind")?.iter().map(|(_, address)| address.clone()).collect(),
         pool,
+        has_pool,
         split,
         unix_mode: table.mode("unix_mode"),
         freebind: table.flag("freebind"),
@@ -37,7 +44,7 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
             timeout: table.duration("proxy_timeout"),
         }),
         preread: (!raw.routes.is_empty()).then(|| Preread {
-            routes: raw.routes.iter().filter_map(|route| self::route(route, table)).collect(),
+            routes,
             timeout: table.duration("preread_timeout"),
             refuses_unmatched: table.word("unmatched") == "refuse",
         }),

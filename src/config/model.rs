@@ -95,6 +95,27 @@ pub enum Output {
     Stdout,
     /// This file, appended to.
     File(PathBuf),
+    /// This syslog server, a message for each line.
+    Syslog(SyslogServer),
+}
+
+/// Where a syslog server listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SyslogServer {
+    /// At this socket of datagrams, as `/dev/log` is.
+    Unix(PathBuf),
+    /// There, over UDP (RFC 5426).
+    Udp(std::net::SocketAddr),
+}
+
+impl fmt::Display for SyslogServer {
+    /// As the file writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyslogServer::Unix(path) => write!(f, "syslog:{}", path.display()),
+            SyslogServer::Udp(address) => write!(f, "syslog:udp:{address}"),
+        }
+    }
 }
 
 /// `[access_log]`: one line per session.

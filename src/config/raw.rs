@@ -270,6 +270,7 @@ impl Reader<'_, '_> {
                 self.key(section, title, name, value, &mut values);
             }
         }
+        let is_pool = |key: &Key| section == Section::Listener && key.name == "pool";
         let is_written = |key: &&Key| written.is_some_and(|written| written.contains_key(key.name));
         let written_keys = keys::of(section).filter(is_written).map(|key| key.name).collect();
         for key in keys::of(section) {
@@ -280,6 +281,7 @@ impl Reader<'_, '_> {
                 }
                 Default::Required(_) if leads_to(&self.faults[faults_before..], key.name) => {}
                 Default::Required(_) if key.instead.is_some_and(|other| stands_for_it(written, &values, other)) => {}
+                Default::Required(_) if is_pool(key) && refuses_the_rest(written, &values) => {}
                 Default::Required(hint) if absent => {
                     let table = brackets(section, title);
                     self.faults.push((span.clone(), Problem::Missing { table, key: key.name, hint }));
@@ -367,6 +369,13 @@ fn stands_for_it(
 ) -> bool {
     let is_empty = matches!(values.get(list), Some((_, Value::Split(shares))) if shares.is_empty());
     written.is_some_and(|written| written.contains_key(list)) && !is_empty
+}
+
+/// Whether a listener refuses each client that no route leads elsewhere.
+fn refuses_the_rest(written: Option<&DeTable<'_>>, values: &BTreeMap<&'static str, (Range<usize>, Value)>) -> bool {
+    let refuses = matches!(values.get("unmatched"), Some((_, Value::Word("refuse"))));
+    let routes = written.and_then(|written| written.get("routes")).map(Spanned::get_ref);
+    refuses && matches!(routes, Some(DeValue::Array(routes)) if !routes.is_empty())
 }
 
 /// The tables that have a key of this name; `None` if there are none.

@@ -8,6 +8,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::address;
 use super::between::between;
 use super::check::check;
 use super::error::{Places, Problem};
@@ -71,7 +72,10 @@ fn access_log(table: &Table) -> Option<AccessLog> {
 /// Where a log goes; `None` if it is off.
 fn output(table: &Table) -> Option<Output> {
     match table.word_or_path("output") {
-        Err(path) => Some(Output::File(path.into())),
+        Err(place) => Some(match address::syslog(place) {
+            Some(server) => Output::Syslog(server),
+            None => Output::File(place.into()),
+        }),
         Ok("stderr") => Some(Output::Stderr),
         Ok("stdout") => Some(Output::Stdout),
         Ok(_) => None,

@@ -244,6 +244,9 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Mode => "an octal mode in quotes, as in \"0600\"".to_string(),
         Kind::Word(words) => words_of(words),
         Kind::WordOrPath(words) => format!("{} or a path, in quotes", words_of(words)),
+        Kind::WordPathOrSyslog(words) => {
+            format!("{}, a path, or a syslog server as in \"syslog:/dev/log\", in quotes", words_of(words))
+        }
         Kind::Text | Kind::Name => "a text in quotes".to_string(),
         Kind::Rate => "a rate in quotes, as in \"20/s\", \"600/m\" or \"10/3s\"".to_string(),
         Kind::Networks => "a list of networks and addresses, as in [\"10.0.0.0/8\", \"unix:\"]".to_string(),

@@ -8,8 +8,8 @@
 //! 1. `src/discover/NAME.rs` asks and answers with [`known::Learned`], or with a type of its own if it finds more than
 //!    addresses (weights, ports).
 //! 2. `src/control/names.rs` starts a task per thing that is looked up, and passes on what it has learned.
-//! 3. `src/fleet/names.rs` takes it in.
-//! 4. `src/config/address.rs` and `src/config/model.rs` (`Target`) say how a configuration names it.
+//! 3. `src/fleet/members.rs` takes in what was found, `src/fleet/names.rs` what was not.
+//! 4. `src/config/address.rs` and `src/config/model/target.rs` (`Target`) say how a configuration names it.
 #![forbid(unsafe_code)]
 
 pub mod dns;

@@ -22,12 +22,19 @@ const REPORTS_MAX: usize = 512;
 
 /// The calls of one worker.
 pub struct Linux {
+    /// The instance of epoll(7).
     epoll: std::os::fd::OwnedFd,
+    /// Room for what one wait reports.
     events: Vec<epoll::Event>,
+    /// The receive buffers.
     buffers: BufferPool,
+    /// The pipes of bulk sessions.
     pipes: PipePool,
+    /// Where workers post to each other.
     office: Arc<PostOffice>,
+    /// Which worker this is.
     worker: usize,
+    /// For the time of a turn.
     clock: Clock,
 }
 

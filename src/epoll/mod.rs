@@ -46,13 +46,17 @@ const HUNG_UP: i32 = poll::HUP | poll::ERR;
 
 /// One worker's kernel.
 pub struct Epoll<C: Calls> {
+    /// The system calls.
     calls: C,
+    /// The descriptors that are watched, with what is in flight on each.
     watches: Watches,
     /// Answers that are to be told.
     done: Vec<Completion>,
+    /// Room for what one wait reports, kept from turn to turn.
     reports: Vec<Readiness>,
     /// How often in a row it was not looked what has happened.
     unseen: u8,
+    /// The bell of the worker is watched.
     hears_bell: bool,
     /// Why it is of no use, if that was found out where it could not be told.
     failed: Option<io::Error>,
@@ -82,6 +86,7 @@ impl<C: Calls> Epoll<C> {
         into.append(&mut self.done);
     }
 
+    /// Puts an answer without a buffer on the list of those that are to be told.
     #[inline]
     fn answer(&mut self, token: Token, result: i32, more: bool) {
         self.done.push(Completion { token, result, more, nonempty: false, buffer: None });
@@ -159,6 +164,7 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
+    /// A poll for something to read is answered, once.
     fn read_polled(&mut self, place: Place, mask: i32) {
         let watch = self.watches.get(place);
         if let Some(token) = watch.reads() {
@@ -167,6 +173,7 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
+    /// A poll for as much as the low-water mark says is answered, if the mask has something to read.
     fn came_in(&mut self, place: Place, mask: i32) {
         let watch = self.watches.get(place);
         if mask & (READ & !poll::PRI) != 0
@@ -177,6 +184,7 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
+    /// A poll for room or a connect is answered, if the mask says that it has come about.
     fn write_polled(&mut self, place: Place, mask: i32) {
         let watch = self.watches.get(place);
         let Some((token, writing)) = watch.writing().filter(|_| mask & WRITE != 0) else { return };
@@ -193,6 +201,7 @@ impl<C: Calls> Epoll<C> {
         self.answer(token, result, goes_on);
     }
 
+    /// A poll for the end of the connection is answered, if that has come. It goes on.
     fn hung_up(&mut self, place: Place, mask: i32) {
         if mask & HUNG_UP != 0
             && let Some(token) = self.watches.get(place).hangup()
@@ -201,6 +210,7 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
+    /// Begins to connect; the answer comes now if it takes no time, and else with an edge.
     fn connect(&mut self, fd: Fd, to: &Address, token: Token) {
         match self.calls.connect(fd, to) {
             Ok(()) => self.answer(token, 0, false),
@@ -220,6 +230,7 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
+    /// Accepts what there is, up to [`ACCEPTS_MAX`] connections, each with an answer of its own.
     fn accept_some(&mut self, place: Place) {
         let watch = self.watches.get(place);
         let (fd, Some(token)) = (watch.fd, watch.reads()) else { return };
@@ -238,6 +249,7 @@ impl<C: Calls> Epoll<C> {
         }
     }
 
+    /// Ends an accept: another worker shall have what comes.
     fn accepts_no_more(&mut self, place: Place) {
         let watch = self.watches.get(place);
         watch.reading = Reading::Nothing;
@@ -246,6 +258,7 @@ impl<C: Calls> Epoll<C> {
         self.calls.unwatch(fd);
     }
 
+    /// Ends what is in flight with that token, which is answered by ECANCELED, or by what has come about meanwhile.
     fn cancel(&mut self, fd: Fd, token: Token) {
         let Some(place) = self.watches.find(fd) else { return };
         let watch = self.watches.get(place);
@@ -415,6 +428,7 @@ impl<C: Calls> Kernel for Epoll<C> {
     }
 }
 
+/// The events of poll(2) that an interest asks for.
 fn wanted_by(interest: Interest) -> i32 {
     match interest {
         Interest::Readable => poll::IN | poll::RDHUP | poll::PRI,

@@ -57,6 +57,11 @@ impl Fleet {
         if before.and_then(|watch| self.watches.get(watch)).map(|watch| &watch.key) == key.as_ref() {
             return;
         }
+        let target_before = before.and_then(|watch| self.watches.get(watch)).map(|watch| &watch.key.target);
+        let is_another = key.as_ref().is_some_and(|key| target_before.is_some_and(|before| *before != key.target));
+        if is_another {
+            seat.agent = AgentState::default();
+        }
         seat.agent_watch = key.map(|key| self.watches.join(key, seat.id));
         if let Some(watch) = before {
             self.watches.leave(watch, seat.id);

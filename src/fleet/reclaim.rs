@@ -11,10 +11,14 @@ use super::{Changes, Fleet, Notice, Seat};
 use crate::base::time::Moment;
 
 impl Seat {
-    /// Whether it is known to be well since it takes sessions again. Told once.
-    fn takes_back(&mut self) -> bool {
-        let is_proven = self.settings.backup == 0 && self.is_usable() && self.proven_at >= self.left_at;
-        is_proven && std::mem::take(&mut self.reclaims)
+    /// Whether it takes sessions in the first place, and not as a backup.
+    fn is_main(&self) -> bool {
+        self.settings.backup == 0 && self.is_usable()
+    }
+
+    /// Whether it is known to be well since it takes sessions again, and no backup has made room for that yet.
+    fn takes_back(&self) -> bool {
+        self.is_main() && self.proven_at >= self.left_at && self.reclaims
     }
 }
 
@@ -23,11 +27,22 @@ impl Fleet {
     /// be called whenever something was learned of a seat.
     pub(super) fn reclaim(&mut self, place: usize, now: Moment, changes: &mut Changes) {
         let index = self.seats[place].pool;
-        if !self.seats[place].takes_back() || !self.config.pools[index].close_on_main_up {
+        let pool = &self.config.pools[index];
+        if !self.seats[place].takes_back() {
+            return;
+        }
+        let places = self.pools[index].seats.clone();
+        let mains = self.seats[places.clone()].iter().filter(|seat| seat.is_main()).count();
+        if pool.close_on_main_up && mains < pool.up_min as usize {
+            // Until there are as many the backups serve on, or another pool does.
+            return;
+        }
+        // It was for all of them, and happens once.
+        self.seats[places.clone()].iter_mut().filter(|seat| seat.is_main()).for_each(|seat| seat.reclaims = false);
+        if !pool.close_on_main_up {
             return;
         }
         let (backend, left_at) = (self.seats[place].name.clone(), self.seats[place].left_at);
-        let places = self.pools[index].seats.clone();
         let serve = self.seats[places.clone()].iter().any(|seat| seat.settings.backup > 0 && seat.is_usable());
         if left_at == Moment::default() && !serve {
             // At the start no client has come to a backup yet.

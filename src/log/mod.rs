@@ -17,6 +17,7 @@ mod losses;
 mod names;
 mod outlet;
 pub(crate) mod runtime;
+mod syslog;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ use crate::stats::Stats;
 use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
 
+pub use self::syslog::Syslog;
 pub use file::open;
 pub(super) use names::Names;
 pub use outlet::{Outlet, OutletTarget};

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::file;
+use super::syslog::Syslog;
 
 /// How many messages can wait.
 const QUEUE_MAX: usize = 4096;
@@ -27,6 +28,8 @@ pub enum OutletTarget {
     Stdout,
     /// A file that was opened by [`file::open`].
     File(PathBuf, File),
+    /// A syslog server.
+    Syslog(Box<Syslog>),
 }
 
 /// The way to a thread that writes. Clones lead to the same thread, which writes whole messages one after another.
@@ -133,8 +136,8 @@ impl Writer {
             }
             match message {
                 Message::Lines(lines, lost) => match self.write(&lines) {
-                    Ok(()) => self.tell_losses(),
-                    Err(_) => drop(lost.fetch_add(count(&lines), Ordering::Relaxed)),
+                    0 => self.tell_losses(),
+                    more => drop(lost.fetch_add(more, Ordering::Relaxed)),
                 },
                 Message::Look => {}
                 Message::Flush(done) => drop(done.send(())),
@@ -142,16 +145,19 @@ impl Writer {
         }
     }
 
-    /// Writes lines to the target.
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match &mut self.target {
+    /// Writes lines to the target; how many of them are lost.
+    fn write(&mut self, lines: &[u8]) -> u64 {
+        let written = match &mut self.target {
             OutletTarget::Stderr => io::stderr().write_all(lines),
             OutletTarget::Stdout => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(lines).and_then(|()| stdout.flush())
             }
             OutletTarget::File(_, file) => file.write_all(lines),
-        }
+            // Each line is a message of its own, and goes or is lost by itself.
+            OutletTarget::Syslog(server) => return server.send(lines),
+        };
+        if written.is_ok() { 0 } else { count(lines) }
     }
 
     /// Reports lines that were lost before.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::budget::{BYTES_MAX, Budget};
 use super::stream::{LINGER, Stream};
-use super::{CheckTrouble, Transcript};
+use super::{CheckTrouble, Transcript, tls};
 use crate::base::address::Address;
 use crate::health::Facts;
 use crate::health::ask::HttpAsk;
@@ -135,6 +135,9 @@ fn part(response: Response<Incoming>, tasks: JoinSet<()>) {
 fn no_http(error: &hyper::Error) -> CheckTrouble {
     // The cause says more: which part could not be read, or what became of the connection.
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    if tls::is_refusal(error) {
+        return tls::no_agreement(&printable(cause.trim_start_matches(": ").as_bytes()));
+    }
     CheckTrouble::answer(printable(format!("no HTTP answer came: {error}{cause}").as_bytes()))
 }
 

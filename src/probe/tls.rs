@@ -93,9 +93,12 @@ fn unproved(fault: &CertificateError) -> CheckTrouble {
         }
         NotValidYet => "its certificate is not valid yet; look at the clocks of both".to_string(),
         NotValidForNameContext { expected, presented } => {
+            if presented.is_empty() {
+                let text = "its certificate has no subjectAltName; issue one that has the name or address in it";
+                return CheckTrouble::answer(text);
+            }
             let names: Vec<&str> = presented.iter().take(NAMES_MAX).map(|name| bare(name)).collect();
-            let named = if names.is_empty() { "no name".to_string() } else { names.join(", ") };
-            let expected = expected.to_str();
+            let (expected, named) = (expected.to_str(), names.join(", "));
             format!("its certificate is not for {expected} but for {named}; set `server_name` to one of its names")
         }
         NotValidForName => "its certificate is for another name; set `server_name` to one of its names".to_string(),
@@ -155,13 +158,17 @@ pub(super) fn no_agreement(why: &str) -> CheckTrouble {
 
 /// What to change where both have nothing in common.
 pub(super) fn advice(why: &str) -> String {
-    if why.contains("Certificate") {
-        return format!("TLS cannot be agreed on ({why}); checks have no certificate: let the account in without one");
-    }
-    format!(
-        "TLS cannot be agreed on ({why}); give the server TLS 1.2 or 1.3 with an ECDHE cipher suite and a certificate \
-         with an RSA, P-256 or P-384 key"
-    )
+    // The words of RFC 8446, section 6, as rustls writes them.
+    let what = match () {
+        () if why.contains("Certificate") => "checks have no certificate: let the server ask for none",
+        () if why.contains("UnrecognisedName") => "it does not know the name: set `server_name` to one that it has",
+        () if why.contains("NoApplicationProtocol") => "let it speak http/1.1 too",
+        () => {
+            "give the server TLS 1.2 or 1.3 with an ECDHE cipher suite and a certificate with an RSA, P-256 or P-384 \
+             key"
+        }
+    };
+    format!("TLS cannot be agreed on ({why}); {what}")
 }
 
 #[cfg(test)]

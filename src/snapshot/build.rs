@@ -22,6 +22,7 @@ use crate::base::time::{Moment, ns};
 use crate::config::model::{Chains, Config, Lead, Listener, Pool, SplitShare};
 use crate::health::State;
 use crate::session;
+use crate::wire::first_bytes::Protocol;
 
 use super::ids::Ids;
 use super::table::{
@@ -153,7 +154,11 @@ fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: Liste
             .enumerate()
             .filter_map(|(place, route)| Some(route_entry(id, route, lead((place, &route.pool))?)))
             .collect(),
-        wants_hello: preread.routes.iter().any(Route::wants_hello),
+        // A client that asks with PostgreSQL's request fits no route of another protocol, whatever its hello says.
+        wants_hello: preread
+            .routes
+            .iter()
+            .any(|route| route.wants_hello() && matches!(route.protocol, None | Some(Protocol::Postgresql))),
         wants_protocol: preread.routes.iter().any(|route| route.protocol.is_some()),
         timeout_ns: ns(preread.timeout),
         refuses_unmatched: preread.refuses_unmatched,

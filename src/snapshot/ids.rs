@@ -50,7 +50,9 @@ impl Ids {
         }
         let chains = Chains::of(config);
         for listener in &config.listeners {
-            for pool in listener.pools().flat_map(|name| chains.from(name)) {
+            // A share of 0 can become one that gets sessions, and until then the split has a place for it.
+            let shares = listener.shares().map(|share| &share.pool);
+            for pool in listener.pools().chain(shares).flat_map(|name| chains.from(name)) {
                 if let Some(way) = self.listener(&listener.name).zip(self.pool(&pool.name)) {
                     let next = RouteId(self.routes.len() as u32);
                     self.routes.entry(way).or_insert(next);

@@ -112,7 +112,8 @@ pub struct Admission {
 pub struct PrereadEntry {
     /// The routes, in the order of the file.
     pub routes: Vec<Route<RouteWay>>,
-    /// Whether a route asks for what a ClientHello says, so that PostgreSQL's request for TLS is answered to see it.
+    /// Whether a route asks a client of PostgreSQL for what its ClientHello says, so that its request for TLS is
+    /// answered to see it.
     pub wants_hello: bool,
     /// Whether a route asks what the client speaks, so that enough bytes are awaited to tell.
     pub wants_protocol: bool,

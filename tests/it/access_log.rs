@@ -334,3 +334,29 @@ fn a_log_that_cannot_be_opened_is_refused_with_the_remedy() {
     let log = refusal(Ringway::before(["127.0.0.1:9"]).log_file("/no/such/log"));
     assert!(log.contains("log.output: cannot open /no/such/log: its directory does not exist"), "{log}");
 }
+
+/// RFC 5424, over a socket as syslog servers have it.
+#[test]
+fn a_syslog_server_gets_each_line_as_a_message_and_need_not_be_there_at_the_start() {
+    let (backend, folder) = (Listener::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("log");
+    let plan = Ringway::before([backend.address()]).access_log(&format!("syslog:{}", path.display()), "json");
+    let ringway = plan.start();
+    let session = || {
+        let client = ringway.connect();
+        drop((backend.accept(), client));
+        ringway.wait_idle();
+    };
+    session();
+    let server = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    server.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+    session();
+    let mut buffer = vec![0; 8192];
+    let length = server.recv(&mut buffer).unwrap();
+    let message = String::from_utf8(buffer[..length].to_vec()).unwrap();
+    let (header, line) = message.split_once(" - {").unwrap();
+    let pid = ringway.process().id();
+    assert!(header.starts_with("<134>1 ") && header.contains(&format!(" ringway {pid} ")), "{message}");
+    let line: Value = serde_json::from_str(&format!("{{{line}")).unwrap();
+    assert_eq!(line["listener"], "main", "{line}");
+}

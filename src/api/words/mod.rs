@@ -91,7 +91,8 @@ pub struct ListenerStatus {
     pub name: Arc<str>,
     /// The addresses on which it listens.
     pub bind: Vec<String>,
-    /// The pool that serves clients that no route leads elsewhere; of a split its first one that gets any.
+    /// The pool that serves clients that no route leads elsewhere; of a split its first one that gets any. Empty if
+    /// they are refused.
     pub pool: Arc<str>,
     /// The pools among which these clients are divided; empty if `pool` serves all of them.
     #[serde(default)]

@@ -75,6 +75,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// One of these words, or the path of a file.
     WordOrPath(&'static [&'static str]),
+    /// The same, or a syslog server: `"syslog:/dev/log"`, `"syslog:udp:127.0.0.1:514"`.
+    WordPathOrSyslog(&'static [&'static str]),
     /// Any text.
     Text,
     /// The name of something.

@@ -183,3 +183,20 @@ fn connections_come_from_addresses_that_can_reach_a_backend() {
         assert!(errors.len() == 1 && errors[0].to_string().contains(why), "{errors:?}");
     }
 }
+
+#[test]
+fn a_pool_can_be_left_out_where_routes_lead_all_clients_and_the_rest_is_refused() {
+    let text = |lines: &str| {
+        format!(
+            "[listeners.l]\nbind = \"127.0.0.1:1\"\n{lines}\n[pools.p]\nbackends = [{{ address = \"10.0.0.1:1\" }}]\n"
+        )
+    };
+    let read = |lines: &str| crate::config::load(&text(lines), "f.toml", &|_: &str| None);
+    let routes = "routes = [{ protocol = \"ssh\", pool = \"p\" }]";
+    let config = read(&format!("unmatched = \"refuse\"\n{routes}")).unwrap();
+    assert_eq!((config.listeners[0].has_pool, &*config.listeners[0].pool), (false, "p"));
+    for lines in [routes, "unmatched = \"refuse\"", "unmatched = \"refuse\"\nroutes = []"] {
+        let errors: Vec<String> = read(lines).unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(errors.iter().any(|error| error.contains("has no `pool`")), "{lines}: {errors:?}");
+    }
+}

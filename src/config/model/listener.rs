@@ -23,6 +23,8 @@ pub struct Listener {
     pub binds: Vec<Address>,
     /// The pool for clients that no route sends elsewhere; of a split its first one that gets any.
     pub pool: Arc<str>,
+    /// Whether there are such clients; if not, they are refused, and `pool` is that of the first route.
+    pub has_pool: bool,
     /// The pools among which those clients are divided; empty if `pool` gets all of them.
     pub split: Arc<[SplitShare]>,
     /// The permission bits of its unix sockets.

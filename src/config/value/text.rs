@@ -37,7 +37,11 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             Err(wrong(text, &hint.unwrap_or_else(|| format!("write {}", expected(kind)))))
         }
         Kind::BoolOr(words) => word(text, words).map(Value::Word),
-        Kind::WordOrPath(words) => match word(text, words) {
+        Kind::WordPathOrSyslog(_) if text.starts_with(address::SYSLOG) => match address::syslog(text) {
+            Some(_) => Ok(Value::Text(text.to_string())),
+            None => Err(wrong(text, "write \"syslog:/dev/log\" or \"syslog:udp:127.0.0.1:514\"")),
+        },
+        Kind::WordOrPath(words) | Kind::WordPathOrSyslog(words) => match word(text, words) {
             Ok(word) => Ok(Value::Word(word)),
             Err(_) if text.starts_with('/') => Ok(Value::Text(text.to_string())),
             Err(Fault::Value(text, hint)) => Err(Fault::Value(text, format!("{hint}, or a path that begins with /"))),

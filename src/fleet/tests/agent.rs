@@ -119,6 +119,17 @@ fn an_agent_that_is_away_or_gone_changes_nothing_and_is_forgotten_with_its_port(
 }
 
 #[test]
+fn what_an_agent_has_said_ends_with_it_where_another_takes_its_place() {
+    let mut rig = rig(with_agent(&["a"]));
+    rig.succeed("a");
+    rig.advise("a", "maint");
+    let mut pools = with_agent(&["a"]);
+    check_of(&mut pools[0]).agent_port = Some(6667);
+    rig.changes = rig.fleet.apply(&config(pools), rig.now);
+    assert_eq!(rig.state("a"), State::Up, "no agent that is there has said anything else");
+}
+
+#[test]
 fn a_server_must_prove_the_name_by_which_it_is_written() {
     let mut pools = vec![pool("p", &["a", "b", "c", "d"])];
     check_of(&mut pools[0]).tls = CheckTls::Require { trust: Trust::System, server_name: String::new() };

@@ -108,3 +108,20 @@ fn a_main_backend_that_joins_cuts_once_a_check_of_it_has_succeeded() {
     rig.succeed("a");
     assert_eq!(cut(&mut rig), ["b"]);
 }
+
+/// Fewer than that do not serve: no other backend could take the sessions of the backups.
+#[test]
+fn backups_make_room_only_for_as_many_as_their_pool_asks_for() {
+    let mut pools = vec![pool("p", &["a", "b", "c", "d"])];
+    (pools[0].close_on_main_up, pools[0].up_min) = (true, 2);
+    (pools[0].backends[2].backup, pools[0].backends[3].backup) = (1, 1);
+    let mut rig = rig(pools);
+    ["a", "b", "c", "d"].into_iter().for_each(|name| rig.succeed(name));
+    ["a", "b"].into_iter().for_each(|name| (0..3).for_each(|_| rig.fail(name)));
+    (0..3).for_each(|_| rig.succeed("a"));
+    assert_eq!((rig.state("a"), cut(&mut rig)), (State::Up, vec![]), "one of two");
+    (0..2).for_each(|_| rig.succeed("b"));
+    assert_eq!(cut(&mut rig), ["c", "d"]);
+    rig.succeed("a");
+    assert_eq!(cut(&mut rig), [""; 0], "once");
+}

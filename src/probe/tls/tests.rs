@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -313,4 +314,33 @@ fn each_of_the_other_ports_must_accept() {
     assert!(is_success(&asked(vec![port])));
     let said = failure(&asked(vec![port, closed]));
     assert!(said.starts_with(&format!("port {closed} of `also_ports`: ")) && said.contains("refused"), "{said}");
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_of_the_check_is_not_held_to_have_failed() {
+    let authority = Authority::new();
+    let mut roots = rustls::RootCertStore::empty();
+    let file = std::fs::read(authority.file()).unwrap();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&file).map(Result::unwrap));
+    let provider = Arc::new(ring::default_provider());
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let (certificate, key) = authority.sign(&["db.example"], |_| {});
+    let config = config.with_client_cert_verifier(verifier.unwrap()).with_single_cert(vec![certificate], key).unwrap();
+    let server = move |stream: TcpStream| {
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream);
+        let _ = stream.read(&mut [0; 1]);
+        let _ = stream.flush();
+    };
+    let tls = require(Trust::File(authority.file()), "db.example");
+    let said = unknown(&check(CheckKind::Http(HttpAsk::default()), tls, server));
+    assert!(said.contains("checks have no certificate"), "{said}");
+}
+
+#[test]
+fn a_certificate_without_a_name_is_told_so() {
+    let authority = Authority::new();
+    let checked = verified(authority.sign(&[], |_| {}), Trust::File(authority.file()), "db.example");
+    assert!(failure(&checked).starts_with("its certificate has no subjectAltName"), "{checked:?}");
 }

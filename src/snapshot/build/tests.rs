@@ -233,6 +233,19 @@ fn a_split_leads_by_weight_and_keeps_its_turn_over_tables() {
     assert!(table.listeners[1].as_ref().unwrap().split.is_none());
 }
 
+/// As a pool that is prepared has it.
+#[test]
+fn a_share_of_nothing_leaves_the_other_shares_as_they_are() {
+    let mut config = config(vec![pool("p", &["a"]), pool("q", &["a"]), pool("r", &["a"])]);
+    let share = |(pool, weight): (&str, u16)| SplitShare { pool: pool.into(), weight };
+    config.listeners[0].split = [("p", 1), ("q", 1), ("r", 0)].into_iter().map(share).collect();
+    let table = build_with(&config, &[State::Up; 3], None);
+    let split = table.listeners[0].as_ref().unwrap().split.clone().unwrap();
+    let counts = Counts::new();
+    let pools: Vec<u32> = (0..4).map(|_| split.next(&counts).unwrap().0.0).collect();
+    assert_eq!((pools.iter().filter(|pool| **pool == 0).count(), pools.iter().sum::<u32>()), (2, 2), "{pools:?}");
+}
+
 #[test]
 fn a_listener_knows_the_ways_to_every_fallback() {
     let table = build_with(&falling(1), &[State::Up; 6], None);
