@@ -48,7 +48,6 @@ pub(super) async fn ask(stream: Stream, way: &Way<'_>, transcript: &mut Transcri
     };
     match negotiate(stream, terms, transcript).await? {
         Negotiated::Done(stream) => part(stream),
-        Negotiated::NoCommonTls(why) if terms.is_required => return Err(tls::no_agreement(&why)),
         // It speaks PostgreSQL and TLS, and that was the question.
         Negotiated::NoCommonTls(why) => transcript.remark(tls::advice(&why)),
     }
@@ -69,24 +68,15 @@ pub(super) async fn check(
     };
     let (stream, without_tls) = match negotiate(stream, terms, transcript).await? {
         Negotiated::Done(stream) => (stream, None),
-        Negotiated::NoCommonTls(why) if terms.is_required => return Err(tls::no_agreement(&why)),
         Negotiated::NoCommonTls(why) => {
             transcript.note(format!("no TLS that both speak ({why}); again without it"));
             (way.connect(transcript).await?, Some(why))
         }
     };
     let result = log_in_and_ask(stream, account, database, wanted, transcript).await;
-    let Some(why) = without_tls else { return result };
-    match result {
-        // It may want no login without TLS.
-        Err(CheckTrouble::Refused(text)) => {
-            Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why))))
-        }
-        Ok(facts) => {
-            transcript.remark(tls::advice(&why));
-            Ok(facts)
-        }
-        result => result,
+    match without_tls {
+        None => result,
+        Some(why) => tls::found_without(result, &why, transcript),
     }
 }
 
@@ -126,7 +116,7 @@ async fn log_in_and_ask(
 enum Negotiated {
     /// A stream, secret if the server has TLS.
     Done(Stream),
-    /// It has TLS, and none that ringway speaks. The connection is of no use any more.
+    /// It has TLS, none that ringway speaks, and the check may go on without. The connection is of no use any more.
     NoCommonTls(String),
 }
 

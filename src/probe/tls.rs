@@ -16,9 +16,9 @@ const NAMES_MAX: usize = 5;
 
 /// Why there is no secret stream.
 pub(super) enum Handshake {
-    /// The server speaks TLS, and no form of it that ringway speaks too.
+    /// The server speaks TLS, and no form of it that ringway speaks too. The check may go on without.
     NoCommon(String),
-    /// The server is at fault.
+    /// The server is at fault, or the check may not go on without TLS.
     Failed(CheckTrouble),
 }
 
@@ -36,7 +36,10 @@ pub(super) async fn handshake(stream: Stream, terms: &Terms, transcript: &mut Tr
             transcript.note(format!("{} begun; {proof}", version.unwrap_or("TLS").replace('v', " ").replace('_', ".")));
             Ok(Stream::Tls { stream: Box::new(stream), is_verified: terms.is_verified })
         }
-        Err(error) => Err(of_error(error)),
+        Err(error) => match of_error(error) {
+            Handshake::NoCommon(why) if terms.is_required => Err(Handshake::Failed(no_agreement(&why))),
+            handshake => Err(handshake),
+        },
     }
 }
 
@@ -154,6 +157,25 @@ pub(super) fn is_missing() -> CheckTrouble {
 /// Both have nothing in common, and there is no way without.
 pub(super) fn no_agreement(why: &str) -> CheckTrouble {
     CheckTrouble::no_agreement(advice(why))
+}
+
+/// What a check found in the clear, on another connection, after `why` both had no TLS in common.
+pub(super) fn found_without<T>(
+    result: Result<T, CheckTrouble>,
+    why: &str,
+    transcript: &mut Transcript,
+) -> Result<T, CheckTrouble> {
+    match result {
+        Ok(found) => {
+            transcript.remark(advice(why));
+            Ok(found)
+        }
+        // It may want no login without TLS.
+        Err(CheckTrouble::Refused(text)) => {
+            Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", advice(why))))
+        }
+        Err(trouble) => Err(trouble),
+    }
 }
 
 /// What to change where both have nothing in common.

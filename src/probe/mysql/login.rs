@@ -31,9 +31,6 @@ const WANTS_PASSWORD: &[u8] = &[0x04];
 pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Credentials) -> Result<Wire<'a>, CheckTrouble> {
     let (mut wire, greeting, without_tls) = match begin_tls(wire, way.terms).await? {
         Begun::Ready(wire, greeting) => (wire, greeting, None),
-        Begun::NoCommonTls(_, why) if way.terms.is_some_and(|terms| terms.is_required) => {
-            return Err(tls::no_agreement(&why));
-        }
         Begun::NoCommonTls(transcript, why) => {
             transcript.note(format!("no TLS that both speak ({why}); again without it"));
             let stream = way.connect(transcript).await?;
@@ -43,25 +40,18 @@ pub(super) async fn log_in<'a>(wire: Wire<'a>, way: &Way<'_>, account: &Credenti
         }
     };
     let result = prove(&mut wire, &greeting, account).await;
-    let Some(why) = without_tls else { return result.map(|()| wire) };
-    match result {
-        Ok(()) => {
-            wire.transcript.remark(tls::advice(&why));
-            Ok(wire)
-        }
-        // It may want no login without TLS.
-        Err(CheckTrouble::Refused(text)) => {
-            Err(CheckTrouble::no_agreement(format!("{}; without it: {text}", tls::advice(&why))))
-        }
-        Err(trouble) => Err(trouble),
+    match without_tls {
+        None => result?,
+        Some(why) => tls::found_without(result, &why, wire.transcript)?,
     }
+    Ok(wire)
 }
 
 /// What came of the beginning.
 enum Begun<'a> {
     /// Greeted, and in secret if the server can.
     Ready(Wire<'a>, Greeting),
-    /// It has TLS, and none that ringway speaks.
+    /// It has TLS, none that ringway speaks, and the check may go on without.
     NoCommonTls(&'a mut Transcript, String),
 }
 

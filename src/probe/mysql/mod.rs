@@ -85,12 +85,7 @@ async fn facts(wire: &mut Wire<'_>, wanted: Wanted) -> Result<Facts, CheckTroubl
 /// It is not, it is no node of one, or it refuses the question.
 async fn in_cluster(wire: &mut Wire<'_>, galera: Galera) -> Result<(), CheckTrouble> {
     let rows = wire.query(CLUSTER).await?.map_err(|error| error.refusal("it does not tell `wsrep_local_state`"))?;
-    let value = |wanted: &str| {
-        rows.iter().find_map(|row| match row.as_slice() {
-            [(_, Some(name)), (_, Some(value))] if name == wanted => Some(value.as_str()),
-            _ => None,
-        })
-    };
+    let value = |wanted: &str| settings(&rows).find(|(name, _)| *name == wanted).map(|(_, value)| value);
     let Some(state) = value("wsrep_local_state") else {
         return Err(CheckTrouble::answer("it is no node of a Galera cluster: it has no `wsrep_local_state`"));
     };
@@ -111,24 +106,25 @@ async fn in_cluster(wire: &mut Wire<'_>, galera: Galera) -> Result<(), CheckTrou
     Ok(())
 }
 
+/// The names and values that `SHOW ... STATUS` and `SHOW ... VARIABLES` answer.
+fn settings(rows: &[Row]) -> impl Iterator<Item = (&str, &str)> {
+    rows.iter().filter_map(|row| match row.as_slice() {
+        [(_, Some(name)), (_, Some(value))] => Some((name.as_str(), value.as_str())),
+        _ => None,
+    })
+}
+
 /// A server is a replica if any of its read-only settings is on.
 ///
 /// # Errors
 /// It does not tell `read_only`, or refuses the question.
 async fn role(wire: &mut Wire<'_>) -> Result<Role, CheckTrouble> {
     let rows = wire.query(READ_ONLY).await?.map_err(|error| error.refusal("it does not tell `read_only`"))?;
-    let settings: Vec<(&str, &str)> = rows
-        .iter()
-        .filter_map(|row| match row.as_slice() {
-            [(_, Some(name)), (_, Some(value))] => Some((name.as_str(), value.as_str())),
-            _ => None,
-        })
-        .collect();
-    if !settings.iter().any(|(name, _)| *name == "read_only") {
+    if !settings(&rows).any(|(name, _)| name == "read_only") {
         return Err(CheckTrouble::answer("it does not tell `read_only`".to_string()));
     }
     // MariaDB has more than one way of being on.
-    let on = settings.iter().find(|(_, value)| !["OFF", "0"].contains(value));
+    let on = settings(&rows).find(|(_, value)| !["OFF", "0"].contains(value));
     match on {
         Some((name, value)) => wire.transcript.note(format!("it is a replica: {name} = {value}")),
         None => wire.transcript.note("it is the primary: read_only = OFF"),

@@ -266,6 +266,30 @@ fn a_database_without_tls_is_not_fit_where_it_is_required() {
     }
 }
 
+#[test]
+fn a_database_without_a_common_tls_is_asked_nothing_in_the_clear_where_it_is_required() {
+    const HANDSHAKE_FAILURE: &[u8] = b"\x15\x03\x03\0\x02\x02\x28";
+    const CLIENT_SSL: u32 = 0x800;
+    for login in [None, Some(Login { user: "u".to_string(), password_file: None })] {
+        let postgresql = CheckKind::Postgresql { login: login.clone(), database: "d".to_string() };
+        let checked = check(postgresql, require(Trust::Unverified, ""), |mut stream| {
+            stream.read_exact(&mut [0; 8]).unwrap();
+            stream.write_all(&[b"S", HANDSHAKE_FAILURE].concat()).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert!(unknown(&checked).starts_with("TLS cannot be agreed on"), "{checked:?}");
+        let mysql = CheckKind::Mysql { login, galera: None };
+        let checked = check(mysql, require(Trust::Unverified, ""), |mut stream| {
+            stream.write_all(&mysql_greeting(CLIENT_SSL, b"mysql_native_password")).unwrap();
+            // The SSLRequest: a header of four bytes, and 32.
+            stream.read_exact(&mut [0; 36]).unwrap();
+            stream.write_all(HANDSHAKE_FAILURE).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert!(unknown(&checked).starts_with("TLS cannot be agreed on"), "{checked:?}");
+    }
+}
+
 /// PostgreSQL that asks for the password itself, inside of TLS.
 fn asks_for_the_password(shown: Shown) -> impl FnOnce(TcpStream) + Send + 'static {
     move |mut stream| {
