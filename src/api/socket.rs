@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::kernel::Options;
 use crate::sys::socket;
 use crate::sys::socket_file::{self, AtEnd, SocketFile};
@@ -54,8 +54,8 @@ impl Socket {
 
 /// Binds the socket only; the caller keeps its file.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    let address = Address::Unix(path.to_path_buf());
-    socket::listen(&address, BACKLOG, mode, false, &Options::default()).map(UnixListener::from)
+    let place = BindAddress::everywhere(Address::Unix(path.to_path_buf()));
+    socket::listen(&place, BACKLOG, mode, false, &Options::default()).map(UnixListener::from)
 }
 
 /// Sets the mode of the file, if it differs (another ringway may have made it).

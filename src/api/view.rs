@@ -82,6 +82,7 @@ pub(super) async fn listeners(State(admin): State<ApiContext>) -> ApiResult<List
         ListenerStatus {
             name: listener.name.clone(),
             bind: listener.binds.iter().map(ToString::to_string).collect(),
+            interface: listener.interface.clone().unwrap_or_default(),
             pool: if listener.has_pool { listener.pool.clone() } else { Arc::default() },
             split: split(&listener.split),
             connections: cells().map(|cells| cells.connections.get()).sum(),

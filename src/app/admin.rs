@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::listeners::{self, BoundListeners};
 use crate::api::{self, AdminSockets};
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::config::model::Admin;
 
 /// Has each socket that `[admin]` asks for.
@@ -18,18 +18,19 @@ pub(super) fn bind(admin: &Admin, listeners: &mut BoundListeners) -> anyhow::Res
 }
 
 fn bind_tcp(key: &str, address: SocketAddr, listeners: &mut BoundListeners) -> anyhow::Result<TcpListener> {
-    match listeners.take(&Address::Tcp(address)) {
+    let place = BindAddress::everywhere(Address::Tcp(address));
+    match listeners.take(&place) {
         Some(fd) => Ok(fd.into()),
-        None => TcpListener::bind(address).map_err(|error| listeners::refusal(key, &Address::Tcp(address), &error)),
+        None => TcpListener::bind(address).map_err(|error| listeners::refusal(key, &place, &error)),
     }
 }
 
 fn bind_unix(admin: &Admin, listeners: &mut BoundListeners) -> anyhow::Result<Option<api::Socket>> {
     let Some(path) = &admin.socket else { return Ok(None) };
-    let (address, mode) = (Address::Unix(path.clone()), admin.socket_mode);
-    let socket = match listeners.take(&address) {
+    let (place, mode) = (BindAddress::everywhere(Address::Unix(path.clone())), admin.socket_mode);
+    let socket = match listeners.take(&place) {
         Some(fd) => api::Socket::adopt(fd, path, mode),
         None => api::Socket::bind(path, mode),
     };
-    socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &address, &error))
+    socket.map(Some).map_err(|error| listeners::refusal("admin.socket", &place, &error))
 }

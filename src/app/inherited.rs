@@ -2,15 +2,15 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::base::address::Address;
+use crate::base::address::BindAddress;
 use crate::kernel::Fd;
 use crate::sys::{socket, system};
 
-/// Every listening socket that was handed to this process, with its address.
+/// Every listening socket that was handed to this process, with its place.
 ///
 /// # Errors
 /// `LISTEN_FDS` says something that is not so.
-pub(super) fn sockets() -> anyhow::Result<Vec<(Address, OwnedFd)>> {
+pub(super) fn sockets() -> anyhow::Result<Vec<(BindAddress, OwnedFd)>> {
     let numbers = sd_notify::listen_fds().map_err(|error| anyhow::anyhow!("LISTEN_FDS in the environment: {error}"))?;
     let mut sockets = Vec::new();
     for number in numbers {
@@ -21,15 +21,15 @@ pub(super) fn sockets() -> anyhow::Result<Vec<(Address, OwnedFd)>> {
             "LISTEN_FDS in the environment names descriptor {number}, which is no listening stream socket: use \
              ListenStream= and Accept=no in the .socket unit"
         );
-        sockets.push((socket::local_address(&fd)?, fd));
+        sockets.push((socket::place_of(&fd)?, fd));
     }
     Ok(sockets)
 }
 
 /// Warns of those that no listener of the configuration uses.
-pub(super) fn report_unused(addresses: &[Address]) {
-    for address in addresses {
-        tracing::warn!(%address, "the service manager has bound this address for ringway, and no listener has it as \
+pub(super) fn report_unused(places: &[BindAddress]) {
+    for place in places {
+        tracing::warn!(address = %place, "the service manager has bound this address for ringway, and no listener has it as \
                        its `bind`: clients that connect there get no answer; add it to a `bind`, or remove it from \
                        the .socket unit");
     }

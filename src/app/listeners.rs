@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::base::id::ListenerId;
 use crate::config::model::Config;
 use crate::control::sockets::{ListeningSockets, SocketsRefused};
@@ -36,10 +36,10 @@ pub(super) struct BoundListeners {
     /// Numbers of addresses are never given out twice.
     next: u32,
     /// Bound by the service manager, or by the ringway we take over from, and not used yet.
-    inherited: Vec<(Address, Arc<OwnedFd>)>,
+    inherited: Vec<(BindAddress, Arc<OwnedFd>)>,
     /// Where the ringway that we take over from listens: our own sockets share these addresses with it. Empty once it
     /// is relieved.
-    taken: Vec<Address>,
+    taken: Vec<BindAddress>,
     /// What a reload has bound and not put into use yet; dropping it closes those sockets.
     prepared: Option<Prepared>,
     /// How workers are told; `None` until they have started.
@@ -53,7 +53,7 @@ struct ListenerPlace {
     /// What the configuration says of it.
     want: Want,
     /// With the port the kernel chose.
-    address: Address,
+    bound: BindAddress,
     /// Each once. The workers close them, so what only looks at them must not keep them open.
     sockets: Vec<Weak<OwnedFd>>,
     /// Of a unix socket; `None` until it is in use, and if it could not be seen.
@@ -77,9 +77,9 @@ enum NextListeners {
 /// Sockets that are there before ours.
 pub(super) enum Before {
     /// None, or those that the service manager has bound.
-    Bound(Vec<(Address, OwnedFd)>),
+    Bound(Vec<(BindAddress, OwnedFd)>),
     /// Those of a ringway that goes on to use them until it is relieved: until then nothing about them may change.
-    Taken(Vec<(Address, OwnedFd)>),
+    Taken(Vec<(BindAddress, OwnedFd)>),
 }
 
 impl Before {
@@ -103,11 +103,11 @@ impl BoundListeners {
             Before::Bound(sockets) => (sockets, false),
             Before::Taken(sockets) => (sockets, true),
         };
-        let mut taken: Vec<Address> = Vec::new();
+        let mut taken = Vec::new();
         if is_taken {
-            taken.extend(inherited.iter().map(|(address, _)| address.clone()));
+            taken.extend(inherited.iter().map(|(place, _)| place.clone()));
         }
-        let inherited = inherited.into_iter().map(|(address, fd)| (address, Arc::new(fd))).collect();
+        let inherited = inherited.into_iter().map(|(place, fd)| (place, Arc::new(fd))).collect();
         let mut all =
             BoundListeners { workers, places: Vec::new(), next: 0, inherited, taken, prepared: None, shared: None };
         for attempt in 0.. {
@@ -129,13 +129,13 @@ impl BoundListeners {
     }
 
     /// Addresses that were bound for us and that nothing in the configuration wants. They are closed.
-    pub fn close_unused(&mut self) -> Vec<Address> {
-        self.inherited.drain(..).map(|(address, _)| address).collect()
+    pub fn close_unused(&mut self) -> Vec<BindAddress> {
+        self.inherited.drain(..).map(|(place, _)| place).collect()
     }
 
     /// One that the ringway before listens on, if that is taken over from and the address is its own.
-    pub fn take(&mut self, address: &Address) -> Option<OwnedFd> {
-        let index = self.inherited.iter().position(|(other, _)| other == address && self.taken.contains(other))?;
+    pub fn take(&mut self, place: &BindAddress) -> Option<OwnedFd> {
+        let index = self.inherited.iter().position(|(other, _)| other == place && self.taken.contains(other))?;
         Arc::into_inner(self.inherited.swap_remove(index).1)
     }
 
@@ -146,57 +146,60 @@ impl BoundListeners {
 
     /// Where each listener accepts, with the ports the kernel chose.
     pub fn addresses(&self) -> Vec<(Arc<str>, Address)> {
-        self.places.iter().map(|place| (place.want.listener.clone(), place.address.clone())).collect()
+        self.places.iter().map(|place| (place.want.listener.clone(), place.bound.address.clone())).collect()
     }
 
     /// Binds an address that was not there before: with the sockets that were handed to this process for it, or with a
-    /// socket per worker (SO_REUSEPORT), so that the kernel spreads new connections.
+    /// socket per worker (SO_REUSEPORT), so that the kernel spreads new connections. `before` is what this configuration
+    /// wants and is bound already.
     ///
     /// # Errors
     /// It could not be bound; the message names the key, the address and what to do.
-    fn bind_new(&mut self, want: Want) -> Result<NextListeners, SocketsRefused> {
+    fn bind_new(&mut self, want: Want, before: &[Want]) -> Result<NextListeners, SocketsRefused> {
         let key = format!("listeners.{}.bind", want.listener);
         // systemd's `ListenStream=PORT` is [::]:PORT, and takes IPv4 as well.
-        let holds = |address: &Address| *address != want.address && takes_clients_of(address, &want.address);
-        let held = self.inherited.iter().map(|(address, _)| address.clone()).find(holds);
+        let holds = |place: &BindAddress| *place != want.place && takes_clients_of(place, &want.place);
+        let held = self.inherited.iter().map(|(place, _)| place.clone()).find(holds);
         let refused = |error: io::Error| match &held {
             Some(held) if error.kind() == io::ErrorKind::AddrInUse => SocketsRefused {
                 may_pass: false,
                 message: format!(
                     "{key}: cannot listen on {}: what started ringway (a .socket unit of systemd?) has bound \
-                     {held} for it, which takes these clients as well: write bind = \"{held}\"",
-                    want.address
+                     {held} for it, which takes these clients as well: write {}",
+                    want.place,
+                    as_keys(held)
                 ),
             },
             _ => SocketsRefused {
                 may_pass: error.kind() == io::ErrorKind::AddrInUse,
-                message: refusal(&key, &want.address, &error).to_string(),
+                message: refusal(&key, &want.place, &error).to_string(),
             },
         };
         // They stay where they are until all is well: what is closed here could be asked for again.
-        let inherited = self.inherited.iter().filter(|(address, _)| *address == want.address);
+        let inherited = self.inherited.iter().filter(|(place, _)| *place == want.place);
         let mut sockets: Vec<Arc<OwnedFd>> = inherited.map(|(_, fd)| fd.clone()).collect();
-        let is_taken = !sockets.is_empty() && self.taken.contains(&want.address);
+        let is_taken = !sockets.is_empty() && self.taken.contains(&want.place);
         // The service manager may have bound it without SO_REUSEPORT, so that no second socket can be bound: all
         // workers share it.
         let is_inherited = !(sockets.is_empty() || is_taken);
-        let shares = matches!(want.address, Address::Unix(_)) || is_inherited;
+        let shares = matches!(want.place.address, Address::Unix(_)) || is_inherited;
         if sockets.is_empty() {
             // SO_REUSEPORT would let us share the port with another ringway of the same user without a word.
-            let known = self.places.iter().map(|place| &place.address).chain(&self.taken);
-            let is_ours = known.into_iter().any(|address| overlaps(address, &want.address));
-            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.address, want.freebind) };
-            sockets.push(unused.and_then(|()| want.listen(&want.address)).map_err(refused)?);
+            let known = self.places.iter().map(|place| &place.bound).chain(&self.taken);
+            let known = known.chain(before.iter().map(|want| &want.place));
+            let is_ours = known.into_iter().any(|place| overlaps(place, &want.place));
+            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.place, want.freebind) };
+            sockets.push(unused.and_then(|()| want.listen(&want.place)).map_err(refused)?);
         } else if !is_taken {
             let adjust = |socket: &Arc<OwnedFd>| socket::adjust(socket, want.backlog, &want.options);
             sockets.iter().try_for_each(adjust).map_err(refused)?;
         }
-        let address = match &want.address {
-            Address::Tcp(_) => socket::local_address(&sockets[0]).map_err(refused)?,
-            Address::Unix(_) => want.address.clone(),
+        let bound = match &want.place.address {
+            Address::Tcp(_) => socket::place_of(&sockets[0]).map_err(refused)?,
+            Address::Unix(_) => want.place.clone(),
         };
         while !shares && sockets.len() < self.workers {
-            match if is_taken { want.bind(&address) } else { want.listen(&address) } {
+            match if is_taken { want.bind(&bound) } else { want.listen(&bound) } {
                 Ok(socket) => sockets.push(socket),
                 // Another user has bound them, or another program without SO_REUSEPORT: workers share what there is.
                 Err(_) if is_taken => break,
@@ -204,7 +207,7 @@ impl BoundListeners {
             }
         }
         let at_end = if is_inherited { AtEnd::Leave } else { AtEnd::Remove };
-        let mut place = self.place(want, address, &sockets);
+        let mut place = self.place(want, bound, &sockets);
         // Until it is relieved, the other ringway sees to the file.
         if !is_taken {
             place.watch_file(at_end);
@@ -213,10 +216,10 @@ impl BoundListeners {
     }
 
     /// A place for these sockets, with the next number. The caller keeps the sockets open.
-    fn place(&mut self, want: Want, address: Address, sockets: &[Arc<OwnedFd>]) -> ListenerPlace {
+    fn place(&mut self, want: Want, bound: BindAddress, sockets: &[Arc<OwnedFd>]) -> ListenerPlace {
         self.next += 1;
         let sockets = sockets.iter().map(Arc::downgrade).collect();
-        ListenerPlace { number: self.next, want, address, sockets, file: None }
+        ListenerPlace { number: self.next, want, bound, sockets, file: None }
     }
 
     /// What each worker is to do so that connections to a new place are accepted.
@@ -261,7 +264,7 @@ impl BoundListeners {
                 }
                 NextListeners::New(mut place, sockets) => {
                     let Some(listener) = listener(&place.want.listener) else { continue };
-                    if self.taken.contains(&place.want.address) {
+                    if self.taken.contains(&place.want.place) {
                         place.adjust();
                         place.set_mode();
                         place.watch_file(AtEnd::Remove);
@@ -272,11 +275,17 @@ impl BoundListeners {
             }
         }
         let places = &self.places;
-        self.inherited.retain(|(address, _)| !places.iter().any(|place| place.want.address == *address));
+        self.inherited.retain(|(unused, _)| !places.iter().any(|place| place.want.place == *unused));
         // With the place goes its file.
         before.into_iter().flatten().for_each(|place| errands.extend(self.close(&place)));
         errands
     }
+}
+
+/// How a place is written in the file.
+fn as_keys(place: &BindAddress) -> String {
+    let interface = place.interface.as_ref().map(|name| format!(" and interface = \"{name}\"")).unwrap_or_default();
+    format!("bind = \"{}\"{interface}", place.address)
 }
 
 impl ListeningSockets for BoundListeners {
@@ -287,9 +296,9 @@ impl ListeningSockets for BoundListeners {
         let wanted = wanted(config);
         let bound: Vec<&Want> = self.places.iter().map(|place| &place.want).collect();
         let kept = keep(&bound, &wanted);
-        let next = wanted.into_iter().zip(kept).map(|(want, kept)| match kept {
-            Some(index) => Ok(NextListeners::Kept(index, want)),
-            None => self.bind_new(want),
+        let next = kept.into_iter().enumerate().map(|(index, kept)| match kept {
+            Some(place) => Ok(NextListeners::Kept(place, wanted[index].clone())),
+            None => self.bind_new(wanted[index].clone(), &wanted[..index]),
         });
         let next = next.collect::<Result<_, SocketsRefused>>()?;
         self.prepared = Some(Prepared { next });
@@ -314,10 +323,10 @@ impl ListeningSockets for BoundListeners {
         for index in 0..self.places.len() {
             let ListenerPlace { want, file: Some(file), .. } = &mut self.places[index] else { continue };
             let Some(listener) = listener(&want.listener) else { continue };
-            let Some(socket) = file.mend(|| want.listen(&want.address)) else { continue };
-            let (want, address) = (want.clone(), want.address.clone());
+            let Some(socket) = file.mend(|| want.listen(&want.place)) else { continue };
+            let (want, bound) = (want.clone(), want.place.clone());
             let sockets = [socket];
-            let place = self.place(want, address, &sockets);
+            let place = self.place(want, bound, &sockets);
             let mut before = std::mem::replace(&mut self.places[index], place);
             self.places[index].file = before.file.take();
             let errands = self.open(&self.places[index], &sockets, listener).into_iter().chain(self.close(&before));
@@ -333,7 +342,7 @@ impl ListeningSockets for BoundListeners {
 impl ListenerPlace {
     /// Begins to watch the file of a unix socket. `at_end` says what becomes of the file when the place goes.
     fn watch_file(&mut self, at_end: AtEnd) {
-        let Address::Unix(path) = &self.address else { return };
+        let Address::Unix(path) = &self.bound.address else { return };
         self.file = SocketFile::at(path, at_end).map(WatchedFile::new).ok();
     }
 
@@ -353,7 +362,7 @@ impl ListenerPlace {
     fn adjust(&self) {
         for socket in self.sockets.iter().filter_map(Weak::upgrade) {
             if let Err(error) = socket::adjust(&socket, self.want.backlog, &self.want.options) {
-                tracing::warn!(address = %self.address, %error, "the backlog and options of this socket cannot be \
+                tracing::warn!(address = %self.bound, %error, "the backlog and options of this socket cannot be \
                                changed: the old ones stay");
             }
         }
@@ -361,9 +370,9 @@ impl ListenerPlace {
 
     /// Gives the file of a unix socket the mode that is wanted now.
     fn set_mode(&self) {
-        let Address::Unix(path) = &self.address else { return };
+        let Address::Unix(path) = &self.bound.address else { return };
         if let Err(error) = socket_file::set_mode(path, self.want.unix_mode) {
-            tracing::warn!(address = %self.address, %error, "this unix socket keeps the mode that it had");
+            tracing::warn!(address = %self.bound, %error, "this unix socket keeps the mode that it had");
         }
     }
 }

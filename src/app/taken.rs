@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::base::address::Address;
+use crate::base::address::BindAddress;
 use crate::sys::socket;
 use crate::take_over::{self, Predecessor, Taken};
 
-/// Its listening sockets by their addresses, and the ringway itself, which goes on until it is relieved.
-pub(super) fn from(admin_socket: &Path) -> anyhow::Result<(Vec<(Address, OwnedFd)>, Predecessor)> {
+/// Its listening sockets by their places, and the ringway itself, which goes on until it is relieved.
+pub(super) fn from(admin_socket: &Path) -> anyhow::Result<(Vec<(BindAddress, OwnedFd)>, Predecessor)> {
     let Taken { sockets, predecessor } = take_over::take(admin_socket)?;
-    let with_address = |fd: OwnedFd| Ok((socket::local_address(&fd)?, fd));
-    let sockets: std::io::Result<_> = sockets.into_iter().map(with_address).collect();
+    let with_place = |fd: OwnedFd| Ok((socket::place_of(&fd)?, fd));
+    let sockets: std::io::Result<_> = sockets.into_iter().map(with_place).collect();
     Ok((sockets.context("the ringway before has sent something that is no listening socket")?, predecessor))
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::text::printable;
 
@@ -23,6 +24,42 @@ impl Address {
         match self {
             Address::Tcp(address) => Some(address),
             Address::Unix(_) => None,
+        }
+    }
+}
+
+/// Where a listening socket is: its address, and the network interface that it is limited to (SO_BINDTODEVICE).
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct BindAddress {
+    /// What it is bound to.
+    pub address: Address,
+    /// The only interface on which it accepts; `None` means every one, and always for a unix socket.
+    pub interface: Option<Arc<str>>,
+}
+
+impl BindAddress {
+    /// An address on one interface only, if one is given. A unix socket is on none.
+    pub fn new(address: &Address, interface: Option<&Arc<str>>) -> BindAddress {
+        let interface = interface.filter(|_| matches!(address, Address::Tcp(_))).cloned();
+        BindAddress { address: address.clone(), interface }
+    }
+
+    /// An address on every interface.
+    pub fn everywhere(address: Address) -> BindAddress {
+        BindAddress { address, interface: None }
+    }
+
+    /// Whether a client can mean both by the same interface.
+    pub fn shares_interface(&self, other: &BindAddress) -> bool {
+        self.interface == other.interface || self.interface.is_none() || other.interface.is_none()
+    }
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{} on {interface}", self.address),
+            None => self.address.fmt(f),
         }
     }
 }

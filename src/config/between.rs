@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::check::or;
 use super::error::{Places, Problem};
@@ -22,7 +23,7 @@ use super::model::{Admin, Backend, CheckTls, Config, LocalAddress, Policy, Targe
 use super::raw::{self, Raw, Table};
 use super::value::{self, At};
 use crate::admit::routes::NamePattern;
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::base::host;
 
 /// What to do if an address is covered by the one for every IPv4 address.
@@ -42,6 +43,23 @@ pub(super) fn between(raw: &Raw, config: &Config, places: &Places<'_>, faults: &
     between.fallbacks(raw, config);
     between.client_ports(raw, config);
     between.loops(raw, config);
+}
+
+/// Every place that is listened on, with the place in the file that it came from.
+fn binds_of(raw: &Raw, admin: &Admin) -> Vec<(Range<usize>, BindAddress)> {
+    let mut all: Vec<(Range<usize>, BindAddress)> = Vec::new();
+    for (key, address) in [("listen", admin.listen), ("probes", admin.probes)] {
+        all.extend(address.map(|address| (raw.admin.span_of(key), BindAddress::everywhere(Address::Tcp(address)))));
+    }
+    if let Some(path) = &admin.socket {
+        all.push((raw.admin.span_of("socket"), BindAddress::everywhere(Address::Unix(path.clone()))));
+    }
+    for listener in &raw.listeners {
+        let interface = listener.table.text_or_off("interface").map(Arc::from);
+        let binds = listener.table.find_binds("bind").into_iter().flatten();
+        all.extend(binds.map(|(span, address)| (span.clone(), BindAddress::new(address, interface.as_ref()))));
+    }
+    all
 }
 
 /// The check under way: where offsets are in the file, and what was found.
@@ -65,26 +83,18 @@ impl Between<'_, '_> {
     }
 
     /// Refuses the same address twice, also where one of two covers the other (`0.0.0.0`). Port 0 is a new port each
-    /// time.
+    /// time. On another interface it is another address; a socket that is limited to an interface has its clients, and
+    /// one beside it without that limit has the others.
     fn binds(&mut self, raw: &Raw, admin: &Admin) {
-        let mut seen: HashMap<Address, usize> = HashMap::new();
-        let mut all_addresses: HashMap<(u16, bool), Vec<(IpAddr, usize)>> = HashMap::new();
-        let mut all: Vec<(Range<usize>, Address)> = Vec::new();
-        for (key, address) in [("listen", admin.listen), ("probes", admin.probes)] {
-            all.extend(address.map(|address| (raw.admin.span_of(key), Address::Tcp(address))));
-        }
-        if let Some(path) = &admin.socket {
-            all.push((raw.admin.span_of("socket"), Address::Unix(path.clone())));
-        }
-        for listener in &raw.listeners {
-            all.extend(listener.table.find_binds("bind").into_iter().flatten().cloned());
-        }
+        let mut seen: HashMap<BindAddress, usize> = HashMap::new();
+        let mut all_addresses: HashMap<_, Vec<(IpAddr, usize)>> = HashMap::new();
+        let mut all = binds_of(raw, admin);
         all.sort_by_key(|(span, _)| span.start);
-        for (span, address) in all {
-            let any_port = matches!(&address, Address::Tcp(address) if address.port() == 0);
+        for (span, bind) in all {
+            let any_port = matches!(&bind.address, Address::Tcp(address) if address.port() == 0);
             let line = self.places.line(span.start);
-            if let (false, Address::Tcp(tcp)) = (any_port, &address) {
-                let beside = all_addresses.entry((tcp.port(), tcp.is_ipv4())).or_default();
+            if let (false, Address::Tcp(tcp)) = (any_port, &bind.address) {
+                let beside = all_addresses.entry((tcp.port(), tcp.is_ipv4(), bind.interface.clone())).or_default();
                 let covers = |other: &&(IpAddr, usize)| {
                     other.0 != tcp.ip() && (other.0.is_unspecified() || tcp.ip().is_unspecified())
                 };
@@ -97,10 +107,10 @@ impl Between<'_, '_> {
                 }
                 beside.push((tcp.ip(), line));
             }
-            if let (false, Some(line)) = (any_port, seen.insert(address.clone(), line)) {
+            if let (false, Some(line)) = (any_port, seen.insert(bind.clone(), line)) {
                 let hint =
                     "every listener, `admin.listen`, `admin.probes` and `admin.socket` need an address of their own";
-                self.faults.push((span, Problem::Duplicate { what: format!("`{address}`"), line, hint }));
+                self.faults.push((span, Problem::Duplicate { what: format!("`{bind}`"), line, hint }));
             }
         }
     }
@@ -360,6 +370,10 @@ impl Between<'_, '_> {
         }
         if table.flag("freebind") && table.find_binds("bind").is_some_and(|binds| binds.iter().all(is_unix)) {
             self.needs(table, "freebind", "a `bind` to an IP address", "leave it out");
+        }
+        let has_interface = table.text_or_off("interface").is_some();
+        if has_interface && table.find_binds("bind").is_some_and(|binds| binds.iter().all(is_unix)) {
+            self.needs(table, "interface", "a `bind` to an IP address", "leave it out");
         }
         if raw.routes.is_empty() {
             for key in ["preread_timeout", "unmatched"].into_iter().filter(|key| is_written(key)) {

@@ -135,6 +135,7 @@ pub const KEYS: &[Key] = {
         listener("split", Split, "[]", |it| or(Some(joined(&it.split)).filter(|_| !it.split.is_empty()), "none")),
         listener("unix_mode", Mode, "\"0666\"", |it| mode(it.unix_mode)),
         listener("freebind", Bool, "false", |it| text(it.freebind)),
+        listener("interface", Interface, "\"\"", |it| or(it.interface.as_ref(), "any")),
         listener("backlog", Integer(1, 65535), "4096", |it| text(it.backlog)),
         listener("connections_max", COUNT, "0", |it| count(it.connections_max)),
         listener("source_connections_max", COUNT, "0", |it| text(it.source_limits.connections_max)),

@@ -30,6 +30,7 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
         split,
         unix_mode: table.mode("unix_mode"),
         freebind: table.flag("freebind"),
+        interface: table.text_or_off("interface").map(Arc::from),
         backlog: table.number("backlog"),
         connections_max: NonZeroU32::new(table.number("connections_max")),
         rules: rules(table, &allow, &deny),

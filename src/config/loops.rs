@@ -194,9 +194,26 @@ pub(crate) fn ports_of(listener: &Listener) -> Vec<u16> {
 /// Which listener has which address.
 pub(crate) struct Binds<'c> {
     /// By address: the listener.
-    of: HashMap<&'c Address, usize>,
+    of: HashMap<&'c Address, Way>,
     /// Listeners on every address of the host, by port and by whether it is IPv4.
-    of_all: HashMap<(u16, bool), usize>,
+    of_all: HashMap<(u16, bool), Way>,
+}
+
+/// A listener that an address leads to.
+#[derive(Clone, Copy)]
+struct Way {
+    /// The place of the listener.
+    to: usize,
+    /// Whether it is limited to an interface other than loopback. This host comes to its own addresses by the interface
+    /// that has them (`ip_route_output_key_hash_rcu`), so such a listener cannot be reached at a loopback address.
+    is_limited: bool,
+}
+
+impl Way {
+    /// Where it leads, and on what that depends.
+    fn depending_on(self, why: &'static str) -> (usize, &'static str) {
+        (self.to, if self.is_limited { OF_THIS_HOST } else { why })
+    }
 }
 
 /// Why a way depends on the host: the backend's address may be its own.
@@ -208,14 +225,20 @@ impl<'c> Binds<'c> {
     /// For all listeners of a configuration, known by their places.
     pub(crate) fn of(listeners: &'c [Listener]) -> Binds<'c> {
         let (mut of, mut of_all) = (HashMap::new(), HashMap::new());
-        for (number, listener) in listeners.iter().enumerate() {
+        let is_limited = |listener: &Listener| listener.interface.as_deref().is_some_and(|name| name != "lo");
+        let mut numbered: Vec<(usize, &Listener)> = listeners.iter().enumerate().collect();
+        // Of two at the same address the one that is reached by more ways counts.
+        numbered.sort_by_key(|(_, listener)| is_limited(listener));
+        for (to, listener) in numbered {
+            let way = Way { to, is_limited: is_limited(listener) };
             for bind in &listener.binds {
                 match bind {
                     Address::Tcp(address) if address.port() == 0 => {}
                     Address::Tcp(address) if address.ip().is_unspecified() => {
-                        of_all.insert((address.port(), address.is_ipv4()), number);
+                        of_all.entry((address.port(), address.is_ipv4())).or_insert(way);
                     }
-                    _ => _ = of.insert(bind, number),
+                    Address::Tcp(_) => _ = of.entry(bind).or_insert(way),
+                    Address::Unix(_) => _ = of.insert(bind, Way { is_limited: false, ..way }),
                 }
             }
         }
@@ -241,7 +264,7 @@ impl<'c> Binds<'c> {
     pub(crate) fn behind(&self, target: &Target, is_ours: &dyn Fn(IpAddr) -> bool) -> Vec<(usize, &'static str)> {
         let address = match target {
             Target::Address(Address::Tcp(address)) => *address,
-            Target::Address(unix) => return self.of.get(unix).map(|to| (*to, "")).into_iter().collect(),
+            Target::Address(unix) => return self.of.get(unix).map(|way| (way.to, "")).into_iter().collect(),
             Target::Host { name, port } if is_localhost(name) => {
                 let both = ["127.0.0.1", "::1"].map(|ip| Target::Address(Address::Tcp(at(ip, *port))));
                 let behind = both.iter().flat_map(|target| self.behind(target, is_ours));
@@ -251,18 +274,20 @@ impl<'c> Binds<'c> {
             Target::Host { .. } | Target::AtClientPort { .. } => return Vec::new(),
         };
         let (ip, port) = (address.ip().to_canonical(), address.port());
-        if let Some(to) = self.of.get(&Address::Tcp(SocketAddr::new(ip, port))).or(self.of.get(&Address::Tcp(address)))
-        {
-            return vec![(*to, "")];
+        let is_reached = |way: &&Way| !(way.is_limited && (ip.is_loopback() || ip.is_unspecified()));
+        let exactly = self.of.get(&Address::Tcp(SocketAddr::new(ip, port))).or(self.of.get(&Address::Tcp(address)));
+        if let Some(way) = exactly.filter(is_reached) {
+            return vec![way.depending_on("")];
         }
-        let all = self.of_all.get(&(port, ip.is_ipv4()));
+        let all = self.of_all.get(&(port, ip.is_ipv4())).filter(is_reached);
         // To connect to the unspecified address means to connect to this host.
         let loopback = if ip.is_ipv4() { "127.0.0.1" } else { "::1" };
         match all {
-            Some(to) if ip.is_loopback() || ip.is_unspecified() => vec![(*to, "")],
-            Some(to) if is_ours(ip) => vec![(*to, OF_THIS_HOST)],
+            Some(way) if ip.is_loopback() || ip.is_unspecified() => vec![(way.to, "")],
+            Some(way) if is_ours(ip) => vec![(way.to, OF_THIS_HOST)],
             None if ip.is_unspecified() => {
-                self.of.get(&Address::Tcp(at(loopback, port))).map(|to| (*to, "")).into_iter().collect()
+                let exactly = self.of.get(&Address::Tcp(at(loopback, port))).filter(is_reached);
+                exactly.map(|way| (way.to, "")).into_iter().collect()
             }
             _ => Vec::new(),
         }
@@ -351,6 +376,26 @@ mod tests {
             let found = ways(&text, &[]);
             assert!(matches!(found.as_slice(), [(_, false)]), "{key}: {found:?}");
         }
+    }
+
+    /// The kernel shows a listener on one interface only what comes by it.
+    #[test]
+    fn a_listener_on_one_interface_is_not_reached_over_loopback() {
+        let on = |interface: &str, bind: &str, address: &str| {
+            one(bind, address).replace("pool =", &format!("interface = \"{interface}\"\npool ="))
+        };
+        assert_eq!(ways(&on("eth0", "0.0.0.0:80", "127.0.0.1:80"), &[]), []);
+        assert_eq!(ways(&on("eth0", "127.0.0.1:80", "0.0.0.0:80"), &[]), []);
+        assert_eq!(ways(&on("lo", "0.0.0.0:80", "127.0.0.1:80"), &[]).len(), 1);
+        let way = format!("listener l → pool p → backend 10.0.0.1:80 ({OF_THIS_HOST}) → listener l");
+        for bind in ["0.0.0.0:80", "10.0.0.1:80"] {
+            let found = ways(&on("eth0", bind, "10.0.0.1:80"), &["10.0.0.1"]);
+            assert_eq!(found, [(way.clone(), false)]);
+        }
+        let both = "[listeners.l]\nbind = \"0.0.0.0:80\"\npool = \"p\"\n[listeners.m]\nbind = \"0.0.0.0:80\"\n\
+                    interface = \"eth0\"\npool = \"q\"\n[pools]\np.backends = [{ address = \"10.0.0.9:80\" }]\n\
+                    q.backends = [{ address = \"127.0.0.1:80\" }]\n";
+        assert_eq!(ways(both, &[]), [], "it comes to the listener beside it");
     }
 
     #[test]

@@ -248,6 +248,7 @@ pub(super) fn expected(kind: Kind) -> String {
             format!("{}, a path, or a syslog server as in \"syslog:/dev/log\", in quotes", words_of(words))
         }
         Kind::Text | Kind::Name => "a text in quotes".to_string(),
+        Kind::Interface => "the name of a network interface in quotes, as in \"eth0\", or \"\"".to_string(),
         Kind::Rate => "a rate in quotes, as in \"20/s\", \"600/m\" or \"10/3s\"".to_string(),
         Kind::Networks => "a list of networks and addresses, as in [\"10.0.0.0/8\", \"unix:\"]".to_string(),
         Kind::NetworkFile => "the path of a list in quotes, as in \"/etc/ringway/clients.txt\", or \"\"".to_string(),

@@ -1,6 +1,7 @@
 //! Where the kernel would send from. A datagram socket finds its address as a stream does; it needs no port of the
 //! peer, and nothing is sent.
 
+use std::ffi::CString;
 use std::net::{IpAddr, UdpSocket};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -14,6 +15,13 @@ pub fn has_source_for(to: &Address) -> bool {
         .and_then(|socket| socket.connect(&SockAddr::from(*to)));
     let lacking = [libc::EADDRNOTAVAIL, libc::ENETUNREACH, libc::EAFNOSUPPORT];
     !connected.is_err_and(|error| error.raw_os_error().is_some_and(|code| lacking.contains(&code)))
+}
+
+/// Whether this host has a network interface of that name.
+pub fn has_interface(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else { return false };
+    // SAFETY: a plain call with a text that ends in a zero byte and outlives it.
+    unsafe { libc::if_nametoindex(name.as_ptr()) != 0 }
 }
 
 /// Whether an address is one of this host's. From there the kernel reaches it by the address itself.

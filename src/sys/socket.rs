@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::stream;
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::base::session::PathQuality;
 use crate::kernel::{Fd, Options};
 
@@ -23,24 +23,25 @@ const KEEPALIVE_PROBES: u32 = 6;
 /// What is set on it, its connections inherit: no delay, urgent data in line, user timeout, buffers, and that they end
 /// in a reset ([`end_in_reset`]).
 pub fn listen(
-    address: &Address,
+    place: &BindAddress,
     backlog: u32,
     unix_mode: u32,
     freebind: bool,
     options: &Options,
 ) -> io::Result<OwnedFd> {
-    let socket = Socket::from(bind(address, unix_mode, freebind, options)?);
+    let socket = Socket::from(bind(place, unix_mode, freebind, options)?);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
 /// A socket that is bound and does not listen yet ([`adjust`] makes it). With `freebind` the address need not be this
 /// host's.
-pub fn bind(address: &Address, unix_mode: u32, freebind: bool, options: &Options) -> io::Result<OwnedFd> {
-    let to = sockaddr(address)?;
+pub fn bind(place: &BindAddress, unix_mode: u32, freebind: bool, options: &Options) -> io::Result<OwnedFd> {
+    let to = sockaddr(&place.address)?;
     let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
-    match address {
+    match &place.address {
         Address::Tcp(tcp) => {
+            limit_to_interface(&socket, place)?;
             socket.set_reuse_address(true)?;
             socket.set_reuse_port(true)?;
             if tcp.is_ipv6() {
@@ -83,15 +84,25 @@ fn bind_freely(socket: &Socket, address: &SocketAddr) -> io::Result<()> {
     if address.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
 }
 
+/// Has the socket see only what comes by one interface, or one of a VRF (SO_BINDTODEVICE). Before Linux 5.7 it takes
+/// CAP_NET_RAW.
+fn limit_to_interface(socket: &Socket, place: &BindAddress) -> io::Result<()> {
+    match &place.interface {
+        Some(interface) => socket.bind_device(Some(interface.as_bytes())),
+        None => Ok(()),
+    }
+}
+
 /// Fails with EADDRINUSE if a program listens on this port already, also if it would share the port. Port 0 and unix
 /// sockets always pass.
-pub fn ensure_unused(address: &Address, freebind: bool) -> io::Result<()> {
-    let Address::Tcp(tcp) = address else { return Ok(()) };
+pub fn ensure_unused(place: &BindAddress, freebind: bool) -> io::Result<()> {
+    let Address::Tcp(tcp) = &place.address else { return Ok(()) };
     if tcp.port() == 0 {
         return Ok(());
     }
-    let to = sockaddr(address)?;
+    let to = sockaddr(&place.address)?;
     let probe = Socket::new(to.domain(), Type::STREAM.cloexec(), None)?;
+    limit_to_interface(&probe, place)?;
     probe.set_reuse_address(true)?;
     if to.is_ipv6() {
         probe.set_only_v6(true)?;
@@ -135,6 +146,17 @@ fn bind_unix(socket: &Socket, to: &SockAddr, path: &Path, mode: u32) -> io::Resu
 /// The address a socket is bound to, with the port the kernel chose.
 pub fn local_address(socket: &OwnedFd) -> io::Result<Address> {
     address_of(&SockRef::from(socket).local_addr()?)
+}
+
+/// Where a listening socket is.
+pub fn place_of(socket: &OwnedFd) -> io::Result<BindAddress> {
+    let address = local_address(socket)?;
+    // A unix socket has no such option.
+    let device = match &address {
+        Address::Tcp(_) => SockRef::from(socket).device()?,
+        Address::Unix(_) => None,
+    };
+    Ok(BindAddress { address, interface: device.map(|name| String::from_utf8_lossy(&name).into()) })
 }
 
 /// The address of ours that a connection was made to.
@@ -436,7 +458,7 @@ mod tests {
     /// Also where another program made the listener.
     #[test]
     fn connections_end_in_a_reset_unless_they_are_closed_properly() {
-        let any = Address::Tcp("127.0.0.1:0".parse().unwrap());
+        let any = BindAddress::everywhere(Address::Tcp("127.0.0.1:0".parse().unwrap()));
         let ours = listen(&any, 10, 0, false, &Options::default()).unwrap();
         let others: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
         adjust(&others, 10, &Options::default()).unwrap();
@@ -459,7 +481,7 @@ mod tests {
             assert_eq!(end(true), Ok(0));
         }
         let folder = tempfile::tempdir().unwrap();
-        let path = Address::Unix(folder.path().join("s"));
+        let path = BindAddress::everywhere(Address::Unix(folder.path().join("s")));
         adjust(&listen(&path, 10, 0o600, false, &Options::default()).unwrap(), 10, &Options::default()).unwrap();
     }
 

@@ -72,6 +72,57 @@ fn a_listener_waits_on_an_address_that_comes_later() {
     });
 }
 
+/// Clients that come by one interface are served by its listener, all others by the one beside it; also after a
+/// take-over, and after a reload that changes the interface.
+#[test]
+fn a_listener_of_one_interface_has_its_clients_and_no_others() {
+    network::within_own(|| {
+        let [outside, inside] = ["o", "i"].map(Backend::named);
+        let (ask, asked) = std::sync::mpsc::channel::<()>();
+        let (answer, answered) = std::sync::mpsc::channel::<Vec<u8>>();
+        let neighbour = network::neighbour("veth7", "10.70.0.1", "10.70.0.2", move || {
+            asked.iter().for_each(|()| answer.send(served_by("10.70.0.1:7000")).unwrap());
+            || ()
+        });
+        // It goes first, also after a failure, so that the neighbour ends.
+        let ask = ask;
+        let more = format!(
+            "[listeners.inside]\nbind = \"0.0.0.0:7000\"\ninterface = \"veth7\"\npool = \"inside\"\n\
+             [pools.inside]\nbackends = [{{ address = \"{}\" }}]",
+            inside.address()
+        );
+        let ringway = Ringway::before([outside.address()]).bind("\"0.0.0.0:7000\"").more(&more).start();
+        let expect = |by_loopback: &str, by_cable: &str| {
+            for _ in 0..8 {
+                assert_eq!(served_by("127.0.0.1:7000"), by_loopback.as_bytes());
+                assert_eq!(served_by("10.70.0.1:7000"), by_cable.as_bytes(), "by the interface that has the address");
+                ask.send(()).unwrap();
+                assert_eq!(answered.recv_timeout(PATIENCE).unwrap(), by_cable.as_bytes());
+            }
+        };
+        let listeners = ringway.api().get("/v1/listeners");
+        assert_eq!(listeners["listeners"][1]["interface"], "veth7", "{listeners}");
+        expect("o", "i");
+        let new = ringway.successor(|text| text);
+        assert_eq!(ringway.wait(PATIENCE).code(), Some(0));
+        expect("o", "i");
+        new.edit(|text| text.replace("\"veth7\"", "\"lo\""));
+        assert!(new.reload());
+        expect("i", "o");
+        new.edit(|text| text.replace("\"lo\"", "\"gone\""));
+        assert!(!new.reload());
+        new.wait_said("0.0.0.0:7000 on gone: this host has no interface of that name");
+        expect("i", "o");
+        drop(ask);
+        drop(neighbour);
+    });
+}
+
+/// What the first byte says of the backend.
+fn served_by(address: &str) -> Vec<u8> {
+    Peer::connect(address).read_some(1).unwrap()
+}
+
 /// R17: the kernel asks again after one second and after three, so a lossy way costs time and few sessions.
 #[test]
 fn half_of_all_connects_lost_costs_time_and_no_session() {

@@ -91,6 +91,9 @@ pub struct ListenerStatus {
     pub name: Arc<str>,
     /// The addresses on which it listens.
     pub bind: Vec<String>,
+    /// The only network interface on which they accept; empty if they accept on every one.
+    #[serde(default)]
+    pub interface: Arc<str>,
     /// The pool that serves clients that no route leads elsewhere; of a split its first one that gets any. Empty if
     /// they are refused.
     pub pool: Arc<str>,

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::kernel::errno;
 
 /// One line: what, why, and what to do.
-pub(in crate::app) fn refusal(key: &str, address: &Address, error: &io::Error) -> anyhow::Error {
-    let why = match (error.raw_os_error(), address) {
+pub(in crate::app) fn refusal(key: &str, place: &BindAddress, error: &io::Error) -> anyhow::Error {
+    let why = match (error.raw_os_error(), &place.address) {
         (Some(errno::EADDRINUSE), Address::Tcp(tcp)) if is_ephemeral(tcp.port()) => format!(
             "in use; it lies in net.ipv4.ip_local_port_range, so an outgoing connection may have it: choose another \
              port or reserve this one with `sysctl net.ipv4.ip_local_reserved_ports={}`",
@@ -29,6 +29,16 @@ pub(in crate::app) fn refusal(key: &str, address: &Address, error: &io::Error) -
              moves here later, write `freebind = true` in the listener"
                 .into()
         }
+        (Some(errno::ENODEV), Address::Tcp(_)) => {
+            "this host has no interface of that name (`ip link` shows them); to have ringway start without it, leave \
+             out `interface`"
+                .into()
+        }
+        // Ports below 1024 are EACCES.
+        (Some(errno::EPERM), Address::Tcp(_)) if place.interface.is_some() => {
+            "not allowed: before Linux 5.7 `interface` needs CAP_NET_RAW (AmbientCapabilities= in systemd) or root"
+                .into()
+        }
         (Some(errno::EACCES | errno::EPERM), Address::Tcp(_)) => {
             "not allowed: ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd) or root".into()
         }
@@ -39,7 +49,7 @@ pub(in crate::app) fn refusal(key: &str, address: &Address, error: &io::Error) -
         (Some(errno::EMFILE), _) => "too many open descriptors: raise the hard limit (`ulimit -Hn`)".into(),
         _ => error.to_string(),
     };
-    anyhow::anyhow!("{key}: cannot listen on {address}: {why}")
+    anyhow::anyhow!("{key}: cannot listen on {place}: {why}")
 }
 
 /// Whether an interface has an IPv6 address.

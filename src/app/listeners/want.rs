@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::config::model::Config;
 use crate::kernel::Options;
 use crate::sys::socket;
@@ -16,7 +16,7 @@ pub(super) struct Want {
     /// The listener that it belongs to.
     pub listener: Arc<str>,
     /// As it is written: port 0 is a port of the kernel's choice.
-    pub address: Address,
+    pub place: BindAddress,
     /// Connections that may wait to be accepted, as given to listen(2); net.core.somaxconn caps it.
     pub backlog: u32,
     /// Permission bits of the file of a unix socket; of no meaning for TCP.
@@ -29,14 +29,14 @@ pub(super) struct Want {
 
 impl Want {
     /// A socket that listens there.
-    pub fn listen(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::listen(address, self.backlog, self.unix_mode, self.freebind, &self.options).map(Arc::new)
+    pub fn listen(&self, place: &BindAddress) -> io::Result<Arc<OwnedFd>> {
+        socket::listen(place, self.backlog, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 
     /// Beside sockets of another ringway. A connection that came to this one would be lost if this ringway did not
     /// start, so it does not listen before [`socket::adjust`].
-    pub fn bind(&self, address: &Address) -> io::Result<Arc<OwnedFd>> {
-        socket::bind(address, self.unix_mode, self.freebind, &self.options).map(Arc::new)
+    pub fn bind(&self, place: &BindAddress) -> io::Result<Arc<OwnedFd>> {
+        socket::bind(place, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 }
 
@@ -51,9 +51,9 @@ pub(super) fn wanted(config: &Config) -> Vec<Want> {
     for listener in &config.listeners {
         let limits = config.pools.iter().find(|pool| pool.name == listener.pool).map(|pool| pool.limits);
         let options = limits.as_ref().map(options_of).unwrap_or_default();
-        all.extend(listener.binds.iter().map(|address| Want {
+        all.extend(listener.places().map(|place| Want {
             listener: listener.name.clone(),
-            address: address.clone(),
+            place,
             backlog: listener.backlog,
             unix_mode: listener.unix_mode,
             freebind: listener.freebind,
@@ -70,10 +70,10 @@ pub(super) fn keep(bound: &[&Want], wanted: &[Want]) -> Vec<Option<usize>> {
     let mut is_free = vec![true; bound.len()];
     for by_name in [true, false] {
         for (want, kept) in wanted.iter().zip(&mut kept).filter(|(_, kept)| kept.is_none()) {
-            let any_port = matches!(want.address, Address::Tcp(address) if address.port() == 0);
+            let any_port = matches!(want.place.address, Address::Tcp(address) if address.port() == 0);
             let is_it = |&index: &usize| {
                 let named = bound[index].listener == want.listener;
-                is_free[index] && bound[index].address == want.address && (named || !(by_name || any_port))
+                is_free[index] && bound[index].place == want.place && (named || !(by_name || any_port))
             };
             *kept = (0..bound.len()).find(is_it);
             if let Some(index) = *kept {
@@ -84,10 +84,12 @@ pub(super) fn keep(bound: &[&Want], wanted: &[Want]) -> Vec<Option<usize>> {
     kept
 }
 
-/// Whether a socket on one address is in the way of another one on the other.
-pub(super) fn overlaps(one: &Address, other: &Address) -> bool {
-    match (one, other) {
-        (Address::Tcp(one), Address::Tcp(other)) => {
+/// Whether a socket at one place is in the way of another one at the other. The kernel asks the same
+/// (`inet_csk_bind_conflict`): a socket that is limited to no interface is in the way of each.
+pub(super) fn overlaps(one: &BindAddress, other: &BindAddress) -> bool {
+    match (&one.address, &other.address) {
+        (Address::Tcp(tcp), Address::Tcp(of_other)) if one.shares_interface(other) => {
+            let (one, other) = (tcp, of_other);
             let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
             one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && (is_any || one.ip() == other.ip())
         }
@@ -97,9 +99,9 @@ pub(super) fn overlaps(one: &Address, other: &Address) -> bool {
 
 /// Whether a socket at `held` stands in the way of one at `wanted`, both families seen together: `[::]` takes IPv4 too,
 /// unless it was told otherwise.
-pub(super) fn takes_clients_of(held: &Address, wanted: &Address) -> bool {
-    match (held, wanted) {
-        (Address::Tcp(one), Address::Tcp(other)) if one.port() == other.port() => {
+pub(super) fn takes_clients_of(held: &BindAddress, wanted: &BindAddress) -> bool {
+    match (&held.address, &wanted.address) {
+        (Address::Tcp(one), Address::Tcp(other)) if one.port() == other.port() && held.shares_interface(wanted) => {
             overlaps(held, wanted) || (one.is_ipv6() && one.ip().is_unspecified() && other.is_ipv4())
         }
         _ => false,
@@ -114,7 +116,7 @@ mod tests {
     fn want((listener, port): (u8, u16)) -> Want {
         Want {
             listener: format!("l{listener}").into(),
-            address: Address::Tcp(([127, 0, 0, 1], port).into()),
+            place: BindAddress::everywhere(Address::Tcp(([127, 0, 0, 1], port).into())),
             backlog: 1,
             unix_mode: 0,
             freebind: false,
@@ -169,11 +171,15 @@ mod tests {
 
     #[test]
     fn any_address_is_in_the_way_of_every_one_of_its_family() {
-        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+        let tcp = |text: &str| BindAddress::everywhere(Address::Tcp(text.parse().unwrap()));
         assert!(overlaps(&tcp("0.0.0.0:80"), &tcp("127.0.0.1:80")));
         assert!(overlaps(&tcp("127.0.0.1:80"), &tcp("0.0.0.0:80")));
         assert!(!overlaps(&tcp("127.0.0.1:80"), &tcp("127.0.0.2:80")));
         assert!(!overlaps(&tcp("0.0.0.0:80"), &tcp("[::1]:80")));
         assert!(!overlaps(&tcp("0.0.0.0:80"), &tcp("127.0.0.1:81")));
+        let on = |name: &str| BindAddress { interface: Some(name.into()), ..tcp("0.0.0.0:80") };
+        assert!(overlaps(&on("eth0"), &tcp("127.0.0.1:80")) && overlaps(&tcp("0.0.0.0:80"), &on("eth0")));
+        assert!(overlaps(&on("eth0"), &on("eth0")) && !overlaps(&on("eth0"), &on("eth1")));
+        assert!(takes_clients_of(&tcp("[::]:80"), &on("eth0")) && !takes_clients_of(&on("eth1"), &on("eth0")));
     }
 }

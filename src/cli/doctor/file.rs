@@ -13,7 +13,7 @@ use super::findings::DoctorFinding;
 use super::held::{Held, Holder};
 use super::reach;
 use crate::app::account::{Account, Use};
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 use crate::config::model::{Check, Config, LocalAddress, Output, Pool, Target};
 use crate::config::{self, Host};
 use crate::discover;
@@ -63,9 +63,9 @@ fn account(config: &Config, findings: &mut Vec<DoctorFinding>) -> Option<Account
 fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
     let held = Held::read();
     let own = Account::own();
-    let mut of_one = |whose: &str, addresses: &[Address], freebind| {
+    let mut of_one = |whose: &str, places: &[BindAddress], freebind| {
         let found: Vec<DoctorFinding> =
-            addresses.iter().map(|address| listen(whose, address, freebind, (&held, &own))).collect();
+            places.iter().map(|place| listen(whose, place, freebind, (&held, &own))).collect();
         let (good, other): (Vec<_>, Vec<_>) = found.into_iter().partition(DoctorFinding::is_good);
         if good.len() > ADDRESSES_SHOWN {
             findings.push(DoctorFinding::good("listen", format!("{} addresses of {whose} are free", good.len())));
@@ -79,17 +79,24 @@ fn listening(config: &Config, findings: &mut Vec<DoctorFinding>) {
         }
     };
     for listener in &config.listeners {
-        of_one(&format!("listener {}", listener.name), &listener.binds, listener.freebind);
+        of_one(&format!("listener {}", listener.name), &listener.places().collect::<Vec<_>>(), listener.freebind);
     }
-    for (key, address) in [("admin.listen", config.admin.listen), ("admin.probes", config.admin.probes)] {
-        of_one(key, &address.map(Address::Tcp).into_iter().collect::<Vec<_>>(), false);
-    }
-    of_one("admin.socket", &config.admin.socket.clone().map(Address::Unix).into_iter().collect::<Vec<_>>(), false);
+    let mut of_admin = |key, address: Option<Address>| {
+        of_one(key, &address.map(BindAddress::everywhere).into_iter().collect::<Vec<_>>(), false);
+    };
+    of_admin("admin.listen", config.admin.listen.map(Address::Tcp));
+    of_admin("admin.probes", config.admin.probes.map(Address::Tcp));
+    of_admin("admin.socket", config.admin.socket.clone().map(Address::Unix));
 }
 
 /// Whether one address is free; `whose` says what it is for.
-fn listen(whose: &str, address: &Address, freebind: bool, (held, own): (&Held, &Account)) -> DoctorFinding {
+fn listen(whose: &str, place: &BindAddress, freebind: bool, (held, own): (&Held, &Account)) -> DoctorFinding {
     let what = "listen";
+    let address = &place.address;
+    if let Some(interface) = place.interface.as_ref().filter(|name| !route::has_interface(name)) {
+        let detail = format!("{place} of {whose}: this host has no interface {interface}");
+        return DoctorFinding::bad(what, detail, "`ip link` shows those it has; write one of them");
+    }
     if let Address::Tcp(tcp) = address {
         if !tcp.ip().is_unspecified() && !freebind && !is_lax(tcp.ip()) && !route::is_own(tcp.ip()) {
             let detail = format!("{address} of {whose}: no interface of this host has that address");
@@ -103,12 +110,12 @@ fn listen(whose: &str, address: &Address, freebind: bool, (held, own): (&Held, &
             return DoctorFinding::good(what, format!("{address} of {whose}: the kernel chooses a port"));
         }
     }
-    let holders = held.holders(address);
+    let holders = held.holders(place);
     if let Some(holder) = holders.first() {
-        return held_by(whose, address, holder);
+        return held_by(whose, place, holder);
     }
     let Address::Unix(path) = address else {
-        return DoctorFinding::good(what, format!("{address} of {whose} is free"));
+        return DoctorFinding::good(what, format!("{place} of {whose} is free"));
     };
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -137,7 +144,7 @@ fn folder_takes(path: &Path, account: &Account) -> Result<(), String> {
 }
 
 /// The finding for an address that a program has. A running ringway and systemd may have it.
-fn held_by(whose: &str, address: &Address, Holder { name, pid }: &Holder) -> DoctorFinding {
+fn held_by(whose: &str, address: &BindAddress, Holder { name, pid }: &Holder) -> DoctorFinding {
     let what = "listen";
     match name.as_str() {
         "ringway" => {

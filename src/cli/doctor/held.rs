@@ -8,7 +8,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
+use crate::sys::socket;
 
 /// A socket that listens, in the column of states (`TCP_LISTEN`).
 const LISTEN: &str = "0A";
@@ -44,8 +45,10 @@ impl Held {
     }
 
     /// The programs that keep this address from being listened on; one entry per program.
-    pub(super) fn holders(&self, wanted: &Address) -> Vec<Holder> {
-        let inodes: Vec<u64> = match wanted {
+    pub(super) fn holders(&self, wanted: &BindAddress) -> Vec<Holder> {
+        let inodes: Vec<u64> = match &wanted.address {
+            // `/proc` does not show to which interface a socket is limited; to bind beside it tells.
+            Address::Tcp(_) if wanted.interface.is_some() && !is_held(wanted) => Vec::new(),
             Address::Tcp(wanted) => {
                 let held = self.tcp.iter().filter(|(held, _)| overlaps(*held, *wanted));
                 held.map(|(_, inode)| *inode).collect()
@@ -62,6 +65,11 @@ impl Held {
         holders.dedup();
         holders
     }
+}
+
+/// Whether another socket keeps this place from being listened on.
+fn is_held(wanted: &BindAddress) -> bool {
+    socket::ensure_unused(wanted, true).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// Whether one of two addresses cannot be bound beside the other. A socket for every IPv6 address may also take every
@@ -167,7 +175,7 @@ mod tests {
     fn a_socket_leads_to_its_program() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let holders = |address: SocketAddr| Held::read().holders(&Address::Tcp(address));
+        let holders = |address: SocketAddr| Held::read().holders(&BindAddress::everywhere(Address::Tcp(address)));
         let own = holders(address);
         assert!(matches!(own.as_slice(), [holder] if holder.pid == std::process::id()), "{own:?}");
         assert_eq!(holders(SocketAddr::new("0.0.0.0".parse().unwrap(), address.port())), own);

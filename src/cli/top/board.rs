@@ -200,6 +200,7 @@ pub(super) mod tests {
             status: serde_json::from_value(status).unwrap(),
             pools: serde_json::from_value(json!([pool])).unwrap(),
             listeners: vec![ListenerStatus {
+                interface: "".into(),
                 name: "db".into(),
                 bind: vec!["10.0.0.9:5432".into()],
                 pool: "db".into(),

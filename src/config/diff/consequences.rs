@@ -3,9 +3,9 @@
 //! A changed listener that keeps its address opens nothing, also if it has another name. A backend is its name and its
 //! address together: with another address it is another server, and the sessions of the one before end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::base::address::Address;
+use crate::base::address::BindAddress;
 use crate::config::model::{Config, Pool};
 use crate::config::shown::of_time;
 
@@ -30,21 +30,21 @@ impl Consequences {
 /// What follows when `after` takes the place of `before`.
 pub fn consequences(before: &Config, after: &Config) -> Consequences {
     let (old, new) = (addresses(before), addresses(after));
-    let only_in = |one: &[(&str, &Address)], other: &[(&str, &Address)], what: &str| {
-        let there: HashMap<&Address, &str> = other.iter().map(|(name, address)| (*address, *name)).collect();
-        let alone = one.iter().filter(|(_, address)| !there.contains_key(address));
-        alone.map(|(name, address)| format!("{what} {address} (listener {name})")).collect::<Vec<_>>()
+    let only_in = |one: &[(&str, BindAddress)], other: &[(&str, BindAddress)], what: &str| {
+        let there: HashSet<&BindAddress> = other.iter().map(|(_, place)| place).collect();
+        let alone = one.iter().filter(|(_, place)| !there.contains(place));
+        alone.map(|(name, place)| format!("{what} {place} (listener {name})")).collect::<Vec<_>>()
     };
     let closed = only_in(&old, &new, "closes").into_iter().map(|line| line + ": its open sessions go on");
     Consequences { opened: only_in(&new, &old, "opens"), closed: closed.collect(), drained: drained(before, after) }
 }
 
 /// Every address with its listener.
-fn addresses(config: &Config) -> Vec<(&str, &Address)> {
+fn addresses(config: &Config) -> Vec<(&str, BindAddress)> {
     let of = |listener: &'_ crate::config::model::Listener| listener.binds.len();
     let mut all = Vec::with_capacity(config.listeners.iter().map(of).sum());
     for listener in &config.listeners {
-        all.extend(listener.binds.iter().map(|address| (&*listener.name, address)));
+        all.extend(listener.places().map(|place| (&*listener.name, place)));
     }
     all
 }

@@ -81,6 +81,8 @@ pub enum Kind {
     Text,
     /// The name of something.
     Name,
+    /// The name of a network interface, or empty.
+    Interface,
     /// A number of new connections per unit of time: `"20/s"`, `"600/m"`, `"10/3s"`.
     Rate,
     /// A list of networks and addresses: `["10.0.0.0/8", "unix:"]`.

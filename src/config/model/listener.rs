@@ -12,14 +12,15 @@ use std::time::Duration;
 use crate::admit::networks::Network;
 use crate::admit::routes::Route;
 use crate::admit::{Networks, Rules, sources};
-use crate::base::address::Address;
+use crate::base::address::{Address, BindAddress};
 
 /// Where clients connect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// Its name in the file.
     pub name: Arc<str>,
-    /// Its addresses, with port ranges written out; at least one. No address appears twice in a configuration.
+    /// Its addresses, with port ranges written out; at least one. No address appears twice in a configuration with the
+    /// same interface.
     pub binds: Vec<Address>,
     /// The pool for clients that no route sends elsewhere; of a split its first one that gets any.
     pub pool: Arc<str>,
@@ -31,6 +32,8 @@ pub struct Listener {
     pub unix_mode: u32,
     /// Whether its addresses need not be this host's.
     pub freebind: bool,
+    /// The only network interface on which its TCP addresses accept; `None` means every one.
+    pub interface: Option<Arc<str>>,
     /// The length of the accept queue, per socket.
     pub backlog: u32,
     /// How many client connections can be open; `None` means any number.
@@ -56,6 +59,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Where its sockets are: each address with the interface that it is limited to.
+    pub fn places(&self) -> impl Iterator<Item = BindAddress> {
+        self.binds.iter().map(|address| BindAddress::new(address, self.interface.as_ref()))
+    }
+
     /// Every pool that its clients can get without a fallback, its own first.
     pub fn pools(&self) -> impl Iterator<Item = &Arc<str>> {
         pools_of(&self.pool, &self.split).chain(self.route_pools())

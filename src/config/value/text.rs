@@ -52,6 +52,10 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             None => Ok(Value::Text(text.to_string())),
             Some(why) => Err(wrong(text, why)),
         },
+        Kind::Interface if text.is_empty() || is_interface(text) => Ok(Value::Text(text.to_string())),
+        Kind::Interface => {
+            Err(wrong(text, "write the name of one interface, as `ip link` shows it (at most 15 bytes)"))
+        }
         Kind::Rate => rate(text).map(Value::Rate).ok_or_else(|| wrong(text, "write \"20/s\", \"600/m\", or \"10/3s\"")),
         Kind::Source if text.is_empty() => Ok(Value::Source(LocalAddress::Any)),
         Kind::Source if text == "client" => Ok(Value::Source(LocalAddress::Client)),
@@ -125,6 +129,12 @@ pub(in crate::config) fn fault_of_name(name: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether the kernel could have an interface of this name (`dev_valid_name`, with IFNAMSIZ of 16).
+fn is_interface(name: &str) -> bool {
+    let is_clean = |c: char| !c.is_whitespace() && !c.is_control() && !"/:".contains(c);
+    (1..16).contains(&name.len()) && ![".", ".."].contains(&name) && name.chars().all(is_clean)
 }
 
 /// A time such as `250ms` or `1h`: a whole number and its unit, within the range of the key.

@@ -98,7 +98,8 @@ fn also_v4(places: &mut Vec<BindPlace>) {
 fn without_doubles(groups: &mut Vec<BindGroup>) {
     let mut seen = std::collections::HashSet::new();
     for group in groups.iter_mut() {
-        group.places.retain(|place| seen.insert(place.address.clone()));
+        let interface = &group.options.interface;
+        group.places.retain(|place| seen.insert((place.address.clone(), interface.clone())));
     }
     groups.retain(|group| !group.places.is_empty());
 }

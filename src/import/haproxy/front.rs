@@ -157,10 +157,11 @@ fn keys(listener: &mut ListenerSheet, proxy: &Proxy<'_>, group: &BindGroup, admi
     if let Some(mode) = options.mode.as_ref().filter(|_| group.places.iter().any(|place| place.is_unix())) {
         keys.set("unix_mode", mode.clone(), origin);
     }
-    if options.is_free {
+    let has_tcp = group.places.iter().any(|place| !place.is_unix());
+    if options.is_free && has_tcp {
         keys.set("freebind", true, origin);
     }
-    if let Some(interface) = &options.interface {
+    if let Some(interface) = options.interface.as_ref().filter(|_| has_tcp) {
         keys.set("interface", interface.clone(), origin);
     }
     let backlog = proxy.last(&["backlog"]).and_then(|line| Some((line.word(1).parse::<u64>().ok()?, &line.origin)));
