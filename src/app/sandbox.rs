@@ -129,6 +129,10 @@ impl Needs {
         }
         let checks = config.pools.iter().filter_map(|pool| pool.check.as_ref());
         needs.read.extend(checks.flat_map(|check| check.files()).flat_map(|(_, file)| folders_to_read(file)));
+        // rustls-native-certs asks them where the system's authorities are.
+        let trust = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
+        let trust = trust.flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
+        needs.read.extend(trust.flat_map(|path| folders_to_read(&path)));
         let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
         needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];

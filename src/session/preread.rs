@@ -27,7 +27,7 @@ pub enum Looked {
     Done,
     /// It is turned away, by a rule or because the client has left.
     Refused(Who),
-    /// It has said nothing for as long as a session may be idle.
+    /// It has said nothing for as long as a session may be idle, or silent during a drain.
     Silent,
 }
 
@@ -79,7 +79,7 @@ impl Session {
                 out.push(Effect::Pick);
             }
             Looked::Silent => {
-                self.termination = Termination(Who::ClientTimeout, When::Request);
+                self.termination = Termination(self.drained_by.unwrap_or(Who::ClientTimeout), When::Request);
                 self.terminate([false, false], out);
             }
             Looked::Refused(who) => {

@@ -88,8 +88,11 @@ impl Session {
     /// Hears that its backend or the process drains (`who`), or no longer does (`None`).
     pub(super) fn drains(&mut self, who: Option<Who>, now: Moment, out: &mut Effects) {
         self.drained_by = who;
-        if self.is_relaying() {
-            self.timer_while_relaying(now, out);
+        match self.state {
+            SessionState::Relaying { .. } => self.timer_while_relaying(now, out),
+            // Its client may be silent too.
+            SessionState::Prereading => out.push(Effect::Look { ended: false }),
+            _ => {}
         }
     }
 

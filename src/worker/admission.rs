@@ -172,19 +172,21 @@ impl<K: Kernel> Worker<K> {
             }
         }
         match (looked, self.awaits_first_byte(key)) {
-            (Looked::Done, Some(idle_ns)) => self.await_first_byte(key, idle_ns, ended),
+            (Looked::Done, Some(silence_ns)) => self.await_first_byte(key, silence_ns, ended),
             _ => looked,
         }
     }
 
-    /// How long the pool of a session waits for the first byte of its clients; `None` if it does not.
+    /// How long the pool of a session waits for the first byte of its clients (0: without end); `None` if it does not.
     fn awaits_first_byte(&self, key: SlotKey) -> Option<u64> {
         let pool = self.known.reader.table().pool(self.slots.get(key)?.pool)?;
-        pool.awaits_first_byte.then_some(pool.session.idle_timeout_ns)
+        let drain_idle_ns = self.drained_by(key).map(|_| pool.session.drain_idle_ns).filter(|span_ns| *span_ns > 0);
+        let spans = [Some(pool.session.idle_timeout_ns).filter(|span_ns| *span_ns > 0), drain_idle_ns];
+        pool.awaits_first_byte.then(|| spans.into_iter().flatten().min().unwrap_or(0))
     }
 
     /// Lets a session go on once its client has sent something, or its FIN.
-    fn await_first_byte(&self, key: SlotKey, idle_ns: u64, ended: bool) -> Looked {
+    fn await_first_byte(&self, key: SlotKey, silence_ns: u64, ended: bool) -> Looked {
         let Some((fd, slot)) = self.slots.get(key).and_then(|slot| Some((slot.fd(Side::Client)?, slot))) else {
             return Looked::Done;
         };
@@ -196,7 +198,7 @@ impl<K: Kernel> Worker<K> {
             // Its FIN is passed on, and the backend may answer. A client that has reset its connection hears no answer.
             return if sockets.is_closed(fd) { Looked::Refused(Who::Client) } else { Looked::Done };
         }
-        let until = if idle_ns == 0 { Moment::NEVER } else { slot.accepted_at.after_ns(idle_ns) };
+        let until = if silence_ns == 0 { Moment::NEVER } else { slot.accepted_at.after_ns(silence_ns) };
         if self.turn.now >= until { Looked::Silent } else { Looked::More { until } }
     }
 

@@ -60,12 +60,11 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// What ends this session when it falls silent: the process, its backend, or nothing (`None`).
-    fn drained_by(&self, key: SlotKey) -> Option<Who> {
+    pub(super) fn drained_by(&self, key: SlotKey) -> Option<Who> {
         let slot = self.slots.get(key).filter(|slot| slot.session.heeds_drains())?;
-        let backend = self.known.reader.table().backend(slot.backend?);
-        match self.known.phase {
-            Phase::Draining { .. } => Some(Who::Killed),
-            _ => backend.is_some_and(drains).then_some(Who::Down),
+        if matches!(self.known.phase, Phase::Draining { .. }) {
+            return Some(Who::Killed);
         }
+        self.known.reader.table().backend(slot.backend?).is_some_and(drains).then_some(Who::Down)
     }
 }

@@ -56,6 +56,24 @@ fn an_https_server_is_asked_for_its_page_and_must_prove_its_name() {
     drop(server);
 }
 
+/// The sandbox leaves that file readable, wherever it is.
+#[test]
+fn the_environment_says_which_authorities_the_system_believes() {
+    let Some(openssl) = process::program(&["/usr/bin/openssl"], "openssl") else { return };
+    let (authority, ip) = (Authority::new(), own_ip().to_string());
+    let shown = authority.sign(&[&ip]);
+    let mut server = Command::new(openssl);
+    server.args(["s_server", "-quiet", "-accept", &format!("{ip}:443")]);
+    let server = Process::start(server.arg("-cert").arg(&shown.certificate).arg("-key").arg(&shown.key));
+    let address = format!("{ip}:443");
+    wait_until("it listens", || Peer::try_connect(&address).is_ok());
+    let check = format!("{PACE}{DOWN}type = \"tcp\"\ntls = \"require\"\n");
+    let plan = Ringway::before([&*address]).check_only(&check);
+    let ringway = plan.environment("SSL_CERT_FILE", authority.file().to_str().unwrap()).start();
+    ringway.wait_up("main", "a", true);
+    drop(server);
+}
+
 #[test]
 fn a_real_redis_and_mariadb_are_checked_over_verified_tls() {
     let Some([redis, ..]) = programs() else { return };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::ringway::Plan;
-use crate::harness::{Backend, End, Listener, Peer, Ringway, wait_until};
+use crate::harness::{Backend, End, Listener, PATIENCE, Peer, Ringway, wait_until};
 
 fn plan(address: &str) -> Plan {
     Ringway::before([address]).pool("connect_on = \"first_byte\"")
@@ -56,6 +56,28 @@ fn a_client_that_resets_before_its_first_byte_reaches_no_backend() {
     client.reset();
     ringway.expect_code("CR", 1);
     assert_eq!(backend.accepted(), 0);
+}
+
+/// A client that says nothing needs no backend, and is no reason to wait for the end of the grace.
+#[test]
+fn silent_clients_end_in_a_fin_when_ringway_drains_and_one_that_speaks_then_is_served() {
+    let backend = Backend::echo();
+    let plan = plan(backend.address()).process("shutdown_grace = \"60s\"").pool("drain_idle = \"500ms\"");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let ringway = plan.access_log(log.to_str().unwrap(), "json").start();
+    let mut silent: Vec<Peer> = (0..50).map(|_| ringway.connect()).collect();
+    let mut late = ringway.connect();
+    ringway.wait_metrics("they are accepted", |metrics| metrics.count("connections", &[]) == 51);
+    ringway.signal(libc::SIGTERM);
+    late.send(b"first");
+    late.expect(b"first");
+    silent.iter_mut().for_each(|client| assert_eq!(client.end(), End::Fin));
+    assert_eq!(late.end(), End::Fin);
+    assert!(ringway.wait(PATIENCE).success());
+    let said = std::fs::read_to_string(&log).unwrap();
+    let told = said.lines().filter(|line| line.contains("\"KR\"") && line.contains("\"drain_idle\""));
+    assert_eq!(told.count(), 50, "{said}");
 }
 
 #[test]

@@ -205,19 +205,19 @@ fn balance(job: &mut Job<'_>, line: &Directive, keys: &mut KeyTable) -> Result<(
 /// Servers that failed are left alone for a while, as many as there are.
 ///
 /// nginx counts per server, ringway has one number per pool: of those that are written the smallest counts, since it
-/// takes a server out earlier. `max_fails=0` for one server and not for others counts as the largest.
+/// takes a server out earlier. `max_fails=0` for one server says nothing of the others.
 fn ejection(job: &mut Job<'_>, failing: &Failing, pool: &mut PoolSheet) {
     let Some((_, _, first)) = failing.all.first() else { return };
     let ejection = &mut pool.ejection;
-    let said = failing.all.iter().filter(|one| (one.0, one.1) != (1, 10_000_000));
-    let strictest = said.min_by_key(|one| if one.0 == 0 { u64::MAX } else { one.0 });
-    let (fails, us, origin) = strictest.cloned().unwrap_or((1, 10_000_000, first.clone()));
+    let counting: Vec<&(u64, u64, Origin)> = failing.all.iter().filter(|one| one.0 > 0 && one.1 > 0).collect();
+    let said = counting.iter().filter(|one| (one.0, one.1) != (1, 10_000_000));
+    let strictest = said.min_by_key(|one| one.0).or(counting.first());
     // With one server nginx does not count.
-    if fails == 0 || us == 0 || failing.all.len() == 1 {
-        ejection.set("failures", 0, &origin);
-        ejection.set("hangups", 0, &origin);
+    let Some((fails, us, origin)) = strictest.map(|one| (*one).clone()).filter(|_| failing.all.len() > 1) else {
+        ejection.set("failures", 0, first);
+        ejection.set("hangups", 0, first);
         return;
-    }
+    };
     if let Some(other) = failing.all.iter().find(|one| (one.0, one.1) != (fails, us)) {
         job.notes
             .note(&other.2, format!("max_fails={fails} fail_timeout={} holds for the whole pool", time::shown(us)));
