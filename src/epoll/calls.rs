@@ -91,8 +91,8 @@ pub trait Calls {
     /// Receives into a buffer.
     fn recv(&mut self, fd: Fd) -> Received;
 
-    /// The same into two buffers, if there are two.
-    fn recv_two(&mut self, fd: Fd) -> ReceivedTwo {
+    /// The same into two buffers, if there are two, and at most `in_second` bytes into the second one.
+    fn recv_two(&mut self, fd: Fd, _in_second: usize) -> ReceivedTwo {
         ReceivedTwo { first: self.recv(fd), second: None, room: BUFFER_LEN }
     }
 

@@ -135,15 +135,15 @@ impl Calls for Linux {
     }
 
     #[inline]
-    fn recv_two(&mut self, fd: Fd) -> ReceivedTwo {
+    fn recv_two(&mut self, fd: Fd, in_second: usize) -> ReceivedTwo {
         let alone = |first| ReceivedTwo { first, second: None, room: BUFFER_LEN };
         let Some(first) = self.buffers.take() else { return alone(Received::NoBuffer) };
         let Some(second) = self.buffers.take() else {
             self.buffers.put_unused(first);
             return alone(self.recv(fd));
         };
-        let room = 2 * BUFFER_LEN;
-        let received = stream::recv_into_two(fd, self.buffers.two_spaces(first, second));
+        let room = BUFFER_LEN + in_second;
+        let received = stream::recv_into_two(fd, self.buffers.two_spaces(first, second, in_second));
         let (buffers, end) = match received {
             Ok(len @ 1..) => {
                 self.buffers.filled();

@@ -44,9 +44,11 @@ impl<C: Calls> Epoll<C> {
         loop {
             let watch = self.watches.get(place);
             let Some(token) = watch.reads() else { return };
-            // What is beyond the credit may stay where it is.
-            let ReceivedTwo { first, second, room } = match watch.is_wide && watch.credit as usize > BUFFER_LEN {
-                true => self.calls.recv_two(watch.fd),
+            // The credit can be overdrawn by less than one buffer. So a message of one buffer shows, also as the last
+            // one of a credit, that there is no more.
+            let in_second = (watch.credit as usize - 1).min(BUFFER_LEN);
+            let ReceivedTwo { first, second, room } = match watch.is_wide && in_second > 0 {
+                true => self.calls.recv_two(watch.fd, in_second),
                 false => ReceivedTwo { first: self.calls.recv(watch.fd), second: None, room: BUFFER_LEN },
             };
             match first {

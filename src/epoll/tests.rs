@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::linux::Linux;
 use super::post::PostOffice;
 use super::*;
+use crate::base::lease::BUFFER_LEN;
 use crate::base::time::Clock;
 use crate::kernel::Buffers as _;
 use crate::sys::socket;
@@ -333,4 +334,24 @@ fn a_worker_that_cannot_hear_its_bell_says_so_when_it_is_entered() {
     driver.await_bell(&Deaf(tempfile::tempfile().unwrap()));
     let error = driver.enter(Wait::No, &mut Vec::new()).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(errno::EPERM));
+}
+
+/// Otherwise every fourth message of one buffer would cost a receive that brings nothing.
+#[test]
+fn after_a_message_of_one_buffer_it_is_known_that_there_is_no_more_also_at_the_end_of_a_credit() {
+    let (mut driver, (fd, mut peer)) = (driver(), connected());
+    let message = [7; BUFFER_LEN];
+    for credit in [CREDIT, BUFFER_LEN as u32, CREDIT] {
+        driver.push(CLIENT, Op::Recv { fd, credit, fresh: true });
+        for round in 0..credit as usize / BUFFER_LEN {
+            while socket::available(fd) > 0 {}
+            peer.write_all(&message).unwrap();
+            while socket::available(fd) < BUFFER_LEN {}
+            assert_eq!(received(&mut driver, BUFFER_LEN).0.len(), BUFFER_LEN);
+            let (place, _) = driver.watched(fd, WatchMode::Edges).unwrap();
+            // The first one shows how long they are.
+            let is_known = !driver.watches.get(place).readable;
+            assert!(is_known || (credit, round) == (CREDIT, 0), "{credit} {round}");
+        }
+    }
 }

@@ -27,8 +27,8 @@ pub enum Looked {
     Done,
     /// It is turned away, by a rule or because the client has left.
     Refused(Who),
-    /// It has said nothing for as long as a session may be idle, or silent during a drain.
-    Silent,
+    /// It has said nothing for as long as a session may be idle (`ClientTimeout`), or silent during a drain.
+    Silent(Who),
 }
 
 impl Session {
@@ -78,8 +78,8 @@ impl Session {
                 self.state = SessionState::Picking;
                 out.push(Effect::Pick);
             }
-            Looked::Silent => {
-                self.termination = Termination(self.drained_by.unwrap_or(Who::ClientTimeout), When::Request);
+            Looked::Silent(who) => {
+                self.termination = Termination(who, When::Request);
                 self.terminate([false, false], out);
             }
             Looked::Refused(who) => {

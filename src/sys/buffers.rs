@@ -180,12 +180,12 @@ impl BufferPool {
 
     /// Where bytes can be put into two buffers that were taken.
     #[inline]
-    pub fn two_spaces(&mut self, first: u16, second: u16) -> [&mut [u8]; 2] {
-        assert!(first < self.count && second < self.count && first != second);
-        [first, second].map(|buffer| {
+    pub fn two_spaces(&mut self, first: u16, second: u16, in_second: usize) -> [&mut [u8]; 2] {
+        assert!(first < self.count && second < self.count && first != second && in_second <= BUFFER_LEN);
+        [(first, BUFFER_LEN), (second, in_second)].map(|(buffer, len)| {
             // SAFETY: in bounds and apart by the assertion; the kernel does not know of a buffer that was taken, and
             // its owner has not given it away.
-            unsafe { std::slice::from_raw_parts_mut(self.address(buffer), BUFFER_LEN) }
+            unsafe { std::slice::from_raw_parts_mut(self.address(buffer), len) }
         })
     }
 

@@ -172,21 +172,21 @@ impl<K: Kernel> Worker<K> {
             }
         }
         match (looked, self.awaits_first_byte(key)) {
-            (Looked::Done, Some(silence_ns)) => self.await_first_byte(key, silence_ns, ended),
+            (Looked::Done, Some(spans)) => self.await_first_byte(key, spans, ended),
             _ => looked,
         }
     }
 
-    /// How long the pool of a session waits for the first byte of its clients (0: without end); `None` if it does not.
-    fn awaits_first_byte(&self, key: SlotKey) -> Option<u64> {
+    /// How long the pool of a session waits for the first byte of its clients, each time (0: without end) with what ends
+    /// it then; `None` if it does not wait for it.
+    fn awaits_first_byte(&self, key: SlotKey) -> Option<[(u64, Who); 2]> {
         let pool = self.known.reader.table().pool(self.slots.get(key)?.pool)?;
-        let drain_idle_ns = self.drained_by(key).map(|_| pool.session.drain_idle_ns).filter(|span_ns| *span_ns > 0);
-        let spans = [Some(pool.session.idle_timeout_ns).filter(|span_ns| *span_ns > 0), drain_idle_ns];
-        pool.awaits_first_byte.then(|| spans.into_iter().flatten().min().unwrap_or(0))
+        let drained = self.drained_by(key).map_or((0, Who::Killed), |who| (pool.session.drain_idle_ns, who));
+        pool.awaits_first_byte.then_some([(pool.session.idle_timeout_ns, Who::ClientTimeout), drained])
     }
 
     /// Lets a session go on once its client has sent something, or its FIN.
-    fn await_first_byte(&self, key: SlotKey, silence_ns: u64, ended: bool) -> Looked {
+    fn await_first_byte(&self, key: SlotKey, spans: [(u64, Who); 2], ended: bool) -> Looked {
         let Some((fd, slot)) = self.slots.get(key).and_then(|slot| Some((slot.fd(Side::Client)?, slot))) else {
             return Looked::Done;
         };
@@ -198,8 +198,12 @@ impl<K: Kernel> Worker<K> {
             // Its FIN is passed on, and the backend may answer. A client that has reset its connection hears no answer.
             return if sockets.is_closed(fd) { Looked::Refused(Who::Client) } else { Looked::Done };
         }
-        let until = if silence_ns == 0 { Moment::NEVER } else { slot.accepted_at.after_ns(silence_ns) };
-        if self.turn.now >= until { Looked::Silent } else { Looked::More { until } }
+        let ends = spans.into_iter().filter(|(span_ns, _)| *span_ns > 0);
+        let first = ends.map(|(span_ns, who)| (slot.accepted_at.after_ns(span_ns), who)).min_by_key(|(at, _)| *at);
+        match first {
+            Some((until, who)) if self.turn.now >= until => Looked::Silent(who),
+            first => Looked::More { until: first.map_or(Moment::NEVER, |(until, _)| until) },
+        }
     }
 
     /// Looks once. Without a reason to look (too few bytes for anything new) it makes no copy, and only says what to

@@ -74,10 +74,10 @@ impl Ended<'_> {
         is_limit && matches!(when, When::Data | When::Last)
     }
 
-    /// It was silent while its backend or its process drained.
+    /// It was silent while its backend or its process drained; of a process also before it had said anything.
     fn is_drained(&self) -> bool {
         let Termination(who, when) = self.record.termination;
-        let is_drain = matches!((who, when), (Who::Down | Who::Killed, When::Data));
+        let is_drain = matches!((who, when), (Who::Down | Who::Killed, When::Data) | (Who::Killed, When::Request));
         is_drain && self.record.reason == Some(EndReason::DrainIdle)
     }
 
@@ -327,7 +327,10 @@ impl World {
         let fits = ended.fits(was_cut, was_killed, was_drained);
         assert!(fits, "{who:?} {when:?} {:?} does not fit what happened to {:?}", record.reason, record.session);
         let may_be_cut = was_cut || was_killed || host.rings[record.session.worker()].pool.has_run_out;
-        let is_idle = matches!(record.termination, Termination(Who::ClientTimeout, When::Request));
+        let is_asked_first = self.control.pool(record.pool).awaits_first_byte;
+        let is_idle = is_asked_first
+            && when == When::Request
+            && (who == Who::ClientTimeout || record.reason == Some(EndReason::DrainIdle));
         let parted_in_fin = ended.parting(Side::Client).is_some_and(|parting| !parting.reset);
         assert!(!parted_in_fin || pair.connected_at.is_some() || is_idle, "a FIN to a client without a backend");
         ended.check_when();

@@ -123,14 +123,14 @@ impl Calls for SimCalls {
         }
     }
 
-    fn recv_two(&mut self, fd: Fd) -> ReceivedTwo {
+    fn recv_two(&mut self, fd: Fd, in_second: usize) -> ReceivedTwo {
         let mut host = self.host.borrow_mut();
         host.rings[self.worker].pool.publish();
         if host.rings[self.worker].pool.posted() < 2 {
             drop(host);
             return ReceivedTwo { first: self.recv(fd), second: None, room: BUFFER_LEN };
         }
-        let (room, odds) = (2 * BUFFER_LEN, host.profile.odds);
+        let (room, odds) = (BUFFER_LEN + in_second, host.profile.odds);
         let alone = |first| ReceivedTwo { first, second: None, room };
         host.called();
         if host.spurious(odds.no_memory) {
