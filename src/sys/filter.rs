@@ -69,6 +69,8 @@ fn programs(driver: Driver) -> Result<[BpfProgram; 3], FilterError> {
     allowed.insert(libc::SYS_clone, vec![when(0, is_thread, libc::CLONE_THREAD as u64)?]);
     // Signals to itself alone: an abort is one.
     allowed.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Eq, std::process::id().into())?]);
+    // musl's abort names the thread alone. A thread is no argument that a filter can know, so it may have this signal.
+    allowed.insert(libc::SYS_tkill, vec![when(1, SeccompCmpOp::Eq, libc::SIGABRT as u64)?]);
     // No memory becomes code.
     let is_data = when(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?;
     allowed.insert(libc::SYS_mmap, vec![is_data.clone()]);
@@ -311,6 +313,38 @@ mod tests {
         // SAFETY: both lists end with a null pointer.
         unsafe { libc::execve(program.as_ptr(), none.as_ptr(), none.as_ptr()) };
         eprintln!("still here");
+    }
+
+    const ABORTING_CHILD: &str = "RINGWAY_TEST_ABORTED";
+
+    /// Runs as a process of its own, which does not survive it.
+    #[test]
+    fn in_a_child_that_aborts() {
+        let Some(how) = std::env::var_os(ABORTING_CHILD) else { return };
+        install(Driver::Epoll).unwrap();
+        if how == "musl" {
+            // SAFETY: a plain call; signal 0 is none.
+            let of_others = is_refused(unsafe { libc::syscall(libc::SYS_tkill, 1, 0) } as libc::c_int);
+            eprintln!("refused: {of_others}");
+            // SAFETY: a plain call.
+            let thread = unsafe { libc::gettid() };
+            // SAFETY: a plain call, which is musl's abort.
+            unsafe { libc::syscall(libc::SYS_tkill, thread, libc::SIGABRT) };
+        }
+        std::process::abort();
+    }
+
+    /// A panic must not look like a violation of memory.
+    #[test]
+    fn a_process_that_aborts_ends_by_that_signal_whatever_its_c_library() {
+        for how in ["own", "musl"] {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let child = child.args(["sys::filter::tests::in_a_child_that_aborts", "--exact", "--nocapture"]);
+            let output = child.env(ABORTING_CHILD, how).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{how}: {said}");
+            assert!(how == "own" || said.contains("refused: true"), "{said}");
+        }
     }
 
     /// S5.
