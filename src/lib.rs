@@ -25,6 +25,7 @@
 //! | 3 | [`uring`], [`epoll`] | a worker's kernel, by io_uring or by epoll |
 //! | 2 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
 //! | 2 | [`sys`] | system calls |
+//! | 2 | [`tls`] | TLS of sessions: pure |
 //! | 1 | [`wire`] | pure |
 //! | 1 | [`discover`] | where backends are found |
 //! | 1 | [`kernel`] | what a worker needs of its kernel |
@@ -58,6 +59,7 @@ pub mod snapshot;
 pub mod stats;
 pub mod sys;
 pub mod take_over;
+pub mod tls;
 pub mod uring;
 pub mod wire;
 pub mod worker;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 13] = [
     &["base"],
     &["wire", "kernel", "discover"],
-    &["admit", "balance", "health", "relay", "roster", "stats", "sys"],
+    &["admit", "balance", "health", "relay", "roster", "stats", "sys", "tls"],
     &["session", "config", "uring", "epoll"],
     &["snapshot", "probe", "import"],
     &["admission", "fleet"],
@@ -30,6 +30,7 @@ const FLOORS: [&[&str]; 13] = [
 
 /// Where an outside crate may stand, as the beginnings of paths below `src`; "" is everywhere.
 const CRATES: &[(&str, &[&str])] = &[
+    ("aws_lc_rs", &["probe/terms", "tls"]),
     ("anyhow", &["main", "app", "cli"]),
     ("axum", &["api", "take_over/giver"]),
     ("clap", &["cli"]),
@@ -58,7 +59,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("redis", &["probe"]),
     ("regex", &["health/ask"]),
     ("rustix", &["epoll/linux"]),
-    ("rustls", &["probe"]),
+    ("rustls", &["probe", "tls"]),
     ("rustls_native_certs", &["probe"]),
     ("seccompiler", &["sys/filter"]),
     ("sd_notify", &["control/notify", "app/inherited"]),

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::base::address::{Address, BindAddress};
 use crate::kernel::Options;
-use crate::sys::socket;
+use crate::sys::listener;
 use crate::sys::socket_file::{self, AtEnd, SocketFile};
 
 /// Longer than the number of connections that are served, so that a burst of clients is not refused.
@@ -55,7 +55,7 @@ impl Socket {
 /// Binds the socket only; the caller keeps its file.
 pub(super) fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let place = BindAddress::everywhere(Address::Unix(path.to_path_buf()));
-    socket::listen(&place, BACKLOG, mode, false, &Options::default()).map(UnixListener::from)
+    listener::listen(&place, BACKLOG, mode, false, &Options::default()).map(UnixListener::from)
 }
 
 /// Sets the mode of the file, if it differs (another ringway may have made it).

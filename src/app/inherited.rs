@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use crate::base::address::BindAddress;
 use crate::kernel::Fd;
-use crate::sys::{socket, system};
+use crate::sys::{listener, system};
 
 /// Every listening socket that was handed to this process, with its place.
 ///
@@ -17,11 +17,11 @@ pub(super) fn sockets() -> anyhow::Result<Vec<(BindAddress, OwnedFd)>> {
         let fd = system::adopt(Fd(number))
             .map_err(|error| anyhow::anyhow!("LISTEN_FDS in the environment names descriptor {number}: {error}"))?;
         anyhow::ensure!(
-            socket::is_listener(&fd),
+            listener::is_listener(&fd),
             "LISTEN_FDS in the environment names descriptor {number}, which is no listening stream socket: use \
              ListenStream= and Accept=no in the .socket unit"
         );
-        sockets.push((socket::place_of(&fd)?, fd));
+        sockets.push((listener::place_of(&fd)?, fd));
     }
     Ok(sockets)
 }
@@ -29,8 +29,8 @@ pub(super) fn sockets() -> anyhow::Result<Vec<(BindAddress, OwnedFd)>> {
 /// Warns of those that no listener of the configuration uses.
 pub(super) fn report_unused(places: &[BindAddress]) {
     for place in places {
-        tracing::warn!(address = %place, "the service manager has bound this address for ringway, and no listener has it as \
-                       its `bind`: clients that connect there get no answer; add it to a `bind`, or remove it from \
-                       the .socket unit");
+        tracing::warn!(address = %place, "the service manager has bound this address for ringway, and no listener has \
+                       it as its `bind`: clients that connect there get no answer; add it to a `bind`, or remove it \
+                       from the .socket unit");
     }
 }

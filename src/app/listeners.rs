@@ -15,9 +15,9 @@ use crate::base::id::ListenerId;
 use crate::config::model::Config;
 use crate::control::sockets::{ListeningSockets, SocketsRefused};
 use crate::snapshot::ids::Ids;
-use crate::sys::socket;
 use crate::sys::socket_file::{self, AtEnd, SocketFile};
 use crate::sys::watched_file::WatchedFile;
+use crate::sys::{listener, socket};
 use crate::worker::{Errand, ListenSocket, Shared};
 pub(super) use refusal::refusal;
 use want::{Want, deal, keep, overlaps, takes_clients_of, wanted};
@@ -150,8 +150,8 @@ impl BoundListeners {
     }
 
     /// Binds an address that was not there before: with the sockets that were handed to this process for it, or with a
-    /// socket per worker (SO_REUSEPORT), so that the kernel spreads new connections. `before` is what this configuration
-    /// wants and is bound already.
+    /// socket per worker (SO_REUSEPORT), so that the kernel spreads new connections. `before` is what this
+    /// configuration wants and is bound already.
     ///
     /// # Errors
     /// It could not be bound; the message names the key, the address and what to do.
@@ -188,14 +188,14 @@ impl BoundListeners {
             let known = self.places.iter().map(|place| &place.bound).chain(&self.taken);
             let known = known.chain(before.iter().map(|want| &want.place));
             let is_ours = known.into_iter().any(|place| overlaps(place, &want.place));
-            let unused = if is_ours { Ok(()) } else { socket::ensure_unused(&want.place, want.freebind) };
+            let unused = if is_ours { Ok(()) } else { listener::ensure_unused(&want.place, want.freebind) };
             sockets.push(unused.and_then(|()| want.listen(&want.place)).map_err(refused)?);
         } else if !is_taken {
-            let adjust = |socket: &Arc<OwnedFd>| socket::adjust(socket, want.backlog, &want.options);
+            let adjust = |socket: &Arc<OwnedFd>| listener::adjust(socket, want.backlog, &want.options);
             sockets.iter().try_for_each(adjust).map_err(refused)?;
         }
         let bound = match &want.place.address {
-            Address::Tcp(_) => socket::place_of(&sockets[0]).map_err(refused)?,
+            Address::Tcp(_) => listener::place_of(&sockets[0]).map_err(refused)?,
             Address::Unix(_) => want.place.clone(),
         };
         while !shares && sockets.len() < self.workers {
@@ -361,7 +361,7 @@ impl ListenerPlace {
     /// ones stay.
     fn adjust(&self) {
         for socket in self.sockets.iter().filter_map(Weak::upgrade) {
-            if let Err(error) = socket::adjust(&socket, self.want.backlog, &self.want.options) {
+            if let Err(error) = listener::adjust(&socket, self.want.backlog, &self.want.options) {
                 tracing::warn!(address = %self.bound, %error, "the backlog and options of this socket cannot be \
                                changed: the old ones stay");
             }

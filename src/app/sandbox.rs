@@ -10,6 +10,7 @@
 //! ([`Permitted::missing`]); the next process (`--take-over`) begins with its own.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -77,7 +78,7 @@ impl Permitted {
         if is_off {
             return Permitted { needs: None, status: Err(String::new()), is_off };
         }
-        let needs = Needs::of(config, source);
+        let needs = Needs::of(config, source).with_authorities(|name| std::env::var_os(name));
         let status = restrict(&needs, stays_root).map_err(|error| error.to_string());
         let is_restricted = matches!(&status, Ok(status) if status.ruleset != RulesetStatus::NotEnforced);
         Permitted { needs: is_restricted.then_some(needs), status, is_off }
@@ -129,10 +130,6 @@ impl Needs {
         }
         let checks = config.pools.iter().filter_map(|pool| pool.check.as_ref());
         needs.read.extend(checks.flat_map(|check| check.files()).flat_map(|(_, file)| folders_to_read(file)));
-        // rustls-native-certs asks them where the system's authorities are.
-        let trust = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os);
-        let trust = trust.flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
-        needs.read.extend(trust.flat_map(|path| folders_to_read(&path)));
         let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
         needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
@@ -148,6 +145,15 @@ impl Needs {
         });
         needs.sockets.extend(paths.chain(&config.admin.socket).flat_map(|path| folders(path)));
         needs
+    }
+
+    /// With the files of authorities that the environment names, for checks that believe the system's
+    /// (rustls-native-certs looks there).
+    fn with_authorities(mut self, variable: impl Fn(&str) -> Option<OsString>) -> Needs {
+        for paths in ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(variable) {
+            self.read.extend(std::env::split_paths(&paths).flat_map(|path| folders_to_read(&path)));
+        }
+        self
     }
 }
 
@@ -219,6 +225,18 @@ mod tests {
     fn needs(toml: &str) -> Needs {
         let config = crate::config::load(toml, "t", &|_: &str| None).unwrap();
         Needs::of(&config, &Source::File("/nowhere/etc/ringway.toml".into()))
+    }
+
+    #[test]
+    fn the_authorities_that_the_environment_names_can_be_read() {
+        let none = Needs::default().with_authorities(|_| None);
+        assert!(none.read.is_empty());
+        let found = Needs::default().with_authorities(|name| match name {
+            "SSL_CERT_FILE" => Some("/nowhere/one/file.pem".into()),
+            _ => Some("/nowhere/two/a:/nowhere/three/b".into()),
+        });
+        let read = ["/nowhere/one", "/nowhere/three", "/nowhere/two"].map(PathBuf::from);
+        assert_eq!(found.read, read.into());
     }
 
     const CONFIG: &str = "[log]\noutput = \"/nowhere/log/x\"\n[admin]\nsocket = \"/nowhere/run/admin\"\n\

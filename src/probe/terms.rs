@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
@@ -45,7 +45,7 @@ pub(super) async fn of(ask: &Ask, timeout: Duration) -> Result<Option<Terms>, Ch
         CheckTls::Prefer => (&Trust::Unverified, ""),
         CheckTls::Require { trust, server_name } => (trust, server_name.as_str()),
     };
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Unverified => Arc::new(Anyone(Arc::clone(&provider))),
         Trust::System => verifier(trust::authorities(None, timeout).await?, &provider)?,

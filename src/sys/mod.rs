@@ -8,6 +8,7 @@ pub mod buffers;
 pub mod direct;
 pub mod features;
 pub mod filter;
+pub mod listener;
 pub mod pass;
 pub mod pipes;
 pub mod ring;

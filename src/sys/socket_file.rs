@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::socket;
+use super::listener;
 
 /// Dropped, it goes as [`AtEnd`] says, unless it is another program's by then.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl SocketFile {
             Ok(_) if self.is_there() => Found::Ours,
             Ok(found) => {
                 use std::os::unix::fs::FileTypeExt;
-                let is_stale = found.file_type().is_socket() && !socket::is_served(&self.path);
+                let is_stale = found.file_type().is_socket() && !listener::is_served(&self.path);
                 if is_stale { Found::Nothing } else { Found::AnothersOwn }
             }
             Err(_) => Found::Nothing,
@@ -96,7 +96,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let goes = match self.at_end.get() {
             AtEnd::Remove => self.is_there(),
-            AtEnd::RemoveUnlessServed => self.is_there() && !socket::is_served(&self.path),
+            AtEnd::RemoveUnlessServed => self.is_there() && !listener::is_served(&self.path),
             AtEnd::Leave => false,
         };
         if goes {

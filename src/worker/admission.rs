@@ -177,8 +177,8 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// How long the pool of a session waits for the first byte of its clients, each time (0: without end) with what ends
-    /// it then; `None` if it does not wait for it.
+    /// How long the pool of a session waits for the first byte of its clients, each time (0: without end) with what
+    /// ends it then; `None` if it does not wait for it.
     fn awaits_first_byte(&self, key: SlotKey) -> Option<[(u64, Who); 2]> {
         let pool = self.known.reader.table().pool(self.slots.get(key)?.pool)?;
         let drained = self.drained_by(key).map_or((0, Who::Killed), |who| (pool.session.drain_idle_ns, who));

@@ -29,7 +29,7 @@ fn led(main: &str, one: &str, two: &str, listener: &str) -> Plan {
 
 /// What a TLS client says first.
 pub(crate) fn hello(name: Option<&'static str>, protocols: &[&str]) -> Vec<u8> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::base::address::{Address, BindAddress};
 use crate::config::model::Config;
 use crate::kernel::Options;
-use crate::sys::socket;
+use crate::sys::listener;
 use crate::worker::options_of;
 
 /// An address as it is configured.
@@ -30,13 +30,13 @@ pub(super) struct Want {
 impl Want {
     /// A socket that listens there.
     pub fn listen(&self, place: &BindAddress) -> io::Result<Arc<OwnedFd>> {
-        socket::listen(place, self.backlog, self.unix_mode, self.freebind, &self.options).map(Arc::new)
+        listener::listen(place, self.backlog, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 
     /// Beside sockets of another ringway. A connection that came to this one would be lost if this ringway did not
-    /// start, so it does not listen before [`socket::adjust`].
+    /// start, so it does not listen before [`listener::adjust`].
     pub fn bind(&self, place: &BindAddress) -> io::Result<Arc<OwnedFd>> {
-        socket::bind(place, self.unix_mode, self.freebind, &self.options).map(Arc::new)
+        listener::bind(place, self.unix_mode, self.freebind, &self.options).map(Arc::new)
     }
 }
 

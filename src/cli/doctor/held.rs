@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use crate::base::address::{Address, BindAddress};
-use crate::sys::socket;
+use crate::sys::listener;
 
 /// A socket that listens, in the column of states (`TCP_LISTEN`).
 const LISTEN: &str = "0A";
@@ -69,7 +69,7 @@ impl Held {
 
 /// Whether another socket keeps this place from being listened on.
 fn is_held(wanted: &BindAddress) -> bool {
-    socket::ensure_unused(wanted, true).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    listener::ensure_unused(wanted, true).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// Whether one of two addresses cannot be bound beside the other. A socket for every IPv6 address may also take every

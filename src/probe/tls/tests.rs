@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -54,7 +54,7 @@ fn over_tls(
     (certificate, key): Shown,
     serve: impl FnOnce(&mut StreamOwned<ServerConnection, TcpStream>) + Send + 'static,
 ) -> impl FnOnce(TcpStream) + Send + 'static {
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth();
@@ -346,7 +346,7 @@ fn a_server_that_wants_a_certificate_of_the_check_is_not_held_to_have_failed() {
     let mut roots = rustls::RootCertStore::empty();
     let file = std::fs::read(authority.file()).unwrap();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&file).map(Result::unwrap));
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier =
         rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();

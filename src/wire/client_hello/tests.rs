@@ -13,7 +13,7 @@ const VERSIONS: [&[&SupportedProtocolVersion]; 3] =
 
 /// What rustls sends first to `name`.
 fn real_hello(name: &str, alpn: &[&[u8]], versions: &[&'static SupportedProtocolVersion]) -> Vec<u8> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(RootCertStore::empty())

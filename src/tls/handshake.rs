@@ -1,0 +1,220 @@
+//! The handshake of a server, by rustls.
+//!
+//! rustls is given one record at a time, so that it never opens what follows the handshake.
+
+use std::sync::Arc;
+
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
+use rustls::{HandshakeKind, ServerConfig};
+
+use super::codec::Codec;
+use super::{Alert, record};
+
+/// Most bytes of handshake messages that are kept: those of a client with a long chain of certificates.
+const INPUT_MAX: usize = 80 * 1024;
+/// What is said of a failure at the most.
+const CAUSE_MAX: usize = 200;
+
+/// Why a handshake fails.
+enum HandshakeFault {
+    /// A fault that rustls has found; it has an alert ready.
+    Rustls(rustls::Error),
+    /// A fault that we have found, with its alert and its cause.
+    Ours(Alert, String),
+}
+
+impl From<rustls::Error> for HandshakeFault {
+    fn from(error: rustls::Error) -> HandshakeFault {
+        HandshakeFault::Rustls(error)
+    }
+}
+
+/// A handshake that goes on.
+pub struct Handshake {
+    /// What rustls knows of it.
+    connection: UnbufferedServerConnection,
+    /// What has come and was not used up.
+    input: Vec<u8>,
+    /// How much of it was shown to rustls.
+    shown: usize,
+    /// What is to be sent.
+    output: Vec<u8>,
+    /// Something was sent before.
+    has_answered: bool,
+}
+
+/// What was agreed on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Agreed {
+    /// `"1.2"` or `"1.3"`.
+    pub version: &'static str,
+    /// The cipher suite by its name as in the register of IANA.
+    pub cipher: &'static str,
+    /// Whether an earlier session goes on.
+    pub is_resumed: bool,
+    /// The protocol of the application, if one was agreed on.
+    pub protocol: Option<Vec<u8>>,
+    /// The client's certificate (DER), if it has shown one.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// How far a handshake has come.
+pub enum HandshakeStep {
+    /// More has to come.
+    Goes(Box<Handshake>),
+    /// It is over. What is to be sent is sent before anything else.
+    Done(Box<Codec>, Agreed),
+    /// It failed for this reason.
+    Failed(String),
+}
+
+impl Handshake {
+    /// Begins.
+    ///
+    /// # Errors
+    /// rustls cannot begin.
+    pub fn new(config: Arc<ServerConfig>) -> Result<Handshake, rustls::Error> {
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Handshake { connection, input: Vec::new(), shown: 0, output: Vec::new(), has_answered: false })
+    }
+
+    /// Takes in what has come, and appends what is to be sent to `output`.
+    pub fn on(mut self: Box<Handshake>, bytes: &[u8], output: &mut Vec<u8>) -> HandshakeStep {
+        self.input.extend_from_slice(bytes);
+        let step = self.proceed();
+        output.append(&mut self.output);
+        match step {
+            Ok(true) => self.finish(),
+            Ok(false) if self.input.len() <= INPUT_MAX => {
+                self.has_answered |= !output.is_empty();
+                HandshakeStep::Goes(self)
+            }
+            Ok(false) => self.fail(Alert::RECORD_OVERFLOW, "its messages are too long".to_string(), output),
+            Err(HandshakeFault::Ours(alert, cause)) => self.fail(alert, cause, output),
+            Err(HandshakeFault::Rustls(error)) => {
+                // The alert that says why.
+                let _ = self.proceed();
+                output.append(&mut self.output);
+                let mut cause = error.to_string();
+                cause.truncate(cause.floor_char_boundary(CAUSE_MAX));
+                HandshakeStep::Failed(cause)
+            }
+        }
+    }
+
+    /// Gives up with an alert of our own, in the clear: behind an answer the client would not understand it.
+    fn fail(&self, alert: Alert, cause: String, output: &mut Vec<u8>) -> HandshakeStep {
+        if !self.has_answered && output.is_empty() {
+            output.extend_from_slice(&in_the_clear(alert));
+        }
+        HandshakeStep::Failed(cause)
+    }
+
+    /// Shows rustls one record after another: whether the handshake is over.
+    fn proceed(&mut self) -> Result<bool, HandshakeFault> {
+        loop {
+            let UnbufferedStatus { discard, state, .. } =
+                self.connection.process_tls_records(&mut self.input[..self.shown]);
+            let is_blocked = match state.map_err(HandshakeFault::Rustls)? {
+                ConnectionState::EncodeTlsData(mut data) => {
+                    let mut room = vec![0; 1024];
+                    let len = match data.encode(&mut room) {
+                        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                            room.resize(required_size, 0);
+                            data.encode(&mut room)
+                        }
+                        encoded => encoded,
+                    };
+                    let len = len.map_err(|error| HandshakeFault::Ours(Alert::INTERNAL_ERROR, error.to_string()))?;
+                    self.output.extend_from_slice(&room[..len]);
+                    false
+                }
+                ConnectionState::TransmitTlsData(data) => {
+                    data.done();
+                    false
+                }
+                ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => true,
+                ConnectionState::PeerClosed | ConnectionState::Closed => {
+                    return Err(unexpected("the client has closed the connection"));
+                }
+                // Nothing follows a record of the handshake in what is shown.
+                _ => return Err(unexpected("the client has sent data before its time")),
+            };
+            self.input.drain(..discard);
+            self.shown -= discard;
+            if !is_blocked {
+                continue;
+            }
+            if !self.connection.is_handshaking() {
+                return Ok(true);
+            }
+            let hidden = &self.input[self.shown..];
+            let len = ensure_tls(hidden).and_then(|()| {
+                record::length(hidden).map_err(|alert| HandshakeFault::Ours(alert, alert.to_string()))
+            })?;
+            match len {
+                Some(len) if len <= hidden.len() => self.shown += len,
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// The codec that follows, with what has come behind the handshake.
+    fn finish(self: Box<Handshake>) -> HandshakeStep {
+        let Handshake { connection, mut input, shown, .. } = *self;
+        let suite = connection.negotiated_cipher_suite();
+        let agreed = Agreed {
+            version: match connection.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+                _ => "1.2",
+            },
+            cipher: suite.and_then(|suite| name_of(suite.suite())).unwrap_or("unknown"),
+            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
+            certificate: connection
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map(|certificate| certificate.to_vec()),
+        };
+        input.drain(..shown);
+        let codec = connection
+            .dangerous_into_kernel_connection()
+            .map_err(|error| error.to_string())
+            .and_then(|(secrets, kernel)| Codec::of_server(secrets, kernel, input).map_err(|alert| alert.to_string()));
+        match codec {
+            Ok(codec) => HandshakeStep::Done(Box::new(codec), agreed),
+            Err(cause) => HandshakeStep::Failed(cause),
+        }
+    }
+}
+
+/// A fatal alert in a record that is not protected (RFC 8446, section 5.1).
+pub fn in_the_clear(alert: Alert) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, alert.0]
+}
+
+/// The fault of a client that says something at the wrong time.
+fn unexpected(what: &str) -> HandshakeFault {
+    HandshakeFault::Ours(Alert::UNEXPECTED_MESSAGE, what.to_string())
+}
+
+/// Whether this can be the beginning of a record: its type and the first byte of its version. Otherwise a client that
+/// speaks something else would be waited for until the end of the time.
+fn ensure_tls(bytes: &[u8]) -> Result<(), HandshakeFault> {
+    match bytes {
+        [] | [20..=23] | [20..=23, 3, ..] => Ok(()),
+        _ => Err(unexpected("the client does not speak TLS")),
+    }
+}
+
+/// The name of a cipher suite as in the register of IANA.
+fn name_of(suite: rustls::CipherSuite) -> Option<&'static str> {
+    use rustls::CipherSuite as Suite;
+    Some(match suite {
+        Suite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        Suite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        Suite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.as_str()?,
+    })
+}
