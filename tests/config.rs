@@ -31,8 +31,10 @@ fn documented() -> Vec<Documented> {
             continue;
         }
         let comment = std::mem::take(&mut above).join("\n");
-        if line.starts_with('[') {
-            section = line.trim().to_string();
+        // A table behind a `#` turns something on by being there.
+        let table = line.trim_start_matches('#').trim();
+        if table.starts_with('[') {
+            section = table.to_string();
         } else if let Some((name, value)) = line.split_once(" = ") {
             // One that means something only beside another key.
             let name = name.trim_start_matches('#').to_string();

@@ -1,10 +1,10 @@
 //! What a ringway that serves can still do if an attacker takes it over through a bug: not much.
 //!
 //! **Files** (Landlock, from the first moment, so that every thread there will be inherits it): it reads the folders of
-//! its configuration, of password files and of lists of clients, the files that name servers and hosts, and what the
-//! kernel says of it; it writes to the folders of its logs and of the unix sockets it listens on. Folders, because
-//! files are replaced by renaming others over them. **System calls** (seccomp, once it serves): [`filter`]. Where the
-//! kernel has neither, it runs without, and logs that. `RINGWAY_SANDBOX=off` turns both off.
+//! its configuration, of password files, of certificates and of lists of clients, the files that name servers and
+//! hosts, and what the kernel says of it; it writes to the folders of its logs and of the unix sockets it listens on.
+//! Folders, because files are replaced by renaming others over them. **System calls** (seccomp, once it serves):
+//! [`filter`]. Where the kernel has neither, it runs without, and logs that. `RINGWAY_SANDBOX=off` turns both off.
 //!
 //! What was permitted stays for the life of the process. A reload that needs more is refused, with the path
 //! ([`Permitted::missing`]); the next process (`--take-over`) begins with its own.
@@ -19,7 +19,7 @@ use landlock::{
 };
 
 use crate::base::address::Address;
-use crate::config::model::{Config, Output, Source};
+use crate::config::model::{Config, ListenerTls, Output, Source};
 use crate::kernel::driver::Driver;
 use crate::sys::filter;
 
@@ -48,6 +48,9 @@ const READ_ALWAYS: [&str; 17] = [
     "/sys/devices/system/cpu",
     "/sys/fs/cgroup",
 ];
+
+/// The files that a configuration can name, by their keys and, for certificates, the table.
+const FILES_TO_READ: &str = "a file to read (password_file, ca_file, allow_file, deny_file, tls)";
 
 /// What a configuration needs of the file system, as folders.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -116,7 +119,7 @@ impl Permitted {
         let line = |what: &str, folder: &Path| format!("{what} in {}: {remedy}", folder.display());
         let reads = wanted.read.iter().filter(|folder| !lies_in(folder, &permitted.read));
         let sockets = wanted.sockets.iter().filter(|folder| !lies_in(folder, &permitted.sockets));
-        let reads = reads.map(|folder| line("a file to read (password_file, ca_file, allow_file, deny_file)", folder));
+        let reads = reads.map(|folder| line(FILES_TO_READ, folder));
         reads.chain(sockets.map(|folder| line("a unix socket to listen on", folder))).collect()
     }
 }
@@ -132,6 +135,8 @@ impl Needs {
         needs.read.extend(checks.flat_map(|check| check.files()).flat_map(|(_, file)| folders_to_read(file)));
         let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
         needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
+        let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        needs.read.extend(tls.flat_map(certificate_folders));
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
         for output in outputs.into_iter().flatten() {
             if let Output::File(path) = output {
@@ -188,6 +193,22 @@ fn folders_to_read(path: &Path) -> Vec<PathBuf> {
     let links = path.ancestors().skip(1).filter(|above| above.is_symlink());
     let releases = links.filter_map(|link| Some(link.canonicalize().ok()?.parent()?.to_path_buf()));
     folders(path).into_iter().chain(releases.filter(|folder| folder.components().count() > 2)).collect()
+}
+
+/// The folders to read the certificates of a listener from, and what belongs to them. A link in `certificate_dir` is
+/// followed to where it leads; one that comes later reaches only what is known already.
+fn certificate_folders(tls: &ListenerTls) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for (key, path) in tls.paths() {
+        if key == "certificate_dir" {
+            let links = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+            files.extend(links.filter(|path| path.is_symlink()));
+            files.push(path.join("any"));
+        } else {
+            files.push(path.to_path_buf());
+        }
+    }
+    files.iter().flat_map(|file| folders_to_read(file)).collect()
 }
 
 /// Whether a folder is one of those or below one.
@@ -254,6 +275,30 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_read_in_their_folders_and_where_links_in_them_lead() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().canonicalize().unwrap().join(path);
+        for name in ["pairs", "live", "keys", "authorities"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        std::fs::write(at("live/db.pem"), "x").unwrap();
+        std::fs::write(at("pairs/here.pem"), "x").unwrap();
+        std::os::unix::fs::symlink(at("live/db.pem"), at("pairs/db.pem")).unwrap();
+        let tls = format!(
+            "[listeners.l.tls]\ncertificates = [{{ cert = {:?}, key = {:?} }}]\ncertificate_dir = {:?}\n\
+             client_auth = \"required\"\nclient_ca = {:?}\nclient_crl = {:?}\n",
+            at("live/a.crt"),
+            at("keys/a.key"),
+            at("pairs"),
+            at("authorities/ca.pem"),
+            at("revoked/crl.pem")
+        );
+        let found = needs(&format!("{CONFIG}{tls}")).read;
+        let more: BTreeSet<PathBuf> = found.difference(&needs(CONFIG).read).cloned().collect();
+        assert_eq!(more, ["live", "keys", "pairs", "authorities", "revoked"].map(at).into());
+    }
+
+    #[test]
     fn a_reload_that_needs_another_folder_is_told_which() {
         let status = Err(String::new());
         let permitted = Permitted { needs: Some(needs(CONFIG)), status, is_off: false };
@@ -263,7 +308,7 @@ mod tests {
         let missing = permitted.missing(&load(&CONFIG.replace("secret/p", "other/p").replace("s/l", "t/l")));
         assert_eq!(missing.len(), 2, "{missing:?}");
         assert!(missing[0].starts_with(
-            "a file to read (password_file, ca_file, allow_file, deny_file) in /nowhere/other: a running ringway"
+            "a file to read (password_file, ca_file, allow_file, deny_file, tls) in /nowhere/other: a running ringway"
         ));
         assert!(missing[1].starts_with("a unix socket to listen on in /nowhere/t: "));
         let free = Permitted { needs: None, status: Err(String::new()), is_off: true };

@@ -60,6 +60,9 @@ pub enum Error {
     /// Something behind the address, such as `10.0.0.1:80 weight=5`; with the address alone.
     #[error("an address holds no blanks; write `{0}` alone, and what belongs to it as keys, as in weight = 5")]
     Blanks(String),
+    /// TLS behind an address to listen on, such as `0.0.0.0:443 ssl crt /x.pem`; with the address alone.
+    #[error("an address holds no blanks; write `{0}` alone, and TLS as [listeners.NAME.tls] with `certificates`")]
+    Tls(String),
     /// A variable without braces, such as `$NAME`.
     #[error("the environment variable is written `${{{0}}}`")]
     Variable(String),
@@ -223,7 +226,8 @@ fn of_another_kind(text: &str, example: &'static str) -> Option<Error> {
     }
     let first = text.split_whitespace().next().unwrap_or_default();
     if first.len() < text.len() && first.contains(':') {
-        return Some(Error::Blanks(first.to_string()));
+        let is_tls = example == ANY && text.split_whitespace().any(|word| word == "ssl");
+        return Some(if is_tls { Error::Tls(first.to_string()) } else { Error::Blanks(first.to_string()) });
     }
     let (address, _) = text.split_once('/')?;
     let (_, port) = address.rsplit_once(':')?;
@@ -329,5 +333,7 @@ mod tests {
         assert_eq!(backend("$DB:5432"), Err(Error::Variable("DB".into())));
         assert_eq!(backend("10.0.0.1:80,10.0.0.2:80"), Err(Error::Several("[[pools.NAME.backends]] for each".into())));
         assert_eq!(backend("10.0.0.1:80 weight=5"), Err(Error::Blanks("10.0.0.1:80".into())));
+        assert_eq!(binds("10.0.0.1:443 ssl crt /x.pem"), Err(Error::Tls("10.0.0.1:443".into())));
+        assert_eq!(backend("10.0.0.1:443 ssl verify none"), Err(Error::Blanks("10.0.0.1:443".into())));
     }
 }

@@ -8,6 +8,7 @@
 mod client_port;
 mod fallback;
 mod split;
+mod tls;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -138,6 +139,7 @@ impl Between<'_, '_> {
                 self.split(table, raw);
             }
             self.listener(listener);
+            self.tls(listener);
         }
         for pool in &raw.pools {
             if pool.backends.is_empty() && !pool.has_wrong_backends {

@@ -16,7 +16,7 @@ mod consequences;
 use std::collections::BTreeMap;
 
 use super::keys::{self, Thing};
-use super::model::{Config, Lead, Listener, Pool};
+use super::model::{Config, Lead, Listener, ListenerTls, Pool};
 use super::shown::{self, Shown};
 use crate::admit::Networks;
 use crate::admit::routes::{Route, RouteGuard};
@@ -54,7 +54,7 @@ pub fn diff(before: &Config, after: &Config) -> Diff {
     diff
 }
 
-/// A key with its value, or a thing that has keys: a listener, a pool, a backend.
+/// A key with its value, or a thing that has keys: a listener, its TLS, a pool, a backend.
 struct Item {
     /// Where it stands, such as `pools.db.balance`.
     path: String,
@@ -62,7 +62,7 @@ struct Item {
     shown: Shown,
     /// The thing that it belongs to; empty for keys of tables that always exist.
     parent: String,
-    /// A listener, a pool or a backend, not a key.
+    /// A listener, its TLS, a pool or a backend, not a key.
     is_thing: bool,
     /// A change takes effect only after a restart.
     needs_restart: bool,
@@ -77,7 +77,7 @@ impl Item {
             return None;
         }
         let name = match path.split_once('.') {
-            Some(("listeners", name)) => format!("listener {name}"),
+            Some(("listeners", name)) if parent.is_empty() => format!("listener {name}"),
             Some(("pools", name)) if parent.is_empty() => format!("pool {name}"),
             _ => path.clone(),
         };
@@ -149,6 +149,11 @@ fn list(config: &Config) -> List {
         list.keys(&path, Thing::Listener(listener));
         let routes = Shown { value: routes(listener), measure: None };
         list.push(format!("{path}.routes"), routes, false, false);
+        if let Some(tls) = &listener.tls {
+            let its_path = format!("{path}.tls");
+            list.thing(&path, &its_path, certificates(tls));
+            list.keys(&its_path, Thing::ListenerTls(tls));
+        }
     }
     for pool in pools {
         let path = format!("pools.{}", pool.name);
@@ -163,6 +168,12 @@ fn list(config: &Config) -> List {
         }
     }
     list
+}
+
+/// Where the certificates of a listener are, for when its TLS comes or goes.
+fn certificates(tls: &ListenerTls) -> String {
+    let dir = tls.certificate_dir.iter().map(|dir| dir.display().to_string());
+    tls.certificates.iter().map(ToString::to_string).chain(dir).collect::<Vec<_>>().join(", ")
 }
 
 /// The routes of a listener in one text. They have no names, so they are shown as a whole.

@@ -82,6 +82,9 @@ pub enum Problem {
     /// A route without a condition, so that it would match every client.
     #[error("a route needs `protocol`, `sni` or `alpn`; all other clients get the listener's own `pool`")]
     RouteForAll,
+    /// TLS at a listener, which no worker can end yet.
+    #[error("TLS at a listener is not built yet; leave [listeners.{0}.tls] out")]
+    TlsNotBuilt(String),
     /// There is nothing to serve.
     #[error("there is no listener; add [listeners.NAME] with `bind` and `pool`")]
     NoListener,

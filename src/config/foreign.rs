@@ -20,6 +20,7 @@ pub(super) fn in_table(section: Section, word: &str) -> Option<&'static str> {
         Section::Admin => ADMIN,
         Section::Dns => DNS,
         Section::Listener => LISTENER,
+        Section::ListenerTls => LISTENER_TLS,
         Section::Route => ROUTE,
         Section::Pool => POOL,
         Section::Check => CHECK,
@@ -62,8 +63,12 @@ pub(super) fn with_name(hint: &str, table: &str) -> String {
     }
 }
 
-/// For keys about TLS, which ringway does not end.
+/// For keys about TLS to backends, which ringway passes on.
 const TLS: &str = "ringway passes TLS on as it comes; leave it out";
+/// For keys that choose ciphers.
+const CIPHERS: &str = "every cipher that ringway takes is a safe one, and there is no key for them; leave it out";
+/// For keys that turn TLS on.
+const TLS_IS_ON: &str = "[listeners.NAME.tls] turns TLS on by being there; leave it out";
 /// For keys that choose between TCP and HTTP.
 const TCP: &str = "ringway always passes on TCP; leave it out";
 /// For tables of addresses to listen on.
@@ -90,6 +95,7 @@ const TOP: Words = &[
     ("listen stream http tcp tcprouters routers staticresources dynamicresources proxy proxies", BOTH),
     ("stats api dashboard metrics prometheus monitoring ping", "[admin] has `listen` for metrics and the status page"),
     ("resolver resolvers nameserver nameservers", "name servers stand in [dns] as `servers`"),
+    ("tls ssl certificates tlsoptions", "TLS stands at the listener where it ends: [listeners.NAME.tls]"),
     ("logging logs errorlog", "it is [log] here, with `level` and `output`"),
     ("accesslogs", "it is [access_log] here, with `output`"),
     ("include includes import imports confd", "a configuration is one file; write all of it into this one"),
@@ -157,7 +163,20 @@ const LISTENER: Words = &[
     ),
     ("maxconn maxconns maxconnections connectionlimit", "it is `connections_max` here"),
     ("mode protocol", TCP),
-    ("ssl tls cert certs certificate certificates crt key", TLS),
+    ("ssl tlscontext downstreamtlscontext", "TLS that ends here is [listeners.NAME.tls], with `certificates`"),
+    (
+        "cert certs certificate crt key sslcertificate sslcertificatekey certfile keyfile tlscertificates",
+        "it is `certificates` in [listeners.NAME.tls] here",
+    ),
+    ("crtlist", "it is `certificate_dir` in [listeners.NAME.tls] here"),
+    ("sslprotocols sslminver tlsminversion", "it is `min_version` in [listeners.NAME.tls] here"),
+    ("cafile sslclientcertificate", "it is `client_ca` in [listeners.NAME.tls] here"),
+    ("crlfile sslcrl", "it is `client_crl` in [listeners.NAME.tls] here"),
+    ("verify sslverifyclient", "it is `client_auth` in [listeners.NAME.tls] here"),
+    ("strictsni sslrejecthandshake", "it is `unknown_name = \"refuse\"` in [listeners.NAME.tls] here"),
+    ("sslhandshaketimeout", "it is `handshake_timeout` in [listeners.NAME.tls] here"),
+    ("sslsessiontickets notlstickets sslsessioncache", "it is `tickets` in [listeners.NAME.tls] here"),
+    ("ciphers sslciphers ciphersuites sslpreferserverciphers", CIPHERS),
     ("proxyprotocol acceptproxyprotocol", "it is `accept_proxy` here, with `proxy_trusted`"),
     ("acl whitelist allowlist src ipallowlist sourcerange ipwhitelist", "it is `allow` and `deny` here"),
     ("blacklist denylist blocklist", "it is `deny` here"),
@@ -168,6 +187,32 @@ const LISTENER: Words = &[
         "it is `sni` of a [[listeners.NAME.routes]] here",
     ),
     ("timeout timeoutclient clienttimeout timeouts", "it is `idle_timeout` in [pools.NAME], for both sides"),
+];
+
+/// In `[listeners.NAME.tls]`.
+const LISTENER_TLS: Words = &[
+    (
+        "cert certs certificate crt key sslcertificate sslcertificatekey certfile keyfile tlscertificates pem",
+        "it is `certificates` here, as in certificates = [{ cert = \"/x.crt\", key = \"/x.key\" }]",
+    ),
+    ("crtlist certdir certdirectory certificatesdir", "it is `certificate_dir` here"),
+    ("sslprotocols protocols sslminver tlsminversion minprotocolversion tlsparams", "it is `min_version` here"),
+    ("cafile ca clientcafile sslclientcertificate ssltrustedcertificate trustedca", "it is `client_ca` here"),
+    ("crl crlfile sslcrl", "it is `client_crl` here"),
+    (
+        "verify sslverifyclient clientauthtype requireclientcertificate mtls",
+        "it is `client_auth` here, \"optional\" or \"required\"",
+    ),
+    ("strictsni snistrict sslrejecthandshake", "it is `unknown_name = \"refuse\"` here"),
+    ("sslhandshaketimeout timeout timeouthandshake", "it is `handshake_timeout` here"),
+    ("sslsessiontickets sessiontickets notlstickets sslsessioncache", "it is `tickets` here, true or false"),
+    ("alpnprotocols npn", "it is `alpn` here"),
+    (
+        "ciphers sslciphers ciphersuites sslpreferserverciphers curves ecdhcurve sslecdhcurve dhparam ssldhparam",
+        CIPHERS,
+    ),
+    ("ssl tls on enable enabled", TLS_IS_ON),
+    ("sni servername servernames", "names lead to pools by `sni` of [[listeners.NAME.routes]]"),
 ];
 
 /// In `[[listeners.NAME.routes]]`.
@@ -296,6 +341,9 @@ const VALUES: &[(&str, &str)] = &[
     ("ipv4", "4 v4 v4only ip4"),
     ("ipv6", "6 v6 v6only ip6"),
     ("any", "all auto both"),
+    ("1.2", "tls12 tlsv12"),
+    ("1.3", "tls13 tlsv13"),
+    ("refuse", "reject deny strict"),
 ];
 
 #[cfg(test)]
@@ -303,13 +351,14 @@ mod tests {
     use super::*;
     use crate::config::keys::{self, Kind};
 
-    const SECTIONS: [Section; 11] = [
+    const SECTIONS: [Section; 12] = [
         Section::Process,
         Section::Log,
         Section::AccessLog,
         Section::Admin,
         Section::Dns,
         Section::Listener,
+        Section::ListenerTls,
         Section::Route,
         Section::Pool,
         Section::Check,
@@ -320,7 +369,8 @@ mod tests {
     /// A translation to a key that does not exist would mislead the user.
     #[test]
     fn every_key_that_is_named_is_there() {
-        let all: Vec<Words> = vec![TOP, PROCESS, LOG, ADMIN, DNS, LISTENER, ROUTE, POOL, CHECK, EJECTION, BACKEND];
+        let all: Vec<Words> =
+            vec![TOP, PROCESS, LOG, ADMIN, DNS, LISTENER, LISTENER_TLS, ROUTE, POOL, CHECK, EJECTION, BACKEND];
         for (words, here) in all.into_iter().flatten() {
             assert_eq!(words.split(' ').map(plain).collect::<Vec<_>>().join(" "), *words, "written as it is compared");
             for name in here.split('`').skip(1).step_by(2).filter(|quoted| !quoted.starts_with("ringway ")) {

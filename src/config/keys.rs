@@ -14,12 +14,13 @@
 mod key;
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use super::model;
 use super::model::{
     AccessLog, CheckKind, CheckTls, Ejection, Galera, HttpAsk, NetworkFile, Output, Role, Step, Trust, Version,
 };
-use super::shown::{Measure, Shown, joined, list, mode, networks, of_time, or, secret, size, text, time};
+use super::shown::{Measure, Shown, joined, joined_or, list, mode, networks, of_time, or, secret, size, text, time};
 use crate::admit::sources::RateLimit;
 use crate::balance;
 use crate::kernel::driver::Driver;
@@ -86,6 +87,7 @@ tables! {
     admin: Admin, Admin(&model::Admin);
     dns: Dns, Dns(&model::Dns);
     listener: Listener, Listener(&model::Listener);
+    tls: ListenerTls, ListenerTls(&model::ListenerTls);
     pool: Pool, Pool(&model::Pool);
     check: Check, Check(Option<&model::Check>);
     asked: Check, OfChecks(&CheckKind);
@@ -125,14 +127,14 @@ pub const KEYS: &[Key] = {
         admin("listen", IpPortOrOff, "\"\"", |it| or(it.listen, "off")),
         admin("probes", IpPortOrOff, "\"\"", |it| or(it.probes, "off")),
         admin("hosts", ServerNames, "[]", |it| list(&it.hosts)),
-        dns("servers", NameServers, "[]", |it| or(Some(joined(&it.servers)).filter(|all| !all.is_empty()), OF_SYSTEM)),
+        dns("servers", NameServers, "[]", |it| joined_or(&it.servers, OF_SYSTEM)),
         dns("timeout", DNS_TIMEOUT, "\"5s\"", |it| it.timeout.map_or_else(|| text(OF_SYSTEM), time)),
         dns("attempts", Integer(1, 5), "2", |it| or(it.attempts, OF_SYSTEM)),
         listener("bind", Binds, "", |it| list(&it.binds)).required("bind = \"0.0.0.0:5432\""),
         listener("pool", Name, "", |it| text(Some(&it.pool).filter(|_| it.has_pool && it.split.is_empty())?))
             .required("pool = \"NAME\"")
             .unless("split"),
-        listener("split", Split, "[]", |it| or(Some(joined(&it.split)).filter(|_| !it.split.is_empty()), "none")),
+        listener("split", Split, "[]", |it| joined_or(&it.split, "none")),
         listener("unix_mode", Mode, "\"0666\"", |it| mode(it.unix_mode)),
         listener("freebind", Bool, "false", |it| text(it.freebind)),
         listener("interface", Interface, "\"\"", |it| or(it.interface.as_ref(), "any")),
@@ -154,6 +156,22 @@ pub const KEYS: &[Key] = {
         listener("preread_timeout", LIMIT, "\"5s\"", |it| time(it.preread.as_ref()?.timeout)),
         listener("unmatched", Word(&["default", "refuse"]), "\"default\"", |it| {
             text(if it.preread.as_ref()?.refuses_unmatched { "refuse" } else { "default" })
+        }),
+        tls("certificates", Certificates, "[]", |it| joined_or(&it.certificates, "none")),
+        tls("certificate_dir", PathOrOff, "\"\"", |it| path_or_off(it.certificate_dir.as_ref())),
+        tls("unknown_name", Word(&["default", "refuse"]), "\"default\"", |it| {
+            text(if it.refuses_unknown_names { "refuse" } else { "default" })
+        }),
+        tls("min_version", Word(&["1.2", "1.3"]), "\"1.2\"", |it| text(it.min_version.name())),
+        tls("alpn", Protocols, "[]", |it| joined_or(&it.alpn, "none")),
+        tls("client_auth", Word(&["off", "optional", "required"]), "\"off\"", |it| text(it.client_auth.name())),
+        tls("client_ca", PathOrOff, "\"\"", |it| path_or_off(it.client_ca.as_ref())),
+        tls("client_crl", PathOrOff, "\"\"", |it| path_or_off(it.client_crl.as_ref())),
+        tls("handshake_timeout", LIMIT, "\"5s\"", |it| time(it.handshake_timeout)),
+        tls("tickets", Bool, "true", |it| text(it.has_tickets)),
+        tls("starttls", Word(&["off", "postgresql"]), "\"off\"", |it| text(it.starttls.name())),
+        tls("plaintext", Word(&["refuse", "allow"]), "\"refuse\"", |it| {
+            text(if it.allows_plaintext { "allow" } else { "refuse" })
         }),
         route("protocol", Word(&ROUTED), "\"any\""),
         route("sni", ServerNames, "").absent(),
@@ -262,6 +280,11 @@ const DATABASES: &[&str] = &["postgresql", "mysql", "redis"];
 
 /// What is shown for a key that the system's own configuration decides.
 const OF_SYSTEM: &str = "of the system";
+
+/// The path of a file or a folder, if there is one.
+fn path_or_off(path: Option<&PathBuf>) -> Option<Shown> {
+    or(path.map(|path| path.display()), "off")
+}
 
 /// A place for lines, as the file writes it.
 fn output(output: &Output) -> String {

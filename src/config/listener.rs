@@ -1,11 +1,15 @@
 //! From a written listener to its meaning: addresses, limits, rules, routes.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::model::{AcceptProxy, Lead, Listener, NetworkFile, Preread, SplitShare};
+use super::model::{
+    AcceptProxy, CertificatePair, ClientAuth, Lead, Listener, ListenerTls, NetworkFile, Preread, SplitShare, Starttls,
+    TlsVersion,
+};
 use super::raw::{self, Table};
-use super::value::WrittenShare;
+use super::value::{WrittenPair, WrittenShare};
 use crate::admit::routes::{Route, RouteGuard};
 use crate::admit::sources::Quota;
 use crate::admit::{Networks, Rules};
@@ -49,7 +53,32 @@ pub(super) fn listener(raw: &raw::Listener) -> Option<Listener> {
             timeout: table.duration("preread_timeout"),
             refuses_unmatched: table.word("unmatched") == "refuse",
         }),
+        tls: raw.tls.as_ref().map(tls),
     })
+}
+
+/// How TLS ends at a listener.
+fn tls(table: &Table) -> ListenerTls {
+    let pair = |pair: &WrittenPair| CertificatePair { cert: (&pair.cert).into(), key: (&pair.key).into() };
+    let path = |key: &str| table.text_or_off(key).map(PathBuf::from);
+    ListenerTls {
+        certificates: table.certificates("certificates").iter().map(pair).collect(),
+        certificate_dir: path("certificate_dir"),
+        refuses_unknown_names: table.word("unknown_name") == "refuse",
+        min_version: if table.word("min_version") == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+        alpn: table.protocols("alpn").to_vec(),
+        client_auth: match table.word("client_auth") {
+            "required" => ClientAuth::Required,
+            "optional" => ClientAuth::Optional,
+            _ => ClientAuth::Off,
+        },
+        client_ca: path("client_ca"),
+        client_crl: path("client_crl"),
+        handshake_timeout: table.duration("handshake_timeout"),
+        has_tickets: table.flag("tickets"),
+        starttls: if table.word("starttls") == "postgresql" { Starttls::Postgresql } else { Starttls::Off },
+        allows_plaintext: table.word("plaintext") == "allow",
+    }
 }
 
 /// What the lists of a table come to, those in files included. A file without networks allows no client.

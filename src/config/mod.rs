@@ -63,6 +63,7 @@ pub fn load(text: &str, source_name: &str, outside: &dyn Outside) -> Result<Conf
     let raw = raw::read(root.get_ref(), &value::Decoder { outside }, &mut faults);
     if syntax.is_empty() {
         let config = resolve::resolve(&raw, &places, &mut faults);
+        refuse_tls(&raw, &mut faults);
         if faults.is_empty() {
             return Ok(config);
         }
@@ -76,6 +77,19 @@ pub fn load(text: &str, source_name: &str, outside: &dyn Outside) -> Result<Conf
         faults.into_iter().map(|(span, problem)| Error { place: places.place(span.start), problem }).collect();
     errors.dedup();
     Err(errors)
+}
+
+/// Refuses TLS at a listener if nothing else is wrong: no worker can end it yet, and a key that is read and ignored
+/// would let every client in. Unit tests go around this, because they hold what the keys mean. When workers end TLS,
+/// this function, its call, `Problem::TlsNotBuilt` and one row of `tests/data/mistakes.toml` go.
+fn refuse_tls(raw: &raw::Raw, faults: &mut Vec<value::At<Problem>>) {
+    if cfg!(test) || !faults.is_empty() {
+        return;
+    }
+    for listener in &raw.listeners {
+        let span = listener.tls.as_ref().map(|tls| tls.span.clone());
+        faults.extend(span.map(|span| (span, Problem::TlsNotBuilt(listener.name.clone()))));
+    }
 }
 
 /// Whether a fault exists whatever the unreadable lines were meant to be. The parser reads a broken value as empty, so

@@ -41,12 +41,14 @@ pub(super) struct Raw {
     pub(super) has_wrong_pools: bool,
 }
 
-/// A listener with its routes.
+/// A listener with its TLS and its routes.
 pub(super) struct Listener {
     /// NAME of `[listeners.NAME]`.
     pub(super) name: String,
     /// Its own keys.
     pub(super) table: Table,
+    /// `[listeners.NAME.tls]`; `None` if it is not written, or is no table.
+    pub(super) tls: Option<Table>,
     /// `[[listeners.NAME.routes]]`
     pub(super) routes: Vec<Table>,
 }
@@ -136,11 +138,19 @@ impl Reader<'_, '_> {
             let title = format!("listeners.{name}");
             if let Some(table) = self.as_table(value, &title) {
                 let routes = self.tables(table, "routes", Section::Route, &title);
+                let tls = table.get("tls").and_then(|value| self.tls(value, &title));
                 let table = self.table(Some(table), Section::Listener, &title, value.span());
-                listeners.push(Listener { name, table, routes });
+                listeners.push(Listener { name, table, tls, routes });
             }
         }
         listeners
+    }
+
+    /// Reads the TLS of a listener, which the table turns on by being there.
+    fn tls(&mut self, value: &Spanned<DeValue<'_>>, title: &str) -> Option<Table> {
+        let title = format!("{title}.tls");
+        let table = self.as_table(value, &title)?;
+        Some(self.table(Some(table), Section::ListenerTls, &title, value.span()))
     }
 
     /// Reads every pool.
@@ -254,6 +264,7 @@ impl Reader<'_, '_> {
         // The short form of other programs, such as `check = true` or `log = "/var/log/x"`.
         let key = match title.rsplit('.').next() {
             Some("check") => " and `type` below it",
+            Some("tls") => " and `certificates` below it",
             Some("log" | "access_log") => " and `output` below it",
             _ => "",
         };
@@ -303,7 +314,7 @@ impl Reader<'_, '_> {
     ) {
         let below: &[&str] = match section {
             Section::Pool => &["check", "ejection", "backends"],
-            Section::Listener => &["routes"],
+            Section::Listener => &["tls", "routes"],
             _ => &[],
         };
         if below.contains(&name.get_ref().as_ref()) {

@@ -80,6 +80,11 @@ pub(super) fn list(items: &[impl Display]) -> Option<Shown> {
     text(joined(items))
 }
 
+/// A list, or the word that stands for an empty one.
+pub(super) fn joined_or(items: &[impl Display], none: &str) -> Option<Shown> {
+    or(Some(joined(items)).filter(|_| !items.is_empty()), none)
+}
+
 /// A list as text, with commas.
 pub(super) fn joined(items: &[impl Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

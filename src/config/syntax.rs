@@ -297,6 +297,7 @@ fn section(lines: &[&str], header: Option<usize>) -> Option<Section> {
         ["admin"] => Some(Section::Admin),
         ["dns"] => Some(Section::Dns),
         ["listeners", _] => Some(Section::Listener),
+        ["listeners", _, "tls"] => Some(Section::ListenerTls),
         ["listeners", _, "routes"] => Some(Section::Route),
         ["pools", _] => Some(Section::Pool),
         ["pools", _, "check"] => Some(Section::Check),

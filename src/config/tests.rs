@@ -421,6 +421,7 @@ fn with_key(key: &keys::Key, value: &str) -> String {
             listener = format!("source_connections_max = 1\n{line}");
         }
         Section::Listener => listener = line,
+        Section::ListenerTls => listener = format!("[listeners.l.tls]\ncertificate_dir = \"/d\"\n{line}"),
         Section::Route => listener = format!("[[listeners.l.routes]]\nsni = [\"x\"]\npool = \"p\"\n{line}"),
         Section::Pool => pool = line,
         // It asks for more.

@@ -9,6 +9,7 @@
 //! lists of other things, `units` reads numbers with a unit, and `instead` finds out what was meant by a value of the
 //! wrong type.
 
+mod certificates;
 mod files;
 mod instead;
 mod lists;
@@ -29,10 +30,14 @@ use crate::admit::networks::Network;
 use crate::admit::routes::NamePattern;
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
+pub(super) use certificates::WrittenPair;
 pub(super) use instead::of_unquoted;
 pub(super) use lists::{WrittenHeader, WrittenShare, WrittenStep};
 pub(super) use text::fault_of_name;
 use text::{address_of_ours, name_server, one, protocol};
+
+/// What to write instead of a path that would depend on where ringway starts.
+const WHOLE_PATH: &str = "write the whole path, which begins with /";
 
 /// The value of a key. Which form a key has is given by its [`Kind`].
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +80,8 @@ pub(super) enum Value {
     Steps(Vec<WrittenStep>),
     /// Pools with their shares.
     Split(Vec<WrittenShare>),
+    /// Certificates with their keys.
+    Certificates(Vec<WrittenPair>),
     /// Addresses to listen on, each with the place in the file that it came from.
     Binds(Vec<(Range<usize>, Address)>),
     /// The address of a backend.
@@ -158,6 +165,7 @@ impl Decoder<'_> {
             (Kind::Ports, DeValue::Array(items)) => self.ports(items).map(Value::Ports),
             (Kind::Headers, DeValue::Table(table)) => self.headers(table).map(Value::Headers),
             (Kind::Steps, DeValue::Array(items)) => self.steps(items).map(Value::Steps),
+            (Kind::Certificates, DeValue::Array(items)) => self.certificates(items).map(Value::Certificates),
             (Kind::Split, DeValue::Array(items)) => self.split(items).map(Value::Split),
             (Kind::NetworkFile, DeValue::String(text)) => {
                 let text = self.substitute(text).map_err(|why| here(Fault::Variable(why)))?;
@@ -262,6 +270,8 @@ pub(super) fn expected(kind: Kind) -> String {
         Kind::Split => {
             "a list of pools, as in [{ pool = \"a\", weight = 90 }, { pool = \"b\", weight = 10 }]".to_string()
         }
+        Kind::Certificates => format!("a list of pairs, as in [{}]", certificates::EXAMPLE),
+        Kind::PathOrOff => "a path that begins with / in quotes, or \"\" for none".to_string(),
         Kind::Binds => "an address in quotes, as in \"0.0.0.0:5432\", or a list of them".to_string(),
         Kind::Target => {
             "an address in quotes, as in \"10.0.0.1:5432\", \"db.example:5432\" or \"unix:/run/x.sock\"".to_string()
@@ -278,8 +288,10 @@ pub(super) fn expected(kind: Kind) -> String {
 /// Whether a text can be what this kind takes. For the other kinds a text is the wrong type.
 fn takes_text(kind: Kind) -> bool {
     use Kind::*;
-    let takes_lists =
-        matches!(kind, Networks | ServerNames | Protocols | Statuses | Steps | Split | Headers | Ports | NameServers);
+    let takes_lists = matches!(
+        kind,
+        Networks | ServerNames | Protocols | Statuses | Steps | Split | Certificates | Headers | Ports | NameServers
+    );
     !takes_lists && !matches!(kind, Bool | Level(_) | Integer(..))
 }
 

@@ -30,6 +30,7 @@ pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
     for listener in &config.listeners {
         all.extend(without_clients(listener));
         all.extend(unreadable_lists(listener, host));
+        all.extend(unreadable_certificates(listener, host));
     }
     let reached = reached(config);
     for pool in &config.pools {
@@ -66,6 +67,16 @@ fn unreadable_lists(listener: &Listener, host: &Host<'_>) -> Vec<String> {
         Some(format!("listener {name}: `{key}` {} cannot be read again at a reload: {why}", path.display()))
     };
     files.into_iter().filter_map(unread).collect()
+}
+
+/// Warns of certificates and keys that the user that will serve cannot read: what replaces them would not be read.
+fn unreadable_certificates(listener: &Listener, host: &Host<'_>) -> Vec<String> {
+    let files = listener.tls.iter().flat_map(|tls| tls.paths()).filter(|(key, _)| *key != "certificate_dir");
+    let unread = |(key, file): (&str, &Path)| {
+        let why = (host.cannot_read)(file)?;
+        Some(format!("listener {}: `{key}` {} cannot be read: {why}", listener.name, file.display()))
+    };
+    files.filter_map(unread).collect()
 }
 
 /// The pools that clients can get, by a listener, a route or a fallback.
@@ -186,6 +197,11 @@ mod tests {
             (
                 "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { type = \"redis\", password_file = \"/bad\" }",
                 "pool p: `password_file` /bad cannot be read: it does not exist",
+            ),
+            (
+                "backends = [{ address = \"10.0.0.1:80\" }]\n[listeners.l.tls]\ncertificate_dir = \"/d\"\n\
+                 certificates = [{ cert = \"/good\", key = \"/bad\" }]",
+                "listener l: `key` /bad cannot be read: it does not exist",
             ),
             (
                 "backends = [{ address = \"10.0.0.7:80\" }]",

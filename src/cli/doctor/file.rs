@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use super::certificates;
 use super::findings::DoctorFinding;
 use super::held::{Held, Holder};
 use super::reach;
@@ -33,6 +34,7 @@ pub(super) fn all(config: &Config) -> Vec<DoctorFinding> {
     if let Some(account) = &account {
         logs(config, account, &mut findings);
         passwords(config, account, &mut findings);
+        certificates::all(config, account, &mut findings);
     }
     backends(config, &mut findings);
     findings

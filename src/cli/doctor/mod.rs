@@ -1,9 +1,9 @@
 //! `ringway doctor`: what of this machine ringway can use, and what to do about the rest.
 //!
 //! `facts` reads, `findings` judges; with a configuration, `file` also looks at what that names (`held`: which program
-//! has an
-//! address, `reach`: whether backends answer).
+//! has an address, `certificates`: what a listener with TLS reads, `reach`: whether backends answer).
 
+mod certificates;
 mod facts;
 mod file;
 mod findings;

@@ -215,10 +215,32 @@ fn another(key: &keys::Key) -> Option<&'static str> {
     })
 }
 
+/// Such a value for a key of a listener's TLS.
+fn another_of_tls(key: &keys::Key) -> Option<&'static str> {
+    Some(match key.name {
+        // It needs `client_auth`, which needs it; it has a test of its own.
+        "client_ca" => return None,
+        "client_auth" => "\"required\"\nclient_ca = \"/ca\"",
+        "client_crl" | "certificate_dir" => "\"/x\"",
+        "certificates" => "[{ cert = \"/a\", key = \"/b\" }]",
+        "unknown_name" => "\"refuse\"",
+        "min_version" => "\"1.3\"",
+        "alpn" => "[\"x\"]",
+        "tickets" => "false",
+        "starttls" => "\"postgresql\"",
+        "plaintext" => "\"allow\"",
+        _ => "\"7s\"",
+    })
+}
+
 /// What a key needs beside it to mean something.
 fn beside(key: &keys::Key) -> &'static str {
     match key.name {
         _ if key.section == Section::Process => "",
+        "certificates" => "certificate_dir = \"/d\"",
+        "plaintext" => "starttls = \"postgresql\"\ncertificates = [{ cert = \"/a\", key = \"/b\" }]",
+        "client_crl" => "client_auth = \"optional\"\nclient_ca = \"/ca\"\ncertificate_dir = \"/d\"",
+        _ if key.section == Section::ListenerTls => "certificates = [{ cert = \"/a\", key = \"/b\" }]",
         "proxy_timeout" => "accept_proxy = \"required\"\nproxy_trusted = [\"unix:\"]",
         "source_prefix_v6" | "source_unlimited" => "source_connections_max = 7",
         "preread_timeout" | "unmatched" => "routes = [{ alpn = [\"x\"], pool = \"db\" }]",
@@ -242,7 +264,8 @@ fn beside(key: &keys::Key) -> &'static str {
 fn a_change_of_any_key_is_seen() {
     let mut seen = 0;
     for key in keys::KEYS {
-        let Some(value) = another(key) else { continue };
+        let of_tls = key.section == Section::ListenerTls;
+        let Some(value) = (if of_tls { another_of_tls(key) } else { another(key) }) else { continue };
         let header = match key.section {
             Section::Process => "[process]",
             Section::Log => "[log]",
@@ -252,6 +275,7 @@ fn a_change_of_any_key_is_seen() {
             Section::Listener if key.name == "unix_mode" => "[listeners.other]",
             Section::Dns => "[dns]",
             Section::Listener => "[listeners.web]",
+            Section::ListenerTls => "[listeners.web.tls]",
             Section::Route => "name = \"a\"",
             Section::Pool => "[pools.db]",
             Section::Check => "[pools.db.check]",
@@ -274,6 +298,29 @@ fn a_change_of_any_key_is_seen() {
         seen += 1;
     }
     assert!(seen > 45, "{seen}");
+}
+
+#[test]
+fn tls_that_comes_goes_or_changes_is_told_with_its_certificates() {
+    let with = |keys: &str| config(&format!("{BASE}[listeners.web.tls]\n{keys}\n"));
+    let pair = "certificates = [{ cert = \"/a.crt\", key = \"/a.key\" }]";
+    let (plain, tls) = (config(BASE), with(&format!("{pair}\ncertificate_dir = \"/d\"")));
+    let lines = |before: &Config, after: &Config| diff(before, after).changes;
+    assert_eq!(lines(&plain, &tls), ["listeners.web.tls added (/a.crt with /a.key, /d)"]);
+    assert_eq!(lines(&tls, &plain), ["listeners.web.tls removed (/a.crt with /a.key, /d)"]);
+    let web = "[listeners.web]\nbind = \"127.0.0.1:80\"\npool = \"db\"\n";
+    let without = config(&BASE.replace(web, ""));
+    assert_eq!(lines(&without, &tls), ["listener web added (127.0.0.1:80)"], "its TLS with it");
+    assert_eq!(
+        lines(&tls, &with(&pair.replace("a.key", "b.key"))),
+        [
+            "listeners.web.tls: certificates /a.crt with /a.key → /a.crt with /b.key",
+            "listeners.web.tls: certificate_dir /d → off"
+        ]
+    );
+    let asks = |ca: &str| with(&format!("{pair}\nclient_auth = \"required\"\nclient_ca = \"{ca}\""));
+    assert_eq!(lines(&asks("/old"), &asks("/new")), ["listeners.web.tls: client_ca /old → /new"]);
+    assert!(diff(&asks("/old"), &asks("/new")).needs_restart.is_empty());
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub enum Section {
     Dns,
     /// `[listeners.NAME]`: where clients connect.
     Listener,
+    /// `[listeners.NAME.tls]`: TLS that ends at a listener.
+    ListenerTls,
     /// `[[listeners.NAME.routes]]`: which pool a client gets by its TLS.
     Route,
     /// `[pools.NAME]`: backends that serve the same thing.
@@ -43,6 +45,7 @@ impl Section {
             Section::Admin => "[admin]",
             Section::Dns => "[dns]",
             Section::Listener => "[listeners.NAME]",
+            Section::ListenerTls => "[listeners.NAME.tls]",
             Section::Route => "[[listeners.NAME.routes]]",
             Section::Pool => "[pools.NAME]",
             Section::Check => "[pools.NAME.check]",
@@ -105,6 +108,10 @@ pub enum Kind {
     Steps,
     /// A list of pools with their shares: `[{ pool = "a", weight = 90 }]`.
     Split,
+    /// A list of certificates with their keys: `[{ cert = "/x.crt", key = "/x.key" }]`.
+    Certificates,
+    /// Path of a file or a folder, or empty.
+    PathOrOff,
     /// Where to listen: an address or a list of them; port ranges are allowed.
     Binds,
     /// Where to connect to: an address, a host name with a port, or a unix socket.
@@ -188,6 +195,7 @@ pub(super) enum Show {
     Admin(fn(&model::Admin) -> Option<Shown>),
     Dns(fn(&model::Dns) -> Option<Shown>),
     Listener(fn(&model::Listener) -> Option<Shown>),
+    ListenerTls(fn(&model::ListenerTls) -> Option<Shown>),
     Pool(fn(&model::Pool) -> Option<Shown>),
     Check(fn(Option<&model::Check>) -> Option<Shown>),
     /// A key that only some kinds of check use.
@@ -207,6 +215,7 @@ pub(in crate::config) enum Thing<'a> {
     Admin(&'a model::Admin),
     Dns(&'a model::Dns),
     Listener(&'a model::Listener),
+    ListenerTls(&'a model::ListenerTls),
     Pool(&'a model::Pool),
     Check(Option<&'a model::Check>),
     Ejection(Option<&'a Ejection>),
@@ -223,6 +232,7 @@ impl Key {
             (Show::Admin(show), Thing::Admin(admin)) => show(admin),
             (Show::Dns(show), Thing::Dns(dns)) => show(dns),
             (Show::Listener(show), Thing::Listener(listener)) => show(listener),
+            (Show::ListenerTls(show), Thing::ListenerTls(tls)) => show(tls),
             (Show::Pool(show), Thing::Pool(pool)) => show(pool),
             (Show::Check(show), Thing::Check(check)) => show(check),
             (Show::OfChecks(show), Thing::Check(Some(check))) if self.checks.contains(&check.kind.name()) => {

@@ -36,6 +36,56 @@ fn a_listener_asks_for_nothing_unless_it_is_told_to() {
 }
 
 #[test]
+fn tls_ends_at_a_listener_exactly_where_its_table_stands() {
+    let pair = "certificates = [{ cert = \"/a.crt\", key = \"/a.key\" }]";
+    assert_eq!(listener("").tls, None);
+    for lines in [
+        format!("tls = {{ {pair} }}"),
+        format!("tls.{pair}"),
+        format!("[listeners.l.tls]\n{pair}"),
+        "[[listeners.l.tls.certificates]]\ncert = \"/a.crt\"\nkey = \"/a.key\"".to_string(),
+    ] {
+        let expected = ListenerTls {
+            certificates: vec![CertificatePair { cert: "/a.crt".into(), key: "/a.key".into() }],
+            certificate_dir: None,
+            refuses_unknown_names: false,
+            min_version: TlsVersion::V1_2,
+            alpn: Vec::new(),
+            client_auth: ClientAuth::Off,
+            client_ca: None,
+            client_crl: None,
+            handshake_timeout: Duration::from_secs(5),
+            has_tickets: true,
+            starttls: Starttls::Off,
+            allows_plaintext: false,
+        };
+        assert_eq!(listener(&lines).tls, Some(expected), "{lines}");
+    }
+}
+
+#[test]
+fn what_tls_does_means_what_it_says() {
+    let all = listener(
+        "[listeners.l.tls]\ncertificates = [{ key = \"/a.key\", cert = \"/a.crt\" }, { cert = \"/b\", key = \"/b\" }]\n\
+         certificate_dir = \"/dir\"\nunknown_name = \"refuse\"\nmin_version = \"1.3\"\nalpn = [\"h2\", \"http/1.1\"]\n\
+         client_auth = \"required\"\nclient_ca = \"/ca\"\nclient_crl = \"/crl\"\nhandshake_timeout = \"0s\"\n\
+         tickets = false\nstarttls = \"postgresql\"\nplaintext = \"allow\"",
+    );
+    let tls = all.tls.expect("its table stands there");
+    let paths: Vec<String> = tls.paths().map(|(key, path)| format!("{key} {}", path.display())).collect();
+    assert_eq!(
+        paths,
+        ["cert /a.crt", "key /a.key", "cert /b", "key /b", "certificate_dir /dir", "client_ca /ca", "client_crl /crl"]
+    );
+    assert!(tls.refuses_unknown_names && tls.allows_plaintext && !tls.has_tickets);
+    assert_eq!((tls.min_version, tls.client_auth), (TlsVersion::V1_3, ClientAuth::Required));
+    assert_eq!((tls.starttls, tls.handshake_timeout), (Starttls::Postgresql, Duration::ZERO));
+    assert_eq!(tls.alpn, ["h2", "http/1.1"], "what `starttls` implies is not added");
+    let optional = listener("tls = { certificate_dir = \"/d\", client_auth = \"optional\", client_ca = \"/ca\" }");
+    assert_eq!(optional.tls.map(|tls| tls.client_auth), Some(ClientAuth::Optional));
+}
+
+#[test]
 fn what_is_asked_of_clients_means_what_it_says() {
     let all = listener(
         "connections_max = 9\nsource_connections_max = 3\nsource_rate_max = \"600/m\"\nsource_prefix_v6 = 56\n\

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tls::ListenerTls;
 use crate::admit::networks::Network;
 use crate::admit::routes::Route;
 use crate::admit::{Networks, Rules, sources};
@@ -56,6 +57,8 @@ pub struct Listener {
     pub proxy: Option<AcceptProxy>,
     /// Whether the client's TLS decides about the pool; `None` without routes.
     pub preread: Option<Preread>,
+    /// How TLS ends here; `None` means that it is passed on, as every other byte.
+    pub tls: Option<ListenerTls>,
 }
 
 impl Listener {

@@ -16,7 +16,7 @@ use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 use crate::config::keys::{self, Default, Key, Kind, Section};
 use crate::config::model::{CheckAddress, LocalAddress, NetworkFile, Target};
-use crate::config::value::{Decoder, Value, WrittenHeader, WrittenShare, WrittenStep};
+use crate::config::value::{Decoder, Value, WrittenHeader, WrittenPair, WrittenShare, WrittenStep};
 
 /// One table: for each key the written value or the default. A key is missing exactly when it has no default or was
 /// wrong.
@@ -246,6 +246,14 @@ impl Table {
     pub(in crate::config) fn split(&self, key: &str) -> &[WrittenShare] {
         match self.held(key) {
             Value::Split(shares) => shares,
+            other => disagree(key, other),
+        }
+    }
+
+    /// Certificates with their keys.
+    pub(in crate::config) fn certificates(&self, key: &str) -> &[WrittenPair] {
+        match self.held(key) {
+            Value::Certificates(pairs) => pairs,
             other => disagree(key, other),
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Decoder, Fault, Value, quoted, wrong};
+use super::{Decoder, Fault, Value, WHOLE_PATH, quoted, wrong};
 use crate::admit::networks::Network;
 use crate::config::model::NetworkFile;
 
@@ -17,7 +17,7 @@ impl Decoder<'_> {
             return Ok(Value::NetworkFile(None));
         }
         if !path.starts_with('/') {
-            return Err(vec![wrong(path, "write the whole path, which begins with /")]);
+            return Err(vec![wrong(path, WHOLE_PATH)]);
         }
         let path = PathBuf::from(path);
         let bytes = self.outside.file(&path).map_err(|error| vec![Fault::File(unread(&path, &error))])?;

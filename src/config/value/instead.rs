@@ -6,7 +6,7 @@
 use toml::de::DeValue;
 
 use super::units::{bytes, micros};
-use super::{expected, quoted};
+use super::{certificates, expected, quoted};
 use crate::config::foreign;
 use crate::config::keys::{Kind, Span};
 use crate::config::shown;
@@ -62,6 +62,7 @@ fn of_text(kind: Kind, text: &str) -> Option<String> {
         Kind::Networks | Kind::ServerNames | Kind::Protocols | Kind::NameServers => {
             format!("write a list: [{}]", quoted(text))
         }
+        Kind::Certificates => format!("write a list of pairs: [{}]", certificates::pair_of(text)),
         _ => return None,
     })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::units::{bytes, micros};
-use super::{Fault, Value, bad, expected, instead, nearest, quoted, words_of, wrong};
+use super::{Fault, Value, WHOLE_PATH, bad, expected, instead, nearest, quoted, words_of, wrong};
 use crate::admit::sources::RateLimit;
 use crate::base::address::Address;
 use crate::config::address;
@@ -71,6 +71,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             [Address::Tcp(address)] => Ok(Value::Listen(Some(*address))),
             _ => Err(wrong(text, "write one ip:port, as in \"127.0.0.1:9900\"")),
         },
+        Kind::PathOrOff => path_or_off(text).map(Value::Text),
         Kind::SocketOrOff if text.is_empty() => Ok(Value::Text(String::new())),
         Kind::SocketOrOff => match address::unix(text) {
             Ok(_) => Ok(Value::Text(text.to_string())),
@@ -85,11 +86,17 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
         | Kind::Statuses
         | Kind::Steps
         | Kind::Split
+        | Kind::Certificates
         | Kind::Headers
         | Kind::Ports
         | Kind::NameServers
         | Kind::NetworkFile => Err(wrong(text, &format!("write {}", expected(kind)))),
     }
+}
+
+/// The path of a file or a folder, or an empty text.
+fn path_or_off(text: &str) -> Result<String, Fault> {
+    if text.is_empty() || text.starts_with('/') { Ok(text.to_string()) } else { Err(wrong(text, WHOLE_PATH)) }
 }
 
 /// Where a backend is checked: an address, or a port of its own address.
