@@ -60,6 +60,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("regex", &["health/ask"]),
     ("rustix", &["epoll/linux"]),
     ("rustls", &["probe", "tls"]),
+    ("webpki", &["tls/server"]),
     ("rustls_native_certs", &["probe"]),
     ("seccompiler", &["sys/filter"]),
     ("sd_notify", &["control/notify", "app/inherited"]),

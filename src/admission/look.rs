@@ -23,11 +23,16 @@ pub struct Look {
     /// When it ends; [`Moment::NEVER`] without a time-out.
     deadline: Moment,
     /// With fewer bytes than this, a look tells nothing new.
-    need: usize,
+    need: u32,
     /// How many bytes there were at the last look at their number.
-    known: Option<usize>,
+    known: Option<u32>,
     /// How many bytes can still be copied.
-    budget: usize,
+    budget: u32,
+}
+
+/// A number of bytes in few bits: sessions that wait for their clients are many.
+fn short(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// What to wait for.
@@ -51,12 +56,12 @@ impl Look {
     /// Begins a wait of `timeout_ns` (0: without end) that copies at most `budget` bytes, and what one more look takes.
     pub fn new(timeout_ns: u64, budget: usize, now: Moment) -> Look {
         let deadline = if timeout_ns == 0 { Moment::NEVER } else { now.after_ns(timeout_ns) };
-        Look { began_at: now, deadline, need: 1, known: None, budget }
+        Look { began_at: now, deadline, need: 1, known: None, budget: short(budget) }
     }
 
     /// Whether `count` bytes are worth a look. An end without any bytes is, because it costs nothing.
     pub fn is_worth(&self, count: usize, now: Moment) -> bool {
-        count == 0 || count >= self.need || self.is_late(now)
+        count == 0 || short(count) >= self.need || self.is_late(now)
     }
 
     /// Whether the time is over, so that what has come must do.
@@ -71,19 +76,20 @@ impl Look {
 
     /// Whether there are as many bytes as before.
     pub fn is_known(&self, count: usize) -> bool {
-        self.known == Some(count)
+        self.known == Some(short(count))
     }
 
     /// Notes that this many bytes were looked at.
     pub fn looked(&mut self, count: usize) {
-        self.budget = self.budget.saturating_sub(count);
+        self.budget = self.budget.saturating_sub(short(count));
     }
 
     /// `count` bytes are not enough; `need` bytes may be.
     pub fn wait(&mut self, count: usize, need: usize, now: Moment) -> LookWait {
-        self.need = need.max(count + 1);
+        let count = short(count);
+        self.need = short(need).max(count.saturating_add(1));
         if self.known.replace(count) != Some(count) {
-            return LookWait::More { need: self.need, until: self.deadline };
+            return LookWait::More { need: self.need as usize, until: self.deadline };
         }
         // This socket has no low-water mark, or the kernel is short of memory and does not respect it.
         let pause_ns = (now.since_ns(self.began_at) / AGAIN_PART).clamp(AGAIN_NS, AGAIN_MAX_NS);
@@ -92,7 +98,7 @@ impl Look {
 
     /// `count` bytes are not worth a look.
     pub fn wait_on(&mut self, count: usize, now: Moment) -> LookWait {
-        self.wait(count, self.need, now)
+        self.wait(count, self.need as usize, now)
     }
 
     /// The bytes were taken out, so the count starts again.

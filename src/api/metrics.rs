@@ -24,6 +24,7 @@ use crate::health::State;
 use crate::snapshot::table::{BackendEntry, PoolEntry, Table};
 use crate::stats::cell::BOUNDS_NS;
 use crate::stats::list::{self, Metric, MetricKind};
+use crate::stats::tls::HANDSHAKES;
 use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
 use crate::sys::system;
 
@@ -104,6 +105,14 @@ fn listeners(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
             let refused = cells().map(|cells| cells.refused[reason as usize].get()).sum();
             scrape.put(&list::LISTENER_REFUSED, &[&listener.name, reason.name()], refused);
         }
+        if listener.admission.as_ref().is_none_or(|admission| admission.tls.is_none()) {
+            continue;
+        }
+        for ([result, version, resumed], agreed) in HANDSHAKES {
+            let count = cells().map(|cells| cells.handshakes.of(agreed).get()).sum();
+            scrape.put(&list::TLS_HANDSHAKES, &[&listener.name, result, version, resumed], count);
+        }
+        scrape.put(&list::TLS_TRUNCATED, &labels, sum(|cells| cells.tls_truncated.get()));
     }
 }
 

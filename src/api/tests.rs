@@ -3,21 +3,26 @@ use crate::api::command;
 use crate::base::id::BackendId;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::{Clock, Moment};
+use crate::config::model::{ClientAuth, ListenerTls, LoadedTls, Starttls, TlsVersion};
 use crate::control::first_table;
 use crate::kernel::driver::Driver;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::Table;
 use crate::stats::ConnectError;
 use crate::stats::list::{self, MetricKind};
+use crate::tls::ServerTls;
+use crate::tls::server::{PemFile, ServerSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 /// Two pools with three backends, two workers that have counted this and that.
 fn admin() -> ApiContext {
     let mut config = config(vec![pool("web", &["a", "b"]), pool("d\"b\\", &["c"])]);
     config.pools[0].backends[1].weight = 7;
     config.pools[0].backends[1].disabled = true;
+    config.listeners[0].tls = Some(secure());
     let (stats, counts) = (Stats::new(2), Counts::new());
     for (index, worker) in stats.workers.iter().enumerate() {
         let index = index as u64;
@@ -55,6 +60,31 @@ fn admin() -> ApiContext {
         ask: Arc::new(|_, _| ()),
         asker: command::channel().0,
         clock: Clock::new(),
+    }
+}
+
+/// TLS at a listener, with a certificate.
+fn secure() -> ListenerTls {
+    let made = rcgen::generate_simple_self_signed(["web.example".to_string()]).unwrap();
+    let file = |text: String| PemFile { path: "/f.pem".to_string(), bytes: text.into_bytes() };
+    let pair = (file(made.cert.pem()), file(made.signing_key.serialize_pem()));
+    let settings = ServerSettings { pairs: vec![pair], ..ServerSettings::default() };
+    let mut loaded = LoadedTls::default();
+    loaded.set(Arc::new(ServerTls::new(&settings, None).unwrap()));
+    ListenerTls {
+        certificates: Vec::new(),
+        certificate_dir: None,
+        refuses_unknown_names: false,
+        min_version: TlsVersion::V1_2,
+        alpn: Vec::new(),
+        client_auth: ClientAuth::Off,
+        client_ca: None,
+        client_crl: None,
+        handshake_timeout: Duration::ZERO,
+        has_tickets: true,
+        starttls: Starttls::Off,
+        allows_plaintext: false,
+        loaded,
     }
 }
 

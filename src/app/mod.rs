@@ -31,7 +31,9 @@ use crate::admit::Sources;
 use crate::balance::Counts;
 use crate::base::address::Address;
 use crate::base::time::{Clock, ns};
+use crate::config::load_certificates;
 use crate::config::model::{Config, Output, Source};
+use crate::control::disk::Disk;
 use crate::control::{self, Stopper};
 use crate::discover::dns::ReadFile;
 use crate::epoll::Epoll;
@@ -148,7 +150,9 @@ impl Server {
 
     /// Starts with what is there already. The order counts: first everything that can fail without a trace, then the
     /// sockets, then the threads, and privileges are dropped when nothing is left that needs them.
-    fn start_from(config: Config, start: Start) -> anyhow::Result<Server> {
+    fn start_from(mut config: Config, start: Start) -> anyhow::Result<Server> {
+        // While it is still root, if it is.
+        load_certificates(&mut config, None, &Disk).map_err(|faults| anyhow::anyhow!(faults.join("\nringway: ")))?;
         let Start { source, before, predecessor, log, identity, permitted, read_file } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();

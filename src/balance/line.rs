@@ -153,6 +153,7 @@ impl<K> Default for Line<K> {
 }
 
 impl<K: Copy> Line<K> {
+    /// Takes a client in. One that has tried backends stands aside, because the next free one may be no use to it.
     fn enter(&mut self, ticket: Ticket, key: K, tried: &[BackendId], now: Moment) -> Place {
         if tried.is_empty() {
             self.line.insert(ticket, key);
@@ -172,6 +173,7 @@ impl<K: Copy> Line<K> {
         Place::Aside(ticket)
     }
 
+    /// Lets a client go, wherever it stands.
     fn leave(&mut self, place: Place) {
         match place {
             Place::Line(ticket) => _ = self.line.remove(&ticket),
@@ -187,10 +189,12 @@ impl<K: Copy> Line<K> {
         }
     }
 
+    /// Whether no client waits.
     fn is_empty(&self) -> bool {
         self.line.is_empty() && self.aside.is_empty()
     }
 
+    /// How many clients wait.
     fn len(&self) -> usize {
         self.line.len() + self.aside.len()
     }
@@ -228,6 +232,7 @@ impl<K: Copy> Line<K> {
         Some((ticket, self.aside.get(&ticket)?.0))
     }
 
+    /// The client that has waited for the longest time.
     fn oldest(&self) -> Option<(Ticket, K)> {
         self.line.first_key_value().map(|(&ticket, &key)| (ticket, key))
     }

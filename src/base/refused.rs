@@ -20,11 +20,13 @@ pub enum Refused {
     ProxyTimeout,
     /// No route matches, and `unmatched` is `"refuse"`.
     Unmatched,
+    /// Its TLS handshake failed, or took longer than `handshake_timeout`.
+    Tls,
 }
 
 impl Refused {
     /// Every reason, by its number.
-    pub const ALL: [Refused; 7] = [
+    pub const ALL: [Refused; 8] = [
         Refused::Deny,
         Refused::SourceLimit,
         Refused::SourceRate,
@@ -32,6 +34,7 @@ impl Refused {
         Refused::ProxyMalformed,
         Refused::ProxyTimeout,
         Refused::Unmatched,
+        Refused::Tls,
     ];
     /// How many there are.
     pub const COUNT: usize = Refused::ALL.len();
@@ -46,6 +49,7 @@ impl Refused {
             Refused::ProxyMalformed => "proxy_malformed",
             Refused::ProxyTimeout => "proxy_timeout",
             Refused::Unmatched => "unmatched",
+            Refused::Tls => "tls",
         }
     }
 }

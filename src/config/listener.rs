@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::model::{
-    AcceptProxy, CertificatePair, ClientAuth, Lead, Listener, ListenerTls, NetworkFile, Preread, SplitShare, Starttls,
-    TlsVersion,
+    AcceptProxy, CertificatePair, ClientAuth, Lead, Listener, ListenerTls, LoadedTls, NetworkFile, Preread, SplitShare,
+    Starttls, TlsVersion,
 };
 use super::raw::{self, Table};
 use super::value::{WrittenPair, WrittenShare};
@@ -78,6 +78,7 @@ fn tls(table: &Table) -> ListenerTls {
         has_tickets: table.flag("tickets"),
         starttls: if table.word("starttls") == "postgresql" { Starttls::Postgresql } else { Starttls::Off },
         allows_plaintext: table.word("plaintext") == "allow",
+        loaded: LoadedTls::default(),
     }
 }
 

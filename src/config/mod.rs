@@ -14,6 +14,7 @@
 
 pub mod address;
 mod between;
+mod certificates;
 mod check;
 pub mod diff;
 pub mod error;
@@ -36,6 +37,7 @@ mod example;
 #[cfg(test)]
 mod tests;
 
+pub use certificates::load_certificates;
 pub use error::{Error, Place};
 pub use model::Config;
 pub use outside::Outside;
@@ -63,7 +65,7 @@ pub fn load(text: &str, source_name: &str, outside: &dyn Outside) -> Result<Conf
     let raw = raw::read(root.get_ref(), &value::Decoder { outside }, &mut faults);
     if syntax.is_empty() {
         let config = resolve::resolve(&raw, &places, &mut faults);
-        refuse_tls(&raw, &mut faults);
+        refuse_starttls(&raw, &mut faults);
         if faults.is_empty() {
             return Ok(config);
         }
@@ -79,17 +81,16 @@ pub fn load(text: &str, source_name: &str, outside: &dyn Outside) -> Result<Conf
     Err(errors)
 }
 
-/// Refuses TLS at a listener if nothing else is wrong: no worker can end it yet, and a key that is read and ignored
-/// would let every client in. Unit tests go around this, because they hold what the keys mean. When workers end TLS,
-/// this function, its call, `Problem::TlsNotBuilt` and one row of `tests/data/mistakes.toml` go.
-fn refuse_tls(raw: &raw::Raw, faults: &mut Vec<value::At<Problem>>) {
+/// Refuses TLS behind a request of PostgreSQL if nothing else is wrong: no worker can end it yet. Unit tests go around
+/// this, because they hold what the keys mean. When workers can, this function, its call, `Problem::StarttlsNotBuilt`
+/// and one row of `tests/data/mistakes.toml` go.
+fn refuse_starttls(raw: &raw::Raw, faults: &mut Vec<value::At<Problem>>) {
     if cfg!(test) || !faults.is_empty() {
         return;
     }
-    for listener in &raw.listeners {
-        let span = listener.tls.as_ref().map(|tls| tls.span.clone());
-        faults.extend(span.map(|span| (span, Problem::TlsNotBuilt(listener.name.clone()))));
-    }
+    let tables = raw.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let asked = tables.filter(|tls| tls.word("starttls") != "off");
+    faults.extend(asked.map(|tls| (tls.span_of("starttls"), Problem::StarttlsNotBuilt)));
 }
 
 /// Whether a fault exists whatever the unreadable lines were meant to be. The parser reads a broken value as empty, so

@@ -30,7 +30,7 @@ pub use check::{Check, CheckAddress, CheckHeader};
 pub use listener::{AcceptProxy, Lead, Listener, NetworkFile, Preread, SplitShare};
 pub use names::{AddressFamily, Hold};
 pub use target::{Target, at_client_port, shifted};
-pub use tls::{CertificatePair, ClientAuth, ListenerTls, Starttls, TlsVersion};
+pub use tls::{CertificatePair, ClientAuth, ListenerTls, LoadedTls, Starttls, TlsVersion};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! What a configuration takes from outside of its text.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where a reader finds what a configuration names: variables, and lists that stand in files of their own.
 ///
@@ -15,6 +15,14 @@ pub trait Outside {
     /// # Errors
     /// Why it cannot be read.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The paths of what is in a folder.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn folder(&self, _path: &Path) -> io::Result<Vec<PathBuf>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "folders are not read here"))
+    }
 }
 
 impl<F: Fn(&str) -> Option<String>> Outside for F {

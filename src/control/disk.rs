@@ -1,7 +1,7 @@
 //! What a configuration names, as this process finds it: its environment and its files.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Outside;
 
@@ -27,6 +27,11 @@ impl Outside for Disk {
             return Err(io::Error::other(format!("it has more than {} MiB", FILE_MAX >> 20)));
         }
         Ok(bytes)
+    }
+
+    /// Blocks.
+    fn folder(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect()
     }
 }
 

@@ -5,6 +5,7 @@
 //! that part cannot fail and does not wait.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -17,6 +18,7 @@ use super::sockets::ListeningSockets;
 use crate::api::command::ReloadFault;
 use crate::base::time::ns;
 use crate::config::diff::{Diff, diff};
+use crate::config::load_certificates;
 use crate::config::model::{Config, Source};
 use crate::snapshot::table::Phase;
 use crate::stats::history::HistoryEvent;
@@ -62,7 +64,7 @@ impl ControlLoop {
         if let Some(why) = self.succession.forbids_change() {
             return Err(vec![ReloadFault::of(why)]);
         }
-        let config = read(&self.source).await?;
+        let config = read(&self.source, self.config.clone()).await?;
         let Diff { changes, needs_restart } = diff(&self.config, &config);
         if !needs_restart.is_empty() {
             let remedy = self.needs_another_process();
@@ -125,7 +127,7 @@ async fn prepare(sockets: &mut dyn ListeningSockets, config: &Config) -> Result<
 }
 
 /// Reads the configuration on a thread of its own.
-async fn read(source: &Source) -> Result<Config, Vec<ReloadFault>> {
+async fn read(source: &Source, in_use: Arc<Config>) -> Result<Config, Vec<ReloadFault>> {
     let Source::File(path) = source else {
         let why = "ringway was started without a file (--listen, --backend), so there is nothing to read again; \
                    start it with `ringway run -c FILE`";
@@ -133,12 +135,12 @@ async fn read(source: &Source) -> Result<Config, Vec<ReloadFault>> {
     };
     let path = path.clone();
     // The file may be on a disk that does not answer, and checks must go on meanwhile.
-    let read = tokio::task::spawn_blocking(move || read_file(&path)).await;
+    let read = tokio::task::spawn_blocking(move || read_file(&path, &in_use)).await;
     read.unwrap_or_else(|_| Err(vec![ReloadFault::of("reading the configuration panicked; this is a bug of ringway")]))
 }
 
 /// Reads and resolves the configuration. Blocks.
-fn read_file(path: &Path) -> Result<Config, Vec<ReloadFault>> {
+fn read_file(path: &Path, in_use: &Config) -> Result<Config, Vec<ReloadFault>> {
     let remedy = |error: &std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
             "; a running ringway reads only below the folders that it was started with: start a new process \
@@ -150,6 +152,9 @@ fn read_file(path: &Path) -> Result<Config, Vec<ReloadFault>> {
         .map_err(|error| vec![ReloadFault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
     let text = crate::config::text_of(bytes)
         .map_err(|why| vec![ReloadFault::of(format!("cannot read {}: {why}", path.display()))])?;
-    crate::config::load(&text, &path.display().to_string(), &Disk)
-        .map_err(|errors| errors.into_iter().map(ReloadFault::from).collect())
+    let mut config = crate::config::load(&text, &path.display().to_string(), &Disk)
+        .map_err(|errors| errors.into_iter().map(ReloadFault::from).collect::<Vec<_>>())?;
+    load_certificates(&mut config, Some(in_use), &Disk)
+        .map_err(|faults| faults.into_iter().map(ReloadFault::of).collect::<Vec<_>>())?;
+    Ok(config)
 }

@@ -7,7 +7,7 @@ use crate::base::address::Address;
 use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
 use crate::base::time::Moment;
 use crate::kernel::token::Token;
-use crate::kernel::{Buffers, Fd, Pipes, Sockets, Wait};
+use crate::kernel::{Buffers, Fd, Pipes, Sockets, Wait, Wrapped, errno};
 
 /// How a descriptor is watched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,6 +104,14 @@ pub trait Calls {
     /// # Errors
     /// EAGAIN where there is no room, or the connection's.
     fn send(&mut self, fd: Fd, lease: Lease) -> Result<u32, i32>;
+
+    /// See [`Kernel::send_wrapped`](crate::kernel::Kernel::send_wrapped).
+    ///
+    /// # Errors
+    /// EAGAIN where there is no room, or the connection's.
+    fn send_wrapped(&mut self, _fd: Fd, _wrapped: Wrapped<'_>) -> Result<usize, i32> {
+        Err(errno::EPIPE)
+    }
 
     /// Begins to connect.
     ///

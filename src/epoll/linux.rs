@@ -11,7 +11,7 @@ use crate::base::address::Address;
 use crate::base::lease::{BUFFER_LEN, Lease, PipeId};
 use crate::base::time::{Clock, Moment};
 use crate::kernel::token::Token;
-use crate::kernel::{Buffers as _, Fd, Wait, errno};
+use crate::kernel::{Buffers as _, Fd, Wait, Wrapped, errno};
 use crate::sys::buffers::BufferPool;
 use crate::sys::direct::Direct;
 use crate::sys::pipes::PipePool;
@@ -215,6 +215,14 @@ impl Calls for Linux {
     #[inline]
     fn sockets(&self) -> &Direct {
         &Direct
+    }
+
+    fn send_wrapped(
+        &mut self,
+        fd: Fd,
+        Wrapped { before: [first, second], lease, after }: Wrapped<'_>,
+    ) -> Result<usize, i32> {
+        stream::send_parts(fd, [first, second, self.buffers.bytes(lease), after])
     }
 
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {

@@ -26,7 +26,7 @@ use crate::base::address::Address;
 use crate::base::lease::{Lease, PipeId};
 use crate::base::time::Moment;
 use crate::kernel::token::{Operation, Token};
-use crate::kernel::{Bell, Completion, Fd, Interest, Kernel, Op, Sockets as _, Wait, errno, poll};
+use crate::kernel::{Bell, Completion, Fd, Interest, Kernel, Op, Sockets as _, Wait, Wrapped, errno, poll};
 use calls::{Calls, Readiness, WatchMode};
 use watch::{Place, Reading, Watches, Writing};
 
@@ -421,6 +421,10 @@ impl<C: Calls> Kernel for Epoll<C> {
     #[inline]
     fn sockets(&self) -> &C::Sockets {
         self.calls.sockets()
+    }
+
+    fn send_wrapped(&mut self, fd: Fd, wrapped: Wrapped<'_>) -> Result<usize, i32> {
+        self.calls.send_wrapped(fd, wrapped)
     }
 
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {

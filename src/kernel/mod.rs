@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::base::address::Address;
-use crate::base::lease::{Lease, Moved, PipeId};
+use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
 use crate::base::session::PathQuality;
 use crate::base::time::Moment;
 use token::{Operation, Token};
@@ -218,9 +218,29 @@ pub trait Kernel {
     /// Calls on sockets.
     fn sockets(&self) -> &Self::Sockets;
 
+    /// Sends what there is room for of a lease with what stands around it: how many bytes, immediately.
+    ///
+    /// # Errors
+    /// An errno, positive: EAGAIN where there is no room, or the connection's.
+    fn send_wrapped(&mut self, _fd: Fd, _wrapped: Wrapped<'_>) -> Result<usize, i32> {
+        // A simulated kernel, whose bytes have no values, speaks no TLS.
+        Err(errno::EPIPE)
+    }
+
     /// Moves the next bytes of a pipe, up to a buffer of them, into a free buffer. `None` if buffers are scarce, or
     /// there are not enough of them for all of the `left` bytes that are in the pipe: then none is moved.
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease>;
+}
+
+/// A lease with what stands around it, one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrapped<'a> {
+    /// What comes first.
+    pub before: [&'a [u8]; 2],
+    /// The bytes of a buffer; of length 0 if there are none.
+    pub lease: Lease,
+    /// What comes last.
+    pub after: &'a [u8],
 }
 
 /// Wakes a worker that sleeps in its kernel.
@@ -254,6 +274,12 @@ pub trait Buffers {
 
     /// The kernel ran dry: more buffers are given to it from now on.
     fn ran_dry(&mut self);
+
+    /// Takes a free buffer, to put bytes into it; `None` if there is none.
+    fn take(&mut self) -> Option<u16>;
+
+    /// The memory of a buffer that the worker has.
+    fn space(&mut self, buffer: u16) -> &mut [u8; BUFFER_LEN];
 
     /// Takes a buffer back.
     fn release(&mut self, buffer: u16);

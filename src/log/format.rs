@@ -68,6 +68,18 @@ struct AccessLine<'a> {
     /// The server that the client's TLS asked for, where routes look at it.
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,
+    /// The version of TLS with the client, where it ends here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_version: Option<&'static str>,
+    /// Its cipher suite, by its name as in the register of IANA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cipher: Option<&'static str>,
+    /// Whether it resumed an earlier session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_resumed: Option<bool>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_error: Option<String>,
     /// All attempts to connect, if there was more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptLine<'a>>,
@@ -127,6 +139,10 @@ impl<'a> AccessLine<'a> {
             termination: record.termination.to_string(),
             reason: record.reason.map(|reason| reason.name()),
             sni: record.server_name.as_deref(),
+            tls_version: record.tls.map(|tls| tls.version),
+            tls_cipher: record.tls.map(|tls| tls.cipher),
+            tls_resumed: record.tls.map(|tls| tls.is_resumed),
+            tls_error: record.tls_error.as_ref().map(ToString::to_string),
             attempts: attempts(record, names),
             queue_ms: ms(record.queue_ns),
             connect_ms: record.connect_ns.map(ms),

@@ -56,6 +56,12 @@ pub enum Effect {
         /// Which connection.
         side: Side,
     },
+    /// Send the last word of the protocol below the bytes to `side`, of which the relay knows nothing else; before the
+    /// FIN. Answered by `Event::Sent`, as a send.
+    SayLast {
+        /// Which connection.
+        side: Side,
+    },
     /// Send a FIN to `side`.
     Finish {
         /// Which connection.

@@ -1,12 +1,13 @@
 //! One direction of a session: copy mode, and the way into splice mode and back.
 
+mod ending;
 #[cfg(debug_assertions)]
 mod invariants;
 
 use super::queue::{LEASES_MAX, LeaseQueue};
 use super::splice::Splice;
-use super::state::{ByteSource, Course, ReadState, Writing};
-use super::{Armed, CREDIT, Effect, End, PAUSE_MAX_NS, PAUSE_NS, Sink};
+use super::state::{ByteSource, Course, LastWord, ReadState, Writing};
+use super::{CREDIT, Effect, End, PAUSE_MAX_NS, PAUSE_NS, Sink};
 use crate::base::lease::{BUFFER_LEN, Lease, Moved, PipeId};
 use crate::base::side::Side;
 
@@ -18,10 +19,15 @@ const BULK_AFTER_REFUSAL: u8 = 64;
 /// One direction, from `side` to its peer.
 #[derive(Debug)]
 pub struct Half {
+    /// Where its bytes come from; they go to the peer of that side.
     side: Side,
+    /// How far the stream from there has come.
     source: ByteSource,
+    /// What becomes of its bytes.
     course: Course,
+    /// What is under way at the source.
     reading: ReadState,
+    /// What is under way at the destination.
     writing: Writing,
     /// The source has sent a byte. It stays true whatever becomes of the source.
     received: bool,
@@ -33,14 +39,20 @@ pub struct Half {
     paused: bool,
     /// Times in a row that something should have been possible and was not.
     refusals: u8,
+    /// Full buffers in a row, with more behind each.
     bulk_streak: u8,
+    /// How many of them make it ask for a pipe.
     bulk_after: u8,
+    /// What was received and is not sent whole.
     queue: LeaseQueue,
+    /// What the destination is to get between the last byte and the FIN.
+    last_word: LastWord,
     /// Splice mode, exactly when it is there. Few sessions ever are in it, so the others do not keep its place.
     pub(super) splice: Option<Box<Splice>>,
 }
 
 impl Half {
+    /// The half whose bytes come from `side`, before either connection is there.
     pub(super) fn new(side: Side) -> Half {
         Half {
             side,
@@ -55,6 +67,7 @@ impl Half {
             bulk_streak: 0,
             bulk_after: BULK_AFTER,
             queue: LeaseQueue::default(),
+            last_word: LastWord::None,
             splice: None,
         }
     }
@@ -65,16 +78,19 @@ impl Half {
         self.course != Course::Deliver
     }
 
+    /// Whether a send is in flight.
     #[inline]
     fn is_sending(&self) -> bool {
         matches!(self.writing, Writing::Sending { .. })
     }
 
+    /// Whether there is a connection to send to.
     #[inline]
     fn has_destination(&self) -> bool {
         self.writing != Writing::Absent
     }
 
+    /// There is a connection to receive from.
     pub(super) fn source_opened(&mut self, out: &mut impl Sink) {
         if self.source == ByteSource::Absent {
             self.source = ByteSource::Open;
@@ -82,6 +98,7 @@ impl Half {
         self.proceed(out);
     }
 
+    /// There is a connection to send to.
     pub(super) fn destination_opened(&mut self, out: &mut impl Sink) {
         if !self.has_destination() {
             self.writing = Writing::Nothing { promised: false };
@@ -89,6 +106,7 @@ impl Half {
         self.proceed(out);
     }
 
+    /// Bytes have come: with `nonempty` there was still more to read, and with `more` the receive goes on.
     #[inline]
     pub(super) fn received(&mut self, lease: Lease, more: bool, nonempty: bool, out: &mut impl Sink) {
         debug_assert!(self.reading == ReadState::Armed && self.splice.is_none());
@@ -130,6 +148,7 @@ impl Half {
         }
     }
 
+    /// The receive has ended without bytes.
     pub(super) fn ended(&mut self, end: End, out: &mut impl Sink) {
         debug_assert_eq!(self.reading, ReadState::Armed);
         self.reading = ReadState::Nothing;
@@ -154,6 +173,7 @@ impl Half {
         }
     }
 
+    /// There is a buffer for a receive that found none.
     pub(super) fn fed(&mut self, out: &mut impl Sink) {
         if self.reading == ReadState::Starved {
             self.reading = ReadState::Nothing;
@@ -161,11 +181,15 @@ impl Half {
         self.proceed(out);
     }
 
+    /// The send is over.
     #[inline]
     pub(super) fn sent(&mut self, moved: Moved, out: &mut impl Sink) {
         debug_assert!(self.is_sending());
         let promised = matches!(self.writing, Writing::Sending { promised: true, .. });
         self.writing = Writing::Nothing { promised };
+        if self.last_word == LastWord::Saying {
+            return self.said_last(moved, out);
+        }
         if self.is_abandoned() {
             self.release_all(out);
             // While it held this, memory may have been too scarce to read on.
@@ -210,6 +234,7 @@ impl Half {
         }
     }
 
+    /// A pause is over.
     pub(super) fn resumed(&mut self, out: &mut impl Sink) {
         self.paused = false;
         match &mut self.splice {
@@ -227,6 +252,7 @@ impl Half {
         out.push(Effect::PollHangup { side: self.side });
     }
 
+    /// The poll for the end of the source's connection is over.
     pub(super) fn hangup_polled(&mut self, out: &mut impl Sink) {
         self.polling_hangup = false;
         self.watch_unread(out);
@@ -241,6 +267,7 @@ impl Half {
         }
     }
 
+    /// Whether the source has ended and nothing would tell that its connection is gone.
     pub(super) fn has_unwatched_end(&self) -> bool {
         matches!(self.source, ByteSource::Eof | ByteSource::PassedOn) && !self.polling_hangup && !self.is_stopped()
     }
@@ -334,60 +361,6 @@ impl Half {
         self.proceed(out);
     }
 
-    /// The destination is gone. What comes from the source is thrown away from now on, but it is read: a source that
-    /// cannot get rid of its bytes might never take in the last ones of the other half.
-    pub(super) fn abandon(&mut self, out: &mut impl Sink) {
-        self.course = self.course.max(Course::Discard);
-        if let Some(splice) = self.splice.take() {
-            out.push(match splice.held() {
-                0 => Effect::GiveBack { pipe: splice.pipe() },
-                _ => Effect::Destroy { pipe: splice.pipe() },
-            });
-        }
-        self.release_all(out);
-        self.proceed(out);
-    }
-
-    /// The session ends. What is in flight is cancelled and waited for, and nothing else starts.
-    pub(super) fn stop(&mut self, out: &mut impl Sink) {
-        self.course = Course::Stop;
-        if self.reading == ReadState::Starved {
-            self.reading = ReadState::Nothing;
-        }
-        self.abandon(out);
-        self.be_heard(out);
-        let (source, destination) = (self.side, self.side.peer());
-        let in_flight = [
-            (self.reading == ReadState::Armed, source, Armed::Recv),
-            (self.reading == ReadState::Polling, source, Armed::Readable),
-            (self.polling_hangup, source, Armed::Hangup),
-            (self.writing == Writing::Polling, destination, Armed::Writable),
-        ];
-        for (_, side, armed) in in_flight.into_iter().filter(|&(is_in_flight, ..)| is_in_flight) {
-            out.push(Effect::Cancel { side, armed });
-        }
-    }
-
-    /// Releases every lease but the one in flight.
-    fn release_all(&mut self, out: &mut impl Sink) {
-        while self.queue.len() > usize::from(self.is_sending()) {
-            if let Some(lease) = self.queue.pop_back() {
-                out.push(Effect::Release { buffer: lease.buffer });
-            }
-        }
-    }
-
-    #[inline]
-    pub(super) fn finish(&mut self, peer_is_over: bool, out: &mut impl Sink) {
-        let has_ended = self.source == ByteSource::Eof && !self.is_abandoned();
-        if has_ended && self.is_drained() && self.has_destination() {
-            self.source = ByteSource::PassedOn;
-            if !peer_is_over {
-                out.push(Effect::Finish { side: self.side.peer() });
-            }
-        }
-    }
-
     /// Nothing more will be delivered.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
@@ -398,16 +371,19 @@ impl Half {
         }
     }
 
+    /// Whether all that was received is handed to the kernel of the destination.
     #[inline]
     pub(super) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.splice.as_ref().is_none_or(|splice| splice.held() == 0)
     }
 
+    /// Whether an operation is in flight on the connection of the source.
     #[inline]
     pub(super) fn is_source_in_flight(&self) -> bool {
         matches!(self.reading, ReadState::Armed | ReadState::Polling) || self.polling_hangup
     }
 
+    /// Whether an operation is in flight on the connection of the destination.
     #[inline]
     pub(super) fn is_destination_in_flight(&self) -> bool {
         matches!(self.writing, Writing::Sending { .. } | Writing::Polling)
@@ -418,32 +394,39 @@ impl Half {
         !self.queue.is_empty()
     }
 
+    /// Receive buffers that it holds.
     pub(super) fn leases(&self) -> usize {
         self.queue.len()
     }
 
+    /// Whether it has a pipe.
     pub(super) fn is_splicing(&self) -> bool {
         self.splice.is_some()
     }
 
+    /// Whether the FIN was passed on, or will be by the close.
     #[inline]
     pub(super) fn is_finished(&self) -> bool {
         self.source == ByteSource::PassedOn
     }
 
+    /// Whether the end of the stream was seen.
     #[inline]
     pub(super) fn has_ended(&self) -> bool {
         !matches!(self.source, ByteSource::Absent | ByteSource::Open)
     }
 
+    /// Whether the source ever sent a byte.
     pub(super) fn has_received(&self) -> bool {
         self.received
     }
 
+    /// Where its bytes come from.
     pub(super) fn side(&self) -> Side {
         self.side
     }
 
+    /// Whether the session ends.
     pub(super) fn is_stopped(&self) -> bool {
         self.course == Course::Stop
     }
@@ -458,15 +441,18 @@ impl Half {
         self.writing == Writing::Polling || self.paused
     }
 
+    /// Waits until there is something to read.
     pub(super) fn poll_source(&mut self, out: &mut impl Sink) {
         self.reading = ReadState::Polling;
         out.push(Effect::PollReadable { side: self.side });
     }
 
+    /// The poll of the source is over.
     pub(super) fn source_polled(&mut self) {
         self.reading = ReadState::Nothing;
     }
 
+    /// The poll of the destination is over: it has room.
     pub(super) fn destination_polled(&mut self) {
         self.writing = Writing::Nothing { promised: true };
     }

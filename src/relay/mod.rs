@@ -77,6 +77,11 @@ impl Relay {
         self.finish(out);
     }
 
+    /// What goes to `side` ends in a last word before the FIN ([`Effect::SayLast`]). To be called before it is open.
+    pub fn speaks_last(&mut self, side: Side) {
+        self.half_mut(side.peer()).owes_last_word();
+    }
+
     /// Takes an event; pushes at most a handful of effects.
     #[inline]
     pub fn on(&mut self, event: Event, out: &mut impl Sink) {
@@ -235,6 +240,7 @@ impl Relay {
         self.failed.first()
     }
 
+    /// A receive has ended without bytes.
     fn ended(&mut self, side: Side, end: End, out: &mut impl Sink) {
         let end = match end {
             End::Eof if self.failed.has(side) => End::Failed(0),
@@ -265,11 +271,13 @@ impl Relay {
         }
     }
 
+    /// The half whose bytes come from that side.
     #[inline]
     fn half(&self, side: Side) -> &Half {
         &self.halves[side.index()]
     }
 
+    /// The same to change.
     #[inline]
     fn half_mut(&mut self, side: Side) -> &mut Half {
         &mut self.halves[side.index()]

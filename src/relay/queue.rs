@@ -25,6 +25,7 @@ pub struct LeaseQueue {
 }
 
 impl LeaseQueue {
+    /// How many there are.
     #[inline]
     pub fn len(&self) -> usize {
         let inline = self.first.iter().filter(|lease| lease.len > 0).count();
@@ -37,16 +38,19 @@ impl LeaseQueue {
         self.bytes
     }
 
+    /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.first[0].len == 0
     }
 
+    /// The oldest one.
     #[inline]
     pub fn front(&self) -> Option<Lease> {
         Some(self.first[0]).filter(|lease| lease.len > 0)
     }
 
+    /// The newest one.
     #[inline]
     pub fn back(&self) -> Option<Lease> {
         match &self.rest {
@@ -128,6 +132,7 @@ impl LeaseQueue {
         }
     }
 
+    /// Gives the memory of the third and later ones back, once they are gone.
     #[inline]
     fn free_rest(&mut self) {
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {

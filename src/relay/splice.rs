@@ -59,6 +59,7 @@ enum PipeSource {
 }
 
 impl Splice {
+    /// In splice mode with an empty pipe, which takes `capacity` bytes.
     pub(super) fn new(pipe: PipeId, capacity: u32) -> Splice {
         Splice {
             pipe,
@@ -75,11 +76,13 @@ impl Splice {
         }
     }
 
+    /// Bytes in the pipe.
     #[inline]
     pub(super) fn held(&self) -> u32 {
         self.held
     }
 
+    /// The pipe.
     pub(super) fn pipe(&self) -> PipeId {
         self.pipe
     }
@@ -115,6 +118,7 @@ impl Splice {
 }
 
 impl Half {
+    /// It may move about `budget` bytes.
     pub(super) fn turn(&mut self, budget: u32, out: &mut impl Sink) {
         let Some(splice) = &mut self.splice else { return };
         splice.budget = budget;
@@ -140,6 +144,7 @@ impl Half {
         }
     }
 
+    /// The splice from the source is over.
     pub(super) fn filled(&mut self, moved: Moved, out: &mut impl Sink) {
         let Some(splice) = &mut self.splice else { return };
         match moved {
@@ -161,6 +166,7 @@ impl Half {
         self.step(out);
     }
 
+    /// The splice into the destination is over.
     pub(super) fn drained(&mut self, moved: Moved, out: &mut impl Sink) {
         let Some(splice) = &mut self.splice else { return };
         match moved {
@@ -198,6 +204,7 @@ impl Half {
         }
     }
 
+    /// The poll of the source is over.
     pub(super) fn readable(&mut self, out: &mut impl Sink) {
         self.source_polled();
         let Some(splice) = &mut self.splice else {
@@ -212,6 +219,7 @@ impl Half {
         out.push(Effect::Ready { half: self.side() });
     }
 
+    /// The poll of the destination is over.
     pub(super) fn writable(&mut self, out: &mut impl Sink) {
         self.destination_polled();
         let Some(splice) = &mut self.splice else { return self.proceed(out) };

@@ -17,6 +17,19 @@ pub(super) enum ByteSource {
     Broken,
 }
 
+/// The last word that the destination is to get between the last byte and the FIN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LastWord {
+    /// There is none.
+    None,
+    /// It was not said yet.
+    Due,
+    /// It is being said.
+    Saying,
+    /// It was said.
+    Said,
+}
+
 /// What becomes of the bytes.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Course {

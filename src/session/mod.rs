@@ -239,6 +239,11 @@ impl Session {
         self.termination
     }
 
+    /// What goes to `side` ends in a last word before the FIN: its connection speaks TLS.
+    pub fn speaks_last(&mut self, side: Side) {
+        self.relay.speaks_last(side);
+    }
+
     /// When the last byte or FIN moved, or its state was entered.
     pub fn active_at(&self) -> Moment {
         self.active_at

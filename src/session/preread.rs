@@ -27,6 +27,8 @@ pub enum Looked {
     Done,
     /// It is turned away, by a rule or because the client has left.
     Refused(Who),
+    /// It is turned away, and was told why: it gets a FIN.
+    Told(Who),
     /// It has said nothing for as long as a session may be idle (`ClientTimeout`), or silent during a drain.
     Silent(Who),
 }
@@ -78,7 +80,7 @@ impl Session {
                 self.state = SessionState::Picking;
                 out.push(Effect::Pick);
             }
-            Looked::Silent(who) => {
+            Looked::Silent(who) | Looked::Told(who) => {
                 self.termination = Termination(who, When::Request);
                 self.terminate([false, false], out);
             }

@@ -169,11 +169,13 @@ fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: Liste
         source_unlimited: listener.source_unlimited.clone(),
         proxy: listener.proxy.clone(),
         preread,
+        tls: listener.tls.as_ref().and_then(|tls| tls.loaded.shared()),
     };
     let asks = !admission.rules.is_empty()
         || admission.source_limits.is_some()
         || admission.proxy.is_some()
-        || admission.preread.is_some();
+        || admission.preread.is_some()
+        || admission.tls.is_some();
     let fallbacks = listener.pools().flat_map(|name| chains.from(name).into_iter().skip(1));
     let mut fallbacks: Vec<_> = fallbacks.filter_map(|pool| way(&pool.name)).collect();
     fallbacks.sort_unstable();

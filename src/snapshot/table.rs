@@ -14,6 +14,7 @@ use crate::base::time::Moment;
 pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue, shifted};
 use crate::health::State;
 use crate::session;
+use crate::tls::ServerTls;
 
 /// What workers know. It never changes; a change is a new table with a greater generation.
 #[derive(Clone, Debug)]
@@ -105,6 +106,8 @@ pub struct Admission {
     pub proxy: Option<AcceptProxy>,
     /// Whether the client's TLS decides about the pool; `None` means no.
     pub preread: Option<PrereadEntry>,
+    /// TLS that ends here; `None` means that it is passed on.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// How the client's TLS decides about the pool.

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU64};
 
 use super::ConnectError;
 use super::record::{Attempt, Client, EndReason, Record};
+use super::tls::{TlsEndReason, TlsFacts};
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::session::{PathQuality, SessionId};
 use crate::base::side::Side;
@@ -44,6 +45,10 @@ struct More {
     server_name: Option<Box<str>>,
     /// How well the connections went, by side.
     quality: [Option<PathQuality>; 2],
+    /// What its TLS has agreed on.
+    tls: Option<TlsFacts>,
+    /// Why its TLS failed.
+    tls_error: Option<TlsEndReason>,
 }
 
 /// An address of this host in little memory: an IPv4 address is mapped into IPv6, and the scope of a link-local one is
@@ -151,6 +156,16 @@ impl Draft {
         self.more_mut().server_name = Some(server_name.into());
     }
 
+    /// Its TLS has agreed on this.
+    pub fn speaks_tls(&mut self, facts: TlsFacts) {
+        self.more_mut().tls = Some(facts);
+    }
+
+    /// Its TLS failed for this reason; the first one counts.
+    pub fn tls_failed(&mut self, reason: TlsEndReason) {
+        self.more_mut().tls_error.get_or_insert(reason);
+    }
+
     /// The connection on that side is about to be closed, and went so well.
     pub fn went(&mut self, side: Side, quality: Option<PathQuality>) {
         if quality.is_some() {
@@ -175,7 +190,8 @@ impl Draft {
 
     /// The record of the session.
     pub fn finish(mut self, ended: Ended) -> Record {
-        let More { failed, server_name, quality } = self.more.take().map(|more| *more).unwrap_or_default();
+        let More { failed, server_name, quality, tls, tls_error } =
+            self.more.take().map(|more| *more).unwrap_or_default();
         Record {
             session: ended.session,
             listener: ended.listener,
@@ -192,6 +208,8 @@ impl Draft {
             reason: self.reason(ended.termination),
             server_name,
             quality,
+            tls,
+            tls_error,
             failed,
             last_attempt_ns: self.last_attempt_ns.map_or(0, NonZeroU64::get),
             bytes_to_backend: ended.bytes_to_backend,

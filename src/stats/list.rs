@@ -56,6 +56,10 @@ metrics! {
         "Client connections a listener accepted.";
     LISTENER_REFUSED Counter "ringway_listener_refused_total" ["listener", "reason"]
         "Client connections that a rule or a limit of the listener refused.";
+    TLS_HANDSHAKES Counter "ringway_tls_handshakes_total" ["listener", "result", "version", "resumed"]
+        "TLS handshakes with clients that are over.";
+    TLS_TRUNCATED Counter "ringway_tls_truncated_total" ["listener"]
+        "Streams of clients that ended without close_notify.";
     LISTENER_ACCEPT_ERRORS Counter "ringway_listener_accept_errors_total" ["listener"]
         "Accepts that failed, mostly for want of descriptors.";
     POOL_QUEUE_LENGTH Gauge "ringway_pool_queue_length" ["pool"] "Clients that wait for a backend.";

@@ -11,6 +11,7 @@ pub mod draft;
 pub mod history;
 pub mod list;
 pub mod record;
+pub mod tls;
 
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::refused::Refused;
@@ -139,6 +140,10 @@ pub struct ListenerCells {
     pub accept_errors: Counter,
     /// Clients that were refused, by [`Refused`].
     pub refused: [Counter; Refused::COUNT],
+    /// Handshakes of TLS that are over.
+    pub handshakes: tls::HandshakeCells,
+    /// Streams that ended without close_notify.
+    pub tls_truncated: Counter,
 }
 
 /// What one worker counts of the way from a listener to a pool.

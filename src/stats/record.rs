@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crossbeam::queue::ArrayQueue;
 
 use super::ConnectError;
+use super::tls::{TlsEndReason, TlsFacts};
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::refused::Refused;
 use crate::base::session::{PathQuality, SessionId};
@@ -57,6 +58,10 @@ pub struct Record {
     pub server_name: Option<Box<str>>,
     /// How well the connections went, by side; `None` of one that was not there, or not over TCP.
     pub quality: [Option<PathQuality>; 2],
+    /// What TLS with the client has agreed on, where it ends here.
+    pub tls: Option<TlsFacts>,
+    /// Why TLS with the client failed.
+    pub tls_error: Option<TlsEndReason>,
     /// The worker that served it.
     pub worker: u32,
 }
@@ -201,6 +206,8 @@ pub(crate) mod tests {
             reason: None,
             server_name: None,
             quality: [None; 2],
+            tls: None,
+            tls_error: None,
             worker: 1,
         }
     }

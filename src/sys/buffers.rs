@@ -178,6 +178,15 @@ impl BufferPool {
         unsafe { std::slice::from_raw_parts_mut(self.address(buffer), len.min(BUFFER_LEN)) }
     }
 
+    /// The memory of a buffer that was taken, or filled and told of.
+    #[inline]
+    pub fn whole(&mut self, buffer: u16) -> &mut [u8; BUFFER_LEN] {
+        assert!(buffer < self.count);
+        // SAFETY: in bounds by the assertion; the kernel does not write to a buffer that the worker has, and nothing of
+        // it is sent meanwhile.
+        unsafe { &mut *self.address(buffer).cast() }
+    }
+
     /// Where bytes can be put into two buffers that were taken.
     #[inline]
     pub fn two_spaces(&mut self, first: u16, second: u16, in_second: usize) -> [&mut [u8]; 2] {
@@ -318,6 +327,16 @@ impl kernel::Buffers for BufferPool {
     /// There is no posted number that could be raised.
     #[inline]
     fn ran_dry(&mut self) {}
+
+    #[inline]
+    fn take(&mut self) -> Option<u16> {
+        BufferPool::take(self)
+    }
+
+    #[inline]
+    fn space(&mut self, buffer: u16) -> &mut [u8; BUFFER_LEN] {
+        self.whole(buffer)
+    }
 
     #[inline]
     fn release(&mut self, buffer: u16) {

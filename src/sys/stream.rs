@@ -42,6 +42,21 @@ pub fn send(fd: Fd, bytes: &[u8], flags: libc::c_int) -> Result<u32, i32> {
     again(|| unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) }).map(|sent| sent as u32)
 }
 
+/// Sends what there is room for of several parts, one behind the other.
+///
+/// # Errors
+/// EAGAIN if there is no room, or the connection's.
+pub fn send_parts(fd: Fd, parts: [&[u8]; 4]) -> Result<usize, i32> {
+    // Nothing is written to them.
+    let mut parts = parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+    // SAFETY: all of its fields may be zero: no address, no control bytes.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len() as _;
+    // SAFETY: the kernel reads the parts and `message` during the call only.
+    again(|| unsafe { libc::sendmsg(fd.0, &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) })
+}
+
 /// Repeats a call that a signal has interrupted (EINTR). An error is an errno.
 #[inline]
 fn again(mut call: impl FnMut() -> isize) -> Result<usize, i32> {

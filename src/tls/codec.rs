@@ -97,6 +97,17 @@ impl Outgoing {
     }
 }
 
+/// What is to be sent, one behind the other.
+#[derive(Clone, Debug, Default)]
+pub struct SealedParts<'a> {
+    /// A message of our own, and the head of a record.
+    pub before: [&'a [u8]; 2],
+    /// Which of the bytes that were sealed.
+    pub body: Range<usize>,
+    /// The tail of the record.
+    pub after: &'a [u8],
+}
+
 /// What renews keys.
 enum KeySource {
     /// TLS 1.2: nothing does.
@@ -433,21 +444,23 @@ impl Codec {
         self.outgoing.is_some()
     }
 
-    /// What is to be sent next: the parts of what was sealed, less what was sent of it. `plain` is what was given to
-    /// [`Codec::seal`], as it lies now.
-    pub fn parts<'a>(&'a self, plain: &'a [u8]) -> [&'a [u8]; 4] {
-        let Some(outgoing) = &self.outgoing else { return [&[]; 4] };
+    /// What is to be sent next: what was sealed, less what was sent of it.
+    pub fn parts(&self) -> SealedParts<'_> {
+        let Some(outgoing) = &self.outgoing else { return SealedParts::default() };
         let (head, tail) = match &outgoing.wrapping {
             Some(wrapping) => (wrapping.head(), wrapping.tail()),
             None => (&[][..], &[][..]),
         };
-        let body = &plain[..usize::from(outgoing.len)];
         let mut skipped = outgoing.sent;
-        [&outgoing.message[..usize::from(outgoing.message_len)], head, body, tail].map(|part| {
-            let skip = skipped.min(part.len());
+        let mut skip = |len: usize| {
+            let skip = skipped.min(len);
             skipped -= skip;
-            &part[skip..]
-        })
+            skip
+        };
+        let message = &outgoing.message[..usize::from(outgoing.message_len)];
+        let (message, head) = (&message[skip(message.len())..], &head[skip(head.len())..]);
+        let body = skip(outgoing.len.into())..usize::from(outgoing.len);
+        SealedParts { before: [message, head], body, after: &tail[skip(tail.len())..] }
     }
 
     /// So many bytes of [`Codec::parts`] were sent. Returns how many bytes of plaintext that makes, once the record is

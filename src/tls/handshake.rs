@@ -2,6 +2,7 @@
 //!
 //! rustls is given one record at a time, so that it never opens what follows the handshake.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
@@ -9,7 +10,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, Un
 use rustls::{HandshakeKind, ServerConfig};
 
 use super::codec::Codec;
-use super::{Alert, record};
+use super::{Alert, ServerTls, record};
+use crate::wire::client_hello;
 
 /// Most bytes of handshake messages that are kept: those of a client with a long chain of certificates.
 const INPUT_MAX: usize = 80 * 1024;
@@ -32,6 +34,10 @@ impl From<rustls::Error> for HandshakeFault {
 
 /// A handshake that goes on.
 pub struct Handshake {
+    /// By which it goes, until the client has said which name it wants.
+    tls: Option<Arc<ServerTls>>,
+    /// The name that the client wants, once it has said it.
+    server_name: Option<String>,
     /// What rustls knows of it.
     connection: UnbufferedServerConnection,
     /// What has come and was not used up.
@@ -69,20 +75,45 @@ pub enum HandshakeStep {
     Failed(String),
 }
 
+impl fmt::Debug for Handshake {
+    /// Without its keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
 impl Handshake {
     /// Begins.
     ///
     /// # Errors
     /// rustls cannot begin.
-    pub fn new(config: Arc<ServerConfig>) -> Result<Handshake, rustls::Error> {
+    pub fn new(tls: &Arc<ServerTls>) -> Result<Handshake, rustls::Error> {
+        let mut handshake = Handshake::by(tls.config())?;
+        handshake.tls = Some(tls.clone());
+        Ok(handshake)
+    }
+
+    /// Begins by a configuration of rustls, without names that are refused.
+    ///
+    /// # Errors
+    /// rustls cannot begin.
+    pub(super) fn by(config: Arc<ServerConfig>) -> Result<Handshake, rustls::Error> {
         let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Handshake { connection, input: Vec::new(), shown: 0, output: Vec::new(), has_answered: false })
+        Ok(Handshake {
+            tls: None,
+            server_name: None,
+            connection,
+            input: Vec::new(),
+            shown: 0,
+            output: Vec::new(),
+            has_answered: false,
+        })
     }
 
     /// Takes in what has come, and appends what is to be sent to `output`.
     pub fn on(mut self: Box<Handshake>, bytes: &[u8], output: &mut Vec<u8>) -> HandshakeStep {
         self.input.extend_from_slice(bytes);
-        let step = self.proceed();
+        let step = self.look_at_name().and_then(|()| self.proceed());
         output.append(&mut self.output);
         match step {
             Ok(true) => self.finish(),
@@ -109,6 +140,26 @@ impl Handshake {
             output.extend_from_slice(&in_the_clear(alert));
         }
         HandshakeStep::Failed(cause)
+    }
+
+    /// The name that the client wants, once it has said it.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// Notes the name that the client wants, as soon as its ClientHello has come.
+    fn look_at_name(&mut self) -> Result<(), HandshakeFault> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        // What is no ClientHello is for rustls to say.
+        let Ok(Some(hello)) = client_hello::parse(&self.input) else { return Ok(()) };
+        let is_refused = hello.server_name.as_ref().is_some_and(|name| tls.refuses(name));
+        (self.tls, self.server_name) = (None, hello.server_name);
+        if is_refused {
+            let name = self.server_name.as_deref().unwrap_or_default();
+            let cause = format!("no certificate is for {name}");
+            return Err(HandshakeFault::Ours(Alert::UNRECOGNIZED_NAME, cause));
+        }
+        Ok(())
     }
 
     /// Shows rustls one record after another: whether the handshake is over.

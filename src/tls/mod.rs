@@ -16,10 +16,12 @@ pub mod alert;
 pub mod codec;
 pub mod handshake;
 pub mod record;
+pub mod server;
 
 pub use alert::Alert;
 pub use codec::Codec;
 pub use handshake::Handshake;
+pub use server::ServerTls;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,7 @@
 //! The protection of one record: opened and sealed where it lies.
+//!
+//! A record has a header, what it carries, and what authenticates both. Its nonce is a number that is never used twice
+//! with the same key. What a record carries is not looked at here ([`codec`](super::codec) does that).
 
 use std::ops::Range;
 

@@ -138,6 +138,18 @@ impl kernel::Buffers for BufferRing {
         self.pool.trim();
     }
 
+    /// Takes a buffer that the kernel was not shown.
+    #[inline]
+    fn take(&mut self) -> Option<u16> {
+        self.pool.take()
+    }
+
+    /// The memory of a buffer that was taken, or filled.
+    #[inline]
+    fn space(&mut self, buffer: u16) -> &mut [u8; BUFFER_LEN] {
+        self.pool.whole(buffer)
+    }
+
     /// Takes a buffer back. The kernel sees it after `publish`.
     #[inline]
     fn release(&mut self, buffer: u16) {

@@ -13,11 +13,11 @@ use std::io;
 use crate::base::lease::{Lease, PipeId};
 use crate::base::time::{Clock, Moment};
 use crate::kernel::token::{Operation, Token};
-use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Wait};
+use crate::kernel::{Bell, Buffers as _, Completion, Fd, Kernel, Op, Wait, Wrapped};
 use crate::sys::direct::Direct;
 use crate::sys::features::Features;
 use crate::sys::pipes::PipePool;
-use crate::sys::socket;
+use crate::sys::{socket, stream};
 use buffers::BufferRing;
 use ring::Ring;
 
@@ -130,6 +130,14 @@ impl Kernel for Uring {
     }
 
     #[cold]
+    fn send_wrapped(
+        &mut self,
+        fd: Fd,
+        Wrapped { before: [first, second], lease, after }: Wrapped<'_>,
+    ) -> Result<usize, i32> {
+        stream::send_parts(fd, [first, second, self.buffers.bytes(lease), after])
+    }
+
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {
         let (pool, leased) = self.buffers.pool();
         self.pipes.unload(pipe, left, pool, leased)

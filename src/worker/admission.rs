@@ -84,8 +84,14 @@ impl<K: Kernel> Worker<K> {
                     guest.is_asked_no_more();
                 }
                 self.divide(key);
-                let awaits_byte = self.awaits_first_byte(key).is_some();
-                self.tell(key, if awaits_byte { Event::Preread } else { Event::Accepted });
+                let awaits = admission.tls.is_some() || self.awaits_first_byte(key).is_some();
+                if let Some(tls) = &admission.tls
+                    && let Err(refused) = self.expect_tls(key, tls)
+                {
+                    self.note_refusal(key, refused);
+                    return self.tell(key, Event::End(Who::Rule));
+                }
+                self.tell(key, if awaits { Event::Preread } else { Event::Accepted });
             }
         }
     }
@@ -128,7 +134,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Counts a refusal at the listener and writes it into the record for the access log.
-    fn note_refusal(&mut self, key: SlotKey, refused: Refused) {
+    pub(super) fn note_refusal(&mut self, key: SlotKey, refused: Refused) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(draft) = &mut slot.draft {
             draft.ends_for(EndReason::Refused(refused));
@@ -165,16 +171,37 @@ impl<K: Kernel> Worker<K> {
             && let client = slot.fd(Side::Client)
             && let Some(guest) = &mut slot.guest
         {
-            // From now on the relay reads.
+            // From now on TLS or the relay reads.
+            let tls = guest.admission().and_then(|admission| admission.tls.clone());
             guest.is_asked_no_more();
             if let (Some(bytes), Some(fd)) = (guest.low_water(1), client) {
                 self.kernel.sockets().set_low_water(fd, bytes);
+            }
+            if let Some(tls) = tls
+                && let Err(refused) = self.expect_tls(key, &tls)
+            {
+                self.note_refusal(key, refused);
+                return Looked::Refused(Who::Rule);
+            }
+        }
+        if looked == Looked::Done {
+            match self.shake_hands_first(key) {
+                Looked::Done => {}
+                other => return other,
             }
         }
         match (looked, self.awaits_first_byte(key)) {
             (Looked::Done, Some(spans)) => self.await_first_byte(key, spans, ended),
             _ => looked,
         }
+    }
+
+    /// Goes on with a handshake of TLS, if there is one.
+    fn shake_hands_first(&mut self, key: SlotKey) -> Looked {
+        let mut peeked = std::mem::take(&mut self.turn.peeked);
+        let looked = self.shake_hands(key, &mut peeked);
+        self.turn.peeked = peeked;
+        looked
     }
 
     /// How long the pool of a session waits for the first byte of its clients, each time (0: without end) with what

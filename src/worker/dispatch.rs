@@ -77,11 +77,25 @@ impl<K: Kernel> Worker<K> {
                 if more && !nonempty && self.kernel.misses_resets() {
                     self.silence.heard(&mut self.slots, key, side, self.turn.now);
                 }
+                if self.speaks_tls(key, side) {
+                    if let Some(event) = self.received_tls(key, side, buffer, completion) {
+                        self.relay(key, event);
+                    }
+                    return;
+                }
                 self.relay(key, relay::Event::Received { side, lease, more, nonempty });
             }
             (result, buffer) => {
                 if let Some(buffer) = buffer {
                     self.kernel.buffers().release(buffer);
+                }
+                if matches!(-result, 0 | errno::ECANCELED) && self.speaks_tls(key, side) {
+                    let event = match result {
+                        0 => self.tls_finished(key, side),
+                        _ => self.receive_again(key, side),
+                    };
+                    event.into_iter().for_each(|event| self.relay(key, event));
+                    return;
                 }
                 let end = match self.end_of(key, side, result) {
                     // This worker cancelled it, not its session: see `silence`.

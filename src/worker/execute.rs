@@ -102,7 +102,11 @@ impl<K: Kernel> Worker<K> {
     fn execute_relay(&mut self, key: SlotKey, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
             relay::Effect::Recv { side, credit, fresh } => return self.arm(key, side, credit, fresh),
+            relay::Effect::Send { side, lease, .. } if self.speaks_tls(key, side) => {
+                return Some(self.send_tls(key, side, lease));
+            }
             relay::Effect::Send { side, lease, quiet } => self.send(key, side, lease, quiet),
+            relay::Effect::SayLast { side } => return Some(self.say_last(key, side)),
             relay::Effect::Hurry => self.turn.hurried = true,
             relay::Effect::Append { from, to } => self.kernel.buffers().append(from, to),
             relay::Effect::Release { buffer } => self.kernel.buffers().release(buffer),
@@ -114,7 +118,10 @@ impl<K: Kernel> Worker<K> {
                 }
             }
             relay::Effect::Borrow { half } => {
-                return Some(relay::Event::Lent { half, pipe: self.kernel.pipes().borrow() });
+                // A pipe moves bytes as they are.
+                let is_plain = !Side::BOTH.iter().any(|&side| self.speaks_tls(key, side));
+                let pipe = if is_plain { self.kernel.pipes().borrow() } else { None };
+                return Some(relay::Event::Lent { half, pipe });
             }
             relay::Effect::GiveBack { pipe } => self.kernel.pipes().give_back(pipe),
             relay::Effect::Destroy { pipe } => self.kernel.pipes().destroy(pipe),
@@ -179,7 +186,11 @@ impl<K: Kernel> Worker<K> {
         if scarce && credit < relay::CREDIT {
             return Some(relay::Event::Ended { side, end: End::Scarce });
         }
-        self.kernel.push(token, Op::Recv { fd, credit: if scarce { 1 } else { credit }, fresh });
+        let credit = if scarce { 1 } else { credit };
+        if let Some(event) = self.arm_tls(key, side, credit) {
+            return Some(event);
+        }
+        self.kernel.push(token, Op::Recv { fd, credit, fresh });
         None
     }
 
@@ -267,6 +278,9 @@ impl<K: Kernel> Worker<K> {
     /// Closes one connection of a session, with a reset or a FIN. When it is the backend's, its place is given back,
     /// and if the session goes on, the backend counts as tried.
     fn close(&mut self, key: SlotKey, side: Side, reset: bool) {
+        if !reset {
+            self.part(key, side);
+        }
         let Some(slot) = self.slots.get_mut(key) else { return };
         if let Some(fd) = slot.take_fd(side) {
             if let Some(draft) = &mut slot.draft {
@@ -338,7 +352,7 @@ impl<K: Kernel> Worker<K> {
 
     /// The descriptor of one side of a session, if both are there.
     #[inline]
-    fn fd(&self, key: SlotKey, side: Side) -> Option<Fd> {
+    pub(super) fn fd(&self, key: SlotKey, side: Side) -> Option<Fd> {
         self.slots.get(key)?.fd(side)
     }
 }

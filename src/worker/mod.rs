@@ -28,6 +28,8 @@ mod run;
 mod shared;
 mod silence;
 mod slots;
+mod tls;
+mod tls_side;
 mod wanting;
 
 use std::collections::VecDeque;
@@ -54,6 +56,7 @@ use crate::snapshot::table::Phase;
 use crate::stats::WorkerStats;
 use crate::stats::record::EndReason;
 use crate::sys::system;
+use crate::tls::codec::BacklogPool;
 use acceptors::Acceptors;
 use pause::Pauses;
 use silence::Silence;
@@ -163,6 +166,10 @@ struct Turn {
     hurried: bool,
     /// Bytes of stalled pipes that this turn may still move into buffers.
     unload_budget: u32,
+    /// How long this turn has spent on handshakes of TLS.
+    handshakes_ns: u64,
+    /// Memory for records of TLS that have not come whole.
+    backlogs: BacklogPool,
     /// The bytes that a client has sent, while it is looked at; no memory before there is one that must say something.
     peeked: Vec<u8>,
     /// When the invariants are looked at next.
@@ -200,6 +207,8 @@ impl<K: Kernel> Worker<K> {
             random: fastrand::Rng::with_seed(spec.seed),
             hurried: false,
             unload_budget: 0,
+            handshakes_ns: 0,
+            backlogs: BacklogPool::default(),
             peeked: Vec::new(),
             #[cfg(debug_assertions)]
             watch: invariants::InvariantWatch::default(),

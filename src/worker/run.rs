@@ -152,6 +152,7 @@ impl<K: Kernel> Worker<K> {
     pub fn turn(&mut self) -> io::Result<()> {
         self.turn.now = self.kernel.now();
         self.turn.unload_budget = UNLOADED_A_TURN;
+        self.turn.handshakes_ns = 0;
         let mut batch = std::mem::take(&mut self.turn.batch);
         for completion in batch.drain(..) {
             self.dispatch(completion);

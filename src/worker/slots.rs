@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::tls_side::TlsSide;
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::balance::sticky::StickyPermit;
@@ -63,6 +64,8 @@ pub struct Slot {
     pub draft: Option<Box<Draft>>,
     /// Present only if the listener has rules for its clients or asks them for something.
     pub guest: Option<Box<Guest>>,
+    /// By side: present where ringway itself speaks TLS.
+    pub tls: [Option<Box<TlsSide>>; 2],
 }
 
 /// What is remembered of a session on its way to a backend, if there is something to remember.
@@ -118,6 +121,7 @@ impl Slot {
             detour: None,
             draft: None,
             guest: None,
+            tls: [None, None],
         }
     }
 

@@ -140,5 +140,7 @@ mod systemd;
 mod take_over;
 /// Sessions that end by themselves.
 mod timeout;
+/// TLS that ends at a listener.
+mod tls_listener;
 /// Sessions on several workers.
 mod workers;

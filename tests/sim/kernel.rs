@@ -239,6 +239,14 @@ impl kernel::Buffers for Buffers {
         self.0.borrow_mut().rings[self.1].pool.ran_dry();
     }
 
+    fn take(&mut self) -> Option<u16> {
+        None
+    }
+
+    fn space(&mut self, _: u16) -> &mut [u8; BUFFER_LEN] {
+        unreachable!("no session of the simulation speaks TLS: its bytes have no values")
+    }
+
     fn release(&mut self, buffer: u16) {
         self.0.borrow_mut().rings[self.1].pool.release(buffer);
     }

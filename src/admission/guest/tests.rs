@@ -22,6 +22,7 @@ fn speaker(hello: bool) -> Guest {
 fn asked(proxy: bool, wants: Option<(bool, bool)>) -> Guest {
     let timeout_ns = ns(TIMEOUT);
     let admission = Admission {
+        tls: None,
         rules: Rules::default(),
         source_limits: None,
         source_unlimited: Networks::default(),

@@ -5,7 +5,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::tls::ServerTls;
 
 /// How a listener ends TLS. At least one of `certificates` and `certificate_dir` is given.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,7 +39,38 @@ pub struct ListenerTls {
     pub starttls: Starttls,
     /// Whether a client that goes on without TLS is served. Only with `starttls`; false without it.
     pub allows_plaintext: bool,
+    /// What its files said when they were read last ([`load_certificates`](crate::config::load_certificates)).
+    pub loaded: LoadedTls,
 }
+
+/// What the files of a listener said. Two of them count as equal, because the configuration is the same.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedTls(Option<Arc<ServerTls>>);
+
+impl LoadedTls {
+    /// TLS at the listener; `None` before the files were read.
+    pub fn server(&self) -> Option<&ServerTls> {
+        self.0.as_deref()
+    }
+
+    /// The same, to keep.
+    pub fn shared(&self) -> Option<Arc<ServerTls>> {
+        self.0.clone()
+    }
+
+    /// Takes what the files say now.
+    pub fn set(&mut self, server: Arc<ServerTls>) {
+        self.0 = Some(server);
+    }
+}
+
+impl PartialEq for LoadedTls {
+    fn eq(&self, _: &LoadedTls) -> bool {
+        true
+    }
+}
+
+impl Eq for LoadedTls {}
 
 impl ListenerTls {
     /// Every file that it names, and the folder of `certificate_dir`, with the keys that name them: in the order of

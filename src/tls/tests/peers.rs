@@ -56,7 +56,7 @@ pub fn shake(
     config: Arc<ServerConfig>,
     mut exchange: impl FnMut(&[u8]) -> Vec<u8>,
 ) -> Result<Shaken, (String, Vec<u8>)> {
-    let mut server = Box::new(Handshake::new(config).unwrap());
+    let mut server = Box::new(Handshake::by(config).unwrap());
     let mut said = Vec::new();
     for _ in 0..20 {
         let bytes = exchange(&std::mem::take(&mut said));

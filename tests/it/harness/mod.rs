@@ -16,6 +16,7 @@ pub mod postgresql;
 pub mod process;
 pub mod redis;
 pub mod ringway;
+pub mod secure;
 
 use std::time::{Duration, Instant};
 

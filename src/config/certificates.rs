@@ -1,0 +1,144 @@
+//! The files of `[listeners.NAME.tls]`: they are read apart from the configuration, because they change more often.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Outside;
+use super::model::{ClientAuth, Config, ListenerTls, Starttls, TlsVersion};
+use crate::base::time::ns;
+use crate::tls::ServerTls;
+use crate::tls::server::{PemFile, ServerSettings};
+
+/// The name of PostgreSQL in ALPN, which a client that begins with TLS must offer (PostgreSQL 17, "sslnegotiation").
+const POSTGRESQL: &str = "postgresql";
+
+/// Reads the certificates of every listener. Tickets of `before`, the configuration in use, stay good.
+///
+/// # Errors
+/// Everything that is wrong, one line each with its listener, the file, and what to do. Nothing is changed then.
+pub fn load_certificates(
+    config: &mut Config,
+    before: Option<&Config>,
+    outside: &dyn Outside,
+) -> Result<(), Vec<String>> {
+    let (mut loaded, mut faults) = (Vec::new(), Vec::new());
+    for listener in &config.listeners {
+        let server = listener.tls.as_ref().map(|tls| {
+            let known = before.and_then(|before| before.listeners.iter().find(|one| one.name == listener.name));
+            let known = known.and_then(|known| known.tls.as_ref()?.loaded.server());
+            read(tls, known, outside)
+        });
+        match server.transpose() {
+            Ok(server) => loaded.push(server),
+            Err(all) => faults.extend(all.into_iter().map(|fault| format!("listeners.{}.tls: {fault}", listener.name))),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    for (listener, server) in config.listeners.iter_mut().zip(loaded) {
+        if let (Some(tls), Some(server)) = (&mut listener.tls, server) {
+            tls.loaded.set(server);
+        }
+    }
+    Ok(())
+}
+
+/// Reads the files of one listener.
+///
+/// # Errors
+/// Everything that is wrong, one line each.
+fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) -> Result<Arc<ServerTls>, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut file = |path: &Path| match outside.file(path) {
+        Ok(bytes) => Some(PemFile { path: path.display().to_string(), bytes }),
+        Err(error) => {
+            faults.push(format!("{}: it cannot be read: {}", path.display(), with_remedy(&error)));
+            None
+        }
+    };
+    let mut pairs = Vec::new();
+    for pair in &tls.certificates {
+        pairs.extend(file(&pair.cert).zip(file(&pair.key)));
+    }
+    let folder = tls.certificate_dir.as_ref().map(|folder| (folder, outside.folder(folder)));
+    match &folder {
+        Some((_, Ok(names))) => {
+            for (cert, key) in pairs_in(names) {
+                pairs.extend(file(&cert).zip(file(&key)));
+            }
+        }
+        Some((folder, Err(error))) => {
+            faults.push(format!("{}: it cannot be read: {}", folder.display(), with_remedy(error)));
+            return Err(faults);
+        }
+        None => {}
+    }
+    let client_ca = tls.client_ca.as_ref().and_then(|path| file(path));
+    let client_crl = tls.client_crl.as_ref().and_then(|path| file(path));
+    if faults.is_empty()
+        && pairs.is_empty()
+        && let Some((folder, _)) = &folder
+    {
+        faults.push(format!("{}: it holds no NAME.crt with NAME.key, and no NAME.pem", folder.display()));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let implied = (tls.starttls == Starttls::Postgresql).then_some(POSTGRESQL);
+    let implied = implied.filter(|name| !tls.alpn.iter().any(|one| one == name));
+    let protocols = tls.alpn.iter().map(String::as_str).chain(implied);
+    let settings = ServerSettings {
+        pairs,
+        refuses_unknown_names: tls.refuses_unknown_names,
+        is_tls13_only: tls.min_version == TlsVersion::V1_3,
+        protocols: protocols.map(|name| name.as_bytes().to_vec()).collect(),
+        client_ca,
+        client_crl,
+        is_certificate_required: tls.client_auth == ClientAuth::Required,
+        has_tickets: tls.has_tickets,
+        handshake_timeout_ns: ns(tls.handshake_timeout),
+    };
+    ServerTls::new(&settings, before).map(Arc::new)
+}
+
+/// The pairs among the files of a folder, by name.
+fn pairs_in(files: &[PathBuf]) -> Vec<(PathBuf, PathBuf)> {
+    let mut pairs: Vec<(PathBuf, PathBuf)> = files
+        .iter()
+        .filter_map(|file| match file.extension()?.to_str()? {
+            "crt" => {
+                let key = file.with_extension("key");
+                files.contains(&key).then_some((file.clone(), key))
+            }
+            "pem" => Some((file.clone(), file.clone())),
+            _ => None,
+        })
+        .collect();
+    pairs.sort();
+    pairs
+}
+
+/// An error of reading, with what to do where that is known.
+fn with_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}; the user that serves must be able to read it, and `ringway doctor` says who that is")
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_gives_its_pairs_by_name_and_nothing_else() {
+        let files = ["/d/b.crt", "/d/b.key", "/d/a.pem", "/d/c.crt", "/d/d.key", "/d/README"].map(PathBuf::from);
+        let pairs = pairs_in(&files);
+        let expected = [("/d/a.pem", "/d/a.pem"), ("/d/b.crt", "/d/b.key")];
+        assert_eq!(pairs, expected.map(|(cert, key)| (cert.into(), key.into())));
+    }
+}

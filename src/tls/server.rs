@@ -1,0 +1,293 @@
+//! What a listener shows to its clients and asks of them: certificates by name, authorities, tickets.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, SupportedProtocolVersion, version};
+
+/// A ticket is good for this long after its key was made, and its key makes tickets for half of it: a day.
+const TICKET_KEY_S: u32 = 24 * 3600;
+
+/// A file of the configuration.
+#[derive(Clone, Debug)]
+pub struct PemFile {
+    /// Its path, for messages.
+    pub path: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// What the configuration says of TLS at a listener.
+#[derive(Clone, Debug, Default)]
+pub struct ServerSettings {
+    /// Certificates with their keys; the first pair serves clients that no name fits.
+    pub pairs: Vec<(PemFile, PemFile)>,
+    /// Whether a client is refused that asks for a name without a certificate.
+    pub refuses_unknown_names: bool,
+    /// Whether TLS 1.2 is not spoken.
+    pub is_tls13_only: bool,
+    /// The protocols for ALPN, the best one first.
+    pub protocols: Vec<Vec<u8>>,
+    /// The authorities of clients' certificates; `None` if clients are not asked for one.
+    pub client_ca: Option<PemFile>,
+    /// Clients' certificates that are revoked.
+    pub client_crl: Option<PemFile>,
+    /// Whether a client without a certificate is refused.
+    pub is_certificate_required: bool,
+    /// Whether sessions can be resumed.
+    pub has_tickets: bool,
+    /// How long a handshake can take; 0 means without end.
+    pub handshake_timeout_ns: u64,
+}
+
+/// TLS at a listener, ready for clients. All workers share it.
+pub struct ServerTls {
+    /// What rustls goes by.
+    config: Arc<ServerConfig>,
+    /// The certificates, which rustls asks for.
+    certificates: Arc<CertificatesByName>,
+    /// The keys of tickets, which outlive a reload as long as the same clients are let in.
+    ticketer: Option<Arc<dyn ProducesTickets>>,
+    /// The authorities of clients, as their file has them.
+    client_ca: Option<Vec<u8>>,
+    /// Whether a client is refused that asks for a name without a certificate.
+    refuses_unknown_names: bool,
+    /// How long a handshake can take; 0 means without end.
+    pub handshake_timeout_ns: u64,
+}
+
+impl fmt::Debug for ServerTls {
+    /// Without its keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("handshake_timeout_ns", &self.handshake_timeout_ns).finish_non_exhaustive()
+    }
+}
+
+impl ServerTls {
+    /// Reads what the files say. Tickets of `before`, which it takes the place of, stay good if both believe the same
+    /// authorities.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files, each as `PATH: what, and what to do`.
+    pub fn new(settings: &ServerSettings, before: Option<&ServerTls>) -> Result<ServerTls, Vec<String>> {
+        let (mut keys, mut faults) = (Vec::new(), Vec::new());
+        for (cert, key) in &settings.pairs {
+            match certified(cert, key) {
+                Ok(certified) => keys.push(certified),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let verifier = verifier(settings).map_err(|fault| faults.push(fault)).ok().flatten();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let wrong = |error: rustls::Error| vec![format!("TLS cannot be set up: {error}")];
+        let versions: &[&SupportedProtocolVersion] =
+            if settings.is_tls13_only { &[&version::TLS13] } else { &[&version::TLS13, &version::TLS12] };
+        let certificates = Arc::new(CertificatesByName::new(&keys));
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .map_err(wrong)?;
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(certificates.clone());
+        config.alpn_protocols.clone_from(&settings.protocols);
+        config.enable_secret_extraction = true;
+        // What is resumed is in the tickets alone, so any worker can.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        let client_ca = settings.client_ca.as_ref().map(|file| file.bytes.clone());
+        let kept = before.filter(|before| before.client_ca == client_ca).and_then(|before| before.ticketer.clone());
+        let ticketer = match (settings.has_tickets, kept) {
+            (false, _) => None,
+            (true, Some(kept)) => Some(kept),
+            (true, None) => Some(new_ticketer().map_err(wrong)?),
+        };
+        match &ticketer {
+            Some(ticketer) => config.ticketer = ticketer.clone(),
+            None => config.send_tls13_tickets = 0,
+        }
+        let (refuses_unknown_names, handshake_timeout_ns) =
+            (settings.refuses_unknown_names, settings.handshake_timeout_ns);
+        let config = Arc::new(config);
+        Ok(ServerTls { config, certificates, ticketer, client_ca, refuses_unknown_names, handshake_timeout_ns })
+    }
+
+    /// For a handshake.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+
+    /// Whether a client that asks for this name is refused.
+    pub(super) fn refuses(&self, name: &str) -> bool {
+        self.refuses_unknown_names && self.certificates.named(name).is_none()
+    }
+}
+
+/// Keys for tickets that change daily.
+///
+/// # Errors
+/// There is no random number.
+fn new_ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    let rotator = rustls::ticketer::TicketRotator::new(TICKET_KEY_S / 2, || {
+        let made = aws_lc_rs::Ticketer::new().map_err(|_| rustls::crypto::GetRandomFailed)?;
+        Ok(Box::new(SharedTicketer(made)) as Box<dyn ProducesTickets>)
+    })?;
+    Ok(Arc::new(rotator))
+}
+
+/// A ticketer behind an `Arc`, where a box is asked for.
+#[derive(Debug)]
+struct SharedTicketer(Arc<dyn ProducesTickets>);
+
+impl ProducesTickets for SharedTicketer {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher)
+    }
+}
+
+/// A certificate with its key.
+///
+/// # Errors
+/// What is wrong with one of the files, and what to do.
+fn certified(cert: &PemFile, key: &PemFile) -> Result<Arc<CertifiedKey>, String> {
+    let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&cert.bytes).collect();
+    let chain = chain.map_err(|error| format!("{}: its PEM cannot be read: {error}", cert.path))?;
+    if chain.is_empty() {
+        return Err(format!(
+            "{}: it holds no certificate; it has to begin with -----BEGIN CERTIFICATE----- (PEM)",
+            cert.path
+        ));
+    }
+    let private = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => format!(
+            "{}: it holds no private key that is not encrypted; `openssl pkey -in FILE` writes one as PEM",
+            key.path
+        ),
+        error => format!("{}: its PEM cannot be read: {error}", key.path),
+    })?;
+    let made = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider());
+    let made = made.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("{}: it is not the key of the certificate in {}", key.path, cert.path)
+        }
+        error => format!("{} with {}: they cannot be used: {error}", cert.path, key.path),
+    })?;
+    webpki::EndEntityCert::try_from(&made.cert[0])
+        .map_err(|error| format!("{}: its first certificate is not one of a server: {error}", cert.path))?;
+    Ok(Arc::new(made))
+}
+
+/// What looks at clients' certificates; `None` if they are not asked for one.
+///
+/// # Errors
+/// What is wrong with one of the files, and what to do.
+fn verifier(settings: &ServerSettings) -> Result<Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>, String> {
+    let Some(ca) = &settings.client_ca else { return Ok(None) };
+    let mut roots = RootCertStore::empty();
+    for der in CertificateDer::pem_slice_iter(&ca.bytes) {
+        let der = der.map_err(|error| format!("{}: its PEM cannot be read: {error}", ca.path))?;
+        roots.add(der).map_err(|error| format!("{}: an authority in it cannot be used: {error}", ca.path))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("{}: it holds no certificate of an authority (PEM)", ca.path));
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(crl) = &settings.client_crl {
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&crl.bytes).collect();
+        let lists = lists.map_err(|error| format!("{}: its PEM cannot be read: {error}", crl.path))?;
+        if lists.is_empty() {
+            return Err(format!(
+                "{}: it holds no revocation list; it has to begin with -----BEGIN X509 CRL-----",
+                crl.path
+            ));
+        }
+        // A list need not cover the authorities in between.
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
+    }
+    if !settings.is_certificate_required {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map(Some).map_err(|error| format!("{}: clients cannot be verified by it: {error}", ca.path))
+}
+
+/// The certificates of a listener.
+#[derive(Debug)]
+struct CertificatesByName {
+    /// By name in lower case.
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what follows `*.` of a name with a wildcard.
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// For clients that no name fits.
+    default: Vec<Arc<CertifiedKey>>,
+}
+
+impl CertificatesByName {
+    /// These certificates, the first one for clients that no name fits.
+    fn new(all: &[Arc<CertifiedKey>]) -> CertificatesByName {
+        let mut made = CertificatesByName { exact: HashMap::new(), wildcard: HashMap::new(), default: Vec::new() };
+        let mut first: Option<Vec<String>> = None;
+        for key in all {
+            let names = names_of(key);
+            for name in &names {
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(suffix) => (&mut made.wildcard, suffix),
+                    None => (&mut made.exact, name.as_str()),
+                };
+                map.entry(name.to_string()).or_default().push(key.clone());
+            }
+            // A second certificate of the same names has another kind of key.
+            if first.get_or_insert_with(|| names.clone()) == &names {
+                made.default.push(key.clone());
+            }
+        }
+        made
+    }
+
+    /// The certificates for a name, which has no final dot; `None` if there are none.
+    fn named(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        self.exact.get(&name).or_else(|| self.wildcard.get(name.split_once('.')?.1))
+    }
+}
+
+impl ResolvesServerCert for CertificatesByName {
+    /// The first certificate for the name that the client can verify; one that it cannot verify if there is no other,
+    /// so that it is told what is wrong.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| self.named(name)).unwrap_or(&self.default);
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        named.iter().find(fits).or(named.first()).cloned()
+    }
+}
+
+/// The names that a certificate is for, in lower case and in order.
+fn names_of(key: &CertifiedKey) -> Vec<String> {
+    let parsed = key.cert.first().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+    let mut names: Vec<String> =
+        parsed.iter().flat_map(|parsed| parsed.valid_dns_names()).map(str::to_ascii_lowercase).collect();
+    names.sort_unstable();
+    names
+}

@@ -1,0 +1,331 @@
+//! TLS that ends here: the handshake of a client, and its records on their way to and from the relay.
+//!
+//! The relay moves plaintext and knows nothing of it. A receive on a side that speaks TLS brings ciphertext, which the
+//! codec opens in its buffer; a send seals its buffer first. Three things follow from that:
+//!
+//! - A record can end in another buffer than it begins in. What cannot be opened yet waits in the codec. A receive that
+//!   brought nothing for the relay is armed again here, and what the codec has more than one buffer takes is given to
+//!   the relay when it receives again ([`Worker::arm_tls`]).
+//! - The end of a stream (close_notify) and the end of its connection (a FIN) come apart. The relay hears of the first
+//!   of them; a connection that ends without close_notify cut its stream short, which is counted.
+//! - A record is sent whole or not at all. Where the kernel takes a part of it, the relay hears that there was no room,
+//!   and sends the same lease again; the codec knows how much of it is gone.
+
+use super::Worker;
+use super::slots::SlotKey;
+use super::tls_side::{TlsSide, TlsStream};
+use crate::base::lease::{Lease, Moved};
+use crate::base::refused::Refused;
+use crate::base::side::Side;
+use crate::base::termination::Who;
+use crate::base::time::Moment;
+use crate::kernel::token::Operation;
+use crate::kernel::{Buffers, Completion, Fd, Kernel, Op, Sockets, Wrapped, errno};
+use crate::relay::{self, End};
+use crate::session::Looked;
+use crate::stats::tls::{TlsEndReason, TlsFacts};
+use crate::tls::codec::{SealedParts, StreamEnd};
+use crate::tls::handshake::{Agreed, Handshake, HandshakeStep};
+use crate::tls::{Codec, ServerTls};
+
+/// How long handshakes may take within a turn; one under way is not interrupted. The others wait for the next
+/// turns, so that sessions with bytes to move do not wait for them.
+const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
+
+impl<K: Kernel> Worker<K> {
+    /// The stream of a side, if it speaks TLS and its handshake is over.
+    #[inline]
+    pub(super) fn speaks_tls(&self, key: SlotKey, side: Side) -> bool {
+        self.slots.get(key).is_some_and(|slot| matches!(slot.tls[side.index()].as_deref(), Some(TlsSide::Open(_))))
+    }
+
+    /// The same to change; `None` while its handshake goes on.
+    fn stream(&mut self, key: SlotKey, side: Side) -> Option<&mut TlsStream> {
+        match self.slots.get_mut(key)?.tls[side.index()].as_deref_mut()? {
+            TlsSide::Open(stream) => Some(stream),
+            TlsSide::Shaking(..) => None,
+        }
+    }
+
+    /// Has the client shake hands, before a backend is chosen for it.
+    ///
+    /// # Errors
+    /// It is not served.
+    pub(super) fn expect_tls(&mut self, key: SlotKey, tls: &std::sync::Arc<ServerTls>) -> Result<(), Refused> {
+        let timeout_ns = tls.handshake_timeout_ns;
+        let deadline = if timeout_ns == 0 { Moment::NEVER } else { self.turn.now.after_ns(timeout_ns) };
+        let handshake = Handshake::new(tls).map_err(|_| Refused::Tls)?;
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(Box::new(handshake), deadline)));
+        }
+        Ok(())
+    }
+
+    /// Goes on with the handshake of a client as far as its bytes go. [`Looked::Done`] also where there is none.
+    pub(super) fn shake_hands(&mut self, key: SlotKey, peeked: &mut [u8]) -> Looked {
+        loop {
+            let Some(slot) = self.slots.get_mut(key) else { return Looked::Done };
+            let Some(fd) = slot.fd(Side::Client) else { return Looked::Done };
+            let Some(TlsSide::Shaking(_, deadline)) = slot.tls[Side::Client.index()].as_deref() else {
+                return Looked::Done;
+            };
+            let deadline = *deadline;
+            if self.turn.now >= deadline {
+                return self.refuse_tls(key, "no complete handshake came within handshake_timeout".to_string(), false);
+            }
+            if self.turn.handshakes_ns >= HANDSHAKES_A_TURN_NS {
+                return Looked::Again { at: self.turn.now };
+            }
+            let count = match self.kernel.sockets().take(fd, peeked) {
+                Ok(Some(count @ 1..)) => count,
+                Ok(None) => return Looked::More { until: deadline },
+                Ok(Some(0)) | Err(_) => {
+                    self.note_handshake(key, None);
+                    return Looked::Refused(Who::Client);
+                }
+            };
+            let begun = self.kernel.now();
+            let answer = self.shake_with(key, fd, &peeked[..count]);
+            self.turn.handshakes_ns += self.kernel.now().since_ns(begun);
+            if let Some(looked) = answer {
+                return looked;
+            }
+        }
+    }
+
+    /// Tells a handshake what has come, and sends what it says. `None` if it goes on.
+    fn shake_with(&mut self, key: SlotKey, fd: Fd, bytes: &[u8]) -> Option<Looked> {
+        let slot = self.slots.get_mut(key)?;
+        let Some(TlsSide::Shaking(handshake, deadline)) = slot.tls[Side::Client.index()].take().map(|side| *side)
+        else {
+            return Some(Looked::Done);
+        };
+        let mut said = Vec::new();
+        let step = handshake.on(bytes, &mut said);
+        let has_said = said.is_empty() || self.kernel.sockets().send_first(fd, &said, false).is_ok();
+        match step {
+            HandshakeStep::Failed(cause) => Some(self.refuse_tls(key, cause, has_said && !said.is_empty())),
+            // Its buffer was empty, so it has room for a flight. The client has left.
+            _ if !has_said => {
+                self.note_handshake(key, None);
+                Some(Looked::Refused(Who::Client))
+            }
+            HandshakeStep::Goes(handshake) => {
+                let slot = self.slots.get_mut(key)?;
+                if let (Some(draft), Some(name)) = (&mut slot.draft, handshake.server_name()) {
+                    draft.asks_for(name);
+                }
+                slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(handshake, deadline)));
+                None
+            }
+            HandshakeStep::Done(codec, agreed) => {
+                self.note_handshake(key, Some(&agreed));
+                let slot = self.slots.get_mut(key)?;
+                let stream = TlsStream { codec, credit: 0, has_ended: false };
+                slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Open(stream)));
+                slot.session.speaks_last(Side::Client);
+                Some(Looked::Done)
+            }
+        }
+    }
+
+    /// Counts a handshake that is over, and notes for the log what was agreed on; `None` if it failed.
+    fn note_handshake(&mut self, key: SlotKey, agreed: Option<&Agreed>) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if let (Some(draft), Some(agreed)) = (&mut slot.draft, agreed) {
+            let Agreed { version, cipher, is_resumed, .. } = *agreed;
+            draft.speaks_tls(TlsFacts { version, cipher, is_resumed });
+        }
+        let listener = slot.listener;
+        let cells = &self.stats().listeners.get(listener.index()).handshakes;
+        cells.of(agreed.map(|agreed| (agreed.version == "1.3", agreed.is_resumed))).add(1);
+    }
+
+    /// Refuses a client whose handshake failed: with an alert and a FIN if it can be told, else with a reset.
+    fn refuse_tls(&mut self, key: SlotKey, cause: String, is_told: bool) -> Looked {
+        self.note_handshake(key, None);
+        self.note_refusal(key, Refused::Tls);
+        if let Some(draft) = self.slots.get_mut(key).and_then(|slot| slot.draft.as_mut()) {
+            draft.tls_failed(TlsEndReason::Handshake(cause.into()));
+        }
+        if is_told { Looked::Told(Who::Rule) } else { Looked::Refused(Who::Rule) }
+    }
+
+    /// What the relay is told when it asks for more of a side that speaks TLS: what the codec has, or how the stream
+    /// ended. `None` if a receive is to be armed; not on any other side.
+    pub(super) fn arm_tls(&mut self, key: SlotKey, side: Side, credit: u32) -> Option<relay::Event> {
+        loop {
+            let stream = self.stream(key, side)?;
+            stream.credit = credit;
+            if let Some(end) = stream.codec.end() {
+                return Some(relay::Event::Ended { side, end: self.end_stream(key, side, end) });
+            }
+            if !stream.codec.has_more() {
+                let is_over = stream.has_ended;
+                return is_over.then(|| relay::Event::Ended { side, end: self.cut_stream(key, side) });
+            }
+            // One that is released will feed it.
+            let Some(buffer) = self.kernel.buffers().take() else {
+                return Some(relay::Event::Ended { side, end: End::Starved });
+            };
+            let Some(TlsSide::Open(stream)) =
+                self.slots.get_mut(key).and_then(|slot| slot.tls[side.index()].as_deref_mut())
+            else {
+                self.kernel.buffers().release(buffer);
+                return None;
+            };
+            let opened = stream.codec.open_backlog(self.kernel.buffers().space(buffer), &mut self.turn.backlogs);
+            if !opened.plain.is_empty() {
+                let lease = Lease { buffer, start: opened.plain.start as u16, len: opened.plain.len() as u16 };
+                return Some(relay::Event::Received { side, lease, more: false, nonempty: true });
+            }
+            self.kernel.buffers().release(buffer);
+        }
+    }
+
+    /// The receive on a side that speaks TLS is over and has brought nothing for the relay, which still waits: what it
+    /// is told; `None` if another receive is armed.
+    pub(super) fn receive_again(&mut self, key: SlotKey, side: Side) -> Option<relay::Event> {
+        let slot = self.slots.get(key)?;
+        if slot.session.is_ending() {
+            return Some(relay::Event::Ended { side, end: End::Cancelled });
+        }
+        let credit = self.stream(key, side)?.credit;
+        if let Some(event) = self.arm_tls(key, side, credit) {
+            return Some(event);
+        }
+        let fd = self.fd(key, side)?;
+        self.kernel.push(key.token(Operation::recv(side)), Op::Recv { fd, credit, fresh: false });
+        None
+    }
+
+    /// A receive on a side that speaks TLS brought ciphertext: what the relay is told of it, if anything.
+    pub(super) fn received_tls(
+        &mut self,
+        key: SlotKey,
+        side: Side,
+        buffer: u16,
+        completion: Completion,
+    ) -> Option<relay::Event> {
+        let (len, more) = (completion.result as usize, completion.more);
+        let Some(TlsSide::Open(stream)) =
+            self.slots.get_mut(key).and_then(|slot| slot.tls[side.index()].as_deref_mut())
+        else {
+            self.kernel.buffers().release(buffer);
+            return None;
+        };
+        let opened = stream.codec.open(self.kernel.buffers().space(buffer), len, &mut self.turn.backlogs);
+        let is_done = stream.codec.end().is_some() || stream.codec.has_more();
+        if is_done && more {
+            // What the codec has comes first: see `arm_tls`.
+            self.cancel(key, side, Operation::recv(side));
+        }
+        if !opened.plain.is_empty() {
+            let lease = Lease { buffer, start: opened.plain.start as u16, len: opened.plain.len() as u16 };
+            let nonempty = completion.nonempty;
+            return Some(relay::Event::Received { side, lease, more, nonempty });
+        }
+        self.kernel.buffers().release(buffer);
+        if more { None } else { self.receive_again(key, side) }
+    }
+
+    /// The connection of a side that speaks TLS has ended in a FIN: what the relay is told.
+    pub(super) fn tls_finished(&mut self, key: SlotKey, side: Side) -> Option<relay::Event> {
+        self.stream(key, side)?.has_ended = true;
+        self.receive_again(key, side)
+    }
+
+    /// A stream that ends without close_notify: a failure in the middle of a record, and counted at its end.
+    fn cut_stream(&mut self, key: SlotKey, side: Side) -> End {
+        let is_amid = self.stream(key, side).is_some_and(|stream| stream.codec.is_amid_record());
+        let listener = self.slots.get(key).map(|slot| slot.listener);
+        if let Some(listener) = listener {
+            self.stats().listeners.get(listener.index()).tls_truncated.add(1);
+        }
+        if is_amid { End::Failed(errno::ECONNRESET) } else { End::Eof }
+    }
+
+    /// What the end of a stream means for the relay.
+    fn end_stream(&mut self, key: SlotKey, side: Side, end: StreamEnd) -> End {
+        let (reason, told) = match end {
+            StreamEnd::Closed => return End::Eof,
+            StreamEnd::Alerted(alert) => (TlsEndReason::Alerted(alert.to_string().into()), None),
+            StreamEnd::Broken(alert) => (TlsEndReason::Broken(alert.to_string().into()), Some(alert)),
+        };
+        if let Some(draft) = self.slots.get_mut(key).and_then(|slot| slot.draft.as_mut()) {
+            draft.tls_failed(reason);
+        }
+        if let Some(alert) = told {
+            self.say_to(key, side, |codec| codec.give_up(alert));
+        }
+        End::Failed(errno::ECONNRESET)
+    }
+
+    /// Seals a lease for a side that speaks TLS and sends it: what the relay is told.
+    pub(super) fn send_tls(&mut self, key: SlotKey, side: Side, lease: Lease) -> relay::Event {
+        let sent = |moved| relay::Event::Sent { side, moved };
+        let Some(slot) = self.slots.get_mut(key) else { return sent(Moved::Failed(errno::EPIPE)) };
+        let (Some(fd), Some(TlsSide::Open(stream))) = (slot.fd(side), slot.tls[side.index()].as_deref_mut()) else {
+            return sent(Moved::Failed(errno::EPIPE));
+        };
+        let plain = &mut self.kernel.buffers().space(lease.buffer)[usize::from(lease.start)..lease.end()];
+        if stream.codec.seal(plain).is_err() {
+            return sent(Moved::Failed(errno::EPIPE));
+        }
+        let moved = self.send_sealed(key, side, fd, lease);
+        if let Moved::Bytes(len) = moved {
+            self.count_sent(key, side, Moved::Bytes(len));
+        }
+        sent(moved)
+    }
+
+    /// Sends what the codec has sealed. Bytes only when all of it is sent: those of the lease.
+    fn send_sealed(&mut self, key: SlotKey, side: Side, fd: Fd, lease: Lease) -> Moved {
+        let Some(TlsSide::Open(stream)) =
+            self.slots.get_mut(key).and_then(|slot| slot.tls[side.index()].as_deref_mut())
+        else {
+            return Moved::Failed(errno::EPIPE);
+        };
+        let SealedParts { before, body, after } = stream.codec.parts();
+        let start = lease.start + body.start as u16;
+        let lease = Lease { start, len: body.len() as u16, ..lease };
+        match self.kernel.send_wrapped(fd, Wrapped { before, lease, after }) {
+            Ok(count) => stream.codec.sent(count).map_or(Moved::WouldBlock, Moved::Bytes),
+            Err(error) => self.kernel.sockets().refusal(error, fd),
+        }
+    }
+
+    /// Says close_notify to a side, before its FIN: what the relay is told.
+    pub(super) fn say_last(&mut self, key: SlotKey, side: Side) -> relay::Event {
+        let fd = self.fd(key, side);
+        let moved = match (self.stream(key, side), fd) {
+            (Some(stream), Some(fd)) => {
+                stream.codec.part();
+                match stream.codec.is_sending() {
+                    true => self.send_sealed(key, side, fd, Lease::default()),
+                    false => Moved::Bytes(0),
+                }
+            }
+            _ => Moved::Bytes(0),
+        };
+        relay::Event::Sent { side, moved }
+    }
+
+    /// Says close_notify to a side whose connection is about to be closed properly, if there is room for it.
+    pub(super) fn part(&mut self, key: SlotKey, side: Side) {
+        self.say_to(key, side, Codec::part);
+    }
+
+    /// Seals a message and sends it, if there is room for it.
+    fn say_to(&mut self, key: SlotKey, side: Side, message: impl FnOnce(&mut Codec)) {
+        let fd = self.fd(key, side);
+        if let (Some(stream), Some(fd)) = (self.stream(key, side), fd)
+            && !stream.codec.is_sending()
+        {
+            message(&mut stream.codec);
+            if stream.codec.is_sending() {
+                self.send_sealed(key, side, fd, Lease::default());
+            }
+        }
+    }
+}
