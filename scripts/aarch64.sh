@@ -15,6 +15,7 @@ seeds=${RINGWAY_SIM_SEEDS:-300}
 left_out=(
     app::sandbox::tests::files_that_it_does_not_need_are_out_of_its_reach "starts itself, which takes the processor"
     sys::filter::tests::what_nobody_needs_is_refused_and_a_program_is_never_started "starts itself"
+    sys::filter::tests::a_process_that_aborts_ends_by_that_signal_whatever_its_c_library "starts itself"
     api::tests::a_scrape_of_a_thousand_backends_does_not_hold_control_up "measures time"
     sys::system::tests::this_process_takes_something "the emulator's /proc/self/stat is all zeros"
     log::tests::what_is_left_at_the_end_is_written "the last lines must be written in time"

@@ -47,7 +47,7 @@ scripts/test.sh --locked --config profile.dev.package.ringway.opt-level=1 --test
 
 # Those that move bytes; the others would only say the same again.
 bytes="relay backpressure reset half_close timeout connect queue limits leaks consistency workers drain proxy_in proxy_out
-    sni redis postgresql take_over stalled"
+    sni redis postgresql take_over stalled tls_"
 
 step tests as on a kernel before 6.17
 # The list is words.

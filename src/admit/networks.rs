@@ -40,6 +40,7 @@ pub enum NotANetwork {
 impl FromStr for Network {
     type Err = NotANetwork;
 
+    /// Reads a network or an address.
     fn from_str(text: &str) -> Result<Network, NotANetwork> {
         if text == "unix:" {
             return Ok(Network::Unix);

@@ -315,6 +315,7 @@ impl ListeningSockets for BoundListeners {
         self.send(errands);
     }
 
+    /// The sockets, for a ringway that takes over.
     fn lend(&self) -> Vec<Arc<OwnedFd>> {
         self.places.iter().flat_map(|place| place.sockets.iter().filter_map(Weak::upgrade)).collect()
     }

@@ -38,6 +38,7 @@ pub const POLICY: Policy = Policy::of(&Row {
     },
 });
 
+/// What decided, in words.
 fn why(policy: Policy, key: u64) -> String {
     let slot = key % SLOTS as u64;
     match policy.balance_factor() {
@@ -83,6 +84,7 @@ impl ConsistentHash {
 }
 
 impl Ready for ConsistentHash {
+    /// The first backend on the ring from the key on that can take the session.
     fn pick(&self, _: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
         if self.slots.is_empty() {
             return Pick::Nobody;
@@ -98,6 +100,7 @@ impl Ready for ConsistentHash {
 }
 
 impl ConsistentHash {
+    /// The same, past those that have more than their share.
     fn pick_bounded(&self, at: usize, counts: &Counts, ask: Ask<'_>) -> Pick {
         let ids = &self.bounds.ids;
         if exhausted(ids, ask.tried) {
@@ -170,6 +173,7 @@ struct Share {
 impl Share {
     const NONE: Share = Share { product: 0, divisor: 0 };
 
+    /// The share of a backend with that weight.
     fn of(&self, weight: u32) -> u32 {
         if self.divisor == 0 {
             return u32::MAX;
@@ -188,6 +192,7 @@ struct Walk {
     weight: u32,
 }
 
+/// The ring: which candidate has which place.
 fn fill(candidates: &[Candidate<'_>]) -> Box<[u16]> {
     let Some(heaviest) = candidates.iter().map(|candidate| u32::from(candidate.weight)).max() else {
         return Box::default();
@@ -224,6 +229,7 @@ fn fill(candidates: &[Candidate<'_>]) -> Box<[u16]> {
 }
 
 impl Walk {
+    /// Goes on to the next place.
     fn step(&mut self) {
         self.at += self.skip;
         if self.at >= SLOTS {

@@ -56,6 +56,7 @@ impl Random {
 }
 
 impl Ready for Random {
+    /// The better one of two that are drawn.
     fn pick(&self, _: PoolId, counts: &Counts, ask: Ask<'_>) -> Pick {
         if exhausted(&self.bounds.ids, ask.tried) {
             return Pick::Nobody;
@@ -112,6 +113,7 @@ impl Random {
         places.into_iter().find(|&place| self.is_usable(place, counts, ask))
     }
 
+    /// Whether a backend can take the session.
     #[inline]
     fn is_usable(&self, place: usize, counts: &Counts, ask: Ask<'_>) -> bool {
         !ask.tried.contains(&self.bounds.ids[place]) && self.bounds.has_room(place, counts)
@@ -122,6 +124,7 @@ impl Random {
 struct Chance(u64);
 
 impl Chance {
+    /// The next random number.
     fn next(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -129,6 +132,7 @@ impl Chance {
         (mixed >> 32) as u32
     }
 
+    /// A random number below that one.
     fn below(&mut self, length: usize) -> usize {
         ((u64::from(self.next()) * length as u64) >> 32) as usize
     }

@@ -99,6 +99,8 @@ fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) ->
         is_certificate_required: tls.client_auth == ClientAuth::Required,
         has_tickets: tls.has_tickets,
         handshake_timeout_ns: ns(tls.handshake_timeout),
+        is_postgresql: tls.starttls == Starttls::Postgresql,
+        allows_plaintext: tls.allows_plaintext,
     };
     ServerTls::new(&settings, before).map(Arc::new)
 }

@@ -82,9 +82,6 @@ pub enum Problem {
     /// A route without a condition, so that it would match every client.
     #[error("a route needs `protocol`, `sni` or `alpn`; all other clients get the listener's own `pool`")]
     RouteForAll,
-    /// TLS behind a request of PostgreSQL, which no worker can end yet.
-    #[error("`starttls` is not built yet; leave it out, and let clients begin with TLS (sslnegotiation=direct)")]
-    StarttlsNotBuilt,
     /// There is nothing to serve.
     #[error("there is no listener; add [listeners.NAME] with `bind` and `pool`")]
     NoListener,

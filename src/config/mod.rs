@@ -65,7 +65,6 @@ pub fn load(text: &str, source_name: &str, outside: &dyn Outside) -> Result<Conf
     let raw = raw::read(root.get_ref(), &value::Decoder { outside }, &mut faults);
     if syntax.is_empty() {
         let config = resolve::resolve(&raw, &places, &mut faults);
-        refuse_starttls(&raw, &mut faults);
         if faults.is_empty() {
             return Ok(config);
         }
@@ -79,18 +78,6 @@ pub fn load(text: &str, source_name: &str, outside: &dyn Outside) -> Result<Conf
         faults.into_iter().map(|(span, problem)| Error { place: places.place(span.start), problem }).collect();
     errors.dedup();
     Err(errors)
-}
-
-/// Refuses TLS behind a request of PostgreSQL if nothing else is wrong: no worker can end it yet. Unit tests go around
-/// this, because they hold what the keys mean. When workers can, this function, its call, `Problem::StarttlsNotBuilt`
-/// and one row of `tests/data/mistakes.toml` go.
-fn refuse_starttls(raw: &raw::Raw, faults: &mut Vec<value::At<Problem>>) {
-    if cfg!(test) || !faults.is_empty() {
-        return;
-    }
-    let tables = raw.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    let asked = tables.filter(|tls| tls.word("starttls") != "off");
-    faults.extend(asked.map(|tls| (tls.span_of("starttls"), Problem::StarttlsNotBuilt)));
 }
 
 /// Whether a fault exists whatever the unreadable lines were meant to be. The parser reads a broken value as empty, so

@@ -14,6 +14,7 @@
 //! are [`Hooks`] and [`sockets::ListeningSockets`].
 #![forbid(unsafe_code)]
 
+mod certificates;
 pub mod disk;
 pub mod lifecycle;
 mod names;

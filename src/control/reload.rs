@@ -64,7 +64,8 @@ impl ControlLoop {
         if let Some(why) = self.succession.forbids_change() {
             return Err(vec![ReloadFault::of(why)]);
         }
-        let config = read(&self.source, self.config.clone()).await?;
+        let in_use = self.control.fleet.borrow().config();
+        let config = read(&self.source, in_use).await?;
         let Diff { changes, needs_restart } = diff(&self.config, &config);
         if !needs_restart.is_empty() {
             let remedy = self.needs_another_process();

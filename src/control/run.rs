@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
+use super::certificates::follow_certificates;
 use super::lifecycle::{Action, Lifecycle, LifecycleEvent, STOPPING_MAX_NS};
 use super::notify;
 use super::sockets::ListeningSockets;
@@ -80,6 +81,7 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     control.apply(led_back);
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     tokio::task::spawn_local(sample_for_ever(control.clone(), cell.clone()));
+    tokio::task::spawn_local(follow_certificates(control.clone()));
     let publisher = Publisher { reader: cell.reader(), cell, wake, names, sweeps: Rc::default() };
     let lifecycle = Lifecycle::new(ns(config.process.shutdown_delay), ns(config.process.shutdown_grace));
     let succession = Succession::new(predecessor, servers, answers, clock.now());

@@ -182,6 +182,12 @@ impl Control {
         }
     }
 
+    /// Has a table published: something has changed that is not told as [`Changes`].
+    pub(super) fn publish_soon(&self) {
+        self.has_news.set(true);
+        self.changed.notify_one();
+    }
+
     /// Logs and counts what has changed, and has the loop publish a table if it must.
     pub(super) fn apply(&self, changes: Changes) {
         for transition in &changes.transitions {
@@ -204,8 +210,7 @@ impl Control {
             log_notice(notice);
         }
         if changes.table {
-            self.has_news.set(true);
-            self.changed.notify_one();
+            self.publish_soon();
             self.rescheduled.notify_one();
         }
     }

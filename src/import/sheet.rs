@@ -44,30 +44,35 @@ pub struct CheckStep {
 }
 
 impl From<&str> for Written {
+    /// A value as it is written in TOML.
     fn from(text: &str) -> Written {
         Written::Text(text.to_string())
     }
 }
 
 impl From<String> for Written {
+    /// A value as it is written in TOML.
     fn from(text: String) -> Written {
         Written::Text(text)
     }
 }
 
 impl From<u64> for Written {
+    /// A value as it is written in TOML.
     fn from(number: u64) -> Written {
         Written::Number(number)
     }
 }
 
 impl From<bool> for Written {
+    /// A value as it is written in TOML.
     fn from(flag: bool) -> Written {
         Written::Flag(flag)
     }
 }
 
 impl From<Vec<String>> for Written {
+    /// A value as it is written in TOML.
     fn from(texts: Vec<String>) -> Written {
         Written::Texts(texts)
     }

@@ -69,6 +69,7 @@ enum Handle {
 }
 
 impl Handle {
+    /// A handle on an open file.
     fn new(file: File, driver: Driver) -> Handle {
         match driver {
             #[cfg(not(target_env = "musl"))]
@@ -96,6 +97,7 @@ impl Handle {
         }
     }
 
+    /// Closes it.
     async fn close(self) {
         #[cfg(not(target_env = "musl"))]
         if let Handle::Ring(file) = self {

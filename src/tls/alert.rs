@@ -25,6 +25,8 @@ impl Alert {
     pub const USER_CANCELED: Alert = Alert(90);
     /// No second handshake on this connection.
     pub const NO_RENEGOTIATION: Alert = Alert(100);
+    /// The client and the server have no protocol in common.
+    pub const NO_APPLICATION_PROTOCOL: Alert = Alert(120);
     /// No certificate is there for the name that the client asks for.
     pub const UNRECOGNIZED_NAME: Alert = Alert(112);
 

@@ -13,6 +13,8 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
 
+use crate::base::hash;
+
 /// A ticket is good for this long after its key was made, and its key makes tickets for half of it: a day.
 const TICKET_KEY_S: u32 = 24 * 3600;
 
@@ -46,6 +48,10 @@ pub struct ServerSettings {
     pub has_tickets: bool,
     /// How long a handshake can take; 0 means without end.
     pub handshake_timeout_ns: u64,
+    /// Whether clients of PostgreSQL ask for TLS first, or begin with it by the name of their protocol.
+    pub is_postgresql: bool,
+    /// Whether such a client that goes on without TLS is served.
+    pub allows_plaintext: bool,
 }
 
 /// TLS at a listener, ready for clients. All workers share it.
@@ -62,6 +68,12 @@ pub struct ServerTls {
     refuses_unknown_names: bool,
     /// How long a handshake can take; 0 means without end.
     pub handshake_timeout_ns: u64,
+    /// Whether clients of PostgreSQL ask for TLS first, or begin with it by the name of their protocol.
+    pub is_postgresql: bool,
+    /// Whether such a client that goes on without TLS is served.
+    pub allows_plaintext: bool,
+    /// Of all files.
+    digest: u64,
 }
 
 impl fmt::Debug for ServerTls {
@@ -116,10 +128,26 @@ impl ServerTls {
             Some(ticketer) => config.ticketer = ticketer.clone(),
             None => config.send_tls13_tickets = 0,
         }
-        let (refuses_unknown_names, handshake_timeout_ns) =
-            (settings.refuses_unknown_names, settings.handshake_timeout_ns);
+        let ServerSettings { refuses_unknown_names, handshake_timeout_ns, is_postgresql, allows_plaintext, .. } =
+            *settings;
         let config = Arc::new(config);
-        Ok(ServerTls { config, certificates, ticketer, client_ca, refuses_unknown_names, handshake_timeout_ns })
+        let digest = digest(settings);
+        Ok(ServerTls {
+            config,
+            certificates,
+            ticketer,
+            client_ca,
+            refuses_unknown_names,
+            handshake_timeout_ns,
+            is_postgresql,
+            allows_plaintext,
+            digest,
+        })
+    }
+
+    /// Whether its files said the same.
+    pub fn says_the_same(&self, other: &ServerTls) -> bool {
+        self.digest == other.digest
     }
 
     /// For a handshake.
@@ -131,6 +159,13 @@ impl ServerTls {
     pub(super) fn refuses(&self, name: &str) -> bool {
         self.refuses_unknown_names && self.certificates.named(name).is_none()
     }
+}
+
+/// A number that tells files apart that say something else.
+fn digest(settings: &ServerSettings) -> u64 {
+    let pairs = settings.pairs.iter().flat_map(|(cert, key)| [cert, key]);
+    let files = pairs.chain(&settings.client_ca).chain(&settings.client_crl);
+    files.fold(0, |digest, file| hash::stable(&file.bytes, digest))
 }
 
 /// Keys for tickets that change daily.

@@ -35,6 +35,53 @@ pub fn parse(bytes: &[u8]) -> Option<Request> {
     }
 }
 
+/// How a client begins at a server where TLS can follow a request for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClientBegin {
+    /// With a request; it waits for the answer.
+    Asks(Request),
+    /// With TLS itself (since PostgreSQL 17).
+    Tls,
+    /// With a CancelRequest, which holds a secret of its own and is never encrypted by old clients.
+    Cancel,
+    /// With a start-up message in the clear.
+    Startup,
+    /// With something that is none of these.
+    Unknown,
+}
+
+/// How a client begins that has sent `bytes`; `None` while they could become more than one thing. At most
+/// [`REQUEST_LEN`] bytes are looked at.
+pub fn begin(bytes: &[u8]) -> Option<ClientBegin> {
+    /// The type of a record with a handshake message of TLS.
+    const HANDSHAKE: u8 = 22;
+    if bytes.first()? == &HANDSHAKE {
+        return Some(ClientBegin::Tls);
+    }
+    match is_begin(bytes)? {
+        false => return Some(ClientBegin::Unknown),
+        true if bytes.len() < REQUEST_LEN => return None,
+        true => {}
+    }
+    let code = &bytes[4..REQUEST_LEN];
+    Some(match parse(bytes)? {
+        Request::Other if code == REQUESTS[0] => ClientBegin::Cancel,
+        Request::Other if code.starts_with(&MAJOR) => ClientBegin::Startup,
+        // A request of another length.
+        Request::Other => ClientBegin::Unknown,
+        request => ClientBegin::Asks(request),
+    })
+}
+
+/// An ErrorResponse (PostgreSQL documentation, "Error and Notice Message Fields") for a client in the clear, which
+/// shows it to its user.
+pub fn refusal_of_clear_text() -> Vec<u8> {
+    let fields =
+        b"SFATAL\0VFATAL\0C28000\0Mconnections without TLS are refused here\0Huse sslmode=require or stricter\0\0";
+    let length = (fields.len() + 4) as u32;
+    [&b"E"[..], &length.to_be_bytes(), fields].concat()
+}
+
 /// Codes with which a client of PostgreSQL begins after the length, but for protocol versions: to cancel a query, for
 /// TLS, for GSS.
 const REQUESTS: [[u8; 4]; 3] = [[0x04, 0xd2, 0x16, 0x2e], [0x04, 0xd2, 0x16, 0x2f], [0x04, 0xd2, 0x16, 0x30]];
@@ -82,6 +129,25 @@ mod tests {
         assert_eq!(told_after(&GSS_ENCRYPTION_REQUEST), (8, Some(Request::GssEncryption)));
         assert_eq!(u32::from_be_bytes([4, 0xd2, 0x16, 0x2f]), 80_877_103);
         assert_eq!(parse(&[&SSL_REQUEST[..], b"\x16\x03\x01"].concat()), Some(Request::Ssl));
+    }
+
+    #[test]
+    fn each_way_to_begin_is_known_after_eight_bytes_at_the_most() {
+        let told = |bytes: &[u8]| {
+            let all: Vec<_> = (0..=bytes.len()).map(|len| begin(&bytes[..len])).collect();
+            let known = all.iter().position(Option::is_some).unwrap();
+            assert!(known <= REQUEST_LEN && all[known..].iter().all(|one| *one == all[known]), "{all:?}");
+            all[known].unwrap()
+        };
+        assert_eq!(told(&SSL_REQUEST), ClientBegin::Asks(Request::Ssl));
+        assert_eq!(told(&GSS_ENCRYPTION_REQUEST), ClientBegin::Asks(Request::GssEncryption));
+        assert_eq!(told(b"\0\0\0\x29\0\x03\0\0user\0postgres\0\0"), ClientBegin::Startup);
+        assert_eq!(told(&[0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 2]), ClientBegin::Cancel);
+        assert_eq!(told(b"\x16\x03\x01\x02\0\x01"), ClientBegin::Tls);
+        assert_eq!(told(b"GET / HTTP/1.1\r\n"), ClientBegin::Unknown);
+        assert_eq!(told(&[0, 0, 0, 9, 0x04, 0xd2, 0x16, 0x2f, 0]), ClientBegin::Unknown);
+        let error = refusal_of_clear_text();
+        assert_eq!(error.len(), 1 + u32::from_be_bytes(error[1..5].try_into().unwrap()) as usize);
     }
 
     #[test]

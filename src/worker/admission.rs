@@ -218,7 +218,7 @@ impl<K: Kernel> Worker<K> {
             return Looked::Done;
         };
         let sockets = self.kernel.sockets();
-        if sockets.available(fd) > 0 {
+        if sockets.available(fd) > 0 || slot.has_tls_bytes() {
             return Looked::Done;
         }
         if ended || sockets.has_ended(fd) {

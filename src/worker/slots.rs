@@ -189,10 +189,19 @@ impl Slot {
         self.detour = None;
     }
 
+    /// Whether something of the client came behind its handshake, and waits in the codec.
+    pub fn has_tls_bytes(&self) -> bool {
+        match self.tls[Side::Client.index()].as_deref() {
+            Some(TlsSide::Open(stream)) => stream.codec.has_more() || stream.codec.is_amid_record(),
+            _ => false,
+        }
+    }
+
     /// Whether the backend must be asked for TLS before the client's bytes, because the client was told that TLS
     /// follows.
     pub fn asks_for_tls(&self) -> bool {
-        self.guest.as_ref().is_some_and(|guest| guest.asked_for_tls())
+        let ends_here = self.tls[Side::Client.index()].is_some();
+        !ends_here && self.guest.as_ref().is_some_and(|guest| guest.asked_for_tls())
     }
 }
 

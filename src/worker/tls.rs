@@ -11,9 +11,11 @@
 //! - A record is sent whole or not at all. Where the kernel takes a part of it, the relay hears that there was no room,
 //!   and sends the same lease again; the codec knows how much of it is gone.
 
+use std::sync::Arc;
+
 use super::Worker;
 use super::slots::SlotKey;
-use super::tls_side::{TlsSide, TlsStream};
+use super::tls_side::{TlsOffer, TlsShake, TlsSide, TlsStream};
 use crate::base::lease::{Lease, Moved};
 use crate::base::refused::Refused;
 use crate::base::side::Side;
@@ -26,11 +28,16 @@ use crate::session::Looked;
 use crate::stats::tls::{TlsEndReason, TlsFacts};
 use crate::tls::codec::{SealedParts, StreamEnd};
 use crate::tls::handshake::{Agreed, Handshake, HandshakeStep};
-use crate::tls::{Codec, ServerTls};
+use crate::tls::{Alert, Codec, ServerTls};
+use crate::wire::postgresql::{self, ClientBegin, Request};
 
 /// How long handshakes may take within a turn; one under way is not interrupted. The others wait for the next
 /// turns, so that sessions with bytes to move do not wait for them.
 const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
+/// Between looks at a client that has sent a part of its request, where the kernel cannot tell of the rest.
+const HALF_REQUEST_NS: u64 = 100_000_000;
+/// The name of PostgreSQL in ALPN.
+const POSTGRESQL: &[u8] = b"postgresql";
 
 impl<K: Kernel> Worker<K> {
     /// The stream of a side, if it speaks TLS and its handshake is over.
@@ -43,7 +50,7 @@ impl<K: Kernel> Worker<K> {
     fn stream(&mut self, key: SlotKey, side: Side) -> Option<&mut TlsStream> {
         match self.slots.get_mut(key)?.tls[side.index()].as_deref_mut()? {
             TlsSide::Open(stream) => Some(stream),
-            TlsSide::Shaking(..) => None,
+            TlsSide::Unasked(_) | TlsSide::Shaking(_) => None,
         }
     }
 
@@ -51,13 +58,17 @@ impl<K: Kernel> Worker<K> {
     ///
     /// # Errors
     /// It is not served.
-    pub(super) fn expect_tls(&mut self, key: SlotKey, tls: &std::sync::Arc<ServerTls>) -> Result<(), Refused> {
+    pub(super) fn expect_tls(&mut self, key: SlotKey, tls: &Arc<ServerTls>) -> Result<(), Refused> {
         let timeout_ns = tls.handshake_timeout_ns;
         let deadline = if timeout_ns == 0 { Moment::NEVER } else { self.turn.now.after_ns(timeout_ns) };
-        let handshake = Handshake::new(tls).map_err(|_| Refused::Tls)?;
-        if let Some(slot) = self.slots.get_mut(key) {
-            slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(Box::new(handshake), deadline)));
-        }
+        let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
+        // Its routes may have looked at the ClientHello that follows its request.
+        let has_asked = slot.asks_for_tls();
+        let side = match tls.is_postgresql && !has_asked {
+            true => TlsSide::Unasked(TlsOffer { tls: tls.clone(), deadline, was_told_no: false }),
+            false => TlsSide::Shaking(begun(tls, deadline, false)?),
+        };
+        slot.tls[Side::Client.index()] = Some(Box::new(side));
         Ok(())
     }
 
@@ -66,12 +77,20 @@ impl<K: Kernel> Worker<K> {
         loop {
             let Some(slot) = self.slots.get_mut(key) else { return Looked::Done };
             let Some(fd) = slot.fd(Side::Client) else { return Looked::Done };
-            let Some(TlsSide::Shaking(_, deadline)) = slot.tls[Side::Client.index()].as_deref() else {
-                return Looked::Done;
+            let deadline = match slot.tls[Side::Client.index()].as_deref() {
+                Some(TlsSide::Unasked(offer)) => offer.deadline,
+                Some(TlsSide::Shaking(shake)) => shake.deadline,
+                Some(TlsSide::Open(_)) | None => return Looked::Done,
             };
-            let deadline = *deadline;
+            let is_unasked = matches!(slot.tls[Side::Client.index()].as_deref(), Some(TlsSide::Unasked(_)));
             if self.turn.now >= deadline {
                 return self.refuse_tls(key, "no complete handshake came within handshake_timeout".to_string(), false);
+            }
+            if is_unasked {
+                match self.hear_request(key, fd, deadline) {
+                    Some(looked) => return looked,
+                    None => continue,
+                }
             }
             if self.turn.handshakes_ns >= HANDSHAKES_A_TURN_NS {
                 return Looked::Again { at: self.turn.now };
@@ -93,15 +112,69 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
+    /// Looks at how a client of PostgreSQL begins, and answers a request. `None` if there is more to look at.
+    fn hear_request(&mut self, key: SlotKey, fd: Fd, deadline: Moment) -> Option<Looked> {
+        let mut first = [0; postgresql::REQUEST_LEN];
+        let sockets = self.kernel.sockets();
+        let begin = match sockets.peek(fd, &mut first) {
+            Ok(Some(count @ 1..)) => postgresql::begin(&first[..count]),
+            Ok(None) => return Some(Looked::More { until: deadline }),
+            Ok(Some(0)) | Err(_) => return Some(Looked::Refused(Who::Client)),
+        };
+        let Some(begin) = begin else {
+            if sockets.has_ended(fd) {
+                return Some(Looked::Refused(Who::Client));
+            }
+            // A unix socket has no such mark, and is looked at again.
+            sockets.set_low_water(fd, postgresql::REQUEST_LEN);
+            return Some(Looked::More { until: deadline.min(self.turn.now.after_ns(HALF_REQUEST_NS)) });
+        };
+        sockets.set_low_water(fd, 1);
+        let slot = self.slots.get_mut(key)?;
+        let Some(TlsSide::Unasked(offer)) = slot.tls[Side::Client.index()].as_deref_mut() else { return None };
+        let (tls, asks_again) = (offer.tls.clone(), offer.was_told_no);
+        offer.was_told_no = true;
+        let mut begin_tls = |must_name_postgresql| match begun(&tls, deadline, must_name_postgresql) {
+            Ok(shake) => slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake))),
+            Err(_) => slot.tls[Side::Client.index()] = None,
+        };
+        match begin {
+            ClientBegin::Tls => begin_tls(true),
+            ClientBegin::Asks(Request::GssEncryption) if asks_again => {
+                return Some(self.refuse_tls(key, "the client asks for GSS again and again".to_string(), false));
+            }
+            ClientBegin::Asks(request) => {
+                let is_taken = matches!(sockets.take(fd, &mut first), Ok(Some(postgresql::REQUEST_LEN)));
+                let answer: &[u8] = if request == Request::Ssl { b"S" } else { b"N" };
+                if !is_taken || sockets.send_first(fd, answer, false).is_err() {
+                    return Some(Looked::Refused(Who::Client));
+                }
+                if request == Request::Ssl {
+                    begin_tls(false);
+                }
+            }
+            ClientBegin::Cancel => slot.tls[Side::Client.index()] = None,
+            ClientBegin::Startup if tls.allows_plaintext => slot.tls[Side::Client.index()] = None,
+            ClientBegin::Startup => {
+                let _ = sockets.send_first(fd, &postgresql::refusal_of_clear_text(), false);
+                return Some(self.refuse_tls(key, "the client went on without TLS".to_string(), false));
+            }
+            ClientBegin::Unknown => {
+                let cause = "the client speaks neither PostgreSQL nor TLS".to_string();
+                return Some(self.refuse_tls(key, cause, false));
+            }
+        }
+        None
+    }
+
     /// Tells a handshake what has come, and sends what it says. `None` if it goes on.
     fn shake_with(&mut self, key: SlotKey, fd: Fd, bytes: &[u8]) -> Option<Looked> {
         let slot = self.slots.get_mut(key)?;
-        let Some(TlsSide::Shaking(handshake, deadline)) = slot.tls[Side::Client.index()].take().map(|side| *side)
-        else {
+        let Some(TlsSide::Shaking(shake)) = slot.tls[Side::Client.index()].take().map(|side| *side) else {
             return Some(Looked::Done);
         };
         let mut said = Vec::new();
-        let step = handshake.on(bytes, &mut said);
+        let step = shake.handshake.on(bytes, &mut said);
         let has_said = said.is_empty() || self.kernel.sockets().send_first(fd, &said, false).is_ok();
         match step {
             HandshakeStep::Failed(cause) => Some(self.refuse_tls(key, cause, has_said && !said.is_empty())),
@@ -115,15 +188,22 @@ impl<K: Kernel> Worker<K> {
                 if let (Some(draft), Some(name)) = (&mut slot.draft, handshake.server_name()) {
                     draft.asks_for(name);
                 }
-                slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(handshake, deadline)));
+                let shake = TlsShake { handshake, ..shake };
+                slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake)));
                 None
             }
             HandshakeStep::Done(codec, agreed) => {
-                self.note_handshake(key, Some(&agreed));
+                let is_named = agreed.protocol.as_deref() == Some(POSTGRESQL);
                 let slot = self.slots.get_mut(key)?;
                 let stream = TlsStream { codec, credit: 0, has_ended: false };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Open(stream)));
+                if shake.must_name_postgresql && !is_named {
+                    self.say_to(key, Side::Client, |codec| codec.give_up(Alert::NO_APPLICATION_PROTOCOL));
+                    let cause = "it began with TLS, and did not name the protocol postgresql (ALPN)".to_string();
+                    return Some(self.refuse_tls(key, cause, true));
+                }
                 slot.session.speaks_last(Side::Client);
+                self.note_handshake(key, Some(&agreed));
                 Some(Looked::Done)
             }
         }
@@ -328,4 +408,13 @@ impl<K: Kernel> Worker<K> {
             }
         }
     }
+}
+
+/// A handshake that begins.
+///
+/// # Errors
+/// rustls cannot begin.
+fn begun(tls: &Arc<ServerTls>, deadline: Moment, must_name_postgresql: bool) -> Result<TlsShake, Refused> {
+    let handshake = Box::new(Handshake::new(tls).map_err(|_| Refused::Tls)?);
+    Ok(TlsShake { handshake, deadline, must_name_postgresql })
 }

@@ -1,15 +1,42 @@
 //! What a session keeps of TLS on one of its sides.
 
+use std::sync::Arc;
+
 use crate::base::time::Moment;
-use crate::tls::{Codec, Handshake};
+use crate::tls::{Codec, Handshake, ServerTls};
 
 /// TLS on one side of a session.
 #[derive(Debug)]
 pub enum TlsSide {
-    /// Its handshake goes on, until the deadline at the latest.
-    Shaking(Box<Handshake>, Moment),
+    /// The client of PostgreSQL has not asked for TLS yet.
+    Unasked(TlsOffer),
+    /// Its handshake goes on.
+    Shaking(TlsShake),
     /// Its records are opened and sealed.
     Open(TlsStream),
+}
+
+/// What a client of PostgreSQL can ask for.
+#[derive(Debug)]
+pub struct TlsOffer {
+    /// What it gets.
+    pub tls: Arc<ServerTls>,
+    /// When its handshake has to be over.
+    pub deadline: Moment,
+    /// It was told that there is no encryption by GSS.
+    pub was_told_no: bool,
+}
+
+/// A handshake that goes on.
+#[derive(Debug)]
+pub struct TlsShake {
+    /// How far it has come.
+    pub handshake: Box<Handshake>,
+    /// When it has to be over.
+    pub deadline: Moment,
+    /// The client began with TLS where others ask for it: it must name the protocol in ALPN, so that no client of
+    /// another protocol is led here (PostgreSQL 17, "sslnegotiation").
+    pub must_name_postgresql: bool,
 }
 
 /// The stream of a side that speaks TLS.

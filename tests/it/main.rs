@@ -142,5 +142,7 @@ mod take_over;
 mod timeout;
 /// TLS that ends at a listener.
 mod tls_listener;
+/// The same behind PostgreSQL's own request for it.
+mod tls_postgresql;
 /// Sessions on several workers.
 mod workers;

@@ -17,7 +17,7 @@ fn tls(pairs: &[&Certificate], more: &str) -> String {
     format!("[listeners.main.tls]\ncertificates = [{}]\n{more}\n", pairs.join(", "))
 }
 
-fn plan(address: &str, pairs: &[&Certificate], more: &str) -> Plan {
+pub(crate) fn plan(address: &str, pairs: &[&Certificate], more: &str) -> Plan {
     Ringway::before([address]).more(&tls(pairs, more))
 }
 
@@ -287,6 +287,40 @@ fn a_reload_serves_a_new_certificate_and_keeps_the_old_one_if_the_new_one_is_bro
     assert!(Trust::of(&authority).try_connect(ringway.address(), NAME).is_err());
 }
 
+/// As certbot replaces files, and as Kubernetes moves the link to a folder.
+#[test]
+fn changed_files_count_from_the_next_handshake_on_and_broken_ones_do_not() {
+    let (authority, backend) = (Authority::new(), Backend::named("a"));
+    let others = [Authority::new(), Authority::new()];
+    let folder = authority.folder().join("live");
+    let release = |number: usize, shown: &Certificate| {
+        let place = authority.folder().join(format!("r{number}"));
+        std::fs::create_dir(&place).unwrap();
+        std::fs::copy(&shown.certificate, place.join("db.crt")).unwrap();
+        std::fs::copy(&shown.key, place.join("db.key")).unwrap();
+        let link = authority.folder().join(format!("l{number}"));
+        std::os::unix::fs::symlink(&place, &link).unwrap();
+        std::fs::rename(&link, &folder).unwrap();
+        place
+    };
+    release(0, &authority.sign(&[NAME]));
+    let dir = format!("[listeners.main.tls]\ncertificate_dir = {folder:?}\n");
+    let ringway = Ringway::before([backend.address()]).more(&dir).start();
+    let shows = |trust: &Trust| trust.try_connect(ringway.address(), NAME).is_ok();
+    assert!(shows(&Trust::of(&authority)));
+    let mut open = Trust::of(&authority).connect(ringway.address(), NAME);
+    let place = release(1, &others[0].sign(&[NAME]));
+    wait_until("the link is followed", || shows(&Trust::of(&others[0])));
+    let new = others[1].sign(&[NAME]);
+    std::fs::copy(&new.certificate, place.join("db.crt")).unwrap();
+    ringway.wait_said("it is not the key of the certificate in");
+    assert!(shows(&Trust::of(&others[0])));
+    std::fs::copy(&new.key, place.join("new")).unwrap();
+    std::fs::rename(place.join("new"), place.join("db.key")).unwrap();
+    wait_until("the pair is shown", || shows(&Trust::of(&others[1])));
+    open.expect(b"a");
+}
+
 #[test]
 fn silent_sessions_end_in_close_notify() {
     let (authority, backend) = (Authority::new(), Backend::echo());
@@ -345,6 +379,23 @@ fn handshakes_that_are_cut_anywhere_leave_nothing_behind() {
     echo(&mut client, &pattern(1000));
     drop(client);
     ringway.wait_metrics("all is given back", |metrics| metrics.count("backend_connections", &[]) == 0);
+}
+
+/// Also one whose first bytes come together with the last ones of its handshake.
+#[test]
+fn the_first_byte_behind_a_handshake_chooses_the_backend() {
+    let (authority, backend) = (Authority::new(), Backend::echo());
+    let plan = plan(backend.address(), &[&authority.sign(&[NAME])], "").pool("connect_on = \"first_byte\"");
+    let ringway = plan.start();
+    let mut client = Trust::of(&authority).begin(ringway.address(), NAME);
+    client.tls.writer().write_all(b"early").unwrap();
+    client.shake_hands().unwrap();
+    client.expect(b"early");
+    let mut silent = Trust::of(&authority).connect(ringway.address(), NAME);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(backend.accepted(), 1);
+    silent.send(b"late");
+    silent.expect(b"late");
 }
 
 /// The handshake comes behind a PROXY header, and its names choose the pool.

@@ -34,6 +34,7 @@ pub struct TotalSample {
 impl Counted for TotalCount {
     type Sample = TotalSample;
 
+    /// What happened between two counts, per second where it is a rate.
     fn since(&self, before: &TotalCount, lasted_s: f32) -> TotalSample {
         let busy = self.busy_ns.iter().zip(before.busy_ns.iter().chain(std::iter::repeat(&0)));
         let share = |(now, then): (&u64, &u64)| rate(*now, *then, lasted_s) / 1e9;
@@ -71,6 +72,7 @@ pub struct ListenerSample {
 impl Counted for ListenerCount {
     type Sample = ListenerSample;
 
+    /// What happened between two counts, per second where it is a rate.
     fn since(&self, before: &ListenerCount, lasted_s: f32) -> ListenerSample {
         ListenerSample {
             connections: whole(self.connections),
@@ -119,6 +121,7 @@ pub struct PoolSample {
 impl Counted for PoolCount {
     type Sample = PoolSample;
 
+    /// What happened between two counts, per second where it is a rate.
     fn since(&self, before: &PoolCount, lasted_s: f32) -> PoolSample {
         PoolSample {
             backends: BackendSample::default(),
@@ -163,6 +166,7 @@ pub struct BackendSample {
 }
 
 impl std::ops::AddAssign for BackendSample {
+    /// Adds what another backend did.
     fn add_assign(&mut self, other: BackendSample) {
         self.connections = self.connections.saturating_add(other.connections);
         self.sessions += other.sessions;
@@ -175,6 +179,7 @@ impl std::ops::AddAssign for BackendSample {
 impl Counted for BackendCount {
     type Sample = BackendSample;
 
+    /// What happened between two counts, per second where it is a rate.
     fn since(&self, before: &BackendCount, lasted_s: f32) -> BackendSample {
         BackendSample {
             connections: self.connections,

@@ -1,0 +1,125 @@
+//! Follows the files of certificates: what a listener shows is what its files say, a moment after they have changed.
+//!
+//! Files are looked at by what `stat` says of them, and read when that has changed: a pair that is replaced in place,
+//! one that is renamed over another (certbot), and a link that leads elsewhere (volumes of Kubernetes) all show there.
+//! A pair that cannot be used leaves the old one in use; it is read again when its files change again.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info};
+
+use super::disk::Disk;
+use super::tasks::Control;
+use crate::config::Outside;
+use crate::config::load_certificates;
+use crate::config::model::Config;
+
+/// How often files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What `stat` says of a file: when it was changed, how long it is, and which one it is; `None` if it is not there.
+type FileMark = (PathBuf, Option<(i64, i64, u64, u64)>);
+
+/// Looks at the files again and again, as long as control runs.
+pub(super) async fn follow_certificates(control: Rc<Control>) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen: Vec<FileMark> = Vec::new();
+    loop {
+        ticks.tick().await;
+        let config = control.fleet.borrow().config();
+        if config.listeners.iter().all(|listener| listener.tls.is_none()) {
+            continue;
+        }
+        // The files may be on a disk that does not answer.
+        let known = seen.clone();
+        let Ok((marks, news)) = tokio::task::spawn_blocking(move || look(&config, &known)).await else { continue };
+        seen = marks;
+        match news {
+            Some(Ok(config)) => renew(&control, &config),
+            Some(Err(faults)) => {
+                for fault in faults {
+                    error!("{fault}; what was shown before is shown on");
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// What the files are now, and what they say if that is new. Blocks.
+fn look(config: &Config, known: &[FileMark]) -> (Vec<FileMark>, Option<Result<Config, Vec<String>>>) {
+    let marks = marks_of(config);
+    if marks == known {
+        return (marks, None);
+    }
+    let mut config = config.clone();
+    let before = config.clone();
+    let loaded = load_certificates(&mut config, Some(&before), &Disk);
+    (marks, Some(loaded.map(|()| config)))
+}
+
+/// Every file that a listener names for TLS.
+fn marks_of(config: &Config) -> Vec<FileMark> {
+    let tables = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for (key, path) in tables.flat_map(|tls| tls.paths()) {
+        paths.push(path.to_path_buf());
+        if key == "certificate_dir" {
+            paths.extend(Disk.folder(path).unwrap_or_default());
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    let mark = |path: PathBuf| {
+        let mark = std::fs::metadata(&path).ok();
+        let mark = mark.map(|found| (found.mtime(), found.mtime_nsec(), found.len(), found.ino()));
+        (path, mark)
+    };
+    paths.into_iter().map(mark).collect()
+}
+
+/// Has every listener show what its files say.
+fn renew(control: &Control, config: &Config) {
+    let mut is_new = false;
+    for listener in &config.listeners {
+        let Some(server) = listener.tls.as_ref().and_then(|tls| tls.loaded.shared()) else { continue };
+        if control.fleet.borrow_mut().renew_certificates(&listener.name, &server) {
+            info!(listener = &*listener.name, "its certificates have changed; the next handshakes show the new ones");
+            is_new = true;
+        }
+    }
+    if is_new {
+        control.publish_soon();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_or_comes_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\ntls = {{ certificate_dir = {:?} }}\n\
+             [pools.p]\nbackends = [{{ address = \"127.0.0.1:1\" }}]\n",
+            folder.path()
+        );
+        let config = crate::config::load(&text, "f", &|_: &str| None).unwrap();
+        let empty = marks_of(&config);
+        assert_eq!(marks_of(&config), empty);
+        std::fs::write(folder.path().join("a.pem"), "1").unwrap();
+        let one = marks_of(&config);
+        assert_ne!(one, empty);
+        std::fs::write(folder.path().join("b"), "2").unwrap();
+        std::fs::rename(folder.path().join("b"), folder.path().join("a.pem")).unwrap();
+        assert_ne!(marks_of(&config), one);
+        assert!(matches!(look(&config, &[]).1, Some(Err(_))), "it is no certificate");
+        assert!(look(&config, &marks_of(&config)).1.is_none());
+    }
+}
