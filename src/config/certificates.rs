@@ -16,7 +16,8 @@ const POSTGRESQL: &str = "postgresql";
 /// Reads the certificates of every listener. Tickets of `before`, the configuration in use, stay good.
 ///
 /// # Errors
-/// Everything that is wrong, one line each with its listener, the file, and what to do. Nothing is changed then.
+/// Everything that is wrong, one line each with its listener, the file, and what to do. The other listeners have what
+/// their files say then.
 pub fn load_certificates(
     config: &mut Config,
     before: Option<&Config>,
@@ -31,18 +32,18 @@ pub fn load_certificates(
         });
         match server.transpose() {
             Ok(server) => loaded.push(server),
-            Err(all) => faults.extend(all.into_iter().map(|fault| format!("listeners.{}.tls: {fault}", listener.name))),
+            Err(all) => {
+                loaded.push(None);
+                faults.extend(all.into_iter().map(|fault| format!("listeners.{}.tls: {fault}", listener.name)));
+            }
         }
-    }
-    if !faults.is_empty() {
-        return Err(faults);
     }
     for (listener, server) in config.listeners.iter_mut().zip(loaded) {
         if let (Some(tls), Some(server)) = (&mut listener.tls, server) {
             tls.loaded.set(server);
         }
     }
-    Ok(())
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
 /// Reads the files of one listener.

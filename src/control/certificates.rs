@@ -7,6 +7,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,38 +30,43 @@ pub(super) async fn follow_certificates(control: Rc<Control>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen: Vec<FileMark> = Vec::new();
+    let mut looked_for: Option<Arc<Config>> = None;
     loop {
         ticks.tick().await;
         let config = control.fleet.borrow().config();
         if config.listeners.iter().all(|listener| listener.tls.is_none()) {
             continue;
         }
-        // The files may be on a disk that does not answer.
-        let known = seen.clone();
-        let Ok((marks, news)) = tokio::task::spawn_blocking(move || look(&config, &known)).await else { continue };
-        seen = marks;
-        match news {
-            Some(Ok(config)) => renew(&control, &config),
-            Some(Err(faults)) => {
-                for fault in faults {
-                    error!("{fault}; what was shown before is shown on");
-                }
-            }
-            None => {}
+        // Another configuration may have read the same files at another time, or mean something else by them.
+        if !looked_for.as_ref().is_some_and(|before| Arc::ptr_eq(before, &config)) {
+            seen.clear();
         }
+        // The files may be on a disk that does not answer.
+        let (known, looked_at) = (seen.clone(), config.clone());
+        let Ok((marks, news)) = tokio::task::spawn_blocking(move || look(&looked_at, &known)).await else { continue };
+        if !Arc::ptr_eq(&config, &control.fleet.borrow().config()) {
+            continue;
+        }
+        seen = marks;
+        if let Some((config, faults)) = news {
+            renew(&control, &config);
+            faults.iter().for_each(|fault| error!("{fault}; what was shown before is shown on"));
+        }
+        drop(config);
+        looked_for = Some(control.fleet.borrow().config());
     }
 }
 
 /// What the files are now, and what they say if that is new. Blocks.
-fn look(config: &Config, known: &[FileMark]) -> (Vec<FileMark>, Option<Result<Config, Vec<String>>>) {
+fn look(config: &Config, known: &[FileMark]) -> (Vec<FileMark>, Option<(Config, Vec<String>)>) {
     let marks = marks_of(config);
     if marks == known {
         return (marks, None);
     }
     let mut config = config.clone();
     let before = config.clone();
-    let loaded = load_certificates(&mut config, Some(&before), &Disk);
-    (marks, Some(loaded.map(|()| config)))
+    let faults = load_certificates(&mut config, Some(&before), &Disk).err().unwrap_or_default();
+    (marks, Some((config, faults)))
 }
 
 /// Every file that a listener names for TLS.
@@ -119,7 +125,7 @@ mod tests {
         std::fs::write(folder.path().join("b"), "2").unwrap();
         std::fs::rename(folder.path().join("b"), folder.path().join("a.pem")).unwrap();
         assert_ne!(marks_of(&config), one);
-        assert!(matches!(look(&config, &[]).1, Some(Err(_))), "it is no certificate");
+        assert_eq!(look(&config, &[]).1.unwrap().1.len(), 1, "it is no certificate");
         assert!(look(&config, &marks_of(&config)).1.is_none());
     }
 }

@@ -113,7 +113,8 @@ impl Half {
         self.reading = if more { ReadState::Armed } else { ReadState::Nothing };
         self.received = true;
         self.refusals = 0;
-        if self.is_abandoned() {
+        // Behind a hole nothing more is sent.
+        if self.is_abandoned() || self.source == ByteSource::Broken {
             out.push(Effect::Release { buffer: lease.buffer });
             self.proceed(out);
             return;
@@ -153,6 +154,7 @@ impl Half {
         debug_assert_eq!(self.reading, ReadState::Armed);
         self.reading = ReadState::Nothing;
         match end {
+            End::Eof if self.source == ByteSource::Broken => {}
             End::Eof => self.source = ByteSource::Eof,
             End::Failed(_) => self.source = ByteSource::Broken,
             End::Starved if !self.is_stopped() => {

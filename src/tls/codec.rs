@@ -25,8 +25,8 @@ const MESSAGE_MAX: usize = RECORD_MAX;
 const OWN_MAX: usize = HEAD_MAX + 5 + TAIL_MAX;
 /// Backlogs that a worker keeps for the next ones.
 const SPARE_MAX: usize = 64;
-/// Bytes of a backlog: what is left of a record, and the buffer that comes then.
-const BACKLOG_LEN: usize = RECORD_MAX + BUFFER_LEN;
+/// Records up to this length get a backlog of their own.
+const SHORT: usize = 4096;
 
 /// The type of a message of the handshake protocol: HelloRequest of TLS 1.2, which asks a client for a new handshake.
 const HELLO_REQUEST: u8 = 0;
@@ -60,14 +60,16 @@ pub struct OpenedBytes {
 pub struct BacklogPool(Vec<Vec<u8>>);
 
 impl BacklogPool {
-    /// An empty backlog with room.
-    fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_else(|| Vec::with_capacity(BACKLOG_LEN))
+    /// An empty backlog with room for a record of that length. A client that sends a part of a short one and waits
+    /// costs no more than it has sent, or announced.
+    fn take(&mut self, need: usize) -> Vec<u8> {
+        let pooled = if need > SHORT { self.0.pop() } else { None };
+        pooled.unwrap_or_else(|| Vec::with_capacity(need))
     }
 
     /// Takes a backlog back, whatever is in it.
     fn put(&mut self, mut backlog: Vec<u8>) {
-        if self.0.len() < SPARE_MAX && backlog.capacity() > 0 {
+        if self.0.len() < SPARE_MAX && backlog.capacity() > SHORT {
             backlog.clear();
             self.0.push(backlog);
         }
@@ -276,8 +278,8 @@ impl Codec {
         while self.end.is_none() && at < len {
             let record_len = match record::length(&buffer[at..len]) {
                 Ok(Some(record_len)) if at + record_len <= len => record_len,
-                Ok(_) => {
-                    self.backlog = spare.take();
+                Ok(announced) => {
+                    self.backlog = spare.take(announced.unwrap_or(HEAD_MAX));
                     self.backlog.extend_from_slice(&buffer[at..len]);
                     break;
                 }

@@ -11,7 +11,7 @@ use rustls::{HandshakeKind, ServerConfig};
 
 use super::codec::Codec;
 use super::{Alert, ServerTls, record};
-use crate::wire::client_hello;
+use crate::wire::client_hello::{self, MalformedHello};
 
 /// Most bytes of handshake messages that are kept: those of a client with a long chain of certificates.
 const INPUT_MAX: usize = 80 * 1024;
@@ -150,8 +150,14 @@ impl Handshake {
     /// Notes the name that the client wants, as soon as its ClientHello has come.
     fn look_at_name(&mut self) -> Result<(), HandshakeFault> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        // What is no ClientHello is for rustls to say.
-        let Ok(Some(hello)) = client_hello::parse(&self.input) else { return Ok(()) };
+        let hello = match client_hello::parse(&self.input) {
+            Ok(Some(hello)) => hello,
+            Err(MalformedHello::TooLong) if tls.refuses_unknown_names() => {
+                return Err(HandshakeFault::Ours(Alert::ILLEGAL_PARAMETER, "its ClientHello is too long".to_string()));
+            }
+            // What is no ClientHello is for rustls to say.
+            Ok(None) | Err(_) => return Ok(()),
+        };
         let is_refused = hello.server_name.as_ref().is_some_and(|name| tls.refuses(name));
         (self.tls, self.server_name) = (None, hello.server_name);
         if is_refused {

@@ -62,8 +62,8 @@ pub struct ServerTls {
     certificates: Arc<CertificatesByName>,
     /// The keys of tickets, which outlive a reload as long as the same clients are let in.
     ticketer: Option<Arc<dyn ProducesTickets>>,
-    /// The authorities of clients, as their file has them.
-    client_ca: Option<Vec<u8>>,
+    /// Which clients are let in.
+    guard: ClientGuard,
     /// Whether a client is refused that asks for a name without a certificate.
     refuses_unknown_names: bool,
     /// How long a handshake can take; 0 means without end.
@@ -74,6 +74,17 @@ pub struct ServerTls {
     pub allows_plaintext: bool,
     /// Of all files.
     digest: u64,
+}
+
+/// What clients have to prove.
+#[derive(Eq, PartialEq)]
+struct ClientGuard {
+    /// The authorities of their certificates, as the file has them.
+    authorities: Option<Vec<u8>>,
+    /// Those that are revoked, as the file has them.
+    revoked: Option<Vec<u8>>,
+    /// Whether they must show one.
+    is_required: bool,
 }
 
 impl fmt::Debug for ServerTls {
@@ -118,7 +129,13 @@ impl ServerTls {
         // What is resumed is in the tickets alone, so any worker can.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let client_ca = settings.client_ca.as_ref().map(|file| file.bytes.clone());
-        let kept = before.filter(|before| before.client_ca == client_ca).and_then(|before| before.ticketer.clone());
+        // A ticket stands for a client that was let in, and rustls does not verify that again.
+        let guard = ClientGuard {
+            authorities: client_ca,
+            revoked: settings.client_crl.as_ref().map(|file| file.bytes.clone()),
+            is_required: settings.is_certificate_required,
+        };
+        let kept = before.filter(|before| before.guard == guard).and_then(|before| before.ticketer.clone());
         let ticketer = match (settings.has_tickets, kept) {
             (false, _) => None,
             (true, Some(kept)) => Some(kept),
@@ -136,7 +153,7 @@ impl ServerTls {
             config,
             certificates,
             ticketer,
-            client_ca,
+            guard,
             refuses_unknown_names,
             handshake_timeout_ns,
             is_postgresql,
@@ -153,6 +170,11 @@ impl ServerTls {
     /// For a handshake.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
+    }
+
+    /// Whether a client that asks for a name without a certificate is refused.
+    pub(super) fn refuses_unknown_names(&self) -> bool {
+        self.refuses_unknown_names
     }
 
     /// Whether a client that asks for this name is refused.

@@ -17,6 +17,9 @@ use crate::sys::buffers::{BUFFERS_MIN, BufferPool, map, unmap};
 pub const GROUP: u16 = 1;
 /// Entries of the ring: the most buffers that can be posted at the same time.
 const ENTRIES: u16 = 1024;
+/// Free buffers that the kernel is not shown, for what the worker itself puts into one, such as records of TLS that
+/// have come and were not opened.
+const KEPT: u16 = 8;
 
 /// The receive buffers of one worker, which the kernel fills.
 pub struct BufferRing {
@@ -89,7 +92,7 @@ impl kernel::Buffers for BufferRing {
     /// the kernel.
     #[inline]
     fn publish(&mut self) {
-        while self.posted < self.posted_target {
+        while self.posted < self.posted_target && kernel::Buffers::available(&self.pool) > KEPT {
             // Without memory, sessions wait for a release.
             let Some(buffer) = self.pool.take() else { break };
             self.post(buffer);
@@ -130,7 +133,7 @@ impl kernel::Buffers for BufferRing {
     /// Whether sessions hold everything there can be.
     #[inline]
     fn is_exhausted(&self) -> bool {
-        self.posted == 0 && self.pool.has_none()
+        self.posted == 0 && kernel::Buffers::available(&self.pool) <= KEPT
     }
 
     /// Gives memory back that was not used lately; the kernel keeps what it was shown.
@@ -195,6 +198,10 @@ mod tests {
             assert_eq!(buffers.is_scarce(), leased.len() > BUFFERS_MAX as usize / 2);
             buffers.publish();
         }
+        // The worker has some for itself.
+        let kept: Vec<u16> = std::iter::from_fn(|| buffers.take()).collect();
+        assert_eq!(kept.len(), usize::from(KEPT));
+        leased.extend(kept);
         leased.iter().for_each(|&buffer| buffers.release(buffer));
         buffers.publish();
         assert!(!buffers.is_scarce() && !buffers.is_exhausted());

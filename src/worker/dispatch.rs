@@ -94,12 +94,15 @@ impl<K: Kernel> Worker<K> {
                         0 => self.tls_finished(key, side),
                         _ => self.receive_again(key, side),
                     };
-                    event.into_iter().for_each(|event| self.relay(key, event));
-                    return;
+                    return event.into_iter().for_each(|event| self.relay(key, event));
                 }
                 let end = match self.end_of(key, side, result) {
                     // This worker cancelled it, not its session: see `silence`.
                     End::Cancelled if self.slots.get(key).is_some_and(|slot| !slot.session.is_ending()) => End::Starved,
+                    End::Failed(errno) if self.speaks_tls(key, side) => {
+                        let event = self.tls_connection_failed(key, side, errno);
+                        return event.into_iter().for_each(|event| self.relay(key, event));
+                    }
                     end => end,
                 };
                 self.relay(key, relay::Event::Ended { side, end });

@@ -11,7 +11,7 @@
 use super::Worker;
 use super::accept::options_of;
 use super::admission;
-use super::slots::SlotKey;
+use super::slots::{Slot, SlotKey};
 use crate::base::id::PoolId;
 use crate::base::lease::{Lease, Moved, PipeId};
 use crate::base::side::Side;
@@ -278,6 +278,8 @@ impl<K: Kernel> Worker<K> {
     /// Closes one connection of a session, with a reset or a FIN. When it is the backend's, its place is given back,
     /// and if the session goes on, the backend counts as tried.
     fn close(&mut self, key: SlotKey, side: Side, reset: bool) {
+        // What lies in the codec is no more delivered than what lies in the relay: it must not look like the end.
+        let reset = reset || self.slots.get(key).is_some_and(Slot::has_tls_bytes);
         if !reset {
             self.part(key, side);
         }

@@ -134,12 +134,8 @@ impl<K: Kernel> Worker<K> {
         let Some(TlsSide::Unasked(offer)) = slot.tls[Side::Client.index()].as_deref_mut() else { return None };
         let (tls, asks_again) = (offer.tls.clone(), offer.was_told_no);
         offer.was_told_no = true;
-        let mut begin_tls = |must_name_postgresql| match begun(&tls, deadline, must_name_postgresql) {
-            Ok(shake) => slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake))),
-            Err(_) => slot.tls[Side::Client.index()] = None,
-        };
         match begin {
-            ClientBegin::Tls => begin_tls(true),
+            ClientBegin::Tls => return self.begin_tls(key, &tls, deadline, true),
             ClientBegin::Asks(Request::GssEncryption) if asks_again => {
                 return Some(self.refuse_tls(key, "the client asks for GSS again and again".to_string(), false));
             }
@@ -150,7 +146,7 @@ impl<K: Kernel> Worker<K> {
                     return Some(Looked::Refused(Who::Client));
                 }
                 if request == Request::Ssl {
-                    begin_tls(false);
+                    return self.begin_tls(key, &tls, deadline, false);
                 }
             }
             ClientBegin::Cancel => slot.tls[Side::Client.index()] = None,
@@ -165,6 +161,23 @@ impl<K: Kernel> Worker<K> {
             }
         }
         None
+    }
+
+    /// Begins a handshake. `None` if it goes on; a client that was promised TLS is never served without.
+    fn begin_tls(
+        &mut self,
+        key: SlotKey,
+        tls: &Arc<ServerTls>,
+        deadline: Moment,
+        must_name_postgresql: bool,
+    ) -> Option<Looked> {
+        match begun(tls, deadline, must_name_postgresql) {
+            Ok(shake) => {
+                self.slots.get_mut(key)?.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake)));
+                None
+            }
+            Err(_) => Some(self.refuse_tls(key, "a handshake cannot be started".to_string(), false)),
+        }
     }
 
     /// Tells a handshake what has come, and sends what it says. `None` if it goes on.
@@ -195,7 +208,7 @@ impl<K: Kernel> Worker<K> {
             HandshakeStep::Done(codec, agreed) => {
                 let is_named = agreed.protocol.as_deref() == Some(POSTGRESQL);
                 let slot = self.slots.get_mut(key)?;
-                let stream = TlsStream { codec, credit: 0, has_ended: false };
+                let stream = TlsStream { codec, credit: 0, has_ended: false, failure: None };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Open(stream)));
                 if shake.must_name_postgresql && !is_named {
                     self.say_to(key, Side::Client, |codec| codec.give_up(Alert::NO_APPLICATION_PROTOCOL));
@@ -241,12 +254,15 @@ impl<K: Kernel> Worker<K> {
                 return Some(relay::Event::Ended { side, end: self.end_stream(key, side, end) });
             }
             if !stream.codec.has_more() {
+                if let Some(errno) = stream.failure {
+                    return Some(relay::Event::Ended { side, end: End::Failed(errno) });
+                }
                 let is_over = stream.has_ended;
                 return is_over.then(|| relay::Event::Ended { side, end: self.cut_stream(key, side) });
             }
-            // One that is released will feed it.
+            // It tries again after a pause. What the kernel was shown brings nothing here.
             let Some(buffer) = self.kernel.buffers().take() else {
-                return Some(relay::Event::Ended { side, end: End::Starved });
+                return Some(relay::Event::Ended { side, end: End::Later });
             };
             let Some(TlsSide::Open(stream)) =
                 self.slots.get_mut(key).and_then(|slot| slot.tls[side.index()].as_deref_mut())
@@ -270,7 +286,8 @@ impl<K: Kernel> Worker<K> {
         if slot.session.is_ending() {
             return Some(relay::Event::Ended { side, end: End::Cancelled });
         }
-        let credit = self.stream(key, side)?.credit;
+        let is_scarce = self.kernel.buffers().is_scarce();
+        let credit = if is_scarce { 1 } else { self.stream(key, side)?.credit };
         if let Some(event) = self.arm_tls(key, side, credit) {
             return Some(event);
         }
@@ -295,6 +312,8 @@ impl<K: Kernel> Worker<K> {
             return None;
         };
         let opened = stream.codec.open(self.kernel.buffers().space(buffer), len, &mut self.turn.backlogs);
+        // What the relay has got is no part of the credit any more, should the receive have to be armed again.
+        stream.credit = stream.credit.saturating_sub(opened.plain.len() as u32).max(1);
         let is_done = stream.codec.end().is_some() || stream.codec.has_more();
         if is_done && more {
             // What the codec has comes first: see `arm_tls`.
@@ -312,6 +331,13 @@ impl<K: Kernel> Worker<K> {
     /// The connection of a side that speaks TLS has ended in a FIN: what the relay is told.
     pub(super) fn tls_finished(&mut self, key: SlotKey, side: Side) -> Option<relay::Event> {
         self.stream(key, side)?.has_ended = true;
+        self.receive_again(key, side)
+    }
+
+    /// The connection of a side that speaks TLS has failed: what the relay is told. Whole records that came before are
+    /// opened first.
+    pub(super) fn tls_connection_failed(&mut self, key: SlotKey, side: Side, errno: i32) -> Option<relay::Event> {
+        self.stream(key, side)?.failure = Some(errno);
         self.receive_again(key, side)
     }
 

@@ -48,4 +48,6 @@ pub struct TlsStream {
     pub credit: u32,
     /// The connection has ended, however the stream has.
     pub has_ended: bool,
+    /// Why the connection has failed, as an errno, if it has.
+    pub failure: Option<i32>,
 }

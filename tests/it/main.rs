@@ -144,5 +144,7 @@ mod timeout;
 mod tls_listener;
 /// The same behind PostgreSQL's own request for it.
 mod tls_postgresql;
+/// The same where a side is slow, memory is short, or a stream is cut.
+mod tls_pressure;
 /// Sessions on several workers.
 mod workers;

@@ -21,7 +21,7 @@ pub(crate) fn plan(address: &str, pairs: &[&Certificate], more: &str) -> Plan {
     Ringway::before([address]).more(&tls(pairs, more))
 }
 
-fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + at / 255) as u8).collect()
 }
 
