@@ -116,6 +116,8 @@ struct Agenda {
     to_end: VecDeque<ToEnd>,
     /// Sessions whose backend or process has started to drain or has ceased to, some in each turn.
     to_drain: VecDeque<SlotKey>,
+    /// Handshakes of TLS that a turn had no time for, oldest first.
+    handshakes: VecDeque<SlotKey>,
     /// Sessions for whose backend there is no descriptor.
     wanting: wanting::Wanting,
     /// When unused memory is given back next.
@@ -188,6 +190,7 @@ impl<K: Kernel> Worker<K> {
             starved: VecDeque::new(),
             to_end: VecDeque::new(),
             to_drain: VecDeque::new(),
+            handshakes: VecDeque::new(),
             wanting: wanting::Wanting::default(),
             housekeeping_at: now,
             exhausted_at: Moment::NEVER,

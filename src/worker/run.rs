@@ -72,6 +72,7 @@ impl<K: Kernel> Worker<K> {
         let can_feed = self.buffers_for_starved() > 0;
         let agenda = &self.agenda;
         let is_busy = !(agenda.ready.is_empty() && agenda.to_end.is_empty() && agenda.to_drain.is_empty());
+        let is_busy = is_busy || !agenda.handshakes.is_empty();
         if is_busy || self.surveys.are_under_way() || can_feed || self.turn.hurried || !self.turn.batch.is_empty() {
             return Wait::No;
         }
@@ -153,6 +154,7 @@ impl<K: Kernel> Worker<K> {
         self.turn.now = self.kernel.now();
         self.turn.unload_budget = UNLOADED_A_TURN;
         self.turn.handshakes_ns = 0;
+        self.go_on_with_handshakes();
         let mut batch = std::mem::take(&mut self.turn.batch);
         for completion in batch.drain(..) {
             self.dispatch(completion);

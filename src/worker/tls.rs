@@ -24,15 +24,15 @@ use crate::base::time::Moment;
 use crate::kernel::token::Operation;
 use crate::kernel::{Buffers, Completion, Fd, Kernel, Op, Sockets, Wrapped, errno};
 use crate::relay::{self, End};
-use crate::session::Looked;
+use crate::session::{Event, Looked};
 use crate::stats::tls::{TlsEndReason, TlsFacts};
 use crate::tls::codec::{SealedParts, StreamEnd};
 use crate::tls::handshake::{Agreed, Handshake, HandshakeStep};
 use crate::tls::{Alert, Codec, ServerTls};
 use crate::wire::postgresql::{self, ClientBegin, Request};
 
-/// How long handshakes may take within a turn; one under way is not interrupted. The others wait for the next
-/// turns, so that sessions with bytes to move do not wait for them.
+/// How long handshakes may take within a turn; one under way is not interrupted. The others wait for the next turns, in
+/// order, so that sessions with bytes to move do not wait for them.
 const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
 /// Between looks at a client that has sent a part of its request, where the kernel cannot tell of the rest.
 const HALF_REQUEST_NS: u64 = 100_000_000;
@@ -93,7 +93,8 @@ impl<K: Kernel> Worker<K> {
                 }
             }
             if self.turn.handshakes_ns >= HANDSHAKES_A_TURN_NS {
-                return Looked::Again { at: self.turn.now };
+                self.queue_handshake(key);
+                return Looked::Again { at: deadline };
             }
             let count = match self.kernel.sockets().take(fd, peeked) {
                 Ok(Some(count @ 1..)) => count,
@@ -108,6 +109,30 @@ impl<K: Kernel> Worker<K> {
             self.turn.handshakes_ns += self.kernel.now().since_ns(begun);
             if let Some(looked) = answer {
                 return looked;
+            }
+        }
+    }
+
+    /// Puts a handshake off; it has its turn before those that come later.
+    fn queue_handshake(&mut self, key: SlotKey) {
+        if let Some(TlsSide::Shaking(shake)) =
+            self.slots.get_mut(key).and_then(|slot| slot.tls[Side::Client.index()].as_deref_mut())
+            && !std::mem::replace(&mut shake.is_queued, true)
+        {
+            self.agenda.handshakes.push_back(key);
+        }
+    }
+
+    /// Goes on with the handshakes that were put off, as far as this turn has time for them.
+    pub(super) fn go_on_with_handshakes(&mut self) {
+        while self.turn.handshakes_ns < HANDSHAKES_A_TURN_NS
+            && let Some(key) = self.agenda.handshakes.pop_front()
+        {
+            // It may have ended meanwhile.
+            let slot = self.slots.get_mut(key).filter(|slot| slot.session.is_prereading());
+            if let Some(TlsSide::Shaking(shake)) = slot.and_then(|slot| slot.tls[Side::Client.index()].as_deref_mut()) {
+                shake.is_queued = false;
+                self.tell(key, Event::Timer);
             }
         }
     }
@@ -442,5 +467,5 @@ impl<K: Kernel> Worker<K> {
 /// rustls cannot begin.
 fn begun(tls: &Arc<ServerTls>, deadline: Moment, must_name_postgresql: bool) -> Result<TlsShake, Refused> {
     let handshake = Box::new(Handshake::new(tls).map_err(|_| Refused::Tls)?);
-    Ok(TlsShake { handshake, deadline, must_name_postgresql })
+    Ok(TlsShake { handshake, deadline, must_name_postgresql, is_queued: false })
 }

@@ -37,6 +37,8 @@ pub struct TlsShake {
     /// The client began with TLS where others ask for it: it must name the protocol in ALPN, so that no client of
     /// another protocol is led here (PostgreSQL 17, "sslnegotiation").
     pub must_name_postgresql: bool,
+    /// It waits in the worker's queue for a turn that has time for it.
+    pub is_queued: bool,
 }
 
 /// The stream of a side that speaks TLS.

@@ -82,3 +82,21 @@ fn tickets_end_when_clients_have_to_prove_more() {
     assert!(ringway.reload());
     assert!(served().is_err());
 }
+
+/// More of them than one turn has time for, in a build without optimisation; each has its turn.
+#[test]
+fn many_handshakes_at_the_same_time_are_all_served() {
+    let (authority, backend) = (Authority::new(), Backend::named("a"));
+    let plan = plan(backend.address(), &[&authority.sign(&[NAME])], "handshake_timeout = \"10s\"").workers(1);
+    let ringway = plan.start();
+    let trust = Trust::of(&authority);
+    let mut clients: Vec<_> = (0..150).map(|_| trust.begin(ringway.address(), NAME)).collect();
+    clients.iter_mut().for_each(|client| client.flush().unwrap());
+    for client in &mut clients {
+        client.shake_hands().unwrap();
+        client.expect(b"a");
+    }
+    drop(clients);
+    ringway.wait_idle();
+    assert_eq!(ringway.metrics().count("listener_refused_total", &[]), 0);
+}
