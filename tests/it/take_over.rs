@@ -171,8 +171,10 @@ fn addresses_come_and_go_with_the_configuration_of_the_new_one() {
         "the ringway before listened there, and no listener of this configuration does: clients can no longer \
          connect there\" address={goes}"
     ));
+    // The old one accepts where both listen until each of its workers has seen that it drains.
+    let is_served_by_new = |address: &str| Peer::connect(address).read_some(1).is_ok_and(|byte| byte == b"b");
     for address in [&stays, &comes] {
-        Peer::connect(address).expect(b"b");
+        wait_until("the new one alone accepts", || (0..4).all(|_| is_served_by_new(address)));
     }
     wait_until("nobody listens where nobody is to", || Peer::try_connect(&goes).is_err());
     still_lives(&mut long);
@@ -181,7 +183,7 @@ fn addresses_come_and_go_with_the_configuration_of_the_new_one() {
     for address in [&stays, &comes] {
         Peer::connect(address).expect(b"b");
     }
-    assert_eq!(new.metrics().count("listener_connections_total", &[("listener", "other")]), 4);
+    assert!(new.metrics().count("listener_connections_total", &[("listener", "other")]) >= 10);
 }
 
 #[test]
