@@ -29,8 +29,8 @@ perl -ne 'print ++$number, "\t$1\n" if /^# (.*)/' "$mutants" | { grep -E "${tab}
 
 # What only the program needs, and no simulation: without it each build takes a third of the time.
 modules="api app cli control fleet log probe take_over uring"
-crates="anyhow axum caps clap clap_complete clap_mangen flate2 http-body-util hyper hyper-util io-uring landlock metrics
-    metrics-exporter-prometheus ratatui redis mysql_common rustls sd-notify serde_json tokio-postgres tokio-rustls
+crates="anyhow axum caps clap clap_complete clap_mangen flate2 http-body-util hyper-util io-uring landlock metrics
+    metrics-exporter-prometheus ratatui redis mysql_common sd-notify serde_json tokio-postgres tokio-rustls
     tokio-uring tracing-subscriber criterion proptest tempfile"
 
 # A tree of its own for each job.

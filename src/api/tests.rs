@@ -3,7 +3,7 @@ use crate::api::command;
 use crate::base::id::BackendId;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::{Clock, Moment};
-use crate::config::model::{ClientAuth, ListenerTls, LoadedTls, Starttls, TlsVersion};
+use crate::config::model::ListenerTls;
 use crate::control::first_table;
 use crate::kernel::driver::Driver;
 use crate::snapshot::build::tests::{config, pool};
@@ -15,7 +15,6 @@ use crate::tls::server::{PemFile, ServerSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 /// Two pools with three backends, two workers that have counted this and that.
 fn admin() -> ApiContext {
@@ -69,23 +68,11 @@ fn secure() -> ListenerTls {
     let file = |text: String| PemFile { path: "/f.pem".to_string(), bytes: text.into_bytes() };
     let pair = (file(made.cert.pem()), file(made.signing_key.serialize_pem()));
     let settings = ServerSettings { pairs: vec![pair], ..ServerSettings::default() };
-    let mut loaded = LoadedTls::default();
-    loaded.set(Arc::new(ServerTls::new(&settings, None).unwrap()));
-    ListenerTls {
-        certificates: Vec::new(),
-        certificate_dir: None,
-        refuses_unknown_names: false,
-        min_version: TlsVersion::V1_2,
-        alpn: Vec::new(),
-        client_auth: ClientAuth::Off,
-        client_ca: None,
-        client_crl: None,
-        handshake_timeout: Duration::ZERO,
-        has_tickets: true,
-        starttls: Starttls::Off,
-        allows_plaintext: false,
-        loaded,
-    }
+    let text = "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\ntls = { certificate_dir = \"/d\" }\n\
+                [pools.p]\nbackends = [{ address = \"127.0.0.1:1\" }]\n";
+    let mut tls = crate::config::load(text, "f", &|_: &str| None).unwrap().listeners[0].tls.take().unwrap();
+    tls.loaded.set(Arc::new(ServerTls::new(&settings, None).unwrap()));
+    tls
 }
 
 /// Serves `admin` and asks it once with each of these request lines; status and body of each.

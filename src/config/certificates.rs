@@ -9,9 +9,7 @@ use super::model::{ClientAuth, Config, ListenerTls, Starttls, TlsVersion};
 use crate::base::time::ns;
 use crate::tls::ServerTls;
 use crate::tls::server::{PemFile, ServerSettings};
-
-/// The name of PostgreSQL in ALPN, which a client that begins with TLS must offer (PostgreSQL 17, "sslnegotiation").
-const POSTGRESQL: &str = "postgresql";
+use crate::wire::postgresql;
 
 /// Reads the certificates of every listener. Tickets of `before`, the configuration in use, stay good.
 ///
@@ -87,7 +85,7 @@ fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) ->
     if !faults.is_empty() {
         return Err(faults);
     }
-    let implied = (tls.starttls == Starttls::Postgresql).then_some(POSTGRESQL);
+    let implied = (tls.starttls == Starttls::Postgresql).then_some(postgresql::ALPN);
     let implied = implied.filter(|name| !tls.alpn.iter().any(|one| one == name));
     let protocols = tls.alpn.iter().map(String::as_str).chain(implied);
     let settings = ServerSettings {

@@ -63,10 +63,9 @@ fn look(config: &Config, known: &[FileMark]) -> (Vec<FileMark>, Option<(Config, 
     if marks == known {
         return (marks, None);
     }
-    let mut config = config.clone();
-    let before = config.clone();
-    let faults = load_certificates(&mut config, Some(&before), &Disk).err().unwrap_or_default();
-    (marks, Some((config, faults)))
+    let mut renewed = config.clone();
+    let faults = load_certificates(&mut renewed, Some(config), &Disk).err().unwrap_or_default();
+    (marks, Some((renewed, faults)))
 }
 
 /// Every file that a listener names for TLS.

@@ -37,6 +37,11 @@ const NEW_SESSION_TICKET: u8 = 4;
 /// The same: KeyUpdate.
 const KEY_UPDATE: u8 = 24;
 
+/// The level of an alert that its sender survives (TLS 1.2), or that means nothing (TLS 1.3).
+const WARNING: u8 = 1;
+/// The level of an alert after which the connection is over.
+const FATAL: u8 = 2;
+
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StreamEnd {
@@ -46,13 +51,6 @@ pub enum StreamEnd {
     Alerted(Alert),
     /// Its sender broke the rules, and is to be told this.
     Broken(Alert),
-}
-
-/// What came out of a buffer of ciphertext.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct OpenedBytes {
-    /// Where the plaintext lies in that buffer; empty if there is none.
-    pub plain: Range<usize>,
 }
 
 /// Memory for backlogs, of a worker: what one session gives back, the next one takes.
@@ -225,11 +223,11 @@ impl Codec {
         self.end.is_none() && record::length(rest).map_or(true, |len| len.is_some_and(|len| len <= rest.len()))
     }
 
-    /// Opens what has come: the first `len` bytes of a receive buffer. The plaintext is in that buffer afterwards. What
-    /// did not fit is in the backlog ([`Codec::has_more`]).
-    pub fn open(&mut self, buffer: &mut [u8; BUFFER_LEN], len: usize, spare: &mut BacklogPool) -> OpenedBytes {
+    /// Opens what has come: the first `len` bytes of a receive buffer. Returns where in that buffer the plaintext is
+    /// afterwards; empty if there is none. What did not fit is in the backlog ([`Codec::has_more`]).
+    pub fn open(&mut self, buffer: &mut [u8; BUFFER_LEN], len: usize, spare: &mut BacklogPool) -> Range<usize> {
         if self.end.is_some() {
-            return OpenedBytes { plain: 0..0 };
+            return 0..0;
         }
         if self.backlog.is_empty() {
             return self.open_in_place(buffer, len, spare);
@@ -241,8 +239,8 @@ impl Codec {
         self.open_backlog(buffer, spare)
     }
 
-    /// Opens more of the backlog into a receive buffer.
-    pub fn open_backlog(&mut self, buffer: &mut [u8; BUFFER_LEN], spare: &mut BacklogPool) -> OpenedBytes {
+    /// Opens more of the backlog into a receive buffer. Returns where in it the plaintext is; empty if there is none.
+    pub fn open_backlog(&mut self, buffer: &mut [u8; BUFFER_LEN], spare: &mut BacklogPool) -> Range<usize> {
         let mut filled = 0;
         let mut backlog = std::mem::take(&mut self.backlog);
         while self.end.is_none() {
@@ -269,11 +267,11 @@ impl Codec {
         } else {
             self.backlog = backlog;
         }
-        OpenedBytes { plain: 0..filled }
+        0..filled
     }
 
     /// Opens the records in a buffer, moves their plaintexts together, and keeps what is not whole.
-    fn open_in_place(&mut self, buffer: &mut [u8; BUFFER_LEN], len: usize, spare: &mut BacklogPool) -> OpenedBytes {
+    fn open_in_place(&mut self, buffer: &mut [u8; BUFFER_LEN], len: usize, spare: &mut BacklogPool) -> Range<usize> {
         let (mut at, mut plain) = (0, 0..0);
         while self.end.is_none() && at < len {
             let record_len = match record::length(&buffer[at..len]) {
@@ -299,7 +297,7 @@ impl Codec {
             }
             at += record_len;
         }
-        OpenedBytes { plain }
+        plain
     }
 
     /// Opens one record, and heeds what it says of the connection: where in it the bytes of the application are.
@@ -331,8 +329,6 @@ impl Codec {
 
     /// Heeds an alert of the peer.
     fn alerted(&mut self, content: &[u8]) -> Result<(), Alert> {
-        /// The level of an alert of TLS 1.2 that its sender survives.
-        const WARNING: u8 = 1;
         let &[level, number] = content else { return Err(Alert::DECODE_ERROR) };
         match Alert(number) {
             Alert::CLOSE_NOTIFY => self.end = Some(StreamEnd::Closed),
@@ -426,18 +422,19 @@ impl Codec {
 
     /// Seals close_notify, if it was not said before. It must not follow a record that was not sent whole.
     pub fn part(&mut self) {
-        if !std::mem::replace(&mut self.has_parted, true) && self.outgoing.is_none() {
-            // Without a key there is nothing that could be said.
-            self.outgoing = self.message_of(ContentType::Alert, &mut [1, Alert::CLOSE_NOTIFY.0]).ok();
-        }
+        self.say_last(WARNING, Alert::CLOSE_NOTIFY);
     }
 
     /// Seals a fatal alert, after which nothing more is to be said. Not in the middle of another record.
     pub fn give_up(&mut self, alert: Alert) {
-        /// The level of an alert after which the connection is over.
-        const FATAL: u8 = 2;
+        self.say_last(FATAL, alert);
+    }
+
+    /// Seals the one alert after which nothing more is said.
+    fn say_last(&mut self, level: u8, alert: Alert) {
         if !std::mem::replace(&mut self.has_parted, true) && self.outgoing.is_none() {
-            self.outgoing = self.message_of(ContentType::Alert, &mut [FATAL, alert.0]).ok();
+            // Without a key there is nothing that could be said.
+            self.outgoing = self.message_of(ContentType::Alert, &mut [level, alert.0]).ok();
         }
     }
 

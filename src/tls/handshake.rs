@@ -61,8 +61,6 @@ pub struct Agreed {
     pub is_resumed: bool,
     /// The protocol of the application, if one was agreed on.
     pub protocol: Option<Vec<u8>>,
-    /// The client's certificate (DER), if it has shown one.
-    pub certificate: Option<Vec<u8>>,
 }
 
 /// How far a handshake has come.
@@ -229,10 +227,6 @@ impl Handshake {
             cipher: suite.and_then(|suite| name_of(suite.suite())).unwrap_or("unknown"),
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
-            certificate: connection
-                .peer_certificates()
-                .and_then(|chain| chain.first())
-                .map(|certificate| certificate.to_vec()),
         };
         input.drain(..shown);
         let codec = connection

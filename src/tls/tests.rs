@@ -50,8 +50,8 @@ fn open_all(codec: &mut Codec, stream: &[u8], cuts: &[usize]) -> Vec<u8> {
     all
 }
 
-fn buffer_of(opened: codec::OpenedBytes, buffer: &Buffer) -> Vec<u8> {
-    buffer[opened.plain].to_vec()
+fn buffer_of(opened: std::ops::Range<usize>, buffer: &Buffer) -> Vec<u8> {
+    buffer[opened].to_vec()
 }
 
 /// What a codec sends of these bytes, in steps of at most `step` bytes.

@@ -13,6 +13,9 @@ const GSS_ENCRYPTION_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
 /// Bytes of each request.
 pub const REQUEST_LEN: usize = SSL_REQUEST.len();
 
+/// The name of the protocol in ALPN, which a client that begins with TLS must offer (PostgreSQL 17, "sslnegotiation").
+pub const ALPN: &str = "postgresql";
+
 /// What a client begins with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Request {

@@ -174,8 +174,8 @@ impl<K: Kernel> Worker<K> {
             // From now on TLS or the relay reads.
             let tls = guest.admission().and_then(|admission| admission.tls.clone());
             guest.is_asked_no_more();
-            if let (Some(bytes), Some(fd)) = (guest.low_water(1), client) {
-                self.kernel.sockets().set_low_water(fd, bytes);
+            if let Some(fd) = client {
+                wake_at(self.kernel.sockets(), fd, guest, 1);
             }
             if let Some(tls) = tls
                 && let Err(refused) = self.expect_tls(key, &tls)
@@ -256,7 +256,13 @@ impl<K: Kernel> Worker<K> {
         match guest.read(bytes, ended, || self.kernel.sockets().is_closed(fd), now) {
             Verdict::Wait(wait) => AdmissionStep::Answer(wait_for(self.kernel.sockets(), fd, wait, guest)),
             Verdict::Header(header) => self.take_header(key, header, peeked),
-            Verdict::Answer(answer) => answer_request(self.kernel.sockets(), fd, guest, answer),
+            Verdict::Answer(answer) => match answer_request(self.kernel.sockets(), fd, answer) {
+                true => {
+                    guest.answered(answer);
+                    AdmissionStep::Next
+                }
+                false => AdmissionStep::Answer(Looked::Refused(Who::Client)),
+            },
             Verdict::Said(protocol, hello) => self.lead(key, protocol, hello.as_ref()),
             Verdict::Left => AdmissionStep::Answer(Looked::Refused(Who::Client)),
             Verdict::Refused(refused) => self.refuse(key, refused),
@@ -353,24 +359,25 @@ impl<K: Kernel> Worker<K> {
     }
 }
 
-/// Takes PostgreSQL's request out and answers it with one byte.
-fn answer_request(sockets: &impl Sockets, fd: Fd, guest: &mut Guest, answer: u8) -> AdmissionStep {
+/// Takes PostgreSQL's request out and answers it with one byte. False if the client has left.
+pub(super) fn answer_request(sockets: &impl Sockets, fd: Fd, answer: u8) -> bool {
     let mut request = [0; postgresql::REQUEST_LEN];
-    let taken = matches!(sockets.take(fd, &mut request), Ok(Some(postgresql::REQUEST_LEN)));
-    if !taken || sockets.send_first(fd, &[answer], false).is_err() {
-        return AdmissionStep::Answer(Looked::Refused(Who::Client));
+    let is_taken = matches!(sockets.take(fd, &mut request), Ok(Some(postgresql::REQUEST_LEN)));
+    is_taken && sockets.send_first(fd, &[answer], false).is_ok()
+}
+
+/// Asks the kernel to wake this worker when `need` bytes are there, if it has not been asked so.
+pub(super) fn wake_at(sockets: &impl Sockets, fd: Fd, guest: &mut Guest, need: usize) {
+    if let Some(bytes) = guest.low_water(need) {
+        sockets.set_low_water(fd, bytes);
     }
-    guest.answered(answer);
-    AdmissionStep::Next
 }
 
 /// Asks the kernel to wake this worker when as many bytes are there as `wait` needs.
 fn wait_for(sockets: &impl Sockets, fd: Fd, wait: LookWait, guest: &mut Guest) -> Looked {
     match wait {
         LookWait::More { need, until } => {
-            if let Some(bytes) = guest.low_water(need) {
-                sockets.set_low_water(fd, bytes);
-            }
+            wake_at(sockets, fd, guest, need);
             Looked::More { until }
         }
         LookWait::Again { at } => Looked::Again { at },

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::tls_side::TlsSide;
+use super::tls_side::{TlsShake, TlsSide, TlsStream};
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::balance::sticky::StickyPermit;
@@ -187,6 +187,22 @@ impl Slot {
     /// It is connected, so its way there is forgotten.
     pub fn has_arrived(&mut self) {
         self.detour = None;
+    }
+
+    /// The stream of a side that speaks TLS, once its handshake is over.
+    pub fn tls_stream(&mut self, side: Side) -> Option<&mut TlsStream> {
+        match self.tls[side.index()].as_deref_mut()? {
+            TlsSide::Open(stream) => Some(stream),
+            TlsSide::Unasked(_) | TlsSide::Shaking(_) => None,
+        }
+    }
+
+    /// The handshake of the client, while it goes on.
+    pub fn tls_shake(&mut self) -> Option<&mut TlsShake> {
+        match self.tls[Side::Client.index()].as_deref_mut()? {
+            TlsSide::Shaking(shake) => Some(shake),
+            TlsSide::Unasked(_) | TlsSide::Open(_) => None,
+        }
     }
 
     /// Whether something of the client came behind its handshake, and waits in the codec.

@@ -11,10 +11,12 @@
 //! - A record is sent whole or not at all. Where the kernel takes a part of it, the relay hears that there was no room,
 //!   and sends the same lease again; the codec knows how much of it is gone.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Worker;
-use super::slots::SlotKey;
+use super::admission::{answer_request, wake_at};
+use super::slots::{Slot, SlotKey};
 use super::tls_side::{TlsOffer, TlsShake, TlsSide, TlsStream};
 use crate::base::lease::{Lease, Moved};
 use crate::base::refused::Refused;
@@ -36,8 +38,6 @@ use crate::wire::postgresql::{self, ClientBegin, Request};
 const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
 /// Between looks at a client that has sent a part of its request, where the kernel cannot tell of the rest.
 const HALF_REQUEST_NS: u64 = 100_000_000;
-/// The name of PostgreSQL in ALPN.
-const POSTGRESQL: &[u8] = b"postgresql";
 
 impl<K: Kernel> Worker<K> {
     /// The stream of a side, if it speaks TLS and its handshake is over.
@@ -48,10 +48,7 @@ impl<K: Kernel> Worker<K> {
 
     /// The same to change; `None` while its handshake goes on.
     fn stream(&mut self, key: SlotKey, side: Side) -> Option<&mut TlsStream> {
-        match self.slots.get_mut(key)?.tls[side.index()].as_deref_mut()? {
-            TlsSide::Open(stream) => Some(stream),
-            TlsSide::Unasked(_) | TlsSide::Shaking(_) => None,
-        }
+        self.slots.get_mut(key)?.tls_stream(side)
     }
 
     /// Has the client shake hands, before a backend is chosen for it.
@@ -77,12 +74,11 @@ impl<K: Kernel> Worker<K> {
         loop {
             let Some(slot) = self.slots.get_mut(key) else { return Looked::Done };
             let Some(fd) = slot.fd(Side::Client) else { return Looked::Done };
-            let deadline = match slot.tls[Side::Client.index()].as_deref() {
-                Some(TlsSide::Unasked(offer)) => offer.deadline,
-                Some(TlsSide::Shaking(shake)) => shake.deadline,
+            let (deadline, is_unasked) = match slot.tls[Side::Client.index()].as_deref() {
+                Some(TlsSide::Unasked(offer)) => (offer.deadline, true),
+                Some(TlsSide::Shaking(shake)) => (shake.deadline, false),
                 Some(TlsSide::Open(_)) | None => return Looked::Done,
             };
-            let is_unasked = matches!(slot.tls[Side::Client.index()].as_deref(), Some(TlsSide::Unasked(_)));
             if self.turn.now >= deadline {
                 return self.refuse_tls(key, "no complete handshake came within handshake_timeout".to_string(), false);
             }
@@ -115,8 +111,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Puts a handshake off; it has its turn before those that come later.
     fn queue_handshake(&mut self, key: SlotKey) {
-        if let Some(TlsSide::Shaking(shake)) =
-            self.slots.get_mut(key).and_then(|slot| slot.tls[Side::Client.index()].as_deref_mut())
+        if let Some(shake) = self.slots.get_mut(key).and_then(Slot::tls_shake)
             && !std::mem::replace(&mut shake.is_queued, true)
         {
             self.agenda.handshakes.push_back(key);
@@ -130,7 +125,7 @@ impl<K: Kernel> Worker<K> {
         {
             // It may have ended meanwhile.
             let slot = self.slots.get_mut(key).filter(|slot| slot.session.is_prereading());
-            if let Some(TlsSide::Shaking(shake)) = slot.and_then(|slot| slot.tls[Side::Client.index()].as_deref_mut()) {
+            if let Some(shake) = slot.and_then(Slot::tls_shake) {
                 shake.is_queued = false;
                 self.tell(key, Event::Timer);
             }
@@ -140,7 +135,9 @@ impl<K: Kernel> Worker<K> {
     /// Looks at how a client of PostgreSQL begins, and answers a request. `None` if there is more to look at.
     fn hear_request(&mut self, key: SlotKey, fd: Fd, deadline: Moment) -> Option<Looked> {
         let mut first = [0; postgresql::REQUEST_LEN];
-        let sockets = self.kernel.sockets();
+        let (slot, sockets) = (self.slots.get_mut(key)?, self.kernel.sockets());
+        // Every client is a guest before TLS is expected of it.
+        let Some(guest) = slot.guest.as_mut() else { return Some(Looked::Refused(Who::Rule)) };
         let begin = match sockets.peek(fd, &mut first) {
             Ok(Some(count @ 1..)) => postgresql::begin(&first[..count]),
             Ok(None) => return Some(Looked::More { until: deadline }),
@@ -151,11 +148,10 @@ impl<K: Kernel> Worker<K> {
                 return Some(Looked::Refused(Who::Client));
             }
             // A unix socket has no such mark, and is looked at again.
-            sockets.set_low_water(fd, postgresql::REQUEST_LEN);
+            wake_at(sockets, fd, guest, postgresql::REQUEST_LEN);
             return Some(Looked::More { until: deadline.min(self.turn.now.after_ns(HALF_REQUEST_NS)) });
         };
-        sockets.set_low_water(fd, 1);
-        let slot = self.slots.get_mut(key)?;
+        wake_at(sockets, fd, guest, 1);
         let Some(TlsSide::Unasked(offer)) = slot.tls[Side::Client.index()].as_deref_mut() else { return None };
         let (tls, asks_again) = (offer.tls.clone(), offer.was_told_no);
         offer.was_told_no = true;
@@ -165,9 +161,7 @@ impl<K: Kernel> Worker<K> {
                 return Some(self.refuse_tls(key, "the client asks for GSS again and again".to_string(), false));
             }
             ClientBegin::Asks(request) => {
-                let is_taken = matches!(sockets.take(fd, &mut first), Ok(Some(postgresql::REQUEST_LEN)));
-                let answer: &[u8] = if request == Request::Ssl { b"S" } else { b"N" };
-                if !is_taken || sockets.send_first(fd, answer, false).is_err() {
+                if !answer_request(sockets, fd, if request == Request::Ssl { b'S' } else { b'N' }) {
                     return Some(Looked::Refused(Who::Client));
                 }
                 if request == Request::Ssl {
@@ -231,7 +225,7 @@ impl<K: Kernel> Worker<K> {
                 None
             }
             HandshakeStep::Done(codec, agreed) => {
-                let is_named = agreed.protocol.as_deref() == Some(POSTGRESQL);
+                let is_named = agreed.protocol.as_deref() == Some(postgresql::ALPN.as_bytes());
                 let slot = self.slots.get_mut(key)?;
                 let stream = TlsStream { codec, credit: 0, has_ended: false, failure: None };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Open(stream)));
@@ -289,19 +283,24 @@ impl<K: Kernel> Worker<K> {
             let Some(buffer) = self.kernel.buffers().take() else {
                 return Some(relay::Event::Ended { side, end: End::Later });
             };
-            let Some(TlsSide::Open(stream)) =
-                self.slots.get_mut(key).and_then(|slot| slot.tls[side.index()].as_deref_mut())
-            else {
+            let Some(stream) = self.slots.get_mut(key).and_then(|slot| slot.tls_stream(side)) else {
                 self.kernel.buffers().release(buffer);
                 return None;
             };
-            let opened = stream.codec.open_backlog(self.kernel.buffers().space(buffer), &mut self.turn.backlogs);
-            if !opened.plain.is_empty() {
-                let lease = Lease { buffer, start: opened.plain.start as u16, len: opened.plain.len() as u16 };
+            let plain = stream.codec.open_backlog(self.kernel.buffers().space(buffer), &mut self.turn.backlogs);
+            if let Some(lease) = self.lease_of(buffer, plain) {
                 return Some(relay::Event::Received { side, lease, more: false, nonempty: true });
             }
-            self.kernel.buffers().release(buffer);
         }
+    }
+
+    /// The plaintext in a receive buffer. Without any, the buffer is given back.
+    fn lease_of(&mut self, buffer: u16, plain: Range<usize>) -> Option<Lease> {
+        if plain.is_empty() {
+            self.kernel.buffers().release(buffer);
+            return None;
+        }
+        Some(Lease { buffer, start: plain.start as u16, len: plain.len() as u16 })
     }
 
     /// The receive on a side that speaks TLS is over and has brought nothing for the relay, which still waits: what it
@@ -330,26 +329,22 @@ impl<K: Kernel> Worker<K> {
         completion: Completion,
     ) -> Option<relay::Event> {
         let (len, more) = (completion.result as usize, completion.more);
-        let Some(TlsSide::Open(stream)) =
-            self.slots.get_mut(key).and_then(|slot| slot.tls[side.index()].as_deref_mut())
-        else {
+        let Some(stream) = self.slots.get_mut(key).and_then(|slot| slot.tls_stream(side)) else {
             self.kernel.buffers().release(buffer);
             return None;
         };
-        let opened = stream.codec.open(self.kernel.buffers().space(buffer), len, &mut self.turn.backlogs);
+        let plain = stream.codec.open(self.kernel.buffers().space(buffer), len, &mut self.turn.backlogs);
         // What the relay has got is no part of the credit any more, should the receive have to be armed again.
-        stream.credit = stream.credit.saturating_sub(opened.plain.len() as u32).max(1);
+        stream.credit = stream.credit.saturating_sub(plain.len() as u32).max(1);
         let is_done = stream.codec.end().is_some() || stream.codec.has_more();
         if is_done && more {
             // What the codec has comes first: see `arm_tls`.
             self.cancel(key, side, Operation::recv(side));
         }
-        if !opened.plain.is_empty() {
-            let lease = Lease { buffer, start: opened.plain.start as u16, len: opened.plain.len() as u16 };
+        if let Some(lease) = self.lease_of(buffer, plain) {
             let nonempty = completion.nonempty;
             return Some(relay::Event::Received { side, lease, more, nonempty });
         }
-        self.kernel.buffers().release(buffer);
         if more { None } else { self.receive_again(key, side) }
     }
 
@@ -396,7 +391,7 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn send_tls(&mut self, key: SlotKey, side: Side, lease: Lease) -> relay::Event {
         let sent = |moved| relay::Event::Sent { side, moved };
         let Some(slot) = self.slots.get_mut(key) else { return sent(Moved::Failed(errno::EPIPE)) };
-        let (Some(fd), Some(TlsSide::Open(stream))) = (slot.fd(side), slot.tls[side.index()].as_deref_mut()) else {
+        let (Some(fd), Some(stream)) = (slot.fd(side), slot.tls_stream(side)) else {
             return sent(Moved::Failed(errno::EPIPE));
         };
         let plain = &mut self.kernel.buffers().space(lease.buffer)[usize::from(lease.start)..lease.end()];
@@ -412,9 +407,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Sends what the codec has sealed. Bytes only when all of it is sent: those of the lease.
     fn send_sealed(&mut self, key: SlotKey, side: Side, fd: Fd, lease: Lease) -> Moved {
-        let Some(TlsSide::Open(stream)) =
-            self.slots.get_mut(key).and_then(|slot| slot.tls[side.index()].as_deref_mut())
-        else {
+        let Some(stream) = self.slots.get_mut(key).and_then(|slot| slot.tls_stream(side)) else {
             return Moved::Failed(errno::EPIPE);
         };
         let SealedParts { before, body, after } = stream.codec.parts();

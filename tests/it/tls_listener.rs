@@ -148,10 +148,7 @@ fn a_stream_without_close_notify_is_counted_and_one_cut_in_a_record_is_reset() {
     client.send(b"whole");
     let mut served = server.accept();
     served.expect(b"whole");
-    client.tls.writer().write_all(b"a half").unwrap();
-    let mut record = Vec::new();
-    client.tls.write_tls(&mut record).unwrap();
-    client.tcp.write_all(&record[..record.len() / 2]).unwrap();
+    client.send_half_a_record();
     client.finish();
     assert_eq!(served.end(), End::Reset);
 }

@@ -58,10 +58,7 @@ fn a_session_that_ends_in_the_middle_of_a_record_is_reset() {
     client.send(b"whole");
     let mut served = server.accept();
     served.expect(b"whole");
-    client.tls.writer().write_all(b"a half").unwrap();
-    let mut record = Vec::new();
-    client.tls.write_tls(&mut record).unwrap();
-    client.tcp.write_all(&record[..record.len() / 2]).unwrap();
+    client.send_half_a_record();
     assert_eq!(served.end(), End::Reset);
     assert!(client.end().is_err(), "it was not served to its end");
     ringway.expect_code("cD", 1);

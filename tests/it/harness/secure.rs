@@ -130,6 +130,14 @@ impl Secure {
         }
     }
 
+    /// Sends the first half of a record, and leaves it at that.
+    pub fn send_half_a_record(&mut self) {
+        self.tls.writer().write_all(b"a half").unwrap();
+        let mut record = Vec::new();
+        self.tls.write_tls(&mut record).unwrap();
+        self.tcp.write_all(&record[..record.len() / 2]).unwrap();
+    }
+
     /// Reads some bytes; none after close_notify.
     ///
     /// # Errors
