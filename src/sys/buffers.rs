@@ -24,6 +24,8 @@ const BLOCK: u16 = 16;
 const SPARE_KEPT: usize = 256;
 /// So many at the most, as each costs a page fault when it is used again.
 const TRIMMED_A_CALL: usize = 512;
+/// Released buffers that the feature `paranoid` keeps inaccessible at the same time.
+const AWAY: usize = 128;
 
 /// The receive buffers of one worker.
 pub struct BufferPool {
@@ -57,7 +59,9 @@ impl BufferPool {
     /// # Errors
     /// The kernel has no address space, or no memory.
     pub fn new(bytes_max: u64) -> io::Result<BufferPool> {
-        let count_max = (bytes_max / BUFFER_LEN as u64).clamp(BUFFERS_MIN.into(), BUFFERS_MAX.into()) as u16;
+        // Those that are put away come on top of the fewest that sessions are served with.
+        let fewest = BUFFERS_MIN + if cfg!(feature = "paranoid") { AWAY as u16 } else { 0 };
+        let count_max = (bytes_max / BUFFER_LEN as u64).clamp(fewest.into(), BUFFERS_MAX.into()) as u16;
         let mut pool = BufferPool {
             memory: map(BUFFER_LEN * BUFFERS_MAX as usize, libc::PROT_NONE)?,
             page_buffers: (page_bytes() / BUFFER_LEN).max(1) as u16,
@@ -283,8 +287,6 @@ impl BufferPool {
     /// Puts `buffer` away, inaccessible, and returns the one that has been away for long enough.
     #[cfg(feature = "paranoid")]
     fn exchange(&mut self, buffer: u16) -> Option<u16> {
-        /// Buffers that are kept inaccessible at the same time.
-        const AWAY: usize = 128;
         let hidden = protect(self.address(buffer), BUFFER_LEN, libc::PROT_NONE);
         debug_assert!(hidden.is_ok());
         self.quarantine.push_back(buffer);
