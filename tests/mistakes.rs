@@ -50,6 +50,7 @@ fn file_with(written: &str, table: &str) -> String {
         "process" => format!("{LISTENER}{POOL}[process]\n{written}\n"),
         "listener" => format!("{POOL}{LISTENER}{written}\n"),
         "tls" => format!("{POOL}{LISTENER}[listeners.l.tls]\n{written}\n"),
+        "pool tls" => format!("{LISTENER}{POOL}[pools.p.tls]\n{written}\n"),
         "listener without bind" => format!("{POOL}[listeners.l]\npool = \"p\"\n{written}\n"),
         "backend" => format!("{LISTENER}[[pools.p.backends]]\naddress = \"10.0.0.1:80\"\n{written}\n"),
         "backend without address" => format!("{LISTENER}[pools.p]\n[[pools.p.backends]]\n{written}\n"),

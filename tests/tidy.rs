@@ -61,7 +61,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustix", &["epoll/linux"]),
     ("rustls", &["probe", "tls"]),
     ("webpki", &["tls/server"]),
-    ("rustls_native_certs", &["probe"]),
+    ("rustls_native_certs", &["control/disk", "probe"]),
     ("seccompiler", &["sys/filter"]),
     ("sd_notify", &["control/notify", "app/inherited"]),
     ("serde", &["config", "api", "fleet/order", "log", "cli/ctl", "app/log_line"]),

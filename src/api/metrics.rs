@@ -143,6 +143,21 @@ fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
     scrape.put(&list::POOL_FALLS_BACK, &labels, pool.falls_to.is_some().into());
     scrape.put(&list::POOL_FALLBACKS, &labels, sum(|cells| &cells.fallbacks_total));
     scrape.put(&list::POOL_STICKY_EVICTIONS, &labels, sum(|cells| &cells.sticky_evictions_total));
+    if pool.tls.is_some() {
+        let [mut resumed, mut success, mut failure] = [0; 3];
+        for (_, agreed) in HANDSHAKES {
+            let count: u64 = cells().map(|cells| cells.backend_handshakes.of(agreed).get()).sum();
+            match agreed {
+                Some((_, true)) => resumed += count,
+                Some((_, false)) => success += count,
+                None => failure += count,
+            }
+        }
+        for (result, count) in [("resumed", resumed), ("success", success), ("failure", failure)] {
+            scrape.put(&list::TLS_BACKEND_HANDSHAKES, &[&pool.name, result], count);
+        }
+        scrape.put(&list::TLS_BACKEND_TRUNCATED, &labels, sum(|cells| &cells.tls_truncated));
+    }
     let stale = admin.stats.control.pools.existing(pool.id.index()).map_or(0, |cells| cells.serves_stale.get());
     scrape.put(&list::POOL_SERVES_STALE, &labels, stale);
     scrape.put(&list::POOL_BACKENDS_USABLE, &labels, pool.picker.candidates().count() as u64);

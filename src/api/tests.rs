@@ -3,15 +3,16 @@ use crate::api::command;
 use crate::base::id::BackendId;
 use crate::base::termination::{Termination, When, Who};
 use crate::base::time::{Clock, Moment};
-use crate::config::model::ListenerTls;
+use crate::config::model::{ListenerTls, PoolTls};
 use crate::control::first_table;
 use crate::kernel::driver::Driver;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::Table;
 use crate::stats::ConnectError;
 use crate::stats::list::{self, MetricKind};
-use crate::tls::ServerTls;
+use crate::tls::client::{Authorities, ClientSettings, ServerNameSource};
 use crate::tls::server::{PemFile, ServerSettings};
+use crate::tls::{ClientTls, ServerTls};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +22,8 @@ fn admin() -> ApiContext {
     let mut config = config(vec![pool("web", &["a", "b"]), pool("d\"b\\", &["c"])]);
     config.pools[0].backends[1].weight = 7;
     config.pools[0].backends[1].disabled = true;
-    config.listeners[0].tls = Some(secure());
+    let (listener, pool) = secure();
+    (config.listeners[0].tls, config.pools[0].tls) = (Some(listener), Some(pool));
     let (stats, counts) = (Stats::new(2), Counts::new());
     for (index, worker) in stats.workers.iter().enumerate() {
         let index = index as u64;
@@ -62,17 +64,27 @@ fn admin() -> ApiContext {
     }
 }
 
-/// TLS at a listener, with a certificate.
-fn secure() -> ListenerTls {
+/// TLS at a listener, with a certificate, and to backends.
+fn secure() -> (ListenerTls, PoolTls) {
     let made = rcgen::generate_simple_self_signed(["web.example".to_string()]).unwrap();
     let file = |text: String| PemFile { path: "/f.pem".to_string(), bytes: text.into_bytes() };
     let pair = (file(made.cert.pem()), file(made.signing_key.serialize_pem()));
     let settings = ServerSettings { pairs: vec![pair], ..ServerSettings::default() };
     let text = "[listeners.l]\nbind = \"127.0.0.1:0\"\npool = \"p\"\ntls = { certificate_dir = \"/d\" }\n\
-                [pools.p]\nbackends = [{ address = \"127.0.0.1:1\" }]\n";
-    let mut tls = crate::config::load(text, "f", &|_: &str| None).unwrap().listeners[0].tls.take().unwrap();
+                [pools.p]\nbackends = [{ address = \"127.0.0.1:1\" }]\ntls = { verify = false }\n";
+    let mut config = crate::config::load(text, "f", &|_: &str| None).unwrap();
+    let (mut tls, mut pool) = (config.listeners[0].tls.take().unwrap(), config.pools[0].tls.take().unwrap());
     tls.loaded.set(Arc::new(ServerTls::new(&settings, None).unwrap()));
-    tls
+    let settings = ClientSettings {
+        authorities: Authorities::Unverified,
+        pair: None,
+        is_tls13_only: false,
+        protocols: Vec::new(),
+        server_name: ServerNameSource::Host,
+        is_postgresql: false,
+    };
+    pool.loaded.set(Arc::new(ClientTls::new(&settings).unwrap()));
+    (tls, pool)
 }
 
 /// Serves `admin` and asks it once with each of these request lines; status and body of each.

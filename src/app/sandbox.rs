@@ -137,6 +137,8 @@ impl Needs {
         needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
         let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         needs.read.extend(tls.flat_map(certificate_folders));
+        let tls = config.pools.iter().filter_map(|pool| pool.tls.as_ref());
+        needs.read.extend(tls.flat_map(|tls| tls.paths()).flat_map(|(_, file)| folders_to_read(file)));
         let outputs = [Some(&config.log.output), config.access_log.as_ref().map(|access| &access.output)];
         for output in outputs.into_iter().flatten() {
             if let Output::File(path) = output {

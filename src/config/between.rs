@@ -7,6 +7,7 @@
 
 mod client_port;
 mod fallback;
+mod pool_tls;
 mod split;
 mod tls;
 
@@ -153,6 +154,7 @@ impl Between<'_, '_> {
             self.speaks_first(pool);
             self.source(pool);
             self.check_addresses(pool);
+            self.pool_tls(pool, raw);
         }
     }
 
@@ -304,7 +306,7 @@ impl Between<'_, '_> {
             let place = |backend: &Backend| check.place(backend.check_address.as_ref(), &backend.target);
             let Some(socket) = pool.backends.iter().find(|backend| is_socket(place(backend))) else { continue };
             let name = &socket.name;
-            let is_nameless = matches!(&check.tls, CheckTls::Require { trust, server_name }
+            let is_nameless = matches!(&check.tls, CheckTls::Require { trust, server_name, .. }
                 if *trust != Trust::Unverified && server_name.is_empty());
             if is_nameless {
                 let hint = format!("the unix socket of `{name}` has no name that its certificate could have");

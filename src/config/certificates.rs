@@ -1,20 +1,22 @@
-//! The files of `[listeners.NAME.tls]`: they are read apart from the configuration, because they change more often.
+//! The files of `[listeners.NAME.tls]` and `[pools.NAME.tls]`: they are read apart from the configuration, because they
+//! change more often.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Outside;
-use super::model::{ClientAuth, Config, ListenerTls, Starttls, TlsVersion};
+use super::model::{ClientAuth, Config, ListenerTls, PoolTls, Starttls, TlsVersion, Trust};
 use crate::base::time::ns;
-use crate::tls::ServerTls;
+use crate::tls::client::{Authorities, ClientSettings};
 use crate::tls::server::{PemFile, ServerSettings};
+use crate::tls::{ClientTls, ServerTls};
 use crate::wire::postgresql;
 
-/// Reads the certificates of every listener. Tickets of `before`, the configuration in use, stay good.
+/// Reads the certificates of every listener and pool. Tickets of `before`, the configuration in use, stay good.
 ///
 /// # Errors
-/// Everything that is wrong, one line each with its listener, the file, and what to do. The other listeners have what
+/// Everything that is wrong, one line each with its listener or pool, the file, and what to do. The others have what
 /// their files say then.
 pub fn load_certificates(
     config: &mut Config,
@@ -25,7 +27,7 @@ pub fn load_certificates(
     for listener in &config.listeners {
         let server = listener.tls.as_ref().map(|tls| {
             let known = before.and_then(|before| before.listeners.iter().find(|one| one.name == listener.name));
-            let known = known.and_then(|known| known.tls.as_ref()?.loaded.server());
+            let known = known.and_then(|known| known.tls.as_ref()?.loaded.get());
             read(tls, known, outside)
         });
         match server.transpose() {
@@ -41,7 +43,63 @@ pub fn load_certificates(
             tls.loaded.set(server);
         }
     }
+    for pool in &mut config.pools {
+        let Some(tls) = &mut pool.tls else { continue };
+        match read_of_pool(tls, outside) {
+            Ok(client) => tls.loaded.set(Arc::new(client)),
+            Err(all) => faults.extend(all.into_iter().map(|fault| format!("pools.{}.tls: {fault}", pool.name))),
+        }
+    }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// Reads the files of one pool.
+///
+/// # Errors
+/// Everything that is wrong, one line each.
+fn read_of_pool(tls: &PoolTls, outside: &dyn Outside) -> Result<ClientTls, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut file = |path: &Path| pem(path, outside).map_err(|fault| faults.push(fault)).ok();
+    let pair = tls.pair.as_ref().map(|pair| (file(&pair.cert), file(&pair.key)));
+    let authorities = match &tls.trust {
+        Trust::Unverified => Some(Authorities::Unverified),
+        Trust::File(path) => file(path).map(Authorities::File),
+        Trust::System => match outside.authorities() {
+            Ok(all) => Some(Authorities::System(all.into())),
+            Err(error) => {
+                faults.push(format!("the certificate authorities of this host cannot be read: {error}"));
+                None
+            }
+        },
+    };
+    let pair = pair.map(|(cert, key)| cert.zip(key));
+    let (Some(authorities), false) = (authorities, matches!(pair, Some(None))) else { return Err(faults) };
+    ClientTls::new(&ClientSettings {
+        authorities,
+        pair: pair.flatten(),
+        is_tls13_only: tls.min_version == TlsVersion::V1_3,
+        protocols: protocols(&tls.alpn, tls.starttls),
+        server_name: tls.server_name.clone(),
+        is_postgresql: tls.starttls == Starttls::Postgresql,
+    })
+}
+
+/// The protocols for ALPN, with the one that `starttls` implies.
+fn protocols(alpn: &[String], starttls: Starttls) -> Vec<Vec<u8>> {
+    let implied = (starttls == Starttls::Postgresql).then_some(postgresql::ALPN);
+    let implied = implied.filter(|name| !alpn.iter().any(|one| one == name));
+    alpn.iter().map(String::as_str).chain(implied).map(|name| name.as_bytes().to_vec()).collect()
+}
+
+/// Reads one file.
+///
+/// # Errors
+/// Why it cannot be read, and what to do.
+fn pem(path: &Path, outside: &dyn Outside) -> Result<PemFile, String> {
+    match outside.file(path) {
+        Ok(bytes) => Ok(PemFile { path: path.display().to_string(), bytes }),
+        Err(error) => Err(format!("{}: it cannot be read: {}", path.display(), with_remedy(&error))),
+    }
 }
 
 /// Reads the files of one listener.
@@ -50,13 +108,7 @@ pub fn load_certificates(
 /// Everything that is wrong, one line each.
 fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) -> Result<Arc<ServerTls>, Vec<String>> {
     let mut faults = Vec::new();
-    let mut file = |path: &Path| match outside.file(path) {
-        Ok(bytes) => Some(PemFile { path: path.display().to_string(), bytes }),
-        Err(error) => {
-            faults.push(format!("{}: it cannot be read: {}", path.display(), with_remedy(&error)));
-            None
-        }
-    };
+    let mut file = |path: &Path| pem(path, outside).map_err(|fault| faults.push(fault)).ok();
     let mut pairs = Vec::new();
     for pair in &tls.certificates {
         pairs.extend(file(&pair.cert).zip(file(&pair.key)));
@@ -85,14 +137,11 @@ fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) ->
     if !faults.is_empty() {
         return Err(faults);
     }
-    let implied = (tls.starttls == Starttls::Postgresql).then_some(postgresql::ALPN);
-    let implied = implied.filter(|name| !tls.alpn.iter().any(|one| one == name));
-    let protocols = tls.alpn.iter().map(String::as_str).chain(implied);
     let settings = ServerSettings {
         pairs,
         refuses_unknown_names: tls.refuses_unknown_names,
         is_tls13_only: tls.min_version == TlsVersion::V1_3,
-        protocols: protocols.map(|name| name.as_bytes().to_vec()).collect(),
+        protocols: protocols(&tls.alpn, tls.starttls),
         client_ca,
         client_crl,
         is_certificate_required: tls.client_auth == ClientAuth::Required,

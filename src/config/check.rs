@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::error::Problem;
 use super::keys::{self, Key, Section};
-use super::model::{Check, CheckHeader, CheckKind, Galera, Login, Pattern, Role, Step};
+use super::model::{Check, CheckHeader, CheckKind, Galera, Login, Pattern, PoolTls, Role, Step};
 use super::raw::Table;
 use super::value::{At, WrittenStep, quoted};
 
@@ -25,9 +25,10 @@ const OF_LOGIN: [(&str, &[&str]); 6] = [
     ("lag_strict", &["postgresql", "mysql"]),
 ];
 
-/// The check that a table describes. `None` means `type = "off"`, which turns off everything else in the table.
-pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Check> {
-    let mut reader = Reader { table, kind: table.word("type"), faults };
+/// The check that a table describes. `None` means `type = "off"`, which turns off everything else in the table. What it
+/// does not say of TLS, the pool does.
+pub(super) fn check(table: &Table, pool_tls: Option<&PoolTls>, faults: &mut Vec<At<Problem>>) -> Option<Check> {
+    let mut reader = Reader { table, pool_tls, kind: table.word("type"), faults };
     reader.imply_kind();
     if reader.kind == "off" {
         return None;
@@ -68,6 +69,8 @@ pub(super) fn check(table: &Table, faults: &mut Vec<At<Problem>>) -> Option<Chec
 struct Reader<'a> {
     /// The table that is read.
     table: &'a Table,
+    /// How sessions of the pool speak TLS.
+    pool_tls: Option<&'a PoolTls>,
     /// The kind of check: what `type` says, or what the keys imply.
     kind: &'static str,
     /// What was found wrong.

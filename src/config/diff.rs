@@ -159,6 +159,12 @@ fn list(config: &Config) -> List {
         let path = format!("pools.{}", pool.name);
         list.thing("", &path, String::new());
         list.keys(&path, Thing::Pool(pool));
+        if let Some(tls) = &pool.tls {
+            let its_path = format!("{path}.tls");
+            list.thing(&path, &its_path, String::new());
+            list.keys(&its_path, Thing::PoolTls(tls));
+            path.clone_into(&mut list.parent);
+        }
         list.keys(&format!("{path}.check"), Thing::Check(pool.check.as_ref()));
         list.keys(&format!("{path}.ejection"), Thing::Ejection(pool.ejection.as_ref()));
         for backend in &pool.backends {

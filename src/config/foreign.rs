@@ -23,6 +23,7 @@ pub(super) fn in_table(section: Section, word: &str) -> Option<&'static str> {
         Section::ListenerTls => LISTENER_TLS,
         Section::Route => ROUTE,
         Section::Pool => POOL,
+        Section::PoolTls => POOL_TLS,
         Section::Check => CHECK,
         Section::Ejection => EJECTION,
         Section::Backend => BACKEND,
@@ -63,8 +64,8 @@ pub(super) fn with_name(hint: &str, table: &str) -> String {
     }
 }
 
-/// For keys about TLS to backends, which ringway passes on.
-const TLS: &str = "ringway passes TLS on as it comes; leave it out";
+/// For keys about TLS to backends.
+const BACKEND_TLS: &str = "TLS to the backends is [pools.NAME.tls] here, with `server_name`, `ca_file` and `verify`";
 /// For keys that choose ciphers.
 const CIPHERS: &str = "every cipher that ringway takes is a safe one, and there is no key for them; leave it out";
 /// For keys that turn TLS on.
@@ -267,7 +268,24 @@ const POOL: Words = &[
     ("tcpka clitcpka srvtcpka proxysocketkeepalive tcpkeepalive", "it is `keepalive` here"),
     ("dnslookupfamily", "it is `address_family` here"),
     ("name", "the name of a pool stands in its header: [pools.NAME]"),
-    ("ssl tls tlscontext proxyssl", TLS),
+    ("ssl tlscontext upstreamtlscontext proxyssl proxyssltrustedcertificate cafile sni sslverify", BACKEND_TLS),
+];
+
+/// In `[pools.NAME.tls]`.
+const POOL_TLS: Words = &[
+    ("sni sslname proxysslname sslservername proxysslservername hostname name host", "it is `server_name` here"),
+    ("ca sslca trustedca rootca rootcas cacert proxyssltrustedcertificate", "it is `ca_file` here"),
+    ("sslverify verifypeer proxysslverify verifyhost", "it is `verify` here, true or false"),
+    ("insecure insecureskipverify skipverify", "it is `verify = false` here"),
+    (
+        "crt certificate certificates clientcertificate certfile proxysslcertificate pem",
+        "it is `cert` here, with `key`",
+    ),
+    ("keyfile privatekey proxysslcertificatekey", "it is `key` here, with `cert`"),
+    ("sslminver tlsminversion sslprotocols proxysslprotocols protocols minprotocolversion", "it is `min_version` here"),
+    ("alpnprotocols npn", "it is `alpn` here"),
+    ("ciphers sslciphers ciphersuites proxysslciphers curves", CIPHERS),
+    ("ssl tls on enable enabled", "[pools.NAME.tls] turns TLS on by being there; leave it out"),
 ];
 
 /// In `[pools.NAME.check]`.
@@ -312,7 +330,7 @@ const BACKEND: Words = &[
     ("loadbalancingweight loadfactor", "it is `weight` here"),
     ("priority standby", "it is `backup` here"),
     ("resolvers resolve initaddr resolveprefer", "names are looked up without it; leave it out"),
-    ("ssl tls verify sni cafile crt", TLS),
+    ("ssl tls verify sni cafile crt", BACKEND_TLS),
     ("cookie", "`balance = \"consistent_hash\"` in [pools.NAME] keeps a client on its backend"),
 ];
 
@@ -351,7 +369,7 @@ mod tests {
     use super::*;
     use crate::config::keys::{self, Kind};
 
-    const SECTIONS: [Section; 12] = [
+    const SECTIONS: [Section; 13] = [
         Section::Process,
         Section::Log,
         Section::AccessLog,
@@ -361,6 +379,7 @@ mod tests {
         Section::ListenerTls,
         Section::Route,
         Section::Pool,
+        Section::PoolTls,
         Section::Check,
         Section::Ejection,
         Section::Backend,

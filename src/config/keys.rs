@@ -24,6 +24,7 @@ use super::shown::{Measure, Shown, joined, joined_or, list, mode, networks, of_t
 use crate::admit::sources::RateLimit;
 use crate::balance;
 use crate::kernel::driver::Driver;
+use crate::tls::client::ServerNameSource;
 use key::Show;
 pub(super) use key::Thing;
 pub use key::{Default, Key, Kind, Section, Span, range_of_sizes};
@@ -89,6 +90,7 @@ tables! {
     listener: Listener, Listener(&model::Listener);
     tls: ListenerTls, ListenerTls(&model::ListenerTls);
     pool: Pool, Pool(&model::Pool);
+    backend_tls: PoolTls, PoolTls(&model::PoolTls);
     check: Check, Check(Option<&model::Check>);
     asked: Check, OfChecks(&CheckKind);
     ejection: Ejection, Ejection(Option<&Ejection>);
@@ -221,6 +223,14 @@ pub const KEYS: &[Key] = {
         pool("user_timeout", USER_TIMEOUT, "\"0s\"", |it| time(it.limits.user_timeout)),
         pool("receive_buffer", BUFFER, "\"auto\"", |it| size(it.limits.receive_buffer)),
         pool("unsent_max", BUFFER, "\"auto\"", |it| size(it.limits.unsent_max)),
+        backend_tls("server_name", Text, "\"\"", |it| text(shown_name(&it.server_name))),
+        backend_tls("ca_file", PathOrOff, "\"\"", |it| trusted(&it.trust)),
+        backend_tls("verify", Bool, "true", |it| text(it.trust != Trust::Unverified)),
+        backend_tls("cert", PathOrOff, "\"\"", |it| path_or_off(it.pair.as_ref().map(|pair| &pair.cert))),
+        backend_tls("key", PathOrOff, "\"\"", |it| path_or_off(it.pair.as_ref().map(|pair| &pair.key))),
+        backend_tls("min_version", Word(&["1.2", "1.3"]), "\"1.2\"", |it| text(it.min_version.name())),
+        backend_tls("alpn", Protocols, "[]", |it| joined_or(&it.alpn, "none")),
+        backend_tls("starttls", Word(&["off", "postgresql"]), "\"off\"", |it| text(it.starttls.name())),
         check("type", Word(&CHECKS), "\"tcp\"", |it| or(it.map(|it| it.kind.name()), "off")),
         check("interval", PACE, "\"2s\"", |it| time(it?.interval)),
         check("fast_interval", PACE, "\"500ms\"", |it| time(it?.fast_interval)),
@@ -425,10 +435,24 @@ fn password_file(kind: &CheckKind) -> Option<Shown> {
 
 /// Whose word a check that verifies takes for a server.
 fn ca_file(check: Option<&model::Check>) -> Option<Shown> {
-    match check?.tls.trust()? {
+    trusted(check?.tls.trust()?)
+}
+
+/// Whose word is taken.
+fn trusted(trust: &Trust) -> Option<Shown> {
+    match trust {
         Trust::Unverified => None,
         Trust::System => text(OF_SYSTEM),
         Trust::File(path) => text(path.display()),
+    }
+}
+
+/// The name that backends must prove.
+fn shown_name(name: &ServerNameSource) -> &str {
+    match name {
+        ServerNameSource::Host => "the host",
+        ServerNameSource::Client => "client",
+        ServerNameSource::Given(name) => name,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::model::{
-    AcceptProxy, CertificatePair, ClientAuth, Lead, Listener, ListenerTls, LoadedTls, NetworkFile, Preread, SplitShare,
+    AcceptProxy, CertificatePair, ClientAuth, Lead, Listener, ListenerTls, Loaded, NetworkFile, Preread, SplitShare,
     Starttls, TlsVersion,
 };
 use super::raw::{self, Table};
@@ -78,7 +78,7 @@ fn tls(table: &Table) -> ListenerTls {
         has_tickets: table.flag("tickets"),
         starttls: if table.word("starttls") == "postgresql" { Starttls::Postgresql } else { Starttls::Off },
         allows_plaintext: table.word("plaintext") == "allow",
-        loaded: LoadedTls::default(),
+        loaded: Loaded::default(),
     }
 }
 

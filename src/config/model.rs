@@ -30,7 +30,7 @@ pub use check::{Check, CheckAddress, CheckHeader};
 pub use listener::{AcceptProxy, Lead, Listener, NetworkFile, Preread, SplitShare};
 pub use names::{AddressFamily, Hold};
 pub use target::{Target, at_client_port, shifted};
-pub use tls::{CertificatePair, ClientAuth, ListenerTls, LoadedTls, Starttls, TlsVersion};
+pub use tls::{CertificatePair, ClientAuth, ListenerTls, Loaded, PoolTls, Starttls, TlsVersion};
 
 /// A whole configuration. Listeners and pools keep the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,6 +227,8 @@ pub struct Pool {
     pub dial: Dial,
     /// Whether a backend is chosen only when the client has sent something, or has sent its FIN.
     pub awaits_first_byte: bool,
+    /// TLS to the backends; `None` means that bytes go to them as they are.
+    pub tls: Option<PoolTls>,
     /// The health check; `None` means `type = "off"`.
     pub check: Option<Check>,
     /// What failed connects of real sessions lead to; `None` means that backends are never ejected.

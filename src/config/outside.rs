@@ -23,6 +23,14 @@ pub trait Outside {
     fn folder(&self, _path: &Path) -> io::Result<Vec<PathBuf>> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "folders are not read here"))
     }
+
+    /// The certificate authorities of this host, each in the form of DER.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn authorities(&self) -> io::Result<Vec<Vec<u8>>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "they are not read here"))
+    }
 }
 
 impl<F: Fn(&str) -> Option<String>> Outside for F {

@@ -61,6 +61,8 @@ pub(super) struct Pool {
     pub(super) table: Table,
     /// `[pools.NAME.check]`
     pub(super) check: Table,
+    /// `[pools.NAME.tls]`; `None` if it is not written, or is no table.
+    pub(super) tls: Option<Table>,
     /// `[pools.NAME.ejection]`
     pub(super) ejection: Table,
     /// `[[pools.NAME.backends]]`
@@ -138,7 +140,7 @@ impl Reader<'_, '_> {
             let title = format!("listeners.{name}");
             if let Some(table) = self.as_table(value, &title) {
                 let routes = self.tables(table, "routes", Section::Route, &title);
-                let tls = table.get("tls").and_then(|value| self.tls(value, &title));
+                let tls = table.get("tls").and_then(|value| self.tls(value, Section::ListenerTls, &title));
                 let table = self.table(Some(table), Section::Listener, &title, value.span());
                 listeners.push(Listener { name, table, tls, routes });
             }
@@ -146,11 +148,11 @@ impl Reader<'_, '_> {
         listeners
     }
 
-    /// Reads the TLS of a listener, which the table turns on by being there.
-    fn tls(&mut self, value: &Spanned<DeValue<'_>>, title: &str) -> Option<Table> {
+    /// Reads the TLS of a listener or a pool, which the table turns on by being there.
+    fn tls(&mut self, value: &Spanned<DeValue<'_>>, section: Section, title: &str) -> Option<Table> {
         let title = format!("{title}.tls");
         let table = self.as_table(value, &title)?;
-        Some(self.table(Some(table), Section::ListenerTls, &title, value.span()))
+        Some(self.table(Some(table), section, &title, value.span()))
     }
 
     /// Reads every pool.
@@ -162,6 +164,7 @@ impl Reader<'_, '_> {
             let check_title = format!("{title}.check");
             let check = self.subtable(table, "check", &check_title);
             let check = self.table(check, Section::Check, &check_title, value.span());
+            let tls = table.get("tls").and_then(|value| self.tls(value, Section::PoolTls, &title));
             let ejection_title = format!("{title}.ejection");
             let ejection = self.subtable(table, "ejection", &ejection_title);
             let ejection = self.table(ejection, Section::Ejection, &ejection_title, value.span());
@@ -173,7 +176,7 @@ impl Reader<'_, '_> {
                 matches!(problem, Problem::UnknownKey { hint, .. } if *hint == elsewhere || hint.contains("`backends`"))
             });
             let has_wrong_backends = is_elsewhere || (is_written && !table_is_empty_list(value, "backends"));
-            pools.push(Pool { name, table, check, ejection, backends, has_wrong_backends });
+            pools.push(Pool { name, table, check, tls, ejection, backends, has_wrong_backends });
         }
         pools
     }
@@ -264,7 +267,7 @@ impl Reader<'_, '_> {
         // The short form of other programs, such as `check = true` or `log = "/var/log/x"`.
         let key = match title.rsplit('.').next() {
             Some("check") => " and `type` below it",
-            Some("tls") => " and `certificates` below it",
+            Some("tls") if title.starts_with("listeners.") => " and `certificates` below it",
             Some("log" | "access_log") => " and `output` below it",
             _ => "",
         };
@@ -313,7 +316,7 @@ impl Reader<'_, '_> {
         values: &mut BTreeMap<&'static str, (Range<usize>, Value)>,
     ) {
         let below: &[&str] = match section {
-            Section::Pool => &["check", "ejection", "backends"],
+            Section::Pool => &["tls", "check", "ejection", "backends"],
             Section::Listener => &["tls", "routes"],
             _ => &[],
         };

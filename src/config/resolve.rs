@@ -17,6 +17,7 @@ use super::model::*;
 use super::raw::{self, Raw, Table};
 use super::value::At;
 use crate::kernel::driver::Driver;
+use crate::tls::client::ServerNameSource;
 
 /// Resolves a file. The result counts only if `faults` is empty afterwards: things that were wrong are left out of it,
 /// so that what depends on them is still checked.
@@ -111,6 +112,7 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         "source_ip" => HashKey::SourceIp,
         _ => HashKey::SourceIpPort,
     };
+    let tls = raw.tls.as_ref().map(pool_tls);
     let balance_factor = Some(raw.table.number("hash_balance_factor")).filter(|factor| *factor > 0);
     Pool {
         name: Arc::from(raw.name.as_str()),
@@ -133,7 +135,8 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
             _ => AddressFamily::Any,
         },
         hold: Hold { obsolete: raw.table.duration("obsolete_hold"), denied: raw.table.duration("denied_hold") },
-        check: check(&raw.check, faults),
+        check: check(&raw.check, tls.as_ref(), faults),
+        tls,
         ejection: ejection(&raw.ejection),
         backends: raw.backends.iter().filter_map(backend).collect(),
     }
@@ -163,6 +166,28 @@ fn dial(table: &Table) -> Dial {
         _ => None,
     };
     Dial { send_proxy, source: table.source("source").clone() }
+}
+
+/// `[pools.NAME.tls]`. What is wrong between its keys is found in `between`.
+fn pool_tls(table: &Table) -> PoolTls {
+    let path = |key: &str| table.text_or_off(key).map(PathBuf::from);
+    PoolTls {
+        server_name: match table.text("server_name") {
+            "" => ServerNameSource::Host,
+            "client" => ServerNameSource::Client,
+            name => ServerNameSource::Given(name.into()),
+        },
+        trust: match (table.flag("verify"), path("ca_file")) {
+            (false, _) => Trust::Unverified,
+            (true, None) => Trust::System,
+            (true, Some(file)) => Trust::File(file),
+        },
+        pair: path("cert").zip(path("key")).map(|(cert, key)| CertificatePair { cert, key }),
+        min_version: if table.word("min_version") == "1.3" { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+        alpn: table.protocols("alpn").to_vec(),
+        starttls: if table.word("starttls") == "postgresql" { Starttls::Postgresql } else { Starttls::Off },
+        loaded: Loaded::default(),
+    }
 }
 
 /// `[pools.NAME.ejection]`; `None` if it would never eject.

@@ -300,6 +300,7 @@ fn section(lines: &[&str], header: Option<usize>) -> Option<Section> {
         ["listeners", _, "tls"] => Some(Section::ListenerTls),
         ["listeners", _, "routes"] => Some(Section::Route),
         ["pools", _] => Some(Section::Pool),
+        ["pools", _, "tls"] => Some(Section::PoolTls),
         ["pools", _, "check"] => Some(Section::Check),
         ["pools", _, "ejection"] => Some(Section::Ejection),
         ["pools", _, "backends"] => Some(Section::Backend),

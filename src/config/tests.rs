@@ -424,6 +424,11 @@ fn with_key(key: &keys::Key, value: &str) -> String {
         Section::ListenerTls => listener = format!("[listeners.l.tls]\ncertificate_dir = \"/d\"\n{line}"),
         Section::Route => listener = format!("[[listeners.l.routes]]\nsni = [\"x\"]\npool = \"p\"\n{line}"),
         Section::Pool => pool = line,
+        // Neither is there without the other.
+        Section::PoolTls if ["cert", "key"].contains(&key.name) => {
+            pool = format!("[pools.p.tls]\ncert = {value}\nkey = {value}\n");
+        }
+        Section::PoolTls => pool = format!("[pools.p.tls]\n{line}"),
         // It asks for more.
         Section::Check if key.name == "lag_max" => check = format!("type = \"redis\"\nrole = \"replica\"\n{line}"),
         Section::Check => check = line,

@@ -30,7 +30,8 @@ pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
     for listener in &config.listeners {
         all.extend(without_clients(listener));
         all.extend(unreadable_lists(listener, host));
-        all.extend(unreadable_certificates(listener, host));
+        let files = listener.tls.iter().flat_map(|tls| tls.paths());
+        all.extend(unreadable_certificates(&format!("listener {}", listener.name), files, host));
     }
     let reached = reached(config);
     for pool in &config.pools {
@@ -39,6 +40,8 @@ pub fn warnings(config: &Config, host: &Host<'_>) -> Vec<String> {
         all.extend(slow_check(pool));
         all.extend(mute_to_mysql(pool));
         all.extend(unreadable(pool, host));
+        let files = pool.tls.iter().flat_map(|tls| tls.paths());
+        all.extend(unreadable_certificates(&format!("pool {}", pool.name), files, host));
     }
     // Ways that certainly lead back are errors, not warnings.
     let around = loops::find(config, host.has_address).into_iter().filter(|found| !found.is_certain);
@@ -69,14 +72,18 @@ fn unreadable_lists(listener: &Listener, host: &Host<'_>) -> Vec<String> {
     files.into_iter().filter_map(unread).collect()
 }
 
-/// Warns of certificates and keys that the user that will serve cannot read: what replaces them would not be read.
-fn unreadable_certificates(listener: &Listener, host: &Host<'_>) -> Vec<String> {
-    let files = listener.tls.iter().flat_map(|tls| tls.paths()).filter(|(key, _)| *key != "certificate_dir");
+/// Warns of certificates and keys of `whose` that the user that will serve cannot read: what replaces them would not be
+/// read.
+fn unreadable_certificates<'a>(
+    whose: &str,
+    files: impl Iterator<Item = (&'static str, &'a Path)>,
+    host: &Host<'_>,
+) -> Vec<String> {
     let unread = |(key, file): (&str, &Path)| {
         let why = (host.cannot_read)(file)?;
-        Some(format!("listener {}: `{key}` {} cannot be read: {why}", listener.name, file.display()))
+        Some(format!("{whose}: `{key}` {} cannot be read: {why}", file.display()))
     };
-    files.filter_map(unread).collect()
+    files.filter(|(key, _)| *key != "certificate_dir").filter_map(unread).collect()
 }
 
 /// The pools that clients can get, by a listener, a route or a fallback.

@@ -1,4 +1,5 @@
-//! Follows the files of certificates: what a listener shows is what its files say, a moment after they have changed.
+//! Follows the files of certificates: what a listener shows, and a pool believes, is what its files say, a moment after
+//! they have changed.
 //!
 //! Files are looked at by what `stat` says of them, and read when that has changed: a pair that is replaced in place,
 //! one that is renamed over another (certbot), and a link that leads elsewhere (volumes of Kubernetes) all show there.
@@ -34,7 +35,8 @@ pub(super) async fn follow_certificates(control: Rc<Control>) {
     loop {
         ticks.tick().await;
         let config = control.fleet.borrow().config();
-        if config.listeners.iter().all(|listener| listener.tls.is_none()) {
+        let has_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
+        if !has_tls && config.pools.iter().all(|pool| pool.tls.is_none()) {
             continue;
         }
         // Another configuration may have read the same files at another time, or mean something else by them.
@@ -68,10 +70,11 @@ fn look(config: &Config, known: &[FileMark]) -> (Vec<FileMark>, Option<(Config, 
     (marks, Some((renewed, faults)))
 }
 
-/// Every file that a listener names for TLS.
+/// Every file that a listener or a pool names for TLS.
 fn marks_of(config: &Config) -> Vec<FileMark> {
     let tables = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
-    let mut paths: Vec<PathBuf> = Vec::new();
+    let of_pools = config.pools.iter().filter_map(|pool| pool.tls.as_ref()).flat_map(|tls| tls.paths());
+    let mut paths: Vec<PathBuf> = of_pools.map(|(_, path)| path.to_path_buf()).collect();
     for (key, path) in tables.flat_map(|tls| tls.paths()) {
         paths.push(path.to_path_buf());
         if key == "certificate_dir" {
@@ -88,13 +91,20 @@ fn marks_of(config: &Config) -> Vec<FileMark> {
     paths.into_iter().map(mark).collect()
 }
 
-/// Has every listener show what its files say.
+/// Has every listener and pool go by what its files say.
 fn renew(control: &Control, config: &Config) {
     let mut is_new = false;
     for listener in &config.listeners {
         let Some(server) = listener.tls.as_ref().and_then(|tls| tls.loaded.shared()) else { continue };
         if control.fleet.borrow_mut().renew_certificates(&listener.name, &server) {
             info!(listener = &*listener.name, "its certificates have changed; the next handshakes show the new ones");
+            is_new = true;
+        }
+    }
+    for pool in &config.pools {
+        let Some(client) = pool.tls.as_ref().and_then(|tls| tls.loaded.shared()) else { continue };
+        if control.fleet.borrow_mut().renew_backend_tls(&pool.name, &client) {
+            info!(pool = &*pool.name, "its certificates have changed; the next connections to backends go by them");
             is_new = true;
         }
     }

@@ -33,6 +33,18 @@ impl Outside for Disk {
     fn folder(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect()
     }
+
+    /// Blocks. Where the distribution keeps them; one that cannot be read is left out.
+    fn authorities(&self) -> io::Result<Vec<Vec<u8>>> {
+        let found = rustls_native_certs::load_native_certs();
+        match (found.certs.is_empty(), found.errors.first()) {
+            (true, Some(error)) => Err(io::Error::other(error.to_string())),
+            (true, None) => {
+                Err(io::Error::other("none was found; install ca-certificates, or name a file with `ca_file`"))
+            }
+            (false, _) => Ok(found.certs.into_iter().map(|der| der.as_ref().to_vec()).collect()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 mod agent;
 mod apply;
 mod around;
+mod certificates;
 mod eject;
 mod fresh;
 mod hosts;
@@ -54,7 +55,6 @@ use crate::health::schedule;
 use crate::health::transcript::Transcript;
 use crate::snapshot::build::{self, Input, Member};
 use crate::snapshot::table::{Phase, Table};
-use crate::tls::ServerTls;
 
 pub use crate::snapshot::ids::Ids;
 pub use reason::Reason;
@@ -346,18 +346,6 @@ impl Fleet {
     /// The configuration in use.
     pub fn config(&self) -> Arc<Config> {
         self.config.clone()
-    }
-
-    /// Has a listener show other certificates from the next table on; false if they are what it shows already.
-    pub fn renew_certificates(&mut self, listener: &str, server: &Arc<ServerTls>) -> bool {
-        let shown = self.config.listeners.iter().position(|one| *one.name == *listener);
-        let Some(place) = shown else { return false };
-        let tls = self.config.listeners[place].tls.as_ref();
-        let is_same = tls.is_none_or(|tls| tls.loaded.server().is_some_and(|known| known.says_the_same(server)));
-        if !is_same && let Some(tls) = &mut Arc::make_mut(&mut self.config).listeners[place].tls {
-            tls.loaded.set(server.clone());
-        }
-        !is_same
     }
 
     /// The table to publish next, with a generation of its own. `previous` is the one published before, if any.

@@ -40,6 +40,8 @@ pub struct Seat {
     pub number: usize,
     /// What its backend is called in the file.
     pub configured_name: Arc<str>,
+    /// The host name by which its address is found; `None` of an address that stands in the file.
+    pub host: Option<Arc<str>>,
     /// What it is called.
     pub name: Arc<str>,
     /// What `consistent_hash` places it by.
@@ -209,6 +211,7 @@ impl Seat {
             backend,
             number: 1,
             configured_name: configured.name.clone(),
+            host: configured.target.host().map(Arc::from),
             name: configured.name.clone(),
             hash_name: configured.name.clone(),
             address,
@@ -376,6 +379,7 @@ impl Seat {
             hash_name: self.hash_name.clone(),
             // No session is to connect there, not even as a last resort.
             address: self.address.clone().filter(|_| self.leads_back.is_none()),
+            host: self.host.clone(),
             port_shift: self.settings.port_shift,
             weight: self.weight(),
             backup: self.settings.backup,

@@ -93,14 +93,14 @@ impl WatchKey {
 
 /// TLS as the check wants it, with the name of the server: what the configuration says, else the host of the address.
 fn tls(wanted: &CheckTls, target: &Address, host: Option<&str>) -> CheckTls {
-    let CheckTls::Require { trust, server_name } = wanted else { return wanted.clone() };
+    let CheckTls::Require { trust, server_name, identity } = wanted else { return wanted.clone() };
     let server_name = match (server_name.is_empty(), target) {
         (false, _) => server_name.clone(),
         (true, Address::Tcp(address)) => host.map_or_else(|| address.ip().to_string(), str::to_string),
         // A socket has no name; the configuration gives one where it counts.
         (true, Address::Unix(_)) => String::new(),
     };
-    CheckTls::Require { trust: trust.clone(), server_name }
+    CheckTls::Require { trust: trust.clone(), server_name, identity: identity.clone() }
 }
 
 /// As sessions of the pool connect, as far as a check can, unless the check says otherwise. At a port or an address of

@@ -63,6 +63,8 @@ pub enum CheckTls {
         /// The name that is asked for (SNI, RFC 6066) and that the certificate must have: a host name or an IP
         /// address, which is not sent. In a configuration, empty stands for the host of the address that is checked.
         server_name: String,
+        /// The files of a certificate of our own and of its key (PEM), for servers that ask for one.
+        identity: Option<(PathBuf, PathBuf)>,
     },
 }
 

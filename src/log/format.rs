@@ -116,6 +116,9 @@ struct AttemptLine<'a> {
     backend: &'a str,
     /// Why it failed; `None` if it did not.
     error: Option<&'static str>,
+    /// Why there was no TLS with the backend, if that is why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_error: Option<&'a str>,
     /// How long it took.
     ms: u64,
 }
@@ -142,7 +145,7 @@ impl<'a> AccessLine<'a> {
             tls_version: record.tls.map(|tls| tls.version),
             tls_cipher: record.tls.map(|tls| tls.cipher),
             tls_resumed: record.tls.map(|tls| tls.is_resumed),
-            tls_error: record.tls_error.as_ref().map(ToString::to_string),
+            tls_error: tls_error(record),
             attempts: attempts(record, names),
             queue_ms: ms(record.queue_ns),
             connect_ms: record.connect_ns.map(ms),
@@ -158,19 +161,31 @@ impl<'a> AccessLine<'a> {
     }
 }
 
+/// Why TLS failed: with the client, or with the backend of the last attempt of a session that was never connected.
+fn tls_error(record: &Record) -> Option<String> {
+    let last = record.failed.last().filter(|_| record.connect_ns.is_none());
+    let with_backend = last.and_then(|attempt| attempt.tls_error.as_deref().map(str::to_string));
+    record.tls_error.as_ref().map(ToString::to_string).or(with_backend)
+}
+
 /// The attempts to connect, if there was more than one; else the line says everything without them.
-fn attempts<'a>(record: &Record, names: &'a Names) -> Vec<AttemptLine<'a>> {
+fn attempts<'a>(record: &'a Record, names: &'a Names) -> Vec<AttemptLine<'a>> {
     if record.failed.len() + usize::from(record.connect_ns.is_some()) < 2 {
         return Vec::new();
     }
     let failed = record.failed.iter().map(|attempt| AttemptLine {
         backend: names.backend(attempt.backend),
         error: Some(attempt.error.name()),
+        tls_error: attempt.tls_error.as_deref(),
         ms: ms(attempt.took_ns),
     });
     let success = record.backend.filter(|_| record.connect_ns.is_some());
-    let success =
-        success.map(|id| AttemptLine { backend: names.backend(id), error: None, ms: ms(record.last_attempt_ns) });
+    let success = success.map(|id| AttemptLine {
+        backend: names.backend(id),
+        error: None,
+        tls_error: None,
+        ms: ms(record.last_attempt_ns),
+    });
     failed.chain(success).collect()
 }
 

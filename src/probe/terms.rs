@@ -13,15 +13,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 
 use super::{CheckTrouble, trust};
 use crate::base::address::Address;
 use crate::health::ask::{Ask, CheckKind, CheckTls, Trust};
+use crate::tls::cause::Anyone;
 
 /// On what terms a check speaks TLS.
 pub(super) struct Terms {
@@ -38,12 +40,12 @@ pub(super) struct Terms {
 /// The terms of a check; `None` exactly if it speaks no TLS.
 ///
 /// # Errors
-/// The authorities that it is to believe cannot be read.
+/// The authorities that it is to believe cannot be read, or the certificate that it is to show.
 pub(super) async fn of(ask: &Ask, timeout: Duration) -> Result<Option<Terms>, CheckTrouble> {
-    let (trust, server_name) = match &ask.tls {
+    let (trust, server_name, identity) = match &ask.tls {
         CheckTls::Off => return Ok(None),
-        CheckTls::Prefer => (&Trust::Unverified, ""),
-        CheckTls::Require { trust, server_name } => (trust, server_name.as_str()),
+        CheckTls::Prefer => (&Trust::Unverified, "", &None),
+        CheckTls::Require { trust, server_name, identity } => (trust, server_name.as_str(), identity),
     };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
@@ -53,7 +55,14 @@ pub(super) async fn of(ask: &Ask, timeout: Duration) -> Result<Option<Terms>, Ch
     };
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| CheckTrouble::no_agreement(error.to_string()))?;
-    let mut config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let config = config.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some((cert, key)) => {
+            let shown = trust::identity(cert, key, timeout).await?;
+            config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::unwrap_or_clone(shown))))
+        }
+    };
     // A session that is taken up again proves nothing anew.
     config.resumption = Resumption::disabled();
     if matches!(ask.kind, CheckKind::Http(_)) {
@@ -89,44 +98,4 @@ fn name(server_name: &str, target: &Address) -> ServerName<'static> {
     // RFC 6066: without the final dot.
     let server_name = server_name.strip_suffix('.').unwrap_or(server_name);
     ServerName::try_from(server_name.to_string()).unwrap_or_else(|_| of_target())
-}
-
-/// Believes every certificate.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    /// Those that the provider has: a server chooses among them.
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -3,16 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::AlertDescription;
 use tokio_rustls::TlsConnector;
 
 use super::stream::Stream;
 use super::terms::Terms;
 use super::{CheckTrouble, Transcript};
 use crate::health::transcript::printable;
-
-/// Of the names of a certificate; it may have hundreds.
-const NAMES_MAX: usize = 5;
+use crate::tls::cause;
 
 /// Why there is no secret stream.
 pub(super) enum Handshake {
@@ -62,7 +60,10 @@ fn of_error(error: io::Error) -> Handshake {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {
         None => Handshake::Failed(CheckTrouble::broken("beginning TLS", error)),
-        Some(InvalidCertificate(fault)) => Handshake::Failed(unproved(fault)),
+        Some(InvalidCertificate(fault)) => {
+            let why = cause::of_certificate(fault);
+            Handshake::Failed(CheckTrouble::answer(printable(why.as_bytes())))
+        }
         Some(InvalidMessage(_)) => {
             let hint = "it may speak no TLS at this port";
             Handshake::Failed(CheckTrouble::answer(format!("TLS cannot be begun: {text}; {hint}")))
@@ -75,62 +76,6 @@ fn of_error(error: io::Error) -> Handshake {
             | AlertReceived(AlertDescription::InternalError),
         ) => Handshake::Failed(CheckTrouble::answer(format!("TLS cannot be begun: {text}"))),
         Some(_) => Handshake::NoCommon(text),
-    }
-}
-
-/// A certificate that does not prove what it is to prove, with what to do.
-fn unproved(fault: &CertificateError) -> CheckTrouble {
-    use CertificateError::{
-        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-        NotValidYetContext, UnknownIssuer,
-    };
-    let text = match fault {
-        ExpiredContext { time, not_after } => {
-            let hours = time.as_secs().saturating_sub(not_after.as_secs()) / 3600;
-            format!("its certificate expired {} ago; renew it", shown_hours(hours))
-        }
-        Expired => "its certificate expired; renew it".to_string(),
-        NotValidYetContext { time, not_before } => {
-            let hours = not_before.as_secs().saturating_sub(time.as_secs()) / 3600;
-            format!("its certificate is valid only in {}; look at the clocks of both", shown_hours(hours))
-        }
-        NotValidYet => "its certificate is not valid yet; look at the clocks of both".to_string(),
-        NotValidForNameContext { expected, presented } => {
-            if presented.is_empty() {
-                let text = "its certificate has no subjectAltName; issue one that has the name or address in it";
-                return CheckTrouble::answer(text);
-            }
-            let names: Vec<&str> = presented.iter().take(NAMES_MAX).map(|name| bare(name)).collect();
-            let (expected, named) = (expected.to_str(), names.join(", "));
-            format!("its certificate is not for {expected} but for {named}; set `server_name` to one of its names")
-        }
-        NotValidForName => "its certificate is for another name; set `server_name` to one of its names".to_string(),
-        // The second: one of the same name is known, and has another key.
-        UnknownIssuer | BadSignature => {
-            "no authority that is believed has signed its certificate; name the file of its authority with `ca_file`"
-                .to_string()
-        }
-        other if other.to_string().contains("CaUsedAsEndEntity") => {
-            "its certificate is one of an authority, which proves no server; give it one that is not (CA:FALSE)"
-                .to_string()
-        }
-        other => format!("its certificate proves nothing: {other}"),
-    };
-    CheckTrouble::answer(printable(text.as_bytes()))
-}
-
-/// A name as rustls shows it, such as `DnsName("a.example")`, without the word for its kind.
-fn bare(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
-    inner.unwrap_or(name).trim_matches('"')
-}
-
-/// A number of hours, as days where it is many.
-fn shown_hours(hours: u64) -> String {
-    match hours {
-        0 => "less than an hour".to_string(),
-        1..48 => format!("{hours} h"),
-        _ => format!("{} days", hours / 24),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whose word a check takes for a server: the certificates of authorities, read again while ringway runs.
+//! Whose word a check takes for a server, and what it shows of itself: certificates, read again while ringway runs.
 //!
 //! A file of the configuration is read again when what is known of it is older than a second, those of the system after
 //! a minute. The thread that reads them also parses them: a system has some hundred and forty, which take milliseconds.
@@ -14,10 +14,12 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::CertifiedKey;
 
 use super::file::{self, Readings};
 use super::{CheckTrouble, Lack};
 use crate::base::time::{Clock, Moment};
+use crate::tls::server::{PemFile, certified};
 
 /// Longer files are something else: those of all authorities together have some 200 KiB.
 const BYTES_MAX: u64 = 4 << 20;
@@ -32,6 +34,8 @@ type Known = (Moment, Arc<RootCertStore>);
 thread_local! {
     /// What is being read. Control is one thread.
     static READING: Readings<Arc<RootCertStore>> = Readings::default();
+    /// The same of certificates of our own, and keys.
+    static BYTES: Readings<Vec<u8>> = Readings::default();
     /// What was read last, by its path; the system's has an empty one.
     static KNOWN: RefCell<HashMap<Box<Path>, Known>> = RefCell::default();
     /// For the age of both.
@@ -69,13 +73,37 @@ pub(super) async fn authorities(path: Option<&Path>, timeout: Duration) -> Resul
     Ok(authorities)
 }
 
-/// Those in a file (PEM, RFC 7468). One that cannot be used is an error, as it is there on purpose.
-fn of_file(path: &Path) -> io::Result<Arc<RootCertStore>> {
+/// The certificate that a check shows to servers that ask for one, with its key.
+///
+/// # Errors
+/// One of the files cannot be read, or means nothing: a lack of ringway's own.
+pub(super) async fn identity(cert: &Path, key: &Path, timeout: Duration) -> Result<Arc<CertifiedKey>, CheckTrouble> {
+    let cert_file = bytes_of("cert", cert, timeout).await?;
+    let key_file = bytes_of("key", key, timeout).await?;
+    certified(&cert_file, &key_file).map_err(|why| CheckTrouble::Unknown(Lack::Agreement(why)))
+}
+
+/// What is in a file that the key `name` names.
+async fn bytes_of(name: &'static str, path: &Path, timeout: Duration) -> Result<PemFile, CheckTrouble> {
+    let lacks = |error: io::Error| CheckTrouble::Unknown(Lack::of_file(name, path, error));
+    let reading = BYTES.with(|all| all.begin(path, read)).map_err(lacks)?;
+    let bytes = reading.done(file::patience(timeout)).await.map_err(lacks)?;
+    Ok(PemFile { path: path.display().to_string(), bytes })
+}
+
+/// What is in a file of certificates or a key.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other("it has more than 4 MiB"));
+    match bytes.len() as u64 > BYTES_MAX {
+        true => Err(io::Error::other("it has more than 4 MiB")),
+        false => Ok(bytes),
     }
+}
+
+/// Those in a file (PEM, RFC 7468). One that cannot be used is an error, as it is there on purpose.
+fn of_file(path: &Path) -> io::Result<Arc<RootCertStore>> {
+    let bytes = read(path)?;
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let number = store.len() + 1;

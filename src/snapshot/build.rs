@@ -61,6 +61,8 @@ pub struct Member {
     pub hash_name: Arc<str>,
     /// Its address; `None` while its host name has none, and then it is down.
     pub address: Option<Address>,
+    /// The host name by which the address was found; `None` if it stands in the file.
+    pub host: Option<Arc<str>>,
     /// Its port is the one that the client connected to, with so much added.
     pub port_shift: Option<i32>,
     /// 0 to 256.
@@ -244,6 +246,7 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         session: same.map_or_else(|| Arc::new(session), |same| same.session.clone()),
         limits: pool.limits,
         dial: pool.dial.clone(),
+        tls: pool.tls.as_ref().and_then(|tls| tls.loaded.shared()),
         awaits_first_byte: pool.awaits_first_byte,
         queue: pool.queue,
         waits_for_primary: pool.wants_primary(),
@@ -315,6 +318,7 @@ fn backend_entry(member: &Member) -> BackendEntry {
         pool: member.pool,
         name: member.name.clone(),
         address: member.address.clone(),
+        host: member.host.clone(),
         port_shift: member.port_shift,
         weight: member.weight,
         backup: member.backup,

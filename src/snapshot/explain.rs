@@ -266,6 +266,7 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
         pool,
         name: backend.name.clone(),
         hash_name: backend.name.clone(),
+        host: None,
         address: Some(address),
         port_shift: backend.target.shift(),
         weight: backend.weight,

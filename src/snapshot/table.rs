@@ -14,7 +14,7 @@ use crate::base::time::Moment;
 pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue, shifted};
 use crate::health::State;
 use crate::session;
-use crate::tls::ServerTls;
+use crate::tls::{ClientTls, ServerTls};
 
 /// What workers know. It never changes; a change is a new table with a greater generation.
 #[derive(Clone, Debug)]
@@ -192,6 +192,8 @@ pub struct PoolEntry {
     pub limits: Limits,
     /// How connections to its backends begin.
     pub dial: Dial,
+    /// TLS to its backends; `None` means that bytes go to them as they are.
+    pub tls: Option<Arc<ClientTls>>,
     /// Whether a backend is chosen only when the client has sent something, or has sent its FIN.
     pub awaits_first_byte: bool,
     /// How many clients can wait for a backend, and how long.
@@ -211,6 +213,8 @@ pub struct BackendEntry {
     pub name: Arc<str>,
     /// Where to connect; `None` while its name has no address.
     pub address: Option<Address>,
+    /// The host name by which the address was found; `None` if it stands in the file.
+    pub host: Option<Arc<str>>,
     /// Its port is the one that the client connected to, with so much added. That of `address` is 0 then.
     pub port_shift: Option<i32>,
     /// 0 to 256.

@@ -49,6 +49,8 @@ struct More {
     tls: Option<TlsFacts>,
     /// Why its TLS failed.
     tls_error: Option<TlsEndReason>,
+    /// Why TLS with the backend fails, of the attempt that is about to end.
+    attempt_error: Option<Box<str>>,
 }
 
 /// An address of this host in little memory: an IPv4 address is mapped into IPv6, and the scope of a link-local one is
@@ -135,7 +137,9 @@ impl Draft {
             None => self.last_attempt_ns = NonZeroU64::new(took_ns.max(1)),
             Some((error, resource)) => {
                 self.backend_local = None;
-                self.more_mut().failed.push(Attempt { backend, error, took_ns });
+                let more = self.more_mut();
+                let tls_error = more.attempt_error.take();
+                more.failed.push(Attempt { backend, error, took_ns, tls_error });
                 self.reason = (error == ConnectError::Resource).then_some(resource);
             }
         }
@@ -166,6 +170,11 @@ impl Draft {
         self.more_mut().tls_error.get_or_insert(reason);
     }
 
+    /// Its attempt is about to end, because there is no TLS with the backend for this reason.
+    pub fn attempt_fails_for(&mut self, cause: Box<str>) {
+        self.more_mut().attempt_error = Some(cause);
+    }
+
     /// The connection on that side is about to be closed, and went so well.
     pub fn went(&mut self, side: Side, quality: Option<PathQuality>) {
         if quality.is_some() {
@@ -190,7 +199,7 @@ impl Draft {
 
     /// The record of the session.
     pub fn finish(mut self, ended: Ended) -> Record {
-        let More { failed, server_name, quality, tls, tls_error } =
+        let More { failed, server_name, quality, tls, tls_error, .. } =
             self.more.take().map(|more| *more).unwrap_or_default();
         Record {
             session: ended.session,

@@ -60,6 +60,10 @@ metrics! {
         "TLS handshakes with clients that are over.";
     TLS_TRUNCATED Counter "ringway_tls_truncated_total" ["listener"]
         "Streams of clients that ended without close_notify.";
+    TLS_BACKEND_HANDSHAKES Counter "ringway_tls_backend_handshakes_total" ["pool", "result"]
+        "TLS handshakes with backends that are over: resumed, success (a new session) or failure.";
+    TLS_BACKEND_TRUNCATED Counter "ringway_tls_backend_truncated_total" ["pool"]
+        "Streams of backends that ended without close_notify.";
     LISTENER_ACCEPT_ERRORS Counter "ringway_listener_accept_errors_total" ["listener"]
         "Accepts that failed, mostly for want of descriptors.";
     POOL_QUEUE_LENGTH Gauge "ringway_pool_queue_length" ["pool"] "Clients that wait for a backend.";

@@ -186,6 +186,10 @@ pub struct PoolCells {
     pub connect_ns: Histogram,
     /// From accept to close.
     pub session_ns: Histogram,
+    /// Handshakes of TLS with backends that are over.
+    pub backend_handshakes: tls::HandshakeCells,
+    /// Streams of backends that ended without close_notify.
+    pub tls_truncated: Counter,
 }
 
 /// A backend that ends a session within this time without sending a byte has hung up: 1 s.
@@ -222,6 +226,10 @@ pub enum ConnectError {
     Reset,
     /// ringway or the kernel ran out of descriptors, ports or memory: not the backend's fault.
     Resource,
+    /// No TLS could be agreed on, or its certificate proves nothing.
+    Tls,
+    /// It does not have the name that the client asked for, and that it was to prove: not the backend's fault.
+    TlsName,
     /// Anything else.
     Other,
 }
@@ -230,12 +238,14 @@ impl ConnectError {
     /// How many there are.
     pub const COUNT: usize = ConnectError::ALL.len();
     /// Every reason, by its number.
-    pub const ALL: [ConnectError; 6] = [
+    pub const ALL: [ConnectError; 8] = [
         ConnectError::Refused,
         ConnectError::Timeout,
         ConnectError::Unreachable,
         ConnectError::Reset,
         ConnectError::Resource,
+        ConnectError::Tls,
+        ConnectError::TlsName,
         ConnectError::Other,
     ];
 
@@ -266,6 +276,8 @@ impl ConnectError {
             ConnectError::Unreachable => "unreachable",
             ConnectError::Reset => "reset",
             ConnectError::Resource => "resource",
+            ConnectError::Tls => "tls",
+            ConnectError::TlsName => "tls_name",
             ConnectError::Other => "other",
         }
     }
@@ -283,10 +295,12 @@ impl BackendCells {
         self.connect_errors.iter().map(Counter::get).sum()
     }
 
-    /// Those that failed through the backend or the way to it, and before it accepted. What this host lacked (a port,
-    /// memory) is not among them, and neither is a reset: the backend had accepted, else it would have refused.
+    /// Those that failed through the backend or the way to it. What this host lacked (a port, memory) is not among
+    /// them, nor what a client asked for, and neither is a reset: the backend had accepted, else it would have refused.
     pub fn connects_refused(&self) -> u64 {
-        let is_other = |reason: &&ConnectError| !matches!(reason, ConnectError::Resource | ConnectError::Reset);
+        let is_other = |reason: &&ConnectError| {
+            !matches!(reason, ConnectError::Resource | ConnectError::Reset | ConnectError::TlsName)
+        };
         ConnectError::ALL.iter().filter(is_other).map(|reason| self.connect_errors[*reason as usize].get()).sum()
     }
 }
@@ -355,7 +369,7 @@ mod tests {
         let cells = BackendCells::default();
         cells.connect_failed(ConnectError::Reset);
         let counts = cells.connect_errors.each_ref().map(Counter::get);
-        assert_eq!(counts, [0, 0, 0, 1, 0, 0]);
+        assert_eq!(counts, [0, 0, 0, 1, 0, 0, 0, 0]);
         let mut names = ConnectError::ALL.map(ConnectError::name).to_vec();
         names.sort_unstable();
         names.dedup();

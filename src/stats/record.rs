@@ -60,7 +60,7 @@ pub struct Record {
     pub quality: [Option<PathQuality>; 2],
     /// What TLS with the client has agreed on, where it ends here.
     pub tls: Option<TlsFacts>,
-    /// Why TLS with the client failed.
+    /// Why TLS failed.
     pub tls_error: Option<TlsEndReason>,
     /// The worker that served it.
     pub worker: u32,
@@ -87,7 +87,7 @@ pub enum Client {
 }
 
 /// An attempt to connect that failed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attempt {
     /// The backend that was tried.
     pub backend: BackendId,
@@ -95,6 +95,8 @@ pub struct Attempt {
     pub error: ConnectError,
     /// How long it took.
     pub took_ns: u64,
+    /// Why there was no TLS with the backend, if that is why.
+    pub tls_error: Option<Box<str>>,
 }
 
 /// Which rule or resource ended a session (`docs/codes.md`).

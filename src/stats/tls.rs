@@ -1,10 +1,11 @@
-//! What is counted and said of TLS at a listener.
+//! What is counted and said of TLS with clients and backends.
 
 use std::fmt;
 
 use super::Counter;
+use crate::base::side::Side;
 
-/// Handshakes that are over, of one listener by one worker.
+/// Handshakes that are over, of one listener or pool by one worker.
 #[derive(Debug, Default)]
 pub struct HandshakeCells {
     /// Those that succeeded: TLS 1.2 and 1.3, a new session and one that was resumed.
@@ -51,18 +52,26 @@ pub struct TlsFacts {
 pub enum TlsEndReason {
     /// There was no agreement: why.
     Handshake(Box<str>),
-    /// The client gave up, with this alert.
-    Alerted(Box<str>),
-    /// The client broke the rules, and was told this.
-    Broken(Box<str>),
+    /// That side gave up, with this alert.
+    Alerted(Side, Box<str>),
+    /// That side broke the rules, and was told this.
+    Broken(Side, Box<str>),
 }
 
 impl fmt::Display for TlsEndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TlsEndReason::Handshake(cause) => f.write_str(cause),
-            TlsEndReason::Alerted(alert) => write!(f, "the client sent the alert {alert}"),
-            TlsEndReason::Broken(alert) => write!(f, "the client broke the rules of TLS: {alert}"),
+            TlsEndReason::Alerted(side, alert) => write!(f, "the {} sent the alert {alert}", peer(*side)),
+            TlsEndReason::Broken(side, alert) => write!(f, "the {} broke the rules of TLS: {alert}", peer(*side)),
         }
+    }
+}
+
+/// The word for a side.
+fn peer(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Backend => "backend",
     }
 }

@@ -7,11 +7,13 @@
 use std::fmt;
 use std::ops::Range;
 
+use rustls::ProtocolVersion;
+use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
-use rustls::{ConnectionTrafficSecrets, Error, ProtocolVersion};
 
 use super::Alert;
+use super::keys::KeySource;
 use super::record::{self, ContentType, HEAD_MAX, RECORD_MAX, RecordKey, TAIL_MAX, Wrapping};
 use crate::base::lease::BUFFER_LEN;
 
@@ -108,38 +110,6 @@ pub struct SealedParts<'a> {
     pub after: &'a [u8],
 }
 
-/// What renews keys.
-enum KeySource {
-    /// TLS 1.2: nothing does.
-    Fixed,
-    /// TLS 1.3 of a server.
-    Server(Box<KernelConnection<ServerConnectionData>>),
-}
-
-impl KeySource {
-    /// The next keys of what the peer sends, and the number of its next record.
-    ///
-    /// # Errors
-    /// There are none.
-    fn renew_receive(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
-        match self {
-            KeySource::Fixed => Err(Error::General("keys are renewed by TLS 1.3 alone".into())),
-            KeySource::Server(connection) => connection.update_rx_secret(),
-        }
-    }
-
-    /// The next keys of what is sent to the peer, and the number of the next record.
-    ///
-    /// # Errors
-    /// There are none.
-    fn renew_send(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
-        match self {
-            KeySource::Fixed => Err(Error::General("keys are renewed by TLS 1.3 alone".into())),
-            KeySource::Server(connection) => connection.update_tx_secret(),
-        }
-    }
-}
-
 /// One end of a TLS connection whose handshake is over.
 pub struct Codec {
     /// Opens what the peer sends.
@@ -148,6 +118,8 @@ pub struct Codec {
     send: RecordKey,
     /// Where the keys come from that follow.
     keys: KeySource,
+    /// Whether the peer is the server.
+    is_client: bool,
     /// What was agreed on: 1.2 or 1.3.
     version: ProtocolVersion,
     /// Ciphertext that was not opened yet; no memory while there is none.
@@ -190,11 +162,38 @@ impl Codec {
         backlog: Vec<u8>,
     ) -> Result<Codec, Alert> {
         let version = connection.protocol_version();
-        let is_tls13 = version == ProtocolVersion::TLSv1_3;
+        Codec::new(secrets, KeySource::of_server(connection), version, backlog)
+    }
+
+    /// The same of a client.
+    ///
+    /// # Errors
+    /// Its cipher is not known here.
+    pub fn of_client(
+        secrets: rustls::ExtractedSecrets,
+        connection: KernelConnection<ClientConnectionData>,
+        backlog: Vec<u8>,
+    ) -> Result<Codec, Alert> {
+        let version = connection.protocol_version();
+        let keys = KeySource::of_client(connection);
+        Ok(Codec { is_client: true, ..Codec::new(secrets, keys, version, backlog)? })
+    }
+
+    /// With these keys, before a record.
+    ///
+    /// # Errors
+    /// The cipher is not known here.
+    fn new(
+        secrets: rustls::ExtractedSecrets,
+        keys: KeySource,
+        version: ProtocolVersion,
+        backlog: Vec<u8>,
+    ) -> Result<Codec, Alert> {
         Ok(Codec {
             receive: RecordKey::new(version, secrets.rx.0, &secrets.rx.1)?,
             send: RecordKey::new(version, secrets.tx.0, &secrets.tx.1)?,
-            keys: if is_tls13 { KeySource::Server(Box::new(connection)) } else { KeySource::Fixed },
+            keys,
+            is_client: false,
             version,
             backlog,
             begin: 0,
@@ -371,8 +370,12 @@ impl Codec {
                 Ok(())
             }
             (KEY_UPDATE, _) if is_tls13 && is_last => Err(Alert::ILLEGAL_PARAMETER),
-            // A server has no use for it, and a client takes none from here.
-            (NEW_SESSION_TICKET, _) => Err(Alert::UNEXPECTED_MESSAGE),
+            // Without one, the next session begins anew.
+            (NEW_SESSION_TICKET, ticket) if let KeySource::Client(connection) = &mut self.keys => {
+                connection.handle_new_session_ticket(ticket).map_err(|_| Alert::DECODE_ERROR)
+            }
+            // A client can ignore it (RFC 5246, section 7.4.1.1).
+            (HELLO_REQUEST, []) if self.is_client && !is_tls13 => Ok(()),
             (CLIENT_HELLO | HELLO_REQUEST, _) if !is_tls13 => Err(Alert::NO_RENEGOTIATION),
             _ => Err(Alert::UNEXPECTED_MESSAGE),
         }

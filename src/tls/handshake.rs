@@ -1,16 +1,17 @@
-//! The handshake of a server, by rustls.
+//! The handshake of a server or a client, by rustls.
 //!
 //! rustls is given one record at a time, so that it never opens what follows the handshake.
 
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{CommonState, HandshakeKind, ServerConfig};
 
 use super::codec::Codec;
-use super::{Alert, ServerTls, record};
+use super::{Alert, ServerTls, TlsDialer, cause, record};
 use crate::wire::client_hello::{self, MalformedHello};
 
 /// Most bytes of handshake messages that are kept: those of a client with a long chain of certificates.
@@ -32,14 +33,40 @@ impl From<rustls::Error> for HandshakeFault {
     }
 }
 
+/// Which end of it ringway is, with what rustls knows of it.
+enum HandshakeEnd {
+    /// A client shakes hands with ringway.
+    Server(UnbufferedServerConnection),
+    /// ringway shakes hands with a backend.
+    Client(UnbufferedClientConnection),
+}
+
+impl HandshakeEnd {
+    /// What both ends know.
+    fn common(&self) -> &CommonState {
+        match self {
+            HandshakeEnd::Server(connection) => connection,
+            HandshakeEnd::Client(connection) => connection,
+        }
+    }
+
+    /// The other end.
+    fn peer(&self) -> &'static str {
+        match self {
+            HandshakeEnd::Server(_) => "client",
+            HandshakeEnd::Client(_) => "backend",
+        }
+    }
+}
+
 /// A handshake that goes on.
 pub struct Handshake {
-    /// By which it goes, until the client has said which name it wants.
+    /// By which it goes, until the client has said which name it wants; `None` with a backend.
     tls: Option<Arc<ServerTls>>,
     /// The name that the client wants, once it has said it.
     server_name: Option<String>,
     /// What rustls knows of it.
-    connection: UnbufferedServerConnection,
+    end: HandshakeEnd,
     /// What has come and was not used up.
     input: Vec<u8>,
     /// How much of it was shown to rustls.
@@ -70,7 +97,21 @@ pub enum HandshakeStep {
     /// It is over. What is to be sent is sent before anything else.
     Done(Box<Codec>, Agreed),
     /// It failed for this reason.
-    Failed(String),
+    Failed(HandshakeFailure),
+}
+
+/// Why a handshake failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HandshakeFailure {
+    /// For the log.
+    pub cause: String,
+    /// The backend does not have the name that it was asked for.
+    pub is_of_name: bool,
+}
+
+/// A failure that is not about a name.
+fn failed(cause: String) -> HandshakeStep {
+    HandshakeStep::Failed(HandshakeFailure { cause, is_of_name: false })
 }
 
 impl fmt::Debug for Handshake {
@@ -96,16 +137,30 @@ impl Handshake {
     /// # Errors
     /// rustls cannot begin.
     pub(super) fn by(config: Arc<ServerConfig>) -> Result<Handshake, rustls::Error> {
-        let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Handshake {
+        Ok(Handshake::of(HandshakeEnd::Server(UnbufferedServerConnection::new(config)?)))
+    }
+
+    /// Begins with a backend. `asked` is the name that the client asked for, if it did. What is to be sent first comes
+    /// with the first call of [`Handshake::on`], which has no bytes.
+    ///
+    /// # Errors
+    /// rustls cannot begin.
+    pub fn dial(dialer: &TlsDialer, asked: Option<&str>) -> Result<Handshake, rustls::Error> {
+        let (config, name) = dialer.terms(asked);
+        Ok(Handshake::of(HandshakeEnd::Client(UnbufferedClientConnection::new(config, name)?)))
+    }
+
+    /// Before anything is said.
+    fn of(end: HandshakeEnd) -> Handshake {
+        Handshake {
             tls: None,
             server_name: None,
-            connection,
+            end,
             input: Vec::new(),
             shown: 0,
             output: Vec::new(),
             has_answered: false,
-        })
+        }
     }
 
     /// Takes in what has come, and appends what is to be sent to `output`.
@@ -125,19 +180,22 @@ impl Handshake {
                 // The alert that says why.
                 let _ = self.proceed();
                 output.append(&mut self.output);
-                let mut cause = error.to_string();
+                let mut cause = match &self.end {
+                    HandshakeEnd::Server(_) => error.to_string(),
+                    HandshakeEnd::Client(_) => cause::of_handshake(&error),
+                };
                 cause.truncate(cause.floor_char_boundary(CAUSE_MAX));
-                HandshakeStep::Failed(cause)
+                HandshakeStep::Failed(HandshakeFailure { cause, is_of_name: cause::is_of_name(&error) })
             }
         }
     }
 
-    /// Gives up with an alert of our own, in the clear: behind an answer the client would not understand it.
+    /// Gives up with an alert of our own, in the clear: behind an answer the peer would not understand it.
     fn fail(&self, alert: Alert, cause: String, output: &mut Vec<u8>) -> HandshakeStep {
         if !self.has_answered && output.is_empty() {
             output.extend_from_slice(&in_the_clear(alert));
         }
-        HandshakeStep::Failed(cause)
+        failed(cause)
     }
 
     /// The name that the client wants, once it has said it.
@@ -169,43 +227,25 @@ impl Handshake {
     /// Shows rustls one record after another: whether the handshake is over.
     fn proceed(&mut self) -> Result<bool, HandshakeFault> {
         loop {
-            let UnbufferedStatus { discard, state, .. } =
-                self.connection.process_tls_records(&mut self.input[..self.shown]);
-            let is_blocked = match state.map_err(HandshakeFault::Rustls)? {
-                ConnectionState::EncodeTlsData(mut data) => {
-                    let mut room = vec![0; 1024];
-                    let len = match data.encode(&mut room) {
-                        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                            room.resize(required_size, 0);
-                            data.encode(&mut room)
-                        }
-                        encoded => encoded,
-                    };
-                    let len = len.map_err(|error| HandshakeFault::Ours(Alert::INTERNAL_ERROR, error.to_string()))?;
-                    self.output.extend_from_slice(&room[..len]);
-                    false
+            let (shown, peer) = (&mut self.input[..self.shown], self.end.peer());
+            let (discard, is_blocked) = match &mut self.end {
+                HandshakeEnd::Server(connection) => {
+                    heed(connection.process_tls_records(shown), &mut self.output, peer)?
                 }
-                ConnectionState::TransmitTlsData(data) => {
-                    data.done();
-                    false
+                HandshakeEnd::Client(connection) => {
+                    heed(connection.process_tls_records(shown), &mut self.output, peer)?
                 }
-                ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => true,
-                ConnectionState::PeerClosed | ConnectionState::Closed => {
-                    return Err(unexpected("the client has closed the connection"));
-                }
-                // Nothing follows a record of the handshake in what is shown.
-                _ => return Err(unexpected("the client has sent data before its time")),
             };
             self.input.drain(..discard);
             self.shown -= discard;
             if !is_blocked {
                 continue;
             }
-            if !self.connection.is_handshaking() {
+            if !self.end.common().is_handshaking() {
                 return Ok(true);
             }
             let hidden = &self.input[self.shown..];
-            let len = ensure_tls(hidden).and_then(|()| {
+            let len = ensure_tls(hidden, peer).and_then(|()| {
                 record::length(hidden).map_err(|alert| HandshakeFault::Ours(alert, alert.to_string()))
             })?;
             match len {
@@ -217,25 +257,30 @@ impl Handshake {
 
     /// The codec that follows, with what has come behind the handshake.
     fn finish(self: Box<Handshake>) -> HandshakeStep {
-        let Handshake { connection, mut input, shown, .. } = *self;
-        let suite = connection.negotiated_cipher_suite();
+        let Handshake { end, mut input, shown, .. } = *self;
+        let common = end.common();
+        let suite = common.negotiated_cipher_suite();
         let agreed = Agreed {
-            version: match connection.protocol_version() {
+            version: match common.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
                 _ => "1.2",
             },
             cipher: suite.and_then(|suite| name_of(suite.suite())).unwrap_or("unknown"),
-            is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-            protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
+            is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
+            protocol: common.alpn_protocol().map(<[u8]>::to_vec),
         };
         input.drain(..shown);
-        let codec = connection
-            .dangerous_into_kernel_connection()
-            .map_err(|error| error.to_string())
-            .and_then(|(secrets, kernel)| Codec::of_server(secrets, kernel, input).map_err(|alert| alert.to_string()));
-        match codec {
+        let codec = match end {
+            HandshakeEnd::Server(connection) => connection
+                .dangerous_into_kernel_connection()
+                .map(|(secrets, kernel)| Codec::of_server(secrets, kernel, input)),
+            HandshakeEnd::Client(connection) => connection
+                .dangerous_into_kernel_connection()
+                .map(|(secrets, kernel)| Codec::of_client(secrets, kernel, input)),
+        };
+        match codec.map_err(|error| error.to_string()).and_then(|codec| codec.map_err(|alert| alert.to_string())) {
             Ok(codec) => HandshakeStep::Done(Box::new(codec), agreed),
-            Err(cause) => HandshakeStep::Failed(cause),
+            Err(cause) => failed(cause),
         }
     }
 }
@@ -245,17 +290,52 @@ pub fn in_the_clear(alert: Alert) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert.0]
 }
 
-/// The fault of a client that says something at the wrong time.
-fn unexpected(what: &str) -> HandshakeFault {
-    HandshakeFault::Ours(Alert::UNEXPECTED_MESSAGE, what.to_string())
+/// Heeds what rustls makes of what it was shown: how many bytes of that are done with, and whether more must come.
+fn heed<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    output: &mut Vec<u8>,
+    peer: &str,
+) -> Result<(usize, bool), HandshakeFault> {
+    let UnbufferedStatus { discard, state, .. } = status;
+    let is_blocked = match state.map_err(HandshakeFault::Rustls)? {
+        ConnectionState::EncodeTlsData(mut data) => {
+            let mut room = vec![0; 1024];
+            let len = match data.encode(&mut room) {
+                Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                    room.resize(required_size, 0);
+                    data.encode(&mut room)
+                }
+                encoded => encoded,
+            };
+            let len = len.map_err(|error| HandshakeFault::Ours(Alert::INTERNAL_ERROR, error.to_string()))?;
+            output.extend_from_slice(&room[..len]);
+            false
+        }
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            false
+        }
+        ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => true,
+        ConnectionState::PeerClosed | ConnectionState::Closed => {
+            return Err(unexpected(peer, "has closed the connection"));
+        }
+        // Nothing follows a record of the handshake in what is shown.
+        _ => return Err(unexpected(peer, "has sent data before its time")),
+    };
+    Ok((discard, is_blocked))
 }
 
-/// Whether this can be the beginning of a record: its type and the first byte of its version. Otherwise a client that
+/// The fault of a peer that says something at the wrong time.
+fn unexpected(peer: &str, what: &str) -> HandshakeFault {
+    HandshakeFault::Ours(Alert::UNEXPECTED_MESSAGE, format!("the {peer} {what}"))
+}
+
+/// Whether this can be the beginning of a record: its type and the first byte of its version. Otherwise a peer that
 /// speaks something else would be waited for until the end of the time.
-fn ensure_tls(bytes: &[u8]) -> Result<(), HandshakeFault> {
+fn ensure_tls(bytes: &[u8], peer: &str) -> Result<(), HandshakeFault> {
     match bytes {
         [] | [20..=23] | [20..=23, 3, ..] => Ok(()),
-        _ => Err(unexpected("the client does not speak TLS")),
+        _ => Err(unexpected(peer, "does not speak TLS")),
     }
 }
 

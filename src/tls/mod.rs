@@ -13,12 +13,16 @@
 //! Sources: RFC 8446 (TLS 1.3), RFC 5246 and RFC 5288 (TLS 1.2 with GCM), RFC 7905 (ChaCha20).
 
 pub mod alert;
+pub mod cause;
+pub mod client;
 pub mod codec;
 pub mod handshake;
+mod keys;
 pub mod record;
 pub mod server;
 
 pub use alert::Alert;
+pub use client::{ClientTls, TlsDialer};
 pub use codec::Codec;
 pub use handshake::Handshake;
 pub use server::ServerTls;

@@ -228,7 +228,7 @@ impl ProducesTickets for SharedTicketer {
 ///
 /// # Errors
 /// What is wrong with one of the files, and what to do.
-fn certified(cert: &PemFile, key: &PemFile) -> Result<Arc<CertifiedKey>, String> {
+pub fn certified(cert: &PemFile, key: &PemFile) -> Result<Arc<CertifiedKey>, String> {
     let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(&cert.bytes).collect();
     let chain = chain.map_err(|error| format!("{}: its PEM cannot be read: {error}", cert.path))?;
     if chain.is_empty() {
@@ -256,20 +256,29 @@ fn certified(cert: &PemFile, key: &PemFile) -> Result<Arc<CertifiedKey>, String>
     Ok(Arc::new(made))
 }
 
+/// The authorities in a file. One that cannot be used is an error, as it is there on purpose.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(super) fn authorities_in(file: &PemFile) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for der in CertificateDer::pem_slice_iter(&file.bytes) {
+        let der = der.map_err(|error| format!("{}: its PEM cannot be read: {error}", file.path))?;
+        roots.add(der).map_err(|error| format!("{}: an authority in it cannot be used: {error}", file.path))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("{}: it holds no certificate of an authority (PEM)", file.path));
+    }
+    Ok(roots)
+}
+
 /// What looks at clients' certificates; `None` if they are not asked for one.
 ///
 /// # Errors
 /// What is wrong with one of the files, and what to do.
 fn verifier(settings: &ServerSettings) -> Result<Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>, String> {
     let Some(ca) = &settings.client_ca else { return Ok(None) };
-    let mut roots = RootCertStore::empty();
-    for der in CertificateDer::pem_slice_iter(&ca.bytes) {
-        let der = der.map_err(|error| format!("{}: its PEM cannot be read: {error}", ca.path))?;
-        roots.add(der).map_err(|error| format!("{}: an authority in it cannot be used: {error}", ca.path))?;
-    }
-    if roots.is_empty() {
-        return Err(format!("{}: it holds no certificate of an authority (PEM)", ca.path));
-    }
+    let roots = authorities_in(ca)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if let Some(crl) = &settings.client_crl {

@@ -159,7 +159,7 @@ proptest! {
         match Box::new(Handshake::by(server).unwrap()).on(&hello, &mut said) {
             HandshakeStep::Done(..) => prop_assert!(false, "nobody was there"),
             HandshakeStep::Goes(_) => {}
-            HandshakeStep::Failed(cause) => prop_assert!(!cause.is_empty()),
+            HandshakeStep::Failed(failure) => prop_assert!(!failure.cause.is_empty()),
         }
     }
 

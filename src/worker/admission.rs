@@ -218,7 +218,7 @@ impl<K: Kernel> Worker<K> {
             return Looked::Done;
         };
         let sockets = self.kernel.sockets();
-        if sockets.available(fd) > 0 || slot.has_tls_bytes() {
+        if sockets.available(fd) > 0 || slot.has_tls_bytes(Side::Client) {
             return Looked::Done;
         }
         if ended || sockets.has_ended(fd) {
@@ -307,13 +307,28 @@ impl<K: Kernel> Worker<K> {
         if let (Some(draft), Some(name)) = (&mut slot.draft, name) {
             draft.asks_for(name);
         }
+        let asked = name.map(Box::from);
         let offers = hello.map_or(&[][..], |hello| &hello.alpn);
         match routes::find(&preread.routes, Said { protocol, name, offers }) {
-            Some((_, route)) => return self.take_route(key, &admission, route),
+            Some((_, route)) => {
+                let step = self.take_route(key, &admission, route);
+                self.keep_asked_name(key, asked);
+                return step;
+            }
             None if preread.refuses_unmatched => return self.refuse(key, Refused::Unmatched),
             None => self.divide(key),
         }
+        self.keep_asked_name(key, asked);
         AdmissionStep::Next
+    }
+
+    /// Keeps the name that a client asked for, if its pool asks backends for the same one.
+    pub(super) fn keep_asked_name(&mut self, key: SlotKey, name: Option<Box<str>>) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let tls = self.known.reader.table().pool(slot.pool).and_then(|pool| pool.tls.as_ref());
+        if name.is_some() && tls.is_some_and(|tls| tls.wants_name_of_client()) {
+            slot.detour_mut().asked_name = name;
+        }
     }
 
     /// Gives a client that no route leads elsewhere to the pool whose turn it is, if its listener divides them.

@@ -38,10 +38,7 @@ impl<K: Kernel> Worker<K> {
         let hindrance = self.slots.get_mut(key)?.take_hindrance();
         self.may_leave_wanting(key);
         match hindrance {
-            0 => {
-                self.cancel_connect(key);
-                None
-            }
+            0 => self.cancel_connect(key),
             // The backend's backlog was full for as long as the session could wait.
             errno::EAGAIN => self.connect_ended(key, -errno::ETIMEDOUT),
             errno => self.connect_ended(key, -errno),
@@ -107,7 +104,7 @@ impl<K: Kernel> Worker<K> {
         if matches!(source, ConnectSource::Gone) {
             return Break(Some(Event::ClientGone));
         }
-        slot.greets = sends_proxy || slot.asks_for_tls();
+        slot.greets = sends_proxy || slot.asks_for_tls() || pool.tls.is_some();
         let greets = slot.greets;
         let fd = match self.kernel.sockets().open(&to, &options) {
             Ok(fd) => fd,
@@ -175,15 +172,20 @@ impl<K: Kernel> Worker<K> {
         own == to
     }
 
-    /// Cancels the connect in flight, or the wait for the backend's answer to its greeting.
-    pub(super) fn cancel_connect(&mut self, key: SlotKey) {
-        let Some(slot) = self.slots.get(key) else { return };
-        let Some(fd) = slot.fd(Side::Backend) else { return };
+    /// Cancels the connect in flight, or the wait for the backend's answer to its greeting. Nothing is in flight while a
+    /// handshake waits for its turn; then this is what the session must be told.
+    pub(super) fn cancel_connect(&mut self, key: SlotKey) -> Option<Event> {
+        let slot = self.slots.get(key)?;
+        let fd = slot.fd(Side::Backend)?;
         let greets = slot.greets;
+        if let Some(event) = self.give_up_queued_dial(key) {
+            return Some(event);
+        }
         self.kernel.cancel(fd, key.token(Operation::Connect));
         if greets {
             self.kernel.cancel(fd, key.token(Operation::Greet));
         }
+        None
     }
 
     /// Whether a connect failed because this host has no address of the backend's family. The kernel reports this with

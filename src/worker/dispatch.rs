@@ -17,6 +17,7 @@ use crate::kernel::{Buffers, Completion, Interest, Kernel, Sockets, errno, poll}
 use crate::relay::{self, End};
 use crate::session::{ConnectFailure, Event};
 use crate::stats;
+use crate::stats::record::EndReason;
 
 impl<K: Kernel> Worker<K> {
     /// Handles one completion. A completion of a session that is over finds no session with its generation, and does
@@ -244,6 +245,22 @@ impl<K: Kernel> Worker<K> {
             true if result == -errno::ECANCELED => (ConnectFailure::Backend, stats::ConnectError::Other),
             _ => classify(-result),
         };
+        self.connect_failed(key, error, reason, resource(-result))
+    }
+
+    /// Ends an attempt that failed for that reason, through the lack of that resource if it was one: what the session
+    /// must be told.
+    pub(super) fn connect_failed(
+        &mut self,
+        key: SlotKey,
+        error: ConnectFailure,
+        reason: stats::ConnectError,
+        resource: EndReason,
+    ) -> Option<Event> {
+        let slot = self.slots.get_mut(key)?;
+        let (id, stats) = (slot.backend?, &self.shared.stats.workers[self.index]);
+        let (backend, took_ns) = (stats.backends.get(id.index()), self.turn.now.since_ns(slot.connecting_at));
+        slot.tls[Side::Backend.index()] = None;
         // A session that is ending has cancelled its connect itself. The backend is not at fault.
         if reason != stats::ConnectError::Timeout || !slot.session.is_ending() {
             backend.connect_failed(reason);
@@ -252,10 +269,10 @@ impl<K: Kernel> Worker<K> {
                 backend.hangups.add(1);
             }
             if let Some(draft) = &mut slot.draft {
-                draft.attempt_ended(id, took_ns, Some((reason, resource(-result))));
+                draft.attempt_ended(id, took_ns, Some((reason, resource)));
                 self.shared.counts.mentioned(id);
             }
-            if reason != stats::ConnectError::Resource {
+            if !matches!(reason, stats::ConnectError::Resource | stats::ConnectError::TlsName) {
                 (self.shared.on_trouble)();
             }
         }

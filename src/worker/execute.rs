@@ -279,7 +279,8 @@ impl<K: Kernel> Worker<K> {
     /// and if the session goes on, the backend counts as tried.
     fn close(&mut self, key: SlotKey, side: Side, reset: bool) {
         // What lies in the codec is no more delivered than what lies in the relay: it must not look like the end.
-        let reset = reset || self.slots.get(key).is_some_and(Slot::has_tls_bytes);
+        let left = |slot: &Slot| Side::BOTH.iter().any(|&side| slot.has_tls_bytes(side));
+        let reset = reset || self.slots.get(key).is_some_and(left);
         if !reset {
             self.part(key, side);
         }

@@ -1,5 +1,5 @@
 //! What a backend is told before the client's bytes: a PROXY header (`send_proxy`), and PostgreSQL's request for TLS if
-//! the client's was answered already (`admission`).
+//! the client's was answered already (`admission`) or ringway itself goes on with TLS (`tls_dial`).
 //!
 //! It is said after the connect and before the session hears that it is connected, so the first byte of the client can
 //! never overtake it. Only the request for TLS has an answer, one byte, which is awaited with a poll
@@ -7,16 +7,20 @@
 
 use super::Worker;
 use super::admission::client_of;
-use super::slots::SlotKey;
+use super::slots::{Slot, SlotKey};
+use super::tls_side::TlsSide;
 use crate::base::address::Address;
 use crate::base::side::Side;
 use crate::kernel::token::Operation;
 use crate::kernel::{Interest, Kernel, Sockets, errno};
 use crate::session::Event;
+use crate::tls::handshake::HandshakeFailure;
 use crate::wire::{postgresql, proxy};
 
 /// The answer with which PostgreSQL goes on to TLS (protocol 3.0, "SSL Session Encryption").
 const GO_ON: u8 = b'S';
+/// The answer with which it does not.
+const NOT_HERE: u8 = b'N';
 
 /// The client has left, and its address, which the backend must be told, can no longer be read.
 struct ClientGone;
@@ -26,14 +30,16 @@ impl<K: Kernel> Worker<K> {
     /// what the session must be told.
     pub(super) fn greet(&mut self, key: SlotKey) -> Option<Event> {
         let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
+        let dials = self.will_dial(key);
         let result = self.say_first(key, header.as_deref());
         let slot = self.slots.get(key)?;
-        let awaits = slot.asks_for_tls();
+        let awaits = slot.asks_backend_for_tls();
         match (result, slot.fd(Side::Backend)) {
             (Ok(()), Some(fd)) if awaits => {
                 self.kernel.poll(fd, Interest::Incoming, key.token(Operation::Greet));
                 None
             }
+            (Ok(()), _) if dials => self.go_on_dialing(key),
             (Ok(()), _) => self.connect_ended(key, 0),
             (Err(error), _) => self.connect_ended(key, -error.raw_os_error().unwrap_or(errno::EPIPE)),
         }
@@ -73,11 +79,12 @@ impl<K: Kernel> Worker<K> {
         // pushes out a header that is to go out together with the client's first bytes.
         self.kernel.sockets().no_delay(fd);
         slot.backend_sends = 2;
-        let asks_for_tls = slot.asks_for_tls();
+        let asks_for_tls = slot.asks_backend_for_tls();
         if let Some(header) = header {
             // If the client's bytes are there already, they follow in the same segment. If not, the header goes out
             // alone, because the server may speak first.
-            let more = asks_for_tls || slot.session.has_early_bytes();
+            let dials = slot.tls[Side::Backend.index()].is_some();
+            let more = asks_for_tls || dials || slot.session.has_early_bytes();
             self.kernel.sockets().send_first(fd, header, more)?;
         }
         if asks_for_tls {
@@ -86,10 +93,24 @@ impl<K: Kernel> Worker<K> {
         Ok(())
     }
 
-    /// Handles the backend's answer to the request for TLS, or the end of the wait for it. `result` is what the poll
+    /// Handles what has come of a backend that was greeted, or the end of the wait for it. `result` is what the poll
     /// said, or a negative errno.
     pub(super) fn greeted(&mut self, key: SlotKey, result: i32) {
-        let Some(fd) = self.slots.get(key).and_then(|slot| slot.fd(Side::Backend)) else { return };
+        let is_shaking = |slot: &Slot| matches!(slot.tls[Side::Backend.index()].as_deref(), Some(TlsSide::Shaking(_)));
+        let event = match self.slots.get(key).is_some_and(is_shaking) {
+            true if result < 0 => self.connect_ended(key, result),
+            true => self.go_on_dialing(key),
+            false => self.hear_answer(key, result),
+        };
+        if let Some(event) = event {
+            self.tell(key, event);
+        }
+    }
+
+    /// Handles the backend's answer to the request for TLS: what the session must be told, if anything.
+    fn hear_answer(&mut self, key: SlotKey, result: i32) -> Option<Event> {
+        let slot = self.slots.get(key)?;
+        let (fd, dials) = (slot.fd(Side::Backend)?, slot.tls[Side::Backend.index()].is_some());
         let mut answer = [0];
         let is_awaited = self.slots.get(key).is_some_and(|slot| slot.session.is_connecting());
         let in_vain = !is_awaited || self.connects_in_vain(key);
@@ -100,15 +121,21 @@ impl<K: Kernel> Worker<K> {
             Ok(None) if in_vain => -errno::ECANCELED,
             Ok(None) => {
                 self.kernel.poll(fd, Interest::Incoming, key.token(Operation::Greet));
-                return;
+                return None;
             }
+            Ok(Some(1)) if answer == [GO_ON] && dials => return self.go_on_dialing(key),
             Ok(Some(1)) if answer == [GO_ON] => 0,
             // This backend does without TLS, but the client was told that TLS follows. Another backend may offer it.
+            Ok(Some(1)) if dials => {
+                let cause = match answer {
+                    [NOT_HERE] => "the backend offers no TLS: it answered N to PostgreSQL's request for it",
+                    _ => "the backend did not answer PostgreSQL's request for TLS",
+                };
+                return self.dial_failed(key, HandshakeFailure { cause: cause.to_string(), is_of_name: false });
+            }
             Ok(_) => -errno::EPROTO,
             Err(error) => -error.raw_os_error().unwrap_or(errno::EPIPE),
         };
-        if let Some(event) = self.connect_ended(key, result) {
-            self.tell(key, event);
-        }
+        self.connect_ended(key, result)
     }
 }

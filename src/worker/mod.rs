@@ -8,6 +8,7 @@ mod accept;
 mod acceptors;
 mod admission;
 mod connect;
+mod dialers;
 mod dispatch;
 mod drain;
 mod early;
@@ -29,6 +30,7 @@ mod shared;
 mod silence;
 mod slots;
 mod tls;
+mod tls_dial;
 mod tls_side;
 mod wanting;
 
@@ -58,6 +60,7 @@ use crate::stats::record::EndReason;
 use crate::sys::system;
 use crate::tls::codec::BacklogPool;
 use acceptors::Acceptors;
+use dialers::Dialers;
 use pause::Pauses;
 use silence::Silence;
 use slots::{SessionSlots, SlotKey};
@@ -92,6 +95,8 @@ pub struct Worker<K: Kernel> {
     waiters: Waiters<SlotKey>,
     /// Requests about its sessions that are being answered, a slice per turn.
     surveys: Surveys,
+    /// TLS to its backends.
+    dialers: Dialers,
     /// What was put off.
     agenda: Agenda,
     /// What it has seen of the published tables.
@@ -117,7 +122,7 @@ struct Agenda {
     /// Sessions whose backend or process has started to drain or has ceased to, some in each turn.
     to_drain: VecDeque<SlotKey>,
     /// Handshakes of TLS that a turn had no time for, oldest first.
-    handshakes: VecDeque<SlotKey>,
+    handshakes: VecDeque<(SlotKey, Side)>,
     /// Sessions for whose backend there is no descriptor.
     wanting: wanting::Wanting,
     /// When unused memory is given back next.
@@ -224,6 +229,7 @@ impl<K: Kernel> Worker<K> {
             silence: Silence::new(),
             waiters: Waiters::default(),
             surveys: Surveys::default(),
+            dialers: Dialers::default(),
             agenda,
             known,
             turn,

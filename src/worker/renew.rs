@@ -74,7 +74,9 @@ impl<K: Kernel> Worker<K> {
         let Some(slot) = self.slots.get(key) else { return };
         if slot.session.is_connecting() {
             // No byte has moved yet, so another backend can serve it.
-            self.cancel_connect(key);
+            if let Some(event) = self.cancel_connect(key) {
+                self.tell(key, event);
+            }
         } else if slot.detour().hindered_by != 0 {
             self.stop_trying(key);
         } else {
@@ -178,6 +180,7 @@ mod tests {
             pool: PoolId(0),
             name: "b".into(),
             address: None,
+            host: None,
             port_shift: None,
             weight: 1,
             backup: 0,

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::tls_side::{TlsShake, TlsSide, TlsStream};
+use super::tls_side::{TlsSide, TlsStream};
 use crate::admission::Guest;
 use crate::balance::line::Waiting;
 use crate::balance::sticky::StickyPermit;
@@ -81,12 +81,20 @@ pub struct Detour {
     pub hindered_by: i32,
     /// Present while it waits for a descriptor.
     pub ticket: Option<WantTicket>,
+    /// The name that the client asked for, where the backend is to be asked for the same one.
+    pub asked_name: Option<Box<str>>,
 }
 
 impl Detour {
     /// The values of a session that connected at the first attempt.
-    const NONE: Detour =
-        Detour { tried: Vec::new(), waiting: Waiting::NONE, sources_tried: 0, hindered_by: 0, ticket: None };
+    const NONE: Detour = Detour {
+        tried: Vec::new(),
+        waiting: Waiting::NONE,
+        sources_tried: 0,
+        hindered_by: 0,
+        ticket: None,
+        asked_name: None,
+    };
 }
 
 /// The open descriptors of a session, by side; [`Descriptors::NONE`] where there is none.
@@ -193,21 +201,22 @@ impl Slot {
     pub fn tls_stream(&mut self, side: Side) -> Option<&mut TlsStream> {
         match self.tls[side.index()].as_deref_mut()? {
             TlsSide::Open(stream) => Some(stream),
-            TlsSide::Unasked(_) | TlsSide::Shaking(_) => None,
+            TlsSide::Unasked(_) | TlsSide::Dialing(_) | TlsSide::Shaking(_) => None,
         }
     }
 
-    /// The handshake of the client, while it goes on.
-    pub fn tls_shake(&mut self) -> Option<&mut TlsShake> {
-        match self.tls[Side::Client.index()].as_deref_mut()? {
-            TlsSide::Shaking(shake) => Some(shake),
+    /// Whether the handshake of a side waits for a turn that has time for it; `None` while there is no handshake.
+    pub fn handshake_waits(&mut self, side: Side) -> Option<&mut bool> {
+        match self.tls[side.index()].as_deref_mut()? {
+            TlsSide::Shaking(shake) => Some(&mut shake.is_queued),
+            TlsSide::Dialing(dial) => Some(&mut dial.is_queued),
             TlsSide::Unasked(_) | TlsSide::Open(_) => None,
         }
     }
 
-    /// Whether something of the client came behind its handshake, and waits in the codec.
-    pub fn has_tls_bytes(&self) -> bool {
-        match self.tls[Side::Client.index()].as_deref() {
+    /// Whether something of a side came behind its handshake, and waits in the codec.
+    pub fn has_tls_bytes(&self, side: Side) -> bool {
+        match self.tls[side.index()].as_deref() {
             Some(TlsSide::Open(stream)) => stream.codec.has_more() || stream.codec.is_amid_record(),
             _ => false,
         }
@@ -218,6 +227,12 @@ impl Slot {
     pub fn asks_for_tls(&self) -> bool {
         let ends_here = self.tls[Side::Client.index()].is_some();
         !ends_here && self.guest.as_ref().is_some_and(|guest| guest.asked_for_tls())
+    }
+
+    /// Whether PostgreSQL's request for TLS goes to the backend: for the client, or because ringway goes on with TLS.
+    pub fn asks_backend_for_tls(&self) -> bool {
+        let dials = |dial: &TlsSide| matches!(dial, TlsSide::Dialing(dial) if dial.asks_first);
+        self.asks_for_tls() || self.tls[Side::Backend.index()].as_deref().is_some_and(dials)
     }
 }
 

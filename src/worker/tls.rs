@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::admission::{answer_request, wake_at};
-use super::slots::{Slot, SlotKey};
+use super::slots::SlotKey;
 use super::tls_side::{TlsOffer, TlsShake, TlsSide, TlsStream};
 use crate::base::lease::{Lease, Moved};
 use crate::base::refused::Refused;
@@ -35,7 +35,7 @@ use crate::wire::postgresql::{self, ClientBegin, Request};
 
 /// How long handshakes may take within a turn; one under way is not interrupted. The others wait for the next turns, in
 /// order, so that sessions with bytes to move do not wait for them.
-const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
+pub(super) const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
 /// Between looks at a client that has sent a part of its request, where the kernel cannot tell of the rest.
 const HALF_REQUEST_NS: u64 = 100_000_000;
 
@@ -77,7 +77,7 @@ impl<K: Kernel> Worker<K> {
             let (deadline, is_unasked) = match slot.tls[Side::Client.index()].as_deref() {
                 Some(TlsSide::Unasked(offer)) => (offer.deadline, true),
                 Some(TlsSide::Shaking(shake)) => (shake.deadline, false),
-                Some(TlsSide::Open(_)) | None => return Looked::Done,
+                Some(TlsSide::Open(_) | TlsSide::Dialing(_)) | None => return Looked::Done,
             };
             if self.turn.now >= deadline {
                 return self.refuse_tls(key, "no complete handshake came within handshake_timeout".to_string(), false);
@@ -89,7 +89,7 @@ impl<K: Kernel> Worker<K> {
                 }
             }
             if self.turn.handshakes_ns >= HANDSHAKES_A_TURN_NS {
-                self.queue_handshake(key);
+                self.queue_handshake(key, Side::Client);
                 return Looked::Again { at: deadline };
             }
             let count = match self.kernel.sockets().take(fd, peeked) {
@@ -110,24 +110,29 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Puts a handshake off; it has its turn before those that come later.
-    fn queue_handshake(&mut self, key: SlotKey) {
-        if let Some(shake) = self.slots.get_mut(key).and_then(Slot::tls_shake)
-            && !std::mem::replace(&mut shake.is_queued, true)
+    pub(super) fn queue_handshake(&mut self, key: SlotKey, side: Side) {
+        if let Some(is_queued) = self.slots.get_mut(key).and_then(|slot| slot.handshake_waits(side))
+            && !std::mem::replace(is_queued, true)
         {
-            self.agenda.handshakes.push_back(key);
+            self.agenda.handshakes.push_back((key, side));
         }
     }
 
     /// Goes on with the handshakes that were put off, as far as this turn has time for them.
     pub(super) fn go_on_with_handshakes(&mut self) {
         while self.turn.handshakes_ns < HANDSHAKES_A_TURN_NS
-            && let Some(key) = self.agenda.handshakes.pop_front()
+            && let Some((key, side)) = self.agenda.handshakes.pop_front()
         {
-            // It may have ended meanwhile.
-            let slot = self.slots.get_mut(key).filter(|slot| slot.session.is_prereading());
-            if let Some(shake) = slot.and_then(Slot::tls_shake) {
-                shake.is_queued = false;
-                self.tell(key, Event::Timer);
+            // It may have ended meanwhile, or was given up.
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            let is_prereading = slot.session.is_prereading();
+            let Some(true) = slot.handshake_waits(side).map(std::mem::take) else { continue };
+            let event = match side {
+                Side::Client => is_prereading.then_some(Event::Timer),
+                Side::Backend => self.go_on_dialing(key),
+            };
+            if let Some(event) = event {
+                self.tell(key, event);
             }
         }
     }
@@ -209,7 +214,7 @@ impl<K: Kernel> Worker<K> {
         let step = shake.handshake.on(bytes, &mut said);
         let has_said = said.is_empty() || self.kernel.sockets().send_first(fd, &said, false).is_ok();
         match step {
-            HandshakeStep::Failed(cause) => Some(self.refuse_tls(key, cause, has_said && !said.is_empty())),
+            HandshakeStep::Failed(failure) => Some(self.refuse_tls(key, failure.cause, has_said && !said.is_empty())),
             // Its buffer was empty, so it has room for a flight. The client has left.
             _ if !has_said => {
                 self.note_handshake(key, None);
@@ -220,8 +225,10 @@ impl<K: Kernel> Worker<K> {
                 if let (Some(draft), Some(name)) = (&mut slot.draft, handshake.server_name()) {
                     draft.asks_for(name);
                 }
+                let asked = handshake.server_name().map(Box::from);
                 let shake = TlsShake { handshake, ..shake };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake)));
+                self.keep_asked_name(key, asked);
                 None
             }
             HandshakeStep::Done(codec, agreed) => {
@@ -364,9 +371,12 @@ impl<K: Kernel> Worker<K> {
     /// A stream that ends without close_notify: a failure in the middle of a record, and counted at its end.
     fn cut_stream(&mut self, key: SlotKey, side: Side) -> End {
         let is_amid = self.stream(key, side).is_some_and(|stream| stream.codec.is_amid_record());
-        let listener = self.slots.get(key).map(|slot| slot.listener);
-        if let Some(listener) = listener {
-            self.stats().listeners.get(listener.index()).tls_truncated.add(1);
+        if let Some(slot) = self.slots.get(key) {
+            let truncated = match side {
+                Side::Client => &self.stats().listeners.get(slot.listener.index()).tls_truncated,
+                Side::Backend => &self.stats().pools.get(slot.pool.index()).tls_truncated,
+            };
+            truncated.add(1);
         }
         if is_amid { End::Failed(errno::ECONNRESET) } else { End::Eof }
     }
@@ -375,8 +385,8 @@ impl<K: Kernel> Worker<K> {
     fn end_stream(&mut self, key: SlotKey, side: Side, end: StreamEnd) -> End {
         let (reason, told) = match end {
             StreamEnd::Closed => return End::Eof,
-            StreamEnd::Alerted(alert) => (TlsEndReason::Alerted(alert.to_string().into()), None),
-            StreamEnd::Broken(alert) => (TlsEndReason::Broken(alert.to_string().into()), Some(alert)),
+            StreamEnd::Alerted(alert) => (TlsEndReason::Alerted(side, alert.to_string().into()), None),
+            StreamEnd::Broken(alert) => (TlsEndReason::Broken(side, alert.to_string().into()), Some(alert)),
         };
         if let Some(draft) = self.slots.get_mut(key).and_then(|slot| slot.draft.as_mut()) {
             draft.tls_failed(reason);
@@ -460,5 +470,5 @@ impl<K: Kernel> Worker<K> {
 /// rustls cannot begin.
 fn begun(tls: &Arc<ServerTls>, deadline: Moment, must_name_postgresql: bool) -> Result<TlsShake, Refused> {
     let handshake = Box::new(Handshake::new(tls).map_err(|_| Refused::Tls)?);
-    Ok(TlsShake { handshake, deadline, must_name_postgresql, is_queued: false })
+    Ok(TlsShake { handshake, deadline, must_name_postgresql, is_of_client: false, is_queued: false })
 }

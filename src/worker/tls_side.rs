@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crate::base::time::Moment;
-use crate::tls::{Codec, Handshake, ServerTls};
+use crate::tls::{Codec, Handshake, ServerTls, TlsDialer};
 
 /// TLS on one side of a session.
 #[derive(Debug)]
 pub enum TlsSide {
     /// The client of PostgreSQL has not asked for TLS yet.
     Unasked(TlsOffer),
+    /// The backend was connected to, and its handshake has not started.
+    Dialing(TlsDial),
     /// Its handshake goes on.
     Shaking(TlsShake),
     /// Its records are opened and sealed.
@@ -27,6 +29,19 @@ pub struct TlsOffer {
     pub was_told_no: bool,
 }
 
+/// TLS to a backend that is about to begin.
+#[derive(Debug)]
+pub struct TlsDial {
+    /// On which terms.
+    pub dialer: Arc<TlsDialer>,
+    /// The backend is asked for TLS first, by PostgreSQL's request.
+    pub asks_first: bool,
+    /// The name is the one that the client asked for.
+    pub is_of_client: bool,
+    /// It waits in the worker's queue for a turn that has time for it.
+    pub is_queued: bool,
+}
+
 /// A handshake that goes on.
 #[derive(Debug)]
 pub struct TlsShake {
@@ -37,6 +52,8 @@ pub struct TlsShake {
     /// The client began with TLS where others ask for it: it must name the protocol in ALPN, so that no client of
     /// another protocol is led here (PostgreSQL 17, "sslnegotiation").
     pub must_name_postgresql: bool,
+    /// With a backend: the name is the one that the client asked for.
+    pub is_of_client: bool,
     /// It waits in the worker's queue for a turn that has time for it.
     pub is_queued: bool,
 }

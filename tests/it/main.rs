@@ -140,6 +140,8 @@ mod systemd;
 mod take_over;
 /// Sessions that end by themselves.
 mod timeout;
+/// TLS to backends.
+mod tls_backend;
 /// TLS that ends at a listener.
 mod tls_listener;
 /// The same behind PostgreSQL's own request for it.

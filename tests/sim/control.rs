@@ -174,6 +174,7 @@ fn members_of(config: &Config, ids: &mut Ids) -> Vec<Member> {
         for backend in &pool.backends {
             let address = backend.target.address();
             members.push(Member {
+                host: None,
                 id: ids.number_backend(id, &backend.name, address),
                 pool: id,
                 name: backend.name.clone(),

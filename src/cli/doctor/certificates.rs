@@ -1,4 +1,4 @@
-//! What a listener with TLS reads: whether the user that serves can, and whether a key is a secret.
+//! What a listener or a pool with TLS reads: whether the user that serves can, and whether a key is a secret.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,8 +8,8 @@ use super::findings::DoctorFinding;
 use crate::app::account::{Account, Use};
 use crate::config::model::{Config, ListenerTls};
 
-/// The findings about the files of every listener with TLS: one for each file that `[listeners.NAME.tls]` names or that
-/// stands in its folder.
+/// The findings about the files of every listener and pool with TLS: one for each file that `[listeners.NAME.tls]` or
+/// `[pools.NAME.tls]` names, or that stands in a folder of certificates.
 pub(super) fn all(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
     for listener in &config.listeners {
         let Some(tls) = &listener.tls else { continue };
@@ -21,6 +21,17 @@ pub(super) fn all(config: &Config, account: &Account, findings: &mut Vec<DoctorF
                 findings.push(of_file(key, path, holds_key(tls, key, path), &whose, account));
             }
         }
+    }
+    of_pools(config, account, findings);
+}
+
+/// The same of every pool with TLS.
+fn of_pools(config: &Config, account: &Account, findings: &mut Vec<DoctorFinding>) {
+    for pool in &config.pools {
+        let Some(tls) = &pool.tls else { continue };
+        let whose = format!("pool {}", pool.name);
+        let is_key = |path: &Path| tls.pair.as_ref().is_some_and(|pair| pair.key == path);
+        findings.extend(tls.paths().map(|(key, path)| of_file(key, path, is_key(path), &whose, account)));
     }
 }
 

@@ -102,7 +102,7 @@ fn tls_is_preferred_where_a_database_can_offer_it_and_required_where_that_is_wri
         assert_eq!(tls(&format!("type = \"{kind}\"")).name(), expected);
     }
     assert_eq!(tls("type = \"mysql\"\ntls = \"off\""), CheckTls::Off);
-    let require = |trust, name: &str| CheckTls::Require { trust, server_name: name.to_string() };
+    let require = |trust, name: &str| CheckTls::Require { trust, server_name: name.to_string(), identity: None };
     assert_eq!(tls("tls = \"require\""), require(Trust::System, ""));
     assert_eq!(tls("tls = \"require\"\nverify = false"), require(Trust::Unverified, ""));
     let whole = "type = \"http\"\ntls = \"require\"\nca_file = \"/ca.pem\"\nserver_name = \"db.example\"";

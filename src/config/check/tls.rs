@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::Reader;
 use crate::base::host;
-use crate::config::model::{CheckTls, Trust};
+use crate::config::model::{CheckTls, Starttls, Trust};
 use crate::config::value::quoted;
+use crate::tls::client::ServerNameSource;
 
 /// Checks whose protocol lets the server offer TLS.
 const CAN_PREFER: [&str; 2] = ["postgresql", "mysql"];
@@ -16,6 +17,7 @@ impl Reader<'_> {
         let can_prefer = CAN_PREFER.contains(&self.kind);
         let word = match self.table.find_word("tls") {
             Some(word) => word,
+            None if self.is_as_sessions() => "require",
             None if can_prefer => "prefer",
             None => "off",
         };
@@ -36,7 +38,20 @@ impl Reader<'_> {
             }
             return if word == "prefer" { CheckTls::Prefer } else { CheckTls::Off };
         }
-        CheckTls::Require { trust: self.trust(), server_name: self.server_name() }
+        let identity = self.pool_tls.and_then(|tls| tls.pair.as_ref());
+        let identity = identity.map(|pair| (pair.cert.clone(), pair.key.clone()));
+        CheckTls::Require { trust: self.trust(), server_name: self.server_name(), identity }
+    }
+
+    /// Whether it begins with TLS as sessions of the pool do. At a port of its own there is another server, and only a
+    /// check of PostgreSQL knows PostgreSQL's request.
+    fn is_as_sessions(&self) -> bool {
+        let Some(tls) = self.pool_tls else { return false };
+        let begins_alike = match tls.starttls {
+            Starttls::Off => self.kind != "mysql",
+            Starttls::Postgresql => self.kind == "postgresql",
+        };
+        begins_alike && !self.is_set("port")
     }
 
     /// Whose word is taken.
@@ -44,6 +59,12 @@ impl Reader<'_> {
         let file = self.name("ca_file");
         if !file.is_empty() && !file.starts_with('/') {
             self.bad("ca_file", quoted(&file), "write the whole path, which begins with /".to_string());
+        }
+        if let Some(tls) = self.pool_tls
+            && !self.is_set("verify")
+            && file.is_empty()
+        {
+            return tls.trust.clone();
         }
         match (self.table.flag("verify"), file.is_empty()) {
             (true, true) => Trust::System,
@@ -66,6 +87,9 @@ impl Reader<'_> {
             let hint = "write a name or an IP address without a port, as in \"db.example.com\"".to_string();
             self.bad("server_name", quoted(&name), hint);
         }
-        name
+        match self.pool_tls.map(|tls| &tls.server_name) {
+            Some(ServerNameSource::Given(given)) if name.is_empty() => given.to_string(),
+            _ => name,
+        }
     }
 }

@@ -233,10 +233,23 @@ fn another_of_tls(key: &keys::Key) -> Option<&'static str> {
     })
 }
 
+fn another_of_pool_tls(key: &keys::Key) -> Option<&'static str> {
+    Some(match key.name {
+        "server_name" => "\"db.example\"",
+        "ca_file" => "\"/ca\"",
+        "verify" => "false",
+        "min_version" => "\"1.3\"",
+        "alpn" => "[\"x\"]",
+        "starttls" => "\"postgresql\"",
+        // Neither is there without the other.
+        _ => return None,
+    })
+}
+
 /// What a key needs beside it to mean something.
 fn beside(key: &keys::Key) -> &'static str {
     match key.name {
-        _ if key.section == Section::Process => "",
+        _ if matches!(key.section, Section::Process | Section::PoolTls) => "",
         "certificates" => "certificate_dir = \"/d\"",
         "plaintext" => "starttls = \"postgresql\"\ncertificates = [{ cert = \"/a\", key = \"/b\" }]",
         "client_crl" => "client_auth = \"optional\"\nclient_ca = \"/ca\"\ncertificate_dir = \"/d\"",
@@ -264,8 +277,12 @@ fn beside(key: &keys::Key) -> &'static str {
 fn a_change_of_any_key_is_seen() {
     let mut seen = 0;
     for key in keys::KEYS {
-        let of_tls = key.section == Section::ListenerTls;
-        let Some(value) = (if of_tls { another_of_tls(key) } else { another(key) }) else { continue };
+        let value = match key.section {
+            Section::ListenerTls => another_of_tls(key),
+            Section::PoolTls => another_of_pool_tls(key),
+            _ => another(key),
+        };
+        let Some(value) = value else { continue };
         let header = match key.section {
             Section::Process => "[process]",
             Section::Log => "[log]",
@@ -278,6 +295,7 @@ fn a_change_of_any_key_is_seen() {
             Section::ListenerTls => "[listeners.web.tls]",
             Section::Route => "name = \"a\"",
             Section::Pool => "[pools.db]",
+            Section::PoolTls => "[pools.db.tls]",
             Section::Check => "[pools.db.check]",
             Section::Ejection => "[pools.db.ejection]",
             Section::Backend => "name = \"a\"",
@@ -298,6 +316,17 @@ fn a_change_of_any_key_is_seen() {
         seen += 1;
     }
     assert!(seen > 45, "{seen}");
+}
+
+#[test]
+fn tls_to_backends_that_comes_goes_or_changes_is_told() {
+    let with = |keys: &str| config(&format!("{BASE}[pools.db.tls]\n{keys}\n"));
+    let lines = |before: &Config, after: &Config| diff(before, after).changes;
+    let (plain, tls) = (config(BASE), with("cert = \"/c\"\nkey = \"/k\""));
+    assert!(lines(&plain, &tls).contains(&"pools.db.tls added".to_string()), "{:?}", lines(&plain, &tls));
+    assert!(lines(&tls, &plain).contains(&"pools.db.tls removed".to_string()));
+    let other = with("cert = \"/other\"\nkey = \"/k2\"");
+    assert_eq!(lines(&tls, &other), ["pools.db.tls: cert /c → /other", "pools.db.tls: key /k → /k2"]);
 }
 
 #[test]

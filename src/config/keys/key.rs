@@ -27,6 +27,8 @@ pub enum Section {
     Route,
     /// `[pools.NAME]`: backends that serve the same thing.
     Pool,
+    /// `[pools.NAME.tls]`: TLS to the backends.
+    PoolTls,
     /// `[pools.NAME.check]`: how they are checked.
     Check,
     /// `[pools.NAME.ejection]`: when real failures take one out.
@@ -48,6 +50,7 @@ impl Section {
             Section::ListenerTls => "[listeners.NAME.tls]",
             Section::Route => "[[listeners.NAME.routes]]",
             Section::Pool => "[pools.NAME]",
+            Section::PoolTls => "[pools.NAME.tls]",
             Section::Check => "[pools.NAME.check]",
             Section::Ejection => "[pools.NAME.ejection]",
             Section::Backend => "[[pools.NAME.backends]]",
@@ -197,6 +200,7 @@ pub(super) enum Show {
     Listener(fn(&model::Listener) -> Option<Shown>),
     ListenerTls(fn(&model::ListenerTls) -> Option<Shown>),
     Pool(fn(&model::Pool) -> Option<Shown>),
+    PoolTls(fn(&model::PoolTls) -> Option<Shown>),
     Check(fn(Option<&model::Check>) -> Option<Shown>),
     /// A key that only some kinds of check use.
     OfChecks(fn(&CheckKind) -> Option<Shown>),
@@ -217,6 +221,7 @@ pub(in crate::config) enum Thing<'a> {
     Listener(&'a model::Listener),
     ListenerTls(&'a model::ListenerTls),
     Pool(&'a model::Pool),
+    PoolTls(&'a model::PoolTls),
     Check(Option<&'a model::Check>),
     Ejection(Option<&'a Ejection>),
     Backend(&'a model::Backend),
@@ -234,6 +239,7 @@ impl Key {
             (Show::Listener(show), Thing::Listener(listener)) => show(listener),
             (Show::ListenerTls(show), Thing::ListenerTls(tls)) => show(tls),
             (Show::Pool(show), Thing::Pool(pool)) => show(pool),
+            (Show::PoolTls(show), Thing::PoolTls(tls)) => show(tls),
             (Show::Check(show), Thing::Check(check)) => show(check),
             (Show::OfChecks(show), Thing::Check(Some(check))) if self.checks.contains(&check.kind.name()) => {
                 show(&check.kind)

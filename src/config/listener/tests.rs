@@ -58,7 +58,7 @@ fn tls_ends_at_a_listener_exactly_where_its_table_stands() {
             has_tickets: true,
             starttls: Starttls::Off,
             allows_plaintext: false,
-            loaded: LoadedTls::default(),
+            loaded: Loaded::default(),
         };
         assert_eq!(listener(&lines).tls, Some(expected), "{lines}");
     }

@@ -77,7 +77,13 @@ impl Check {
             Some(Trust::File(path)) => Some(path.as_path()),
             _ => None,
         };
-        [("password_file", password), ("ca_file", authorities)].into_iter().filter_map(|(key, path)| Some((key, path?)))
+        let (cert, key) = match &self.tls {
+            CheckTls::Require { identity: Some((cert, key)), .. } => (Some(cert.as_path()), Some(key.as_path())),
+            _ => (None, None),
+        };
+        [("password_file", password), ("ca_file", authorities), ("cert", cert), ("key", key)]
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, path?)))
     }
 }
 

@@ -1,6 +1,6 @@
-//! The meaning of `[listeners.NAME.tls]`: TLS that ends at a listener.
+//! The meaning of `[listeners.NAME.tls]`, TLS that ends at a listener, and of `[pools.NAME.tls]`, TLS to the backends.
 //!
-//! It says which certificates clients are shown and what is asked of clients. Nothing of the files is read here: a file
+//! It says which certificates are shown and what is asked of the peers. Nothing of the files is read here: a file
 //! can be replaced while ringway runs, and the configuration then still means the same.
 
 use std::fmt;
@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::tls::ServerTls;
+use crate::health::ask::Trust;
+use crate::tls::client::ServerNameSource;
+use crate::tls::{ClientTls, ServerTls};
 
 /// How a listener ends TLS. At least one of `certificates` and `certificate_dir` is given.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,37 +42,81 @@ pub struct ListenerTls {
     /// Whether a client that goes on without TLS is served. Only with `starttls`; false without it.
     pub allows_plaintext: bool,
     /// What its files said when they were read last ([`load_certificates`](crate::config::load_certificates)).
-    pub loaded: LoadedTls,
+    pub loaded: Loaded<ServerTls>,
 }
 
-/// What the files of a listener said. Two of them count as equal, because the configuration is the same.
-#[derive(Clone, Debug, Default)]
-pub struct LoadedTls(Option<Arc<ServerTls>>);
+/// How TLS is spoken to the backends of a pool.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PoolTls {
+    /// The name that is asked for, and that the certificate of a backend must have if it is verified.
+    pub server_name: ServerNameSource,
+    /// Whose word is taken for a backend.
+    pub trust: Trust,
+    /// A certificate of our own with its key, for backends that ask for one.
+    pub pair: Option<CertificatePair>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// The protocols that backends are offered, the best one first; empty means none. What `starttls` implies is not
+    /// among them.
+    pub alpn: Vec<String>,
+    /// What is said before TLS.
+    pub starttls: Starttls,
+    /// What its files said when they were read last ([`load_certificates`](crate::config::load_certificates)).
+    pub loaded: Loaded<ClientTls>,
+}
 
-impl LoadedTls {
-    /// TLS at the listener; `None` before the files were read.
-    pub fn server(&self) -> Option<&ServerTls> {
+impl PoolTls {
+    /// Every file that it names, with the keys that name them.
+    pub fn paths(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let authorities = match &self.trust {
+            Trust::File(path) => Some(("ca_file", path)),
+            Trust::System | Trust::Unverified => None,
+        };
+        let pair = self.pair.iter().flat_map(|pair| [("cert", &pair.cert), ("key", &pair.key)]);
+        authorities.into_iter().chain(pair).map(|(key, path)| (key, path.as_path()))
+    }
+}
+
+/// What the files of a table said. Two of them count as equal, because the configuration is the same.
+#[derive(Debug)]
+pub struct Loaded<T>(Option<Arc<T>>);
+
+impl<T> Clone for Loaded<T> {
+    fn clone(&self) -> Loaded<T> {
+        Loaded(self.0.clone())
+    }
+}
+
+impl<T> Loaded<T> {
+    /// TLS as the files had it; `None` before they were read.
+    pub fn get(&self) -> Option<&T> {
         self.0.as_deref()
     }
 
     /// The same, to keep.
-    pub fn shared(&self) -> Option<Arc<ServerTls>> {
+    pub fn shared(&self) -> Option<Arc<T>> {
         self.0.clone()
     }
 
     /// Takes what the files say now.
-    pub fn set(&mut self, server: Arc<ServerTls>) {
-        self.0 = Some(server);
+    pub fn set(&mut self, now: Arc<T>) {
+        self.0 = Some(now);
     }
 }
 
-impl PartialEq for LoadedTls {
-    fn eq(&self, _: &LoadedTls) -> bool {
+impl<T> Default for Loaded<T> {
+    fn default() -> Loaded<T> {
+        Loaded(None)
+    }
+}
+
+impl<T> PartialEq for Loaded<T> {
+    fn eq(&self, _: &Loaded<T>) -> bool {
         true
     }
 }
 
-impl Eq for LoadedTls {}
+impl<T> Eq for Loaded<T> {}
 
 impl ListenerTls {
     /// Every file that it names, and the folder of `certificate_dir`, with the keys that name them: in the order of
@@ -143,7 +189,7 @@ impl ClientAuth {
     }
 }
 
-/// What clients say before TLS.
+/// What is said before TLS, by a client or to a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Starttls {
     /// Nothing: TLS comes first.

@@ -132,7 +132,8 @@ fn what_an_agent_has_said_ends_with_it_where_another_takes_its_place() {
 #[test]
 fn a_server_must_prove_the_name_by_which_it_is_written() {
     let mut pools = vec![pool("p", &["a", "b", "c", "d"])];
-    check_of(&mut pools[0]).tls = CheckTls::Require { trust: Trust::System, server_name: String::new() };
+    check_of(&mut pools[0]).tls =
+        CheckTls::Require { trust: Trust::System, server_name: String::new(), identity: None };
     pools[0].backends[1].target = Target::Host { name: "db.example".into(), port: 5432 };
     pools[0].backends[2].target = Target::Host { name: "db.example".into(), port: 5433 };
     let there = Address::Tcp(([127, 0, 0, 1], 15432).into());

@@ -47,7 +47,12 @@ fn tcplog(record: &Record) -> String {
 
 fn retried() -> Record {
     Record {
-        failed: vec![Failed { backend: BackendId(0), error: ConnectError::Timeout, took_ns: 3_000_999_999 }],
+        failed: vec![Failed {
+            backend: BackendId(0),
+            error: ConnectError::Timeout,
+            took_ns: 3_000_999_999,
+            tls_error: None,
+        }],
         backend: Some(BackendId(1)),
         connect_ns: Some(3_001_999_999),
         last_attempt_ns: 1_000_000,

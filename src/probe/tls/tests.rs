@@ -80,7 +80,7 @@ fn to_the_end(stream: &mut impl Read) -> Vec<u8> {
 }
 
 fn require(trust: Trust, server_name: &str) -> CheckTls {
-    CheckTls::Require { trust, server_name: server_name.to_string() }
+    CheckTls::Require { trust, server_name: server_name.to_string(), identity: None }
 }
 
 /// What a check of that kind finds at a server.

@@ -35,6 +35,7 @@ fn members(config: &Config, ids: &mut Ids, states: &[State]) -> Vec<Member> {
         let Target::Address(address) = &backend.target else { panic!("made-up backends have addresses") };
         let pool = ids.pool(&pool.name).unwrap();
         Member {
+            host: None,
             id: ids.number_backend(pool, &backend.name, Some(address)),
             pool,
             name: backend.name.clone(),

@@ -66,7 +66,7 @@ pub fn shake(
                 let rest = exchange(&said);
                 return Ok((codec, agreed, rest));
             }
-            HandshakeStep::Failed(cause) => return Err((cause, said)),
+            HandshakeStep::Failed(failure) => return Err((failure.cause, said)),
         }
     }
     panic!("it does not come to an end");

@@ -37,12 +37,23 @@ impl Authority {
         self.folder.path()
     }
 
+    /// A certificate for that name whose time is over.
+    pub fn sign_expired(&self, name: &str) -> Certificate {
+        let mut params = CertificateParams::new([name.to_string()]).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+        self.write(params, &format!("expired.{name}"))
+    }
+
     /// A certificate for these names and addresses.
     pub fn sign(&self, names: &[&str]) -> Certificate {
         let params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        self.write(params, &names.join("+"))
+    }
+
+    fn write(&self, params: CertificateParams, called: &str) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let place = |kind: &str| self.folder.path().join(format!("{}.{kind}.pem", names.join("+")));
+        let place = |kind: &str| self.folder.path().join(format!("{called}.{kind}.pem"));
         let files = Certificate { certificate: place("crt"), key: place("key") };
         std::fs::write(&files.certificate, certificate.pem()).unwrap();
         std::fs::write(&files.key, key.serialize_pem()).unwrap();

@@ -17,6 +17,7 @@ pub mod process;
 pub mod redis;
 pub mod ringway;
 pub mod secure;
+pub mod secure_server;
 
 use std::time::{Duration, Instant};
 
