@@ -94,6 +94,7 @@ const CRATES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tracing_subscriber", &["app", "cli", "main"]),
+    ("x509_cert", &["tls/facts"]),
     ("xxhash_rust", &["base/hash"]),
 ];
 

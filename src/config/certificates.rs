@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Outside;
 use super::model::{ClientAuth, Config, ListenerTls, Starttls, TlsVersion};
+use super::{CertificateFault, CertificateOwner, Outside};
 use crate::base::time::ns;
 use crate::tls::ServerTls;
 use crate::tls::server::{PemFile, ServerSettings};
@@ -20,7 +20,7 @@ pub fn load_certificates(
     config: &mut Config,
     before: Option<&Config>,
     outside: &dyn Outside,
-) -> Result<(), Vec<String>> {
+) -> Result<(), Vec<CertificateFault>> {
     let (mut loaded, mut faults) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
         let server = listener.tls.as_ref().map(|tls| {
@@ -32,7 +32,8 @@ pub fn load_certificates(
             Ok(server) => loaded.push(server),
             Err(all) => {
                 loaded.push(None);
-                faults.extend(all.into_iter().map(|fault| format!("listeners.{}.tls: {fault}", listener.name)));
+                let owner = CertificateOwner::Listener(listener.name.clone());
+                faults.extend(all.into_iter().map(|text| CertificateFault { owner: owner.clone(), text }));
             }
         }
     }

@@ -3,21 +3,30 @@
 //! Files are looked at by what `stat` says of them, and read when that has changed: a pair that is replaced in place,
 //! one that is renamed over another (certbot), and a link that leads elsewhere (volumes of Kubernetes) all show there.
 //! A pair that cannot be used leaves the old one in use; it is read again when its files change again.
+//!
+//! ```text
+//! stat ─> marks ── other than before ─> load_certificates ─┬─> renew: the fleet, then the table, then handshakes
+//!                                                          └─> tell: counter, log, and the faults for the API
+//! ```
+//!
+//! Beside that it looks at how long each certificate is still valid (`expiry`).
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::disk::Disk;
+use super::expiry::Reminders;
 use super::tasks::Control;
-use crate::config::Outside;
-use crate::config::load_certificates;
+use crate::base::time::unix_s;
 use crate::config::model::Config;
+use crate::config::{CertificateFault, CertificateOwner, Outside, load_certificates};
+use crate::tls::server::ShownCertificate;
 
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -25,54 +34,116 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What `stat` says of a file: when it was changed, how long it is, and which one it is; `None` if it is not there.
 type FileMark = (PathBuf, Option<(i64, i64, u64, u64)>);
 
+/// The files of each owner.
+type Marks = Vec<(CertificateOwner, Vec<FileMark>)>;
+
+/// Files that say something else than before.
+struct FileNews {
+    /// The configuration with what they say, where they can be used.
+    config: Config,
+    /// Why the others cannot.
+    faults: Vec<CertificateFault>,
+    /// Whose files have changed.
+    changed: Vec<CertificateOwner>,
+}
+
 /// Looks at the files again and again, as long as control runs.
 pub(super) async fn follow_certificates(control: Rc<Control>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen: Vec<FileMark> = Vec::new();
+    let mut seen: Option<Marks> = None;
     let mut looked_for: Option<Arc<Config>> = None;
+    let mut reminders = Reminders::default();
     loop {
         ticks.tick().await;
         let config = control.fleet.borrow().config();
         if config.listeners.iter().all(|listener| listener.tls.is_none()) {
+            control.certificate_faults.borrow_mut().clear();
             continue;
         }
+        remind(&control, &config, &mut reminders);
         // Another configuration may have read the same files at another time, or mean something else by them.
         if !looked_for.as_ref().is_some_and(|before| Arc::ptr_eq(before, &config)) {
-            seen.clear();
+            seen = None;
         }
         // The files may be on a disk that does not answer.
         let (known, looked_at) = (seen.clone(), config.clone());
-        let Ok((marks, news)) = tokio::task::spawn_blocking(move || look(&looked_at, &known)).await else { continue };
+        let looked = tokio::task::spawn_blocking(move || look(&looked_at, known.as_ref())).await;
+        let Ok((marks, news)) = looked else { continue };
         if !Arc::ptr_eq(&config, &control.fleet.borrow().config()) {
             continue;
         }
-        seen = marks;
-        if let Some((config, faults)) = news {
-            renew(&control, &config);
-            faults.iter().for_each(|fault| error!("{fault}; what was shown before is shown on"));
+        seen = Some(marks);
+        if let Some(news) = news {
+            renew(&control, &news.config);
+            tell(&control, news);
         }
         drop(config);
         looked_for = Some(control.fleet.borrow().config());
     }
 }
 
-/// What the files are now, and what they say if that is new. Blocks.
-fn look(config: &Config, known: &[FileMark]) -> (Vec<FileMark>, Option<(Config, Vec<String>)>) {
+/// Every certificate that is shown, and what shows it.
+fn shown(config: &Config) -> impl Iterator<Item = (CertificateOwner, &ShownCertificate)> {
+    config.listeners.iter().flat_map(|listener| {
+        let server = listener.tls.as_ref().and_then(|tls| tls.loaded.server());
+        let all = server.map_or(&[][..], |server| server.shown());
+        all.iter().map(|one| (CertificateOwner::Listener(listener.name.clone()), one))
+    })
+}
+
+/// Warns of certificates that have little time left.
+fn remind(control: &Control, config: &Config, reminders: &mut Reminders) {
+    let now_s = unix_s(control.clock.wall(control.clock.now()));
+    reminders.due(shown(config), now_s).iter().for_each(|line| warn!("{line}"));
+}
+
+/// Counts and logs what cannot be used, once for each time that it was replaced, and remembers it for the API.
+///
+/// A fault that stands there from before is told again only if its owner's files have changed since: that was an attempt
+/// to mend it. Another configuration, which has every file read again, is none.
+fn tell(control: &Control, news: FileNews) {
+    let before = control.certificate_faults.replace(Vec::new());
+    for fault in &news.faults {
+        if before.contains(fault) && !news.changed.contains(&fault.owner) {
+            continue;
+        }
+        error!("{fault}; what was shown before is shown on");
+        let CertificateOwner::Listener(name) = &fault.owner;
+        if let Some(id) = control.fleet.borrow().listener(name) {
+            control.stats.control.listeners.get(id.index()).errors.add(1);
+        }
+    }
+    control.certificate_faults.replace(news.faults);
+}
+
+/// What the files are now, and what they say if that is new. `known` is what they were at the look before, `None` if
+/// that says nothing of them. Blocks.
+///
+/// The marks are taken before the files are read: what changes in between is seen at the next look.
+fn look(config: &Config, known: Option<&Marks>) -> (Marks, Option<FileNews>) {
     let marks = marks_of(config);
-    if marks == known {
+    if known == Some(&marks) {
         return (marks, None);
     }
     let mut renewed = config.clone();
     let faults = load_certificates(&mut renewed, Some(config), &Disk).err().unwrap_or_default();
-    (marks, Some((renewed, faults)))
+    let is_other = |one: &&(CertificateOwner, _)| known.is_some_and(|known| !known.contains(one));
+    let changed = marks.iter().filter(is_other).map(|(owner, _)| owner.clone()).collect();
+    (marks, Some(FileNews { config: renewed, faults, changed }))
 }
 
 /// Every file that a listener names for TLS.
-fn marks_of(config: &Config) -> Vec<FileMark> {
-    let tables = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+fn marks_of(config: &Config) -> Marks {
+    let tables = config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let marks = tables.map(|(listener, tls)| (CertificateOwner::Listener(listener.name.clone()), marks(tls.paths())));
+    marks.collect()
+}
+
+/// Those of the files at these keys of the configuration.
+fn marks<'a>(named: impl Iterator<Item = (&'static str, &'a Path)>) -> Vec<FileMark> {
     let mut paths: Vec<PathBuf> = Vec::new();
-    for (key, path) in tables.flat_map(|tls| tls.paths()) {
+    for (key, path) in named {
         paths.push(path.to_path_buf());
         if key == "certificate_dir" {
             paths.extend(Disk.folder(path).unwrap_or_default());
@@ -124,7 +195,9 @@ mod tests {
         std::fs::write(folder.path().join("b"), "2").unwrap();
         std::fs::rename(folder.path().join("b"), folder.path().join("a.pem")).unwrap();
         assert_ne!(marks_of(&config), one);
-        assert_eq!(look(&config, &[]).1.unwrap().1.len(), 1, "it is no certificate");
-        assert!(look(&config, &marks_of(&config)).1.is_none());
+        let news = look(&config, Some(&empty)).1.unwrap();
+        assert_eq!((news.faults.len(), news.changed.len()), (1, 1), "it is no certificate");
+        assert!(look(&config, None).1.unwrap().changed.is_empty(), "nothing is known of how it was");
+        assert!(look(&config, Some(&marks_of(&config))).1.is_none());
     }
 }

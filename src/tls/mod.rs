@@ -14,6 +14,7 @@
 
 pub mod alert;
 pub mod codec;
+pub mod facts;
 pub mod handshake;
 pub mod record;
 pub mod server;

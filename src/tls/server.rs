@@ -13,6 +13,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
 
+use super::facts::{CertificateFacts, facts};
 use crate::base::hash;
 
 /// A ticket is good for this long after its key was made, and its key makes tickets for half of it: a day.
@@ -54,6 +55,25 @@ pub struct ServerSettings {
     pub allows_plaintext: bool,
 }
 
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ShownCertificate {
+    /// The path of its file.
+    pub file: String,
+    /// The path of the file of its key, which can be the same.
+    pub key_file: String,
+    /// What it says of itself; `None` if it cannot be read, though rustls can use it.
+    pub facts: Option<CertificateFacts>,
+}
+
+impl ShownCertificate {
+    /// What it is called: by its first DNS name, else its subject, else its file.
+    pub fn name(&self) -> &str {
+        let name = self.facts.as_ref().map_or("", CertificateFacts::name);
+        if name.is_empty() { &self.file } else { name }
+    }
+}
+
 /// TLS at a listener, ready for clients. All workers share it.
 pub struct ServerTls {
     /// What rustls goes by.
@@ -72,6 +92,8 @@ pub struct ServerTls {
     pub is_postgresql: bool,
     /// Whether such a client that goes on without TLS is served.
     pub allows_plaintext: bool,
+    /// Its certificates, in the order of the configuration.
+    shown: Box<[ShownCertificate]>,
     /// Of all files.
     digest: u64,
 }
@@ -101,13 +123,8 @@ impl ServerTls {
     /// # Errors
     /// Everything that is wrong with the files, each as `PATH: what, and what to do`.
     pub fn new(settings: &ServerSettings, before: Option<&ServerTls>) -> Result<ServerTls, Vec<String>> {
-        let (mut keys, mut faults) = (Vec::new(), Vec::new());
-        for (cert, key) in &settings.pairs {
-            match certified(cert, key) {
-                Ok(certified) => keys.push(certified),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let mut faults = Vec::new();
+        let (keys, shown) = pairs(&settings.pairs, &mut faults);
         let verifier = verifier(settings).map_err(|fault| faults.push(fault)).ok().flatten();
         if !faults.is_empty() {
             return Err(faults);
@@ -158,6 +175,7 @@ impl ServerTls {
             handshake_timeout_ns,
             is_postgresql,
             allows_plaintext,
+            shown,
             digest,
         })
     }
@@ -165,6 +183,11 @@ impl ServerTls {
     /// Whether its files said the same.
     pub fn says_the_same(&self, other: &ServerTls) -> bool {
         self.digest == other.digest
+    }
+
+    /// Its certificates, in the order of the configuration.
+    pub fn shown(&self) -> &[ShownCertificate] {
+        &self.shown
     }
 
     /// For a handshake.
@@ -183,11 +206,27 @@ impl ServerTls {
     }
 }
 
-/// A number that tells files apart that say something else.
+/// The pairs that can be used, with what is told of them.
+fn pairs(files: &[(PemFile, PemFile)], faults: &mut Vec<String>) -> (Vec<Arc<CertifiedKey>>, Box<[ShownCertificate]>) {
+    let (mut keys, mut shown) = (Vec::new(), Vec::new());
+    for (cert, key) in files {
+        match certified(cert, key) {
+            Ok(certified) => {
+                let facts = certified.cert.first().and_then(|der| facts(der));
+                shown.push(ShownCertificate { file: cert.path.clone(), key_file: key.path.clone(), facts });
+                keys.push(certified);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    (keys, shown.into())
+}
+
+/// A number that tells files apart that say something else, or have other names.
 fn digest(settings: &ServerSettings) -> u64 {
     let pairs = settings.pairs.iter().flat_map(|(cert, key)| [cert, key]);
     let files = pairs.chain(&settings.client_ca).chain(&settings.client_crl);
-    files.fold(0, |digest, file| hash::stable(&file.bytes, digest))
+    files.fold(0, |digest, file| hash::stable(&file.bytes, hash::stable(file.path.as_bytes(), digest)))
 }
 
 /// Keys for tickets that change daily.

@@ -140,6 +140,8 @@ mod systemd;
 mod take_over;
 /// Sessions that end by themselves.
 mod timeout;
+/// Certificates that expire, and files that cannot be used.
+mod tls_certificates;
 /// TLS that ends at a listener.
 mod tls_listener;
 /// The same behind PostgreSQL's own request for it.

@@ -39,10 +39,21 @@ impl Authority {
 
     /// A certificate for these names and addresses.
     pub fn sign(&self, names: &[&str]) -> Certificate {
-        let params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let place = |kind: &str| self.folder.path().join(format!("{}.{kind}.pem", names.join("+")));
+        self.sign_as(&names.join("+"), names, &KeyPair::generate().unwrap(), |_| ())
+    }
+
+    /// The same in files of that name, for that key, and with what else is to be in it.
+    pub fn sign_as(
+        &self,
+        file: &str,
+        names: &[&str],
+        key: &KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certificate {
+        let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
+        let place = |kind: &str| self.folder.path().join(format!("{file}.{kind}.pem"));
         let files = Certificate { certificate: place("crt"), key: place("key") };
         std::fs::write(&files.certificate, certificate.pem()).unwrap();
         std::fs::write(&files.key, key.serialize_pem()).unwrap();

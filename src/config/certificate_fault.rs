@@ -1,0 +1,71 @@
+//! What is wrong with a file of certificates, and whose file it is.
+//!
+//! Control counts, logs and lists faults and warnings by their owner, and does not ask what kind it is; so a pool that
+//! shows certificates to its backends would be one more variant here, and one more source of them in
+//! `control::certificates`.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What shows certificates.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum CertificateOwner {
+    /// The listener of that name, to its clients.
+    Listener(Arc<str>),
+}
+
+impl fmt::Display for CertificateOwner {
+    /// As people say it: `listener db`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CertificateOwner::Listener(name) => write!(f, "listener {name}"),
+        }
+    }
+}
+
+/// Why files cannot be used. What was shown before is shown on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateFault {
+    /// Whose file it is.
+    pub owner: CertificateOwner,
+    /// `PATH: what is wrong, and what to do`.
+    pub text: String,
+}
+
+impl CertificateFault {
+    /// Whether it is this file that it says is wrong.
+    pub fn is_of(&self, file: &str) -> bool {
+        let rest = self.text.strip_prefix(file);
+        !file.is_empty() && rest.is_some_and(|rest| rest.starts_with(": ") || rest.starts_with(" with "))
+    }
+
+    /// The file that it says is wrong, where that can be told from the rest; else all of the text.
+    pub fn file(&self) -> &str {
+        self.text.split_once(": ").map_or(&self.text, |(file, _)| file)
+    }
+}
+
+impl fmt::Display for CertificateFault {
+    /// With the table of the configuration that names the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.owner {
+            CertificateOwner::Listener(name) => write!(f, "listeners.{name}.tls: {}", self.text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_of_the_file_that_it_begins_with_and_of_no_other() {
+        let fault =
+            |text: &str| CertificateFault { owner: CertificateOwner::Listener("l".into()), text: text.to_string() };
+        let one = fault("/d/a.crt: it cannot be read: no");
+        assert!(one.is_of("/d/a.crt") && !one.is_of("/d/a") && !one.is_of("/d/a.crt2") && !one.is_of(""));
+        assert!(fault("/d/a.crt with /d/a.key: they cannot be used").is_of("/d/a.crt"));
+        assert_eq!(one.to_string(), "listeners.l.tls: /d/a.crt: it cannot be read: no");
+        assert_eq!((one.file(), one.owner.to_string().as_str()), ("/d/a.crt", "listener l"));
+    }
+}
