@@ -39,6 +39,12 @@ impl CertificateFault {
         !file.is_empty() && rest.is_some_and(|rest| rest.starts_with(": ") || rest.starts_with(" with "))
     }
 
+    /// Whether this file is wrong, or does not fit to the one that is.
+    pub fn involves(&self, file: &str) -> bool {
+        let is_other = || self.text.ends_with(&format!(" in {file}")) || self.text.contains(&format!(" with {file}: "));
+        self.is_of(file) || (!file.is_empty() && is_other())
+    }
+
     /// The file that it says is wrong, where that can be told from the rest; else all of the text.
     pub fn file(&self) -> &str {
         self.text.split_once(": ").map_or(&self.text, |(file, _)| file)
@@ -64,7 +70,11 @@ mod tests {
             |text: &str| CertificateFault { owner: CertificateOwner::Listener("l".into()), text: text.to_string() };
         let one = fault("/d/a.crt: it cannot be read: no");
         assert!(one.is_of("/d/a.crt") && !one.is_of("/d/a") && !one.is_of("/d/a.crt2") && !one.is_of(""));
-        assert!(fault("/d/a.crt with /d/a.key: they cannot be used").is_of("/d/a.crt"));
+        assert!(!one.involves("/d") && one.involves("/d/a.crt") && !one.involves("/d/a.key"));
+        let both = fault("/d/a.crt with /d/a.key: they cannot be used");
+        assert!(both.is_of("/d/a.crt") && both.involves("/d/a.key") && !both.is_of("/d/a.key"));
+        let other = fault("/d/a.key: it is not the key of the certificate in /d/a.crt");
+        assert!(other.is_of("/d/a.key") && other.involves("/d/a.crt") && !other.is_of("/d/a.crt"));
         assert_eq!(one.to_string(), "listeners.l.tls: /d/a.crt: it cannot be read: no");
         assert_eq!((one.file(), one.owner.to_string().as_str()), ("/d/a.crt", "listener l"));
     }

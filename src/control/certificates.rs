@@ -12,7 +12,7 @@
 //! Beside that it looks at how long each certificate is still valid (`expiry`).
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,24 +34,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What `stat` says of a file: when it was changed, how long it is, and which one it is; `None` if it is not there.
 type FileMark = (PathBuf, Option<(i64, i64, u64, u64)>);
 
-/// The files of each owner.
-type Marks = Vec<(CertificateOwner, Vec<FileMark>)>;
-
 /// Files that say something else than before.
 struct FileNews {
     /// The configuration with what they say, where they can be used.
     config: Config,
     /// Why the others cannot.
     faults: Vec<CertificateFault>,
-    /// Whose files have changed.
-    changed: Vec<CertificateOwner>,
+    /// Which ones have changed.
+    changed: Vec<PathBuf>,
 }
 
 /// Looks at the files again and again, as long as control runs.
 pub(super) async fn follow_certificates(control: Rc<Control>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen: Option<Marks> = None;
+    let mut seen: Option<Vec<FileMark>> = None;
     let mut looked_for: Option<Arc<Config>> = None;
     let mut reminders = Reminders::default();
     loop {
@@ -68,7 +65,7 @@ pub(super) async fn follow_certificates(control: Rc<Control>) {
         }
         // The files may be on a disk that does not answer.
         let (known, looked_at) = (seen.clone(), config.clone());
-        let looked = tokio::task::spawn_blocking(move || look(&looked_at, known.as_ref())).await;
+        let looked = tokio::task::spawn_blocking(move || look(&looked_at, known.as_deref())).await;
         let Ok((marks, news)) = looked else { continue };
         if !Arc::ptr_eq(&config, &control.fleet.borrow().config()) {
             continue;
@@ -100,12 +97,13 @@ fn remind(control: &Control, config: &Config, reminders: &mut Reminders) {
 
 /// Counts and logs what cannot be used, once for each time that it was replaced, and remembers it for the API.
 ///
-/// A fault that stands there from before is told again only if its owner's files have changed since: that was an attempt
-/// to mend it. Another configuration, which has every file read again, is none.
+/// A fault that stands there from before is told again only if a file of it has changed since: that was an attempt to
+/// mend it. Another configuration, which has every file read again, is none.
 fn tell(control: &Control, news: FileNews) {
     let before = control.certificate_faults.replace(Vec::new());
     for fault in &news.faults {
-        if before.contains(fault) && !news.changed.contains(&fault.owner) {
+        let is_tried = news.changed.iter().any(|path| fault.involves(&path.display().to_string()));
+        if before.contains(fault) && !is_tried {
             continue;
         }
         error!("{fault}; what was shown before is shown on");
@@ -121,29 +119,23 @@ fn tell(control: &Control, news: FileNews) {
 /// that says nothing of them. Blocks.
 ///
 /// The marks are taken before the files are read: what changes in between is seen at the next look.
-fn look(config: &Config, known: Option<&Marks>) -> (Marks, Option<FileNews>) {
+fn look(config: &Config, known: Option<&[FileMark]>) -> (Vec<FileMark>, Option<FileNews>) {
     let marks = marks_of(config);
     if known == Some(&marks) {
         return (marks, None);
     }
     let mut renewed = config.clone();
     let faults = load_certificates(&mut renewed, Some(config), &Disk).err().unwrap_or_default();
-    let is_other = |one: &&(CertificateOwner, _)| known.is_some_and(|known| !known.contains(one));
-    let changed = marks.iter().filter(is_other).map(|(owner, _)| owner.clone()).collect();
+    let is_other = |mark: &&FileMark| known.is_some_and(|known| !known.contains(mark));
+    let changed = marks.iter().filter(is_other).map(|(path, _)| path.clone()).collect();
     (marks, Some(FileNews { config: renewed, faults, changed }))
 }
 
 /// Every file that a listener names for TLS.
-fn marks_of(config: &Config) -> Marks {
-    let tables = config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
-    let marks = tables.map(|(listener, tls)| (CertificateOwner::Listener(listener.name.clone()), marks(tls.paths())));
-    marks.collect()
-}
-
-/// Those of the files at these keys of the configuration.
-fn marks<'a>(named: impl Iterator<Item = (&'static str, &'a Path)>) -> Vec<FileMark> {
+fn marks_of(config: &Config) -> Vec<FileMark> {
+    let tables = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
     let mut paths: Vec<PathBuf> = Vec::new();
-    for (key, path) in named {
+    for (key, path) in tables.flat_map(|tls| tls.paths()) {
         paths.push(path.to_path_buf());
         if key == "certificate_dir" {
             paths.extend(Disk.folder(path).unwrap_or_default());
@@ -196,7 +188,8 @@ mod tests {
         std::fs::rename(folder.path().join("b"), folder.path().join("a.pem")).unwrap();
         assert_ne!(marks_of(&config), one);
         let news = look(&config, Some(&empty)).1.unwrap();
-        assert_eq!((news.faults.len(), news.changed.len()), (1, 1), "it is no certificate");
+        assert_eq!(news.faults.len(), 1, "it is no certificate");
+        assert!(news.changed.contains(&folder.path().join("a.pem")), "{:?}", news.changed);
         assert!(look(&config, None).1.unwrap().changed.is_empty(), "nothing is known of how it was");
         assert!(look(&config, Some(&marks_of(&config))).1.is_none());
     }

@@ -94,6 +94,8 @@ pub struct ServerTls {
     pub allows_plaintext: bool,
     /// Its certificates, in the order of the configuration.
     shown: Box<[ShownCertificate]>,
+    /// The files of its pairs, for a successor whose own cannot be used.
+    files: Box<[(PemFile, PemFile)]>,
     /// Of all files.
     digest: u64,
 }
@@ -176,8 +178,24 @@ impl ServerTls {
             is_postgresql,
             allows_plaintext,
             shown,
+            files: settings.pairs.clone().into(),
             digest,
         })
+    }
+
+    /// The same from what can be used of the files: a pair that is broken is what `before` shows in its place, or left
+    /// out if that does not show it. `None` if nothing is left, or clients cannot be verified.
+    pub fn of_usable(settings: &ServerSettings, before: &ServerTls) -> Option<ServerTls> {
+        let is_same = |one: &(PemFile, PemFile), other: &(PemFile, PemFile)| {
+            one.0.path == other.0.path && one.1.path == other.1.path
+        };
+        let usable = |pair: &(PemFile, PemFile)| match certified(&pair.0, &pair.1) {
+            Ok(_) => Some(pair.clone()),
+            Err(_) => before.files.iter().find(|known| is_same(pair, known)).cloned(),
+        };
+        let pairs: Vec<(PemFile, PemFile)> = settings.pairs.iter().filter_map(usable).collect();
+        let settings = ServerSettings { pairs, ..settings.clone() };
+        if settings.pairs.is_empty() { None } else { ServerTls::new(&settings, Some(before)).ok() }
     }
 
     /// Whether its files said the same.

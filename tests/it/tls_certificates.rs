@@ -155,6 +155,44 @@ fn a_broken_replacement_is_counted_once_and_shown_until_it_is_mended() {
     assert!(!said(&ringway, &["ctl", "status"]).stdout.contains("is not the key"));
 }
 
+/// Of two pairs one is broken, and the other one is renewed.
+#[test]
+fn a_broken_pair_keeps_no_other_from_being_renewed() {
+    let (authority, other, backend) = (Authority::new(), Authority::new(), Backend::named("a"));
+    let [one, two] = ["one.example", "two.example"].map(|name| authority.sign(&[name]));
+    let more = format!("client_auth = \"optional\"\nclient_ca = {:?}", authority.file());
+    let ringway = plan(backend.address(), &[&one, &two], &more).start();
+    let errors = || ringway.metrics().count(ERRORS, &[]);
+    let shows = |authority: &Authority, name| Trust::of(authority).try_connect(ringway.address(), name).is_ok();
+    std::fs::remove_file(&one.key).unwrap();
+    wait_until("it is noticed", || errors() == 1);
+    for name in ["two.example", "two.example"] {
+        replace(&two, &other.sign(&[name]));
+        wait_until("the other one is renewed", || shows(&other, "two.example"));
+        assert!(shows(&authority, "one.example"));
+    }
+    std::thread::sleep(TWO_LOOKS);
+    assert_eq!(errors(), 1, "a renewal of another pair is no replacement of this one");
+    std::fs::write(&one.key, "nothing").unwrap();
+    wait_until("it is noticed again", || errors() == 2);
+
+    // Without the authorities no client could be verified, so nothing changes.
+    let authorities = std::fs::read(authority.file()).unwrap();
+    std::fs::write(authority.file(), "nothing").unwrap();
+    replace(&two, &authority.sign_as("again", &["two.example"], &KeyPair::generate().unwrap(), |_| ()));
+    std::thread::sleep(TWO_LOOKS);
+    assert!(shows(&other, "two.example") && shows_nothing_to_a_stranger(&ringway, &other));
+    std::fs::write(authority.file(), authorities).unwrap();
+    wait_until("all is renewed", || shows(&authority, "two.example"));
+}
+
+/// A client with a certificate of an authority that is not asked for.
+fn shows_nothing_to_a_stranger(ringway: &Ringway, trusted: &Authority) -> bool {
+    let (stranger, versions) = (Authority::new(), [&rustls::version::TLS12]);
+    let trust = Trust::with(trusted, &versions, Some(&stranger.sign(&["mallory.example"])));
+    trust.try_connect(ringway.address(), "two.example").is_err()
+}
+
 /// A folder can hold what was never shown.
 #[test]
 fn a_new_file_that_cannot_be_used_is_listed_by_its_own_name() {
