@@ -43,7 +43,7 @@ pub(super) async fn certificates(State(admin): State<ApiContext>) -> ApiResult<C
 /// The certificates of one listener, each with the time of its end; and files that cannot be used and show nothing.
 ///
 /// A fault belongs to a certificate if it is of the file that it came from, or of the file of its key. What else is
-/// wrong (a file that is new in a folder, an authority, the folder itself) has no certificate and gets a row of its own.
+/// wrong (a file that is new in a folder, an authority, the folder itself) shows nothing and gets a row of its own.
 fn of_one(
     listener: &Arc<str>,
     shown: &[ShownCertificate],
