@@ -61,6 +61,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustix", &["epoll/linux"]),
     ("rustls", &["probe", "tls"]),
     ("webpki", &["tls/server"]),
+    ("zeroize", &["tls/server"]),
     ("rustls_native_certs", &["control/disk", "probe"]),
     ("seccompiler", &["sys/filter"]),
     ("sd_notify", &["control/notify", "app/inherited"]),
@@ -94,6 +95,7 @@ const CRATES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tracing_subscriber", &["app", "cli", "main"]),
+    ("x509_cert", &["tls/facts"]),
     ("xxhash_rust", &["base/hash"]),
 ];
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config;
 use crate::config::model::Config;
+use crate::config::{self, CertificateFault};
 use crate::fleet::FleetView;
 use crate::fleet::order::{BackendName, Change, SetError};
 use crate::stats::history::History;
@@ -53,6 +53,11 @@ pub enum ControlCommand {
     Show {
         /// Takes the answer.
         reply: oneshot::Sender<View>,
+    },
+    /// Show which files of certificates cannot be used.
+    CertificateFaults {
+        /// Takes the answer.
+        reply: oneshot::Sender<Vec<CertificateFault>>,
     },
     /// Show the last minutes.
     History {
@@ -186,6 +191,14 @@ impl Asker {
     /// Control has gone.
     pub async fn show(&self) -> Result<View, Gone> {
         self.ask(|reply| ControlCommand::Show { reply }).await
+    }
+
+    /// The files of certificates that cannot be used: [`ControlCommand::CertificateFaults`].
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn certificate_faults(&self) -> Result<Vec<CertificateFault>, Gone> {
+        self.ask(|reply| ControlCommand::CertificateFaults { reply }).await
     }
 
     /// Runs `look` on the last minutes, on control's thread, and returns its result: [`ControlCommand::History`].

@@ -9,7 +9,7 @@
 //! Which metrics there are, with their names and their help, is listed in [`list`]; the format is described in the
 //! Prometheus documentation under "Exposition formats" (text format 0.0.4).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{Arguments, Write};
 use std::sync::LazyLock;
 
@@ -21,12 +21,13 @@ use crate::base::id::PoolId;
 use crate::base::refused::Refused;
 use crate::base::termination::Termination;
 use crate::health::State;
-use crate::snapshot::table::{BackendEntry, PoolEntry, Table};
+use crate::snapshot::table::{BackendEntry, ListenerEntry, PoolEntry, Table};
 use crate::stats::cell::BOUNDS_NS;
 use crate::stats::list::{self, Metric, MetricKind};
 use crate::stats::tls::HANDSHAKES;
 use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
 use crate::sys::system;
+use crate::tls::ServerTls;
 
 /// What the recorder wants to know of each series; all have the same.
 const METADATA: Metadata<'static> = Metadata::new("ringway", Level::INFO, None);
@@ -105,15 +106,37 @@ fn listeners(scrape: &mut Scrape, admin: &ApiContext, table: &Table) {
             let refused = cells().map(|cells| cells.refused[reason as usize].get()).sum();
             scrape.put(&list::LISTENER_REFUSED, &[&listener.name, reason.name()], refused);
         }
-        if listener.admission.as_ref().is_none_or(|admission| admission.tls.is_none()) {
-            continue;
-        }
+        let Some(tls) = listener.admission.as_ref().and_then(|admission| admission.tls.as_ref()) else { continue };
+        certificates(scrape, admin, listener, tls);
         for ([result, version, resumed], agreed) in HANDSHAKES {
             let count = cells().map(|cells| cells.handshakes.of(agreed).get()).sum();
             scrape.put(&list::TLS_HANDSHAKES, &[&listener.name, result, version, resumed], count);
         }
         scrape.put(&list::TLS_TRUNCATED, &labels, sum(|cells| cells.tls_truncated.get()));
+        let mut took = Distribution::default();
+        cells().for_each(|cells| cells.handshakes.took_ns.add_to(&mut took));
+        scrape.put_distribution(
+            &list::TLS_HANDSHAKE_SECONDS,
+            &label_text(&list::TLS_HANDSHAKE_SECONDS, &labels),
+            &took,
+        );
     }
+}
+
+/// The certificates that a listener shows, and how often new ones could not be used.
+fn certificates(scrape: &mut Scrape, admin: &ApiContext, listener: &ListenerEntry, tls: &ServerTls) {
+    let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
+    for shown in tls.shown() {
+        let Some(facts) = &shown.facts else { continue };
+        // An RSA and an ECDSA certificate can have one name.
+        let end = ends.entry(shown.name()).or_insert(u64::MAX);
+        *end = facts.not_after_s.min(*end);
+    }
+    for (name, not_after_s) in ends {
+        scrape.put(&list::TLS_CERTIFICATE_NOT_AFTER, &[&listener.name, name], not_after_s);
+    }
+    let errors = admin.stats.control.listeners.existing(listener.id.index()).map_or(0, |cells| cells.errors.get());
+    scrape.put(&list::TLS_CERTIFICATE_ERRORS, &[&listener.name], errors);
 }
 
 /// Sessions that have ended, by listener, pool and code of their end.

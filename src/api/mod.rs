@@ -11,6 +11,7 @@
 //! The server runs on control's thread. `take_over` adds its own route (`more`), because this module does not know it.
 
 mod answer;
+mod certificates;
 mod change;
 pub mod command;
 mod history;
@@ -100,6 +101,7 @@ fn router(admin: ApiContext, more: Router<ApiContext>) -> Router {
         .route("/ready", get(ready))
         .route("/v1/status", get(view::status))
         .route("/v1/listeners", get(view::listeners))
+        .route("/v1/certificates", get(certificates::certificates))
         .route("/v1/pools", get(view::pools))
         .route("/v1/pools/{pool}", get(view::pool))
         .route("/v1/pools/{pool}/backends", get(view::backends))

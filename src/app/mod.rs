@@ -152,7 +152,10 @@ impl Server {
     /// sockets, then the threads, and privileges are dropped when nothing is left that needs them.
     fn start_from(mut config: Config, start: Start) -> anyhow::Result<Server> {
         // While it is still root, if it is.
-        load_certificates(&mut config, None, &Disk).map_err(|faults| anyhow::anyhow!(faults.join("\nringway: ")))?;
+        load_certificates(&mut config, None, &Disk).map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!(lines.join("\nringway: "))
+        })?;
         let Start { source, before, predecessor, log, identity, permitted, read_file } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();

@@ -54,6 +54,11 @@ impl Clock {
     }
 }
 
+/// A time of day in seconds since 1970; 0 for what was before.
+pub fn unix_s(wall: SystemTime) -> u64 {
+    wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// Nanoseconds of a duration, saturating (584 years).
 pub fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Outside;
 use super::model::{ClientAuth, Config, ListenerTls, PoolTls, Starttls, TlsVersion, Trust};
+use super::{CertificateFault, CertificateOwner, Outside};
 use crate::base::time::ns;
 use crate::tls::client::{Authorities, ClientSettings};
 use crate::tls::server::{PemFile, ServerSettings};
@@ -16,13 +16,14 @@ use crate::wire::postgresql;
 /// Reads the certificates of every listener and pool. Tickets of `before`, the configuration in use, stay good.
 ///
 /// # Errors
-/// Everything that is wrong, one line each with its listener or pool, the file, and what to do. The others have what
-/// their files say then.
+/// Everything that is wrong, one line each with its listener or pool, the file, and what to do. Then each listener has
+/// what can be used of its files, with pairs of `before` in the place of those that are broken; a pool with a file that
+/// is broken has what it had.
 pub fn load_certificates(
     config: &mut Config,
     before: Option<&Config>,
     outside: &dyn Outside,
-) -> Result<(), Vec<String>> {
+) -> Result<(), Vec<CertificateFault>> {
     let (mut loaded, mut faults) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
         let server = listener.tls.as_ref().map(|tls| {
@@ -32,9 +33,10 @@ pub fn load_certificates(
         });
         match server.transpose() {
             Ok(server) => loaded.push(server),
-            Err(all) => {
-                loaded.push(None);
-                faults.extend(all.into_iter().map(|fault| format!("listeners.{}.tls: {fault}", listener.name)));
+            Err(Broken { faults: all, rest }) => {
+                loaded.push(rest);
+                let owner = CertificateOwner::Listener(listener.name.clone());
+                faults.extend(all.into_iter().map(|text| CertificateFault { owner: owner.clone(), text }));
             }
         }
     }
@@ -47,7 +49,10 @@ pub fn load_certificates(
         let Some(tls) = &mut pool.tls else { continue };
         match read_of_pool(tls, outside) {
             Ok(client) => tls.loaded.set(Arc::new(client)),
-            Err(all) => faults.extend(all.into_iter().map(|fault| format!("pools.{}.tls: {fault}", pool.name))),
+            Err(all) => {
+                let owner = CertificateOwner::Pool(pool.name.clone());
+                faults.extend(all.into_iter().map(|text| CertificateFault { owner: owner.clone(), text }));
+            }
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -102,40 +107,51 @@ fn pem(path: &Path, outside: &dyn Outside) -> Result<PemFile, String> {
     }
 }
 
+/// Files of a listener that cannot be used.
+struct Broken {
+    /// Everything that is wrong, one line each.
+    faults: Vec<String>,
+    /// TLS without them, where that is as safe as before.
+    rest: Option<Arc<ServerTls>>,
+}
+
 /// Reads the files of one listener.
 ///
 /// # Errors
 /// Everything that is wrong, one line each.
-fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) -> Result<Arc<ServerTls>, Vec<String>> {
+fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) -> Result<Arc<ServerTls>, Broken> {
     let mut faults = Vec::new();
-    let mut file = |path: &Path| pem(path, outside).map_err(|fault| faults.push(fault)).ok();
+    let mut file = |path: &Path| {
+        pem(path, outside).unwrap_or_else(|fault| {
+            faults.push(fault);
+            PemFile { path: path.display().to_string(), bytes: Vec::new() }
+        })
+    };
     let mut pairs = Vec::new();
     for pair in &tls.certificates {
-        pairs.extend(file(&pair.cert).zip(file(&pair.key)));
+        pairs.push((file(&pair.cert), file(&pair.key)));
     }
     let folder = tls.certificate_dir.as_ref().map(|folder| (folder, outside.folder(folder)));
     match &folder {
         Some((_, Ok(names))) => {
             for (cert, key) in pairs_in(names) {
-                pairs.extend(file(&cert).zip(file(&key)));
+                pairs.push((file(&cert), file(&key)));
             }
         }
         Some((folder, Err(error))) => {
             faults.push(format!("{}: it cannot be read: {}", folder.display(), with_remedy(error)));
-            return Err(faults);
+            return Err(Broken { faults, rest: None });
         }
         None => {}
     }
-    let client_ca = tls.client_ca.as_ref().and_then(|path| file(path));
-    let client_crl = tls.client_crl.as_ref().and_then(|path| file(path));
+    // A file that cannot be read is as an empty one, by which no client can be verified.
+    let client_ca = tls.client_ca.as_ref().map(|path| file(path));
+    let client_crl = tls.client_crl.as_ref().map(|path| file(path));
     if faults.is_empty()
         && pairs.is_empty()
         && let Some((folder, _)) = &folder
     {
         faults.push(format!("{}: it holds no NAME.crt with NAME.key, and no NAME.pem", folder.display()));
-    }
-    if !faults.is_empty() {
-        return Err(faults);
     }
     let settings = ServerSettings {
         pairs,
@@ -150,7 +166,11 @@ fn read(tls: &ListenerTls, before: Option<&ServerTls>, outside: &dyn Outside) ->
         is_postgresql: tls.starttls == Starttls::Postgresql,
         allows_plaintext: tls.allows_plaintext,
     };
-    ServerTls::new(&settings, before).map(Arc::new)
+    let whole = if faults.is_empty() { ServerTls::new(&settings, before) } else { Err(faults) };
+    whole.map(Arc::new).map_err(|faults| {
+        let rest = before.and_then(|before| ServerTls::of_usable(&settings, before));
+        Broken { faults, rest: rest.map(Arc::new) }
+    })
 }
 
 /// The pairs among the files of a folder, by name.

@@ -14,6 +14,7 @@
 
 pub mod address;
 mod between;
+mod certificate_fault;
 mod certificates;
 mod check;
 pub mod diff;
@@ -37,6 +38,7 @@ mod example;
 #[cfg(test)]
 mod tests;
 
+pub use certificate_fault::{CertificateFault, CertificateOwner};
 pub use certificates::load_certificates;
 pub use error::{Error, Place};
 pub use model::Config;

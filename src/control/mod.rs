@@ -16,6 +16,7 @@
 
 mod certificates;
 pub mod disk;
+mod expiry;
 pub mod lifecycle;
 mod names;
 mod notify;

@@ -156,6 +156,6 @@ fn read_file(path: &Path, in_use: &Config) -> Result<Config, Vec<ReloadFault>> {
     let mut config = crate::config::load(&text, &path.display().to_string(), &Disk)
         .map_err(|errors| errors.into_iter().map(ReloadFault::from).collect::<Vec<_>>())?;
     load_certificates(&mut config, Some(in_use), &Disk)
-        .map_err(|faults| faults.into_iter().map(ReloadFault::of).collect::<Vec<_>>())?;
+        .map_err(|faults| faults.iter().map(|fault| ReloadFault::of(fault.to_string())).collect::<Vec<_>>())?;
     Ok(config)
 }

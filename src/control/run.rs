@@ -255,6 +255,9 @@ impl ControlLoop {
                 let _ = reply.send(());
                 return event;
             }
+            ControlCommand::CertificateFaults { reply } => {
+                let _ = reply.send(self.control.certificate_faults.borrow().clone());
+            }
             ControlCommand::History { look } => look(&self.control.history.borrow()),
             ControlCommand::Show { reply } => {
                 let fleet = self.control.fleet.borrow().view(self.control.clock.now());

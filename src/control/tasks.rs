@@ -24,6 +24,7 @@ use crate::api::reading;
 use crate::balance::Counts;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
+use crate::config::CertificateFault;
 use crate::discover::dns::{ReadFile, Resolver};
 use crate::fleet::order::{BackendName, Change, SetError};
 use crate::fleet::{Changes, Fleet, Notice, WatchId};
@@ -79,6 +80,8 @@ pub(super) struct Control {
     pub history: RefCell<History>,
     /// The clock of the process.
     pub clock: Clock,
+    /// Which files of certificates cannot be used; what was shown before is shown on.
+    pub certificate_faults: RefCell<Vec<CertificateFault>>,
     /// Another ringway has taken over.
     pub is_relieved: std::cell::Cell<bool>,
 }
@@ -109,6 +112,7 @@ impl Control {
             counts,
             history: RefCell::new(History::new(clock.now())),
             clock,
+            certificate_faults: RefCell::default(),
             is_relieved: std::cell::Cell::new(false),
         })
     }

@@ -58,6 +58,12 @@ metrics! {
         "Client connections that a rule or a limit of the listener refused.";
     TLS_HANDSHAKES Counter "ringway_tls_handshakes_total" ["listener", "result", "version", "resumed"]
         "TLS handshakes with clients that are over.";
+    TLS_HANDSHAKE_SECONDS Histogram "ringway_tls_handshake_seconds" ["listener"]
+        "Time from accept to the end of the TLS handshake, successful ones.";
+    TLS_CERTIFICATE_NOT_AFTER Gauge "ringway_tls_certificate_not_after_seconds" ["listener", "name"]
+        "When the certificate that clients are shown expires, in seconds since 1970.";
+    TLS_CERTIFICATE_ERRORS Counter "ringway_tls_certificate_errors_total" ["listener"]
+        "Replacements of certificate files that could not be used; the log names the file.";
     TLS_TRUNCATED Counter "ringway_tls_truncated_total" ["listener"]
         "Streams of clients that ended without close_notify.";
     TLS_BACKEND_HANDSHAKES Counter "ringway_tls_backend_handshakes_total" ["pool", "result"]
@@ -133,8 +139,9 @@ mod tests {
         for (index, metric) in ALL.iter().enumerate() {
             assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{} twice", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
-            // This metric has the name that all programs use for it.
-            let is_span = metric.name.ends_with("_seconds") && *metric != &PROCESS_START;
+            // These are moments. The first has the name that all programs use for it.
+            let is_moment = [&PROCESS_START, &TLS_CERTIFICATE_NOT_AFTER].contains(metric);
+            let is_span = metric.name.ends_with("_seconds") && !is_moment;
             assert_eq!(is_span, metric.kind == MetricKind::Histogram, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }

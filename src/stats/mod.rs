@@ -321,6 +321,15 @@ pub struct ControlStats {
     pub backends: Slots<CheckCells>,
     /// By pool id.
     pub pools: Slots<FreshnessCells>,
+    /// By listener id.
+    pub listeners: Slots<CertificateCells>,
+}
+
+/// About the certificates of one listener.
+#[derive(Debug, Default)]
+pub struct CertificateCells {
+    /// Replacements of its files that could not be used.
+    pub errors: Counter,
 }
 
 /// About the replicas of one pool.

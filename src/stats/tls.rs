@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Counter;
+use super::{Counter, Histogram};
 use crate::base::side::Side;
 
 /// Handshakes that are over, of one listener or pool by one worker.
@@ -12,6 +12,8 @@ pub struct HandshakeCells {
     done: [[Counter; 2]; 2],
     /// Those that failed.
     failed: Counter,
+    /// From the accept to the end, of those that succeeded.
+    pub took_ns: Histogram,
 }
 
 impl HandshakeCells {

@@ -20,7 +20,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 
 use super::cause::Anyone;
-use super::server::{PemFile, authorities_in, certified};
+use super::server::{PemFile, ShownCertificate, authorities_in, certified};
 use crate::base::address::Address;
 use crate::base::hash;
 
@@ -76,6 +76,8 @@ pub struct ClientTls {
     server_name: ServerNameSource,
     /// Whether TLS begins with PostgreSQL's request for it.
     pub is_postgresql: bool,
+    /// The certificate that is shown to backends that ask for one.
+    shown: Option<ShownCertificate>,
     /// Of the files.
     digest: u64,
 }
@@ -106,6 +108,8 @@ impl ClientTls {
             .map_err(wrong)?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
+        let shown = settings.pair.as_ref().zip(pair.as_ref());
+        let shown = shown.map(|((cert, key), pair)| ShownCertificate::new(cert, key, pair));
         let mut config = match pair {
             Some(pair) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::unwrap_or_clone(pair))))
@@ -119,6 +123,7 @@ impl ClientTls {
             config,
             server_name: settings.server_name.clone(),
             is_postgresql: settings.is_postgresql,
+            shown,
             digest: digest(settings),
         })
     }
@@ -126,6 +131,11 @@ impl ClientTls {
     /// Whether its files said the same.
     pub fn says_the_same(&self, other: &ClientTls) -> bool {
         self.digest == other.digest
+    }
+
+    /// The certificate that is shown to backends that ask for one; `None` if there is none.
+    pub fn shown(&self) -> Option<&ShownCertificate> {
+        self.shown.as_ref()
     }
 
     /// Whether the name is the one that the client asked for.

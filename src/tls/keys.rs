@@ -1,7 +1,7 @@
 //! Where the keys of a connection come from once its handshake is over.
 //!
-//! rustls knows the secrets, and gives out keys that follow from them (RFC 8446, section 7.2). A client's also takes the
-//! tickets that a server sends behind the handshake; they are kept with the configuration that it was started by.
+//! rustls knows the secrets, and gives out keys that follow from them (RFC 8446, section 7.2). A client's also takes
+//! the tickets that a server sends behind the handshake; they are kept with the configuration that it was started by.
 
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;

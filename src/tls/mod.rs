@@ -16,6 +16,7 @@ pub mod alert;
 pub mod cause;
 pub mod client;
 pub mod codec;
+pub mod facts;
 pub mod handshake;
 mod keys;
 pub mod record;

@@ -12,7 +12,9 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
+use zeroize::Zeroize;
 
+use super::facts::{CertificateFacts, facts};
 use crate::base::hash;
 
 /// A ticket is good for this long after its key was made, and its key makes tickets for half of it: a day.
@@ -25,6 +27,13 @@ pub struct PemFile {
     pub path: String,
     /// What is in it.
     pub bytes: Vec<u8>,
+}
+
+impl Drop for PemFile {
+    /// It may hold a private key, which must not stay in memory that is used for something else.
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
 }
 
 /// What the configuration says of TLS at a listener.
@@ -54,6 +63,31 @@ pub struct ServerSettings {
     pub allows_plaintext: bool,
 }
 
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ShownCertificate {
+    /// The path of its file.
+    pub file: String,
+    /// The path of the file of its key, which can be the same.
+    pub key_file: String,
+    /// What it says of itself; `None` if it cannot be read, though rustls can use it.
+    pub facts: Option<CertificateFacts>,
+}
+
+impl ShownCertificate {
+    /// What is told of a pair.
+    pub(super) fn new(cert: &PemFile, key: &PemFile, certified: &CertifiedKey) -> ShownCertificate {
+        let facts = certified.cert.first().and_then(|der| facts(der));
+        ShownCertificate { file: cert.path.clone(), key_file: key.path.clone(), facts }
+    }
+
+    /// What it is called: by its first DNS name, else its subject, else its file.
+    pub fn name(&self) -> &str {
+        let name = self.facts.as_ref().map_or("", CertificateFacts::name);
+        if name.is_empty() { &self.file } else { name }
+    }
+}
+
 /// TLS at a listener, ready for clients. All workers share it.
 pub struct ServerTls {
     /// What rustls goes by.
@@ -72,6 +106,10 @@ pub struct ServerTls {
     pub is_postgresql: bool,
     /// Whether such a client that goes on without TLS is served.
     pub allows_plaintext: bool,
+    /// Its certificates, in the order of the configuration.
+    shown: Box<[ShownCertificate]>,
+    /// The files of its pairs, for a successor whose own cannot be used.
+    files: Box<[(PemFile, PemFile)]>,
     /// Of all files.
     digest: u64,
 }
@@ -101,13 +139,8 @@ impl ServerTls {
     /// # Errors
     /// Everything that is wrong with the files, each as `PATH: what, and what to do`.
     pub fn new(settings: &ServerSettings, before: Option<&ServerTls>) -> Result<ServerTls, Vec<String>> {
-        let (mut keys, mut faults) = (Vec::new(), Vec::new());
-        for (cert, key) in &settings.pairs {
-            match certified(cert, key) {
-                Ok(certified) => keys.push(certified),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let mut faults = Vec::new();
+        let (keys, shown) = pairs(&settings.pairs, &mut faults);
         let verifier = verifier(settings).map_err(|fault| faults.push(fault)).ok().flatten();
         if !faults.is_empty() {
             return Err(faults);
@@ -158,13 +191,35 @@ impl ServerTls {
             handshake_timeout_ns,
             is_postgresql,
             allows_plaintext,
+            shown,
+            files: settings.pairs.clone().into(),
             digest,
         })
+    }
+
+    /// The same from what can be used of the files: a pair that is broken is what `before` shows in its place, or left
+    /// out if that does not show it. `None` if nothing is left, or clients cannot be verified.
+    pub fn of_usable(settings: &ServerSettings, before: &ServerTls) -> Option<ServerTls> {
+        let is_same = |one: &(PemFile, PemFile), other: &(PemFile, PemFile)| {
+            one.0.path == other.0.path && one.1.path == other.1.path
+        };
+        let usable = |pair: &(PemFile, PemFile)| match certified(&pair.0, &pair.1) {
+            Ok(_) => Some(pair.clone()),
+            Err(_) => before.files.iter().find(|known| is_same(pair, known)).cloned(),
+        };
+        let pairs: Vec<(PemFile, PemFile)> = settings.pairs.iter().filter_map(usable).collect();
+        let settings = ServerSettings { pairs, ..settings.clone() };
+        if settings.pairs.is_empty() { None } else { ServerTls::new(&settings, Some(before)).ok() }
     }
 
     /// Whether its files said the same.
     pub fn says_the_same(&self, other: &ServerTls) -> bool {
         self.digest == other.digest
+    }
+
+    /// Its certificates, in the order of the configuration.
+    pub fn shown(&self) -> &[ShownCertificate] {
+        &self.shown
     }
 
     /// For a handshake.
@@ -183,11 +238,26 @@ impl ServerTls {
     }
 }
 
-/// A number that tells files apart that say something else.
+/// The pairs that can be used, with what is told of them.
+fn pairs(files: &[(PemFile, PemFile)], faults: &mut Vec<String>) -> (Vec<Arc<CertifiedKey>>, Box<[ShownCertificate]>) {
+    let (mut keys, mut shown) = (Vec::new(), Vec::new());
+    for (cert, key) in files {
+        match certified(cert, key) {
+            Ok(certified) => {
+                shown.push(ShownCertificate::new(cert, key, &certified));
+                keys.push(certified);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    (keys, shown.into())
+}
+
+/// A number that tells files apart that say something else, or have other names.
 fn digest(settings: &ServerSettings) -> u64 {
     let pairs = settings.pairs.iter().flat_map(|(cert, key)| [cert, key]);
     let files = pairs.chain(&settings.client_ca).chain(&settings.client_crl);
-    files.fold(0, |digest, file| hash::stable(&file.bytes, digest))
+    files.fold(0, |digest, file| hash::stable(&file.bytes, hash::stable(file.path.as_bytes(), digest)))
 }
 
 /// Keys for tickets that change daily.

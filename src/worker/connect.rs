@@ -172,8 +172,8 @@ impl<K: Kernel> Worker<K> {
         own == to
     }
 
-    /// Cancels the connect in flight, or the wait for the backend's answer to its greeting. Nothing is in flight while a
-    /// handshake waits for its turn; then this is what the session must be told.
+    /// Cancels the connect in flight, or the wait for the backend's answer to its greeting. Nothing is in flight while
+    /// a handshake waits for its turn; then this is what the session must be told.
     pub(super) fn cancel_connect(&mut self, key: SlotKey) -> Option<Event> {
         let slot = self.slots.get(key)?;
         let fd = slot.fd(Side::Backend)?;

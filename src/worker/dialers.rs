@@ -6,8 +6,8 @@ use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::tls::{ClientTls, TlsDialer};
 
-/// Those of a worker, by the slot of the backend: one for each backend that was connected to by TLS. A worker's are its own: no other one waits for them, and none
-/// shows a session to a backend that does not know it.
+/// Those of a worker, by the slot of the backend: one for each backend that was connected to by TLS. A worker's are its
+/// own: no other one waits for them, and none shows a session to a backend that does not know it.
 #[derive(Debug, Default)]
 pub struct Dialers(Vec<Option<KnownDialer>>);
 

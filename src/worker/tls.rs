@@ -255,8 +255,11 @@ impl<K: Kernel> Worker<K> {
             let Agreed { version, cipher, is_resumed, .. } = *agreed;
             draft.speaks_tls(TlsFacts { version, cipher, is_resumed });
         }
-        let listener = slot.listener;
+        let (listener, accepted_at) = (slot.listener, slot.accepted_at);
         let cells = &self.stats().listeners.get(listener.index()).handshakes;
+        if agreed.is_some() {
+            cells.took_ns.record_ns(self.kernel.now().since_ns(accepted_at));
+        }
         cells.of(agreed.map(|agreed| (agreed.version == "1.3", agreed.is_resumed))).add(1);
     }
 

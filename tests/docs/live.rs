@@ -118,9 +118,16 @@ fn example(route: &str, number: usize) -> Value {
 
 fn config(folder: &str, backends: [&TcpListener; 2], balance: &str) -> String {
     let [a, b] = backends.map(|backend| backend.local_addr().unwrap());
+    let pair = format!("{folder}/db.pem");
+    if !std::path::Path::new(&pair).exists() {
+        let made = rcgen::generate_simple_self_signed(["db.example".to_string()]).unwrap();
+        std::fs::write(&pair, made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
+    }
     format!(
         "[process]\nworkers = 2\n[admin]\nsocket = \"{folder}/admin.sock\"\n\
          [listeners.db]\nbind = \"unix:{folder}/clients.sock\"\npool = \"db\"\n\
+         [listeners.secure]\nbind = \"unix:{folder}/secure.sock\"\npool = \"db\"\n\
+         tls.certificates = [{{ cert = \"{pair}\", key = \"{pair}\" }}]\n\
          [pools.db]\nbalance = \"{balance}\"\n\
          backends = [{{ name = \"a\", address = \"{a}\" }}, {{ name = \"b\", address = \"{b}\" }}]\n"
     )

@@ -142,6 +142,8 @@ mod take_over;
 mod timeout;
 /// TLS to backends.
 mod tls_backend;
+/// Certificates that expire, and files that cannot be used.
+mod tls_certificates;
 /// TLS that ends at a listener.
 mod tls_listener;
 /// The same behind PostgreSQL's own request for it.

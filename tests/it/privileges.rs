@@ -47,6 +47,9 @@ fn no_thread_has_a_privilege_left_once_it_serves() {
         let found = of_all_threads(&ringway, name);
         assert!(found.len() >= 4 && found.iter().all(|value| value == expected), "{name}: {found:?}");
     }
+    // It is root's for as long as the process leaves no memory image behind, which would hold keys.
+    let memory = std::fs::metadata(format!("/proc/{}/mem", ringway.process().id())).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&memory), 0, "no process of that user may read it");
     // Checks and sessions go on as that user.
     ringway.wait_checks("a", 3);
     ringway.connect().expect(b"a");

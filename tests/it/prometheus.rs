@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::address::{own_ip, refusing};
+use crate::harness::authority::Authority;
 use crate::harness::process::{Process, program, run};
 use crate::harness::{Backend, End, Listener, PATIENCE, Peer, Ringway, wait_until};
 
@@ -126,6 +127,12 @@ fn traffic(ringway: &Ringway, full: &str) {
 fn every_query_of_the_dashboard_and_the_alerts_has_an_answer() {
     let (backend, silent, dead) = (Backend::echo(), Listener::new(), refusing());
     let full = format!("{}:7008", own_ip());
+    let authority = Authority::new();
+    let days = |days: u64| std::time::SystemTime::now() + Duration::from_secs(days * 86_400 + 60);
+    let [ending, fine] = [("ending", 13), ("fine", 14)].map(|(name, left)| {
+        let end = rcgen::date_time_ymd(1970, 1, 1) + days(left).duration_since(std::time::UNIX_EPOCH).unwrap();
+        authority.sign_as(name, &[name], &rcgen::KeyPair::generate().unwrap(), |params| params.not_after = end)
+    });
     let ringway = Ringway::plan()
         .backend("a", backend.address(), "")
         .backend("dead", &dead, "")
@@ -135,8 +142,14 @@ fn every_query_of_the_dashboard_and_the_alerts_has_an_answer() {
             "[listeners.full]\nbind = \"{full}\"\npool = \"full\"\n[pools.full]\ncheck.type = \"off\"\n\
              queue_timeout = \"100ms\"\n[[pools.full.backends]]\naddress = \"{}\"\nconnections_max = 1\n\
              [pools.down]\n[pools.down.check]\nfall = 1\ninterval = \"50ms\"\n[[pools.down.backends]]\n\
-             name = \"gone\"\naddress = \"{dead}\"\n",
-            silent.address()
+             name = \"gone\"\naddress = \"{dead}\"\n[listeners.tls]\nbind = \"127.0.0.1:0\"\n\
+             pool = \"main\"\n[listeners.tls.tls]\ncertificates = [{{ cert = {:?}, key = {:?} }}, \
+             {{ cert = {:?}, key = {:?} }}]\n",
+            silent.address(),
+            ending.certificate,
+            ending.key,
+            fine.certificate,
+            fine.key
         ))
         .start();
     let _holder = Peer::connect(&full);
@@ -159,13 +172,18 @@ fn every_query_of_the_dashboard_and_the_alerts_has_an_answer() {
         assert!(waited.is_some(), "{title:?} has no data: {query}");
     }
     alerts_can_be_evaluated(&prometheus);
-    let alerting = |name: &str, backend: &str| {
+    let alerting = |name: &str, label: &str, value: &str| {
         let alerts = prometheus.api("alerts");
         let alerts = alerts["data"]["alerts"].as_array().unwrap();
-        alerts.iter().any(|alert| alert["labels"]["alertname"] == name && alert["labels"]["backend"] == backend)
+        alerts.iter().any(|alert| alert["labels"]["alertname"] == name && alert["labels"][label] == value)
     };
-    wait_until("the one that is down is noticed", || alerting("RingwayBackendDown", "gone"));
-    assert!(!alerting("RingwayBackendDown", "a"), "and no other");
+    wait_until("the one that is down is noticed", || alerting("RingwayBackendDown", "backend", "gone"));
+    assert!(!alerting("RingwayBackendDown", "backend", "a"), "and no other");
+    wait_until("the one that ends is noticed", || alerting("RingwayCertificateExpires", "name", "ending"));
+    assert!(!alerting("RingwayCertificateExpires", "name", "fine"), "and no other");
+    assert!(!alerting("RingwayCertificateBroken", "listener", "tls"));
+    std::fs::write(&fine.key, "nothing").unwrap();
+    wait_until("the one that is broken is noticed", || alerting("RingwayCertificateBroken", "listener", "tls"));
 }
 
 /// Each alert is evaluated without an error, from metrics that exist, and says what to do.

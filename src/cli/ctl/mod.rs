@@ -4,6 +4,7 @@
 //! `table`), or with `--json` as they came. Commands that change something are in `act`.
 
 mod act;
+mod certificates;
 pub(super) mod client;
 mod show;
 pub(super) mod table;
@@ -64,6 +65,8 @@ enum CtlCommand {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=100_000))]
         limit: u64,
     },
+    /// Certificates that clients are shown, the first one to expire on top, and files that cannot be used.
+    Certificates,
     /// Change a backend until the file changes it: all of it, or nothing.
     Set {
         #[arg(value_name = "POOL/BACKEND")]
@@ -224,6 +227,9 @@ pub(super) fn ctl(options: &CtlOptions) -> Result<(), Failure> {
             query.extend(client.iter().map(|client| format!("&client={client}")));
             ctl.show(&format!("/v1/sessions{query}"), show::sessions)
         }
+        CtlCommand::Certificates => ctl.show("/v1/certificates", |all: &words::Certificates, paint| {
+            certificates::certificates(&all.certificates, paint)
+        }),
         CtlCommand::Why { backend } => ctl.show(&backend.path(), show::why),
         CtlCommand::Set { backend, change } => ctl.set(backend, change),
         CtlCommand::Drain { backend, deadline, wait } => ctl.drain(backend, *deadline, *wait),
@@ -248,13 +254,16 @@ impl Ctl<'_> {
         super::print(show(&self.client.get(path)?, self.paint).as_bytes())
     }
 
-    /// `status`: for people it also lists the pools.
+    /// `status`: for people it also lists the pools, and certificates that need attention.
     fn status(&self) -> Result<(), Failure> {
         if self.json {
             return self.print_json(&self.client.ask(Method::GET, "/v1/status", None)?.accept()?);
         }
         let (status, pools) = (self.client.get("/v1/status")?, self.client.get::<words::Pools>("/v1/pools")?);
-        super::print(show::status(&status, &pools.pools, self.paint).as_bytes())
+        // A ringway of before knows nothing of certificates.
+        let warned = self.client.get::<words::Certificates>("/v1/certificates");
+        let warned = warned.map(|all| certificates::warnings(&all.certificates, self.paint)).unwrap_or_default();
+        super::print((show::status(&status, &pools.pools, self.paint) + &warned).as_bytes())
     }
 
     /// Prints an answer as it came.

@@ -33,6 +33,11 @@ impl TableCell {
         TableCell { tone: Some(tone), ..self }
     }
 
+    /// Its text, printable.
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
     /// The same cell, dim if `is_so`: there is nothing to see.
     pub(super) fn dim_if(self, is_so: bool) -> TableCell {
         if is_so { self.tone(Tone::Dim) } else { self }

@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::findings::DoctorFinding;
 use crate::app::account::{Account, Use};
+use crate::base::time::unix_s;
 use crate::config::model::{Config, ListenerTls};
+use crate::tls::facts::facts_of_pem;
 
 /// The findings about the files of every listener and pool with TLS: one for each file that `[listeners.NAME.tls]` or
 /// `[pools.NAME.tls]` names, or that stands in a folder of certificates.
@@ -19,6 +22,7 @@ pub(super) fn all(config: &Config, account: &Account, findings: &mut Vec<DoctorF
                 findings.extend(of_folder(path, &whose, account));
             } else {
                 findings.push(of_file(key, path, holds_key(tls, key, path), &whose, account));
+                findings.extend(Some(path).filter(|_| key == "cert").and_then(|path| of_time(path, &whose)));
             }
         }
     }
@@ -62,7 +66,16 @@ fn of_folder(folder: &Path, whose: &str, account: &Account) -> Vec<DoctorFinding
         return vec![DoctorFinding::note("certificate", format!("{shown} holds no certificate"), remedy)];
     }
     let of_each = |file: &PathBuf| of_file("certificate_dir", file, has_ending(file, &["key", "pem"]), whose, account);
-    files.iter().map(of_each).collect()
+    let in_time = files.iter().filter(|file| has_ending(file, &["crt", "pem"]));
+    files.iter().map(of_each).chain(in_time.filter_map(|file| of_time(file, whose))).collect()
+}
+
+/// The finding about a certificate that has little time left; `None` if there is nothing to say.
+fn of_time(file: &Path, whose: &str) -> Option<DoctorFinding> {
+    let facts = facts_of_pem(&fs::read(file).ok()?)?;
+    let warning = facts.standing(unix_s(SystemTime::now())).warning()?;
+    let detail = format!("{} of {whose}: {warning}", file.display());
+    Some(DoctorFinding::note("certificate", detail, "renew it; a running ringway takes the new one up by itself"))
 }
 
 /// The finding about one file, which stands at `key`.
@@ -134,6 +147,29 @@ mod tests {
         assert_eq!(lines.len(), expected.len(), "{lines:#?}");
         for (line, expected) in lines.iter().zip(expected) {
             assert!(line.starts_with(&expected), "{line} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_about_to_expire_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let now_s = unix_s(SystemTime::now());
+        for (name, hours) in [("fine.pem", 24 * 30), ("soon.pem", 24 * 13 + 1), ("late.pem", -25)] {
+            let mut params = rcgen::CertificateParams::new(vec!["db.example".to_string()]).unwrap();
+            let end = std::time::Duration::from_secs(now_s.saturating_add_signed(hours * 3600));
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+            let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            fs::write(folder.path().join(name), made.pem()).unwrap();
+            fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        for tls in [
+            "certificate_dir = \"/AT\"",
+            "certificates = [{ cert = \"/AT/late.pem\", key = \"/AT/late.pem\" }, \
+             { cert = \"/AT/soon.pem\", key = \"/AT/soon.pem\" }]",
+        ] {
+            let notes: Vec<String> =
+                found(folder.path(), tls).into_iter().filter(|line| line.starts_with("Note")).collect();
+            assert_eq!(notes, ["Note late.pem: it expired 1 day ago", "Note soon.pem: it expires in 13 days"], "{tls}");
         }
     }
 

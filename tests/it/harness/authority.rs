@@ -39,21 +39,28 @@ impl Authority {
 
     /// A certificate for that name whose time is over.
     pub fn sign_expired(&self, name: &str) -> Certificate {
-        let mut params = CertificateParams::new([name.to_string()]).unwrap();
-        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
-        self.write(params, &format!("expired.{name}"))
+        let [begin, end] = [2020, 2021].map(|year| rcgen::date_time_ymd(year, 1, 1));
+        let key = KeyPair::generate().unwrap();
+        self.sign_as("expired", &[name], &key, |params| (params.not_before, params.not_after) = (begin, end))
     }
 
     /// A certificate for these names and addresses.
     pub fn sign(&self, names: &[&str]) -> Certificate {
-        let params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-        self.write(params, &names.join("+"))
+        self.sign_as(&names.join("+"), names, &KeyPair::generate().unwrap(), |_| ())
     }
 
-    fn write(&self, params: CertificateParams, called: &str) -> Certificate {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let place = |kind: &str| self.folder.path().join(format!("{called}.{kind}.pem"));
+    /// The same in files of that name, for that key, and with what else is to be in it.
+    pub fn sign_as(
+        &self,
+        file: &str,
+        names: &[&str],
+        key: &KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certificate {
+        let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
+        let place = |kind: &str| self.folder.path().join(format!("{file}.{kind}.pem"));
         let files = Certificate { certificate: place("crt"), key: place("key") };
         std::fs::write(&files.certificate, certificate.pem()).unwrap();
         std::fs::write(&files.key, key.serialize_pem()).unwrap();
