@@ -56,8 +56,8 @@ struct Direction {
 }
 
 impl Records {
-    /// Takes over from rustls, which has nothing left to say.
-    #[allow(deprecated, reason = "tickets are skipped, and no subject renews its keys within a run")]
+    /// Takes over from rustls, which has nothing left to say. Tickets are skipped from then on, and no subject renews its
+    /// keys within a run.
     pub fn new(connection: ClientConnection) -> Result<Records, Fault> {
         let secrets = connection.dangerous_extract_secrets().map_err(|error| format!("secrets: {error}"))?;
         Ok(Records { send: Direction::new(secrets.tx)?, receive: Direction::new(secrets.rx)? })
@@ -97,7 +97,7 @@ impl Records {
         self.receive.sequence += 1;
         // No subject pads its records.
         let Some((kind, carried)) = plain.split_last() else { return Err("a record is empty".into()) };
-        match (*kind, &*carried) {
+        match (*kind, carried) {
             (APPLICATION_DATA, _) => Ok(Some((Opened::Data(HEADER..HEADER + carried.len()), len))),
             (HANDSHAKE, [4, ..]) => Ok(Some((Opened::Ticket, len))),
             (ALERT, alert) if alert == CLOSE_NOTIFY => Ok(Some((Opened::CloseNotify, len))),
