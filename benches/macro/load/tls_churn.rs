@@ -42,7 +42,7 @@ struct Client {
     /// What it says last, while `output` already has the flight of the next connection.
     last: Span,
     input: Span,
-    /// Connections that it has begun.
+    /// Connections that it has started.
     number: u64,
     has_asked: bool,
 }

@@ -56,8 +56,8 @@ struct Direction {
 }
 
 impl Records {
-    /// Takes over from rustls, which has nothing left to say. Tickets are skipped from then on, and no subject renews its
-    /// keys within a run.
+    /// Takes over from rustls, which has nothing left to say. Tickets are skipped from then on, and no subject renews
+    /// its keys within a run.
     pub fn new(connection: ClientConnection) -> Result<Records, Fault> {
         let secrets = connection.dangerous_extract_secrets().map_err(|error| format!("secrets: {error}"))?;
         Ok(Records { send: Direction::new(secrets.tx)?, receive: Direction::new(secrets.rx)? })
