@@ -23,7 +23,7 @@ pub enum Task {
         #[command(flatten)]
         options: Options,
         /// Workloads, by comma: bulk1 bulk32 down1 down32 rr1 rr8 rr64 rr1000 rr16k cps cps9000 reset9000
-        /// stalled mix idle
+        /// stalled mix idle tls_bulk tls_down tls_rr64 tls_handshake tls_resume tls_idle
         #[arg(long, value_delimiter = ',')]
         workloads: Vec<String>,
         /// Subjects, by comma: haproxy haproxy-splice nginx16 nginx64 tokio16 tokio64 and the names of --ringway
@@ -87,7 +87,7 @@ pub struct Options {
     /// A build of ringway: [NAME=]PATH[,ENV=VALUE]…; may be given several times
     #[arg(long)]
     pub ringway: Vec<String>,
-    /// Sessions of the memory workload
+    /// Sessions of the memory workloads
     #[arg(long, default_value_t = 2000)]
     pub idle_sessions: usize,
     /// Sessions that do nothing beside others

@@ -3,19 +3,32 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
+use rustls::StreamOwned;
+use rustls::client::ClientConnection;
 use socket2::SockRef;
 
 use crate::load::{Fault, PATIENCE};
 use crate::subject::Running;
 use crate::sys;
+use crate::tls::{self, Certificate};
 
 /// Enough to bring a proxy that switches to splice(2) there and through it.
 const TOTAL: usize = 3 << 20;
 const CHUNK: usize = 64 << 10;
 
-/// Waits until the proxy answers, then sends keyed bytes to the backend and back, with the end of the stream.
-pub fn carries_bytes(running: &mut Running, proxy: SocketAddr, backend: &TcpListener) -> Result<(), Fault> {
+/// Waits until the proxy answers, then sends keyed bytes to the backend and back, with the end of the stream. With a
+/// certificate the client speaks TLS and verifies it.
+pub fn carries_bytes(
+    running: &mut Running,
+    proxy: SocketAddr,
+    backend: &TcpListener,
+    certificate: Option<&Certificate>,
+) -> Result<(), Fault> {
     let client = connect_when_ready(running, proxy)?;
+    let client = match certificate {
+        Some(certificate) => Client::Tls(Box::new(tls::shake_hands(client, &certificate.client()?)?), false),
+        None => Client::Tcp(client),
+    };
     SockRef::from(backend).set_read_timeout(Some(PATIENCE)).map_err(text)?;
     let (server, _) =
         backend.accept().map_err(|error| format!("the proxy does not connect to the backend: {error}"))?;
@@ -34,8 +47,64 @@ fn connect_when_ready(running: &mut Running, proxy: SocketAddr) -> Result<TcpStr
     }
 }
 
-fn relay_keyed(mut client: TcpStream, mut server: TcpStream) -> Result<(), Fault> {
-    client.set_nonblocking(true).map_err(text)?;
+/// The client's end.
+enum Client {
+    Tcp(TcpStream),
+    /// Its stream, and whether it has said close_notify.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>, bool),
+}
+
+impl Client {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Client::Tcp(socket) => socket,
+            Client::Tls(stream, _) => &stream.sock,
+        }
+    }
+
+    /// Ends its stream, in TLS with close_notify.
+    fn end(&mut self) -> io::Result<()> {
+        if let Client::Tls(stream, has_ended) = self {
+            *has_ended = true;
+            stream.conn.send_close_notify();
+            stream.flush()?;
+        }
+        self.socket().shutdown(Shutdown::Write)
+    }
+}
+
+impl Read for Client {
+    /// In TLS an end of the stream without close_notify is a failure, unless the client has ended its own before: nginx
+    /// does not answer that.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Client::Tcp(socket) => socket.read(into),
+            Client::Tls(stream, has_ended) => match stream.read(into) {
+                Err(error) if *has_ended && error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+                other => other,
+            },
+        }
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Client::Tcp(socket) => socket.write(bytes),
+            Client::Tls(stream, _) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Client::Tcp(socket) => socket.flush(),
+            Client::Tls(stream, _) => stream.flush(),
+        }
+    }
+}
+
+fn relay_keyed(mut client: Client, mut server: TcpStream) -> Result<(), Fault> {
+    client.socket().set_nonblocking(true).map_err(text)?;
     server.set_nonblocking(true).map_err(text)?;
     let (mut up, mut down) = (Keyed::new(7), Keyed::new(11));
     let give_up_ns = sys::now_ns() + PATIENCE.as_nanos() as u64;
@@ -44,7 +113,7 @@ fn relay_keyed(mut client: TcpStream, mut server: TcpStream) -> Result<(), Fault
         up.turn(&mut client, &mut server)?;
         down.turn(&mut server, &mut client)?;
         if up.received == TOTAL && down.received == TOTAL && !up.closed {
-            client.shutdown(Shutdown::Write).map_err(text)?;
+            client.end().map_err(text)?;
             up.closed = true;
         }
         if up.ended && !down.closed {
@@ -75,11 +144,12 @@ impl Keyed {
         Keyed { key, sent: 0, received: 0, closed: false, ended: false }
     }
 
-    fn turn(&mut self, from: &mut TcpStream, to: &mut TcpStream) -> Result<(), Fault> {
+    fn turn(&mut self, from: &mut impl Write, to: &mut impl Read) -> Result<(), Fault> {
         if self.sent < TOTAL {
             let chunk = self.expected(self.sent, CHUNK.min(TOTAL - self.sent));
             self.sent += unless_blocked(from.write(&chunk))?.unwrap_or(0);
         }
+        unless_blocked(from.flush())?;
         let mut got = [0; CHUNK];
         let Some(count) = unless_blocked(to.read(&mut got))? else { return Ok(()) };
         if got[..count] != self.expected(self.received, count) {
@@ -99,7 +169,7 @@ impl Keyed {
     }
 }
 
-fn unless_blocked(result: io::Result<usize>) -> Result<Option<usize>, Fault> {
+fn unless_blocked<T>(result: io::Result<T>) -> Result<Option<T>, Fault> {
     match result {
         Ok(count) => Ok(Some(count)),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),

@@ -1,6 +1,6 @@
 //! Macro benchmark: ringway beside its peers, in work per CPU second of the proxy. `scripts/bench.sh` runs it,
 //! `docs/performance.md` says how it measures and why. Without a subcommand (`cargo test --benches`) it makes one short
-//! run of every workload against the tokio-uring baseline, so that it never rots.
+//! run of every workload against the tokio-uring baseline, or ringway where TLS ends, so that it never rots.
 
 mod args;
 mod check;
@@ -17,6 +17,7 @@ mod stamped;
 mod subject;
 mod sweep;
 mod sys;
+mod tls;
 mod workload;
 
 use std::path::Path;

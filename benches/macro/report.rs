@@ -129,7 +129,7 @@ impl Report {
     }
 
     fn standing_cells(&self, workload: &Workload, ringway: &str) -> String {
-        if matches!(workload.measure, Measure::Memory | Measure::Share) {
+        if workload.is_bar_a_figure() {
             let Some(value) = self.median(workload, ringway) else { return " – | – | – |".into() };
             let [found, bar, aim] = [value, workload.bar, workload.aim].map(|value| figure(workload, value));
             return format!(" {found} | ≤ {bar} (aim {aim}) | {} |", yes(value <= workload.bar));
@@ -144,7 +144,7 @@ impl Report {
             false => ("≥", ratio >= workload.bar),
         };
         let mut bar = format!("{sign} {:.2} (aim {:.2})", workload.bar, workload.aim);
-        if workload.measure == Measure::Bytes {
+        if workload.measure == Measure::Bytes && !workload.has_tls {
             let default = |peer| self.against(workload, ringway, peer).map_or(f64::MAX, |standing| standing.ratio);
             let over_defaults = default("haproxy").min(default("nginx16"));
             if over_defaults < f64::MAX {

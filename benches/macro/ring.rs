@@ -71,6 +71,12 @@ impl Span {
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
     }
 
+    /// The same to change.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: allocated, initialised, never freed; this program has one thread, and no operation is in flight here.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
+    }
+
     /// Copies `data` to `at`.
     pub fn write(self, at: usize, data: &[u8]) {
         let to = self.part(at, data.len());

@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 
 use crate::check;
 use crate::cost::Meter;
-use crate::load::{Fault, drive, idle};
+use crate::load::{Fault, Pair, drive, idle};
 use crate::record::Record;
 use crate::ring::Ring;
 use crate::subject::Subject;
 use crate::sys;
-use crate::workload::{Measure, Workload};
+use crate::tls::{self, Certificate};
+use crate::workload::{self, Measure, Workload};
 
 /// How a run is made.
 #[derive(Clone, Debug)]
@@ -48,6 +49,15 @@ const SETTLE: f64 = 3.0;
 /// Sessions that are open before memory is first read: what a proxy takes once is no cost of a session.
 const IDLE_WARM_UP: usize = 200;
 
+/// A started proxy, from outside.
+struct Site {
+    meter: Meter,
+    proxy: SocketAddr,
+    backend: TcpListener,
+    /// With which TLS ends at the proxy, where it does.
+    certificate: Option<Certificate>,
+}
+
 /// Makes the run; whatever goes wrong stands in the record.
 pub fn run(plan: &Plan) -> Record {
     let failed = |fault: &str| Record::failed(plan.workload.name, &plan.subject.name, fault);
@@ -77,17 +87,25 @@ fn measure(plan: &Plan, folder: &Path) -> Result<std::result::Result<Record, Fau
     let [high, low] = plan.number.to_be_bytes();
     let proxy = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 7000));
     let backend = TcpListener::bind((Ipv4Addr::new(127, 2, high, low), 9000)).context("listen as the backend")?;
-    let mut running = plan.subject.start(folder, proxy, backend.local_addr()?, plan.proxy_cpu)?;
+    let certificate = plan.workload.has_tls.then(|| Certificate::make(folder)).transpose()?;
+    let listens = backend.local_addr()?;
+    let mut running = plan.subject.start(folder, proxy, listens, plan.proxy_cpu, certificate.as_ref())?;
     let meter = Meter::new(running.pid(), plan.proxy_cpu, plan.load_cpu);
-    Ok(check::carries_bytes(&mut running, proxy, &backend).and_then(|()| match plan.workload.measure {
-        Measure::Memory => measure_memory(plan, &meter, proxy, &backend),
-        _ => measure_work(plan, &meter, proxy, &backend),
+    let site = Site { meter, proxy, backend, certificate };
+    let checked = check::carries_bytes(&mut running, proxy, &site.backend, site.certificate.as_ref());
+    Ok(checked.and_then(|()| match plan.workload.measure {
+        Measure::Memory => measure_memory(plan, &site),
+        _ => measure_work(plan, &site),
     }))
 }
 
-fn measure_work(plan: &Plan, meter: &Meter, proxy: SocketAddr, backend: &TcpListener) -> Result<Record, Fault> {
+fn measure_work(plan: &Plan, site: &Site) -> Result<Record, Fault> {
+    let Site { meter, proxy, backend, certificate } = site;
     let mut ring = Ring::new().map_err(|error| format!("the generator's ring: {error}"))?;
-    let mut load = plan.workload.open(&mut ring, proxy, backend, plan.beside_sessions)?;
+    let mut load = match certificate {
+        Some(certificate) => workload::open_tls(plan.workload.name, &mut ring, *proxy, backend, certificate)?,
+        None => plan.workload.open(&mut ring, *proxy, backend, plan.beside_sessions)?,
+    };
     let span_ns = |seconds: f64| (seconds * 1e9) as u64;
     load.start(&mut ring, sys::now_ns());
     // What was sent to those that stall is on its way for a while.
@@ -114,10 +132,16 @@ fn measure_work(plan: &Plan, meter: &Meter, proxy: SocketAddr, backend: &TcpList
     Ok(record)
 }
 
-fn measure_memory(plan: &Plan, meter: &Meter, proxy: SocketAddr, backend: &TcpListener) -> Result<Record, Fault> {
-    let warm_up = idle::open_used(proxy, backend, IDLE_WARM_UP)?;
+fn measure_memory(plan: &Plan, site: &Site) -> Result<Record, Fault> {
+    let Site { meter, proxy, backend, certificate } = site;
+    let open = |count| -> Result<Vec<Pair>, Fault> {
+        let Some(certificate) = certificate else { return idle::open_used(*proxy, backend, count) };
+        let sessions = tls::open_sessions(*proxy, backend, &certificate.client()?, count)?;
+        Ok(sessions.into_iter().map(|session| session.pair).collect())
+    };
+    let warm_up = open(IDLE_WARM_UP)?;
     let before = (meter.read(), meter.memory_bytes());
-    let pairs = idle::open_used(proxy, backend, plan.idle_sessions)?;
+    let pairs = open(plan.idle_sessions)?;
     let after = (meter.read(), meter.memory_bytes());
     let mut record = Record::failed(plan.workload.name, &plan.subject.name, "");
     record.set_costs(&before.0, &after.0);

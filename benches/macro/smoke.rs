@@ -10,7 +10,7 @@ use crate::ring::Ring;
 use crate::subject::{self, Subject};
 use crate::workload;
 
-/// Every workload once against the tokio-uring baseline; fails if one gives no figure.
+/// Every workload once against the tokio-uring baseline, those with TLS against ringway; fails if one gives no figure.
 pub fn run_all() -> Result<()> {
     the_table_tells_who_is_faster();
     a_build_is_measured_on_each_driver_that_is_asked_for();
@@ -30,13 +30,13 @@ pub fn run_all() -> Result<()> {
         "--anywhere",
     ];
     let Task::Sweep { options, .. } = Cli::parse_from(words).command else { unreachable!("it says sweep") };
-    let subject = Subject::named("tokio16", &[])?;
+    // The tests are given another program by the same name: see CONTRIBUTING.md.
+    let ringway = std::env::var("RINGWAY_TEST_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_ringway").to_string());
+    let options = crate::args::Options { rounds: 1, ringway: vec![format!("ringway={ringway}")], ..options };
+    let (baseline, ringway) = (Subject::named("tokio16", &[])?, Subject::named("ringway", &options.ringway)?);
     for workload in workload::ALL {
-        let records = crate::sweep::sweep(
-            &crate::args::Options { rounds: 1, ..options.clone() },
-            &[workload],
-            std::slice::from_ref(&subject),
-        )?;
+        let subject = if workload.has_tls { &ringway } else { &baseline };
+        let records = crate::sweep::sweep(&options, &[workload], std::slice::from_ref(subject))?;
         let Some(Record { fault, .. }) = records.first() else { bail!("{} made no run", workload.name) };
         if !fault.is_empty() {
             bail!("{}: {fault}", workload.name);

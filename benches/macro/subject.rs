@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::sys;
+use crate::tls::Certificate;
 
 /// A proxy under test.
 #[derive(Clone, Debug)]
@@ -100,6 +101,11 @@ impl Subject {
         matches!(self.kind, Kind::Ringway { .. })
     }
 
+    /// True if it is a subject of workloads with TLS. The baseline has none, and splice would change nothing.
+    pub fn ends_tls(&self) -> bool {
+        !matches!(self.kind, Kind::TokioUring { .. } | Kind::Haproxy { splice: true })
+    }
+
     /// What it is told through its environment.
     pub fn environment(&self) -> String {
         match &self.kind {
@@ -119,24 +125,32 @@ impl Subject {
         if program.exists() { Ok(program) } else { bail!("{}: {} is not there", self.name, program.display()) }
     }
 
-    /// Starts it on `cpu`, with its files in `folder`. What it writes goes to `folder/log`.
-    pub fn start(&self, folder: &Path, listen: SocketAddr, backend: SocketAddr, cpu: usize) -> Result<Running> {
+    /// Starts it on `cpu`, with its files in `folder`. What it writes goes to `folder/log`. With a certificate it ends
+    /// TLS.
+    pub fn start(
+        &self,
+        folder: &Path,
+        listen: SocketAddr,
+        backend: SocketAddr,
+        cpu: usize,
+        tls: Option<&Certificate>,
+    ) -> Result<Running> {
         let mut command = Command::new(self.program()?);
         let config = folder.join("conf");
         match &self.kind {
             Kind::Haproxy { splice } => {
-                fs::write(&config, haproxy(listen, backend, *splice))?;
+                fs::write(&config, haproxy(listen, backend, *splice, tls))?;
                 command.arg("-db").arg("-f").arg(&config);
             }
             Kind::Nginx { buffer_kib } => {
-                fs::write(&config, nginx(folder, listen, backend, *buffer_kib))?;
+                fs::write(&config, nginx(folder, listen, backend, *buffer_kib, tls))?;
                 command.arg("-c").arg(&config).arg("-p").arg(folder).arg("-e").arg(folder.join("error"));
             }
             Kind::TokioUring { buffer_kib } => {
                 command.args(["relay", &listen.to_string(), &backend.to_string(), &(buffer_kib << 10).to_string()]);
             }
             Kind::Ringway { environment, .. } => {
-                fs::write(&config, ringway(listen, backend))?;
+                fs::write(&config, ringway(listen, backend, tls))?;
                 command.arg("run").arg("-c").arg(&config).envs(environment.iter().cloned());
             }
         }
@@ -178,35 +192,61 @@ impl Drop for Running {
     }
 }
 
-fn haproxy(listen: SocketAddr, backend: SocketAddr, splice: bool) -> String {
+fn haproxy(listen: SocketAddr, backend: SocketAddr, splice: bool, tls: Option<&Certificate>) -> String {
     // splice-auto keeps copying under this load, so splice is forced both ways, as an administrator would tune it.
     // As many sessions as its descriptors allow, like ringway's: 9,000 rest beside some workloads.
-    let (global, option) = match splice {
+    let (mut global, option) = match splice {
         true => ("  tune.pipesize 1048576\n  maxpipes 100\n", "  option splice-request\n  option splice-response\n"),
         false => ("", ""),
     };
+    let mut bind = String::new();
+    if let Some(tls) = tls {
+        global = "  ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256\n  \
+                  ssl-default-bind-options ssl-min-ver TLSv1.3\n";
+        bind = format!(" ssl crt {}", tls.both.display());
+    }
     format!(
         "global\n  nbthread 1\n  maxconn 9700\n{global}\
          defaults\n  mode tcp\n{option}  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         listen bench\n  bind {listen}\n  server a {backend}\n"
+         listen bench\n  bind {listen}{bind}\n  server a {backend}\n"
     )
 }
 
-fn nginx(folder: &Path, listen: SocketAddr, backend: SocketAddr, buffer_kib: usize) -> String {
+fn nginx(
+    folder: &Path,
+    listen: SocketAddr,
+    backend: SocketAddr,
+    buffer_kib: usize,
+    tls: Option<&Certificate>,
+) -> String {
     let folder = folder.display();
+    let (mut ssl, mut keys) = ("", String::new());
+    if let Some(Certificate { file, key, .. }) = tls {
+        ssl = " ssl";
+        keys = format!(
+            "    ssl_certificate {};\n    ssl_certificate_key {};\n    ssl_protocols TLSv1.3;\n    \
+             ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;\n",
+            file.display(),
+            key.display()
+        );
+    }
     format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\nuser root;\nworker_processes 1;\n\
          worker_rlimit_nofile 20000;\npid {folder}/pid;\nerror_log {folder}/error error;\n\
          events {{ worker_connections 19900; }}\n\
-         stream {{\n  access_log off;\n  server {{\n    listen {listen};\n    proxy_pass {backend};\n    \
+         stream {{\n  access_log off;\n  server {{\n    listen {listen}{ssl};\n{keys}    proxy_pass {backend};\n    \
          proxy_buffer_size {buffer_kib}k;\n    proxy_connect_timeout 5s;\n    proxy_timeout 1h;\n  }}\n}}\n"
     )
 }
 
-fn ringway(listen: SocketAddr, backend: SocketAddr) -> String {
+fn ringway(listen: SocketAddr, backend: SocketAddr, tls: Option<&Certificate>) -> String {
+    let tls = tls.map_or_else(String::new, |Certificate { file, key, .. }| {
+        let pair = format!("{{ cert = \"{}\", key = \"{}\" }}", file.display(), key.display());
+        format!("[listeners.bench.tls]\ncertificates = [{pair}]\nmin_version = \"1.3\"\n\n")
+    });
     format!(
         "[process]\nworkers = 1\npin_workers = true\n\n[log]\nlevel = \"warn\"\n\n\
-         [listeners.bench]\nbind = \"{listen}\"\npool = \"bench\"\n\n\
+         [listeners.bench]\nbind = \"{listen}\"\npool = \"bench\"\n\n{tls}\
          [pools.bench]\nbalance = \"round_robin\"\n\n[pools.bench.check]\ntype = \"off\"\n\n\
          [[pools.bench.backends]]\nname = \"a\"\naddress = \"{backend}\"\n"
     )

@@ -22,7 +22,8 @@ pub fn sweep(options: &Options, workloads: &[Workload], subjects: &[Subject]) ->
     let mut number = fastrand::u16(256..32768);
     for round in 1..=options.rounds {
         for workload in workloads {
-            let mut order: Vec<&Subject> = subjects.iter().collect();
+            let takes_part = |subject: &&Subject| !workload.has_tls || subject.ends_tls();
+            let mut order: Vec<&Subject> = subjects.iter().filter(takes_part).collect();
             fastrand::shuffle(&mut order);
             for subject in order {
                 let tries = best_of_tries(options, round, workload, subject, &mut number)?;
@@ -80,11 +81,11 @@ fn one(options: &Options, workload: &Workload, subject: &Subject, number: u16) -
 
 fn say(workload: &Workload, record: &Record) {
     if !record.fault.is_empty() {
-        eprintln!("{:>2} {:7} {:15} FAILED: {}", record.round, workload.name, record.subject, record.fault);
+        eprintln!("{:>2} {:13} {:15} FAILED: {}", record.round, workload.name, record.subject, record.fault);
         return;
     }
     eprintln!(
-        "{:>2} {:7} {:15} {:>9} {:>11}   cpu {:>3.0} %  load {:>3.0} %  others {:>3.0} %  waited {:>3.0} %{}{}",
+        "{:>2} {:13} {:15} {:>9} {:>11}   cpu {:>3.0} %  load {:>3.0} %  others {:>3.0} %  waited {:>3.0} %{}{}",
         record.round,
         workload.name,
         record.subject,

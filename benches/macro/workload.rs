@@ -9,8 +9,11 @@ use crate::load::idle::open_used;
 use crate::load::mix::Mix;
 use crate::load::paced::Paced;
 use crate::load::round_trip::RoundTrips;
+use crate::load::tls_bulk::TlsBulk;
+use crate::load::tls_churn::TlsChurn;
 use crate::load::{Fault, Load, open_pairs};
 use crate::ring::Ring;
+use crate::tls::{self, Certificate};
 
 /// What a figure is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,18 +39,25 @@ pub struct Workload {
     pub title: &'static str,
     /// What its figure is.
     pub measure: Measure,
-    /// The least ratio to the best peer that is asked for (the greatest, where less is better; bytes for memory).
+    /// True exactly when clients speak TLS, which ends at the proxy.
+    pub has_tls: bool,
+    /// The least ratio to the best peer that is asked for (the greatest, where less is better; bytes for memory without
+    /// TLS).
     pub bar: f64,
     /// The ratio that is hoped for.
     pub aim: f64,
 }
 
 const fn line(name: &'static str, title: &'static str, measure: Measure, bar: f64, aim: f64) -> Workload {
-    Workload { name, title, measure, bar, aim }
+    Workload { name, title, measure, has_tls: false, bar, aim }
+}
+
+const fn over_tls(name: &'static str, title: &'static str, measure: Measure, bar: f64, aim: f64) -> Workload {
+    Workload { has_tls: true, ..line(name, title, measure, bar, aim) }
 }
 
 /// All, in the order of the table.
-pub const ALL: [Workload; 15] = [
+pub const ALL: [Workload; 21] = [
     line("bulk1", "bulk to the backend, 1 flow", Measure::Bytes, 1.0, 1.2),
     line("bulk32", "bulk to the backend, 32 flows", Measure::Bytes, 1.0, 1.2),
     line("down1", "bulk to the client, 1 flow", Measure::Bytes, 1.0, 1.2),
@@ -63,11 +73,20 @@ pub const ALL: [Workload; 15] = [
     line("stalled", "5,000 stalled clients, half of them half-closed", Measure::Share, 1.0, 0.5),
     line("mix", "p99 of small round trips beside 8 bulk flows", Measure::Latency, 1.0, 0.5),
     line("idle", "user memory of an idle session", Measure::Memory, 768.0, 400.0),
+    over_tls("tls_bulk", "TLS: bulk to the backend, 8 flows", Measure::Bytes, 1.0, 1.3),
+    over_tls("tls_down", "TLS: bulk to the client, 8 flows", Measure::Bytes, 1.0, 1.3),
+    over_tls("tls_rr64", "TLS: 64 B round trips, 64 sessions", Measure::Operations, 1.0, 1.15),
+    over_tls("tls_handshake", "TLS: full handshake, one request, close", Measure::Operations, 1.0, 1.2),
+    over_tls("tls_resume", "TLS: resumed handshake, one request, close", Measure::Operations, 1.0, 1.2),
+    over_tls("tls_idle", "TLS: user memory of an idle session", Measure::Memory, 0.5, 0.25),
 ];
 
 /// A bulk write, and a shorter one for where the generator has to look after latencies in between.
 const CHUNK: usize = 256 << 10;
 const CHUNK_MIX: usize = 64 << 10;
+/// Flows of TLS bulk, and clients at a time that shake hands.
+const TLS_FLOWS: usize = 8;
+const TLS_CLIENTS: usize = 64;
 
 impl Workload {
     /// A workload by name.
@@ -78,6 +97,11 @@ impl Workload {
     /// True if a smaller figure is the better one.
     pub fn less_is_better(&self) -> bool {
         matches!(self.measure, Measure::Latency | Measure::Memory | Measure::Share)
+    }
+
+    /// True if the bar is a figure of its own and no ratio.
+    pub fn is_bar_a_figure(&self) -> bool {
+        self.measure == Measure::Share || self.measure == Measure::Memory && !self.has_tls
     }
 
     /// Opens the sessions and makes the load of this workload.
@@ -119,6 +143,29 @@ impl Workload {
             "mix" => mix(proxy, backend),
             other => Err(format!("{other} is not a workload of the ring")),
         }
+    }
+}
+
+/// The loads of clients that speak TLS.
+pub fn open_tls(
+    name: &str,
+    ring: &mut Ring,
+    proxy: SocketAddr,
+    backend: &TcpListener,
+    certificate: &Certificate,
+) -> Result<Box<dyn Load>, Fault> {
+    let sessions = |count| tls::open_sessions(proxy, backend, &certificate.client()?, count);
+    let churn = |resumes| -> Result<Box<dyn Load>, Fault> {
+        let clients = certificate.quick_clients(TLS_CLIENTS, resumes)?;
+        Ok(Box::new(TlsChurn::new(proxy, backend, clients, resumes)?))
+    };
+    match name {
+        "tls_bulk" => Ok(Box::new(TlsBulk::new(sessions(TLS_FLOWS)?, Toward::Backend))),
+        "tls_down" => Ok(Box::new(TlsBulk::new(sessions(TLS_FLOWS)?, Toward::Client))),
+        "tls_rr64" => Ok(Box::new(RoundTrips::over_tls(ring, sessions(64)?, 64)?)),
+        "tls_handshake" => churn(false),
+        "tls_resume" => churn(true),
+        other => Err(format!("{other} is not a workload of the ring with TLS")),
     }
 }
 

@@ -2,32 +2,25 @@
 //! reset.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use io_uring::opcode;
 use io_uring::squeue::Flags;
 use io_uring::types::Fd;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::served::{SIZE, Served, close};
 use super::{Fault, Load, gave, parts, token};
 use crate::ring::{Event, Ring, Span, receive_entry, send_entry};
 
 const ANSWERED: u32 = 0x30;
 const CLIENT_STEP: u32 = 0x31;
-const ACCEPTED: u32 = 0x32;
-const SERVED: u32 = 0x33;
-const SERVER_STEP: u32 = 0x34;
-const CLOSED: u32 = 0x35;
-
-const SIZE: usize = 64;
 
 /// Connections at a time, each replaced by a new one when it has its answer.
 pub struct Churn {
     proxy: &'static SockAddr,
-    listener: TcpListener,
+    served: Served,
     clients: Vec<Client>,
-    served: Vec<(RawFd, Span)>,
-    free: Vec<usize>,
     done: u64,
     outstanding: usize,
     stopping: bool,
@@ -44,7 +37,6 @@ struct Client {
 impl Churn {
     /// `concurrency` clients of `proxy`, which end with a reset if they are to; `listener` is the backend.
     pub fn new(proxy: SocketAddr, listener: &TcpListener, concurrency: usize, resets: bool) -> Result<Churn, Fault> {
-        let listener = listener.try_clone().map_err(|error| format!("listener: {error}"))?;
         let spans = Span::leak(concurrency * 2 * SIZE);
         let client = |index: usize| Client {
             socket: -1,
@@ -54,10 +46,8 @@ impl Churn {
         };
         Ok(Churn {
             proxy: Box::leak(Box::new(SockAddr::from(proxy))),
-            listener,
+            served: Served::new(listener)?,
             clients: (0..concurrency).map(client).collect(),
-            served: Vec::new(),
-            free: Vec::new(),
             done: 0,
             outstanding: 0,
             stopping: false,
@@ -97,38 +87,11 @@ impl Churn {
         self.outstanding -= 1;
         if self.stopping { Ok(()) } else { self.connect(ring, index) }
     }
-
-    fn on_accepted(&mut self, ring: &mut Ring, event: Event) -> Result<(), Fault> {
-        let socket = gave(event, "accept")? as RawFd;
-        if !event.more() {
-            self.accept(ring);
-        }
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.served.push((-1, Span::leak(SIZE)));
-            self.served.len() - 1
-        });
-        self.served[index].0 = socket;
-        let span = self.served[index].1;
-        let chain = Flags::IO_LINK | Flags::SKIP_SUCCESS;
-        ring.push(receive_entry(socket, span, libc::MSG_WAITALL, 0).flags(chain), token(SERVER_STEP, index));
-        ring.push(send_entry(socket, span).flags(chain), token(SERVER_STEP, index));
-        // Waits for the end of the stream: the proxy has to pass the client's FIN on.
-        ring.push(receive_entry(socket, span.part(0, 1), 0, 0), token(SERVED, index));
-        Ok(())
-    }
-
-    fn accept(&self, ring: &mut Ring) {
-        ring.push(opcode::AcceptMulti::new(Fd(self.listener.as_raw_fd())).build(), token(ACCEPTED, 0));
-    }
-}
-
-fn close(ring: &mut Ring, socket: RawFd) {
-    ring.push(opcode::Close::new(Fd(socket)).build().flags(Flags::SKIP_SUCCESS), token(CLOSED, 0));
 }
 
 impl Load for Churn {
     fn start(&mut self, ring: &mut Ring, _now_ns: u64) {
-        self.accept(ring);
+        self.served.accept(ring);
         for index in 0..self.clients.len() {
             // A socket that cannot be made shows as a client without an answer when the run ends.
             let _ = self.connect(ring, index);
@@ -138,14 +101,8 @@ impl Load for Churn {
     fn on(&mut self, ring: &mut Ring, event: Event, _now_ns: u64) -> Result<(), Fault> {
         match parts(event.token) {
             (ANSWERED, index) => self.on_answered(ring, event, index),
-            (ACCEPTED, _) => self.on_accepted(ring, event),
-            (SERVED, index) => {
-                close(ring, self.served[index].0);
-                self.free.push(index);
-                Ok(())
-            }
             (CLIENT_STEP, _) => gave(event, "connect or request").map(|_| ()),
-            _ => Ok(()),
+            _ => self.served.on(ring, event),
         }
     }
 
@@ -160,7 +117,7 @@ impl Load for Churn {
     /// Also the backend has seen the end of every stream: a proxy that does not close has no figure. (The baseline
     /// passes no reset on, so that cannot be asked of resets.)
     fn finished(&self) -> bool {
-        self.outstanding == 0 && (self.resets || self.free.len() == self.served.len())
+        self.outstanding == 0 && (self.resets || self.served.all_ended())
     }
 
     fn verdict(&self) -> Result<(), Fault> {

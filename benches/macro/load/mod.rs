@@ -16,6 +16,9 @@ pub mod idle;
 pub mod mix;
 pub mod paced;
 pub mod round_trip;
+pub mod served;
+pub mod tls_bulk;
+pub mod tls_churn;
 
 /// What went wrong with the traffic: the run has no figure then.
 pub type Fault = String;

@@ -1,13 +1,14 @@
 //! Request and answer of one size over long sessions; each session has one request on its way.
 //!
 //! A request carries its session and number at both ends, the backend returns the very bytes, the client compares:
-//! a proxy that mixes, loses or repeats bytes has no figure.
+//! a proxy that mixes, loses or repeats bytes has no figure. Clients can speak TLS: a message is one record then.
 
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::{Fault, Load, Pair, gave, parts, token};
 use crate::ring::{Event, Ring, Span, receive_entry};
+use crate::tls::{APPLICATION_DATA, HEADER, Opened, Records, Session, record_len};
 
 const RECEIVED: u32 = 0x20;
 const SENT: u32 = 0x21;
@@ -36,6 +37,16 @@ struct End {
     output: Span,
     filled: usize,
     number: u64,
+    tls: Option<Box<Tls>>,
+}
+
+/// What a client has that speaks TLS.
+struct Tls {
+    records: Records,
+    /// The record that is sent.
+    sealed: Span,
+    /// The record that comes.
+    received: Span,
 }
 
 impl RoundTrips {
@@ -57,6 +68,18 @@ impl RoundTrips {
         Ok(RoundTrips { ends, size, done: 0, outstanding: 0, stopping: false })
     }
 
+    /// The same, with clients that speak TLS.
+    pub fn over_tls(ring: &mut Ring, sessions: Vec<Session>, size: usize) -> Result<RoundTrips, Fault> {
+        let (pairs, records): (Vec<Pair>, Vec<Records>) =
+            sessions.into_iter().map(|session| (session.pair, session.records)).unzip();
+        let mut trips = RoundTrips::new(ring, pairs, size)?;
+        for (client, records) in trips.ends.iter_mut().step_by(2).zip(records) {
+            let span = || Span::leak(record_len(size));
+            client.tls = Some(Box::new(Tls { records, sealed: span(), received: span() }));
+        }
+        Ok(trips)
+    }
+
     fn receive(&self, ring: &mut Ring, index: usize) {
         let end = &self.ends[index];
         if self.size <= SMALL {
@@ -67,7 +90,7 @@ impl RoundTrips {
         }
     }
 
-    fn request(&mut self, ring: &mut Ring, index: usize) {
+    fn request(&mut self, ring: &mut Ring, index: usize) -> Result<(), Fault> {
         let size = self.size;
         let end = &mut self.ends[index];
         end.number += 1;
@@ -75,7 +98,12 @@ impl RoundTrips {
         end.output.write(0, &tag);
         end.output.write(size - 8, &tag);
         self.outstanding += 1;
-        ring.send(token(SENT, index), end.descriptor, end.output, true, true);
+        let message = match end.tls.as_deref_mut() {
+            Some(tls) => tls.seal(end.output)?,
+            None => end.output,
+        };
+        ring.send(token(SENT, index), end.descriptor, message, true, true);
+        Ok(())
     }
 
     fn on_received(&mut self, ring: &mut Ring, event: Event, index: usize) -> Result<(), Fault> {
@@ -88,15 +116,19 @@ impl RoundTrips {
             return Err(format!("session {} was closed", index / 2));
         }
         let end = &mut self.ends[index];
+        let (into, wanted) = match &end.tls {
+            Some(tls) => (tls.received, record_len(self.size)),
+            None => (end.input, self.size),
+        };
         if let Some(buffer) = event.buffer() {
-            if end.filled + count > self.size {
+            if end.filled + count > wanted {
                 return Err(format!("session {} got more than was sent", index / 2));
             }
-            end.input.write(end.filled, ring.filled(buffer, count).bytes());
+            into.write(end.filled, ring.filled(buffer, count).bytes());
             ring.release(buffer);
         }
         end.filled += count;
-        let whole = end.filled == self.size;
+        let whole = end.filled == wanted;
         if !event.more() && (whole || self.size <= SMALL) {
             self.receive(ring, index);
         } else if !event.more() {
@@ -112,21 +144,40 @@ impl RoundTrips {
             ring.send(token(SENT, index), end.descriptor, end.output, true, true);
             return Ok(());
         }
+        if let Some(tls) = end.tls.as_deref_mut() {
+            tls.open(end.input)?;
+        }
         compare(end.output.bytes(), end.input.bytes(), end.number)
             .map_err(|fault| format!("session {}: {fault}", index / 2))?;
         self.done += 1;
         self.outstanding -= 1;
-        if !self.stopping {
-            self.request(ring, index);
-        }
-        Ok(())
+        if self.stopping { Ok(()) } else { self.request(ring, index) }
     }
 }
 
 impl End {
     fn new(socket: TcpStream, input: Span, output: Span) -> End {
         let descriptor = socket.as_raw_fd();
-        End { socket, descriptor, input, output, filled: 0, number: 0 }
+        End { socket, descriptor, input, output, filled: 0, number: 0, tls: None }
+    }
+}
+
+impl Tls {
+    /// The record that carries a message.
+    fn seal(&mut self, message: Span) -> Result<Span, Fault> {
+        self.sealed.write(HEADER, message.bytes());
+        self.records.seal(APPLICATION_DATA, self.sealed.bytes_mut())?;
+        Ok(self.sealed)
+    }
+
+    /// Writes what the record that has come carries to `message`.
+    fn open(&mut self, message: Span) -> Result<(), Fault> {
+        let record = self.received.bytes_mut();
+        match self.records.open(record)? {
+            Some((Opened::Data(carried), len)) if len == record.len() => message.write(0, &record[carried]),
+            other => return Err(format!("an answer is not one record: {other:?}")),
+        }
+        Ok(())
     }
 }
 
@@ -146,7 +197,8 @@ impl Load for RoundTrips {
             self.receive(ring, index);
         }
         for index in (0..self.ends.len()).step_by(2) {
-            self.request(ring, index);
+            // A session that cannot seal shows as one that is never answered.
+            let _ = self.request(ring, index);
         }
     }
 
