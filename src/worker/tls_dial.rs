@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A handshake that fails is an attempt that fails: another backend is tried. Only the attempt has a deadline
-//! (`connect_timeout`), so what is given up is given up as a connect is: by cancelling the poll, or where there is none,
-//! by an answer in its place ([`Worker::give_up_queued_dial`]).
+//! (`connect_timeout`), so what is given up is given up as a connect is: by cancelling the poll, or where there is
+//! none, by an answer in its place ([`Worker::give_up_queued_dial`]).
 //!
 //! Bytes that the backend sends behind its handshake stay in the codec until the relay asks for them.
 
