@@ -103,7 +103,7 @@ pub trait Calls {
     ///
     /// # Errors
     /// EAGAIN where there is no room, or the connection's.
-    fn send(&mut self, fd: Fd, lease: Lease) -> Result<u32, i32>;
+    fn send(&mut self, fd: Fd, lease: Lease, followed: bool) -> Result<u32, i32>;
 
     /// See [`Kernel::send_wrapped`](crate::kernel::Kernel::send_wrapped).
     ///

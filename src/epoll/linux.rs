@@ -169,8 +169,8 @@ impl Calls for Linux {
     }
 
     #[inline]
-    fn send(&mut self, fd: Fd, lease: Lease) -> Result<u32, i32> {
-        stream::send(fd, self.buffers.bytes(lease), 0)
+    fn send(&mut self, fd: Fd, lease: Lease, followed: bool) -> Result<u32, i32> {
+        stream::send(fd, self.buffers.bytes(lease), stream::more(followed))
     }
 
     fn connect(&mut self, fd: Fd, to: &Address) -> Result<(), i32> {
@@ -220,9 +220,9 @@ impl Calls for Linux {
     fn send_wrapped(
         &mut self,
         fd: Fd,
-        Wrapped { before: [first, second], lease, after }: Wrapped<'_>,
+        Wrapped { before: [first, second], lease, after, followed }: Wrapped<'_>,
     ) -> Result<usize, i32> {
-        stream::send_parts(fd, [first, second, self.buffers.bytes(lease), after])
+        stream::send_parts(fd, [first, second, self.buffers.bytes(lease), after], stream::more(followed))
     }
 
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {

@@ -111,8 +111,8 @@ impl<C: Calls> Epoll<C> {
 
     /// To tell of it costs no system call, so a quiet one is like any other.
     #[inline]
-    fn send(&mut self, fd: Fd, lease: Lease, token: Token) {
-        let sent = self.calls.send(fd, lease);
+    fn send(&mut self, fd: Fd, lease: Lease, followed: bool, token: Token) {
+        let sent = self.calls.send(fd, lease, followed);
         self.answer(token, sent.map_or_else(|error| -error, |len| len as i32), false);
     }
 
@@ -337,7 +337,7 @@ impl<C: Calls> Kernel for Epoll<C> {
     fn push(&mut self, token: Token, op: Op<'_>) {
         match op {
             Op::Recv { fd, credit, fresh } => self.recv(fd, credit, fresh, token),
-            Op::Send { fd, lease, .. } => self.send(fd, lease, token),
+            Op::Send { fd, lease, followed, .. } => self.send(fd, lease, followed, token),
             Op::Poll { fd, interest: Interest::Acceptable } => self.accept(fd, Reading::Acceptable, token),
             Op::Poll { fd, interest } => self.poll_for(fd, interest, token),
             Op::Connect { fd, to } => self.connect(fd, to, token),

@@ -166,7 +166,7 @@ fn a_send_without_room_is_refused_and_room_is_told_once() {
     driver.calls.buffers().space(buffer, 16_384).fill(7);
     let (lease, mut sent) = (Lease { buffer, start: 0, len: 16_384 }, 0);
     loop {
-        driver.push(send, Op::Send { fd, lease, quiet: true });
+        driver.push(send, Op::Send { fd, lease, quiet: true, followed: false });
         match answers(&mut driver)[0].result {
             refused if refused == -errno::EAGAIN => break,
             len => sent += len as usize,

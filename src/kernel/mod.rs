@@ -51,6 +51,8 @@ pub enum Op<'a> {
         lease: Lease,
         /// If all of it is sent, nothing follows from that: that answer is not waited for, and comes with the next one.
         quiet: bool,
+        /// Another send follows as soon as this one is answered: what fills no segment can wait for it (MSG_MORE).
+        followed: bool,
     },
     /// Wait for something to happen to a socket. The result is a mask of [`poll`], or a negative errno. It may hold
     /// more than was asked for: io_uring adds RDHUP, HUP and ERR to every poll.
@@ -241,6 +243,8 @@ pub struct Wrapped<'a> {
     pub lease: Lease,
     /// What comes last.
     pub after: &'a [u8],
+    /// Another send follows as soon as this one is answered, as in [`Op::Send`].
+    pub followed: bool,
 }
 
 /// Wakes a worker that sleeps in its kernel.

@@ -80,6 +80,9 @@ struct AccessLine<'a> {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_error: Option<String>,
+    /// The subject of the client's certificate, if it has shown one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<&'a str>,
     /// All attempts to connect, if there was more than one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<AttemptLine<'a>>,
@@ -146,6 +149,7 @@ impl<'a> AccessLine<'a> {
             tls_cipher: record.tls.map(|tls| tls.cipher),
             tls_resumed: record.tls.map(|tls| tls.is_resumed),
             tls_error: tls_error(record),
+            client_certificate: record.client_certificate.as_deref(),
             attempts: attempts(record, names),
             queue_ms: ms(record.queue_ns),
             connect_ms: record.connect_ns.map(ms),

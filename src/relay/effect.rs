@@ -36,6 +36,8 @@ pub enum Effect {
         lease: Lease,
         /// Nothing follows from its success: that answer may wait until something else happens.
         quiet: bool,
+        /// More bytes are there, and the next send follows its answer.
+        followed: bool,
     },
     /// A quiet send that was not answered yet has to be answered soon.
     Hurry,

@@ -305,7 +305,8 @@ impl Half {
         {
             let quiet = self.may_be_quiet();
             self.writing = Writing::Sending { quiet, promised };
-            out.push(Effect::Send { side: self.side.peer(), lease, quiet });
+            let followed = self.queue.len() > 1;
+            out.push(Effect::Send { side: self.side.peer(), lease, quiet, followed });
         }
         if self.reading != ReadState::Nothing || self.source != ByteSource::Open {
             return;

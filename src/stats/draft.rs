@@ -49,6 +49,8 @@ struct More {
     tls: Option<TlsFacts>,
     /// Why its TLS failed.
     tls_error: Option<TlsEndReason>,
+    /// The subject of the certificate that the client has shown.
+    client_certificate: Option<Box<str>>,
     /// Why TLS with the backend fails, of the attempt that is about to end.
     attempt_error: Option<Box<str>>,
 }
@@ -165,6 +167,11 @@ impl Draft {
         self.more_mut().tls = Some(facts);
     }
 
+    /// The client has shown a certificate with this subject, which was verified.
+    pub fn has_certificate(&mut self, subject: Box<str>) {
+        self.more_mut().client_certificate = Some(subject);
+    }
+
     /// Its TLS failed for this reason; the first one counts.
     pub fn tls_failed(&mut self, reason: TlsEndReason) {
         self.more_mut().tls_error.get_or_insert(reason);
@@ -199,7 +206,7 @@ impl Draft {
 
     /// The record of the session.
     pub fn finish(mut self, ended: Ended) -> Record {
-        let More { failed, server_name, quality, tls, tls_error, .. } =
+        let More { failed, server_name, quality, tls, tls_error, client_certificate, .. } =
             self.more.take().map(|more| *more).unwrap_or_default();
         Record {
             session: ended.session,
@@ -219,6 +226,7 @@ impl Draft {
             quality,
             tls,
             tls_error,
+            client_certificate,
             failed,
             last_attempt_ns: self.last_attempt_ns.map_or(0, NonZeroU64::get),
             bytes_to_backend: ended.bytes_to_backend,

@@ -62,6 +62,8 @@ pub struct Record {
     pub tls: Option<TlsFacts>,
     /// Why TLS failed.
     pub tls_error: Option<TlsEndReason>,
+    /// The subject of the certificate that the client has shown (RFC 4514).
+    pub client_certificate: Option<Box<str>>,
     /// The worker that served it.
     pub worker: u32,
 }
@@ -210,6 +212,7 @@ pub(crate) mod tests {
             quality: [None; 2],
             tls: None,
             tls_error: None,
+            client_certificate: None,
             worker: 1,
         }
     }

@@ -42,11 +42,18 @@ pub fn send(fd: Fd, bytes: &[u8], flags: libc::c_int) -> Result<u32, i32> {
     again(|| unsafe { libc::send(fd.0, bytes.as_ptr().cast(), bytes.len(), flags) }).map(|sent| sent as u32)
 }
 
-/// Sends what there is room for of several parts, one behind the other.
+/// The flag of a send that another one follows soon, or none.
+#[inline]
+pub fn more(followed: bool) -> libc::c_int {
+    if followed { libc::MSG_MORE } else { 0 }
+}
+
+/// Sends what there is room for of several parts, one behind the other. `flags` are as those of [`send`].
 ///
 /// # Errors
 /// EAGAIN if there is no room, or the connection's.
-pub fn send_parts(fd: Fd, parts: [&[u8]; 4]) -> Result<usize, i32> {
+pub fn send_parts(fd: Fd, parts: [&[u8]; 4], flags: libc::c_int) -> Result<usize, i32> {
+    let flags = flags | libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // Nothing is written to them.
     let mut parts = parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
     // SAFETY: all of its fields may be zero: no address, no control bytes.
@@ -54,7 +61,7 @@ pub fn send_parts(fd: Fd, parts: [&[u8]; 4]) -> Result<usize, i32> {
     message.msg_iov = parts.as_mut_ptr();
     message.msg_iovlen = parts.len() as _;
     // SAFETY: the kernel reads the parts and `message` during the call only.
-    again(|| unsafe { libc::sendmsg(fd.0, &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) })
+    again(|| unsafe { libc::sendmsg(fd.0, &raw const message, flags) })
 }
 
 /// Repeats a call that a signal has interrupted (EINTR). An error is an errno.

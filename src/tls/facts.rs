@@ -89,6 +89,20 @@ pub fn subject(der: &[u8]) -> Option<String> {
     text(read(der)?.tbs_certificate().subject())
 }
 
+/// The common name in the subject of a certificate; `None` if there is none, or it cannot be read. A name that stands
+/// there more than once, or is longer than 8 KiB, is none.
+pub fn common_name(der: &[u8]) -> Option<String> {
+    use x509_cert::ext::pkix::name::DirectoryString;
+    let read = read(der)?;
+    let name = match read.tbs_certificate().subject().common_name().ok()?? {
+        DirectoryString::PrintableString(name) => name.to_string(),
+        DirectoryString::TeletexString(name) => name.to_string(),
+        DirectoryString::Utf8String(name) => name,
+        DirectoryString::BmpString(name) => name.to_string(),
+    };
+    Some(name).filter(|name| name.len() <= SUBJECT_BYTES_MAX)
+}
+
 /// The certificate, if it is one.
 fn read(der: &[u8]) -> Option<CertificateInner<Raw>> {
     if der.len() > DER_BYTES_MAX { None } else { CertificateInner::from_der(der).ok() }

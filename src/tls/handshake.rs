@@ -88,6 +88,10 @@ pub struct Agreed {
     pub is_resumed: bool,
     /// The protocol of the application, if one was agreed on.
     pub protocol: Option<Vec<u8>>,
+    /// The name that the client asked for.
+    pub server_name: Option<String>,
+    /// The certificate of a client, which was verified: DER (X.509).
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// How far a handshake has come.
@@ -257,7 +261,7 @@ impl Handshake {
 
     /// The codec that follows, with what has come behind the handshake.
     fn finish(self: Box<Handshake>) -> HandshakeStep {
-        let Handshake { end, mut input, shown, .. } = *self;
+        let Handshake { end, mut input, shown, server_name, .. } = *self;
         let common = end.common();
         let suite = common.negotiated_cipher_suite();
         let agreed = Agreed {
@@ -268,6 +272,13 @@ impl Handshake {
             cipher: suite.and_then(|suite| name_of(suite.suite())).unwrap_or("unknown"),
             is_resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
             protocol: common.alpn_protocol().map(<[u8]>::to_vec),
+            server_name,
+            certificate: match &end {
+                HandshakeEnd::Server(_) => {
+                    common.peer_certificates().and_then(|all| all.first()).map(|der| der.to_vec())
+                }
+                HandshakeEnd::Client(_) => None,
+            },
         };
         input.drain(..shown);
         let codec = match end {

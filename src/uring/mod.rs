@@ -19,6 +19,7 @@ use crate::sys::features::Features;
 use crate::sys::pipes::PipePool;
 use crate::sys::{socket, stream};
 use buffers::BufferRing;
+use op::SendManner;
 use ring::Ring;
 
 /// One worker's kernel. The ring is dropped before the memory it refers to.
@@ -60,7 +61,9 @@ impl Kernel for Uring {
         match op {
             Op::Recv { fd, credit, fresh } if self.features.recv_credit => ring.recv_multi(fd, credit, fresh, token),
             Op::Recv { fd, .. } => ring.recv_once(fd, true, token),
-            Op::Send { fd, lease, quiet } => ring.send(fd, self.buffers.bytes(lease), quiet, token),
+            Op::Send { fd, lease, quiet, followed } => {
+                ring.send(fd, self.buffers.bytes(lease), SendManner { quiet, followed }, token)
+            }
             Op::Poll { fd, interest } => ring.poll(fd, interest, token),
             Op::Connect { fd, to } => ring.connect(fd, to, token),
             Op::Accept { fd } => ring.accept_multi(fd, token),
@@ -133,9 +136,9 @@ impl Kernel for Uring {
     fn send_wrapped(
         &mut self,
         fd: Fd,
-        Wrapped { before: [first, second], lease, after }: Wrapped<'_>,
+        Wrapped { before: [first, second], lease, after, followed }: Wrapped<'_>,
     ) -> Result<usize, i32> {
-        stream::send_parts(fd, [first, second, self.buffers.bytes(lease), after])
+        stream::send_parts(fd, [first, second, self.buffers.bytes(lease), after], stream::more(followed))
     }
 
     fn unload(&mut self, pipe: PipeId, left: u32) -> Option<Lease> {

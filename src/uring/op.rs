@@ -7,9 +7,19 @@ use super::ring::Ring;
 use crate::base::address::Address;
 use crate::kernel::token::{Operation, Token};
 use crate::kernel::{Fd, Interest, poll};
+use crate::sys::stream;
 
 /// Of accepted sockets: the worker never blocks on one, and no child process inherits it.
 const SOCKET_FLAGS: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+
+/// How a send is made; see [`Op::Send`](crate::kernel::Op::Send).
+#[derive(Clone, Copy, Debug)]
+pub struct SendManner {
+    /// Nothing follows from its success. Never true of one that is followed.
+    pub quiet: bool,
+    /// Another send follows its answer.
+    pub followed: bool,
+}
 
 impl Ring {
     /// Receives into the worker's shared buffers until `credit` bytes or more have come, then ends by itself (Linux
@@ -44,8 +54,10 @@ impl Ring {
     /// A `quiet` one wakes no worker if all of it goes: with MSG_WAITALL less than all is a failure, and only those
     /// post a completion (CQE_SKIP_SUCCESS). So once it was submitted, no completion means success.
     #[inline]
-    pub fn send(&mut self, fd: Fd, bytes: &[u8], quiet: bool, token: Token) {
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if quiet { libc::MSG_WAITALL } else { 0 };
+    pub fn send(&mut self, fd: Fd, bytes: &[u8], manner: SendManner, token: Token) {
+        let SendManner { quiet, followed } = manner;
+        let flags = if quiet { libc::MSG_WAITALL } else { stream::more(followed) };
+        let flags = flags | libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         let entry = opcode::Send::new(types::Fd(fd.0), bytes.as_ptr(), bytes.len() as u32).flags(flags).build();
         let entry = entry.user_data(token.pack());
         if quiet {

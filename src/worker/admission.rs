@@ -322,15 +322,6 @@ impl<K: Kernel> Worker<K> {
         AdmissionStep::Next
     }
 
-    /// Keeps the name that a client asked for, if its pool asks backends for the same one.
-    pub(super) fn keep_asked_name(&mut self, key: SlotKey, name: Option<Box<str>>) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        let tls = self.known.reader.table().pool(slot.pool).and_then(|pool| pool.tls.as_ref());
-        if name.is_some() && tls.is_some_and(|tls| tls.wants_name_of_client()) {
-            slot.detour_mut().asked_name = name;
-        }
-    }
-
     /// Gives a client that no route leads elsewhere to the pool whose turn it is, if its listener divides them.
     fn divide(&mut self, key: SlotKey) {
         let Some(slot) = self.slots.get(key) else { return };

@@ -102,10 +102,10 @@ impl<K: Kernel> Worker<K> {
     fn execute_relay(&mut self, key: SlotKey, effect: relay::Effect) -> Option<relay::Event> {
         match effect {
             relay::Effect::Recv { side, credit, fresh } => return self.arm(key, side, credit, fresh),
-            relay::Effect::Send { side, lease, .. } if self.speaks_tls(key, side) => {
-                return Some(self.send_tls(key, side, lease));
+            relay::Effect::Send { side, lease, followed, .. } if self.speaks_tls(key, side) => {
+                return Some(self.send_tls(key, side, lease, followed));
             }
-            relay::Effect::Send { side, lease, quiet } => self.send(key, side, lease, quiet),
+            relay::Effect::Send { side, lease, quiet, followed } => self.send(key, side, lease, (quiet, followed)),
             relay::Effect::SayLast { side } => return Some(self.say_last(key, side)),
             relay::Effect::Hurry => self.turn.hurried = true,
             relay::Effect::Append { from, to } => self.kernel.buffers().append(from, to),
@@ -196,7 +196,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Sends a lease. A quiet send is answered only if it fails or is short, so its bytes are counted now (`foreseen`).
     #[inline]
-    fn send(&mut self, key: SlotKey, side: Side, lease: Lease, quiet: bool) {
+    fn send(&mut self, key: SlotKey, side: Side, lease: Lease, (quiet, followed): (bool, bool)) {
         if let Some(fd) = self.fd(key, side) {
             self.count_send(key, side);
             if quiet && let Some(slot) = self.slots.get_mut(key) {
@@ -204,7 +204,7 @@ impl<K: Kernel> Worker<K> {
                 slot.foreseen[side.index()] = lease.len;
                 self.count_copied(key, side, i64::from(lease.len));
             }
-            self.kernel.push(key.token(Operation::send(side)), Op::Send { fd, lease, quiet });
+            self.kernel.push(key.token(Operation::send(side)), Op::Send { fd, lease, quiet, followed });
         }
     }
 

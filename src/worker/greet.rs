@@ -31,7 +31,10 @@ impl<K: Kernel> Worker<K> {
     pub(super) fn greet(&mut self, key: SlotKey) -> Option<Event> {
         let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
         let dials = self.will_dial(key);
-        let result = self.say_first(key, header.as_deref());
+        let values = self.slots.get(key).and_then(|slot| slot.detour().tls_values.as_deref());
+        let longer = header.as_ref().zip(values).filter(|_| self.says_more(key));
+        let longer = longer.map(|(header, values)| proxy::append(header, values));
+        let result = self.say_first(key, longer.as_deref().or(header.as_deref()));
         let slot = self.slots.get(key)?;
         let awaits = slot.asks_backend_for_tls();
         match (result, slot.fd(Side::Backend)) {
@@ -68,6 +71,12 @@ impl<K: Kernel> Worker<K> {
             (Some(Address::Unix(_)), _) => Ok(Some(proxy::encode_unknown(version))),
             _ => Err(ClientGone),
         }
+    }
+
+    /// Whether the header has room for what is known of the client's TLS.
+    fn says_more(&self, key: SlotKey) -> bool {
+        let pool = self.slots.get(key).and_then(|slot| self.known.reader.table().pool(slot.pool));
+        pool.is_some_and(|pool| pool.dial.send_proxy == Some(proxy::Version::V2))
     }
 
     /// Sends the header and the request for TLS, as far as each is wanted, with plain sends: a new connection has room

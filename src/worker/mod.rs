@@ -32,6 +32,7 @@ mod slots;
 mod tls;
 mod tls_dial;
 mod tls_side;
+mod tls_told;
 mod wanting;
 
 use std::collections::VecDeque;

@@ -83,6 +83,8 @@ pub struct Detour {
     pub ticket: Option<WantTicket>,
     /// The name that the client asked for, where the backend is to be asked for the same one.
     pub asked_name: Option<Box<str>>,
+    /// What a PROXY header says of the client's TLS, if it ended here.
+    pub tls_values: Option<Box<[u8]>>,
 }
 
 impl Detour {
@@ -94,6 +96,7 @@ impl Detour {
         hindered_by: 0,
         ticket: None,
         asked_name: None,
+        tls_values: None,
     };
 }
 

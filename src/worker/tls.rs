@@ -225,10 +225,8 @@ impl<K: Kernel> Worker<K> {
                 if let (Some(draft), Some(name)) = (&mut slot.draft, handshake.server_name()) {
                     draft.asks_for(name);
                 }
-                let asked = handshake.server_name().map(Box::from);
                 let shake = TlsShake { handshake, ..shake };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake)));
-                self.keep_asked_name(key, asked);
                 None
             }
             HandshakeStep::Done(codec, agreed) => {
@@ -243,6 +241,7 @@ impl<K: Kernel> Worker<K> {
                 }
                 slot.session.speaks_last(Side::Client);
                 self.note_handshake(key, Some(&agreed));
+                self.keep_for_backend(key, agreed);
                 Some(Looked::Done)
             }
         }
@@ -401,7 +400,7 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Seals a lease for a side that speaks TLS and sends it: what the relay is told.
-    pub(super) fn send_tls(&mut self, key: SlotKey, side: Side, lease: Lease) -> relay::Event {
+    pub(super) fn send_tls(&mut self, key: SlotKey, side: Side, lease: Lease, followed: bool) -> relay::Event {
         let sent = |moved| relay::Event::Sent { side, moved };
         let Some(slot) = self.slots.get_mut(key) else { return sent(Moved::Failed(errno::EPIPE)) };
         let (Some(fd), Some(stream)) = (slot.fd(side), slot.tls_stream(side)) else {
@@ -411,7 +410,7 @@ impl<K: Kernel> Worker<K> {
         if stream.codec.seal(plain).is_err() {
             return sent(Moved::Failed(errno::EPIPE));
         }
-        let moved = self.send_sealed(key, side, fd, lease);
+        let moved = self.send_sealed(key, side, fd, (lease, followed));
         if let Moved::Bytes(len) = moved {
             self.count_sent(key, side, Moved::Bytes(len));
         }
@@ -419,14 +418,14 @@ impl<K: Kernel> Worker<K> {
     }
 
     /// Sends what the codec has sealed. Bytes only when all of it is sent: those of the lease.
-    fn send_sealed(&mut self, key: SlotKey, side: Side, fd: Fd, lease: Lease) -> Moved {
+    fn send_sealed(&mut self, key: SlotKey, side: Side, fd: Fd, (lease, followed): (Lease, bool)) -> Moved {
         let Some(stream) = self.slots.get_mut(key).and_then(|slot| slot.tls_stream(side)) else {
             return Moved::Failed(errno::EPIPE);
         };
         let SealedParts { before, body, after } = stream.codec.parts();
         let start = lease.start + body.start as u16;
         let lease = Lease { start, len: body.len() as u16, ..lease };
-        match self.kernel.send_wrapped(fd, Wrapped { before, lease, after }) {
+        match self.kernel.send_wrapped(fd, Wrapped { before, lease, after, followed }) {
             Ok(count) => stream.codec.sent(count).map_or(Moved::WouldBlock, Moved::Bytes),
             Err(error) => self.kernel.sockets().refusal(error, fd),
         }
@@ -439,7 +438,7 @@ impl<K: Kernel> Worker<K> {
             (Some(stream), Some(fd)) => {
                 stream.codec.part();
                 match stream.codec.is_sending() {
-                    true => self.send_sealed(key, side, fd, Lease::default()),
+                    true => self.send_sealed(key, side, fd, (Lease::default(), false)),
                     false => Moved::Bytes(0),
                 }
             }
@@ -461,7 +460,7 @@ impl<K: Kernel> Worker<K> {
         {
             message(&mut stream.codec);
             if stream.codec.is_sending() {
-                self.send_sealed(key, side, fd, Lease::default());
+                self.send_sealed(key, side, fd, (Lease::default(), false));
             }
         }
     }

@@ -154,9 +154,9 @@ impl Calls for SimCalls {
 
     fn told(&mut self) {}
 
-    fn send(&mut self, fd: Fd, lease: Lease) -> Result<u32, i32> {
+    fn send(&mut self, fd: Fd, lease: Lease, followed: bool) -> Result<u32, i32> {
         let mut host = self.host.borrow_mut();
-        let sent = host.try_send(self.worker, fd, lease);
+        let sent = host.try_send(self.worker, fd, lease, followed);
         if sent == Err(errno::EAGAIN) {
             host.corners.reach(Corner::SendBlocked);
         }

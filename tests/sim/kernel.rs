@@ -86,7 +86,7 @@ pub fn deed_of(host: &Host, op: &Op<'_>) -> (Fd, Deed) {
             assert!(credit > 0, "a receive of nothing");
             (fd, Deed::Recv { credit, fresh })
         }
-        Op::Send { fd, lease, quiet } => (fd, Deed::Send { lease, quiet }),
+        Op::Send { fd, lease, quiet, followed } => (fd, Deed::Send { lease, quiet, followed }),
         Op::Poll { fd, interest } => (fd, Deed::Poll(interest)),
         Op::Connect { fd, to } => (fd, Deed::Connect { site: host.site(to) }),
         Op::Accept { fd } => (fd, Deed::Accept),

@@ -23,7 +23,7 @@ use crate::pools::{Plumbing, Pool};
 #[derive(Clone, Copy, Debug)]
 pub enum Deed {
     Recv { credit: u32, fresh: bool },
-    Send { lease: Lease, quiet: bool },
+    Send { lease: Lease, quiet: bool, followed: bool },
     Poll(Interest),
     Connect { site: usize },
     Accept,
@@ -238,7 +238,7 @@ impl Host {
             Deed::Close => self.close(op.fd),
             Deed::Cancel(which) => self.cancel(worker, which),
             Deed::Message { port, result, there } => self.message(worker, op.token, (port, result, there)),
-            Deed::Send { lease, quiet } => self.send(worker, op, lease, quiet),
+            Deed::Send { lease, quiet, followed } => self.send(worker, op, lease, (quiet, followed)),
             Deed::Connect { site } => {
                 op.outcome = self.connect_outcome(site);
                 self.rings[worker].armed.push(op);
@@ -337,7 +337,7 @@ impl Host {
     }
 
     /// Sends what there is room for, or less.
-    pub fn try_send(&mut self, worker: usize, fd: Fd, lease: Lease) -> Result<u64, i32> {
+    pub fn try_send(&mut self, worker: usize, fd: Fd, lease: Lease, followed: bool) -> Result<u64, i32> {
         let odds = self.profile.odds;
         let result = if self.spurious(odds.send_refused) {
             Err(errno::EAGAIN)
@@ -351,15 +351,19 @@ impl Host {
             let max = self.perhaps_less(odds.short_send, bytes.len());
             let id = self.sock(fd).id;
             let skipped = self.skipped_of_partner(id);
-            self.socks[id].send(&mut bytes, max, skipped)
+            let sent = self.socks[id].send(&mut bytes, max, skipped);
+            // What does not take all of it sends what it has.
+            self.socks[id].hold_back(followed && sent == Ok(u64::from(lease.len)));
+            sent
         };
         self.progress += u64::from(result.is_ok());
         result
     }
 
     /// It never waits for room.
-    fn send(&mut self, worker: usize, op: Op, lease: Lease, quiet: bool) {
-        let result = self.try_send(worker, op.fd, lease);
+    fn send(&mut self, worker: usize, op: Op, lease: Lease, (quiet, followed): (bool, bool)) {
+        assert!(!(quiet && followed), "a send that is followed must be heard of");
+        let result = self.try_send(worker, op.fd, lease, followed);
         let id = self.sock(op.fd).id;
         let corner = match result {
             Ok(len) if quiet && len == u64::from(lease.len) => {

@@ -68,6 +68,8 @@ pub struct Sock {
     /// Taken over by our kernel, not by the peer's.
     pub tx: Bytes,
     tx_max: u64,
+    /// More was announced (MSG_MORE), and what there is waits for it. Linux waits for less, and not for ever.
+    held_back: bool,
     stale_unsent: u32,
     /// A FIN follows `tx`.
     pub shut: bool,
@@ -156,6 +158,7 @@ impl Sock {
             reading_stopped: false,
             silent: false,
             tx: Bytes::default(),
+            held_back: false,
             tx_max: if fast { FAST } else { dice.pick(&[10_000, 100_000, 600_000]) },
             stale_unsent: 0,
             shut: false,
@@ -355,9 +358,17 @@ impl Sock {
         }
     }
 
+    /// What was taken over waits for more, or not any longer.
+    pub fn hold_back(&mut self, more_follows: bool) {
+        self.held_back = more_follows;
+    }
+
     /// The peer's kernel takes in up to `max` bytes, or the FIN behind them. False if it cannot.
     pub fn deliver(&mut self, max: u64, now: Moment) -> bool {
         if !self.open || self.dead || self.peer.is_dead() {
+            return false;
+        }
+        if self.held_back && !self.shut && self.closed.is_none() {
             return false;
         }
         if !self.tx.is_empty() {

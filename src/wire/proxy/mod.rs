@@ -4,6 +4,7 @@
 //! the address of the client, so a header that is only nearly right is refused.
 
 mod encode;
+mod tlv;
 mod v1;
 mod v2;
 
@@ -13,6 +14,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 pub use encode::{Encoded, Version, encode, encode_unknown};
+pub use tlv::{ClientTlsFacts, append, encode_tls};
 
 /// The length of the longest header that is read. A header of version 2 that announces more is refused immediately,
 /// though the protocol allows 64 KiB; one of version 1 has at most 107 bytes.
