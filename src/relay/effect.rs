@@ -84,6 +84,11 @@ pub enum Effect {
         /// Its number.
         pipe: PipeId,
     },
+    /// Answer with `Event::Gathered` at the end of the worker's turn.
+    Gather {
+        /// Which half.
+        half: Side,
+    },
     /// Answer with `Event::Turn` when it is this half's turn.
     Ready {
         /// Which half.

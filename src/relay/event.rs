@@ -61,6 +61,11 @@ pub enum Event {
         /// Which half.
         half: Side,
     },
+    /// The turn of `Effect::Gather` is at its end.
+    Gathered {
+        /// Which half.
+        half: Side,
+    },
     /// The answer to `Effect::Borrow`: a pipe and the bytes it takes.
     Lent {
         /// Which half.

@@ -1,6 +1,7 @@
 //! One direction of a session: copy mode, and the way into splice mode and back.
 
 mod ending;
+mod gather;
 #[cfg(debug_assertions)]
 mod invariants;
 
@@ -121,6 +122,9 @@ impl Half {
         }
         let full = lease.len as usize == BUFFER_LEN && nonempty;
         self.bulk_streak = if full { self.bulk_streak.saturating_add(1) } else { 0 };
+        if self.gathers(lease, more, nonempty) {
+            self.gather(out);
+        }
         self.enqueue(lease, out);
         self.proceed(out);
     }

@@ -105,6 +105,7 @@ impl Relay {
             Event::Resumed { half } => self.half_mut(half).resumed(out),
             Event::Lent { half, pipe } => self.half_mut(half).lent(pipe, out),
             Event::Turn { half, budget } => self.half_mut(half).turn(budget, out),
+            Event::Gathered { half } => self.half_mut(half).gathered(out),
             Event::Filled { half, moved } => {
                 self.half_mut(half).filled(moved, out);
                 if let Moved::Failed(_) = moved {

@@ -63,6 +63,10 @@ pub(super) enum Writing {
     Nothing {
         promised: bool,
     },
+    /// What has come waits for what comes with it in this turn.
+    Gathering {
+        promised: bool,
+    },
     /// The front of the queue is being sent. `quiet`: that it was sent need not be heard before something else happens.
     Sending {
         quiet: bool,

@@ -112,6 +112,7 @@ impl<K: Kernel> Worker<K> {
             relay::Effect::Release { buffer } => self.kernel.buffers().release(buffer),
             relay::Effect::Starve { side } => self.agenda.starved.push_back((key, side)),
             relay::Effect::Ready { half } => self.agenda.ready.push_back((key, half)),
+            relay::Effect::Gather { half } => self.turn.gathering.push((key, half)),
             relay::Effect::Finish { side } => {
                 if let Some(fd) = self.fd(key, side) {
                     self.kernel.sockets().shutdown_write(fd);

@@ -170,6 +170,8 @@ struct Turn {
     effects: Effects,
     /// For policies and jitter; seeded, so that a simulated run can be replayed.
     random: fastrand::Rng,
+    /// Halves whose sends wait for the end of the turn.
+    gathering: Vec<(SlotKey, Side)>,
     /// A quiet send must be heard of: the next wait is none.
     hurried: bool,
     /// Bytes of stalled pipes that this turn may still move into buffers.
@@ -214,6 +216,7 @@ impl<K: Kernel> Worker<K> {
             batch: Vec::with_capacity(4096),
             effects: Effects::default(),
             random: fastrand::Rng::with_seed(spec.seed),
+            gathering: Vec::new(),
             hurried: false,
             unload_budget: 0,
             handshakes_ns: 0,

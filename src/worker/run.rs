@@ -146,6 +146,19 @@ impl<K: Kernel> Worker<K> {
         self.stats().worker.running.set(0);
     }
 
+    /// Sends what has waited for the rest of the turn's bytes.
+    #[inline]
+    fn send_gathered(&mut self) {
+        if self.turn.gathering.is_empty() {
+            return;
+        }
+        let mut all = std::mem::take(&mut self.turn.gathering);
+        for (key, half) in all.drain(..) {
+            self.tell(key, Event::Relay(relay::Event::Gathered { half }));
+        }
+        self.turn.gathering = all;
+    }
+
     /// Does everything that there is to do, but for what is done in parts.
     ///
     /// # Errors
@@ -160,6 +173,7 @@ impl<K: Kernel> Worker<K> {
             self.dispatch(completion);
         }
         self.turn.batch = batch;
+        self.send_gathered();
         self.run_one_bulk()?;
         for _ in 0..TIMERS_A_TURN {
             let Some(index) = self.wheel.expire(self.turn.now) else { break };

@@ -351,11 +351,12 @@ impl Host {
             let max = self.perhaps_less(odds.short_send, bytes.len());
             let id = self.sock(fd).id;
             let skipped = self.skipped_of_partner(id);
-            let sent = self.socks[id].send(&mut bytes, max, skipped);
-            // What does not take all of it sends what it has.
-            self.socks[id].hold_back(followed && sent == Ok(u64::from(lease.len)));
-            sent
+            self.socks[id].send(&mut bytes, max, skipped)
         };
+        // Where it takes less than all, it is full: the kernel sends what it has.
+        let is_held = followed && result == Ok(u64::from(lease.len));
+        let now = self.now;
+        self.sock(fd).hold_back(is_held.then_some(now));
         self.progress += u64::from(result.is_ok());
         result
     }

@@ -14,6 +14,9 @@ use crate::dice::Dice;
 use crate::pair::Key;
 use crate::peer::{Finale, Peer, Script};
 
+/// How long the worker may be short of memory for the next send.
+const HELD_BACK_MAX_NS: u64 = 2_000_000_000;
+
 /// The stream of bytes that ringway says itself.
 pub const OURS: u32 = u32::MAX;
 /// What a peer writes behind its preamble.
@@ -68,8 +71,8 @@ pub struct Sock {
     /// Taken over by our kernel, not by the peer's.
     pub tx: Bytes,
     tx_max: u64,
-    /// More was announced (MSG_MORE), and what there is waits for it. Linux waits for less, and not for ever.
-    held_back: bool,
+    /// Since when more is announced (MSG_MORE), and what there is waits for it. Linux waits for less, and not for ever.
+    held_back: Option<Moment>,
     stale_unsent: u32,
     /// A FIN follows `tx`.
     pub shut: bool,
@@ -158,7 +161,7 @@ impl Sock {
             reading_stopped: false,
             silent: false,
             tx: Bytes::default(),
-            held_back: false,
+            held_back: None,
             tx_max: if fast { FAST } else { dice.pick(&[10_000, 100_000, 600_000]) },
             stale_unsent: 0,
             shut: false,
@@ -359,8 +362,8 @@ impl Sock {
     }
 
     /// What was taken over waits for more, or not any longer.
-    pub fn hold_back(&mut self, more_follows: bool) {
-        self.held_back = more_follows;
+    pub fn hold_back(&mut self, since: Option<Moment>) {
+        self.held_back = since;
     }
 
     /// The peer's kernel takes in up to `max` bytes, or the FIN behind them. False if it cannot.
@@ -368,7 +371,11 @@ impl Sock {
         if !self.open || self.dead || self.peer.is_dead() {
             return false;
         }
-        if self.held_back && !self.shut && self.closed.is_none() {
+        if let Some(since) = self.held_back
+            && !self.shut
+            && self.closed.is_none()
+        {
+            assert!(now.since_ns(since) < HELD_BACK_MAX_NS, "bytes wait for more that does not come");
             return false;
         }
         if !self.tx.is_empty() {
