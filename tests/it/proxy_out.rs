@@ -62,14 +62,17 @@ fn the_header_and_what_was_there_already_are_one_segment() {
         let mut server = backend.listener.accept();
         server.expect(&[&header[..], b"hello"].concat());
         assert_eq!(server.data_segments(), 1, "{version}");
-        // Nagle's algorithm is off all the same.
-        let (took, ()) = crate::harness::timed(|| {
-            for _ in 0..3 {
+        // Nagle's algorithm is off all the same: with it, each of these waits 40 ms for an acknowledgement. A machine
+        // that is busy makes some of them late, and not all.
+        let one = |_| {
+            let (took, ()) = crate::harness::timed(|| {
                 client.send(b"more");
                 server.expect(b"more");
-            }
-        });
-        assert!(took < Duration::from_millis(30), "{took:?}");
+            });
+            took
+        };
+        let fastest = (0..6).map(one).skip(1).min().unwrap();
+        assert!(fastest < Duration::from_millis(30), "{fastest:?}");
     }
 }
 
