@@ -98,31 +98,31 @@ pub fn other_server(is_tls13: bool) -> UnbufferedServerConnection {
     UnbufferedServerConnection::new(configs[usize::from(is_tls13)].clone()).expect("a connection")
 }
 
-/// Tells a connection of rustls what has come, and returns what it says; nothing more once it has failed.
+/// Tells a connection of rustls what has come, and adds what it says. Whether it goes on.
 macro_rules! tell {
-    ($connection:expr, $input:expr) => {{
-        let mut said = Vec::new();
+    ($connection:expr, $input:expr, $said:expr) => {
         loop {
             let UnbufferedStatus { discard, state, .. } = $connection.process_tls_records($input);
-            let goes_on = match state {
+            let step = match state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     let mut room = vec![0; 1 << 15];
                     let len = data.encode(&mut room).expect("there is room");
-                    said.extend_from_slice(&room[..len]);
-                    true
+                    $said.extend_from_slice(&room[..len]);
+                    None
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
-                    true
+                    None
                 }
-                _ => false,
+                Ok(_) => Some(true),
+                Err(_) => Some(false),
             };
             $input.drain(..discard);
-            if !goes_on {
-                break said;
+            if let Some(goes_on) = step {
+                break goes_on;
             }
         }
-    }};
+    };
 }
 
 /// rustls at the other end.
@@ -131,15 +131,24 @@ pub enum Other {
     Client(UnbufferedClientConnection),
     /// It is the server.
     Server(UnbufferedServerConnection),
+    /// It has found a fault, and must not be asked any more.
+    Gone,
 }
 
 impl Other {
     /// Tells it what has come, and returns what it says.
     pub fn tell(&mut self, input: &mut Vec<u8>) -> Vec<u8> {
-        match self {
-            Other::Client(connection) => tell!(connection, input),
-            Other::Server(connection) => tell!(connection, input),
+        let mut said = Vec::new();
+        let goes_on = match self {
+            Other::Client(connection) => tell!(connection, input, said),
+            Other::Server(connection) => tell!(connection, input, said),
+            Other::Gone => false,
+        };
+        if !goes_on {
+            *self = Other::Gone;
+            input.clear();
         }
+        said
     }
 }
 
@@ -191,6 +200,7 @@ impl Rebel {
                 let (secrets, kernel) = connection.dangerous_into_kernel_connection().expect("it has shaken hands");
                 (secrets, Keys::Server(kernel))
             }
+            Other::Gone => panic!("it was told nothing wrong"),
         };
         let version = if is_tls13 { ProtocolVersion::TLSv1_3 } else { ProtocolVersion::TLSv1_2 };
         let key = RecordKey::new(version, secrets.tx.0, &secrets.tx.1).expect("a cipher that is known");

@@ -26,7 +26,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             }
         }
         bytes = other.tell(&mut said);
-        said.clear();
         let is_spoilt = flight == usize::from(how >> 1 & 3) % 3;
         match is_spoilt {
             true if flight == 2 => bytes = garbage.to_vec(),

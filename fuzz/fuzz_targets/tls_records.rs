@@ -64,7 +64,7 @@ fn open(codec: &mut Codec, stream: &[u8], cut: u16) -> Vec<u8> {
         opened.extend_from_slice(&buffer[plain]);
         rest = behind;
         // Not always is there a buffer for what it has more.
-        while codec.has_more() && (count % 3 > 0 || rest.is_empty()) {
+        while codec.has_more() && (!count.is_multiple_of(3) || rest.is_empty()) {
             let plain = codec.open_backlog(&mut buffer, &mut spare);
             opened.extend_from_slice(&buffer[plain]);
         }

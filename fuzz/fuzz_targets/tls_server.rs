@@ -11,7 +11,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (mut said, step) = (Vec::new(), if how & 8 == 8 { 1 + usize::from(how >> 4) } else { usize::MAX });
     for flight in 0..4 {
         let mut bytes = other.tell(&mut said);
-        said.clear();
         let is_spoilt = flight == usize::from(how >> 1 & 3) % 3;
         match is_spoilt {
             true if flight == 2 => bytes = garbage.to_vec(),

@@ -51,7 +51,7 @@ impl Cut {
         if self.resets {
             return peer.reset();
         }
-        // Whoever is not there any more has been told.
+        // This fails where the other end has reset.
         peer.abort(std::net::Shutdown::Write);
         while self.waits && peer.read_some(1 << 14).is_ok_and(|some| !some.is_empty()) {}
     }
