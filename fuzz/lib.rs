@@ -1,4 +1,6 @@
-//! What every PROXY header must keep, whichever target made it.
+//! What every PROXY header must keep, whichever target made it; and peers that speak TLS.
+
+pub mod tls;
 
 use ringway::wire::proxy::{ProxyClaim, HEADER_MAX, Version, encode, need, parse};
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Throws random input at everything that reads what others wrote: PROXY headers, ClientHellos,
-# requests of PostgreSQL, certificates, configurations of ours and of other programs.
+# requests of PostgreSQL, TLS, certificates, configurations of ours and of other programs.
 #
 #   scripts/fuzz.sh                           ten minutes for each target
 #   scripts/fuzz.sh --quick                   one minute for each
@@ -25,7 +25,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ ${#targets[@]} -gt 0 ] || targets=(proxy_v1 proxy_v2 proxy_split client_hello postgresql certificate configuration import)
+[ ${#targets[@]} -gt 0 ] || targets=(proxy_v1 proxy_v2 proxy_split client_hello postgresql certificate
+    tls_records tls_server tls_client configuration import)
 
 PATH="$PWD/target/tools/bin:$PATH"
 command -v cargo-fuzz >/dev/null || cargo install --quiet cargo-fuzz --version 0.13.2 --locked --root target/tools

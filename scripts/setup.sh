@@ -41,6 +41,8 @@ need keepalived keepalived
 need systemd systemd-analyze
 need runc runc
 need jq jq
+need curl curl
+need python3 python3
 need python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
 need shellcheck shellcheck
 need golang-go go

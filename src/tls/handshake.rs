@@ -181,8 +181,7 @@ impl Handshake {
             Ok(false) => self.fail(Alert::RECORD_OVERFLOW, "its messages are too long".to_string(), output),
             Err(HandshakeFault::Ours(alert, cause)) => self.fail(alert, cause, output),
             Err(HandshakeFault::Rustls(error)) => {
-                // The alert that says why.
-                let _ = self.proceed();
+                self.take_alert();
                 output.append(&mut self.output);
                 let mut cause = match &self.end {
                     HandshakeEnd::Server(_) => error.to_string(),
@@ -255,6 +254,21 @@ impl Handshake {
             match len {
                 Some(len) if len <= hidden.len() => self.shown += len,
                 _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Has rustls give out the alert that says what was wrong. It must not look at what has come once more: it would
+    /// find another fault there, in a record that it has opened already.
+    fn take_alert(&mut self) {
+        while self.end.common().wants_write() {
+            let (shown, peer) = (&mut self.input[..self.shown], self.end.peer());
+            let taken = match &mut self.end {
+                HandshakeEnd::Server(connection) => heed(connection.process_tls_records(shown), &mut self.output, peer),
+                HandshakeEnd::Client(connection) => heed(connection.process_tls_records(shown), &mut self.output, peer),
+            };
+            if taken.is_err() {
+                return;
             }
         }
     }

@@ -144,12 +144,18 @@ mod timeout;
 mod tls_backend;
 /// Certificates that expire, and files that cannot be used.
 mod tls_certificates;
+/// Connections that are cut at a random byte of their handshake.
+mod tls_cuts;
 /// TLS that ends at a listener.
 mod tls_listener;
 /// The same behind PostgreSQL's own request for it.
 mod tls_postgresql;
 /// The same where a side is slow, memory is short, or a stream is cut.
 mod tls_pressure;
+/// The same with the programs that people use.
+mod tls_programs;
+/// Clients and backends that break the rules of TLS.
+mod tls_rebels;
 /// What backends and the log hear of it.
 mod tls_told;
 /// Sessions on several workers.

@@ -54,15 +54,20 @@ pub(crate) fn haproxy(config: &str) -> Option<Server> {
     }))
 }
 
+/// Serves the function `app` of this text, with further options.
+pub(crate) fn gunicorn_with(app: &str, options: &[&str]) -> Option<Server> {
+    let gunicorn = program(&["/usr/bin/gunicorn"], "gunicorn")?;
+    Some(Server::start(&[("app.py", app)], |folder, address| {
+        let mut command = Command::new(gunicorn);
+        command.current_dir(folder).args(options).args(["-b", address, "app:app"]);
+        command
+    }))
+}
+
 fn gunicorn() -> Option<Server> {
     const APP: &str = "def app(environ, start):\n    start('200 OK', [('Content-Type', 'text/plain')])\n    \
                        return [('%s %s' % (environ['REMOTE_ADDR'], environ['REMOTE_PORT'])).encode()]\n";
-    let gunicorn = program(&["/usr/bin/gunicorn"], "gunicorn")?;
-    Some(Server::start(&[("app.py", APP)], |folder, address| {
-        let mut command = Command::new(gunicorn);
-        command.current_dir(folder).args(["--proxy-protocol", "--proxy-allow-from", "*", "-b", address, "app:app"]);
-        command
-    }))
+    gunicorn_with(APP, &["--proxy-protocol", "--proxy-allow-from", "*"])
 }
 
 /// The body of an answer to a request through ringway, and the client's own address in the same form.

@@ -1,4 +1,4 @@
-//! Peers of the server in tests: rustls as a client, and one that can break every rule.
+//! Peers in tests: rustls as a client and as a server, and one that can break every rule.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::tls::handshake::{Agreed, Handshake, HandshakeStep};
 use crate::tls::record::{ContentType, RecordKey};
@@ -123,7 +123,64 @@ impl Client {
     }
 }
 
-/// A client that can break every rule: it has the keys.
+/// A server of rustls, with what its application has got.
+pub struct Server {
+    /// The connection.
+    pub connection: ServerConnection,
+    got: Vec<u8>,
+}
+
+impl Server {
+    pub fn new(config: Arc<ServerConfig>) -> Server {
+        Server { connection: ServerConnection::new(config).unwrap(), got: Vec::new() }
+    }
+
+    /// Tells it what has come, and returns what it has to say.
+    pub fn tell(&mut self, mut bytes: &[u8]) -> Vec<u8> {
+        let mut part = vec![0; 1 << 16];
+        while !bytes.is_empty() {
+            self.connection.read_tls(&mut bytes).unwrap();
+            self.connection.process_new_packets().unwrap();
+            while let Ok(count @ 1..) = self.connection.reader().read(&mut part) {
+                self.got.extend_from_slice(&part[..count]);
+            }
+        }
+        self.said()
+    }
+
+    fn said(&mut self) -> Vec<u8> {
+        let mut said = Vec::new();
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut said).unwrap();
+        }
+        said
+    }
+
+    /// What its application has got since the last call.
+    pub fn got(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.got)
+    }
+
+    /// The records in which it says this.
+    pub fn say(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut said = Vec::new();
+        for part in bytes.chunks(8192) {
+            self.connection.writer().write_all(part).unwrap();
+            said.extend(self.said());
+        }
+        said
+    }
+
+    /// One that can break every rule from now on.
+    pub fn rebel(self) -> Rebel {
+        let version = self.connection.protocol_version().unwrap();
+        let secrets = self.connection.dangerous_extract_secrets().unwrap();
+        let key = |(sequence, secrets): (u64, _)| RecordKey::new(version, sequence, &secrets).unwrap();
+        Rebel { send: key(secrets.tx), receive: key(secrets.rx) }
+    }
+}
+
+/// A peer that can break every rule: it has the keys.
 pub struct Rebel {
     /// For what it sends.
     pub send: RecordKey,

@@ -23,7 +23,7 @@ pub fn folder() -> Option<PathBuf> {
 }
 
 /// PostgreSQL does not run as root: then it runs as the user that its package made, or as `nobody`.
-fn user() -> Option<u32> {
+pub fn user() -> Option<u32> {
     // SAFETY: a plain call.
     if unsafe { libc::geteuid() } != 0 {
         return None;

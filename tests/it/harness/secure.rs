@@ -52,15 +52,26 @@ impl Trust {
         self
     }
 
+    /// Its clients resume no session.
+    pub fn without_tickets(mut self) -> Trust {
+        self.config.resumption = Resumption::disabled();
+        self
+    }
+
+    /// What a client knows of its connection; its keys can be taken out.
+    pub fn connection(&self, name: &str) -> ClientConnection {
+        let mut config = self.config.clone();
+        config.enable_secret_extraction = true;
+        ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_string()).unwrap()).unwrap()
+    }
+
     /// A client that has not said anything.
     pub fn begin(&self, address: &str, name: &str) -> Secure {
         let tcp = TcpStream::connect(address).unwrap();
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tcp.set_write_timeout(Some(PATIENCE)).unwrap();
         tcp.set_nodelay(true).unwrap();
-        let name = ServerName::try_from(name.to_string()).unwrap();
-        let tls = ClientConnection::new(Arc::new(self.config.clone()), name).unwrap();
-        Secure { tls, tcp, step: usize::MAX }
+        Secure { tls: self.connection(name), tcp, step: usize::MAX }
     }
 
     /// A client that has shaken hands.

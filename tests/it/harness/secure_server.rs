@@ -48,6 +48,20 @@ impl Shown {
         self
     }
 
+    /// It lets no session be resumed.
+    pub fn without_tickets(mut self) -> Shown {
+        self.0.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        self.0.send_tls13_tickets = 0;
+        self
+    }
+
+    /// What a server knows of its connection; its keys can be taken out.
+    pub fn connection(&self) -> ServerConnection {
+        let mut config = self.0.clone();
+        config.enable_secret_extraction = true;
+        ServerConnection::new(Arc::new(config)).unwrap()
+    }
+
     /// It shakes hands.
     ///
     /// # Errors
@@ -60,7 +74,7 @@ impl Shown {
 
     /// Before the handshake.
     pub fn begin(&self, peer: Peer) -> SecureServer {
-        SecureServer { tls: ServerConnection::new(Arc::new(self.0.clone())).unwrap(), peer, step: usize::MAX }
+        SecureServer { tls: self.connection(), peer, step: usize::MAX }
     }
 }
 
