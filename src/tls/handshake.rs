@@ -16,6 +16,8 @@ use crate::wire::client_hello::{self, MalformedHello};
 
 /// Most bytes of handshake messages that are kept: those of a client with a long chain of certificates.
 const INPUT_MAX: usize = 80 * 1024;
+/// Steps after which rustls has said what it has to say of a failure: it encodes it, and hears that it was sent.
+const ALERT_STEPS_MAX: usize = 8;
 /// What is said of a failure at the most.
 const CAUSE_MAX: usize = 200;
 
@@ -261,7 +263,10 @@ impl Handshake {
     /// Has rustls give out the alert that says what was wrong. It must not look at what has come once more: it would
     /// find another fault there, in a record that it has opened already.
     fn take_alert(&mut self) {
-        while self.end.common().wants_write() {
+        for _ in 0..ALERT_STEPS_MAX {
+            if !self.end.common().wants_write() {
+                return;
+            }
             let (shown, peer) = (&mut self.input[..self.shown], self.end.peer());
             let taken = match &mut self.end {
                 HandshakeEnd::Server(connection) => heed(connection.process_tls_records(shown), &mut self.output, peer),
