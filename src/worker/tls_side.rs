@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::signer::StepAnswer;
 use crate::base::time::Moment;
 use crate::tls::{Codec, Handshake, ServerTls, TlsDialer};
 
@@ -14,6 +15,8 @@ pub enum TlsSide {
     Dialing(TlsDial),
     /// Its handshake goes on.
     Shaking(TlsShake),
+    /// A step of its handshake is made on another thread.
+    Away(TlsAway),
     /// Its records are opened and sealed.
     Open(TlsStream),
 }
@@ -47,15 +50,31 @@ pub struct TlsDial {
 pub struct TlsShake {
     /// How far it has come.
     pub handshake: Box<Handshake>,
+    /// What holds for it.
+    pub terms: ShakeTerms,
+    /// With a backend: the name is the one that the client asked for.
+    pub is_of_client: bool,
+    /// It waits in the worker's queue for a turn that has time for it.
+    pub is_queued: bool,
+}
+
+/// What holds for a handshake, however far it has come.
+#[derive(Clone, Copy, Debug)]
+pub struct ShakeTerms {
     /// When it has to be over.
     pub deadline: Moment,
     /// The client began with TLS where others ask for it: it must name the protocol in ALPN, so that no client of
     /// another protocol is led here (PostgreSQL 17, "sslnegotiation").
     pub must_name_postgresql: bool,
-    /// With a backend: the name is the one that the client asked for.
-    pub is_of_client: bool,
-    /// It waits in the worker's queue for a turn that has time for it.
-    pub is_queued: bool,
+}
+
+/// A handshake of which another thread makes a step.
+#[derive(Debug)]
+pub struct TlsAway {
+    /// What holds for it.
+    pub terms: ShakeTerms,
+    /// What the step has come to, once it is back.
+    pub answer: Option<StepAnswer>,
 }
 
 /// The stream of a side that speaks TLS.

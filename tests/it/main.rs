@@ -150,6 +150,8 @@ mod tls_listener;
 mod tls_postgresql;
 /// The same where a side is slow, memory is short, or a stream is cut.
 mod tls_pressure;
+/// Signatures that are made beside the worker.
+mod tls_signer;
 /// What backends and the log hear of it.
 mod tls_told;
 /// Sessions on several workers.
