@@ -8,6 +8,8 @@
 //! timed from the moment that was meant. Beside them clients shake hands on another listener of the same ringway, also
 //! at fixed times. Without `--ringway` (`cargo test --benches`) nothing is measured.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it measures real time and shares results")]
+
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -61,6 +63,10 @@ struct Options {
     /// The CPUs of ringway, as `taskset -c` takes them
     #[arg(long, default_value = "0")]
     cpus: String,
+    /// ringway's worker goes before all else on its CPU, and its other threads do not. For machines that are not quiet;
+    /// this program is to be started by `chrt -f 10` then
+    #[arg(long)]
+    real_time: bool,
     /// What cargo passes to benchmarks
     #[arg(long, hide = true)]
     bench: bool,
@@ -76,7 +82,10 @@ fn main() -> io::Result<()> {
     write_certificate(folder.path(), &options.key);
     let backend = echo()?;
     let [plain, tls] = [free_address()?, free_address()?];
-    let _ringway = start(program, folder.path(), &options.cpus, [plain, tls, backend])?;
+    let ringway = start(program, folder.path(), &options.cpus, [plain, tls, backend])?;
+    if options.real_time {
+        put_worker_first(&ringway)?;
+    }
     let mut all: Vec<(u64, Vec<Figures>)> = options.rates.iter().map(|&rate| (rate, Vec::new())).collect();
     for _ in 0..options.rounds {
         for (rate, figures) in &mut all {
@@ -301,6 +310,16 @@ impl Drop for Ringway {
     }
 }
 
+/// Has the worker of ringway scheduled before all that is not real-time.
+fn put_worker_first(ringway: &Ringway) -> io::Result<()> {
+    for task in std::fs::read_dir(format!("/proc/{}/task", ringway.0.id()))?.flatten() {
+        if std::fs::read_to_string(task.path().join("comm"))?.trim() == "ringway-0" {
+            Command::new("chrt").args(["-f", "-p", "10"]).arg(task.file_name()).status()?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts ringway with one worker and returns when it accepts.
 fn start(program: &Path, folder: &Path, cpus: &str, at: [SocketAddr; 3]) -> io::Result<Ringway> {
     let [plain, tls, backend] = at;
@@ -314,7 +333,10 @@ fn start(program: &Path, folder: &Path, cpus: &str, at: [SocketAddr; 3]) -> io::
     );
     let file = folder.join("ringway.toml");
     std::fs::write(&file, config)?;
-    let child = Command::new("taskset").arg("-c").arg(cpus).arg(program).arg("run").arg("-c").arg(&file).spawn()?;
+    // It does not inherit the scheduling of this program.
+    let mut command = Command::new("chrt");
+    let child =
+        command.args(["-o", "0", "taskset", "-c", cpus]).arg(program).arg("run").arg("-c").arg(&file).spawn()?;
     let ringway = Ringway(child);
     for _ in 0..500 {
         if TcpStream::connect(tls).is_ok() {

@@ -41,8 +41,8 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 
 /// Lowers the priority of the calling thread by so much against the others of this process.
 pub fn be_nice(by: i32) {
-    // SAFETY: takes numbers only. Without it the thread has the same priority as others.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, by) };
+    // SAFETY: takes a number only. On Linux it is of the thread alone; where it is refused, nothing changes.
+    unsafe { libc::nice(by) };
 }
 
 fn is_in(sets: &CpuSets, cpu: usize) -> bool {
