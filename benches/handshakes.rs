@@ -116,7 +116,8 @@ fn line(rate: u64, figures: Vec<Figures>) -> String {
         values[values.len() / 2]
     };
     let mut text = format!(
-        "{rate:>4} handshakes/s asked, {:>4.0} done ({:>6.0} us each): p50 {:>5.0} us, p99 {:>6.0} us, max {:>6.0} us; p99 of rounds",
+        "{rate:>4} handshakes/s asked, {:>4.0} done ({:>6.0} us each): p50 {:>5.0} us, p99 {:>6.0} us, max {:>6.0} us; \
+         p99 of rounds",
         median(|one| one.shaken),
         median(|one| one.shake_p50),
         median(|one| one.p50),

@@ -1,5 +1,5 @@
-//! The thread beside a worker that makes steps of handshakes that take long: those with a signature by an RSA key, 0.3 ms
-//! with 2048 bits and 2 ms with 4096, in which the worker serves thousands of small round trips.
+//! The thread beside a worker that makes steps of handshakes that take long: those with a signature by an RSA key,
+//! 0.3 ms with 2048 bits and 2 ms with 4096, in which the worker would serve nothing else.
 //!
 //! ```text
 //! worker: ClientHello ─> Signer::push ─> [steps] ─> signer: Handshake::on ─> [answers] ─> bell ─> worker: goes on
@@ -9,48 +9,17 @@
 //! it but two queues: the worker wakes it without a lock, and is woken by its bell. It stays on no CPU: where there is
 //! an idle one the kernel has it there, else beside its worker, which comes first.
 //!
-//! Signers are started when the first listener has such a key ([`Shared::start_signers`]). As long as there is none (a
+//! Signers are started when the first listener has such a key (`Shared::start_signers`). As long as there is none (a
 //! simulated worker has none) the worker makes the step itself.
 
-use std::fmt;
-use std::io;
-use std::sync::{Arc, OnceLock, Weak};
-use std::thread::{self, Thread};
+use std::sync::OnceLock;
+use std::thread::Thread;
 
 use crossbeam::queue::SegQueue;
 
-use super::shared::Shared;
 use super::slots::SlotKey;
-use crate::sys::system;
+use super::tls_side::StepAnswer;
 use crate::tls::Handshake;
-use crate::tls::handshake::HandshakeStep;
-
-/// How much lower than that of workers the priority of a signer is: it has a quarter of a CPU that they share.
-const NICE: i32 = 5;
-
-/// What a step of a handshake has come to.
-pub struct StepAnswer {
-    /// How far the handshake has come.
-    pub step: HandshakeStep,
-    /// What is to be sent.
-    pub said: Vec<u8>,
-}
-
-impl StepAnswer {
-    /// Tells a handshake what has come.
-    pub fn of(handshake: Box<Handshake>, bytes: &[u8]) -> StepAnswer {
-        let mut said = Vec::new();
-        let step = handshake.on(bytes, &mut said);
-        StepAnswer { step, said }
-    }
-}
-
-impl fmt::Debug for StepAnswer {
-    /// Without its keys.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StepAnswer").field("said", &self.said.len()).finish_non_exhaustive()
-    }
-}
 
 /// A step that is to be made.
 pub(super) struct AwayStep {
@@ -62,7 +31,7 @@ pub(super) struct AwayStep {
     pub bytes: Vec<u8>,
 }
 
-/// What goes between a worker and its signer. Neither queue holds more than [`AWAY_MAX`](super::tls_away::AWAY_MAX).
+/// What goes between a worker and its signer. Neither queue holds more than `AWAY_MAX`.
 #[derive(Default)]
 pub(super) struct Signer {
     /// From the worker.
@@ -77,6 +46,21 @@ impl Signer {
     /// Whether there is one.
     pub fn is_running(&self) -> bool {
         self.thread.get().is_some()
+    }
+
+    /// Notes which thread it is. To be called by one thread alone.
+    pub fn is_on(&self, thread: Thread) {
+        let _ = self.thread.set(thread);
+    }
+
+    /// The oldest step that is to be made.
+    pub fn next_step(&self) -> Option<AwayStep> {
+        self.steps.pop()
+    }
+
+    /// Hands a step back.
+    pub fn answer(&self, key: SlotKey, answer: StepAnswer) {
+        self.answers.push((key, answer));
     }
 
     /// Has it make a step.
@@ -99,40 +83,5 @@ impl Drop for Signer {
     /// It finds that nothing is left of what it worked for.
     fn drop(&mut self) {
         self.wake();
-    }
-}
-
-impl Shared {
-    /// Starts a signer for each worker that has none. To be called by one thread alone, which is pinned to no CPU and has
-    /// the privileges that a signer is to have.
-    ///
-    /// # Errors
-    /// There is no thread; that worker makes all of its steps itself.
-    pub fn start_signers(self: &Arc<Shared>) -> io::Result<()> {
-        for worker in 0..self.workers() {
-            let signer = self.signer(worker);
-            if !signer.is_running() {
-                let shared = Arc::downgrade(self);
-                let name = format!("ringway-tls-{worker}");
-                let thread = thread::Builder::new().name(name).spawn(move || serve(&shared, worker))?;
-                // Only this thread sets it.
-                let _ = signer.thread.set(thread.thread().clone());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Makes the steps of a worker, as long as there is one.
-fn serve(shared: &Weak<Shared>, worker: usize) {
-    system::be_nice(NICE);
-    while let Some(shared) = shared.upgrade() {
-        let signer = shared.signer(worker);
-        while let Some(AwayStep { key, handshake, bytes }) = signer.steps.pop() {
-            signer.answers.push((key, StepAnswer::of(handshake, &bytes)));
-            shared.bell(worker).ring();
-        }
-        drop(shared);
-        thread::park();
     }
 }

@@ -16,10 +16,9 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::admission::{answer_request, wake_at};
-use super::signer::StepAnswer;
 use super::slots::SlotKey;
 use super::tls_away::StepPlace;
-use super::tls_side::{ShakeTerms, TlsOffer, TlsShake, TlsSide, TlsStream};
+use super::tls_side::{ShakeTerms, StepAnswer, TlsOffer, TlsShake, TlsSide, TlsStream};
 use crate::base::lease::{Lease, Moved};
 use crate::base::refused::Refused;
 use crate::base::side::Side;

@@ -1,24 +1,33 @@
-//! Steps of clients' handshakes that another thread makes ([`signer`](super::signer)), so that sessions with bytes to move
-//! do not wait for a signature.
+//! Steps of clients' handshakes that another thread makes ([`signer`](super::signer)), so that sessions with bytes to
+//! move do not wait for a signature.
 //!
 //! While a step is away, the bytes of its client stay in the kernel, and the session waits for its deadline. A session
 //! that ends meanwhile is found gone when the answer comes, which is dropped. Few steps are away at a time: the others
 //! wait here, so that none is made for a client that was given up while it waited.
 
+use std::io;
+use std::sync::{Arc, Weak};
+use std::thread;
+
 use super::Worker;
-use super::signer::{AwayStep, StepAnswer};
+use super::shared::Shared;
+use super::signer::AwayStep;
 use super::slots::SlotKey;
-use super::tls_side::{ShakeTerms, TlsAway, TlsSide};
+use super::tls_side::{ShakeTerms, StepAnswer, TlsAway, TlsSide};
 use crate::base::side::Side;
 use crate::kernel::Kernel;
 use crate::session::Event;
+use crate::sys::system;
+
+/// How much lower than that of workers the priority of a signer is: it has a quarter of a CPU that they share.
+const NICE: i32 = 5;
 
 /// Steps of a worker that are away at a time: enough that its signer never waits for it.
 pub(super) const AWAY_MAX: usize = 16;
 
 /// Where the next step of a handshake stands.
 pub(super) enum StepPlace {
-    /// It was not begun.
+    /// It was not started.
     Here,
     /// Another thread makes it.
     Away,
@@ -98,5 +107,39 @@ impl<K: Kernel> Worker<K> {
         if self.slots.get(key).is_some_and(|slot| slot.session.is_prereading()) {
             self.tell(key, Event::Timer);
         }
+    }
+}
+
+impl Shared {
+    /// Starts a signer for each worker that has none. To be called by one thread alone, which is pinned to no CPU and
+    /// has the privileges that a signer is to have.
+    ///
+    /// # Errors
+    /// There is no thread; that worker makes all of its steps itself.
+    pub fn start_signers(self: &Arc<Shared>) -> io::Result<()> {
+        for worker in 0..self.workers() {
+            let signer = self.signer(worker);
+            if !signer.is_running() {
+                let shared = Arc::downgrade(self);
+                let name = format!("ringway-tls-{worker}");
+                let thread = thread::Builder::new().name(name).spawn(move || serve(&shared, worker))?;
+                signer.is_on(thread.thread().clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the steps of a worker, as long as there is one.
+fn serve(shared: &Weak<Shared>, worker: usize) {
+    system::be_nice(NICE);
+    while let Some(shared) = shared.upgrade() {
+        let signer = shared.signer(worker);
+        while let Some(AwayStep { key, handshake, bytes }) = signer.next_step() {
+            signer.answer(key, StepAnswer::of(handshake, &bytes));
+            shared.bell(worker).ring();
+        }
+        drop(shared);
+        thread::park();
     }
 }

@@ -1,9 +1,10 @@
 //! What a session keeps of TLS on one of its sides.
 
+use std::fmt;
 use std::sync::Arc;
 
-use super::signer::StepAnswer;
 use crate::base::time::Moment;
+use crate::tls::handshake::HandshakeStep;
 use crate::tls::{Codec, Handshake, ServerTls, TlsDialer};
 
 /// TLS on one side of a session.
@@ -88,4 +89,28 @@ pub struct TlsStream {
     pub has_ended: bool,
     /// Why the connection has failed, as an errno, if it has.
     pub failure: Option<i32>,
+}
+
+/// What a step of a handshake has come to.
+pub struct StepAnswer {
+    /// How far the handshake has come.
+    pub step: HandshakeStep,
+    /// What is to be sent.
+    pub said: Vec<u8>,
+}
+
+impl StepAnswer {
+    /// Tells a handshake what has come.
+    pub fn of(handshake: Box<Handshake>, bytes: &[u8]) -> StepAnswer {
+        let mut said = Vec::new();
+        let step = handshake.on(bytes, &mut said);
+        StepAnswer { step, said }
+    }
+}
+
+impl fmt::Debug for StepAnswer {
+    /// Without its keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepAnswer").field("said", &self.said.len()).finish_non_exhaustive()
+    }
 }
