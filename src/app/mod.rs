@@ -14,6 +14,7 @@ mod pinning;
 mod privileges;
 mod sandbox;
 mod secrets;
+mod signers;
 mod sources;
 mod taken;
 
@@ -197,6 +198,7 @@ impl Server {
         {
             keep_one_everywhere(&shared)?;
         }
+        signers::start_if_wanted(&shared);
         let permitted = Arc::new(permitted);
         limits.report(&config, workers, cpus.len());
         let spec = control::ControlSpec {
@@ -359,7 +361,10 @@ fn hooks(
     let (waker, asker, permitted) = (shared.clone(), shared.clone(), permitted.clone());
     let missing = move |config: &Config| permitted.as_ref().as_ref().map_or(Vec::new(), |one| one.missing(config));
     control::Hooks {
-        wake: Box::new(move || waker.wake()),
+        wake: Box::new(move || {
+            signers::start_if_wanted(&waker);
+            waker.wake();
+        }),
         ask: Arc::new(move |worker, request| asker.ask(worker, request)),
         out_of_reach: Box::new(missing),
         read_file,

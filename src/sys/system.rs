@@ -39,6 +39,12 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of::<CpuSets>(), sets.as_ptr()) })
 }
 
+/// Lowers the priority of the calling thread by so much against the others of this process.
+pub fn be_nice(by: i32) {
+    // SAFETY: takes a number only. On Linux it is of the thread alone; where it is refused, nothing changes.
+    unsafe { libc::nice(by) };
+}
+
 fn is_in(sets: &CpuSets, cpu: usize) -> bool {
     // SAFETY: CPU_ISSET reads within a set for numbers below SET_CPUS.
     unsafe { libc::CPU_ISSET(cpu % SET_CPUS, &sets[cpu / SET_CPUS]) }

@@ -77,6 +77,8 @@ pub struct Handshake {
     output: Vec<u8>,
     /// Something was sent before.
     has_answered: bool,
+    /// The listener has a key that takes long for a signature.
+    signs_slowly: bool,
 }
 
 /// What was agreed on.
@@ -135,6 +137,7 @@ impl Handshake {
     pub fn new(tls: &Arc<ServerTls>) -> Result<Handshake, rustls::Error> {
         let mut handshake = Handshake::by(tls.config())?;
         handshake.tls = Some(tls.clone());
+        handshake.signs_slowly = tls.signs_slowly();
         Ok(handshake)
     }
 
@@ -166,6 +169,7 @@ impl Handshake {
             shown: 0,
             output: Vec::new(),
             has_answered: false,
+            signs_slowly: false,
         }
     }
 
@@ -201,6 +205,12 @@ impl Handshake {
             output.extend_from_slice(&in_the_clear(alert));
         }
         failed(cause)
+    }
+
+    /// Whether the next step can take as long as a signature by a slow key. With TLS 1.2 also the step after that one,
+    /// which takes little.
+    pub fn may_sign_slowly(&self) -> bool {
+        self.signs_slowly && self.end.common().negotiated_key_exchange_group().is_none()
     }
 
     /// The name that the client wants, once it has said it.

@@ -50,6 +50,7 @@ impl<K: Kernel> Worker<K> {
                 self.take_requests();
                 self.kernel.await_bell(self.shared.bell(self.index));
                 self.run_errands();
+                self.take_answers();
             }
             Operation::Queue => self.waiters.told(PoolId(token.index)),
             Operation::Forget => {}

@@ -27,12 +27,15 @@ mod renew;
 mod roster;
 mod run;
 mod shared;
+mod signer;
 mod silence;
 mod slots;
 mod tls;
+mod tls_away;
 mod tls_dial;
 mod tls_side;
 mod tls_told;
+mod tls_turns;
 mod wanting;
 
 use std::collections::VecDeque;
@@ -124,6 +127,10 @@ struct Agenda {
     to_drain: VecDeque<SlotKey>,
     /// Handshakes of TLS that a turn had no time for, oldest first.
     handshakes: VecDeque<(SlotKey, Side)>,
+    /// Steps of handshakes that are being made on another thread.
+    steps_away: usize,
+    /// Handshakes that wait for one of those to be back, oldest first.
+    unsigned: VecDeque<SlotKey>,
     /// Sessions for whose backend there is no descriptor.
     wanting: wanting::Wanting,
     /// When unused memory is given back next.
@@ -199,6 +206,8 @@ impl<K: Kernel> Worker<K> {
             to_end: VecDeque::new(),
             to_drain: VecDeque::new(),
             handshakes: VecDeque::new(),
+            steps_away: 0,
+            unsigned: VecDeque::new(),
             wanting: wanting::Wanting::default(),
             housekeeping_at: now,
             exhausted_at: Moment::NEVER,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use crossbeam::queue::SegQueue;
 
 use super::errand::Errand;
+use super::signer::Signer;
 use crate::admit::Sources;
 use crate::balance::counts::Counts;
 use crate::base::time::Clock;
@@ -81,6 +82,8 @@ struct Peer {
     errands: SegQueue<Errand>,
     /// What it was asked and has not taken.
     requests: SegQueue<RosterRequest>,
+    /// What makes its signatures.
+    signer: Signer,
 }
 
 impl Shared {
@@ -90,7 +93,7 @@ impl Shared {
         let peer = |bell| {
             let port = AtomicI32::new(-1);
             let (errands, requests) = (SegQueue::new(), SegQueue::new());
-            Peer { port, connections: AtomicU64::new(0), bell, errands, requests }
+            Peer { port, connections: AtomicU64::new(0), bell, errands, requests, signer: Signer::default() }
         };
         let peers = bells.into_iter().map(peer).collect();
         Shared { parts, peers, wants_descriptor: AtomicBool::new(false) }
@@ -134,6 +137,11 @@ impl Shared {
     /// The oldest request to a worker that it has not taken.
     pub(super) fn next_request(&self, worker: usize) -> Option<RosterRequest> {
         self.peers[worker].requests.pop()
+    }
+
+    /// What goes between a worker and the thread that makes its signatures.
+    pub(super) fn signer(&self, worker: usize) -> &Signer {
+        &self.peers[worker].signer
     }
 
     /// Number of workers.

@@ -204,7 +204,7 @@ impl Slot {
     pub fn tls_stream(&mut self, side: Side) -> Option<&mut TlsStream> {
         match self.tls[side.index()].as_deref_mut()? {
             TlsSide::Open(stream) => Some(stream),
-            TlsSide::Unasked(_) | TlsSide::Dialing(_) | TlsSide::Shaking(_) => None,
+            TlsSide::Unasked(_) | TlsSide::Dialing(_) | TlsSide::Shaking(_) | TlsSide::Away(_) => None,
         }
     }
 
@@ -213,7 +213,7 @@ impl Slot {
         match self.tls[side.index()].as_deref_mut()? {
             TlsSide::Shaking(shake) => Some(&mut shake.is_queued),
             TlsSide::Dialing(dial) => Some(&mut dial.is_queued),
-            TlsSide::Unasked(_) | TlsSide::Open(_) => None,
+            TlsSide::Unasked(_) | TlsSide::Away(_) | TlsSide::Open(_) => None,
         }
     }
 

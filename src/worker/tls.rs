@@ -17,7 +17,8 @@ use std::sync::Arc;
 use super::Worker;
 use super::admission::{answer_request, wake_at};
 use super::slots::SlotKey;
-use super::tls_side::{TlsOffer, TlsShake, TlsSide, TlsStream};
+use super::tls_away::StepPlace;
+use super::tls_side::{ShakeTerms, StepAnswer, TlsOffer, TlsShake, TlsSide, TlsStream};
 use crate::base::lease::{Lease, Moved};
 use crate::base::refused::Refused;
 use crate::base::side::Side;
@@ -26,16 +27,13 @@ use crate::base::time::Moment;
 use crate::kernel::token::Operation;
 use crate::kernel::{Buffers, Completion, Fd, Kernel, Op, Sockets, Wrapped, errno};
 use crate::relay::{self, End};
-use crate::session::{Event, Looked};
+use crate::session::Looked;
 use crate::stats::tls::{TlsEndReason, TlsFacts};
 use crate::tls::codec::{SealedParts, StreamEnd};
 use crate::tls::handshake::{Agreed, Handshake, HandshakeStep};
 use crate::tls::{Alert, Codec, ServerTls};
 use crate::wire::postgresql::{self, ClientBegin, Request};
 
-/// How long handshakes may take within a turn; one under way is not interrupted. The others wait for the next turns, in
-/// order, so that sessions with bytes to move do not wait for them.
-pub(super) const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
 /// Between looks at a client that has sent a part of its request, where the kernel cannot tell of the rest.
 const HALF_REQUEST_NS: u64 = 100_000_000;
 
@@ -76,7 +74,8 @@ impl<K: Kernel> Worker<K> {
             let Some(fd) = slot.fd(Side::Client) else { return Looked::Done };
             let (deadline, is_unasked) = match slot.tls[Side::Client.index()].as_deref() {
                 Some(TlsSide::Unasked(offer)) => (offer.deadline, true),
-                Some(TlsSide::Shaking(shake)) => (shake.deadline, false),
+                Some(TlsSide::Shaking(shake)) => (shake.terms.deadline, false),
+                Some(TlsSide::Away(away)) => (away.terms.deadline, false),
                 Some(TlsSide::Open(_) | TlsSide::Dialing(_)) | None => return Looked::Done,
             };
             if self.turn.now >= deadline {
@@ -88,8 +87,16 @@ impl<K: Kernel> Worker<K> {
                     None => continue,
                 }
             }
-            if self.turn.handshakes_ns >= HANDSHAKES_A_TURN_NS {
-                self.queue_handshake(key, Side::Client);
+            match self.step_place(key) {
+                StepPlace::Here => {}
+                StepPlace::Away => return Looked::Again { at: deadline },
+                StepPlace::Back(terms, answer) => match self.heed_step(key, fd, terms, answer) {
+                    Some(looked) => return looked,
+                    None => continue,
+                },
+            }
+            let goes_away = self.goes_away(key);
+            if if goes_away { self.waits_for_signer(key) } else { self.waits_for_turn(key) } {
                 return Looked::Again { at: deadline };
             }
             let count = match self.kernel.sockets().take(fd, peeked) {
@@ -100,39 +107,15 @@ impl<K: Kernel> Worker<K> {
                     return Looked::Refused(Who::Client);
                 }
             };
+            if goes_away {
+                self.send_away(key, &peeked[..count]);
+                return Looked::Again { at: deadline };
+            }
             let begun = self.kernel.now();
             let answer = self.shake_with(key, fd, &peeked[..count]);
             self.turn.handshakes_ns += self.kernel.now().since_ns(begun);
             if let Some(looked) = answer {
                 return looked;
-            }
-        }
-    }
-
-    /// Puts a handshake off; it has its turn before those that come later.
-    pub(super) fn queue_handshake(&mut self, key: SlotKey, side: Side) {
-        if let Some(is_queued) = self.slots.get_mut(key).and_then(|slot| slot.handshake_waits(side))
-            && !std::mem::replace(is_queued, true)
-        {
-            self.agenda.handshakes.push_back((key, side));
-        }
-    }
-
-    /// Goes on with the handshakes that were put off, as far as this turn has time for them.
-    pub(super) fn go_on_with_handshakes(&mut self) {
-        while self.turn.handshakes_ns < HANDSHAKES_A_TURN_NS
-            && let Some((key, side)) = self.agenda.handshakes.pop_front()
-        {
-            // It may have ended meanwhile, or was given up.
-            let Some(slot) = self.slots.get_mut(key) else { continue };
-            let is_prereading = slot.session.is_prereading();
-            let Some(true) = slot.handshake_waits(side).map(std::mem::take) else { continue };
-            let event = match side {
-                Side::Client => is_prereading.then_some(Event::Timer),
-                Side::Backend => self.go_on_dialing(key),
-            };
-            if let Some(event) = event {
-                self.tell(key, event);
             }
         }
     }
@@ -204,14 +187,19 @@ impl<K: Kernel> Worker<K> {
         }
     }
 
-    /// Tells a handshake what has come, and sends what it says. `None` if it goes on.
+    /// Tells a handshake what has come. `None` if it goes on.
     fn shake_with(&mut self, key: SlotKey, fd: Fd, bytes: &[u8]) -> Option<Looked> {
         let slot = self.slots.get_mut(key)?;
         let Some(TlsSide::Shaking(shake)) = slot.tls[Side::Client.index()].take().map(|side| *side) else {
             return Some(Looked::Done);
         };
-        let mut said = Vec::new();
-        let step = shake.handshake.on(bytes, &mut said);
+        let answer = StepAnswer::of(shake.handshake, bytes);
+        self.heed_step(key, fd, shake.terms, answer)
+    }
+
+    /// Heeds what a step of a handshake has come to, and sends what it says. `None` if it goes on.
+    fn heed_step(&mut self, key: SlotKey, fd: Fd, terms: ShakeTerms, answer: StepAnswer) -> Option<Looked> {
+        let StepAnswer { step, said } = answer;
         let has_said = said.is_empty() || self.kernel.sockets().send_first(fd, &said, false).is_ok();
         match step {
             HandshakeStep::Failed(failure) => Some(self.refuse_tls(key, failure.cause, has_said && !said.is_empty())),
@@ -225,7 +213,7 @@ impl<K: Kernel> Worker<K> {
                 if let (Some(draft), Some(name)) = (&mut slot.draft, handshake.server_name()) {
                     draft.asks_for(name);
                 }
-                let shake = TlsShake { handshake, ..shake };
+                let shake = TlsShake { handshake, terms, is_of_client: false, is_queued: false };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake)));
                 None
             }
@@ -234,7 +222,7 @@ impl<K: Kernel> Worker<K> {
                 let slot = self.slots.get_mut(key)?;
                 let stream = TlsStream { codec, credit: 0, has_ended: false, failure: None };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Open(stream)));
-                if shake.must_name_postgresql && !is_named {
+                if terms.must_name_postgresql && !is_named {
                     self.say_to(key, Side::Client, |codec| codec.give_up(Alert::NO_APPLICATION_PROTOCOL));
                     let cause = "it began with TLS, and did not name the protocol postgresql (ALPN)".to_string();
                     return Some(self.refuse_tls(key, cause, true));
@@ -472,5 +460,6 @@ impl<K: Kernel> Worker<K> {
 /// rustls cannot begin.
 fn begun(tls: &Arc<ServerTls>, deadline: Moment, must_name_postgresql: bool) -> Result<TlsShake, Refused> {
     let handshake = Box::new(Handshake::new(tls).map_err(|_| Refused::Tls)?);
-    Ok(TlsShake { handshake, deadline, must_name_postgresql, is_of_client: false, is_queued: false })
+    let terms = ShakeTerms { deadline, must_name_postgresql };
+    Ok(TlsShake { handshake, terms, is_of_client: false, is_queued: false })
 }

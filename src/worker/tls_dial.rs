@@ -15,8 +15,8 @@
 
 use super::Worker;
 use super::slots::SlotKey;
-use super::tls::HANDSHAKES_A_TURN_NS;
-use super::tls_side::{TlsDial, TlsShake, TlsSide, TlsStream};
+use super::tls_side::{ShakeTerms, TlsDial, TlsShake, TlsSide, TlsStream};
+use super::tls_turns::HANDSHAKES_A_TURN_NS;
 use crate::base::side::Side;
 use crate::base::time::Moment;
 use crate::kernel::token::Operation;
@@ -120,7 +120,7 @@ impl<K: Kernel> Worker<K> {
                 Ok(Some(0)) => over("the backend closed the connection during the handshake"),
                 Err(error) => over(&format!("the connection ended during the handshake: {error}")),
             },
-            Some(TlsSide::Unasked(_) | TlsSide::Open(_)) | None => over("it has no handshake"),
+            Some(TlsSide::Unasked(_) | TlsSide::Away(_) | TlsSide::Open(_)) | None => over("it has no handshake"),
         };
         self.turn.peeked = bytes;
         step
@@ -185,8 +185,7 @@ impl TlsShake {
     fn with_backend(handshake: Handshake, dial: &TlsDial) -> TlsShake {
         TlsShake {
             handshake: Box::new(handshake),
-            deadline: Moment::NEVER,
-            must_name_postgresql: false,
+            terms: ShakeTerms { deadline: Moment::NEVER, must_name_postgresql: false },
             is_of_client: dial.is_of_client,
             is_queued: false,
         }

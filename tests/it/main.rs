@@ -156,6 +156,8 @@ mod tls_pressure;
 mod tls_programs;
 /// Clients and backends that break the rules of TLS.
 mod tls_rebels;
+/// Signatures that are made beside the worker.
+mod tls_signer;
 /// What backends and the log hear of it.
 mod tls_told;
 /// Sessions on several workers.

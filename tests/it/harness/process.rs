@@ -148,6 +148,14 @@ impl Process {
         names.map(|name| name.trim().to_string()).collect()
     }
 
+    /// How long threads whose names begin so have run, in nanoseconds.
+    pub fn busy_ns_of(&self, prefix: &str) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        let read = |task: &std::fs::DirEntry, file: &str| std::fs::read_to_string(task.path().join(file)).ok();
+        let named = tasks.filter(|task| read(task, "comm").is_some_and(|name| name.starts_with(prefix)));
+        named.filter_map(|task| read(&task, "schedstat")?.split(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     /// How often the thread of that name has gone to sleep so far.
     pub fn sleeps(&self, thread: &str) -> u64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
