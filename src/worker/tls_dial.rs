@@ -118,7 +118,7 @@ impl<K: Kernel> Worker<K> {
                     DialStep::Waits
                 }
                 Ok(Some(0)) => over("the backend closed the connection during the handshake"),
-                Err(error) => over(&format!("the connection ended during the handshake: {error}")),
+                Err(error) => over(&format!("the backend closed the connection during the handshake: {error}")),
             },
             Some(TlsSide::Unasked(_) | TlsSide::Away(_) | TlsSide::Open(_)) | None => over("it has no handshake"),
         };
