@@ -304,6 +304,7 @@ mod tests {
             let lease = Lease { buffer, start: 0, len: BUFFER_LEN as u16 };
             tell(relay, Event::Received { side: half, lease, more: buffer < 3, nonempty: true });
         }
+        tell(relay, Event::Gathered { half });
         let borrows = (0..4).any(|_| {
             let moved = Moved::Bytes(BUFFER_LEN as u32);
             tell(relay, Event::Sent { side: half.peer(), moved }).contains(&Effect::Borrow { half })

@@ -266,6 +266,7 @@ mod tests {
             let lease = Lease { buffer, start: 0, len: BUFFER_LEN as u16 };
             relay(&mut session, relay::Event::Received { side, lease, more: buffer < 3, nonempty: is_bulk }, last);
         }
+        relay(&mut session, relay::Event::Gathered { half: side }, last);
         for _ in 0..4 {
             let moved = Moved::Bytes(BUFFER_LEN as u32);
             relay(&mut session, relay::Event::Sent { side: side.peer(), moved }, last);
