@@ -1,5 +1,7 @@
 //! What a host name is. All parts that read one use this: the TLS of a client, a route, a backend.
 
+use std::net::IpAddr;
+
 /// Longest name, and longest part of one, in bytes (RFC 1035).
 pub const NAME_MAX: usize = 253;
 /// The longest part of a name, in bytes (RFC 1035).
@@ -28,6 +30,11 @@ pub fn server_name(name: &str) -> Option<String> {
     let name = without_dot(name);
     let is_address = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     (is_name(name.as_bytes()) && !is_address).then(|| name.to_ascii_lowercase())
+}
+
+/// Whether a certificate can have it: a name of a host, with or without its final dot, or an IP address.
+pub fn is_provable(name: &str) -> bool {
+    server_name(name).is_some() || without_dot(name).parse::<IpAddr>().is_ok()
 }
 
 /// Whether the C library takes a text for an IPv4 address: numbers alone, as in `10.1`, `0x7f.0.0.1` or `127`. Such a

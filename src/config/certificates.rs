@@ -1,6 +1,7 @@
 //! The files of `[listeners.NAME.tls]` and `[pools.NAME.tls]`: they are read apart from the configuration, because they
 //! change more often.
 
+use std::cell::OnceCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,9 +46,10 @@ pub fn load_certificates(
             tls.loaded.set(server);
         }
     }
+    let system = OnceCell::new();
     for pool in &mut config.pools {
         let Some(tls) = &mut pool.tls else { continue };
-        match read_of_pool(tls, outside) {
+        match read_of_pool(tls, outside, &system) {
             Ok(client) => tls.loaded.set(Arc::new(client)),
             Err(all) => {
                 let owner = CertificateOwner::Pool(pool.name.clone());
@@ -58,24 +60,25 @@ pub fn load_certificates(
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
+/// The authorities of this host, or why there are none: read once for all pools that believe them.
+type SystemAuthorities = OnceCell<Result<Arc<[Vec<u8>]>, String>>;
+
 /// Reads the files of one pool.
 ///
 /// # Errors
 /// Everything that is wrong, one line each.
-fn read_of_pool(tls: &PoolTls, outside: &dyn Outside) -> Result<ClientTls, Vec<String>> {
+fn read_of_pool(tls: &PoolTls, outside: &dyn Outside, system: &SystemAuthorities) -> Result<ClientTls, Vec<String>> {
     let mut faults = Vec::new();
     let mut file = |path: &Path| pem(path, outside).map_err(|fault| faults.push(fault)).ok();
     let pair = tls.pair.as_ref().map(|pair| (file(&pair.cert), file(&pair.key)));
     let authorities = match &tls.trust {
         Trust::Unverified => Some(Authorities::Unverified),
         Trust::File(path) => file(path).map(Authorities::File),
-        Trust::System => match outside.authorities() {
-            Ok(all) => Some(Authorities::System(all.into())),
-            Err(error) => {
-                faults.push(format!("the certificate authorities of this host cannot be read: {error}"));
-                None
-            }
-        },
+        Trust::System => {
+            let all = system.get_or_init(|| outside.authorities().map(Arc::from).map_err(|error| error.to_string()));
+            let wrong = |error| format!("the certificate authorities of this host cannot be read: {error}");
+            all.clone().map(Authorities::System).map_err(|error| faults.push(wrong(error))).ok()
+        }
     };
     let pair = pair.map(|(cert, key)| cert.zip(key));
     let (Some(authorities), false) = (authorities, matches!(pair, Some(None))) else { return Err(faults) };

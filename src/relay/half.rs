@@ -122,9 +122,7 @@ impl Half {
         }
         let full = lease.len as usize == BUFFER_LEN && nonempty;
         self.bulk_streak = if full { self.bulk_streak.saturating_add(1) } else { 0 };
-        if self.gathers(lease, more, nonempty) {
-            self.gather(out);
-        }
+        self.gather(lease, more, nonempty, out);
         self.enqueue(lease, out);
         self.proceed(out);
     }

@@ -175,6 +175,11 @@ pub struct TlsDialer {
 }
 
 impl TlsDialer {
+    /// Whether the name is the one that the client asked for.
+    pub(super) fn asks_for_clients_name(&self) -> bool {
+        self.nameless.is_some()
+    }
+
     /// What rustls needs for a connection. `asked` is the name that the client asked for. A client that asked for none,
     /// or for what is no name, has the backend asked for none; its certificate must then have the name of its host.
     pub(super) fn terms(&self, asked: Option<&str>) -> (Arc<ClientConfig>, ServerName<'static>) {

@@ -79,6 +79,8 @@ pub struct Handshake {
     has_answered: bool,
     /// The listener has a key that takes long for a signature.
     signs_slowly: bool,
+    /// The backend is to prove the name that the client asked for.
+    asks_for_clients_name: bool,
 }
 
 /// What was agreed on.
@@ -98,6 +100,13 @@ pub struct Agreed {
     pub certificate: Option<Vec<u8>>,
 }
 
+impl Agreed {
+    /// What it counts as: whether it is TLS 1.3, and whether an earlier session goes on.
+    pub fn kind(&self) -> (bool, bool) {
+        (self.version == "1.3", self.is_resumed)
+    }
+}
+
 /// How far a handshake has come.
 pub enum HandshakeStep {
     /// More has to come.
@@ -113,13 +122,15 @@ pub enum HandshakeStep {
 pub struct HandshakeFailure {
     /// For the log.
     pub cause: String,
-    /// The backend does not have the name that it was asked for.
-    pub is_of_name: bool,
+    /// The backend does not have the name that the client asked for, so it is not at fault.
+    pub is_of_clients_name: bool,
 }
 
-/// A failure that is not about a name.
-fn failed(cause: String) -> HandshakeStep {
-    HandshakeStep::Failed(HandshakeFailure { cause, is_of_name: false })
+impl HandshakeFailure {
+    /// One that is not about the client's choice.
+    pub fn new(cause: impl Into<String>) -> HandshakeFailure {
+        HandshakeFailure { cause: cause.into(), is_of_clients_name: false }
+    }
 }
 
 impl fmt::Debug for Handshake {
@@ -156,7 +167,9 @@ impl Handshake {
     /// rustls cannot begin.
     pub fn dial(dialer: &TlsDialer, asked: Option<&str>) -> Result<Handshake, rustls::Error> {
         let (config, name) = dialer.terms(asked);
-        Ok(Handshake::of(HandshakeEnd::Client(UnbufferedClientConnection::new(config, name)?)))
+        let mut handshake = Handshake::of(HandshakeEnd::Client(UnbufferedClientConnection::new(config, name)?));
+        handshake.asks_for_clients_name = dialer.asks_for_clients_name();
+        Ok(handshake)
     }
 
     /// Before anything is said.
@@ -170,6 +183,7 @@ impl Handshake {
             output: Vec::new(),
             has_answered: false,
             signs_slowly: false,
+            asks_for_clients_name: false,
         }
     }
 
@@ -194,7 +208,8 @@ impl Handshake {
                     HandshakeEnd::Client(_) => cause::of_handshake(&error),
                 };
                 cause.truncate(cause.floor_char_boundary(CAUSE_MAX));
-                HandshakeStep::Failed(HandshakeFailure { cause, is_of_name: cause::is_of_name(&error) })
+                let is_of_clients_name = self.asks_for_clients_name && cause::is_of_name(&error);
+                HandshakeStep::Failed(HandshakeFailure { cause, is_of_clients_name })
             }
         }
     }
@@ -204,7 +219,7 @@ impl Handshake {
         if !self.has_answered && output.is_empty() {
             output.extend_from_slice(&in_the_clear(alert));
         }
-        failed(cause)
+        HandshakeStep::Failed(HandshakeFailure::new(cause))
     }
 
     /// Whether the next step can take as long as a signature by a slow key. With TLS 1.2 also the step after that one,
@@ -320,7 +335,7 @@ impl Handshake {
         };
         match codec.map_err(|error| error.to_string()).and_then(|codec| codec.map_err(|alert| alert.to_string())) {
             Ok(codec) => HandshakeStep::Done(Box::new(codec), agreed),
-            Err(cause) => failed(cause),
+            Err(cause) => HandshakeStep::Failed(HandshakeFailure::new(cause)),
         }
     }
 }

@@ -32,8 +32,7 @@ impl<K: Kernel> Worker<K> {
         let Ok(header) = self.header(key) else { return Some(Event::ClientGone) };
         let dials = self.will_dial(key);
         let values = self.slots.get(key).and_then(|slot| slot.detour().tls_values.as_deref());
-        let longer = header.as_ref().zip(values).filter(|_| self.says_more(key));
-        let longer = longer.map(|(header, values)| proxy::append(header, values));
+        let longer = header.as_ref().zip(values).and_then(|(header, values)| proxy::append(header, values));
         let result = self.say_first(key, longer.as_deref().or(header.as_deref()));
         let slot = self.slots.get(key)?;
         let awaits = slot.asks_backend_for_tls();
@@ -71,12 +70,6 @@ impl<K: Kernel> Worker<K> {
             (Some(Address::Unix(_)), _) => Ok(Some(proxy::encode_unknown(version))),
             _ => Err(ClientGone),
         }
-    }
-
-    /// Whether the header has room for what is known of the client's TLS.
-    fn says_more(&self, key: SlotKey) -> bool {
-        let pool = self.slots.get(key).and_then(|slot| self.known.reader.table().pool(slot.pool));
-        pool.is_some_and(|pool| pool.dial.send_proxy == Some(proxy::Version::V2))
     }
 
     /// Sends the header and the request for TLS, as far as each is wanted, with plain sends: a new connection has room
@@ -140,7 +133,7 @@ impl<K: Kernel> Worker<K> {
                     [NOT_HERE] => "the backend offers no TLS: it answered N to PostgreSQL's request for it",
                     _ => "the backend did not answer PostgreSQL's request for TLS",
                 };
-                return self.dial_failed(key, HandshakeFailure { cause: cause.to_string(), is_of_name: false });
+                return self.dial_failed(key, HandshakeFailure::new(cause));
             }
             Ok(_) => -errno::EPROTO,
             Err(error) => -error.raw_os_error().unwrap_or(errno::EPIPE),

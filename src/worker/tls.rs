@@ -96,7 +96,8 @@ impl<K: Kernel> Worker<K> {
                 },
             }
             let goes_away = self.goes_away(key);
-            if if goes_away { self.waits_for_signer(key) } else { self.waits_for_turn(key) } {
+            let waits = if goes_away { self.waits_for_signer(key) } else { self.waits_for_turn(key, Side::Client) };
+            if waits {
                 return Looked::Again { at: deadline };
             }
             let count = match self.kernel.sockets().take(fd, peeked) {
@@ -213,7 +214,7 @@ impl<K: Kernel> Worker<K> {
                 if let (Some(draft), Some(name)) = (&mut slot.draft, handshake.server_name()) {
                     draft.asks_for(name);
                 }
-                let shake = TlsShake { handshake, terms, is_of_client: false, is_queued: false };
+                let shake = TlsShake { handshake, terms, is_queued: false };
                 slot.tls[Side::Client.index()] = Some(Box::new(TlsSide::Shaking(shake)));
                 None
             }
@@ -247,7 +248,7 @@ impl<K: Kernel> Worker<K> {
         if agreed.is_some() {
             cells.took_ns.record_ns(self.kernel.now().since_ns(accepted_at));
         }
-        cells.of(agreed.map(|agreed| (agreed.version == "1.3", agreed.is_resumed))).add(1);
+        cells.of(agreed.map(Agreed::kind)).add(1);
     }
 
     /// Refuses a client whose handshake failed: with an alert and a FIN if it can be told, else with a reset.
@@ -461,5 +462,5 @@ impl<K: Kernel> Worker<K> {
 fn begun(tls: &Arc<ServerTls>, deadline: Moment, must_name_postgresql: bool) -> Result<TlsShake, Refused> {
     let handshake = Box::new(Handshake::new(tls).map_err(|_| Refused::Tls)?);
     let terms = ShakeTerms { deadline, must_name_postgresql };
-    Ok(TlsShake { handshake, terms, is_of_client: false, is_queued: false })
+    Ok(TlsShake { handshake, terms, is_queued: false })
 }

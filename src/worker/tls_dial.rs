@@ -15,8 +15,7 @@
 
 use super::Worker;
 use super::slots::SlotKey;
-use super::tls_side::{ShakeTerms, TlsDial, TlsShake, TlsSide, TlsStream};
-use super::tls_turns::HANDSHAKES_A_TURN_NS;
+use super::tls_side::{ShakeTerms, StepAnswer, TlsDial, TlsShake, TlsSide, TlsStream};
 use crate::base::side::Side;
 use crate::base::time::Moment;
 use crate::kernel::token::Operation;
@@ -28,6 +27,9 @@ use crate::tls::handshake::{Agreed, Handshake, HandshakeFailure, HandshakeStep};
 
 /// Bytes of a backend's handshake that are read at a time: a certificate with those that vouch for it.
 const READ_LEN: usize = 16 * 1024;
+
+/// Why there is no handshake with a backend that has left.
+const LEFT: &str = "the backend closed the connection during the handshake";
 
 /// What a step of a handshake has come to.
 enum DialStep {
@@ -53,7 +55,6 @@ impl<K: Kernel> Worker<K> {
         let dial = TlsDial {
             dialer: self.dialers.of(backend.id, tls, address, backend.host.as_ref()),
             asks_first: tls.is_postgresql,
-            is_of_client: tls.wants_name_of_client(),
             is_queued: false,
         };
         slot.tls[Side::Backend.index()] = Some(Box::new(TlsSide::Dialing(dial)));
@@ -69,8 +70,7 @@ impl<K: Kernel> Worker<K> {
             if !slot.session.is_connecting() || self.connects_in_vain(key) {
                 return self.connect_ended(key, -errno::ECANCELED);
             }
-            if self.turn.handshakes_ns >= HANDSHAKES_A_TURN_NS {
-                self.queue_handshake(key, Side::Backend);
+            if self.waits_for_turn(key, Side::Backend) {
                 return None;
             }
             let begun = self.kernel.now();
@@ -87,7 +87,7 @@ impl<K: Kernel> Worker<K> {
                     slot.session.speaks_last(Side::Backend);
                     let pool = slot.pool;
                     let cells = &self.stats().pools.get(pool.index()).backend_handshakes;
-                    cells.of(Some((agreed.version == "1.3", agreed.is_resumed))).add(1);
+                    cells.of(Some(agreed.kind())).add(1);
                     return self.connect_ended(key, 0);
                 }
                 DialStep::Failed(failure) => return self.dial_failed(key, failure),
@@ -97,7 +97,7 @@ impl<K: Kernel> Worker<K> {
 
     /// Begins the handshake, or tells it what has come.
     fn dial_once(&mut self, key: SlotKey, fd: Fd) -> DialStep {
-        let over = |cause: &str| DialStep::Failed(HandshakeFailure { cause: cause.to_string(), is_of_name: false });
+        let over = |cause: &str| DialStep::Failed(HandshakeFailure::new(cause));
         let mut bytes = std::mem::take(&mut self.turn.peeked);
         if bytes.len() < READ_LEN {
             bytes.resize(READ_LEN, 0);
@@ -107,7 +107,7 @@ impl<K: Kernel> Worker<K> {
             Some(TlsSide::Dialing(dial)) => {
                 let asked = self.slots.get(key).and_then(|slot| slot.detour().asked_name.clone());
                 match Handshake::dial(&dial.dialer, asked.as_deref()) {
-                    Ok(handshake) => self.tell_backend_shake(key, fd, TlsShake::with_backend(handshake, &dial), &[]),
+                    Ok(handshake) => self.tell_backend_shake(key, fd, TlsShake::with_backend(handshake), &[]),
                     Err(error) => over(&format!("a handshake cannot be started: {error}")),
                 }
             }
@@ -117,8 +117,8 @@ impl<K: Kernel> Worker<K> {
                     self.set_backend_tls(key, TlsSide::Shaking(shake));
                     DialStep::Waits
                 }
-                Ok(Some(0)) => over("the backend closed the connection during the handshake"),
-                Err(error) => over(&format!("the backend closed the connection during the handshake: {error}")),
+                Ok(Some(0)) => over(LEFT),
+                Err(error) => over(&format!("{LEFT}: {error}")),
             },
             Some(TlsSide::Unasked(_) | TlsSide::Away(_) | TlsSide::Open(_)) | None => over("it has no handshake"),
         };
@@ -128,18 +128,12 @@ impl<K: Kernel> Worker<K> {
 
     /// Tells a handshake what has come, and the backend what it says.
     fn tell_backend_shake(&mut self, key: SlotKey, fd: Fd, shake: TlsShake, bytes: &[u8]) -> DialStep {
-        let mut said = Vec::new();
-        let step = shake.handshake.on(bytes, &mut said);
+        let StepAnswer { step, said } = StepAnswer::of(shake.handshake, bytes);
         let has_said = said.is_empty() || self.kernel.sockets().send_first(fd, &said, false).is_ok();
         match step {
-            HandshakeStep::Failed(failure) => {
-                DialStep::Failed(HandshakeFailure { is_of_name: failure.is_of_name && shake.is_of_client, ..failure })
-            }
+            HandshakeStep::Failed(failure) => DialStep::Failed(failure),
             // Its buffer was empty, so it has room for a flight. The backend has left.
-            _ if !has_said => DialStep::Failed(HandshakeFailure {
-                cause: "the backend closed the connection during the handshake".to_string(),
-                is_of_name: false,
-            }),
+            _ if !has_said => DialStep::Failed(HandshakeFailure::new(LEFT)),
             HandshakeStep::Goes(handshake) => {
                 self.set_backend_tls(key, TlsSide::Shaking(TlsShake { handshake, ..shake }));
                 DialStep::Next
@@ -163,7 +157,7 @@ impl<K: Kernel> Worker<K> {
     /// does not have is not the backend's fault.
     pub(super) fn dial_failed(&mut self, key: SlotKey, failure: HandshakeFailure) -> Option<Event> {
         let slot = self.slots.get_mut(key)?;
-        let reason = if failure.is_of_name { ConnectError::TlsName } else { ConnectError::Tls };
+        let reason = if failure.is_of_clients_name { ConnectError::TlsName } else { ConnectError::Tls };
         if let Some(draft) = &mut slot.draft {
             draft.attempt_fails_for(failure.cause.into());
         }
@@ -182,11 +176,10 @@ impl<K: Kernel> Worker<K> {
 
 impl TlsShake {
     /// A handshake with a backend, whose time is that of the attempt to connect.
-    fn with_backend(handshake: Handshake, dial: &TlsDial) -> TlsShake {
+    fn with_backend(handshake: Handshake) -> TlsShake {
         TlsShake {
             handshake: Box::new(handshake),
             terms: ShakeTerms { deadline: Moment::NEVER, must_name_postgresql: false },
-            is_of_client: dial.is_of_client,
             is_queued: false,
         }
     }

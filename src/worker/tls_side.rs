@@ -40,8 +40,6 @@ pub struct TlsDial {
     pub dialer: Arc<TlsDialer>,
     /// The backend is asked for TLS first, by PostgreSQL's request.
     pub asks_first: bool,
-    /// The name is the one that the client asked for.
-    pub is_of_client: bool,
     /// It waits in the worker's queue for a turn that has time for it.
     pub is_queued: bool,
 }
@@ -53,8 +51,6 @@ pub struct TlsShake {
     pub handshake: Box<Handshake>,
     /// What holds for it.
     pub terms: ShakeTerms,
-    /// With a backend: the name is the one that the client asked for.
-    pub is_of_client: bool,
     /// It waits in the worker's queue for a turn that has time for it.
     pub is_queued: bool,
 }

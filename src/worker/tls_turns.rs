@@ -8,20 +8,20 @@ use crate::session::Event;
 
 /// How long handshakes may take within a turn; one under way is not interrupted. The others wait for the next turns, in
 /// order, so that sessions with bytes to move do not wait for them.
-pub(super) const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
+const HANDSHAKES_A_TURN_NS: u64 = 1_000_000;
 
 impl<K: Kernel> Worker<K> {
     /// Whether a handshake has to wait for a turn that has time for it.
-    pub(super) fn waits_for_turn(&mut self, key: SlotKey) -> bool {
+    pub(super) fn waits_for_turn(&mut self, key: SlotKey, side: Side) -> bool {
         let has_time = self.turn.handshakes_ns < HANDSHAKES_A_TURN_NS;
         if !has_time {
-            self.queue_handshake(key, Side::Client);
+            self.queue_handshake(key, side);
         }
         !has_time
     }
 
     /// Puts a handshake off; it has its turn before those that come later.
-    pub(super) fn queue_handshake(&mut self, key: SlotKey, side: Side) {
+    fn queue_handshake(&mut self, key: SlotKey, side: Side) {
         if let Some(is_queued) = self.slots.get_mut(key).and_then(|slot| slot.handshake_waits(side))
             && !std::mem::replace(is_queued, true)
         {

@@ -136,13 +136,13 @@ fn a_reset_stays_a_reset_and_a_fin_without_close_notify_is_passed_on_and_counted
         (client, server)
     };
     let (mut client, mut server) = begin();
-    server.peer.finish();
+    server.tcp.finish();
     assert_eq!(client.end(), End::Fin);
     client.finish();
     assert_eq!(server.end(), Ok(()));
     assert_eq!(ringway.metrics().count("tls_backend_truncated_total", &[("pool", "main")]), 1);
     let (mut client, server) = begin();
-    server.peer.reset();
+    server.tcp.reset();
     assert_eq!(client.end(), End::Reset);
     // A client that resets.
     let (client, mut server) = begin();
@@ -150,12 +150,12 @@ fn a_reset_stays_a_reset_and_a_fin_without_close_notify_is_passed_on_and_counted
     assert_eq!(server.end(), Err(ErrorKind::ConnectionReset));
     // In the middle of a record.
     let (mut client, mut server) = begin();
-    server.peer.write_all(&[23, 3, 3, 1, 0, 7, 7]).unwrap();
-    server.peer.finish();
+    server.tcp.write_all(&[23, 3, 3, 1, 0, 7, 7]).unwrap();
+    server.tcp.finish();
     assert_eq!(client.end(), End::Reset);
     // A record that was not made with the keys.
     let (mut client, mut server) = begin();
-    server.peer.write_all(&[&[23, 3, 3, 0, 40][..], &[7; 40]].concat()).unwrap();
+    server.tcp.write_all(&[&[23, 3, 3, 0, 40][..], &[7; 40]].concat()).unwrap();
     assert_eq!(client.end(), End::Reset);
     let error = server.read_some().unwrap_err().to_string();
     assert!(error.contains("BadRecordMac") || error.contains("reset"), "{error}");

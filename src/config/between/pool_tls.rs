@@ -1,8 +1,6 @@
 //! What can be wrong about `[pools.NAME.tls]`: keys that need each other, and names that no certificate could have.
 //! What is in the files is not looked at here; that is read apart (`config::certificates`).
 
-use std::net::IpAddr;
-
 use super::Between;
 use crate::base::address::Address;
 use crate::base::host;
@@ -34,7 +32,7 @@ impl Between<'_, '_> {
         }
         self.proved_name(table);
         let name = table.text("server_name");
-        if name == OF_CLIENT && !raw.listeners.iter().any(|listener| listener.tls.is_some() || has_routes(listener)) {
+        if name == OF_CLIENT && !raw.listeners.iter().any(hears_names) {
             let hint = "nothing else hears what name a client asks for; write the name that the backends have";
             self.needs(table, "server_name", "a listener with `tls` or `routes`", hint);
         }
@@ -55,9 +53,7 @@ impl Between<'_, '_> {
     /// Refuses what is no name.
     fn proved_name(&mut self, table: &Table) {
         let name = table.text("server_name");
-        let plain = name.strip_suffix('.').unwrap_or(name);
-        let is_name = host::server_name(plain).is_some() || plain.parse::<IpAddr>().is_ok();
-        if !name.is_empty() && !is_name {
+        if !name.is_empty() && !host::is_provable(name) {
             let problem = Problem::BadValue {
                 key: "server_name".to_string(),
                 found: value::quoted(name),
@@ -69,9 +65,9 @@ impl Between<'_, '_> {
     }
 }
 
-/// Whether its clients are led by what they ask for.
-fn has_routes(listener: &raw::Listener) -> bool {
-    !listener.routes.is_empty()
+/// Whether it looks at the names that its clients ask for.
+fn hears_names(listener: &raw::Listener) -> bool {
+    listener.tls.is_some() || !listener.routes.is_empty()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Reads whether a check speaks TLS, and which authorities it believes.
 
-use std::net::IpAddr;
-
 use super::Reader;
 use crate::base::host;
 use crate::config::model::{CheckTls, Starttls, Trust};
@@ -81,9 +79,7 @@ impl Reader<'_> {
     /// The name of the server, a host name or an address; empty means the host of the address.
     fn server_name(&mut self) -> String {
         let name = self.name("server_name");
-        let plain = name.strip_suffix('.').unwrap_or(&name);
-        let is_name = host::server_name(plain).is_some() || plain.parse::<IpAddr>().is_ok();
-        if !name.is_empty() && !is_name {
+        if !name.is_empty() && !host::is_provable(&name) {
             let hint = "write a name or an IP address without a port, as in \"db.example.com\"".to_string();
             self.bad("server_name", quoted(&name), hint);
         }

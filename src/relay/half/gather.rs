@@ -9,18 +9,16 @@ use crate::base::lease::{BUFFER_LEN, Lease};
 use crate::relay::{Effect, Sink};
 
 impl Half {
-    /// Whether what has come now most likely has more behind it in this turn. `more` and `nonempty` are those of
-    /// [`Event::Received`](crate::relay::Event::Received).
+    /// Puts the send of what has come off to the end of the turn, if it most likely has more behind it. `more` and
+    /// `nonempty` are those of [`Event::Received`](crate::relay::Event::Received).
     #[inline]
-    pub(super) fn gathers(&self, lease: Lease, more: bool, nonempty: bool) -> bool {
-        let is_idle = matches!(self.writing, Writing::Nothing { .. }) && self.queue.is_empty();
-        more && nonempty && usize::from(lease.len) > BUFFER_LEN / 2 && is_idle && !self.paused
-    }
-
-    /// Puts the send off to the end of the turn.
-    #[inline]
-    pub(super) fn gather(&mut self, out: &mut impl Sink) {
-        if let Writing::Nothing { promised } = self.writing {
+    pub(super) fn gather(&mut self, lease: Lease, more: bool, nonempty: bool, out: &mut impl Sink) {
+        let has_more_behind = more && nonempty && usize::from(lease.len) > BUFFER_LEN / 2;
+        if let Writing::Nothing { promised } = self.writing
+            && has_more_behind
+            && self.queue.is_empty()
+            && !self.paused
+        {
             self.writing = Writing::Gathering { promised };
             out.push(Effect::Gather { half: self.side });
         }

@@ -1,13 +1,17 @@
 //! Peers in tests: rustls as a client and as a server, and one that can break every rule.
 
 use std::io::{Read, Write};
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, ProtocolVersion, RootCertStore, ServerConfig, ServerConnection,
+    SideData,
+};
 
 use crate::tls::handshake::{Agreed, Handshake, HandshakeStep};
 use crate::tls::record::{ContentType, RecordKey};
@@ -72,12 +76,17 @@ pub fn shake(
     panic!("it does not come to an end");
 }
 
-/// A client of rustls, with what its application has got.
-pub struct Client {
+/// One end of rustls, with what its application has got.
+pub struct End<T> {
     /// The connection.
-    pub connection: ClientConnection,
+    pub connection: T,
     got: Vec<u8>,
 }
+
+/// A client.
+pub type Client = End<ClientConnection>;
+/// A server.
+pub type Server = End<ServerConnection>;
 
 impl Client {
     /// For `db.example`.
@@ -85,7 +94,13 @@ impl Client {
         let name = ServerName::try_from("db.example").unwrap();
         Client { connection: ClientConnection::new(config, name).unwrap(), got: Vec::new() }
     }
+}
 
+impl<T, D> End<T>
+where
+    T: DerefMut<Target = ConnectionCommon<D>>,
+    D: SideData,
+{
     /// Tells it what has come, and returns what it has to say.
     pub fn tell(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut part = vec![0; 1 << 16];
@@ -121,54 +136,11 @@ impl Client {
         }
         said
     }
-}
-
-/// A server of rustls, with what its application has got.
-pub struct Server {
-    /// The connection.
-    pub connection: ServerConnection,
-    got: Vec<u8>,
 }
 
 impl Server {
     pub fn new(config: Arc<ServerConfig>) -> Server {
         Server { connection: ServerConnection::new(config).unwrap(), got: Vec::new() }
-    }
-
-    /// Tells it what has come, and returns what it has to say.
-    pub fn tell(&mut self, mut bytes: &[u8]) -> Vec<u8> {
-        let mut part = vec![0; 1 << 16];
-        while !bytes.is_empty() {
-            self.connection.read_tls(&mut bytes).unwrap();
-            self.connection.process_new_packets().unwrap();
-            while let Ok(count @ 1..) = self.connection.reader().read(&mut part) {
-                self.got.extend_from_slice(&part[..count]);
-            }
-        }
-        self.said()
-    }
-
-    fn said(&mut self) -> Vec<u8> {
-        let mut said = Vec::new();
-        while self.connection.wants_write() {
-            self.connection.write_tls(&mut said).unwrap();
-        }
-        said
-    }
-
-    /// What its application has got since the last call.
-    pub fn got(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.got)
-    }
-
-    /// The records in which it says this.
-    pub fn say(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut said = Vec::new();
-        for part in bytes.chunks(8192) {
-            self.connection.writer().write_all(part).unwrap();
-            said.extend(self.said());
-        }
-        said
     }
 
     /// One that can break every rule from now on.

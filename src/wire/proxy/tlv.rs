@@ -3,6 +3,7 @@
 //! Source: the PROXY protocol, version 2, sections 2.2.1 to 2.2.6.
 
 use super::encode::Encoded;
+use super::v2::{FIXED, SIGNATURE};
 
 /// The protocol of the application (ALPN).
 const ALPN: u8 = 0x01;
@@ -29,8 +30,6 @@ const CLIENT_CERT_SESS: u8 = 0x04;
 const VALUE_MAX: usize = 1024;
 /// Where a header of version 2 has its length.
 const LENGTH_AT: usize = 14;
-/// Where it begins to count.
-const FIXED: usize = 16;
 
 /// What was agreed on with the client.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,12 +76,15 @@ pub fn encode_tls(facts: &ClientTlsFacts<'_>) -> Vec<u8> {
     out
 }
 
-/// A header of version 2 with these values at its end.
-pub fn append(header: &Encoded, values: &[u8]) -> Vec<u8> {
+/// A header with these values at its end; `None` of version 1, which has no place for them.
+pub fn append(header: &Encoded, values: &[u8]) -> Option<Vec<u8>> {
+    if !header.starts_with(&SIGNATURE) {
+        return None;
+    }
     let mut all = [&**header, values].concat();
     let len = u16::try_from(all.len() - FIXED).unwrap_or_default();
     all[LENGTH_AT..FIXED].copy_from_slice(&len.to_be_bytes());
-    all
+    Some(all)
 }
 
 /// Appends one value; one that is too long is left out.
@@ -125,7 +127,8 @@ mod tests {
     #[test]
     fn a_header_says_what_was_agreed_on_and_is_read_as_the_same_client() {
         let ends = ("192.0.2.1:5".parse().unwrap(), "192.0.2.2:6".parse().unwrap());
-        let header = append(&proxy::encode(Version::V2, Some(ends)), &encode_tls(&FACTS));
+        let header = append(&proxy::encode(Version::V2, Some(ends)), &encode_tls(&FACTS)).unwrap();
+        assert_eq!(append(&proxy::encode(Version::V1, Some(ends)), &encode_tls(&FACTS)), None);
         let plain = proxy::encode(Version::V2, Some(ends));
         let found = proxy::parse(&header).unwrap().unwrap();
         assert_eq!((found.claim, found.len), (proxy::parse(&plain).unwrap().unwrap().claim, header.len()));

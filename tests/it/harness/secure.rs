@@ -1,14 +1,15 @@
-//! Clients that speak TLS, by rustls.
+//! Clients that speak TLS, by rustls, and what both ends of such a connection can do.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::DerefMut;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, SideData, SupportedProtocolVersion};
 
 use super::PATIENCE;
 use super::authority::{Authority, Certificate};
@@ -92,15 +93,23 @@ fn read(path: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(path).unwrap()
 }
 
-/// A client.
-pub struct Secure {
-    pub tls: ClientConnection,
-    pub tcp: TcpStream,
+/// One end of a connection that speaks TLS.
+pub struct SecureEnd<T, S> {
+    pub tls: T,
+    pub tcp: S,
     /// It sends at most so many bytes at a time.
     pub step: usize,
 }
 
-impl Secure {
+/// A client.
+pub type Secure = SecureEnd<ClientConnection, TcpStream>;
+
+impl<T, S, D> SecureEnd<T, S>
+where
+    T: DerefMut<Target = ConnectionCommon<D>>,
+    S: Read + Write,
+    D: SideData,
+{
     pub fn shake_hands(&mut self) -> io::Result<()> {
         while self.tls.is_handshaking() {
             self.flush()?;
@@ -141,14 +150,6 @@ impl Secure {
         }
     }
 
-    /// Sends the first half of a record, and leaves it at that.
-    pub fn send_half_a_record(&mut self) {
-        self.tls.writer().write_all(b"a half").unwrap();
-        let mut record = Vec::new();
-        self.tls.write_tls(&mut record).unwrap();
-        self.tcp.write_all(&record[..record.len() / 2]).unwrap();
-    }
-
     /// Reads some bytes; none after close_notify.
     ///
     /// # Errors
@@ -181,11 +182,6 @@ impl Secure {
         self.flush().unwrap();
     }
 
-    /// Sends a FIN and nothing else.
-    pub fn finish(&self) {
-        self.tcp.shutdown(Shutdown::Write).unwrap();
-    }
-
     /// How it ends when nothing more comes: `Ok` after close_notify.
     pub fn end(&mut self) -> Result<(), io::ErrorKind> {
         match self.read_some() {
@@ -193,5 +189,20 @@ impl Secure {
             Ok(bytes) => panic!("{} more bytes", bytes.len()),
             Err(error) => Err(error.kind()),
         }
+    }
+}
+
+impl Secure {
+    /// Sends the first half of a record, and leaves it at that.
+    pub fn send_half_a_record(&mut self) {
+        self.tls.writer().write_all(b"a half").unwrap();
+        let mut record = Vec::new();
+        self.tls.write_tls(&mut record).unwrap();
+        self.tcp.write_all(&record[..record.len() / 2]).unwrap();
+    }
+
+    /// Sends a FIN and nothing else.
+    pub fn finish(&self) {
+        self.tcp.shutdown(Shutdown::Write).unwrap();
     }
 }

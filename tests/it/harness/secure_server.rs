@@ -1,6 +1,6 @@
 //! Servers that speak TLS, by rustls.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
@@ -10,6 +10,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVer
 
 use super::Peer;
 use super::authority::{Authority, Certificate};
+use super::secure::SecureEnd;
 
 /// What a server shows and asks for.
 #[derive(Clone)]
@@ -74,105 +75,14 @@ impl Shown {
 
     /// Before the handshake.
     pub fn begin(&self, peer: Peer) -> SecureServer {
-        SecureServer { tls: self.connection(), peer, step: usize::MAX }
+        SecureServer { tls: self.connection(), tcp: peer, step: usize::MAX }
     }
 }
 
 /// A server's end of a connection.
-pub struct SecureServer {
-    pub tls: ServerConnection,
-    pub peer: Peer,
-    /// It sends at most so many bytes at a time.
-    pub step: usize,
-}
+pub type SecureServer = SecureEnd<ServerConnection, Peer>;
 
 impl SecureServer {
-    pub fn shake_hands(&mut self) -> io::Result<()> {
-        while self.tls.is_handshaking() {
-            self.flush()?;
-            if self.tls.is_handshaking() && self.take_in()? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        self.flush()
-    }
-
-    /// Reads what has come: how many bytes of it.
-    fn take_in(&mut self) -> io::Result<usize> {
-        let bytes = self.peer.read_some(1 << 14)?;
-        let mut rest = &bytes[..];
-        if rest.is_empty() {
-            // It learns of the end.
-            self.tls.read_tls(&mut rest)?;
-        }
-        while !rest.is_empty() {
-            self.tls.read_tls(&mut rest)?;
-            if let Err(error) = self.tls.process_new_packets() {
-                let _ = self.flush();
-                return Err(io::Error::other(error));
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    /// Sends all records that are ready.
-    pub fn flush(&mut self) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut bytes)?;
-        }
-        bytes.chunks(self.step.max(1)).try_for_each(|part| self.peer.write_all(part))
-    }
-
-    #[track_caller]
-    pub fn send(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(16_000) {
-            self.tls.writer().write_all(part).unwrap();
-            self.flush().unwrap();
-        }
-    }
-
-    /// Reads some bytes; none after close_notify.
-    ///
-    /// # Errors
-    /// The connection's, and UnexpectedEof after a FIN without close_notify.
-    pub fn read_some(&mut self) -> io::Result<Vec<u8>> {
-        let mut part = vec![0; 1 << 16];
-        loop {
-            match self.tls.reader().read(&mut part) {
-                Ok(count) => return Ok(part[..count].to_vec()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => _ = self.take_in()?,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    #[track_caller]
-    pub fn expect(&mut self, bytes: &[u8]) {
-        let mut all = Vec::new();
-        while all.len() < bytes.len() {
-            let some = self.read_some().unwrap();
-            assert!(!some.is_empty(), "it ended after {} bytes", all.len());
-            all.extend(some);
-        }
-        assert!(all == bytes, "other bytes: {} of {}", all.len(), bytes.len());
-    }
-
-    /// Says close_notify and nothing else.
-    pub fn say_last(&mut self) {
-        self.tls.send_close_notify();
-        self.flush().unwrap();
-    }
-
-    /// How it ends when nothing more comes: `Ok` after close_notify.
-    pub fn end(&mut self) -> Result<(), io::ErrorKind> {
-        match self.read_some() {
-            Ok(bytes) if bytes.is_empty() => Ok(()),
-            Ok(bytes) => panic!("{} more bytes", bytes.len()),
-            Err(error) => Err(error.kind()),
-        }
-    }
-
     /// Sends back whatever comes, until close_notify, which it says too.
     pub fn echo(mut self) {
         while let Ok(bytes) = self.read_some() {
