@@ -15,7 +15,9 @@
 
 pub mod backoff;
 pub mod dns;
+pub mod file;
 pub mod follow;
 pub mod found;
 pub mod known;
 pub mod settings;
+pub mod srv;
