@@ -17,5 +17,7 @@ pub mod backoff;
 pub mod dns;
 pub mod follow;
 pub mod found;
+pub mod gather;
+pub mod http;
 pub mod known;
 pub mod settings;
