@@ -53,6 +53,10 @@ mod consistency;
 mod counters;
 /// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
 mod ctl;
+/// Keys of a real etcd, as a source reads them.
+mod discover_etcd;
+/// A real Patroni, and what it means by its leader.
+mod discover_patroni;
 /// Names that stand for addresses.
 mod dns;
 /// Backends that are gone keep their sessions for a while.
