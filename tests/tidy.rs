@@ -67,7 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["control/disk", "discover/http", "probe"]),
     ("seccompiler", &["sys/filter"]),
     ("sd_notify", &["control/notify", "app/inherited"]),
-    ("serde", &["config", "api", "discover/etcd", "fleet/order", "log", "cli/ctl", "app/log_line"]),
+    ("serde", &["config", "api", "discover", "fleet/order", "log", "cli/ctl", "app/log_line"]),
     ("serde_json", &["api", "discover", "log", "take_over/taker", "cli/ctl", "cli/top", "app/log_line"]),
     ("serde_spanned", &["config"]),
     ("slab", &["epoll/watch"]),

@@ -1,5 +1,5 @@
 //! What control does all the time, each thing in a task of its own: checks, deadlines, failed connects, samples for
-//! plots; host names are in `names`.
+//! plots; host names are in `names`, sources of backends in `discovery`.
 //!
 //! The tasks share [`Control`], and none of them holds a borrow of it over an `await`. What follows from an event is
 //! decided by the fleet; here it is counted, logged (`tell`) and passed on:
@@ -26,6 +26,7 @@ use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::config::CertificateFault;
 use crate::discover::dns::{ReadFile, Resolver};
+use crate::discover::settings::Source;
 use crate::fleet::order::{BackendName, Change, SetError};
 use crate::fleet::{Changes, Fleet, Notice, WatchId};
 use crate::health::State;
@@ -62,10 +63,12 @@ pub(super) struct Control {
     pub changed: Notify,
     /// Rung when the next deadline may have changed.
     pub rescheduled: Notify,
-    /// By watch (a target that is checked): rung when the watch has ended.
-    watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
+    /// The targets that are checked, each in a task of its own.
+    watching: RefCell<HashMap<WatchId, Rc<Watching>>>,
     /// The host names that are looked up, each in a task of its own.
     pub resolving: RefCell<HashMap<Arc<str>, Rc<Naming>>>,
+    /// By pool: the task that follows its source of backends.
+    pub following: RefCell<HashMap<Arc<str>, SourceTask>>,
     /// Made when the first host name appears.
     pub resolver: OnceCell<Resolver>,
     /// How the resolver reads its files; taken when it is made.
@@ -95,6 +98,23 @@ pub(super) struct Naming {
     pub again: Notify,
 }
 
+/// How the task of one watch is told something.
+#[derive(Default)]
+struct Watching {
+    /// Rung when the watch has ended, and the task ends with it.
+    gone: Notify,
+    /// Rung when it is to be checked now.
+    soon: Notify,
+}
+
+/// The task of one source.
+pub(super) struct SourceTask {
+    /// What it follows.
+    pub source: Source,
+    /// Rung when nothing wants it any more: it ends.
+    pub gone: Rc<Notify>,
+}
+
 impl Control {
     /// Nothing runs yet.
     pub(super) fn new(fleet: Fleet, stats: Arc<Stats>, counts: Arc<Counts>, clock: Clock) -> Rc<Control> {
@@ -105,6 +125,7 @@ impl Control {
             rescheduled: Notify::new(),
             watching: RefCell::default(),
             resolving: RefCell::default(),
+            following: RefCell::default(),
             resolver: OnceCell::new(),
             read_file: RefCell::default(),
             alarm: RefCell::default(),
@@ -128,6 +149,7 @@ impl Control {
     pub(super) fn follow(self: &Rc<Control>) {
         self.follow_watches();
         self.follow_hosts();
+        self.follow_sources();
         if self.fleet.borrow().wants_troubles()
             && let Some(alarm) = self.alarm.take()
         {
@@ -168,22 +190,29 @@ impl Control {
     pub(super) fn follow_watches(self: &Rc<Control>) {
         let fleet = self.fleet.borrow();
         let mut watching = self.watching.borrow_mut();
-        watching.retain(|id, gone| {
+        watching.retain(|id, task| {
             let goes_on = fleet.watch(*id).is_some();
             if !goes_on {
-                gone.notify_one();
+                task.gone.notify_one();
             }
             goes_on
         });
         let mut delay = Duration::ZERO;
         for (id, _) in fleet.watches() {
             watching.entry(id).or_insert_with(|| {
-                let gone = Rc::new(Notify::new());
-                tokio::task::spawn_local(check_for_ever(self.clone(), id, delay, gone.clone()));
+                let task = Rc::new(Watching::default());
+                tokio::task::spawn_local(check_for_ever(self.clone(), id, delay, task.clone()));
                 delay += STAGGER;
-                gone
+                task
             });
         }
+    }
+
+    /// A source says that this backend of the pool is about to be the primary: the pool is checked now, and then often.
+    pub(super) fn on_hint(&self, pool: &str, backend: &Arc<str>) {
+        let watches = self.fleet.borrow_mut().on_hint(pool, backend, self.clock.now());
+        let watching = self.watching.borrow();
+        watches.iter().filter_map(|watch| watching.get(watch)).for_each(|task| task.soon.notify_one());
     }
 
     /// Has a table published: something has changed that is not told as [`Changes`].
@@ -248,7 +277,7 @@ impl Control {
 }
 
 /// The task of one watch: checks its target again and again, until the watch has ended.
-async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, gone: Rc<Notify>) {
+async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, task: Rc<Watching>) {
     sleep(delay).await;
     let (mut said, mut portless) = (Said::default(), 0);
     loop {
@@ -270,7 +299,8 @@ async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, g
         };
         tokio::select! {
             () = sleep(pause) => {}
-            () = gone.notified() => return,
+            () = task.soon.notified() => {}
+            () = task.gone.notified() => return,
         }
     }
 }

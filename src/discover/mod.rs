@@ -16,6 +16,7 @@
 pub mod backoff;
 pub mod dns;
 pub mod etcd;
+pub mod file;
 pub mod follow;
 pub mod found;
 pub mod gather;
@@ -23,4 +24,5 @@ pub mod http;
 pub mod known;
 pub mod patroni;
 pub mod settings;
+pub mod srv;
 pub mod written;

@@ -93,10 +93,6 @@ fn answer_of(prefix: &str, keyspace: &Keyspace, leader: Option<&str>) -> (Answer
                 if is_leader {
                     leads = Some((found.host.clone(), found.port));
                 }
-                if found.name.is_none() {
-                    let why = "has a name that no backend can have";
-                    gathered.remark(format!("member {} {why}; it is called {found}", shown(&name)));
-                }
                 gathered.add(&name, found);
             }
             Err(why) => gathered.remark(format!("member {} {why}; it does not count", shown(&name))),
@@ -109,8 +105,7 @@ fn answer_of(prefix: &str, keyspace: &Keyspace, leader: Option<&str>) -> (Answer
             shown(&format!("{prefix}members/"))
         ));
     }
-    let mut answer = gathered.answer(None);
-    written::make_names_unique(&mut answer);
+    let answer = gathered.answer(None);
     let leads = answer.found.iter().find(|found| leads.as_ref() == Some(&(found.host.clone(), found.port)));
     let leads = leads.map(Found::name);
     (answer, leads)
@@ -128,7 +123,7 @@ fn member_of(name: &str, value: &[u8], is_leader: bool) -> Result<Found, String>
     let url = member.get("conn_url").and_then(Value::as_str).ok_or("has no `conn_url`")?;
     let (host, port) = at(url).map_err(|lacks| format!("has a `conn_url` that {lacks}"))?;
     let mut found = Found::at(host, port);
-    found.name = written::backend_name(name);
+    found.name = Some(name.into());
     let role = member.get("role").and_then(Value::as_str).unwrap_or_default();
     let is_primary = is_leader || ["master", "primary"].contains(&role);
     let is_spared = member.get("tags").and_then(|tags| tags.get("noloadbalance")).is_some_and(is_true);

@@ -1,12 +1,14 @@
-//! Keys of a real etcd, as a source reads them: changes, outages, compaction, several members, users, TLS.
+//! Keys of a real etcd, as a source reads them: changes, outages, compaction, several members, users, TLS; and the
+//! whole ringway before them.
 
 use std::time::Duration;
 
 use ringway::discover::settings::Access;
 
+use crate::dns::{serving, session, wait_serving};
 use crate::harness::authority::Authority;
-use crate::harness::etcd::{Etcd, Fate, Front, Listened, programs};
-use crate::harness::{timed, wait_until};
+use crate::harness::etcd::{Etcd, Fate, Front, Listened, as_documented, programs};
+use crate::harness::{Backend, Ringway, timed, wait_until};
 
 /// What it takes to notice a dead connection: a check every 3 s, its answer within 3 s, and a busy machine.
 const NOTICED_MAX: Duration = Duration::from_secs(9);
@@ -217,4 +219,84 @@ fn an_etcd_without_its_json_api_is_told_of_in_one_line() {
     source.heard.wait_failure("its gRPC gateway is off (`enable-grpc-gateway`)");
     let failures = source.heard.failures();
     assert!(failures.iter().all(|why| !why.contains('\n') && why.contains(&etcd.endpoint())), "{failures:?}");
+}
+
+fn up(ringway: &Ringway) -> u64 {
+    ringway.metrics().count("discovery_up", &[("pool", "main")])
+}
+
+#[test]
+fn keys_are_backends_that_come_change_and_drain_and_outlive_etcd() {
+    let Some(programs) = programs() else { return };
+    let [a, b] = ["a", "b"].map(Backend::named);
+    let mut etcd = Etcd::start(&programs);
+    etcd.put("/db/a", a.address());
+    let source =
+        format!("[pools.main.discover]\ntype = \"etcd\"\nendpoints = [{:?}]\nprefix = \"/db/\"", etcd.endpoint());
+    let ringway = Ringway::plan().pool("drain_timeout = \"1s\"").more(&source).start();
+    wait_serving(&ringway, &["a"]);
+    let value = |weight: u16| format!(r#"{{"address": {:?}, "weight": {weight}, "name": "two"}}"#, b.address());
+    etcd.put("/db/b", &value(1));
+    wait_serving(&ringway, &["a", "b"]);
+    etcd.put("/db/b", &value(3));
+    wait_until("its weight is another one", || {
+        let pool = &ringway.api().get("/v1/pools/main");
+        let backends = pool["backends"].as_array().unwrap();
+        backends.iter().any(|it| it["name"] == "two" && it["weight"] == 3 && it["origin"] == "etcd")
+    });
+    etcd.put("/db/c", "nonsense");
+    ringway.wait_said("holds \\\"nonsense\\\", which has no port; it does not count");
+    etcd.kill();
+    wait_until("it is missed", || up(&ringway) == 0);
+    assert_eq!(serving(&ringway).len(), 2, "both serve on");
+    etcd.restart();
+    wait_until("it is back", || up(&ringway) == 1);
+    let (mut client, name) = loop {
+        let (client, name) = session(&ringway);
+        if name == "b" {
+            break (client, name);
+        }
+    };
+    etcd.ctl_options = vec!["--command-timeout".to_string(), "20s".to_string()];
+    etcd.delete("/db/b");
+    wait_serving(&ringway, &["a"]);
+    assert!(client.is_silent_for(Duration::from_millis(100)), "the session with {name} goes on");
+    client.end();
+    let output = ringway.process().output();
+    for (line, count) in [("cannot be asked for backends", 1), ("can be asked for backends again", 1), ("nonsense", 1)]
+    {
+        assert_eq!(output.matches(line).count(), count, "{line}: {output}");
+    }
+}
+
+/// The configuration of the document, with the endpoint, the files and the address of this test.
+#[test]
+fn what_the_document_shows_serves_from_an_etcd_with_users_and_tls() {
+    let Some(programs) = programs() else { return };
+    let (backend, authority) = (Backend::named("a"), Authority::new());
+    let ip = crate::harness::address::own_ip().to_string();
+    let server = authority.sign(&[&ip]);
+    let path = |path: &std::path::Path| path.display().to_string();
+    let [ca, crt, key] = [path(&authority.file()), path(&server.certificate), path(&server.key)];
+    let mut etcd = Etcd::configured(&programs, &["--cert-file", &crt, "--key-file", &key], "https", &ip);
+    etcd.ctl_options = ["--cacert", &ca, "--command-timeout", "20s"].map(String::from).to_vec();
+    wait_until("it answers", || crate::harness::Peer::try_connect(&format!("{ip}:2379")).is_ok());
+    etcd.put("/db/a", backend.address());
+    with_users(&mut etcd);
+    etcd.ctl_options.extend(["--cacert".to_string(), ca.clone()]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "geheim\n").unwrap();
+    let ringway = as_documented(
+        include_str!("../../docs/etcd.md"),
+        &[
+            ("https://etcd1.example:2379", &etcd.endpoint()),
+            (", \"https://etcd2.example:2379\", \"https://etcd3.example:2379\"", ""),
+            ("/etc/ringway/etcd-ca.pem", &ca),
+            ("/etc/ringway/etcd.password", &path(file.path())),
+            ("0.0.0.0", &crate::harness::address::own_ip().to_string()),
+        ],
+    );
+    let serves = |peer: &mut crate::harness::Peer| peer.read_some(1).is_ok_and(|name| name == b"a");
+    let served = || crate::harness::Peer::try_connect(&ringway.addresses[0]).is_ok_and(|mut peer| serves(&mut peer));
+    wait_until("a client is served", served);
 }

@@ -55,9 +55,13 @@ mod counters;
 mod ctl;
 /// Keys of a real etcd, as a source reads them.
 mod discover_etcd;
+/// Names that stand for addresses.
+mod discover_file;
 /// A real Patroni, and what it means by its leader.
 mod discover_patroni;
-/// Names that stand for addresses.
+/// Backends in SRV records.
+mod discover_srv;
+/// Backends behind a name.
 mod dns;
 /// Backends that are gone keep their sessions for a while.
 mod drain;

@@ -127,6 +127,32 @@ impl Etcd {
     }
 }
 
+/// A ringway with the first configuration of a document.
+pub struct Documented {
+    pub process: Process,
+    /// Where its listeners are, in their order.
+    pub addresses: Vec<String>,
+    _folder: tempfile::TempDir,
+}
+
+/// Runs the first configuration of a document, with other texts in the place of some.
+pub fn as_documented(document: &str, replaced: &[(&str, &str)]) -> Documented {
+    let block = document.split("\n```toml\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+    let mut text = block.to_string();
+    for (old, new) in replaced {
+        assert!(text.contains(old), "{old} is not in {text}");
+        text = text.replace(old, new);
+    }
+    let binds = text.lines().filter_map(|line| line.strip_prefix("bind = ")).map(|bind| bind.replace('"', ""));
+    let (addresses, folder) = (binds.collect(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("ringway.toml");
+    std::fs::write(&file, text + "\n[process]\nworkers = 1\n").unwrap();
+    let mut process = Process::start(super::Ringway::command().args(["run", "-c"]).arg(&file));
+    wait_until("it is ready", || process.output().contains("ready") || !process.is_running());
+    assert!(process.is_running(), "{}", process.output());
+    Documented { process, addresses, _folder: folder }
+}
+
 /// What a source has said.
 #[derive(Clone, Default)]
 pub struct Heard(Arc<Mutex<Vec<News>>>);

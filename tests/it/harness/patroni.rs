@@ -134,6 +134,10 @@ impl Node {
         format!("{}:5432", self.ip)
     }
 
+    pub fn ip(&self) -> &str {
+        &self.ip
+    }
+
     /// What a statement gives, if the server takes it.
     pub fn try_sql(&self, bin: &Path, statement: &str) -> Option<String> {
         let mut psql = Command::new(bin.join("psql"));
