@@ -22,6 +22,9 @@ need gcc cc
 need libc6-dev /usr/include/stdio.h
 need redis-server redis-server
 need redis-tools redis-benchmark
+need etcd-server etcd
+need etcd-client etcdctl
+need patroni patroni
 need postgresql initdb
 need postgresql-contrib pgbench
 need mariadb-server mariadbd

@@ -11,23 +11,23 @@
 //!
 //! | floor | modules | |
 //! |---|---|---|
-//! | 11 | [`cli`] | commands |
-//! | 10 | [`app`] | the only place where worker and control meet |
-//! | 9 | [`control`] | the loop of the thread that is not a worker |
-//! | 8 | [`take_over`] | one process after another |
-//! | 7 | [`api`] | what is asked of a running ringway |
-//! | 6 | [`worker`], [`log`] | threads |
-//! | 5 | [`admission`], [`fleet`] | pure |
-//! | 4 | [`snapshot`] | the one published pointer |
-//! | 4 | [`probe`] | health checks |
-//! | 4 | [`import`] | configurations of other programs: pure |
-//! | 3 | [`session`], [`config`] | pure |
-//! | 3 | [`uring`], [`epoll`] | a worker's kernel, by io_uring or by epoll |
+//! | 12 | [`cli`] | commands |
+//! | 11 | [`app`] | the only place where worker and control meet |
+//! | 10 | [`control`] | the loop of the thread that is not a worker |
+//! | 9 | [`take_over`] | one process after another |
+//! | 8 | [`api`] | what is asked of a running ringway |
+//! | 7 | [`worker`], [`log`] | threads |
+//! | 6 | [`admission`], [`fleet`] | pure |
+//! | 5 | [`snapshot`] | the one published pointer |
+//! | 5 | [`probe`] | health checks |
+//! | 5 | [`import`] | configurations of other programs: pure |
+//! | 4 | [`session`], [`config`] | pure |
+//! | 4 | [`uring`], [`epoll`] | a worker's kernel, by io_uring or by epoll |
+//! | 3 | [`discover`] | where backends are found |
 //! | 2 | [`admit`], [`balance`], [`health`], [`relay`], [`stats`], [`roster`] | pure |
 //! | 2 | [`sys`] | system calls |
 //! | 2 | [`tls`] | TLS of sessions: pure |
 //! | 1 | [`wire`] | pure |
-//! | 1 | [`discover`] | where backends are found |
 //! | 1 | [`kernel`] | what a worker needs of its kernel |
 //! | 0 | [`base`] | names nothing of ours |
 //!

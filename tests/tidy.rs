@@ -12,10 +12,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules stand on which floor. A module names only floors below its own.
-const FLOORS: [&[&str]; 13] = [
+const FLOORS: [&[&str]; 14] = [
     &["base"],
-    &["wire", "kernel", "discover"],
+    &["wire", "kernel"],
     &["admit", "balance", "health", "relay", "roster", "stats", "sys", "tls"],
+    &["discover"],
     &["session", "config", "uring", "epoll"],
     &["snapshot", "probe", "import"],
     &["admission", "fleet"],
@@ -30,10 +31,11 @@ const FLOORS: [&[&str]; 13] = [
 
 /// Where an outside crate may stand, as the beginnings of paths below `src`; "" is everywhere.
 const CRATES: &[(&str, &[&str])] = &[
-    ("aws_lc_rs", &["probe/terms", "tls"]),
+    ("aws_lc_rs", &["discover/http", "probe/terms", "tls"]),
     ("anyhow", &["main", "app", "cli"]),
     ("axum", &["api", "take_over/giver"]),
     ("clap", &["cli"]),
+    ("base64", &["discover/etcd"]),
     ("caps", &["app"]),
     ("nix", &["app", "sys/pass", "sys/socket_file"]),
     ("clap_complete", &["cli"]),
@@ -42,11 +44,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crossbeam", &["snapshot/cell", "worker", "stats", "epoll/post"]),
     ("fastrand", &["worker", "control", "discover", "app"]),
     ("flate2", &[]),
-    ("http_body_util", &["probe", "take_over", "cli/ctl"]),
+    ("http_body_util", &["discover/http", "probe", "take_over", "cli/ctl"]),
     ("hickory_proto", &["discover/dns"]),
     ("humantime", &["cli", "config", "api", "log", "fleet", "app/log_line"]),
-    ("hyper", &["probe", "api", "take_over", "cli/ctl", "config/check/http"]),
-    ("hyper_util", &["probe", "api", "take_over", "cli/ctl"]),
+    ("hyper", &["discover/http", "probe", "api", "take_over", "cli/ctl", "config/check/http"]),
+    ("hyper_util", &["discover/http", "probe", "api", "take_over", "cli/ctl"]),
     ("io_uring", &["uring"]),
     ("landlock", &["app/sandbox", "cli/doctor"]),
     ("libc", &["uring", "sys", "kernel/errno", "kernel/poll"]),
@@ -59,10 +61,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("redis", &["probe"]),
     ("regex", &["health/ask"]),
     ("rustix", &["epoll/linux"]),
-    ("rustls", &["probe", "tls"]),
+    ("rustls", &["discover/http", "probe", "tls"]),
     ("webpki", &["tls/server"]),
     ("zeroize", &["tls/server"]),
-    ("rustls_native_certs", &["control/disk", "probe"]),
+    ("rustls_native_certs", &["control/disk", "discover/http", "probe"]),
     ("seccompiler", &["sys/filter"]),
     ("sd_notify", &["control/notify", "app/inherited"]),
     ("serde", &["config", "api", "discover", "fleet/kept", "fleet/order", "log", "cli/ctl", "app/log_line"]),
@@ -87,9 +89,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("strsim", &["config"]),
     ("syslog", &["log"]),
     ("thiserror", &[""]),
-    ("tokio", &["api", "control", "discover", "log", "probe", "stats/alarm", "take_over", "cli/ctl"]),
+    ("tokio", &["api", "control", "discover", "log", "probe", "stats/alarm", "sys/reading", "take_over", "cli/ctl"]),
     ("tokio_postgres", &["probe"]),
-    ("tokio_rustls", &["probe"]),
+    ("tokio_rustls", &["discover/http", "probe"]),
     ("tokio_uring", &["log"]),
     ("toml", &["config"]),
     (

@@ -13,9 +13,9 @@ use tracing::{info, warn};
 use super::tasks::{Control, SourceTask};
 use crate::base::time::unix_s;
 use crate::discover::dns::Resolver;
-use crate::discover::file;
 use crate::discover::found::{Answer, News};
 use crate::discover::settings::Source;
+use crate::discover::{etcd, file, patroni, srv};
 
 /// How many remarks of one answer are logged.
 const REMARKS_MAX: usize = 10;
@@ -59,7 +59,7 @@ impl Control {
     fn on_news(self: &Rc<Control>, pool: &Arc<str>, source: &Source, news: News, told: &mut Told) {
         let now = self.clock.now();
         match news {
-            News::Hint(_) => return,
+            News::Hint(backend) => return self.on_hint(pool, &backend),
             News::Confirmed => {
                 self.tell_trouble(pool, source, None, told);
                 self.fleet.borrow_mut().on_confirmed(pool, now);
@@ -136,7 +136,9 @@ async fn follow_until(control: Rc<Control>, pool: Arc<str>, source: Source, reso
 async fn follow(source: &Source, resolver: &Resolver, tell: &dyn Fn(News)) {
     match source {
         Source::File(settings) => file::follow(settings, tell).await,
-        Source::Srv(settings) => crate::discover::srv::follow(settings, resolver, tell).await,
+        Source::Srv(settings) => srv::follow(settings, resolver, tell).await,
+        Source::Etcd(settings) => etcd::follow(settings, resolver, tell).await,
+        Source::Patroni(settings) => patroni::follow(settings, resolver, tell).await,
         other => {
             tell(News::Failed(format!("{} is not built yet", other.kind())));
             std::future::pending().await

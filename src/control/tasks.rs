@@ -62,8 +62,8 @@ pub(super) struct Control {
     pub changed: Notify,
     /// Rung when the next deadline may have changed.
     pub rescheduled: Notify,
-    /// By watch (a target that is checked): rung when the watch has ended.
-    watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
+    /// The targets that are checked, each in a task of its own.
+    watching: RefCell<HashMap<WatchId, Rc<Watching>>>,
     /// The host names that are looked up, each in a task of its own.
     pub resolving: RefCell<HashMap<Arc<str>, Rc<Naming>>>,
     /// By pool: the task that follows its source of backends.
@@ -95,6 +95,15 @@ pub(super) struct Naming {
     pub gone: Notify,
     /// Rung when the name must be looked up now.
     pub again: Notify,
+}
+
+/// How the task of one watch is told something.
+#[derive(Default)]
+struct Watching {
+    /// Rung when the watch has ended, and the task ends with it.
+    gone: Notify,
+    /// Rung when it is to be checked now.
+    soon: Notify,
 }
 
 /// The task of one source.
@@ -180,22 +189,29 @@ impl Control {
     pub(super) fn follow_watches(self: &Rc<Control>) {
         let fleet = self.fleet.borrow();
         let mut watching = self.watching.borrow_mut();
-        watching.retain(|id, gone| {
+        watching.retain(|id, task| {
             let goes_on = fleet.watch(*id).is_some();
             if !goes_on {
-                gone.notify_one();
+                task.gone.notify_one();
             }
             goes_on
         });
         let mut delay = Duration::ZERO;
         for (id, _) in fleet.watches() {
             watching.entry(id).or_insert_with(|| {
-                let gone = Rc::new(Notify::new());
-                tokio::task::spawn_local(check_for_ever(self.clone(), id, delay, gone.clone()));
+                let task = Rc::new(Watching::default());
+                tokio::task::spawn_local(check_for_ever(self.clone(), id, delay, task.clone()));
                 delay += STAGGER;
-                gone
+                task
             });
         }
+    }
+
+    /// A source says that this backend of the pool is about to be the primary: the pool is checked now, and then often.
+    pub(super) fn on_hint(&self, pool: &str, backend: &Arc<str>) {
+        let watches = self.fleet.borrow_mut().on_hint(pool, backend, self.clock.now());
+        let watching = self.watching.borrow();
+        watches.iter().filter_map(|watch| watching.get(watch)).for_each(|task| task.soon.notify_one());
     }
 
     /// Has a table published: something has changed that is not told as [`Changes`].
@@ -242,7 +258,7 @@ impl Control {
 }
 
 /// The task of one watch: checks its target again and again, until the watch has ended.
-async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, gone: Rc<Notify>) {
+async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, task: Rc<Watching>) {
     sleep(delay).await;
     let (mut said, mut portless) = (Said::default(), 0);
     loop {
@@ -264,7 +280,8 @@ async fn check_for_ever(control: Rc<Control>, watch: WatchId, delay: Duration, g
         };
         tokio::select! {
             () = sleep(pause) => {}
-            () = gone.notified() => return,
+            () = task.soon.notified() => {}
+            () = task.gone.notified() => return,
         }
     }
 }

@@ -15,9 +15,14 @@
 
 pub mod backoff;
 pub mod dns;
+pub mod etcd;
 pub mod file;
 pub mod follow;
 pub mod found;
+pub mod gather;
+pub mod http;
 pub mod known;
+pub mod patroni;
 pub mod settings;
 pub mod srv;
+pub mod written;

@@ -102,8 +102,8 @@ impl Fleet {
             let (squad, configured) = old.remove(&pool.name).unzip();
             let is_old = squad.is_some();
             let serves_stale = squad.as_ref().is_some_and(|squad| squad.serves_stale);
-            let (guard, rivals, by_hand) =
-                squad.map(|squad| (squad.guard, squad.rivals, squad.by_hand)).unwrap_or_default();
+            let (guard, rivals, by_hand, hint) =
+                squad.map(|squad| (squad.guard, squad.rivals, squad.by_hand, squad.hint)).unwrap_or_default();
             let by_hand = by_hand.into_iter().filter_map(|(name, by_hand)| {
                 match (backend_named(configured?, &name), backend_named(pool, &name)) {
                     (Some(before), Some(now)) => Some((name, ByHand::after(by_hand, before, now))),
@@ -115,7 +115,8 @@ impl Fleet {
             });
             let by_hand = by_hand.collect();
             let guard = pool.wants_primary().then(|| guard.unwrap_or_else(PrimaryGuard::default));
-            self.pools.push(Squad { id, guard, rivals, by_hand, seats: 0..0, is_old, waits: true, serves_stale });
+            let seats = 0..0;
+            self.pools.push(Squad { id, guard, rivals, by_hand, seats, is_old, waits: true, serves_stale, hint });
         }
         // Clients that a listener accepted just before it went are still on their way to a session.
         let named: HashSet<&str> = config.listeners.iter().map(|listener| &*listener.name).collect();

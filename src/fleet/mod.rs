@@ -13,8 +13,8 @@
 //!
 //! The parts: `seat` and `judge` one backend · `members`, `names`, `hosts` addresses of host names · `found` backends
 //! of a source · `watches` what is checked · `apply` another configuration · `set`, `order` what an operator wants ·
-//! `eject`, `fresh`, `rivals`, `reclaim` rules of a pool · `around` backends that are ringway itself · `leave` slots
-//! that become free · `changes` what follows from an event · `view`, `reason` for people.
+//! `eject`, `fresh`, `hint`, `rivals`, `reclaim` rules of a pool · `around` backends that are ringway itself · `leave`
+//! slots that become free · `changes` what follows from an event · `view`, `reason` for people.
 
 mod agent;
 mod apply;
@@ -25,6 +25,7 @@ mod eject;
 mod foresee;
 mod found;
 mod fresh;
+mod hint;
 mod hosts;
 #[cfg(debug_assertions)]
 mod invariants;
@@ -131,6 +132,8 @@ struct Squad {
     waits: bool,
     /// No replica of it is fresh enough, and the least stale serve.
     serves_stale: bool,
+    /// Another backend is about to be the primary; `None` if nothing is known of that.
+    hint: Option<hint::PrimaryHint>,
 }
 
 impl Fleet {
@@ -148,6 +151,7 @@ impl Fleet {
                 is_old: false,
                 waits: false,
                 serves_stale: false,
+                hint: None,
             })
         };
         let pools = config.pools.iter().filter_map(squad).collect();
@@ -198,6 +202,7 @@ impl Fleet {
             self.settle(place, now, &mut changes);
             self.seats[place].is_known |= !matches!(finding, Finding::Unknown(_));
             self.relieve(self.seats[place].pool, &mut changes);
+            self.heed_hint(place, finding, now);
         }
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -268,7 +273,7 @@ impl Fleet {
                 let is_in_use = matches!(seat.standing.state, State::Up | State::Ejected);
                 subscriber.trend(is_in_use)
             });
-            Some(schedule::pause_ns(trend, intervals, chance))
+            Some(schedule::pause_ns(trend, intervals, chance).min(self.hint_pause_ns(seat)))
         };
         watch.subscribers.iter().filter_map(pause).min().unwrap_or(0)
     }

@@ -20,6 +20,8 @@ mod around;
 mod ejection;
 /// Replicas that lag.
 mod fresh;
+/// Hints of another primary.
+mod hint;
 /// What holds after each event.
 #[cfg(debug_assertions)]
 mod invariants;

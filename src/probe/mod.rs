@@ -19,7 +19,6 @@
 mod agent;
 mod budget;
 mod cause;
-mod file;
 mod finding;
 mod http;
 mod mysql;

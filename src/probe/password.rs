@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use super::file::{self, Readings};
 use super::{CheckTrouble, Lack};
 use crate::config::model::Login;
+use crate::sys::reading::{self, Readings};
 
 /// Longer files are something else.
 const BYTES_MAX: usize = 4096;
@@ -28,7 +28,7 @@ pub(super) struct Credentials {
 /// Reads what belongs to a login. This comes before connecting: a server that is left at its greeting may hold it
 /// against us.
 pub(super) async fn account(login: &Login, timeout: Duration) -> Result<Credentials, CheckTrouble> {
-    Ok(Credentials { user: login.user.clone(), password: password(login, file::patience(timeout)).await? })
+    Ok(Credentials { user: login.user.clone(), password: password(login, reading::patience(timeout)).await? })
 }
 
 /// Reads the password, or waits for the thread that already reads the same file.

@@ -16,9 +16,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
 
-use super::file::{self, Readings};
 use super::{CheckTrouble, Lack};
 use crate::base::time::{Clock, Moment};
+use crate::sys::reading::{self, Readings};
 use crate::tls::server::{PemFile, certified};
 
 /// Longer files are something else: those of all authorities together have some 200 KiB.
@@ -64,7 +64,7 @@ pub(super) async fn authorities(path: Option<&Path>, timeout: Duration) -> Resul
     };
     let read = if path.is_some() { of_file } else { of_system };
     let reading = READING.with(|all| all.begin(key, read)).map_err(lacks)?;
-    let authorities = reading.done(file::patience(timeout)).await.map_err(lacks)?;
+    let authorities = reading.done(reading::patience(timeout)).await.map_err(lacks)?;
     KNOWN.with_borrow_mut(|all| {
         // What no check has asked for lately is of an old configuration.
         all.retain(|_, (at, _)| now.since_ns(*at) < SYSTEM_AGE_MAX_NS);
@@ -87,7 +87,7 @@ pub(super) async fn identity(cert: &Path, key: &Path, timeout: Duration) -> Resu
 async fn bytes_of(name: &'static str, path: &Path, timeout: Duration) -> Result<PemFile, CheckTrouble> {
     let lacks = |error: io::Error| CheckTrouble::Unknown(Lack::of_file(name, path, error));
     let reading = BYTES.with(|all| all.begin(path, read)).map_err(lacks)?;
-    let bytes = reading.done(file::patience(timeout)).await.map_err(lacks)?;
+    let bytes = reading.done(reading::patience(timeout)).await.map_err(lacks)?;
     Ok(PemFile { path: path.display().to_string(), bytes })
 }
 

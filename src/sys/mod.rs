@@ -11,6 +11,7 @@ pub mod filter;
 pub mod listener;
 pub mod pass;
 pub mod pipes;
+pub mod reading;
 pub mod ring;
 pub mod route;
 pub mod signals;

@@ -339,7 +339,7 @@ pub fn certified(cert: &PemFile, key: &PemFile) -> Result<Arc<CertifiedKey>, Str
 ///
 /// # Errors
 /// What is wrong with the file.
-pub(super) fn authorities_in(file: &PemFile) -> Result<RootCertStore, String> {
+pub fn authorities_in(file: &PemFile) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for der in CertificateDer::pem_slice_iter(&file.bytes) {
         let der = der.map_err(|error| format!("{}: its PEM cannot be read: {error}", file.path))?;

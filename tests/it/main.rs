@@ -53,8 +53,12 @@ mod consistency;
 mod counters;
 /// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
 mod ctl;
+/// Keys of a real etcd, as a source reads them.
+mod discover_etcd;
 /// Names that stand for addresses.
 mod discover_file;
+/// A real Patroni, and what it means by its leader.
+mod discover_patroni;
 /// Backends in SRV records.
 mod discover_srv;
 /// Backends behind a name.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::base::host;
-use crate::discover::found::{BACKUP_MAX, FOUND_MAX, Found, FoundHost, WEIGHT_MAX};
+use crate::discover::found::{BACKUP_MAX, FOUND_MAX, Found, WEIGHT_MAX};
+use crate::discover::written;
 
 /// A group of targets. Keys that other programs have there mean nothing here.
 #[derive(Debug, Deserialize)]
@@ -30,8 +30,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Found>, String> {
     for group in &groups {
         let labels = Labels::read(group)?;
         for target in &group.targets {
-            let (host, port) = place(target)
-                .ok_or_else(|| format!("{target:?} is no target; write host:port, as in \"10.0.0.1:5432\""))?;
+            let (host, port) = written::address(target)
+                .map_err(|_| format!("{target:?} is no target; write host:port, as in \"10.0.0.1:5432\""))?;
             let Labels { name, weight, backup } = labels.clone();
             all.push(Found { name, weight, backup, ..Found::at(host, port) });
             if all.len() > FOUND_MAX {
@@ -76,21 +76,6 @@ impl Labels {
         }
         let weight = weight.unwrap_or(crate::discover::found::WEIGHT);
         Ok(Labels { name, weight, backup: backup.transpose()?.unwrap_or(0) })
-    }
-}
-
-/// A host with its port.
-fn place(text: &str) -> Option<(FoundHost, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let ip = bare.map_or_else(|| host.parse::<std::net::Ipv4Addr>().ok().map(Into::into), |host| host.parse().ok());
-    match ip {
-        Some(ip) => Some((FoundHost::Ip(ip), port)),
-        None if bare.is_none() && host::is_name(host::without_dot(host).as_bytes()) && !host::is_number(host) => {
-            Some((FoundHost::Name(host.into()), port))
-        }
-        None => None,
     }
 }
 

@@ -172,7 +172,7 @@ fn template(bin: &Path) -> Arc<Template> {
 }
 
 /// A folder of the user that PostgreSQL runs as.
-fn own_folder() -> tempfile::TempDir {
+pub fn own_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     if let Some(user) = user() {
         std::os::unix::fs::chown(folder.path(), Some(user), Some(user)).unwrap();
@@ -180,7 +180,8 @@ fn own_folder() -> tempfile::TempDir {
     folder
 }
 
-fn as_user(mut command: Command) -> Command {
+/// A command as the user that PostgreSQL runs as.
+pub fn as_user(mut command: Command) -> Command {
     if let Some(user) = user() {
         command.uid(user).gid(user);
     }

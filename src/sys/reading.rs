@@ -1,7 +1,7 @@
-//! Files that checks need, read anew so that they can be changed without a word to ringway.
+//! Files that checks and sources of backends need, read anew so that they can be changed without a word to ringway.
 //!
 //! A file may hang: a FIFO without a writer, a network drive that is gone. The thread that reads it hangs with it, so
-//! there is one for each file and no more; a check that wants the file meanwhile waits for that thread, or gives up.
+//! there is one for each file and no more. What wants the file meanwhile waits for that thread, or gives up.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,10 +19,10 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(1);
 type Found<T> = Option<Result<T, Arc<io::Error>>>;
 
 /// The files of one kind that are being read, by their path.
-pub(super) struct Readings<T>(RefCell<HashMap<PathBuf, watch::Receiver<Found<T>>>>);
+pub(crate) struct Readings<T>(RefCell<HashMap<PathBuf, watch::Receiver<Found<T>>>>);
 
 /// A reading that was started.
-pub(super) struct Reading<T>(watch::Receiver<Found<T>>);
+pub(crate) struct Reading<T>(watch::Receiver<Found<T>>);
 
 impl<T> Default for Readings<T> {
     fn default() -> Readings<T> {
@@ -36,7 +36,7 @@ impl<T: Clone + Send + Sync + 'static> Readings<T> {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn begin(&self, path: &Path, read: fn(&Path) -> io::Result<T>) -> io::Result<Reading<T>> {
+    pub(crate) fn begin(&self, path: &Path, read: fn(&Path) -> io::Result<T>) -> io::Result<Reading<T>> {
         let mut all = self.0.borrow_mut();
         if let Some(reading) = all.get(path).filter(|one| is_under_way(one)) {
             return Ok(Reading(reading.clone()));
@@ -59,7 +59,7 @@ impl<T: Clone> Reading<T> {
     ///
     /// # Errors
     /// It could not be read, or hangs.
-    pub(super) async fn done(mut self, timeout: Duration) -> io::Result<T> {
+    pub(crate) async fn done(mut self, timeout: Duration) -> io::Result<T> {
         let found = match tokio::time::timeout(timeout, self.0.wait_for(Option::is_some)).await {
             Ok(Ok(found)) => found.clone(),
             Ok(Err(_)) => None,
@@ -72,8 +72,8 @@ impl<T: Clone> Reading<T> {
     }
 }
 
-/// How long a check with that time-out waits for a file; zero is no time-out.
-pub(super) fn patience(timeout: Duration) -> Duration {
+/// How long something with that time-out waits for a file; zero is no time-out.
+pub(crate) fn patience(timeout: Duration) -> Duration {
     if timeout.is_zero() { TIMEOUT_MAX } else { timeout.min(TIMEOUT_MAX) }
 }
 
