@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod consul;
 pub mod dns;
 pub mod follow;
 pub mod found;
