@@ -21,4 +21,5 @@ pub mod found;
 pub mod gather;
 pub mod http;
 pub mod known;
+pub mod kubernetes;
 pub mod settings;

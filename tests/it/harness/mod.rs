@@ -8,6 +8,7 @@ pub mod backend;
 pub mod browser;
 pub mod bytes;
 pub mod dns;
+pub mod kubernetes;
 pub mod mariadb;
 pub mod metrics;
 pub mod network;
