@@ -47,6 +47,7 @@ need jq jq
 need curl curl
 need python3 python3
 need python3-yaml /usr/lib/python3/dist-packages/yaml/__init__.py
+need python3-kubernetes /usr/lib/python3/dist-packages/kubernetes/__init__.py
 need shellcheck shellcheck
 need golang-go go
 need golang-github-masterminds-sprig-dev /usr/share/gocode/src/github.com/Masterminds/sprig

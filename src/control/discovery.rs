@@ -15,7 +15,7 @@ use crate::base::time::unix_s;
 use crate::discover::dns::Resolver;
 use crate::discover::found::{Answer, News};
 use crate::discover::settings::Source;
-use crate::discover::{etcd, file, patroni, srv};
+use crate::discover::{consul, etcd, file, kubernetes, patroni, srv};
 
 /// How many remarks of one answer are logged.
 const REMARKS_MAX: usize = 10;
@@ -139,9 +139,8 @@ async fn follow(source: &Source, resolver: &Resolver, tell: &dyn Fn(News)) {
         Source::Srv(settings) => srv::follow(settings, resolver, tell).await,
         Source::Etcd(settings) => etcd::follow(settings, resolver, tell).await,
         Source::Patroni(settings) => patroni::follow(settings, resolver, tell).await,
-        other => {
-            tell(News::Failed(format!("{} is not built yet", other.kind())));
-            std::future::pending().await
-        }
+        Source::Consul(settings) => consul::follow(settings, resolver, tell).await,
+        Source::Nomad(settings) => consul::follow_nomad(settings, resolver, tell).await,
+        Source::Kubernetes(settings) => kubernetes::follow(settings, resolver, tell).await,
     }
 }

@@ -30,10 +30,10 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
 pub use error::HttpError;
-use error::Why;
+use error::HttpFault;
 pub use files::{FILE_BYTES_MAX, file, secret};
 pub use lines::Lines;
-use stream::{HeaderBudget, Stream};
+use stream::{HeaderBudget, SourceStream};
 pub use tls::{HttpTls, Pem, TrustedBy};
 
 use super::dns::Resolver;
@@ -94,14 +94,14 @@ pub async fn send(
     let at = endpoint.to_string();
     let sent = async {
         let budget = HeaderBudget::new();
-        let stream = Stream::connect(endpoint, tls, resolver, &budget, timeout).await?;
+        let stream = SourceStream::connect(endpoint, tls, resolver, &budget, timeout).await?;
         let request = whole(endpoint, &request)?;
         let mut client = hyper::client::conn::http1::Builder::new();
         let handshake = client.max_buf_size(HEADER_MAX).handshake::<_, Full<Bytes>>(TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await.map_err(|error| Why::of_hyper(&error))?;
+        let (mut sender, connection) = handshake.await.map_err(|error| HttpFault::of_hyper(&error))?;
         let mut tasks = JoinSet::new();
         tasks.spawn_local(async move { drop(connection.await) });
-        let response = sender.send_request(request).await.map_err(|error| Why::of_hyper(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| HttpFault::of_hyper(&error))?;
         budget.end();
         Ok((response, tasks))
     };
@@ -138,10 +138,10 @@ impl HttpReply {
         let read = async {
             let mut all = Vec::new();
             while let Some(frame) = self.body.frame().await {
-                let frame = frame.map_err(|error| Why::of_hyper(&error))?;
+                let frame = frame.map_err(|error| HttpFault::of_hyper(&error))?;
                 let Some(bytes) = frame.data_ref() else { continue };
                 if all.len() + bytes.len() > bytes_max {
-                    return Err(Why::TooLong { what: "its answer", bytes_max });
+                    return Err(HttpFault::TooLong { what: "its answer", bytes_max });
                 }
                 all.extend_from_slice(bytes);
             }
@@ -160,7 +160,7 @@ impl HttpReply {
         let (status, at) = (self.status, self.at.clone());
         let mut lines = self.lines(REFUSAL_MAX);
         let said = lines.beginning(REFUSAL_MAX, timeout).await;
-        HttpError::new(at, Why::Refused { status, said: error::shown(&said) })
+        HttpError::new(at, HttpFault::Refused { status, said: error::shown(&said) })
     }
 }
 
@@ -182,14 +182,14 @@ pub fn escaped(text: &str) -> String {
 async fn within<T>(
     timeout: Duration,
     what: &'static str,
-    future: impl Future<Output = Result<T, Why>>,
-) -> Result<T, Why> {
-    let late = || Why::Late { what, ms: timeout.as_millis() };
+    future: impl Future<Output = Result<T, HttpFault>>,
+) -> Result<T, HttpFault> {
+    let late = || HttpFault::Late { what, ms: timeout.as_millis() };
     tokio::time::timeout(timeout, future).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// The request with what belongs to each.
-fn whole(endpoint: &Endpoint, request: &HttpRequest<'_>) -> Result<Request<Full<Bytes>>, Why> {
+fn whole(endpoint: &Endpoint, request: &HttpRequest<'_>) -> Result<Request<Full<Bytes>>, HttpFault> {
     let mut made = Request::builder()
         .method(request.method)
         .uri(request.path)
@@ -198,9 +198,10 @@ fn whole(endpoint: &Endpoint, request: &HttpRequest<'_>) -> Result<Request<Full<
         .header(header::USER_AGENT, concat!("ringway/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "application/json")
         .body(Full::new(Bytes::from(request.body.clone())))
-        .map_err(|error| Why::Unaskable(format!("{}: {error}", request.path)))?;
+        .map_err(|error| HttpFault::Unaskable(format!("{}: {error}", request.path)))?;
     for (name, value) in &request.headers {
-        let unfit = || Why::Unaskable(format!("the value of the header {name} has characters that no header can have"));
+        let unfit =
+            || HttpFault::Unaskable(format!("the value of the header {name} has characters that no header can have"));
         let mut value = HeaderValue::from_str(value).map_err(|_| unfit())?;
         value.set_sensitive(true);
         made.headers_mut().insert(HeaderName::from_static(name), value);

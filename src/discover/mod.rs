@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod consul;
 pub mod dns;
 pub mod etcd;
 pub mod file;
@@ -22,6 +23,7 @@ pub mod found;
 pub mod gather;
 pub mod http;
 pub mod known;
+pub mod kubernetes;
 pub mod patroni;
 pub mod settings;
 pub mod srv;

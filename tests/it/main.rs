@@ -137,6 +137,8 @@ mod signals;
 mod sni;
 /// Where connections to backends come from.
 mod source_address;
+/// Backends from Kubernetes.
+mod source_kubernetes;
 /// Clients that are divided among pools.
 mod split;
 /// Starts that are refused.

@@ -17,12 +17,12 @@ pub struct HttpError {
     /// The endpoint.
     at: String,
     /// What is wrong.
-    why: Why,
+    why: HttpFault,
 }
 
 /// What is wrong.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Why {
+pub(super) enum HttpFault {
     /// The host has no address.
     #[error("its name cannot be looked up: {0}")]
     Name(String),
@@ -74,18 +74,25 @@ pub(super) enum Why {
 
 impl HttpError {
     /// Of that endpoint.
-    pub(super) fn new(at: String, why: Why) -> HttpError {
+    pub(super) fn new(at: String, why: HttpFault) -> HttpError {
         HttpError { at, why }
     }
 }
 
-impl Why {
+impl HttpError {
+    /// Whether the server has sent more than it may, which it does not do because of a network.
+    pub fn is_too_long(&self) -> bool {
+        matches!(self.why, HttpFault::TooLong { .. })
+    }
+}
+
+impl HttpFault {
     /// An answer that could not be read, with the cause that hyper keeps behind its error.
-    pub(super) fn of_hyper(error: &hyper::Error) -> Why {
+    pub(super) fn of_hyper(error: &hyper::Error) -> HttpFault {
         // The cause says more: which part could not be read, or what became of the connection.
         let cause = error.source();
         if let Some(error) = cause.and_then(|cause| rustls_of(cause)) {
-            return Why::Tls(cause::of_handshake(error));
+            return HttpFault::Tls(cause::of_handshake(error));
         }
         let (parse, broken) = ("what it sends is no HTTP", "the connection broke");
         let text = match (error.is_parse() || error.is_parse_too_large(), cause) {
@@ -93,7 +100,7 @@ impl Why {
             (false, Some(cause)) => format!("{broken}: {cause}"),
             (false, None) => format!("{broken}: {error}"),
         };
-        Why::Broken(shown_plain(text.as_bytes()))
+        HttpFault::Broken(shown_plain(text.as_bytes()))
     }
 }
 

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
 
-use super::error::{HttpError, Why};
+use super::error::{HttpError, HttpFault};
 use super::within;
 
 /// The lines of a body, as they come.
@@ -54,10 +54,10 @@ impl Lines {
                 let Some(frame) = self.body.frame().await else {
                     return match self.splitter.is_empty() {
                         true => Ok(None),
-                        false => Err(Why::Broken("its answer ended in the middle of a line".to_string())),
+                        false => Err(HttpFault::Broken("its answer ended in the middle of a line".to_string())),
                     };
                 };
-                let frame = frame.map_err(|error| Why::of_hyper(&error))?;
+                let frame = frame.map_err(|error| HttpFault::of_hyper(&error))?;
                 if let Some(bytes) = frame.data_ref() {
                     self.splitter.push(bytes);
                 }
@@ -98,11 +98,11 @@ impl Splitter {
     }
 
     /// The next whole line, without its end.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, Why> {
+    fn next(&mut self) -> Result<Option<Vec<u8>>, HttpFault> {
         let end = self.held[self.looked..].iter().position(|byte| *byte == b'\n').map(|at| self.looked + at);
         let length = end.unwrap_or(self.held.len()) - self.taken;
         if length > self.line_max {
-            return Err(Why::TooLong { what: "a line of its answer", bytes_max: self.line_max });
+            return Err(HttpFault::TooLong { what: "a line of its answer", bytes_max: self.line_max });
         }
         let Some(end) = end else {
             self.looked = self.held.len();

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::HEADER_MAX;
-use super::error::{Why, rustls_of};
+use super::error::{HttpFault, rustls_of};
 use super::tls::HttpTls;
 use crate::discover::dns::Resolver;
 use crate::discover::known::{Known, Learned};
@@ -51,7 +51,7 @@ impl HeaderBudget {
 }
 
 /// A connection.
-pub(super) struct Stream {
+pub(super) struct SourceStream {
     /// Where the bytes come from.
     inner: Inner,
     /// How many may come.
@@ -66,7 +66,7 @@ enum Inner {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
+impl SourceStream {
     /// Looks the host up, connects to the first of its addresses that accepts, and begins TLS if the endpoint has it.
     /// All addresses together have `timeout`.
     pub(super) async fn connect(
@@ -75,7 +75,7 @@ impl Stream {
         resolver: &Resolver,
         budget: &HeaderBudget,
         timeout: Duration,
-    ) -> Result<Stream, Why> {
+    ) -> Result<SourceStream, HttpFault> {
         // Files first: a server that is left at its greeting may hold it against us.
         let terms = match endpoint.is_tls {
             true => Some((tls.config(timeout).await?, tls.name(endpoint)?)),
@@ -86,10 +86,10 @@ impl Stream {
             None => Inner::Tcp(tcp),
             Some((config, name)) => {
                 let connected = TlsConnector::from(config).connect(name, tcp).await;
-                Inner::Tls(Box::new(connected.map_err(|error| Why::Tls(of_handshake(&error)))?))
+                Inner::Tls(Box::new(connected.map_err(|error| HttpFault::Tls(of_handshake(&error)))?))
             }
         };
-        Ok(Stream { inner, budget: budget.clone() })
+        Ok(SourceStream { inner, budget: budget.clone() })
     }
 }
 
@@ -102,19 +102,19 @@ fn of_handshake(error: &io::Error) -> String {
 }
 
 /// The addresses of a host, in the order in which they are tried.
-async fn addresses(host: &str, resolver: &Resolver) -> Result<Vec<IpAddr>, Why> {
+async fn addresses(host: &str, resolver: &Resolver) -> Result<Vec<IpAddr>, HttpFault> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![ip]);
     }
     match Known::default().on(resolver.lookup(host).await) {
         Learned::Addresses { addresses, .. } => Ok(addresses),
-        Learned::Denied(why) | Learned::Nothing(why) => Err(Why::Name(why)),
+        Learned::Denied(why) | Learned::Nothing(why) => Err(HttpFault::Name(why)),
     }
 }
 
 /// Connects to the first address that accepts. One that does not answer takes its share of the time only.
-async fn connect_tcp(addresses: &[IpAddr], port: u16, timeout: Duration) -> Result<TcpStream, Why> {
-    let mut last = Why::Name("it has no address".to_string());
+async fn connect_tcp(addresses: &[IpAddr], port: u16, timeout: Duration) -> Result<TcpStream, HttpFault> {
+    let mut last = HttpFault::Name("it has no address".to_string());
     let all = &addresses[..addresses.len().min(ADDRESSES_MAX)];
     let share = (timeout / 2 / all.len().max(1) as u32).max(CONNECT_MIN);
     for ip in all {
@@ -135,16 +135,16 @@ async fn connect_tcp(addresses: &[IpAddr], port: u16, timeout: Duration) -> Resu
             Ok(Err(error)) => error,
             Err(_) => io::Error::other(format!("no answer within {} ms", share.as_millis())),
         };
-        last = Why::Connect { address, error };
+        last = HttpFault::Connect { address, error };
     }
     Err(last)
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for SourceStream {
     /// Counts what comes until the header is there.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let Stream { inner, budget } = self.get_mut();
+        let SourceStream { inner, budget } = self.get_mut();
         let ready = match inner {
             Inner::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Inner::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -156,7 +156,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for SourceStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().inner {
             Inner::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),

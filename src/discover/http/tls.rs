@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::error::Why;
+use super::error::HttpFault;
 use super::files;
 use crate::discover::settings::{Access, Endpoint};
 use crate::sys::reading::{self, Readings};
@@ -72,20 +72,20 @@ impl HttpTls {
     ///
     /// # Errors
     /// A file cannot be used.
-    pub(super) async fn config(&self, timeout: Duration) -> Result<Arc<ClientConfig>, Why> {
-        let unusable = |error: rustls::Error| Why::Tls(error.to_string());
+    pub(super) async fn config(&self, timeout: Duration) -> Result<Arc<ClientConfig>, HttpFault> {
+        let unusable = |error: rustls::Error| HttpFault::Tls(error.to_string());
         let provider = Arc::new(aws_lc_rs::default_provider());
         let roots = match &self.trusted_by {
             TrustedBy::Unverified => None,
             TrustedBy::System => Some(authorities(None, timeout).await?),
             TrustedBy::These(Pem::File(path)) => Some(authorities(Some(path), timeout).await?),
-            TrustedBy::These(Pem::Text(text)) => Some(Arc::new(authorities_in(text).map_err(Why::File)?)),
+            TrustedBy::These(Pem::Text(text)) => Some(Arc::new(authorities_in(text).map_err(HttpFault::File)?)),
         };
         let verifier: Arc<dyn ServerCertVerifier> = match roots {
             None => Arc::new(Anyone(Arc::clone(&provider))),
             Some(roots) => WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                 .build()
-                .map_err(|error| Why::Tls(error.to_string()))?,
+                .map_err(|error| HttpFault::Tls(error.to_string()))?,
         };
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(unusable)?.dangerous().with_custom_certificate_verifier(verifier);
@@ -93,7 +93,7 @@ impl HttpTls {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
                 let (cert, key) = (cert.read("cert", timeout).await?, key.read("key", timeout).await?);
-                let shown = certified(&cert, &key).map_err(Why::File)?;
+                let shown = certified(&cert, &key).map_err(HttpFault::File)?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::unwrap_or_clone(shown))))
             }
         };
@@ -104,22 +104,23 @@ impl HttpTls {
     }
 
     /// The name that the server must prove. An address is never sent, it only has to be in the certificate (RFC 6066).
-    pub(super) fn name(&self, endpoint: &Endpoint) -> Result<ServerName<'static>, Why> {
+    pub(super) fn name(&self, endpoint: &Endpoint) -> Result<ServerName<'static>, HttpFault> {
         let name = self.server_name.as_ref().unwrap_or(&endpoint.host);
         // RFC 6066: without the final dot.
         let name = name.strip_suffix('.').unwrap_or(name);
         ServerName::try_from(name.to_string())
-            .map_err(|_| Why::Tls(format!("{name} is no name that a server can prove")))
+            .map_err(|_| HttpFault::Tls(format!("{name} is no name that a server can prove")))
     }
 }
 
 impl Pem {
     /// What it says.
-    async fn read(&self, key: &'static str, timeout: Duration) -> Result<Arc<PemFile>, Why> {
+    async fn read(&self, key: &'static str, timeout: Duration) -> Result<Arc<PemFile>, HttpFault> {
         match self {
             Pem::Text(text) => Ok(Arc::clone(text)),
             Pem::File(path) => {
-                let bytes = files::file(path, timeout).await.map_err(|why| Why::File(format!("`{key}`: {why}")))?;
+                let bytes =
+                    files::file(path, timeout).await.map_err(|why| HttpFault::File(format!("`{key}`: {why}")))?;
                 Ok(Arc::new(PemFile { path: path.display().to_string(), bytes }))
             }
         }
@@ -128,10 +129,12 @@ impl Pem {
 
 /// The authorities of a file, or with `None` those of this host. The thread that reads them also parses them: a system
 /// has some hundred and forty, which take milliseconds.
-async fn authorities(path: Option<&Path>, timeout: Duration) -> Result<Arc<RootCertStore>, Why> {
+async fn authorities(path: Option<&Path>, timeout: Duration) -> Result<Arc<RootCertStore>, HttpFault> {
     let bad = |error: io::Error| match path {
-        Some(path) => Why::File(format!("`ca_file`: {}: {error}", path.display())),
-        None => Why::File(format!("the authorities of this host cannot be read: {error}; name a file with `ca_file`")),
+        Some(path) => HttpFault::File(format!("`ca_file`: {}: {error}", path.display())),
+        None => {
+            HttpFault::File(format!("the authorities of this host cannot be read: {error}; name a file with `ca_file`"))
+        }
     };
     let read = if path.is_some() { of_file } else { of_system };
     let reading = READING.with(|all| all.begin(path.unwrap_or(Path::new("")), read)).map_err(bad)?;

@@ -9,6 +9,7 @@ pub mod browser;
 pub mod bytes;
 pub mod dns;
 pub mod etcd;
+pub mod kubernetes;
 pub mod mariadb;
 pub mod metrics;
 pub mod network;
