@@ -104,7 +104,7 @@ tarball() {
     mkdir -p "$work/tarball/$name"
     cp -R README.md LICENSE CHANGELOG.md SECURITY.md conf docs "$work/tarball/$name"
     mkdir "$work/tarball/$name/packaging"
-    cp -R packaging/kubernetes packaging/keepalived "$work/tarball/$name/packaging"
+    cp -R packaging/kubernetes packaging/keepalived packaging/bird "$work/tarball/$name/packaging"
     install -D -m 644 -t "$work/tarball/$name/packaging/docker" packaging/docker/seccomp.json
     install -m 755 "$program" "$work/tarball/$name/ringway"
     packed "$name.tar.gz" tarball

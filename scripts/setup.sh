@@ -41,6 +41,7 @@ need chromium chromium
 need chromium-driver chromedriver
 need prometheus prometheus
 need keepalived keepalived
+need bird2 bird
 need systemd systemd-analyze
 need runc runc
 need jq jq

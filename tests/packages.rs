@@ -228,3 +228,11 @@ fn keepalived_takes_its_configuration() {
     std::fs::write(&copy, altered.replace("script_user nobody", "script_user root")).unwrap();
     output(Command::new(keepalived).arg("--config-test").arg("--log-console").arg("-f").arg(&copy));
 }
+
+#[test]
+fn bird_takes_its_configuration() {
+    let path = file("packaging/bird/bird.conf");
+    assert!(text("packaging/bird/ringway-route").contains("/ready"));
+    let Some(bird) = program(&["/usr/sbin/bird"], "bird2") else { return };
+    output(Command::new(bird).arg("-p").arg("-c").arg(path));
+}

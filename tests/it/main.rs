@@ -73,6 +73,8 @@ mod failover;
 mod fallback;
 /// Backends that are chosen when the client has said something.
 mod first_byte;
+/// Several ringways with one configuration.
+mod fleets;
 /// Clients that mean no good.
 mod flood;
 /// The end of one direction, and the other one going on.
