@@ -1,5 +1,5 @@
-//! What other threads can ask of control while ringway runs: change a backend, reload, show everything, lend the
-//! listening sockets.
+//! What other threads can ask of control while ringway runs: change, add or remove a backend, reload, apply a text,
+//! show everything, lend the listening sockets.
 //!
 //! An [`Asker`] can be used on any thread and waits for the answer. Commands arrive in one queue, and control carries
 //! them out one after another, so two changes never mix. Control answers a change when every worker serves by it (or
@@ -15,18 +15,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::model::Config;
 use crate::config::{self, CertificateFault};
-use crate::fleet::FleetView;
-use crate::fleet::order::{BackendName, Change, SetError};
+use crate::fleet::order::{SetError, Wish};
+use crate::fleet::{FleetView, Leaver};
 use crate::stats::history::History;
 
 /// One thing to do, with the way back for its answer.
 pub enum ControlCommand {
-    /// Change a backend at run time.
-    Set {
-        /// Which one.
-        target: BackendName,
-        /// What of it.
-        change: Change,
+    /// Change, add or remove a backend at run time.
+    Wish {
+        /// What is to be done.
+        wish: Wish,
         /// The user that asks, such as `uid 0`; it appears in the log and in `ringway ctl why`.
         by: Arc<str>,
         /// Takes the answer: one line per change, none if nothing had to be changed.
@@ -36,6 +34,17 @@ pub enum ControlCommand {
     Reload {
         /// Takes the answer: one line per change, or every error of the configuration.
         reply: oneshot::Sender<Result<Vec<String>, Vec<ReloadFault>>>,
+    },
+    /// Put a configuration in the place of the file, until the next reload.
+    Put {
+        /// The whole text.
+        text: String,
+        /// Only say what would follow.
+        is_dry_run: bool,
+        /// The user that asks.
+        by: Arc<str>,
+        /// Takes the answer: what has changed or would, or every error.
+        reply: oneshot::Sender<Result<Applied, Vec<ReloadFault>>>,
     },
     /// Hand out every listening socket, so that another ringway can take over.
     Lend {
@@ -68,6 +77,19 @@ pub enum ControlCommand {
 
 /// Reads from the last minutes, once, on control's thread.
 pub type HistoryLook = Box<dyn FnOnce(&History) + Send>;
+
+/// What another configuration has changed, or would change.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// One line per change.
+    pub changes: Vec<String>,
+    /// Addresses that are listened on from then on, a line each.
+    pub opened: Vec<String>,
+    /// Addresses that are not listened on any more, a line each.
+    pub closed: Vec<String>,
+    /// Backends that drain, with the sessions that each one had at that moment.
+    pub drained: Vec<(Leaver, u32)>,
+}
 
 /// What another ringway needs to take over.
 #[derive(Debug)]
@@ -147,17 +169,25 @@ pub fn channel() -> (Asker, mpsc::UnboundedReceiver<ControlCommand>) {
 }
 
 impl Asker {
-    /// Changes a backend: [`ControlCommand::Set`]. The inner error says why it cannot be changed.
+    /// Changes, adds or removes a backend: [`ControlCommand::Wish`]. The inner error says why that cannot be done.
     ///
     /// # Errors
     /// Control has gone.
-    pub async fn set(
+    pub async fn wish(&self, wish: Wish, by: Arc<str>) -> Result<Result<Vec<String>, SetError>, Gone> {
+        self.ask(|reply| ControlCommand::Wish { wish, by, reply }).await
+    }
+
+    /// Puts a configuration in the place of the file: [`ControlCommand::Put`]. The inner error lists every fault.
+    ///
+    /// # Errors
+    /// Control has gone.
+    pub async fn put(
         &self,
-        target: BackendName,
-        change: Change,
+        text: String,
+        is_dry_run: bool,
         by: Arc<str>,
-    ) -> Result<Result<Vec<String>, SetError>, Gone> {
-        self.ask(|reply| ControlCommand::Set { target, change, by, reply }).await
+    ) -> Result<Result<Applied, Vec<ReloadFault>>, Gone> {
+        self.ask(|reply| ControlCommand::Put { text, is_dry_run, by, reply }).await
     }
 
     /// Reads and applies the configuration: [`ControlCommand::Reload`]. The inner error lists every fault.

@@ -32,7 +32,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 use crate::admit::routes::NamePattern;
 use crate::balance::Counts;
@@ -48,7 +48,9 @@ use command::Asker;
 /// Content type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The longest body of a request, in bytes.
+/// The longest configuration in a request, in bytes.
+const CONFIG_MAX: usize = 16 << 20;
+/// The longest other body of a request, in bytes.
 const BODY_MAX: usize = 64 * 1024;
 
 pub use servers::{AdminSockets, Servers};
@@ -104,8 +106,9 @@ fn router(admin: ApiContext, more: Router<ApiContext>) -> Router {
         .route("/v1/certificates", get(certificates::certificates))
         .route("/v1/pools", get(view::pools))
         .route("/v1/pools/{pool}", get(view::pool))
-        .route("/v1/pools/{pool}/backends", get(view::backends))
-        .route("/v1/pools/{pool}/backends/{backend}", get(view::backend).patch(change::set))
+        .route("/v1/pools/{pool}/backends", get(view::backends).post(change::add))
+        .route("/v1/pools/{pool}/backends/{backend}", get(view::backend).patch(change::set).delete(change::remove))
+        .route("/v1/config", put(change::put).layer(DefaultBodyLimit::max(CONFIG_MAX)))
         .route("/v1/reload", post(change::reload))
         .route("/v1/history", get(history::history))
         .route("/v1/sessions", get(sessions::list).delete(sessions::kill_many))

@@ -24,17 +24,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
 use crate::admit::Sources;
 use crate::balance::Counts;
 use crate::base::address::Address;
-use crate::base::time::{Clock, ns};
-use crate::config::load_certificates;
+use crate::base::time::{Clock, ns, unix_s};
 use crate::config::model::{Config, Output, Source};
+use crate::config::{CertificateFault, load_certificates};
 use crate::control::disk::Disk;
+use crate::control::state_file::{self, Restored};
 use crate::control::{self, Stopper};
 use crate::discover::dns::ReadFile;
 use crate::epoll::Epoll;
@@ -45,6 +46,7 @@ use crate::kernel::driver::Driver;
 use crate::log;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::ids::Ids;
+use crate::snapshot::table::Table;
 use crate::stats::Stats;
 use crate::stats::alarm::Alarm;
 use crate::stats::record::Journal;
@@ -85,7 +87,7 @@ pub struct Server {
 ///
 /// # Errors
 /// What prevented it from starting or going on, with the remedy.
-pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow::Result<()> {
+pub fn serve(config: Config, source: Source, restored: Restored, take_over: Option<&Path>) -> anyhow::Result<()> {
     privileges::renounce();
     let identity = privileges::Identity::of(&config)?;
     if identity.is_none() {
@@ -103,6 +105,7 @@ pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow
         before: Before::Bound(Vec::new()),
         predecessor: None,
         log: Some(log),
+        restored,
         identity,
         permitted: Some(permitted),
         read_file,
@@ -112,11 +115,35 @@ pub fn serve(config: Config, source: Source, take_over: Option<&Path>) -> anyhow
         Some(socket) => {
             let (sockets, predecessor) = taken::from(socket)?;
             (start.before, start.predecessor) = (Before::Taken(sockets), Some(predecessor));
+            // From now on the other one changes nothing any more.
+            start.restored = restored_again(&config, start.restored)?;
         }
     }
     let result = Server::start_from(config, start).and_then(Server::wait);
     outlet.flush(LOG_FLUSH_MAX);
     result
+}
+
+/// Faults of certificates as one error, a line each.
+fn lines_of(faults: &[CertificateFault]) -> anyhow::Error {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!(lines.join("\nringway: "))
+}
+
+/// What is kept now, for a ringway that takes over: the one before may have changed something since it was read first.
+///
+/// # Errors
+/// The other one was given a whole configuration meanwhile, with which this process was not started.
+fn restored_again(config: &Config, before: Restored) -> anyhow::Result<Restored> {
+    let Some(path) = &config.process.state_file else { return Ok(before) };
+    if !before.warnings.is_empty() {
+        return Ok(before);
+    }
+    let now = state_file::read(path, unix_s(SystemTime::now()));
+    if now.kept.config != before.kept.config {
+        anyhow::bail!("the ringway to relieve was given another configuration just now; start this one again");
+    }
+    Ok(now)
 }
 
 /// What a server begins with, beside its configuration.
@@ -129,6 +156,8 @@ struct Start {
     predecessor: Option<Predecessor>,
     /// An operational log that can be reopened and changed.
     log: Option<Operational>,
+    /// What was kept in `process.state_file`.
+    restored: Restored,
     /// The user and group to become once everything is bound; `None` to stay the same.
     identity: Option<Identity>,
     /// What of the file system it may use; `None` if that is up to the program that embeds it.
@@ -146,18 +175,17 @@ impl Server {
         let before = Before::Bound(Vec::new());
         let identity = Identity::of(&config)?;
         let (source, predecessor, log, permitted) = (Source::CommandLine, None, None, None);
-        Server::start_from(config, Start { source, before, predecessor, log, identity, permitted, read_file: None })
+        let (restored, read_file) = (Restored::default(), None);
+        let start = Start { source, before, predecessor, log, restored, identity, permitted, read_file };
+        Server::start_from(config, start)
     }
 
     /// Starts with what is there already. The order counts: first everything that can fail without a trace, then the
     /// sockets, then the threads, and privileges are dropped when nothing is left that needs them.
     fn start_from(mut config: Config, start: Start) -> anyhow::Result<Server> {
         // While it is still root, if it is.
-        load_certificates(&mut config, None, &Disk).map_err(|faults| {
-            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!(lines.join("\nringway: "))
-        })?;
-        let Start { source, before, predecessor, log, identity, permitted, read_file } = start;
+        load_certificates(&mut config, None, &Disk).map_err(|faults| lines_of(&faults))?;
+        let Start { source, before, predecessor, log, restored, identity, permitted, read_file } = start;
         let (operational, set_level) = log.map(|log| (log.outlet, log.set_level)).unzip();
         system::ignore_sigpipe();
         let io = io::choose(config.process.io)?;
@@ -177,7 +205,8 @@ impl Server {
 
         let alarm = Alarm::new();
         let journal = access.as_ref().map(|access| access.journal.clone());
-        let parts = parts(&config, workers, &limits, (alarm.clone(), operational.clone()), journal);
+        let first = control::first_table_with(&config, &restored.kept);
+        let parts = parts(&config, first, workers, &limits, (alarm.clone(), operational.clone()), journal);
         let shared = Arc::new(worker::Shared::new(parts, bells(workers)?));
         listeners.tell(shared.clone());
         let (stopper, stop) = control::stop_channel();
@@ -204,6 +233,7 @@ impl Server {
         let spec = control::ControlSpec {
             config,
             source,
+            restored,
             cell: shared.cell.clone(),
             stats: shared.stats.clone(),
             counts: shared.counts.clone(),
@@ -375,13 +405,14 @@ fn hooks(
 /// What the workers share from their start.
 fn parts(
     config: &Arc<Config>,
+    first: Table,
     workers: usize,
     limits: &limits::Capacity,
     (alarm, log): (Alarm, Option<log::Outlet>),
     journal: Option<Arc<Journal>>,
 ) -> worker::Parts {
     worker::Parts {
-        cell: Arc::new(Cell::new(control::first_table(config))),
+        cell: Arc::new(Cell::new(first)),
         stats: Arc::new(Stats::new(workers)),
         counts: Arc::new(Counts::beginning_at(fastrand::u32(..))),
         sources: Sources::new(RandomState::new()),

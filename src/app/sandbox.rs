@@ -2,7 +2,8 @@
 //!
 //! **Files** (Landlock, from the first moment, so that every thread there will be inherits it): it reads the folders of
 //! its configuration, of password files, of certificates and of lists of clients, the files that name servers and
-//! hosts, and what the kernel says of it; it writes to the folders of its logs and of the unix sockets it listens on.
+//! hosts, and what the kernel says of it; it writes to the folders of its logs, of its state and of the
+//! unix sockets it listens on.
 //! Folders, because files are replaced by renaming others over them. **System calls** (seccomp, once it serves):
 //! [`filter`]. Where the kernel has neither, it runs without, and logs that. `RINGWAY_SANDBOX=off` turns both off.
 //!
@@ -61,6 +62,8 @@ struct Needs {
     log: BTreeSet<PathBuf>,
     /// Sockets in them are made and removed.
     sockets: BTreeSet<PathBuf>,
+    /// Files in them are made, read, written and put in the place of others.
+    state: BTreeSet<PathBuf>,
 }
 
 /// What the process may open, until its end.
@@ -153,6 +156,7 @@ impl Needs {
             Address::Unix(path) => Some(path),
             Address::Tcp(_) => None,
         });
+        needs.state.extend(config.process.state_file.iter().flat_map(|path| folders(path)));
         needs.sockets.extend(paths.chain(&config.admin.socket).flat_map(|path| folders(path)));
         needs
     }
@@ -226,6 +230,7 @@ fn restrict(needs: &Needs, stays_root: bool) -> Result<RestrictionStatus, Rulese
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let log: BitFlags<AccessFs> = AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::MakeReg;
     let sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
+    let state = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
     // Where name servers are in a folder of their own, the file is replaced in it.
     let resolver = std::fs::canonicalize("/etc/resolv.conf").ok().and_then(|file| Some(file.parent()?.to_path_buf()));
     let resolver = resolver.filter(|folder| folder != Path::new("/etc"));
@@ -241,6 +246,7 @@ fn restrict(needs: &Needs, stays_root: bool) -> Result<RestrictionStatus, Rulese
         .add_rules(path_beneath_rules(resolver.iter().chain(&own).chain(&etc).chain(&needs.read), read))?
         .add_rules(path_beneath_rules(&needs.log, log))?
         .add_rules(path_beneath_rules(&needs.sockets, sockets))?
+        .add_rules(path_beneath_rules(&needs.state, state))?
         .restrict_self()
 }
 

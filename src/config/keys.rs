@@ -115,6 +115,7 @@ pub const KEYS: &[Key] = {
         process("receive_buffers_max", RECEIVE_BUFFERS, "\"auto\"", |it| size(it.receive_buffers_max)),
         process("user", Text, "\"\"", |it| or(it.user.as_ref(), "as started")),
         process("group", Text, "\"\"", |it| or(it.group.as_ref(), "as started")),
+        process("state_file", PathOrOff, "\"\"", |it| path_or_off(it.state_file.as_ref())),
         log("level", Word(&["error", "warn", "info", "debug"]), "\"info\"", |it| text(it.level.name())).live(),
         log("format", Word(&["text", "json"]), "\"text\"", |it| text(if it.json { "json" } else { "text" })),
         log("output", WordOrPath(&["stderr", "stdout"]), "\"stderr\"", |it| text(output(&it.output))),

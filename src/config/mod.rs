@@ -12,6 +12,7 @@
 //! Beside that path stand `diff` (what a reload changes, in words), `warnings` (what is allowed but hardly meant),
 //! `quick` (a configuration from command-line options) and `foreign` (words of other programs).
 
+mod added;
 pub mod address;
 mod between;
 mod certificate_fault;
@@ -39,6 +40,7 @@ mod example;
 #[cfg(test)]
 mod tests;
 
+pub use added::added_backend;
 pub use certificate_fault::{CertificateFault, CertificateOwner};
 pub use certificates::load_certificates;
 pub use error::{Error, Place};

@@ -76,6 +76,8 @@ pub struct Process {
     pub user: Option<String>,
     /// The group to become then; `None` means no change.
     pub group: Option<String>,
+    /// Where what the API set, added and removed is kept over a restart; `None` means that it is not.
+    pub state_file: Option<PathBuf>,
 }
 
 /// `[log]`: ringway's own log.

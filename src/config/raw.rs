@@ -108,6 +108,12 @@ pub(super) fn read(root: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<A
     raw
 }
 
+/// Reads the keys of one backend that stands alone.
+pub(super) fn read_backend(keys: &DeTable<'_>, decoder: &Decoder<'_>, faults: &mut Vec<At<Problem>>) -> Table {
+    let mut reader = Reader { decoder, faults, misplaced: Vec::new() };
+    reader.table(Some(keys), Section::Backend, "pools.NAME.backends", 0..0)
+}
+
 /// Whether a reported fault says already what to do about this missing key.
 fn leads_to(faults: &[At<Problem>], missing: &str) -> bool {
     let named = format!("`{missing}`");

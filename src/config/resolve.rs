@@ -50,6 +50,7 @@ fn process(table: &Table) -> Process {
         receive_buffers_max: table.size("receive_buffers_max"),
         user: table.text_or_off("user").map(str::to_string),
         group: table.text_or_off("group").map(str::to_string),
+        state_file: table.text_or_off("state_file").map(PathBuf::from),
     }
 }
 

@@ -8,7 +8,8 @@
 //! tasks    one task per checked target, for deadlines, for failed connects, for samples
 //! names    one per host name     discovery  one per source of backends
 //! run      the loop: commands of the API, signals, publishing tables     lifecycle  which phase follows from what
-//! reload   another configuration     relief  taking over and being taken over     notify  what systemd is told
+//! reload   another configuration     change  changes at run time, which state_file keeps
+//! relief   taking over and being taken over     notify  what systemd is told
 //! ```
 //!
 //! `app` makes the [`ControlSpec`] and calls [`run()`]. Nothing here knows a worker or binds a socket: for that there
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod certificates;
+mod change;
 mod discovery;
 pub mod disk;
 mod expiry;
@@ -26,6 +28,7 @@ mod relief;
 mod reload;
 mod run;
 pub mod sockets;
+pub mod state_file;
 mod stop;
 mod tasks;
 
@@ -35,7 +38,7 @@ use crate::balance::Counts;
 use crate::base::time::Clock;
 use crate::config::model::{Config, Source};
 use crate::discover::dns::ReadFile;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Kept, TimeOfDay};
 use crate::kernel::driver::ChosenDriver;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::table::Table;
@@ -50,9 +53,11 @@ pub use stop::{Stop, Stopper, stop_channel};
 pub struct ControlSpec {
     /// The configuration.
     pub config: Arc<Config>,
+    /// What was kept in `process.state_file`.
+    pub restored: state_file::Restored,
     /// Where the configuration came from, and where a reload reads it.
     pub source: Source,
-    /// Where tables are published. It holds [`first_table`] of this configuration.
+    /// Where tables are published. It holds [`first_table_with`] of this configuration.
     pub cell: Arc<Cell>,
     /// What workers have counted.
     pub stats: Arc<Stats>,
@@ -119,8 +124,14 @@ pub enum ControlError {
 
 /// The table with which workers start, before anything was checked.
 pub fn first_table(config: &Arc<Config>) -> Table {
+    first_table_with(config, &Kept::default())
+}
+
+/// The same with what was kept in `process.state_file`.
+pub fn first_table_with(config: &Arc<Config>, kept: &Kept) -> Table {
     let now = crate::base::time::Moment::default();
     let mut fleet = Fleet::new(config.clone(), now);
+    fleet.restore(kept, TimeOfDay { now, now_ms: 0 });
     fleet.tell_own_by(crate::sys::route::is_own, now);
     fleet.table(None, lifecycle::Lifecycle::SERVING)
 }

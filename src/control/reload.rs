@@ -40,9 +40,7 @@ impl ControlLoop {
         match &result {
             Ok(changes) => {
                 cells.reloads_success.add(1);
-                cells.config_generation.set(cells.config_generation.get() + 1);
-                let applied = HistoryEvent::Configured(cells.config_generation.get());
-                self.control.history.borrow_mut().on_event(applied, self.control.clock.now());
+                self.count_configuration();
                 changes.iter().for_each(|change| info!("configuration: {change}"));
                 info!(changes = changes.len(), generation = cells.config_generation.get(), "configuration reloaded");
             }
@@ -56,14 +54,41 @@ impl ControlLoop {
         result
     }
 
-    /// The same without counting and logging.
-    async fn try_reload(&mut self) -> Result<Vec<String>, Vec<ReloadFault>> {
+    /// Counts that another configuration is in use.
+    pub(super) fn count_configuration(&self) {
+        let generation = &self.control.stats.control.config_generation;
+        generation.set(generation.get() + 1);
+        let applied = HistoryEvent::Configured(generation.get());
+        self.control.history.borrow_mut().on_event(applied, self.control.clock.now());
+    }
+
+    /// Refuses another configuration where none can come into use.
+    fn may_change(&self) -> Result<(), Vec<ReloadFault>> {
         if self.lifecycle.phase() != Phase::Serving {
             return Err(vec![ReloadFault::of("ringway is shutting down; start it with the new configuration")]);
         }
-        if let Some(why) = self.succession.forbids_change() {
-            return Err(vec![ReloadFault::of(why)]);
+        self.succession.forbids_change().map_or(Ok(()), |why| Err(vec![ReloadFault::of(why)]))
+    }
+
+    /// Reads a configuration from a text.
+    pub(super) async fn read_text(&self, text: String) -> Result<Config, Vec<ReloadFault>> {
+        self.may_change()?;
+        let in_use = self.control.fleet.borrow().config();
+        read_by(move || parse(&text, "the configuration", &in_use)).await
+    }
+
+    /// Prepares everything that another configuration needs of the process.
+    pub(super) async fn prepare(&mut self, config: &Config) -> Result<(), Vec<ReloadFault>> {
+        let out_of_reach = (self.out_of_reach)(config);
+        if !out_of_reach.is_empty() {
+            return Err(out_of_reach.into_iter().map(ReloadFault::of).collect());
         }
+        prepare(self.sockets.as_mut(), config).await.map_err(|fault| vec![fault])
+    }
+
+    /// The same without counting and logging.
+    async fn try_reload(&mut self) -> Result<Vec<String>, Vec<ReloadFault>> {
+        self.may_change()?;
         let in_use = self.control.fleet.borrow().config();
         let config = read(&self.source, in_use).await?;
         let Diff { changes, needs_restart } = diff(&self.config, &config);
@@ -71,18 +96,20 @@ impl ControlLoop {
             let remedy = self.needs_another_process();
             return Err(needs_restart.iter().map(|line| ReloadFault::of(format!("{line}; {remedy}"))).collect());
         }
-        let out_of_reach = (self.out_of_reach)(&config);
-        if !out_of_reach.is_empty() {
-            return Err(out_of_reach.into_iter().map(ReloadFault::of).collect());
-        }
-        prepare(self.sockets.as_mut(), &config).await.map_err(|fault| vec![fault])?;
+        self.prepare(&config).await?;
         // From here on nothing fails and nothing waits, so all others see it as one step.
         self.apply(config);
+        self.put_config = None;
+        if let Err(why) = self.keep(None).await {
+            error!(
+                "{why}, but the configuration was reloaded: after a restart what was changed at run time may be back"
+            );
+        }
         Ok(changes)
     }
 
     /// What to do about a change that a running process cannot make.
-    fn needs_another_process(&self) -> String {
+    pub(super) fn needs_another_process(&self) -> String {
         let (Source::File(file), Some(socket)) = (&self.source, &self.config.admin.socket) else {
             return "a running ringway cannot change this: undo it, or restart it; with `admin.socket` set, \
                     `ringway run -c FILE --take-over SOCKET` would relieve it and lose no connection"
@@ -97,7 +124,7 @@ impl ControlLoop {
     }
 
     /// Makes the new configuration the one in use.
-    fn apply(&mut self, config: Config) {
+    pub(super) fn apply(&mut self, config: Config) {
         let now = self.control.clock.now();
         self.control.forget_old_troubles();
         let changes = self.control.fleet.borrow_mut().apply(&config, now);
@@ -127,7 +154,7 @@ async fn prepare(sockets: &mut dyn ListeningSockets, config: &Config) -> Result<
     sockets.prepare(config).map_err(|refused| ReloadFault::of(refused.message))
 }
 
-/// Reads the configuration on a thread of its own.
+/// Reads the configuration again.
 async fn read(source: &Source, in_use: Arc<Config>) -> Result<Config, Vec<ReloadFault>> {
     let Source::File(path) = source else {
         let why = "ringway was started without a file (--listen, --backend), so there is nothing to read again; \
@@ -135,8 +162,15 @@ async fn read(source: &Source, in_use: Arc<Config>) -> Result<Config, Vec<Reload
         return Err(vec![ReloadFault::of(why)]);
     };
     let path = path.clone();
-    // The file may be on a disk that does not answer, and checks must go on meanwhile.
-    let read = tokio::task::spawn_blocking(move || read_file(&path, &in_use)).await;
+    read_by(move || read_file(&path, &in_use)).await
+}
+
+/// Reads the configuration with this, on a thread of its own: its files may be on a disk that does not answer, and
+/// checks must go on meanwhile.
+async fn read_by(
+    read: impl FnOnce() -> Result<Config, Vec<ReloadFault>> + Send + 'static,
+) -> Result<Config, Vec<ReloadFault>> {
+    let read = tokio::task::spawn_blocking(read).await;
     read.unwrap_or_else(|_| Err(vec![ReloadFault::of("reading the configuration panicked; this is a bug of ringway")]))
 }
 
@@ -153,7 +187,12 @@ fn read_file(path: &Path, in_use: &Config) -> Result<Config, Vec<ReloadFault>> {
         .map_err(|error| vec![ReloadFault::of(format!("cannot read {}: {error}{}", path.display(), remedy(&error)))])?;
     let text = crate::config::text_of(bytes)
         .map_err(|why| vec![ReloadFault::of(format!("cannot read {}: {why}", path.display()))])?;
-    let mut config = crate::config::load(&text, &path.display().to_string(), &Disk)
+    parse(&text, &path.display().to_string(), in_use)
+}
+
+/// Resolves a configuration, and reads the certificates that it names. Blocks.
+fn parse(text: &str, name: &str, in_use: &Config) -> Result<Config, Vec<ReloadFault>> {
+    let mut config = crate::config::load(text, name, &Disk)
         .map_err(|errors| errors.into_iter().map(ReloadFault::from).collect::<Vec<_>>())?;
     load_certificates(&mut config, Some(in_use), &Disk)
         .map_err(|faults| faults.iter().map(|fault| ReloadFault::of(fault.to_string())).collect::<Vec<_>>())?;

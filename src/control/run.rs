@@ -12,19 +12,20 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::certificates::follow_certificates;
 use super::lifecycle::{Action, Lifecycle, LifecycleEvent, STOPPING_MAX_NS};
 use super::notify;
 use super::sockets::ListeningSockets;
+use super::state_file::time_of_day;
 use super::tasks::{Control, sample_for_ever};
 use super::{ControlError, ControlSpec, Hooks, OutOfReach, Stop};
 use crate::api::command::{self, ControlCommand, View};
 use crate::api::{self, ApiContext};
 use crate::base::time::ns;
 use crate::config::model::{Config, Source};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, KeptConfig};
 use crate::log::changes::log_fallbacks;
 use crate::log::runtime::Runtime;
 use crate::log::{Keeper, LogContext, Names, SetLevel};
@@ -58,12 +59,13 @@ pub fn run(spec: ControlSpec) -> Result<(), ControlError> {
 /// Starts everything, runs the loop, and lets the logs finish.
 async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let signals = Signals::install().map_err(ControlError::Signals)?;
-    let ControlSpec { config, source, cell, stats, counts, clock, sockets, alarm, .. } = spec;
+    let ControlSpec { config, source, restored, cell, stats, counts, clock, sockets, alarm, .. } = spec;
     let ControlSpec { admin, predecessor, stop, connections_max, io, mut logs, .. } = spec;
     let Hooks { wake, ask, out_of_reach, read_file, ready } = spec.hooks;
     stats.control.config_generation.set(1);
     let mut fleet = Fleet::new(config.clone(), clock.now());
-    let led_back = fleet.tell_own_by(is_own, clock.now());
+    restored.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let first = [fleet.restore(&restored.kept, time_of_day(clock)), fleet.tell_own_by(is_own, clock.now())];
     let names = Rc::new(RefCell::new(Names::default()));
     names.borrow_mut().learn(&cell.reader().pin());
     log_fallbacks(None, &cell.reader().pin());
@@ -78,7 +80,7 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
     let routes = take_over::routes();
     let servers = api::Servers::new(admin, &config.admin.hosts, routes).map_err(ControlError::Admin)?;
     control.begin(alarm);
-    control.apply(led_back);
+    first.into_iter().for_each(|changes| control.apply(changes));
     tokio::task::spawn_local(notify::keep_alive(control.clone(), cell.clone()));
     tokio::task::spawn_local(sample_for_ever(control.clone(), cell.clone()));
     tokio::task::spawn_local(follow_certificates(control.clone()));
@@ -97,6 +99,7 @@ async fn serve(spec: ControlSpec) -> Result<(), ControlError> {
         succession,
         set_level,
         out_of_reach,
+        put_config: restored.kept.config,
         ready,
     };
     let result = turning.turn_until_done(signals, stop, &keeper).await;
@@ -175,6 +178,8 @@ pub(super) struct ControlLoop {
     pub(super) set_level: Option<SetLevel>,
     /// What a configuration names and this process cannot open; see [`Hooks`].
     pub(super) out_of_reach: OutOfReach,
+    /// The configuration that was put in the place of the file; `None` if the file counts.
+    pub(super) put_config: Option<KeptConfig>,
     /// Called once, when ringway is ready; `None` afterwards.
     ready: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -239,9 +244,13 @@ impl ControlLoop {
     /// Carries out a command. A caller that has gone meanwhile does not get its answer, which is no error.
     async fn obey(&mut self, command: ControlCommand) -> Option<LifecycleEvent> {
         match command {
-            ControlCommand::Set { target, change, by, reply } => {
-                let changed = self.control.set(&target, change, &by);
+            ControlCommand::Wish { wish, by, reply } => {
+                let changed = self.grant(&wish, &by).await;
                 self.answer_when_served(reply, changed);
+            }
+            ControlCommand::Put { text, is_dry_run, by, reply } => {
+                let applied = self.put(text, is_dry_run, &by).await;
+                self.answer_when_served(reply, applied);
             }
             ControlCommand::Reload { reply } => {
                 let reloaded = self.reload().await;

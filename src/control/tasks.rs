@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::api::reading;
 use crate::balance::Counts;
@@ -27,7 +27,6 @@ use crate::base::time::{Clock, Moment};
 use crate::config::CertificateFault;
 use crate::discover::dns::{ReadFile, Resolver};
 use crate::discover::settings::Source;
-use crate::fleet::order::{BackendName, Change, SetError};
 use crate::fleet::{Changes, Fleet, Notice, WatchId};
 use crate::health::State;
 use crate::health::ejection::Trouble;
@@ -246,24 +245,6 @@ impl Control {
             self.publish_soon();
             self.rescheduled.notify_one();
         }
-    }
-
-    /// Changes a backend at run time. Returns one line per thing that was changed.
-    ///
-    /// # Errors
-    /// The backend does not exist, or the change cannot be made; then nothing is changed.
-    pub(super) fn set(
-        self: &Rc<Control>,
-        target: &BackendName,
-        change: Change,
-        by: &Arc<str>,
-    ) -> Result<Vec<String>, SetError> {
-        let mut changes = self.fleet.borrow_mut().set(target, change, by, self.clock.now())?;
-        let lines = std::mem::take(&mut changes.lines);
-        lines.iter().for_each(|line| info!(%by, "{line}"));
-        self.apply(changes);
-        self.follow_watches();
-        Ok(lines)
     }
 
     /// How often clients met with trouble at a backend, apart from what was this host's own fault (no port, no memory).

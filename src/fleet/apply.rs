@@ -23,6 +23,11 @@ impl Fleet {
     pub fn apply(&mut self, config: &Config, now: Moment) -> Changes {
         self.file = Arc::new(config.clone());
         self.follow_sources();
+        let objects = std::mem::take(&mut self.objects).into_iter().filter_map(|(name, objects)| {
+            let objects = objects.after(config.pools.iter().find(|pool| pool.name == name)?);
+            Some((name, objects)).filter(|(_, objects)| !objects.is_empty())
+        });
+        self.objects = objects.collect();
         self.go_on_with(self.effective(), now)
     }
 
@@ -100,9 +105,13 @@ impl Fleet {
             let (guard, rivals, by_hand, hint) =
                 squad.map(|squad| (squad.guard, squad.rivals, squad.by_hand, squad.hint)).unwrap_or_default();
             let by_hand = by_hand.into_iter().filter_map(|(name, by_hand)| {
-                let before = backend_named(configured?, &name)?;
-                let now = backend_named(pool, &name)?;
-                Some((name, ByHand::after(by_hand, before, now)))
+                match (backend_named(configured?, &name), backend_named(pool, &name)) {
+                    (Some(before), Some(now)) => Some((name, ByHand::after(by_hand, before, now))),
+                    // It was set before a restart, and its source may find it again.
+                    (None, _) if pool.discover.is_some() => Some((name, by_hand)),
+                    (None, Some(_)) => Some((name, by_hand)),
+                    (_, None) => None,
+                }
             });
             let by_hand = by_hand.collect();
             let guard = pool.wants_primary().then(|| guard.unwrap_or_else(PrimaryGuard::default));

@@ -130,9 +130,17 @@ impl Fleet {
 
     /// The configuration of the file with what was found, added and removed.
     pub(super) fn effective(&self) -> Config {
-        let mut config = Config::clone(&self.file);
+        self.effective_of(&self.file)
+    }
+
+    /// The same for another file.
+    pub(super) fn effective_of(&self, file: &Config) -> Config {
+        let mut config = file.clone();
         for pool in &mut config.pools {
-            if let Some(source) = self.sources.get(&pool.name) {
+            if let Some(objects) = self.objects.get(&pool.name) {
+                objects.clone().after(pool).apply_to(pool);
+            }
+            if let Some(source) = self.sources.get(&pool.name).filter(|_| pool.discover.is_some()) {
                 add_found(pool, source.discover.source.kind(), &source.found);
             }
         }

@@ -22,6 +22,7 @@ mod around;
 mod certificates;
 mod changes;
 mod eject;
+mod foresee;
 mod found;
 mod fresh;
 mod hint;
@@ -29,10 +30,13 @@ mod hosts;
 #[cfg(debug_assertions)]
 mod invariants;
 mod judge;
+mod kept;
 mod leave;
 mod members;
 mod names;
+mod objects;
 pub mod order;
+mod plan;
 mod reason;
 mod reclaim;
 mod rivals;
@@ -61,7 +65,10 @@ use crate::snapshot::table::{Phase, Table};
 
 pub use crate::snapshot::ids::Ids;
 pub use changes::{Changes, Notice, Transition};
+pub use foresee::Leaver;
 pub use found::SourceView;
+pub use kept::{Kept, KeptConfig, TimeOfDay};
+pub use plan::Plan;
 pub use reason::Reason;
 pub use seat::{Cut, Past, Seat, Standing};
 pub use view::{BackendView, FleetView, PastView, PoolView};
@@ -77,6 +84,8 @@ pub struct Fleet {
     config: Arc<Config>,
     /// By pool: what its source has said.
     sources: HashMap<Arc<str>, found::PoolSource>,
+    /// By pool: what was added and removed at run time.
+    objects: HashMap<Arc<str>, plan::Objects>,
     /// How many of its pools are in the file.
     configured: usize,
     /// By which workers, counters and tables know listeners, pools and backends.
@@ -160,6 +169,7 @@ impl Fleet {
             configured: config.pools.len(),
             file: config.clone(),
             sources: HashMap::new(),
+            objects: HashMap::new(),
             config,
             #[cfg(debug_assertions)]
             pace: crate::base::pace::LookPace::default(),

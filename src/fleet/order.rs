@@ -57,7 +57,28 @@ impl Mode {
     }
 }
 
-/// Why a backend was not changed. The request is at fault.
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// Change a backend.
+    Set(BackendName, Change),
+    /// Add a backend to a pool.
+    Add {
+        /// Name of the pool.
+        pool: String,
+        /// The backend.
+        backend: Box<Backend>,
+    },
+    /// Remove a backend.
+    Remove {
+        /// Which one.
+        target: BackendName,
+        /// When the sessions that are left end; zero: never. Without it the pool's `drain_timeout` counts.
+        deadline: Option<Duration>,
+    },
+}
+
+/// Why a backend was not changed. But for the last one the request is at fault.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SetError {
     /// There is no such pool, or it has no such backend.
@@ -66,6 +87,12 @@ pub enum SetError {
     /// The change cannot be made.
     #[error("{0}")]
     Invalid(String),
+    /// Another backend has the name, or the place.
+    #[error("{0}")]
+    Taken(String),
+    /// It could not be written to `process.state_file`, so it was not made.
+    #[error("{0}")]
+    NotKept(String),
 }
 
 /// What the configuration or the operator says of a backend.

@@ -71,6 +71,8 @@ pub enum Reason {
     AgentDown(Arc<str>),
     /// No longer in the configuration.
     Removed,
+    /// Removed at run time, by this operator.
+    TakenAway(Arc<str>),
     /// Its source, of this `type`, no longer has it.
     NotFound(&'static str),
     /// At another address now, by the configuration.
@@ -139,6 +141,7 @@ impl fmt::Display for Reason {
             Reason::AgentDrains => f.write_str("drained by its agent"),
             Reason::AgentDown(why) => write!(f, "its agent says {why}"),
             Reason::Moved => f.write_str("the configuration has it at another address now"),
+            Reason::TakenAway(by) => write!(f, "removed by {by}"),
             Reason::NotFound(kind) => write!(f, "its source ({kind}) no longer has it"),
             Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),

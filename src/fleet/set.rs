@@ -7,7 +7,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::order::{BackendName, Change, Mode, Order, SetError, as_told};
+use super::order::{BackendName, ByHand, Change, Mode, Order, SetError, Wish, as_told};
+use super::plan::Plan;
 use super::watches::WatchKey;
 use super::{Changes, Fleet};
 use crate::base::time::{Moment, ns};
@@ -18,10 +19,20 @@ use crate::health::subscriber::{Subscriber, Wants};
 const WEIGHT_MAX: u16 = 256;
 
 impl Fleet {
-    /// Changes a backend, at all of its addresses: all of `change`, or nothing.
+    /// What a wish comes to. Nothing is changed.
     ///
     /// # Errors
     /// There is no such backend, or the change makes no sense.
+    pub fn plan(&self, wish: &Wish, by: &Arc<str>, now: Moment) -> Result<Plan, SetError> {
+        match wish {
+            Wish::Set(target, change) => self.plan_set(target, *change, by, now),
+            Wish::Add { pool, backend } => self.plan_add(pool, backend),
+            Wish::Remove { target, deadline } => self.plan_remove(target, *deadline, by, now),
+        }
+    }
+
+    /// Plans a change of a backend and makes it.
+    #[cfg(test)]
     pub fn set(
         &mut self,
         target: &BackendName,
@@ -29,17 +40,40 @@ impl Fleet {
         by: &Arc<str>,
         now: Moment,
     ) -> Result<Changes, SetError> {
+        let plan = self.plan_set(target, change, by, now)?;
+        Ok(self.carry_out(plan, now))
+    }
+
+    /// Makes a change. What is gone since it was planned is left alone.
+    pub fn carry_out(&mut self, plan: Plan, now: Moment) -> Changes {
+        let Plan { pool, name, by_hand, objects, leaves, lines } = plan;
+        let mut changes = match (by_hand, objects) {
+            (Some(by_hand), _) => self.set_by_hand(&pool, &name, by_hand, now),
+            (None, Some(objects)) => self.set_objects(&pool, &name, objects, leaves, now),
+            (None, None) => Changes::default(),
+        };
+        changes.lines = lines;
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        changes
+    }
+
+    /// Plans a change of a backend, at all of its addresses: all of `change`, or nothing.
+    ///
+    /// # Errors
+    /// There is no such backend, or the change makes no sense.
+    fn plan_set(&self, target: &BackendName, change: Change, by: &Arc<str>, now: Moment) -> Result<Plan, SetError> {
         let (pool, backend) = self.find(target)?;
         check(&change)?;
         let configured = &self.config.pools[pool].backends[backend];
         let drain_timeout = self.config.pools[pool].drain_timeout;
         let mut by_hand = self.pools[pool].by_hand.get(&configured.name).cloned().unwrap_or_default();
         let (settings, order) = as_told(configured, Some(&by_hand));
-        let mut changes = Changes::default();
+        let mut lines = Vec::new();
         let place = format!("pools.{}.backends.{}", target.pool, target.backend);
         if let Some(weight) = change.weight {
             if weight != settings.weight {
-                changes.lines.push(format!("{place}: weight {} → {weight}", settings.weight));
+                lines.push(format!("{place}: weight {} → {weight}", settings.weight));
             }
             by_hand.weight = Some(weight).filter(|weight| *weight != configured.weight);
         }
@@ -47,7 +81,7 @@ impl Fleet {
             let number = |most: Option<NonZeroU32>| most.map_or(0, NonZeroU32::get);
             let before = number(settings.connections_max);
             if most != before {
-                changes.lines.push(format!("{place}: connections_max {before} → {most}"));
+                lines.push(format!("{place}: connections_max {before} → {most}"));
             }
             let differs = most != number(configured.connections_max);
             by_hand.connections_max = differs.then_some(NonZeroU32::new(most));
@@ -56,7 +90,7 @@ impl Fleet {
             let deadline_ns = ns(change.deadline.unwrap_or(drain_timeout));
             let until = if deadline_ns == 0 { Moment::NEVER } else { now.after_ns(deadline_ns) };
             if mode != order.mode() || mode == Mode::Drain {
-                changes.lines.push(format!("{place}: state {} → {}", order.mode().name(), mode.name()));
+                lines.push(format!("{place}: state {} → {}", order.mode().name(), mode.name()));
             }
             let is_as_told = mode == as_told(configured, None).1.mode();
             by_hand.order = (!is_as_told).then(|| match mode {
@@ -65,9 +99,16 @@ impl Fleet {
                 Mode::Maintenance => Order::Maintenance { by: Some(by.clone()) },
             });
         }
-        let name = configured.name.clone();
-        self.pools[pool].by_hand.insert(name, by_hand);
-        changes.table = true;
+        let (pool, name) = (self.config.pools[pool].name.clone(), configured.name.clone());
+        Ok(Plan { pool, name, by_hand: Some(by_hand), objects: None, leaves: None, lines })
+    }
+
+    /// Has a backend be as it was set, at all of its addresses.
+    fn set_by_hand(&mut self, pool: &str, name: &Arc<str>, by_hand: ByHand, now: Moment) -> Changes {
+        let mut changes = Changes { table: true, ..Changes::default() };
+        let target = BackendName { pool: pool.to_owned(), backend: name.to_string() };
+        let Ok((pool, backend)) = self.find(&target) else { return Changes::default() };
+        self.pools[pool].by_hand.insert(name.clone(), by_hand);
         for place in self.pools[pool].seats.clone() {
             if self.seats[place].backend == backend && self.seats[place].retired.is_none() {
                 self.instruct_anew(place, now);
@@ -78,9 +119,7 @@ impl Fleet {
         // A weight of 0 takes a replica out without a change of its state, and the stale ones may have to serve.
         self.freshen(pool, now, &mut changes);
         self.keep_one(pool, now, &mut changes);
-        #[cfg(debug_assertions)]
-        self.check_invariants();
-        Ok(changes)
+        changes
     }
 
     /// Makes a seat what the configuration and the operator say of its backend. What is known of it stays. The caller
@@ -151,7 +190,7 @@ impl Fleet {
     ///
     /// # Errors
     /// There is none; or the name is that of one address among several, which cannot be set alone.
-    fn find(&self, target: &BackendName) -> Result<(usize, usize), SetError> {
+    pub(super) fn find(&self, target: &BackendName) -> Result<(usize, usize), SetError> {
         let pools = &self.config.pools[..self.configured];
         let Some(pool) = pools.iter().position(|pool| *pool.name == *target.pool) else {
             return Err(SetError::NotFound(format!("pool `{}`", target.pool)));

@@ -186,6 +186,10 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getcwd,
     libc::SYS_umask,
     libc::SYS_unlinkat,
+    // `process.state_file` is replaced by a rename, once it is on the disk.
+    libc::SYS_fsync,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     FCHMODAT2,
@@ -237,6 +241,7 @@ const OF_THIS_MACHINE: &[i64] = &[
     libc::SYS_access,
     libc::SYS_readlink,
     libc::SYS_unlink,
+    libc::SYS_rename,
     libc::SYS_chmod,
     libc::SYS_pipe,
     libc::SYS_dup2,

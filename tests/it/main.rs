@@ -95,6 +95,8 @@ mod limits;
 mod names;
 /// Networks that lose, refuse and run out.
 mod network;
+/// Backends and configurations that come by the API.
+mod objects;
 /// The status page in a real browser.
 mod page;
 /// Fail-over, backups, what happens when no backend is up.

@@ -116,7 +116,7 @@ fn there_are_enough_doc_comments_for_a_stranger() {
     let per_hundred = |(docs, code): (usize, usize)| docs * 100 / code.max(1);
     let all = rooms.values().fold((0, 0), |sum, room| (sum.0 + room.0, sum.1 + room.1));
     let shown: Vec<String> = rooms.iter().map(|(room, counts)| format!("{room} {}", per_hundred(*counts))).collect();
-    println!("doc lines per hundred lines of code: {} ({})", per_hundred(all), shown.join(", "));
+    println!("doc lines per hundred lines of code: {} of {all:?} ({})", per_hundred(all), shown.join(", "));
     assert!(per_hundred(all) >= DOCS_PER_HUNDRED_MIN, "{} of {DOCS_PER_HUNDRED_MIN}: {shown:?}", per_hundred(all));
 }
 

@@ -6,6 +6,7 @@
 //! reader ignores fields that it does not know. Names say their unit (`_ms`, `_per_s`), and `_total` marks a number
 //! that only grows, since the start of the process.
 
+mod applied;
 mod certificates;
 mod past;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::order::Mode;
+pub use applied::{AppliedConfig, ConfigConsequences, DrainedBackend};
 pub use certificates::{CertificateStatus, Certificates};
 pub use past::{
     BackendHistory, Column, Happening, HistoryAnswer, HistoryMark, ListenerHistory, PoolHistory, Times, TotalHistory,

@@ -16,7 +16,7 @@ use crate::cli::failure::Failure;
 use crate::fleet::order;
 
 /// How often a command with `--wait` looks.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often workers are looked at before the wait is given up; they take a table over within milliseconds.
 const LOOKS_MAX: u32 = 200;
 
@@ -48,7 +48,7 @@ impl Ctl<'_> {
     }
 
     /// Asks for a change and prints what has changed, one line per change.
-    fn change(&self, method: Method, path: &str, body: Option<Value>) -> Result<(), Failure> {
+    pub(super) fn change(&self, method: Method, path: &str, body: Option<Value>) -> Result<(), Failure> {
         let reply = self.client.ask(method, path, body.as_ref())?;
         if self.json {
             // Programs must be able to read what is wrong, too, so the answer is printed in both cases.

@@ -51,7 +51,11 @@ impl<'a> ApiClient<'a> {
     /// # Errors
     /// The socket cannot be reached, or the answer takes too long. A refusal is an answer and no error.
     pub(in crate::cli) fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<ApiReply, Failure> {
-        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send(method, path, body.map(Value::to_string).unwrap_or_default())
+    }
+
+    /// The same with a body that is any text.
+    pub(in crate::cli) fn send(&self, method: Method, path: &str, body: String) -> Result<ApiReply, Failure> {
         let exchange = async { timeout(PATIENCE, exchange(self.socket, method, path, body)).await };
         let answered = self.runtime.block_on(exchange).unwrap_or_else(|_| {
             Err(anyhow::anyhow!("it did not answer within {} s; look at its log", PATIENCE.as_secs()))

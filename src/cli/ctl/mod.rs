@@ -6,6 +6,7 @@
 mod act;
 mod certificates;
 pub(super) mod client;
+mod objects;
 mod show;
 pub(super) mod table;
 
@@ -22,6 +23,7 @@ use super::failure::Failure;
 use super::paint::Paint;
 use crate::api::words;
 use client::{ApiClient, escaped};
+use objects::{ApplyOptions, NewBackend};
 
 /// Where the admin socket is if neither `--socket` nor RINGWAY_SOCKET names it.
 const DEFAULT_SOCKET: &str = "/run/ringway/admin.sock";
@@ -93,6 +95,27 @@ enum CtlCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Add a backend to a pool. It stays over reloads, until the file has one of that name.
+    Add {
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: BackendArg,
+        #[command(flatten)]
+        new: NewBackend,
+    },
+    /// Remove a backend: it gets no new sessions, those it has end at the deadline, and then it is gone. One of the
+    /// file stays away over reloads, until the file says something else of it.
+    Remove {
+        #[arg(value_name = "POOL/BACKEND")]
+        backend: BackendArg,
+        /// When what is left is reset; 0s is never [default: the pool's drain_timeout].
+        #[arg(long, value_name = "DURATION", value_parser = span)]
+        deadline: Option<Duration>,
+        /// Return when it is gone.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Put a whole configuration in the place of the file, until the next reload.
+    Apply(ApplyOptions),
     /// Reset sessions.
     Kill(Victims),
     /// Read the configuration again: apply it whole, or say what is wrong with it.
@@ -234,6 +257,9 @@ pub(super) fn ctl(options: &CtlOptions) -> Result<(), Failure> {
         CtlCommand::Set { backend, change } => ctl.set(backend, change),
         CtlCommand::Drain { backend, deadline, wait } => ctl.drain(backend, *deadline, *wait),
         CtlCommand::Ready { backend, wait } => ctl.ready(backend, *wait),
+        CtlCommand::Add { backend, new } => ctl.add(backend, new),
+        CtlCommand::Remove { backend, deadline, wait } => ctl.remove(backend, *deadline, *wait),
+        CtlCommand::Apply(options) => ctl.apply(&options.file, options.dry_run),
         CtlCommand::Kill(victims) => ctl.kill(victims),
         CtlCommand::Reload { wait } => ctl.reload(*wait),
     }

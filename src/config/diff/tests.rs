@@ -172,6 +172,7 @@ fn another(key: &keys::Key) -> Option<&'static str> {
         "pin_workers" => "false",
         "freebind" | "skip_empty" => "true",
         "io" => "\"epoll\"",
+        "state_file" => "\"/s.json\"",
         "interface" => "\"eth1\"",
         "backup" | "disabled" | "lag_strict" => "true",
         "level" => "\"error\"",

@@ -4,6 +4,7 @@ use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::config::model::{Config, Ejection, Target};
+use crate::control::state_file::Restored;
 use crate::control::{Alarm, Stopper, first_table, stop_channel};
 use crate::health::State;
 use crate::kernel::driver::{ChosenDriver, Driver};
@@ -62,6 +63,7 @@ fn start(config: Config) -> Running {
         ready: Box::new(move || ready_there.store(true, SeqCst)),
     };
     let spec = ControlSpec {
+        restored: Restored::default(),
         config,
         source: Source::CommandLine,
         cell: cell.clone(),

@@ -49,6 +49,16 @@ impl<'a> Api<'a> {
         exchange(stream, method, path, body)
     }
 
+    /// The status of the answer; `None` if there was none, because the process has ended.
+    pub fn try_ask(&self, method: &str, path: &str, body: &str) -> Option<u16> {
+        let mut stream = UnixStream::connect(self.socket).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(request(method, path, body).as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
     /// The sessions that it lists, with that query.
     #[track_caller]
     pub fn sessions(&self, query: &str) -> Vec<Value> {
@@ -80,12 +90,17 @@ impl Answer {
     }
 }
 
-/// One request, and the answer to it.
-pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> Answer {
+/// One request.
+fn request(method: &str, path: &str, body: &str) -> String {
     let length = body.len();
     let head =
         format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
-    stream.write_all((head + body).as_bytes()).unwrap();
+    head + body
+}
+
+/// One request, and the answer to it.
+pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> Answer {
+    stream.write_all(request(method, path, body).as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));

@@ -14,6 +14,7 @@ use crate::program::program;
 
 /// The configuration of a [`Ringway`] to be: a listener `main` and a pool `main`, whose backends are called `a`, `b`...
 /// Health checks are off unless asked for.
+#[derive(Clone)]
 pub struct Plan {
     ip: String,
     workers: usize,
