@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ ${#targets[@]} -gt 0 ] || targets=(proxy_v1 proxy_v2 proxy_split client_hello postgresql certificate
+[ ${#targets[@]} -gt 0 ] || targets=(proxy_v1 proxy_v2 proxy_split client_hello postgresql etcd certificate
     tls_records tls_server tls_client configuration import)
 
 PATH="$PWD/target/tools/bin:$PATH"

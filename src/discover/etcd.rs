@@ -17,11 +17,11 @@ mod client;
 mod keyspace;
 mod rotation;
 mod session;
-mod wire;
+pub mod wire;
 
 use serde_json::{Map, Value};
 
-pub(super) use keyspace::Keyspace;
+pub use keyspace::Keyspace;
 pub(super) use session::{WatchedKeys, follow_keys};
 
 use super::dns::Resolver;

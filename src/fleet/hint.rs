@@ -2,8 +2,8 @@
 //!
 //! Patroni writes its leader key before it promotes the new primary. So a source tells of it, and by the time of the
 //! promotion checks come so often that clients notice nothing but a pause. The hint changes when roles are asked for
-//! and nothing else: which backend is the primary is what the checks say (`health::primary`), and a hint that lies costs
-//! a few checks.
+//! and nothing else: which backend is the primary is what the checks say (`health::primary`), and a hint that lies
+//! costs a few checks.
 
 use std::sync::Arc;
 

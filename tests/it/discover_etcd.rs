@@ -63,6 +63,25 @@ fn an_etcd_that_dies_is_told_of_and_what_changed_meanwhile_is_found() {
     source.heard.wait_confirmed();
 }
 
+/// Each answer has the fleet look at all of its backends.
+#[test]
+fn many_changes_in_a_row_are_told_together() {
+    let Some(programs) = programs() else { return };
+    let etcd = Etcd::start(&programs);
+    let source = Listened::to_etcd(&[etcd.endpoint()], Access::default());
+    source.heard.wait_found(&[]);
+    let (took, ()) = timed(|| etcd.put_many(500));
+    wait_until("all are found", || source.heard.found().len() == 500);
+    let answers = source.heard.count();
+    // Two more before and after, and confirmations.
+    let most = took.as_millis() as usize / 50 + took.as_secs() as usize / 3 + 4;
+    assert!(answers <= most, "{answers} answers in {took:?}");
+    // And after a quiet time one change is told immediately.
+    std::thread::sleep(Duration::from_millis(200));
+    etcd.put("/db/last", "10.0.0.2:1");
+    wait_until("it is found", || source.heard.found().len() == 501);
+}
+
 /// Changes that the watch asks for are gone when it begins: then everything is listed again.
 #[test]
 fn compaction_loses_no_change() {

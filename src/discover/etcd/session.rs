@@ -25,6 +25,9 @@ use crate::discover::settings::{Access, Endpoint};
 /// How often what is known is compared with what etcd has: a connection that is dead is noticed within this time and
 /// that of an answer.
 const CHECK_EVERY: Duration = Duration::from_secs(3);
+/// Changes that follow each other faster are told together: a script that writes a thousand keys is a few answers. A
+/// change after a quiet time is told immediately.
+const TOLD_EVERY: Duration = Duration::from_millis(50);
 /// A watch can be silent for as long as it likes: that is what the check is for.
 const SILENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -92,17 +95,22 @@ impl MemberTurn<'_> {
             client.newest(endpoint, prefix).await
         };
         let mut checking = std::pin::pin!(check());
+        let (mut has_changed, mut quiet) = (false, std::pin::pin!(sleep(TOLD_EVERY)));
         loop {
             tokio::select! {
-                biased;
                 line = next_line(&mut lines) => {
                     let Some(line) = line? else { return Ok(()) };
                     let line = wire::watch_line(&line).and_then(|line| keyspace.on_line(line));
                     match line.map_err(|why| format!("{endpoint}: {why}"))? {
-                        Heard::Changed => self.pass_on(&keyspace),
+                        Heard::Changed => has_changed = true,
                         Heard::Nothing => {}
                         Heard::Lost => return Ok(()),
                     }
+                }
+                () = &mut quiet, if has_changed => {
+                    self.pass_on(&keyspace);
+                    has_changed = false;
+                    quiet.set(sleep(TOLD_EVERY));
                 }
                 newest = &mut checking => {
                     let newest = newest?;

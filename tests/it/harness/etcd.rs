@@ -101,6 +101,27 @@ impl Etcd {
         self.ctl(&["put", "--", key, value]);
     }
 
+    /// The same for many keys below `/db/`, one after the other over one connection; each has another port.
+    pub fn put_many(&self, count: u16) {
+        use base64::Engine;
+        let base64 = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+        let mut stream = TcpStream::connect(self.endpoint().replace("http://", "")).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        for port in 1..=count {
+            let [key, value] = [format!("/db/{port:05}"), format!("10.0.0.1:{port}")].map(base64);
+            let body = format!(r#"{{"key":"{key}","value":"{value}"}}"#);
+            let head = format!("POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all((head + &body).as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}}") {
+                let mut part = [0; 4096];
+                let length = stream.read(&mut part).unwrap();
+                assert!(length > 0, "{}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&part[..length]);
+            }
+        }
+    }
+
     pub fn delete(&self, key: &str) {
         self.ctl(&["del", key]);
     }
