@@ -25,7 +25,9 @@ use crate::snapshot::table::{BackendEntry, ListenerEntry, PoolEntry, Table};
 use crate::stats::cell::BOUNDS_NS;
 use crate::stats::list::{self, Metric, MetricKind};
 use crate::stats::tls::HANDSHAKES;
-use crate::stats::{BackendCells, ConnectError, Counter, Distribution, ListenerCells, PoolCells, WorkerStats};
+use crate::stats::{
+    BackendCells, ConnectError, Counter, Distribution, Gauge, ListenerCells, PoolCells, PoolControlCells, WorkerStats,
+};
 use crate::sys::system;
 use crate::tls::ServerTls;
 
@@ -181,8 +183,15 @@ fn pool(scrape: &mut Scrape, admin: &ApiContext, pool: &PoolEntry) {
         }
         scrape.put(&list::TLS_BACKEND_TRUNCATED, &labels, sum(|cells| &cells.tls_truncated));
     }
-    let stale = admin.stats.control.pools.existing(pool.id.index()).map_or(0, |cells| cells.serves_stale.get());
-    scrape.put(&list::POOL_SERVES_STALE, &labels, stale);
+    let of_control = |number: fn(&PoolControlCells) -> &Gauge| {
+        admin.stats.control.pools.existing(pool.id.index()).map_or(0, |cells| number(cells).get())
+    };
+    scrape.put(&list::POOL_SERVES_STALE, &labels, of_control(|cells| &cells.serves_stale));
+    if pool.is_discovered {
+        scrape.put(&list::DISCOVERY_UP, &labels, of_control(|cells| &cells.discovery_up));
+        scrape.put(&list::DISCOVERY_BACKENDS, &labels, of_control(|cells| &cells.discovery_found));
+        scrape.put(&list::DISCOVERY_CONFIRMED, &labels, of_control(|cells| &cells.discovery_confirmed_s));
+    }
     scrape.put(&list::POOL_BACKENDS_USABLE, &labels, pool.picker.candidates().count() as u64);
     let text = &label_text(&list::SESSION_SECONDS, &labels);
     let (mut queue, mut connect) = (Distribution::default(), Distribution::default());
@@ -211,6 +220,7 @@ fn backend(scrape: &mut Scrape, admin: &ApiContext, pool: &str, backend: &Backen
     for state in State::ALL {
         put(&list::BACKEND_STATE, "state", state.name(), u64::from(backend.state == state));
     }
+    put(&list::BACKEND_ORIGIN, "origin", backend.origin, 1);
     put(&list::BACKEND_WEIGHT, "", "", backend.weight.into());
     put(&list::BACKEND_CONNECTIONS, "", "", admin.counts.connections(backend.id).into());
     put(&list::BACKEND_CONNECTIONS_TOTAL, "", "", sum(|cells| &cells.connections_total));

@@ -5,6 +5,7 @@ use crate::base::termination::{Termination, When, Who};
 use crate::base::time::{Clock, Moment};
 use crate::config::model::{ListenerTls, PoolTls};
 use crate::control::first_table;
+use crate::discover::settings::{Discover, FileSource, Source};
 use crate::kernel::driver::Driver;
 use crate::snapshot::build::tests::{config, pool};
 use crate::snapshot::table::Table;
@@ -22,6 +23,8 @@ fn admin() -> ApiContext {
     let mut config = config(vec![pool("web", &["a", "b"]), pool("d\"b\\", &["c"])]);
     config.pools[0].backends[1].weight = 7;
     config.pools[0].backends[1].disabled = true;
+    let source = Source::File(FileSource { path: "/targets/*.json".into() });
+    config.pools[0].discover = Some(Discover { source, drops_empty: false });
     let (listener, pool) = secure();
     (config.listeners[0].tls, config.pools[0].tls) = (Some(listener), Some(pool));
     let (stats, counts) = (Stats::new(2), Counts::new());

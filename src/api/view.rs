@@ -14,15 +14,16 @@ use axum::extract::{Path, State};
 use super::ApiContext;
 use super::answer::{ApiResult, Refusal};
 use super::words::{
-    BackendDetail, BackendStatus, Backends, CheckCounts, CheckLine, CheckSettings, ListenerShare, ListenerStatus,
-    Listeners, PastState, PoolStatus, Pools, ProcessLimits, RouteStatus, ShareStatus, Status, WorkerStatus,
+    BackendDetail, BackendStatus, Backends, CheckCounts, CheckLine, CheckSettings, DiscoveryStatus, ListenerShare,
+    ListenerStatus, Listeners, PastState, PoolStatus, Pools, ProcessLimits, RouteStatus, ShareStatus, Status,
+    WorkerStatus,
 };
 use crate::admit;
 use crate::api::command::{self, Gone};
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
 use crate::config::model::{self, Config};
-use crate::fleet::{BackendView, PoolView};
+use crate::fleet::{BackendView, PoolView, SourceView};
 use crate::health;
 use crate::snapshot::table::Phase;
 use crate::stats::{BackendCells, Counter, Distribution, WorkerStats};
@@ -225,8 +226,23 @@ impl Viewer<'_> {
                 .map(|cells| cells.sticky_evictions_total.get())
                 .sum(),
             falls_back_to: self.fallen.get(&pool.id).cloned(),
+            discovery: pool.source.as_ref().map(|source| self.discovery(source)),
             removed: pool.is_gone,
             backends,
+        }
+    }
+
+    /// What is said of the source of a pool.
+    fn discovery(&self, source: &SourceView) -> DiscoveryStatus {
+        DiscoveryStatus {
+            kind: source.kind.into(),
+            place: source.place.clone(),
+            up: source.trouble.is_none() && source.confirmed.is_some(),
+            trouble: source.trouble.clone(),
+            confirmed: source.confirmed.map(|at| self.wall(at)),
+            confirmed_ms: source.confirmed.map(|at| ms(self.all.fleet.now.since_ns(at))),
+            backends: source.found,
+            keeps_empty: source.keeps_empty,
         }
     }
 
@@ -241,6 +257,8 @@ impl Viewer<'_> {
                 Some(shift) => model::at_client_port(address, shift),
                 None => address.to_string(),
             }),
+            origin: backend.origin.into(),
+            confirmed_ms: backend.confirmed.map(|at| ms(now.since_ns(at))),
             state: backend.state.name().into(),
             reason: backend.reason.clone(),
             since: self.wall(backend.since),

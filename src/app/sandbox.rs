@@ -50,7 +50,7 @@ const READ_ALWAYS: [&str; 17] = [
 ];
 
 /// The files that a configuration can name, by their keys and, for certificates, the table.
-const FILES_TO_READ: &str = "a file to read (password_file, ca_file, allow_file, deny_file, tls)";
+const FILES_TO_READ: &str = "a file to read (password_file, ca_file, allow_file, deny_file, tls, discover)";
 
 /// What a configuration needs of the file system, as folders.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -135,6 +135,9 @@ impl Needs {
         needs.read.extend(checks.flat_map(|check| check.files()).flat_map(|(_, file)| folders_to_read(file)));
         let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
         needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
+        let sources = config.pools.iter().filter_map(|pool| pool.discover.as_ref());
+        let paths = sources.flat_map(|discover| discover.source.paths());
+        needs.read.extend(paths.flat_map(|path| folders_to_read(&path)));
         let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         needs.read.extend(tls.flat_map(certificate_folders));
         let tls = config.pools.iter().filter_map(|pool| pool.tls.as_ref());
@@ -310,7 +313,7 @@ mod tests {
         let missing = permitted.missing(&load(&CONFIG.replace("secret/p", "other/p").replace("s/l", "t/l")));
         assert_eq!(missing.len(), 2, "{missing:?}");
         assert!(missing[0].starts_with(
-            "a file to read (password_file, ca_file, allow_file, deny_file, tls) in /nowhere/other: a running ringway"
+            "a file to read (password_file, ca_file, allow_file, deny_file, tls, discover) in /nowhere/other: a running"
         ));
         assert!(missing[1].starts_with("a unix socket to listen on in /nowhere/t: "));
         let free = Permitted { needs: None, status: Err(String::new()), is_off: true };

@@ -143,7 +143,9 @@ impl Between<'_, '_> {
             self.tls(listener);
         }
         for pool in &raw.pools {
-            if pool.backends.is_empty() && !pool.has_wrong_backends {
+            if let Some(discover) = &pool.discover {
+                super::discover::between_keys(discover, &format!("pools.{}.discover", pool.name), self.faults);
+            } else if pool.backends.is_empty() && !pool.has_wrong_backends {
                 self.faults.push((pool.table.span.clone(), Problem::EmptyPool(pool.name.clone())));
             }
             self.backend_names(pool);
@@ -162,7 +164,7 @@ impl Between<'_, '_> {
     fn source(&mut self, pool: &raw::Pool) {
         let LocalAddress::Addresses(all) = pool.table.source("source") else { return };
         let targets = || pool.backends.iter().filter_map(|backend| backend.find_target("address"));
-        let has_host = targets().any(|target| matches!(target.place(), Target::Host { .. }));
+        let has_host = pool.discover.is_some() || targets().any(|target| matches!(target.place(), Target::Host { .. }));
         let is_v6 = |target: &Target| match target.place() {
             Target::Address(Address::Tcp(address)) => Some(address.is_ipv6()),
             _ => None,
@@ -241,7 +243,7 @@ impl Between<'_, '_> {
             self.needs(table, "on_main_up", "a check", "leave it at \"keep\", or set the `type` of the pool's check");
         }
         let is_backup = |backend: &Table| backend.number::<u16>("backup") > 0;
-        if !pool.backends.is_empty() && !pool.backends.iter().any(is_backup) {
+        if !pool.backends.is_empty() && pool.discover.is_none() && !pool.backends.iter().any(is_backup) {
             self.needs(table, "on_main_up", "a backend with `backup`", "leave it at \"keep\", or name the backups");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A key of one kind of check says by itself which kind is meant (`path` means `http`), so `type` can be left out. A
 //! key that would have no effect with the kind is refused, with the kinds that take it. The list of keys has a column
-//! for that (`Key::checks`).
+//! for that (`Key::kinds`).
 
 mod http;
 mod tls;
@@ -86,8 +86,8 @@ impl<'a> Reader<'a> {
         }
         let written = || of_kinds().filter(|key| self.is_set(key.name));
         let Some(first) = written().next() else { return };
-        let fits = |kind: &&str| written().all(|key| key.checks.contains(kind));
-        let mut common: Vec<&str> = first.checks.iter().copied().filter(fits).collect();
+        let fits = |kind: &&str| written().all(|key| key.kinds.contains(kind));
+        let mut common: Vec<&str> = first.kinds.iter().copied().filter(fits).collect();
         // `expect` alone awaits a greeting: for a body a page is asked for, by another key.
         if written().all(|key| key.name == "expect") {
             common.retain(|kind| *kind == "send_expect");
@@ -107,9 +107,9 @@ impl<'a> Reader<'a> {
 
     /// Refuses keys that would have no effect. A key with a value that asks for nothing (`0`, `""`) can stand anywhere.
     fn between_keys(&mut self) {
-        for &Key { name: key, checks, .. } in of_kinds() {
-            if self.is_set(key) && !checks.contains(&self.kind) {
-                let of = or(checks);
+        for &Key { name: key, kinds, .. } in of_kinds() {
+            if self.is_set(key) && !kinds.contains(&self.kind) {
+                let of = or(kinds);
                 let what = format!("a check of another kind than \"{}\"", self.kind);
                 self.needs(key, what, format!("set `type` to {of}, or leave `{key}` out"));
             }
@@ -244,7 +244,7 @@ impl<'a> Reader<'a> {
 
 /// The keys that belong only to some kinds of check.
 fn of_kinds() -> impl Iterator<Item = &'static Key> {
-    keys::of(Section::Check).filter(|key| !key.checks.is_empty())
+    keys::of(Section::Check).filter(|key| !key.kinds.is_empty())
 }
 
 /// Words in a sentence: `"a", "b" or "c"`.

@@ -167,6 +167,12 @@ fn list(config: &Config) -> List {
         }
         list.keys(&format!("{path}.check"), Thing::Check(pool.check.as_ref()));
         list.keys(&format!("{path}.ejection"), Thing::Ejection(pool.ejection.as_ref()));
+        if pool.discover.is_some() {
+            let its_path = format!("{path}.discover");
+            list.thing(&path, &its_path, String::new());
+            list.keys(&its_path, Thing::Discover(pool.discover.as_ref()));
+            path.clone_into(&mut list.parent);
+        }
         for backend in &pool.backends {
             let its_path = format!("{path}.backends.{}", backend.name);
             list.thing(&path, &its_path, backend.target.to_string());

@@ -26,6 +26,7 @@ pub(super) fn in_table(section: Section, word: &str) -> Option<&'static str> {
         Section::PoolTls => POOL_TLS,
         Section::Check => CHECK,
         Section::Ejection => EJECTION,
+        Section::Discover => DISCOVER,
         Section::Backend => BACKEND,
     };
     find(words, word)
@@ -80,6 +81,19 @@ const POOLS: &str = "servers stand in [pools.NAME] with [[pools.NAME.backends]]"
 const BOTH: &str = "write [listeners.NAME] for where clients connect, and [pools.NAME] for the servers behind it";
 /// The hint for `servers`, `members`, `endpoints` and the like.
 pub(super) const BACKENDS: &str = "write [[pools.NAME.backends]] with `address` for each server";
+/// For `[pools.NAME.discover]`.
+const DISCOVER: Words = &[
+    ("kind provider sdtype", "it is `type` here"),
+    ("files glob pattern", "it is `path` here: one path, with `*` in its last part"),
+    ("endpoint hosts servers url urls", "it is `endpoints` with etcd and patroni, and `address` with consul and nomad"),
+    ("cluster clustername", "it is `scope` here"),
+    ("refreshinterval refresh interval", "files are followed and servers are watched; leave it out"),
+    ("tags", "it is `tag` here: one tag"),
+    ("onlypassing passingonly healthy", "it is `passing` here"),
+    ("token", "it is `token_file` here: the path of a file"),
+    ("password", "it is `password_file` here: the path of a file"),
+    ("username", "it is `user` here"),
+];
 /// For keys of checks that stand at a backend.
 const OF_CHECK: &str = "it belongs into [pools.NAME.check], for all backends of the pool";
 /// For keys about daemons.

@@ -9,25 +9,23 @@
 //! ```
 //!
 //! Suffixes change a row: `.required(example)` has no default, `.absent()` means something when it is missing,
-//! `.live()` can be reloaded although its table cannot, `.of(kinds)` belongs to some kinds of check.
+//! `.live()` can be reloaded although its table cannot, `.of(kinds)` belongs to some
+//! kinds of check or of source.
 
 mod key;
-
-use std::num::NonZeroU32;
-use std::path::PathBuf;
+mod values;
 
 use super::model;
-use super::model::{
-    AccessLog, CheckKind, CheckTls, Ejection, Galera, HttpAsk, NetworkFile, Output, Role, Step, Trust, Version,
-};
-use super::shown::{Measure, Shown, joined, joined_or, list, mode, networks, of_time, or, secret, size, text, time};
-use crate::admit::sources::RateLimit;
+use super::model::{AccessLog, CheckKind, Ejection, Role, Trust};
+use super::shown::{Shown, joined, joined_or, list, mode, networks, or, size, text, time};
 use crate::balance;
+use crate::discover::settings::Discover;
 use crate::kernel::driver::Driver;
-use crate::tls::client::ServerNameSource;
 use key::Show;
 pub(super) use key::Thing;
 pub use key::{Default, Key, Kind, Section, Span, range_of_sizes};
+pub(super) use values::rate;
+use values::*;
 
 /// A millisecond, in microseconds.
 const MS: u64 = 1_000;
@@ -63,7 +61,7 @@ const BACKUP_LEVEL_MAX: u64 = 1_000;
 const fn key(section: Section, name: &'static str, kind: Kind, default: &'static str, show: Show) -> Key {
     // These tables become something that stays for the life of the process.
     let needs_restart = matches!(section, Section::Process | Section::Log | Section::AccessLog | Section::Admin);
-    Key { section, name, kind, default: Default::Is(default), checks: &[], instead: None, needs_restart, show }
+    Key { section, name, kind, default: Default::Is(default), kinds: &[], instead: None, needs_restart, show }
 }
 
 /// For each table: a function that makes a row, from the name of the key, what it takes, its default and how it is
@@ -94,6 +92,7 @@ tables! {
     check: Check, Check(Option<&model::Check>);
     asked: Check, OfChecks(&CheckKind);
     ejection: Ejection, Ejection(Option<&Ejection>);
+    discover: Discover, Discover(Option<&Discover>);
     backend: Backend, Backend(&model::Backend);
 }
 
@@ -270,6 +269,38 @@ pub const KEYS: &[Key] = {
         ejection("window", PACE, "\"10s\"", |it| time(it?.window)),
         ejection("duration", PACE, "\"10s\"", |it| time(it?.duration)),
         ejection("percent_max", Integer(0, 100), "50", |it| text(it?.percent_max)),
+        discover("type", Word(&SOURCES), "", |it| or(it.map(|it| it.source.kind()), "none")).required("type = \"srv\""),
+        discover("name", Text, "\"\"", srv_name).of(&["srv"]),
+        discover("path", PathOrOff, "\"\"", file_path).of(&["file"]),
+        discover("endpoints", Endpoints, "[\"http://127.0.0.1:2379\"]", endpoints).of(&["etcd", "patroni"]),
+        discover("prefix", Text, "\"\"", prefix).of(&["etcd"]),
+        discover("scope", Text, "\"\"", scope).of(&["patroni"]),
+        discover("namespace", Text, "\"\"", namespace).of(&["patroni", "kubernetes"]),
+        discover("address", EndpointOrOff, "\"\"", |it| text(&consul(it)?.endpoint)).of(&["consul", "nomad"]),
+        discover("service", Text, "\"\"", service).of(&["consul", "nomad", "kubernetes"]),
+        discover("tag", Text, "\"\"", |it| or(Some(&consul(it)?.tag).filter(|tag| !tag.is_empty()), "any"))
+            .of(&["consul", "nomad"]),
+        discover("passing", Bool, "true", |it| text(consul(it)?.passing)).of(&["consul"]),
+        discover("port", Text, "\"\"", |it| {
+            or(Some(&kubernetes(it)?.port).filter(|port| !port.is_empty()), "the only one")
+        })
+        .of(&["kubernetes"]),
+        discover("kubeconfig", PathOrOff, "\"\"", |it| path_or_off(kubernetes(it)?.kubeconfig.as_ref()))
+            .of(&["kubernetes"]),
+        discover("ca_file", PathOrOff, "\"\"", |it| {
+            or(access_of(it)?.ca_file.as_ref().map(|it| it.display()), OF_SYSTEM)
+        })
+        .of(OVER_HTTP),
+        discover("cert", PathOrOff, "\"\"", |it| path_or_off(access_of(it)?.cert.as_ref())).of(OVER_HTTP),
+        discover("key", PathOrOff, "\"\"", |it| path_or_off(access_of(it)?.key.as_ref())).of(OVER_HTTP),
+        discover("user", Text, "\"\"", |it| or(access_of(it)?.user.as_ref(), "none")).of(&["etcd", "patroni"]),
+        discover("password_file", PathOrOff, "\"\"", |it| path_or_off(access_of(it)?.password_file.as_ref()))
+            .of(&["etcd", "patroni"]),
+        discover("token_file", PathOrOff, "\"\"", |it| path_or_off(access_of(it)?.token_file.as_ref()))
+            .of(&["consul", "nomad"]),
+        discover("empty", Word(&["keep", "drop"]), "\"keep\"", |it| {
+            text(if it?.drops_empty { "drop" } else { "keep" })
+        }),
         // There is no change of a name: a backend with another name is another backend.
         backend("name", Name, "", |_| None).absent(),
         backend("address", Target, "", |it| text(&it.target)).required("address = \"10.0.0.1:5432\""),
@@ -285,200 +316,15 @@ pub const KEYS: &[Key] = {
 const ROUTED: [&str; 6] = ["any", "tls", "ssh", "http", "postgresql", "other"];
 /// The kinds of check.
 const CHECKS: [&str; 7] = ["off", "tcp", "send_expect", "http", "postgresql", "mysql", "redis"];
+/// Where backends are found.
+const SOURCES: [&str; 7] = ["srv", "file", "etcd", "patroni", "consul", "nomad", "kubernetes"];
+/// The sources that are asked by HTTP, and that can need a certificate.
+const OVER_HTTP: &[&str] = &["etcd", "patroni", "consul", "nomad"];
 /// The kinds of check that can log in.
 const DATABASES: &[&str] = &["postgresql", "mysql", "redis"];
 
 /// What is shown for a key that the system's own configuration decides.
 const OF_SYSTEM: &str = "of the system";
-
-/// The path of a file or a folder, if there is one.
-fn path_or_off(path: Option<&PathBuf>) -> Option<Shown> {
-    or(path.map(|path| path.display()), "off")
-}
-
-/// A place for lines, as the file writes it.
-fn output(output: &Output) -> String {
-    match output {
-        Output::Stderr => "stderr".to_string(),
-        Output::Stdout => "stdout".to_string(),
-        Output::File(path) => path.display().to_string(),
-        Output::Syslog(server) => server.to_string(),
-    }
-}
-
-/// A limit; `None` is shown as 0.
-fn count(most: Option<NonZeroU32>) -> Option<Shown> {
-    text(most.map_or(0, NonZeroU32::get))
-}
-
-/// The level of a backup, as the file writes it.
-fn level(level: u16) -> String {
-    match level {
-        0 => "false".to_string(),
-        1 => "true".to_string(),
-        level => level.to_string(),
-    }
-}
-
-/// A rate, as the file writes it.
-pub(super) fn rate(RateLimit { count, unit_ns }: RateLimit) -> String {
-    let time = of_time((unit_ns / 1_000).into());
-    // "20/s" and not "20/1s".
-    let time =
-        time.strip_prefix('1').filter(|unit| unit.starts_with(|c: char| c.is_ascii_alphabetic())).unwrap_or(&time);
-    format!("{count}/{time}")
-}
-
-/// A list in a file: its path, and how many networks it has. What they are is compared.
-fn network_file(file: Option<&NetworkFile>) -> Option<Shown> {
-    let Some(NetworkFile { path, networks }) = file else { return text("off") };
-    let of_each: Vec<String> = networks.iter().map(ToString::to_string).collect();
-    let part = format!("{} with {} networks", path.display(), networks.len());
-    secret(format!("{} {}", path.display(), of_each.join(" ")), Measure::Part(part))
-}
-
-/// A version of the PROXY protocol, as the file writes it.
-fn version(version: Version) -> &'static str {
-    match version {
-        Version::V1 => "v1",
-        Version::V2 => "v2",
-    }
-}
-
-/// The only step of a check, which `send` and `expect` write; `None` if there are several, which `steps` writes. Both
-/// forms have a value here, because a change between them must show.
-fn one(kind: &CheckKind) -> Option<&Step> {
-    match kind {
-        CheckKind::SendExpect { steps } if steps.len() == 1 => steps.first(),
-        _ => None,
-    }
-}
-
-/// What the step sends. It may hold a password, so only its length is shown.
-fn send(kind: &CheckKind) -> Option<Shown> {
-    let sent = one(kind).map_or(&[][..], |step| &step.send);
-    secret(sent.escape_ascii().to_string(), Measure::Bytes(sent.len()))
-}
-
-/// What the step expects. It may hold a secret, so only its length is shown.
-fn expect(kind: &CheckKind) -> Option<Shown> {
-    let of_body = |http: &HttpAsk| http.expect.as_ref().map_or(String::new(), |it| it.as_str().to_owned());
-    let expected = match http(kind) {
-        Some(http) => of_body(http),
-        None => one(kind).map(expected).unwrap_or_default().to_owned(),
-    };
-    let length = Measure::Bytes(expected.len());
-    secret(expected, length)
-}
-
-/// The text of a step's pattern.
-fn expected(step: &Step) -> &str {
-    step.expect.as_ref().map_or("", |pattern| pattern.as_str())
-}
-
-/// All steps. They may hold a password, so only their number and length are shown.
-fn steps(kind: &CheckKind) -> Option<Shown> {
-    let all = match kind {
-        CheckKind::SendExpect { steps } if steps.len() != 1 => &steps[..],
-        _ => &[],
-    };
-    let whole = |step: &Step| format!("{} / {}", step.send.escape_ascii(), expected(step));
-    let bytes: usize = all.iter().map(|step| step.send.len() + expected(step).len()).sum();
-    let measure = Measure::Part(format!("{} steps of {bytes} bytes", all.len()));
-    secret(all.iter().map(whole).collect::<Vec<_>>().join(", "), measure)
-}
-
-/// What an `http` check asks for.
-fn http(kind: &CheckKind) -> Option<&HttpAsk> {
-    match kind {
-        CheckKind::Http(http) => Some(http),
-        _ => None,
-    }
-}
-
-/// The headers of an `http` check. A value may be a token, so only the names and the length are shown.
-fn headers(kind: &CheckKind) -> Option<Shown> {
-    let all = &http(kind)?.headers;
-    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-    let bytes: usize = all.iter().map(|(_, value)| value.len()).sum();
-    let part = if all.is_empty() { "none".to_owned() } else { format!("{} of {bytes} bytes", names.join(", ")) };
-    secret(format!("{all:?}"), Measure::Part(part))
-}
-
-/// The path of an `http` check. What follows `?` may be a token, so only its length is shown.
-fn path(kind: &CheckKind) -> Option<Shown> {
-    let path = &http(kind)?.path;
-    match path.split_once('?') {
-        Some((alone, query)) => {
-            let measure = format!("{alone} with a query of {} bytes", query.len());
-            secret(path.clone(), Measure::Part(measure))
-        }
-        None => text(path),
-    }
-}
-
-/// The status codes of a healthy backend.
-fn status(kind: &CheckKind) -> Option<Shown> {
-    text(format_args!("{:?}", http(kind)?.status))
-}
-
-/// The status codes of a backend that drains.
-fn drain_status(kind: &CheckKind) -> Option<Shown> {
-    text(format_args!("{:?}", http(kind)?.drain_status))
-}
-
-/// The path of the password, which is no secret.
-fn password_file(kind: &CheckKind) -> Option<Shown> {
-    let file = kind.login().and_then(|login| login.password_file.as_ref());
-    or(file.map(|file| file.display()), "")
-}
-
-/// Whose word a check that verifies takes for a server.
-fn ca_file(check: Option<&model::Check>) -> Option<Shown> {
-    trusted(check?.tls.trust()?)
-}
-
-/// Whose word is taken.
-fn trusted(trust: &Trust) -> Option<Shown> {
-    match trust {
-        Trust::Unverified => None,
-        Trust::System => text(OF_SYSTEM),
-        Trust::File(path) => text(path.display()),
-    }
-}
-
-/// The name that backends must prove.
-fn shown_name(name: &ServerNameSource) -> &str {
-    match name {
-        ServerNameSource::Host => "the host",
-        ServerNameSource::Client => "client",
-        ServerNameSource::Given(name) => name,
-    }
-}
-
-/// The name that the server must prove.
-fn server_name(check: Option<&model::Check>) -> Option<Shown> {
-    match &check?.tls {
-        CheckTls::Require { server_name, .. } => or(Some(server_name).filter(|name| !name.is_empty()), "the host"),
-        CheckTls::Off | CheckTls::Prefer => None,
-    }
-}
-
-/// Which nodes of a Galera cluster are fit.
-fn galera(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Mysql { galera, .. } = kind else { return None };
-    text(match galera {
-        None => "false",
-        Some(Galera::Synced) => "true",
-        Some(Galera::SyncedOrDonor) => "donor",
-    })
-}
-
-/// The database to which a check connects.
-fn database(kind: &CheckKind) -> Option<Shown> {
-    let CheckKind::Postgresql { database, .. } = kind else { return None };
-    text(database)
-}
 
 /// Every key that has a value in this table, with the value.
 pub(super) fn shown(thing: Thing<'_>) -> impl Iterator<Item = (&'static Key, Shown)> {

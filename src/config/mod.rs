@@ -18,6 +18,7 @@ mod certificate_fault;
 mod certificates;
 mod check;
 pub mod diff;
+mod discover;
 pub mod error;
 mod foreign;
 pub mod keys;
@@ -45,6 +46,7 @@ pub use model::Config;
 pub use outside::Outside;
 pub use quick::quick;
 pub use syntax::text_of;
+pub(crate) use value::fault_of_name;
 pub use value::nearest;
 pub use warnings::{Host, warnings};
 

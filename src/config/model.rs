@@ -21,6 +21,7 @@ use std::time::Duration;
 use crate::admit::routes::NamePattern;
 pub use crate::balance::{HashKey, Policy};
 pub use crate::discover::dns::Dns;
+pub use crate::discover::settings::Discover;
 pub use crate::health::Role;
 pub use crate::health::ask::{CheckKind, CheckTls, Galera, HttpAsk, Login, Pattern, Step, Trust};
 use crate::kernel::driver::Driver;
@@ -233,7 +234,10 @@ pub struct Pool {
     pub check: Option<Check>,
     /// What failed connects of real sessions lead to; `None` means that backends are never ejected.
     pub ejection: Option<Ejection>,
-    /// The backends in the order of the file; at least one, with unique names.
+    /// Where more backends are found; `None` means nowhere.
+    pub discover: Option<Discover>,
+    /// The backends in the order of the file, with unique names; at least one, unless others are found. While ringway
+    /// runs, those that were found or added stand behind them, and any of them can have been removed.
     pub backends: Vec<Backend>,
 }
 
@@ -347,6 +351,33 @@ pub struct Backend {
     pub disabled: bool,
     /// Where it is checked; `None` means at its own address.
     pub check_address: Option<CheckAddress>,
+    /// Where it comes from.
+    pub origin: BackendOrigin,
+    /// Why its source has it take no new sessions while it keeps those it has; `None` if it takes them.
+    pub rests: Option<Arc<str>>,
+}
+
+/// Where a backend comes from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BackendOrigin {
+    /// It stands in the file, or in the options of the command line.
+    #[default]
+    File,
+    /// It was added while ringway runs.
+    Added,
+    /// It was found; by a source of this `type`.
+    Found(&'static str),
+}
+
+impl BackendOrigin {
+    /// The word for it in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendOrigin::File => "file",
+            BackendOrigin::Added => "api",
+            BackendOrigin::Found(kind) => kind,
+        }
+    }
 }
 
 /// Where a configuration came from. Messages name it, and a reload reads it again.

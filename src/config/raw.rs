@@ -53,7 +53,7 @@ pub(super) struct Listener {
     pub(super) routes: Vec<Table>,
 }
 
-/// A pool with its check, its ejection and its backends.
+/// A pool with its check, its ejection, its source and its backends.
 pub(super) struct Pool {
     /// NAME of `[pools.NAME]`.
     pub(super) name: String,
@@ -65,6 +65,8 @@ pub(super) struct Pool {
     pub(super) tls: Option<Table>,
     /// `[pools.NAME.ejection]`
     pub(super) ejection: Table,
+    /// `[pools.NAME.discover]`; `None` if it is not written, or is no table.
+    pub(super) discover: Option<Table>,
     /// `[[pools.NAME.backends]]`
     pub(super) backends: Vec<Table>,
     /// Something else stands in the place of backends, and was reported.
@@ -140,7 +142,7 @@ impl Reader<'_, '_> {
             let title = format!("listeners.{name}");
             if let Some(table) = self.as_table(value, &title) {
                 let routes = self.tables(table, "routes", Section::Route, &title);
-                let tls = table.get("tls").and_then(|value| self.tls(value, Section::ListenerTls, &title));
+                let tls = self.switch(table, "tls", Section::ListenerTls, &title);
                 let table = self.table(Some(table), Section::Listener, &title, value.span());
                 listeners.push(Listener { name, table, tls, routes });
             }
@@ -148,9 +150,10 @@ impl Reader<'_, '_> {
         listeners
     }
 
-    /// Reads the TLS of a listener or a pool, which the table turns on by being there.
-    fn tls(&mut self, value: &Spanned<DeValue<'_>>, section: Section, title: &str) -> Option<Table> {
-        let title = format!("{title}.tls");
+    /// Reads a table in another one that turns something on by being there: the TLS of a listener, for example.
+    fn switch(&mut self, parent: &DeTable<'_>, name: &str, section: Section, title: &str) -> Option<Table> {
+        let value = parent.get(name)?;
+        let title = format!("{title}.{name}");
         let table = self.as_table(value, &title)?;
         Some(self.table(Some(table), section, &title, value.span()))
     }
@@ -164,7 +167,8 @@ impl Reader<'_, '_> {
             let check_title = format!("{title}.check");
             let check = self.subtable(table, "check", &check_title);
             let check = self.table(check, Section::Check, &check_title, value.span());
-            let tls = table.get("tls").and_then(|value| self.tls(value, Section::PoolTls, &title));
+            let tls = self.switch(table, "tls", Section::PoolTls, &title);
+            let discover = self.switch(table, "discover", Section::Discover, &title);
             let ejection_title = format!("{title}.ejection");
             let ejection = self.subtable(table, "ejection", &ejection_title);
             let ejection = self.table(ejection, Section::Ejection, &ejection_title, value.span());
@@ -176,7 +180,7 @@ impl Reader<'_, '_> {
                 matches!(problem, Problem::UnknownKey { hint, .. } if *hint == elsewhere || hint.contains("`backends`"))
             });
             let has_wrong_backends = is_elsewhere || (is_written && !table_is_empty_list(value, "backends"));
-            pools.push(Pool { name, table, check, tls, ejection, backends, has_wrong_backends });
+            pools.push(Pool { name, table, check, tls, ejection, discover, backends, has_wrong_backends });
         }
         pools
     }
@@ -267,6 +271,7 @@ impl Reader<'_, '_> {
         // The short form of other programs, such as `check = true` or `log = "/var/log/x"`.
         let key = match title.rsplit('.').next() {
             Some("check") => " and `type` below it",
+            Some("discover") => " and `type` below it",
             Some("tls") if title.starts_with("listeners.") => " and `certificates` below it",
             Some("log" | "access_log") => " and `output` below it",
             _ => "",
@@ -316,7 +321,7 @@ impl Reader<'_, '_> {
         values: &mut BTreeMap<&'static str, (Range<usize>, Value)>,
     ) {
         let below: &[&str] = match section {
-            Section::Pool => &["tls", "check", "ejection", "backends"],
+            Section::Pool => &["tls", "check", "ejection", "discover", "backends"],
             Section::Listener => &["tls", "routes"],
             _ => &[],
         };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::address;
 use super::between::between;
 use super::check::check;
+use super::discover::discover;
 use super::error::{Places, Problem};
 use super::listener::listener;
 use super::model::*;
@@ -113,6 +114,7 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
         _ => HashKey::SourceIpPort,
     };
     let tls = raw.tls.as_ref().map(pool_tls);
+    let hold = Hold { obsolete: raw.table.duration("obsolete_hold"), denied: raw.table.duration("denied_hold") };
     let balance_factor = Some(raw.table.number("hash_balance_factor")).filter(|factor| *factor > 0);
     Pool {
         name: Arc::from(raw.name.as_str()),
@@ -134,10 +136,11 @@ fn pool(raw: &raw::Pool, faults: &mut Vec<At<Problem>>) -> Pool {
             "ipv6" => AddressFamily::Ipv6,
             _ => AddressFamily::Any,
         },
-        hold: Hold { obsolete: raw.table.duration("obsolete_hold"), denied: raw.table.duration("denied_hold") },
+        hold,
         check: check(&raw.check, tls.as_ref(), faults),
         tls,
         ejection: ejection(&raw.ejection),
+        discover: raw.discover.as_ref().and_then(|table| discover(table, hold)),
         backends: raw.backends.iter().filter_map(backend).collect(),
     }
 }
@@ -203,7 +206,7 @@ fn ejection(table: &Table) -> Option<Ejection> {
 }
 
 /// `[[pools.NAME.backends]]`; `None` exactly when the address was wrong.
-fn backend(table: &Table) -> Option<Backend> {
+pub(super) fn backend(table: &Table) -> Option<Backend> {
     Some(Backend {
         name: Arc::from(table.name_or_address()?),
         target: table.find_target("address")?.clone(),
@@ -212,5 +215,7 @@ fn backend(table: &Table) -> Option<Backend> {
         weight: table.number("weight"),
         disabled: table.flag("disabled"),
         check_address: table.check_address("check_address").cloned(),
+        origin: BackendOrigin::File,
+        rests: None,
     })
 }

@@ -33,8 +33,10 @@ use crate::base::address::Address;
 pub(super) use certificates::WrittenPair;
 pub(super) use instead::of_unquoted;
 pub(super) use lists::{WrittenHeader, WrittenShare, WrittenStep};
-pub(super) use text::fault_of_name;
-use text::{address_of_ours, name_server, one, protocol};
+pub(crate) use text::fault_of_name;
+use text::{address_of_ours, endpoint, name_server, one, protocol};
+
+use crate::discover::settings::Endpoint;
 
 /// What to write instead of a path that would depend on where ringway starts.
 const WHOLE_PATH: &str = "write the whole path, which begins with /";
@@ -92,6 +94,8 @@ pub(super) enum Value {
     Listen(Option<SocketAddr>),
     /// Addresses of name servers.
     NameServers(Vec<SocketAddr>),
+    /// Servers that speak HTTP; of a key that takes one there is at most one.
+    Endpoints(Vec<Endpoint>),
 }
 
 /// Why there is no value.
@@ -156,6 +160,11 @@ impl Decoder<'_> {
             }
             (Kind::NameServers, DeValue::Array(items)) => {
                 self.list(items, |_, text| name_server(text).map(|server| vec![server])).map(Value::NameServers)
+            }
+            (Kind::Endpoints, DeValue::Array(items)) => {
+                let all =
+                    self.list(items, |_, text| endpoint(text).map(|endpoint| vec![endpoint])).map(Value::Endpoints);
+                all.and_then(|value| non_empty(value, &span))
             }
             (Kind::Source, DeValue::Array(items)) => {
                 let all = self.list(items, |_, text| address_of_ours(text).map(|address| vec![address]))?;
@@ -281,6 +290,8 @@ pub(super) fn expected(kind: Kind) -> String {
         }
         Kind::IpPortOrOff => "an address in quotes, as in \"127.0.0.1:9900\", or \"\" for none".to_string(),
         Kind::NameServers => "a list of name servers, as in [\"10.0.0.53:53\"]".to_string(),
+        Kind::Endpoints => "a list of servers, as in [\"http://10.0.0.1:2379\"]".to_string(),
+        Kind::EndpointOrOff => "a server in quotes, as in \"http://127.0.0.1:8500\", or \"\"".to_string(),
         Kind::SocketOrOff => "a path in quotes, as in \"/run/ringway/admin.sock\", or \"\" for none".to_string(),
     }
 }
@@ -290,7 +301,17 @@ fn takes_text(kind: Kind) -> bool {
     use Kind::*;
     let takes_lists = matches!(
         kind,
-        Networks | ServerNames | Protocols | Statuses | Steps | Split | Certificates | Headers | Ports | NameServers
+        Networks
+            | ServerNames
+            | Protocols
+            | Statuses
+            | Steps
+            | Split
+            | Certificates
+            | Headers
+            | Ports
+            | NameServers
+            | Endpoints
     );
     !takes_lists && !matches!(kind, Bool | Level(_) | Integer(..))
 }
@@ -320,9 +341,12 @@ fn words_of(words: &[&str]) -> String {
     words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// Refuses an empty list of addresses to listen on.
+/// Refuses an empty list of what must be there.
 fn non_empty(value: Value, span: &Range<usize>) -> Result<Value, Vec<At<Fault>>> {
     match value {
+        Value::Endpoints(all) if all.is_empty() => {
+            Err(vec![(span.clone(), Fault::Value("[]".to_string(), "write at least one server".to_string()))])
+        }
         Value::Binds(all) if all.is_empty() => {
             Err(vec![(span.clone(), Fault::Value("[]".to_string(), "write at least one address".to_string()))])
         }

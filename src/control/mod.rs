@@ -5,7 +5,8 @@
 //! and wakes the workers. Workers hear from control in no other way, except for listening sockets ([`sockets`]).
 //!
 //! ```text
-//! tasks    one task per checked target, for deadlines, for failed connects, for samples; names  one per host name
+//! tasks    one task per checked target, for deadlines, for failed connects, for samples
+//! names    one per host name     discovery  one per source of backends
 //! run      the loop: commands of the API, signals, publishing tables     lifecycle  which phase follows from what
 //! reload   another configuration     relief  taking over and being taken over     notify  what systemd is told
 //! ```
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod certificates;
+mod discovery;
 pub mod disk;
 mod expiry;
 pub mod lifecycle;

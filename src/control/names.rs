@@ -45,7 +45,7 @@ impl Control {
     }
 
     /// The resolver. It is made when the first name appears, so a process without names has none.
-    fn resolver(self: &Rc<Control>) -> Resolver {
+    pub(super) fn resolver(self: &Rc<Control>) -> Resolver {
         let make = || {
             let resolver = Resolver::new(&self.fleet.borrow().dns(), self.read_file.take());
             tokio::task::spawn_local(follow_files(self.clone(), resolver.clone()));

@@ -1,5 +1,5 @@
 //! What control does all the time, each thing in a task of its own: checks, deadlines, failed connects, samples for
-//! plots; host names are in `names`.
+//! plots; host names are in `names`, sources of backends in `discovery`.
 //!
 //! The tasks share [`Control`], and none of them holds a borrow of it over an `await`. What follows from an event is
 //! decided by the fleet; here it is counted, logged (`tell`) and passed on:
@@ -26,6 +26,7 @@ use crate::base::id::BackendId;
 use crate::base::time::{Clock, Moment};
 use crate::config::CertificateFault;
 use crate::discover::dns::{ReadFile, Resolver};
+use crate::discover::settings::Source;
 use crate::fleet::order::{BackendName, Change, SetError};
 use crate::fleet::{Changes, Fleet, Notice, WatchId};
 use crate::health::State;
@@ -66,6 +67,8 @@ pub(super) struct Control {
     watching: RefCell<HashMap<WatchId, Rc<Notify>>>,
     /// The host names that are looked up, each in a task of its own.
     pub resolving: RefCell<HashMap<Arc<str>, Rc<Naming>>>,
+    /// By pool: the task that follows its source of backends.
+    pub following: RefCell<HashMap<Arc<str>, SourceTask>>,
     /// Made when the first host name appears.
     pub resolver: OnceCell<Resolver>,
     /// How the resolver reads its files; taken when it is made.
@@ -95,6 +98,14 @@ pub(super) struct Naming {
     pub again: Notify,
 }
 
+/// The task of one source.
+pub(super) struct SourceTask {
+    /// What it follows.
+    pub source: Source,
+    /// Rung when nothing wants it any more: it ends.
+    pub gone: Rc<Notify>,
+}
+
 impl Control {
     /// Nothing runs yet.
     pub(super) fn new(fleet: Fleet, stats: Arc<Stats>, counts: Arc<Counts>, clock: Clock) -> Rc<Control> {
@@ -105,6 +116,7 @@ impl Control {
             rescheduled: Notify::new(),
             watching: RefCell::default(),
             resolving: RefCell::default(),
+            following: RefCell::default(),
             resolver: OnceCell::new(),
             read_file: RefCell::default(),
             alarm: RefCell::default(),
@@ -128,6 +140,7 @@ impl Control {
     pub(super) fn follow(self: &Rc<Control>) {
         self.follow_watches();
         self.follow_hosts();
+        self.follow_sources();
         if self.fleet.borrow().wants_troubles()
             && let Some(alarm) = self.alarm.take()
         {

@@ -16,6 +16,7 @@ mod conf;
 mod files;
 mod once;
 mod search;
+pub(crate) mod srv;
 mod wire;
 
 use std::cell::{Cell, RefCell};

@@ -16,6 +16,7 @@
 pub mod backoff;
 pub mod consul;
 pub mod dns;
+pub mod file;
 pub mod follow;
 pub mod found;
 pub mod gather;
@@ -23,3 +24,4 @@ pub mod http;
 pub mod known;
 pub mod kubernetes;
 pub mod settings;
+pub mod srv;

@@ -4,6 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Where Kubernetes puts the service account of a pod: `token`, `ca.crt` and `namespace`.
+pub const ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// `[pools.NAME.discover]`
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,6 +51,42 @@ impl Source {
             Source::Kubernetes(_) => "kubernetes",
         }
     }
+
+    /// Every file that is read for it, as far as the configuration says. Of a pattern it is the pattern.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let access = match self {
+            Source::Srv(_) => return Vec::new(),
+            Source::File(file) => return vec![file.path.clone()],
+            Source::Kubernetes(kubernetes) => {
+                return vec![
+                    kubernetes.kubeconfig.clone().unwrap_or_else(|| PathBuf::from(ACCOUNT_FOLDER).join("token")),
+                ];
+            }
+            Source::Etcd(etcd) => &etcd.access,
+            Source::Patroni(patroni) => &patroni.access,
+            Source::Consul(consul) | Source::Nomad(consul) => &consul.access,
+        };
+        access.paths().map(|(_, path)| path.clone()).collect()
+    }
+}
+
+impl fmt::Display for Source {
+    /// What is asked, and where.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = |endpoints: &[Endpoint]| endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Source::Srv(srv) => write!(f, "{}", srv.name),
+            Source::File(file) => write!(f, "{}", file.path.display()),
+            Source::Etcd(etcd) => write!(f, "{} at {}", etcd.prefix, all(&etcd.endpoints)),
+            Source::Patroni(patroni) => {
+                let namespace = patroni.namespace.trim_end_matches('/');
+                write!(f, "{namespace}/{} at {}", patroni.scope, all(&patroni.endpoints))
+            }
+            Source::Consul(consul) | Source::Nomad(consul) => write!(f, "{} at {}", consul.service, consul.endpoint),
+            Source::Kubernetes(kubernetes) if kubernetes.namespace.is_empty() => f.write_str(&kubernetes.service),
+            Source::Kubernetes(kubernetes) => write!(f, "{}/{}", kubernetes.namespace, kubernetes.service),
+        }
+    }
 }
 
 /// `type = "srv"` (RFC 2782)
@@ -54,6 +94,10 @@ impl Source {
 pub struct SrvSource {
     /// The name of the records: `_postgresql._tcp.db.example`.
     pub name: Arc<str>,
+    /// How long a target that is missing from the answers stays.
+    pub obsolete_hold: Duration,
+    /// How long all of them stay when the name is denied.
+    pub denied_hold: Duration,
 }
 
 /// `type = "file"`

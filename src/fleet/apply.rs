@@ -4,16 +4,16 @@
 //! "Still there" means the same pool, the same name and the same address, or a host name for which DNS has not said
 //! otherwise yet. A changed weight or limit only changes the next table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::hosts::{is_same_name, is_same_target};
 use super::order::ByHand;
 use super::seat::GONE;
 use super::{Changes, Fleet, Reason, Squad};
-use crate::base::id::BackendId;
+use crate::base::id::{BackendId, PoolId};
 use crate::base::time::Moment;
-use crate::config::model::{Backend, Config, Listener, Pool};
+use crate::config::model::{Backend, BackendOrigin, Config, Listener, Pool};
 use crate::health::ejection::Ejector;
 use crate::health::primary::PrimaryGuard;
 
@@ -21,6 +21,14 @@ impl Fleet {
     /// Goes on with another configuration. A backend is still there exactly if its pool has one of that name at the
     /// same address, or behind a host name that has not said otherwise yet.
     pub fn apply(&mut self, config: &Config, now: Moment) -> Changes {
+        self.file = Arc::new(config.clone());
+        self.follow_sources();
+        self.go_on_with(self.effective(), now)
+    }
+
+    /// The same with a configuration that has what was found in it.
+    pub(super) fn go_on_with(&mut self, config: Config, now: Moment) -> Changes {
+        let config = &config;
         let mut changes = Changes { table: true, ..Changes::default() };
         self.ids.extend(config);
         let before = self.take_over(config);
@@ -72,7 +80,8 @@ impl Fleet {
             .collect();
         let mut next = config.clone();
         self.configured = next.pools.len();
-        let is_gone = |pool: &&Pool| !config.pools.iter().any(|new| new.name == pool.name);
+        let named: HashSet<&str> = config.pools.iter().map(|pool| &*pool.name).collect();
+        let is_gone = |pool: &&Pool| !named.contains(&*pool.name);
         let gone = before.pools.iter().filter(is_gone).filter(|pool| !old[&pool.name].0.seats.is_empty());
         let emptied = |pool: &Pool| Pool {
             backends: Vec::new(),
@@ -100,7 +109,8 @@ impl Fleet {
             self.pools.push(Squad { id, guard, rivals, by_hand, seats: 0..0, is_old, waits: true, serves_stale });
         }
         // Clients that a listener accepted just before it went are still on their way to a session.
-        let is_gone = |old: &&Listener| !config.listeners.iter().any(|new| new.name == old.name);
+        let named: HashSet<&str> = config.listeners.iter().map(|listener| &*listener.name).collect();
+        let is_gone = |old: &&Listener| !named.contains(&*old.name);
         let has_pool = |old: &&Listener| next.pools.iter().any(|pool| pool.name == old.pool);
         let gone = before.listeners.iter().filter(is_gone).filter(has_pool);
         let gone: Vec<_> = gone.map(|old| Listener { binds: Vec::new(), ..old.clone() }).collect();
@@ -113,12 +123,20 @@ impl Fleet {
     fn remap(&mut self, before: &Config) -> Vec<(BackendId, Reason)> {
         let mut gone = Vec::new();
         let config = self.config.clone();
-        let pools = &self.pools;
+        let pools: HashMap<PoolId, usize> =
+            self.pools.iter().enumerate().map(|(index, squad)| (squad.id, index)).collect();
+        let places: HashMap<(usize, &str), usize> = config
+            .pools
+            .iter()
+            .enumerate()
+            .flat_map(|(pool, of)| of.backends.iter().enumerate().map(move |(at, it)| ((pool, &*it.name), at)))
+            .collect();
         self.seats.retain_mut(|seat| {
-            let target = before.pools[seat.pool].backends.get(seat.backend).map(|backend| &backend.target);
+            let configured = before.pools[seat.pool].backends.get(seat.backend);
+            let target = configured.map(|backend| &backend.target);
             // A pool that has a seat is there, without its backends if need be.
-            let Some(pool) = pools.iter().position(|squad| squad.id == seat.pool_id) else { return false };
-            let place = config.pools[pool].backends.iter().position(|now| now.name == seat.configured_name);
+            let Some(&pool) = pools.get(&seat.pool_id) else { return false };
+            let place = places.get(&(pool, &*seat.configured_name)).copied();
             let now = place.map(|place| &config.pools[pool].backends[place].target);
             (seat.pool, seat.backend) = (pool, place.unwrap_or(GONE));
             if !is_same_name(target, now) {
@@ -133,7 +151,11 @@ impl Fleet {
                 return true;
             }
             if seat.address.is_some() {
-                let reason = if now.is_some() { Reason::Moved } else { Reason::Removed };
+                let reason = match (now, configured.map(|backend| backend.origin)) {
+                    (Some(_), _) => Reason::Moved,
+                    (None, Some(BackendOrigin::Found(kind))) => Reason::NotFound(kind),
+                    (None, _) => Reason::Removed,
+                };
                 gone.push((seat.id, reason));
             }
             // No session can be at a seat without an address.

@@ -15,8 +15,13 @@ impl Fleet {
         let Some(place) = shown else { return false };
         let tls = self.config.listeners[place].tls.as_ref();
         let is_same = tls.is_none_or(|tls| tls.loaded.get().is_some_and(|known| known.says_the_same(server)));
-        if !is_same && let Some(tls) = &mut Arc::make_mut(&mut self.config).listeners[place].tls {
-            tls.loaded.set(server.clone());
+        if !is_same {
+            for config in [&mut self.config, &mut self.file] {
+                let known = Arc::make_mut(config).listeners.iter_mut().find(|one| *one.name == *listener);
+                if let Some(tls) = known.and_then(|listener| listener.tls.as_mut()) {
+                    tls.loaded.set(server.clone());
+                }
+            }
         }
         !is_same
     }
@@ -27,8 +32,13 @@ impl Fleet {
         let Some(place) = self.config.pools.iter().position(|one| *one.name == *pool) else { return false };
         let tls = self.config.pools[place].tls.as_ref();
         let is_same = tls.is_none_or(|tls| tls.loaded.get().is_some_and(|known| known.says_the_same(client)));
-        if !is_same && let Some(tls) = &mut Arc::make_mut(&mut self.config).pools[place].tls {
-            tls.loaded.set(client.clone());
+        if !is_same {
+            for config in [&mut self.config, &mut self.file] {
+                let known = Arc::make_mut(config).pools.iter_mut().find(|one| *one.name == *pool);
+                if let Some(tls) = known.and_then(|pool| pool.tls.as_mut()) {
+                    tls.loaded.set(client.clone());
+                }
+            }
         }
         !is_same
     }

@@ -103,7 +103,7 @@ impl Seat {
         if self.ejector.as_ref().is_some_and(|ejector| ejector.until().is_some()) {
             return stands(State::Ejected, self.ejected_for.clone(), Cut::Never);
         }
-        let up = if self.weight() == 0 { Reason::NoWeight } else { up };
+        let up = if self.weight() == 0 { self.weightless() } else { up };
         let Some(guard) = guard else { return stands(State::Up, up, Cut::Never) };
         match (guard.primary(), guard.greatest()) {
             (Some(primary), _) if primary == self.id => stands(State::Up, Reason::Primary, Cut::Never),
@@ -117,6 +117,11 @@ impl Seat {
             }
             (None, None) => down(Reason::NoRole, true),
         }
+    }
+
+    /// Why it has no weight.
+    fn weightless(&self) -> Reason {
+        self.rests.clone().map_or(Reason::NoWeight, Reason::Rests)
     }
 
     /// What the operator wants, if that is anything but that it serves.

@@ -46,21 +46,20 @@ impl Fleet {
 
     /// Names to be looked up, each once.
     pub fn hosts(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<Arc<str>> = Vec::new();
-        for backend in self.config.pools.iter().flat_map(|pool| &pool.backends) {
-            if let Target::Host { name, .. } = backend.target.place()
-                && !names.contains(name)
-            {
-                names.push(name.clone());
-            }
-        }
-        names
+        let backends = self.config.pools.iter().flat_map(|pool| &pool.backends);
+        let mut seen = HashSet::new();
+        let names = backends.filter_map(|backend| match backend.target.place() {
+            Target::Host { name, .. } => Some(name),
+            _ => None,
+        });
+        names.filter(|name| seen.insert(&***name)).cloned().collect()
     }
 
-    /// Whether every name was looked up and everything that is checked was, once at least.
+    /// Whether every source was asked, every name looked up and everything checked that is, once at least.
     pub(crate) fn is_looked_over(&self) -> bool {
         let hosts = self.hosts();
-        hosts.iter().all(|host| self.resolved.contains_key(host))
+        self.has_heard_sources()
+            && hosts.iter().all(|host| self.resolved.contains_key(host))
             && self.watches().all(|(_, watch)| watch.transcript.is_some())
     }
 

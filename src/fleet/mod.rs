@@ -11,16 +11,18 @@
 //! An event costs what it touches: a check result looks at its subscribers, and only a change of state at a whole pool.
 //! Control feeds it and logs the changes; nothing here reads a clock or a socket, and every moment is an argument.
 //!
-//! The parts: `seat` and `judge` one backend · `members`, `names`, `hosts` addresses of host names · `watches` what is
-//! checked · `apply` another configuration · `set`, `order` what an operator wants · `eject`, `fresh`, `rivals`,
-//! `reclaim` rules of a pool · `around` backends that are ringway itself · `leave` slots that become free · `view`,
-//! `reason` for people.
+//! The parts: `seat` and `judge` one backend · `members`, `names`, `hosts` addresses of host names · `found` backends
+//! of a source · `watches` what is checked · `apply` another configuration · `set`, `order` what an operator wants ·
+//! `eject`, `fresh`, `rivals`, `reclaim` rules of a pool · `around` backends that are ringway itself · `leave` slots
+//! that become free · `changes` what follows from an event · `view`, `reason` for people.
 
 mod agent;
 mod apply;
 mod around;
 mod certificates;
+mod changes;
 mod eject;
+mod found;
 mod fresh;
 mod hosts;
 #[cfg(debug_assertions)]
@@ -57,6 +59,8 @@ use crate::snapshot::build::{self, Input, Member};
 use crate::snapshot::table::{Phase, Table};
 
 pub use crate::snapshot::ids::Ids;
+pub use changes::{Changes, Notice, Transition};
+pub use found::SourceView;
 pub use reason::Reason;
 pub use seat::{Cut, Past, Seat, Standing};
 pub use view::{BackendView, FleetView, PastView, PoolView};
@@ -65,9 +69,13 @@ pub use watches::{Watch, WatchId};
 /// Everything control knows about backends.
 #[derive(Debug)]
 pub struct Fleet {
-    /// As in the file; pools that are gone and still have sessions stand last, without backends, and so do listeners
-    /// that are gone, without addresses.
+    /// As in the file.
+    file: Arc<Config>,
+    /// The same with the backends that were found, added and removed. Pools that are gone and still have sessions stand
+    /// last, without backends, and so do listeners that are gone, without addresses.
     config: Arc<Config>,
+    /// By pool: what its source has said.
+    sources: HashMap<Arc<str>, found::PoolSource>,
     /// How many of its pools are in the file.
     configured: usize,
     /// By which workers, counters and tables know listeners, pools and backends.
@@ -116,85 +124,6 @@ struct Squad {
     serves_stale: bool,
 }
 
-/// What followed from an event.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// Each is worth a line in the log.
-    pub transitions: Vec<Transition>,
-    /// So are these.
-    pub notices: Vec<Notice>,
-    /// What was changed on demand, in words.
-    pub lines: Vec<String>,
-    /// Workers are to be told.
-    pub table: bool,
-}
-
-impl Changes {
-    /// Adds what followed from another event, in its order.
-    fn absorb(&mut self, more: Changes) {
-        self.transitions.extend(more.transitions);
-        self.notices.extend(more.notices);
-        self.lines.extend(more.lines);
-        self.table |= more.table;
-    }
-}
-
-/// A change of state.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Transition {
-    /// Whose.
-    pub id: BackendId,
-    /// Name of the pool.
-    pub pool: Arc<str>,
-    /// Name of the backend.
-    pub backend: Arc<str>,
-    /// From what.
-    pub from: State,
-    /// To what, and why.
-    pub to: Standing,
-    /// How long the state before lasted.
-    pub lasted_ns: u64,
-}
-
-/// Something else that a person must know.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Notice {
-    /// Two backends say that they are the primary.
-    Rivals {
-        /// Name of the pool.
-        pool: Arc<str>,
-        /// Both.
-        backends: [Arc<str>; 2],
-        /// Which one is used, if any.
-        used: Option<Arc<str>>,
-    },
-    /// The least stale replicas of a pool serve, as none is fresh enough; or they no longer do.
-    Stale {
-        /// Its slot.
-        id: PoolId,
-        /// Name of the pool.
-        pool: Arc<str>,
-        /// It begins.
-        begins: bool,
-    },
-    /// A backend takes sessions again, and those of the backups are cut.
-    MainUp {
-        /// Name of the pool.
-        pool: Arc<str>,
-        /// Name of the backend.
-        backend: Arc<str>,
-    },
-    /// A name has more addresses than are used.
-    TooMany {
-        /// Name of the pool.
-        pool: Arc<str>,
-        /// Name of the backend.
-        backend: Arc<str>,
-        /// How many are not used.
-        left_out: usize,
-    },
-}
-
 impl Fleet {
     /// Nothing checked yet.
     pub fn new(config: Arc<Config>, now: Moment) -> Fleet {
@@ -225,10 +154,13 @@ impl Fleet {
             pools,
             ids,
             configured: config.pools.len(),
+            file: config.clone(),
+            sources: HashMap::new(),
             config,
             #[cfg(debug_assertions)]
             pace: crate::base::pace::LookPace::default(),
         };
+        fleet.follow_sources();
         fleet.seat_the_missing(now);
         #[cfg(debug_assertions)]
         fleet.check_invariants();
@@ -364,6 +296,11 @@ impl Fleet {
             generation: self.generation,
             previous,
         })
+    }
+
+    /// The slot of a pool.
+    pub fn pool(&self, name: &str) -> Option<PoolId> {
+        self.ids.pool(name)
     }
 
     /// The slot of a listener.

@@ -173,7 +173,7 @@ impl ByHand {
 pub(super) fn as_told(configured: &Backend, by_hand: Option<&ByHand>) -> (Settings, Order) {
     let by_hand = by_hand.cloned().unwrap_or_default();
     let settings = Settings {
-        weight: by_hand.weight.unwrap_or(configured.weight),
+        weight: if configured.rests.is_some() { 0 } else { by_hand.weight.unwrap_or(configured.weight) },
         backup: configured.backup,
         connections_max: by_hand.connections_max.unwrap_or(configured.connections_max),
         port_shift: configured.target.shift(),

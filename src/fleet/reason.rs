@@ -22,6 +22,8 @@ pub enum Reason {
     Checks,
     /// Its weight is 0.
     NoWeight,
+    /// Its source has it take no new sessions, for this reason.
+    Rests(Arc<str>),
     /// It says that it is the primary, and none has a better claim.
     Primary,
     /// Taken back after an ejection.
@@ -69,6 +71,8 @@ pub enum Reason {
     AgentDown(Arc<str>),
     /// No longer in the configuration.
     Removed,
+    /// Its source, of this `type`, no longer has it.
+    NotFound(&'static str),
     /// At another address now, by the configuration.
     Moved,
     /// Its name stands for other addresses now.
@@ -105,6 +109,7 @@ impl fmt::Display for Reason {
             Reason::NotChecked => f.write_str("its pool has no checks"),
             Reason::Checks => f.write_str("its checks succeed"),
             Reason::NoWeight => f.write_str("its weight is 0, so it takes no new sessions"),
+            Reason::Rests(why) => write!(f, "{why}, so it takes no new sessions"),
             Reason::Primary => f.write_str("is the primary"),
             Reason::EjectionOver => f.write_str("its ejection is over"),
             Reason::LastResort => f.write_str("was ejected, and no other backend is left"),
@@ -134,6 +139,7 @@ impl fmt::Display for Reason {
             Reason::AgentDrains => f.write_str("drained by its agent"),
             Reason::AgentDown(why) => write!(f, "its agent says {why}"),
             Reason::Moved => f.write_str("the configuration has it at another address now"),
+            Reason::NotFound(kind) => write!(f, "its source ({kind}) no longer has it"),
             Reason::Removed => f.write_str("no longer in the configuration"),
             Reason::AddressGone => f.write_str("its name no longer has this address"),
             Reason::NameDenied => f.write_str("its name no longer has any address"),

@@ -15,7 +15,7 @@ use super::watches::WatchId;
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Ejection, Pool};
+use crate::config::model::{BackendOrigin, Ejection, Pool};
 use crate::health::agent::AgentState;
 use crate::health::ejection::{EjectionRules, Ejector};
 use crate::health::finding::Finding;
@@ -50,6 +50,10 @@ pub struct Seat {
     pub address: Option<Address>,
     /// As configured, or as set at run time.
     pub settings: Settings,
+    /// Where its backend comes from, also after that is gone.
+    pub(super) origin: BackendOrigin,
+    /// Why its source has it take no new sessions; `None` if it takes them.
+    pub(super) rests: Option<Arc<str>>,
     /// What the operator wants of it.
     pub order: Order,
     /// The watch that checks it, if one does.
@@ -216,6 +220,8 @@ impl Seat {
             hash_name: configured.name.clone(),
             address,
             settings,
+            origin: configured.origin,
+            rests: configured.rests.clone(),
             order,
             watch: None,
             agent_watch: None,
@@ -381,6 +387,7 @@ impl Seat {
             address: self.address.clone().filter(|_| self.leads_back.is_none()),
             host: self.host.clone(),
             port_shift: self.settings.port_shift,
+            origin: self.origin.name(),
             weight: self.weight(),
             backup: self.settings.backup,
             connections_max: self.settings.connections_max,

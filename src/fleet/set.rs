@@ -89,6 +89,7 @@ impl Fleet {
         let seat = &mut self.seats[place];
         let Some(configured) = self.config.pools[seat.pool].backends.get(seat.backend) else { return };
         (seat.settings, seat.order) = as_told(configured, self.pools[seat.pool].by_hand.get(&configured.name));
+        (seat.origin, seat.rests) = (configured.origin, configured.rests.clone());
         self.follow_checks(place);
     }
 

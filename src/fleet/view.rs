@@ -5,10 +5,12 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Fleet, Seat, Transition};
+use super::found;
+use super::{Fleet, Seat, SourceView, Transition};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, PoolId};
 use crate::base::time::Moment;
+use crate::config::model::BackendOrigin;
 use crate::health::State;
 use crate::stats::history::HistoryEvent;
 
@@ -43,6 +45,8 @@ pub struct PoolView {
     pub name: Arc<str>,
     /// No longer configured: it only keeps the sessions it has.
     pub is_gone: bool,
+    /// Where more backends are found; `None` if nowhere.
+    pub source: Option<SourceView>,
     /// In the order of the file, each at each of its addresses.
     pub backends: Vec<BackendView>,
 }
@@ -68,6 +72,10 @@ pub struct BackendView {
     pub history: Vec<PastView>,
     /// How its last check went, a line each with the milliseconds since its start; `None` if there was none.
     pub transcript: Option<Vec<(u64, String)>>,
+    /// Where it comes from, in a word: `file`, `api`, or the `type` of the source that has found it.
+    pub origin: &'static str,
+    /// When its source was heard last, if it was found.
+    pub confirmed: Option<Moment>,
     /// In use now: as configured, or as it was set at run time.
     pub weight: u16,
     /// 0 if it is no backup, else its level.
@@ -108,6 +116,7 @@ impl Fleet {
             id: squad.id,
             name: pool.name.clone(),
             is_gone: index >= self.configured,
+            source: self.source_view(&pool.name),
             backends: self.seats[squad.seats.clone()].iter().map(|seat| self.backend_view(seat)).collect(),
         };
         FleetView { now, pools: pools.map(view).collect() }
@@ -135,6 +144,13 @@ impl Fleet {
                 .map(|past| PastView { since: past.since, state: past.state, reason: past.reason.to_string() })
                 .collect(),
             transcript: transcript.map(|transcript| lines(transcript.lines())),
+            origin: seat.origin.name(),
+            confirmed: match seat.origin {
+                BackendOrigin::Found(_) if seat.retired.is_none() => {
+                    self.sources.get(&self.config.pools[seat.pool].name).and_then(found::PoolSource::confirmed)
+                }
+                _ => None,
+            },
             weight: seat.weight(),
             backup: seat.settings.backup,
             connections_max: seat.settings.connections_max,

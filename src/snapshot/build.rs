@@ -65,6 +65,8 @@ pub struct Member {
     pub host: Option<Arc<str>>,
     /// Its port is the one that the client connected to, with so much added.
     pub port_shift: Option<i32>,
+    /// Where it comes from, in a word: `file`, `api`, or the `type` of a source.
+    pub origin: &'static str,
     /// 0 to 256.
     pub weight: u16,
     /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.
@@ -250,6 +252,7 @@ fn pool_entry(input: Input<'_>, pool: &Pool, id: PoolId, members: &[&Member]) ->
         awaits_first_byte: pool.awaits_first_byte,
         queue: pool.queue,
         waits_for_primary: pool.wants_primary(),
+        is_discovered: pool.discover.is_some(),
     }
 }
 
@@ -320,6 +323,7 @@ fn backend_entry(member: &Member) -> BackendEntry {
         address: member.address.clone(),
         host: member.host.clone(),
         port_shift: member.port_shift,
+        origin: member.origin,
         weight: member.weight,
         backup: member.backup,
         connections_max: member.connections_max,

@@ -269,6 +269,7 @@ fn member(ids: &mut Ids, pool: PoolId, backend: &Backend) -> Member {
         host: None,
         address: Some(address),
         port_shift: backend.target.shift(),
+        origin: backend.origin.name(),
         weight: backend.weight,
         backup: backend.backup,
         connections_max: None,

@@ -200,6 +200,8 @@ pub struct PoolEntry {
     pub queue: Queue,
     /// Whether clients wait while no backend is usable, until it is known which one is the primary.
     pub waits_for_primary: bool,
+    /// Whether a source finds backends for it.
+    pub is_discovered: bool,
 }
 
 /// A backend.
@@ -217,6 +219,8 @@ pub struct BackendEntry {
     pub host: Option<Arc<str>>,
     /// Its port is the one that the client connected to, with so much added. That of `address` is 0 then.
     pub port_shift: Option<i32>,
+    /// Where it comes from, in a word: `file`, `api`, or the `type` of a source.
+    pub origin: &'static str,
     /// 0 to 256.
     pub weight: u16,
     /// 0 if it is no backup. Else its level: it is used only if no backend of a lower level is.

@@ -83,6 +83,13 @@ metrics! {
         "Sessions of the pool that its fallback served; they count there.";
     POOL_STICKY_EVICTIONS Counter "ringway_pool_sticky_evictions_total" ["pool"]
         "Clients that lost their backend (sticky) before its time, because too many others came.";
+    DISCOVERY_UP Gauge "ringway_discovery_up" ["pool"]
+        "1 while the source of the pool's backends can be asked and all that it says can be read.";
+    DISCOVERY_BACKENDS Gauge "ringway_discovery_backends" ["pool"] "Backends that the source of the pool has found.";
+    DISCOVERY_CONFIRMED Gauge "ringway_discovery_confirmed_timestamp_seconds" ["pool"]
+        "When the source of the pool was heard last, in seconds since 1970; 0 if it never was.";
+    BACKEND_ORIGIN Gauge "ringway_backend_origin" ["pool", "backend", "origin"]
+        "Always 1; where the backend comes from: file, api, or the type of the source that has found it.";
     POOL_SERVES_STALE Gauge "ringway_pool_serves_stale" ["pool"]
         "1 while no replica is within lag_max and the least stale ones serve.";
     POOL_BACKENDS_USABLE Gauge "ringway_pool_backends_usable" ["pool"]
@@ -140,7 +147,7 @@ mod tests {
             assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{} twice", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
             // These are moments. The first has the name that all programs use for it.
-            let is_moment = [&PROCESS_START, &TLS_CERTIFICATE_NOT_AFTER].contains(metric);
+            let is_moment = [&PROCESS_START, &TLS_CERTIFICATE_NOT_AFTER, &DISCOVERY_CONFIRMED].contains(metric);
             let is_span = metric.name.ends_with("_seconds") && !is_moment;
             assert_eq!(is_span, metric.kind == MetricKind::Histogram, "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);

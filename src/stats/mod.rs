@@ -320,7 +320,7 @@ pub struct ControlStats {
     /// By backend id.
     pub backends: Slots<CheckCells>,
     /// By pool id.
-    pub pools: Slots<FreshnessCells>,
+    pub pools: Slots<PoolControlCells>,
     /// By listener id.
     pub listeners: Slots<CertificateCells>,
 }
@@ -332,11 +332,17 @@ pub struct CertificateCells {
     pub errors: Counter,
 }
 
-/// About the replicas of one pool.
+/// What control says of one pool.
 #[derive(Debug, Default)]
-pub struct FreshnessCells {
-    /// 1 exactly while none is fresh enough and the least stale ones serve.
+pub struct PoolControlCells {
+    /// 1 exactly while none of its replicas is fresh enough and the least stale ones serve.
     pub serves_stale: Gauge,
+    /// 1 while its source of backends can be heard.
+    pub discovery_up: Gauge,
+    /// How many backends its source has found.
+    pub discovery_found: Gauge,
+    /// When its source was heard last, in seconds since 1970; 0 before it was.
+    pub discovery_confirmed_s: Gauge,
 }
 
 /// About the checks of one backend, and its changes of state.

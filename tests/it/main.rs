@@ -54,6 +54,10 @@ mod counters;
 /// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
 mod ctl;
 /// Names that stand for addresses.
+mod discover_file;
+/// Backends in SRV records.
+mod discover_srv;
+/// Backends behind a name.
 mod dns;
 /// Backends that are gone keep their sessions for a while.
 mod drain;

@@ -181,6 +181,7 @@ fn members_of(config: &Config, ids: &mut Ids) -> Vec<Member> {
                 hash_name: backend.name.clone(),
                 address: address.cloned(),
                 port_shift: backend.target.shift(),
+                origin: backend.origin.name(),
                 weight: backend.weight,
                 backup: backend.backup,
                 connections_max: backend.connections_max,

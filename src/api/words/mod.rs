@@ -191,10 +191,35 @@ pub struct PoolStatus {
     /// The pool that serves its new sessions now; `None` if it does so itself.
     #[serde(default)]
     pub falls_back_to: Option<Arc<str>>,
+    /// Where more backends are found; `None` if nowhere.
+    #[serde(default)]
+    pub discovery: Option<DiscoveryStatus>,
     /// It is no longer configured, and only keeps its last sessions.
     pub removed: bool,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
+}
+
+/// The source of a pool's backends.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DiscoveryStatus {
+    /// The `type` of the source.
+    #[serde(rename = "type")]
+    pub kind: Word,
+    /// What is asked, and where.
+    pub place: String,
+    /// Whether it can be asked now, and all that it says can be read.
+    pub up: bool,
+    /// Why not; `None` if it is up, and before it was asked.
+    pub trouble: Option<String>,
+    /// When it was heard last, as UTC; `None` before it was.
+    pub confirmed: Option<String>,
+    /// How long ago that was.
+    pub confirmed_ms: Option<u64>,
+    /// How many backends it has found.
+    pub backends: usize,
+    /// Its last answer had no backend, and those from before stay.
+    pub keeps_empty: bool,
 }
 
 /// The share of a pool in the clients of a listener.
@@ -240,6 +265,12 @@ pub struct BackendStatus {
     pub name: Arc<str>,
     /// Where it is; `None` while its host name has no address.
     pub address: Option<String>,
+    /// Where it comes from: `file`, `api`, or the `type` of the source that has found it.
+    #[serde(default = "file")]
+    pub origin: Word,
+    /// How long ago its source was heard; `None` if no source has found it.
+    #[serde(default)]
+    pub confirmed_ms: Option<u64>,
     /// `up`, `standby`, `down`, `ejected`, `draining` or `maintenance`.
     pub state: Word,
     /// Why it is in this state, one line.
@@ -280,6 +311,11 @@ pub struct BackendStatus {
     pub drain_left_ms: Option<u64>,
     /// It is no longer configured, or no longer has this address.
     pub removed: bool,
+}
+
+/// The origin of the backends of a ringway that knows no other.
+fn file() -> Word {
+    "file".into()
 }
 
 /// How often a backend was checked, by result.

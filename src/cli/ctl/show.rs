@@ -42,7 +42,35 @@ pub(super) fn status(status: &Status, pools: &[PoolStatus], paint: Paint) -> Str
     out += &table(&["WORKER", "SESSIONS", "ACCEPTED", "BUSY", "COPIED", "SPLICED", ""], &rows, paint);
     out += "\n";
     out += &self::pools(pools, paint);
+    out += &sources(pools, paint);
     out
+}
+
+/// One row per source of backends; nothing if there is none.
+fn sources(pools: &[PoolStatus], paint: Paint) -> String {
+    let row = |pool: &PoolStatus| {
+        let source = pool.discovery.as_ref()?;
+        let state = match (&source.trouble, source.confirmed_ms) {
+            (Some(why), _) => why.as_str(),
+            (None, None) => "not asked yet",
+            (None, Some(_)) if source.keeps_empty => "it has no backend any more; those from before stay",
+            (None, Some(_)) => "up",
+        };
+        Some(vec![
+            text(&*pool.name),
+            text(&*source.kind),
+            text(&*source.place),
+            number(source.backends),
+            number(source.confirmed_ms.map_or("never".to_string(), span)),
+            text(state).tone(if state == "up" { Tone::Good } else { Tone::Warn }),
+        ])
+    };
+    let rows: Vec<_> = pools.iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heading = ["POOL", "SOURCE", "ASKED FOR", "FOUND", "HEARD BEFORE", "STATE"];
+    format!("\n{}", table(&heading, &rows, paint))
 }
 
 /// `ctl pools`: one row per pool.
@@ -92,6 +120,8 @@ fn instead(pool: &PoolStatus) -> String {
 
 /// `ctl backends`: one row per backend, with the reason for its state.
 pub(super) fn backends(pools: &[PoolStatus], paint: Paint) -> String {
+    // Without a source and without changes at run time all come from the file, which needs no column.
+    let has_others = pools.iter().flat_map(|pool| &pool.backends).any(|backend| backend.origin != "file");
     let row = |pool: &PoolStatus, backend: &BackendStatus| {
         let limit = if backend.connections_max == 0 { "-".to_string() } else { backend.connections_max.to_string() };
         let mut why = backend.reason.clone();
@@ -101,9 +131,16 @@ pub(super) fn backends(pools: &[PoolStatus], paint: Paint) -> String {
         if !backend.set_by_hand.is_empty() {
             let _ = write!(why, " (by hand: {})", backend.set_by_hand.join(", "));
         }
-        vec![
+        let origin = match backend.confirmed_ms {
+            Some(ago_ms) => format!("{}, {} ago", backend.origin, span(ago_ms)),
+            None => backend.origin.to_string(),
+        };
+        let from = has_others.then(|| text(origin));
+        let place = [
             text(format!("{}/{}", pool.name, backend.name)).dim_if(backend.removed),
             text(backend.address.as_deref().unwrap_or("-")),
+        ];
+        let facts = [
             text(&*backend.state).tone(tone_of(&backend.state)),
             number(span(backend.since_ms)),
             number(backend.weight).dim_if(backend.weight == 0),
@@ -112,11 +149,16 @@ pub(super) fn backends(pools: &[PoolStatus], paint: Paint) -> String {
             number(backend.connections_total),
             number(backend.connect_errors_total).dim_if(backend.connect_errors_total == 0),
             text(why),
-        ]
+        ];
+        place.into_iter().chain(from).chain(facts).collect()
     };
-    let rows: Vec<_> =
+    let rows: Vec<Vec<_>> =
         pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| row(pool, backend))).collect();
-    let heading = ["BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "SESSIONS", "LIMIT", "TOTAL", "FAILED", "REASON"];
+    let mut heading =
+        vec!["BACKEND", "ADDRESS", "STATE", "FOR", "WEIGHT", "SESSIONS", "LIMIT", "TOTAL", "FAILED", "REASON"];
+    if has_others {
+        heading.insert(2, "FROM");
+    }
     table(&heading, &rows, paint)
 }
 

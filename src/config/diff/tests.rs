@@ -298,6 +298,8 @@ fn a_change_of_any_key_is_seen() {
             Section::PoolTls => "[pools.db.tls]",
             Section::Check => "[pools.db.check]",
             Section::Ejection => "[pools.db.ejection]",
+            // Keys of a source depend on its type; a test of its own changes them.
+            Section::Discover => continue,
             Section::Backend => "name = \"a\"",
         };
         let beside = format!("{header}\n{}\n", beside(key));
@@ -438,4 +440,44 @@ fn who_may_claim_to_be_somebody_is_a_change() {
     let config = |trusted| config(&BASE.replacen("[listeners.other]", &with(trusted), 1));
     let found = diff(&config("unix:"), &config("10.0.0.1")).changes;
     assert!(found.len() == 1 && found[0].starts_with("listeners.web: proxy_trusted [unix:]"), "{found:?}");
+}
+
+#[test]
+fn a_change_of_any_key_of_a_source_is_seen() {
+    let of = |kind: &str| match kind {
+        "srv" => "type = \"srv\"\nname = \"v\"",
+        "file" => "type = \"file\"\npath = \"/v\"",
+        "etcd" => "type = \"etcd\"\nprefix = \"v\"",
+        "patroni" => "type = \"patroni\"\nscope = \"v\"",
+        "consul" => "type = \"consul\"\nservice = \"v\"",
+        _ => "type = \"kubernetes\"\nservice = \"v\"",
+    };
+    let with = |lines: &str| config(&format!("{BASE}[pools.db.discover]\n{lines}\n"));
+    for key in keys::of(keys::Section::Discover).filter(|key| key.name != "type") {
+        let value = match key.name {
+            "endpoints" => "[\"https://a:1\"]",
+            "address" => "\"https://a:1\"",
+            "passing" => "false",
+            "empty" => "\"drop\"",
+            _ => "\"/w\"",
+        };
+        let value = if key.name == "name" { "\"w\"" } else { value };
+        let base = match (key.kinds.first().copied().unwrap_or("srv"), key.name) {
+            (kind, "ca_file" | "cert" | "key") => format!("{}\nendpoints = [\"https://e:1\"]", of(kind)),
+            (kind, _) => of(kind).to_owned(),
+        };
+        let other = match key.name {
+            "cert" | "user" => format!("{} = \"/o\"", if key.name == "cert" { "key" } else { "password_file" }),
+            "key" | "password_file" => format!("{} = \"/o\"", if key.name == "key" { "cert" } else { "user" }),
+            _ => String::new(),
+        };
+        let kept: Vec<&str> = base.lines().filter(|line| !line.starts_with(&format!("{} =", key.name))).collect();
+        let changed = format!("{}\n{other}\n{} = {value}", kept.join("\n"), key.name);
+        let changes = diff(&with(&base), &with(&changed)).changes;
+        let line = format!("pools.db.discover: {} ", key.name);
+        assert!(changes.iter().any(|change| change.starts_with(&line)), "{}: {changes:?}", key.name);
+    }
+    let (none, some) = (config(BASE), with(of("srv")));
+    assert!(diff(&none, &some).changes.contains(&"pools.db.discover added".to_string()));
+    assert!(diff(&some, &with(of("file"))).changes.contains(&"pools.db.discover: type srv → file".to_string()));
 }

@@ -5,6 +5,7 @@
 
 use crate::config::model::{self, AccessLog, CheckKind, Ejection};
 use crate::config::shown::{Shown, of_size, of_time};
+use crate::discover::settings::Discover;
 
 /// The tables of a configuration; [`Section::title`] shows how each is written.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -33,6 +34,8 @@ pub enum Section {
     Check,
     /// `[pools.NAME.ejection]`: when real failures take one out.
     Ejection,
+    /// `[pools.NAME.discover]`: where backends are found.
+    Discover,
     /// `[[pools.NAME.backends]]`: one server, or a host name.
     Backend,
 }
@@ -53,6 +56,7 @@ impl Section {
             Section::PoolTls => "[pools.NAME.tls]",
             Section::Check => "[pools.NAME.check]",
             Section::Ejection => "[pools.NAME.ejection]",
+            Section::Discover => "[pools.NAME.discover]",
             Section::Backend => "[[pools.NAME.backends]]",
         }
     }
@@ -125,6 +129,10 @@ pub enum Kind {
     IpPortOrOff,
     /// A list of name servers: `["10.0.0.53:53"]`.
     NameServers,
+    /// A list of servers that speak HTTP: `["http://10.0.0.1:2379"]`.
+    Endpoints,
+    /// A server that speaks HTTP, or empty.
+    EndpointOrOff,
     /// Path of a unix socket, or empty.
     SocketOrOff,
 }
@@ -178,8 +186,8 @@ pub struct Key {
     pub kind: Kind,
     /// What stands for it if it is not written.
     pub default: Default,
-    /// For `[pools.NAME.check]`: the kinds of check that use it; empty means all of them.
-    pub(in crate::config) checks: &'static [&'static str],
+    /// For `[pools.NAME.check]` and `[pools.NAME.discover]`: the kinds (`type`) that use it; empty means all of them.
+    pub(in crate::config) kinds: &'static [&'static str],
     /// The key that can stand for this one, if it must be written.
     pub(in crate::config) instead: Option<&'static str>,
     /// Whether a change takes effect only after a restart.
@@ -205,6 +213,7 @@ pub(super) enum Show {
     /// A key that only some kinds of check use.
     OfChecks(fn(&CheckKind) -> Option<Shown>),
     Ejection(fn(Option<&Ejection>) -> Option<Shown>),
+    Discover(fn(Option<&Discover>) -> Option<Shown>),
     Backend(fn(&model::Backend) -> Option<Shown>),
     /// A route has no keys here, because all routes of a listener are shown together.
     Whole,
@@ -224,6 +233,7 @@ pub(in crate::config) enum Thing<'a> {
     PoolTls(&'a model::PoolTls),
     Check(Option<&'a model::Check>),
     Ejection(Option<&'a Ejection>),
+    Discover(Option<&'a Discover>),
     Backend(&'a model::Backend),
 }
 
@@ -241,10 +251,11 @@ impl Key {
             (Show::Pool(show), Thing::Pool(pool)) => show(pool),
             (Show::PoolTls(show), Thing::PoolTls(tls)) => show(tls),
             (Show::Check(show), Thing::Check(check)) => show(check),
-            (Show::OfChecks(show), Thing::Check(Some(check))) if self.checks.contains(&check.kind.name()) => {
+            (Show::OfChecks(show), Thing::Check(Some(check))) if self.kinds.contains(&check.kind.name()) => {
                 show(&check.kind)
             }
             (Show::Ejection(show), Thing::Ejection(ejection)) => show(ejection),
+            (Show::Discover(show), Thing::Discover(discover)) => show(discover),
             (Show::Backend(show), Thing::Backend(backend)) => show(backend),
             _ => None,
         }
@@ -270,8 +281,8 @@ impl Key {
         Key { default: Default::Absent, ..self }
     }
 
-    /// The same key, but only these kinds of check use it.
-    pub(super) const fn of(self, checks: &'static [&'static str]) -> Key {
-        Key { checks, ..self }
+    /// The same key, but only these kinds of check, or of source, use it.
+    pub(super) const fn of(self, kinds: &'static [&'static str]) -> Key {
+        Key { kinds, ..self }
     }
 }

@@ -17,6 +17,7 @@ use crate::base::address::Address;
 use crate::config::keys::{self, Default, Key, Kind, Section};
 use crate::config::model::{CheckAddress, LocalAddress, NetworkFile, Target};
 use crate::config::value::{Decoder, Value, WrittenHeader, WrittenPair, WrittenShare, WrittenStep};
+use crate::discover::settings::Endpoint;
 
 /// One table: for each key the written value or the default. A key is missing exactly when it has no default or was
 /// wrong.
@@ -49,7 +50,7 @@ impl Table {
     }
 
     /// Whether the value is the default, written or not.
-    fn is_default(&self, section: Section, key: &str) -> bool {
+    pub(in crate::config) fn is_default(&self, section: Section, key: &str) -> bool {
         match keys::find(section, key) {
             Some(&Key { kind, default: Default::Is(text), .. }) => self.get(key) == Some(&of_list(kind, text)),
             _ => self.get(key).is_none(),
@@ -157,6 +158,14 @@ impl Table {
     pub(in crate::config) fn name_servers(&self, key: &str) -> &[SocketAddr] {
         match self.held(key) {
             Value::NameServers(servers) => servers,
+            other => disagree(key, other),
+        }
+    }
+
+    /// Servers that speak HTTP.
+    pub(in crate::config) fn endpoints(&self, key: &str) -> &[Endpoint] {
+        match self.held(key) {
+            Value::Endpoints(endpoints) => endpoints,
             other => disagree(key, other),
         }
     }

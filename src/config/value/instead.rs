@@ -59,7 +59,7 @@ fn of_text(kind: Kind, text: &str) -> Option<String> {
         },
         Kind::Integer(..) | Kind::AutoOr(..) if is_number(text) => format!("write {text}, without quotes"),
         Kind::Integer(..) | Kind::AutoOr(..) => format!("write {}, without quotes", expected(kind)),
-        Kind::Networks | Kind::ServerNames | Kind::Protocols | Kind::NameServers => {
+        Kind::Networks | Kind::ServerNames | Kind::Protocols | Kind::NameServers | Kind::Endpoints => {
             format!("write a list: [{}]", quoted(text))
         }
         Kind::Certificates => format!("write a list of pairs: [{}]", certificates::pair_of(text)),

@@ -18,6 +18,7 @@ use crate::config::address;
 use crate::config::foreign;
 use crate::config::keys::{self, Kind, Span};
 use crate::config::model::{CheckAddress, LocalAddress, Target};
+use crate::discover::settings::Endpoint;
 
 /// Reads what `kind` takes from a text that does not stand in a list. `span` is where it stands.
 ///
@@ -52,10 +53,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             None => Ok(Value::Text(text.to_string())),
             Some(why) => Err(wrong(text, why)),
         },
-        Kind::Interface if text.is_empty() || is_interface(text) => Ok(Value::Text(text.to_string())),
-        Kind::Interface => {
-            Err(wrong(text, "write the name of one interface, as `ip link` shows it (at most 15 bytes)"))
-        }
+        Kind::Interface => interface(text).map(Value::Text),
         Kind::Rate => rate(text).map(Value::Rate).ok_or_else(|| wrong(text, "write \"20/s\", \"600/m\", or \"10/3s\"")),
         Kind::Source if text.is_empty() => Ok(Value::Source(LocalAddress::Any)),
         Kind::Source if text == "client" => Ok(Value::Source(LocalAddress::Client)),
@@ -72,6 +70,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
             _ => Err(wrong(text, "write one ip:port, as in \"127.0.0.1:9900\"")),
         },
         Kind::PathOrOff => path_or_off(text).map(Value::Text),
+        Kind::EndpointOrOff => endpoint_or_off(text).map(Value::Endpoints),
         Kind::SocketOrOff if text.is_empty() => Ok(Value::Text(String::new())),
         Kind::SocketOrOff => match address::unix(text) {
             Ok(_) => Ok(Value::Text(text.to_string())),
@@ -90,6 +89,7 @@ pub(super) fn one(kind: Kind, span: &Range<usize>, text: &str) -> Result<Value, 
         | Kind::Headers
         | Kind::Ports
         | Kind::NameServers
+        | Kind::Endpoints
         | Kind::NetworkFile => Err(wrong(text, &format!("write {}", expected(kind)))),
     }
 }
@@ -117,6 +117,24 @@ fn check_address(text: &str) -> Result<Option<CheckAddress>, Fault> {
     }
 }
 
+/// The name of a network interface, or an empty text.
+fn interface(text: &str) -> Result<String, Fault> {
+    match text.is_empty() || is_interface(text) {
+        true => Ok(text.to_string()),
+        false => Err(wrong(text, "write the name of one interface, as `ip link` shows it (at most 15 bytes)")),
+    }
+}
+
+/// A server that speaks HTTP, or an empty text.
+fn endpoint_or_off(text: &str) -> Result<Vec<Endpoint>, Fault> {
+    if text.is_empty() { Ok(Vec::new()) } else { Ok(vec![endpoint(text)?]) }
+}
+
+/// A server that speaks HTTP.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, Fault> {
+    text.parse().map_err(|hint| wrong(text, hint))
+}
+
 /// The address of a name server, `ip` or `ip:port`. Without a port it is 53.
 pub(super) fn name_server(text: &str) -> Result<SocketAddr, Fault> {
     let with_port = text.parse::<SocketAddr>().ok().filter(|server| server.port() > 0);
@@ -126,7 +144,7 @@ pub(super) fn name_server(text: &str) -> Result<SocketAddr, Fault> {
 
 /// Why a text cannot be a name; `None` if it can. Names appear in paths of the API, in labels of metrics and in
 /// `POOL/BACKEND`.
-pub(in crate::config) fn fault_of_name(name: &str) -> Option<&'static str> {
+pub(crate) fn fault_of_name(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("a name has at least one character")
     } else if name.len() > 128 {

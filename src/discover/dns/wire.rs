@@ -26,16 +26,42 @@ const HEADER: usize = 12;
 
 /// Asks one question. It has no time-out; the caller gives up when it has waited long enough.
 pub(super) async fn ask(server: SocketAddr, name: &str, kind: Asked, over_tcp: bool) -> Reply {
-    let Ok(name) = Name::from_ascii(name) else { return Reply::Useless("the name cannot be asked for".to_owned()) };
-    let question = Question::new(name, kind);
-    let asked = async {
-        if !over_tcp && let Some(answer) = question.by_udp(server).await? {
-            return Ok(answer);
-        }
-        question.by_tcp(server).await
-    };
-    let asked: std::io::Result<Message> = asked.await;
-    asked.map_or_else(|error| Reply::Useless(error.to_string()), |answer| question.read(&answer))
+    let kind = if kind == Asked::V4 { RecordType::A } else { RecordType::AAAA };
+    match Question::ask(server, name, kind, over_tcp).await {
+        Ok((question, answer)) => question.read(&answer),
+        Err(reply) => reply,
+    }
+}
+
+/// Asks for the SRV records of a name, and how long they hold. If there are none, the reply says why.
+pub(super) async fn ask_srv(
+    server: SocketAddr,
+    name: &str,
+    over_tcp: bool,
+) -> Result<(Vec<SrvRecord>, Duration), Reply> {
+    let (question, answer) = Question::ask(server, name, RecordType::SRV, over_tcp).await?;
+    question.records(&answer, |data| match data {
+        RData::SRV(srv) => Some(SrvRecord {
+            priority: srv.priority,
+            weight: srv.weight,
+            port: srv.port,
+            target: srv.target.to_ascii(),
+        }),
+        _ => None,
+    })
+}
+
+/// An SRV record (RFC 2782).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct SrvRecord {
+    /// Targets of the lowest number come first.
+    pub priority: u16,
+    /// The share among targets of one priority.
+    pub weight: u16,
+    /// The port of the service.
+    pub port: u16,
+    /// The host, with a final dot; `.` means that there is no such service.
+    pub target: String,
 }
 
 /// A question: its number, what is asked, and the message.
@@ -49,9 +75,28 @@ struct Question {
 }
 
 impl Question {
-    /// A question for the addresses of one family.
-    fn new(name: Name, kind: Asked) -> Question {
-        let mut query = Query::query(name, if kind == Asked::V4 { RecordType::A } else { RecordType::AAAA });
+    /// Asks a server; the answer with its question, or what it means that there is none.
+    async fn ask(
+        server: SocketAddr,
+        name: &str,
+        kind: RecordType,
+        over_tcp: bool,
+    ) -> Result<(Question, Message), Reply> {
+        let name = Name::from_ascii(name).map_err(|_| Reply::Useless("the name cannot be asked for".to_owned()))?;
+        let question = Question::new(name, kind);
+        let asked = async {
+            if !over_tcp && let Some(answer) = question.by_udp(server).await? {
+                return Ok(answer);
+            }
+            question.by_tcp(server).await
+        };
+        let asked: std::io::Result<Message> = asked.await;
+        asked.map_or_else(|error| Err(Reply::Useless(error.to_string())), |answer| Ok((question, answer)))
+    }
+
+    /// A question for records of that type.
+    fn new(name: Name, kind: RecordType) -> Question {
+        let mut query = Query::query(name, kind);
         query.set_query_class(hickory_proto::rr::DNSClass::IN);
         // An attacker cannot guess this number: the keys of the hash come from the kernel.
         let id = RandomState::new().hash_one(0u8) as u16;
@@ -114,25 +159,34 @@ impl Question {
         (is_error || answer.queries.first().is_some_and(is_same)).then_some(answer)
     }
 
-    /// What the answer means. Of aliases only those count that lead on from the name that was asked for, in their
-    /// order.
+    /// What the answer to a question for addresses means.
     fn read(&self, answer: &Message) -> Reply {
+        let found = self.records(answer, |data| match data {
+            RData::A(address) if self.query.query_type() == RecordType::A => Some(address.0.into()),
+            RData::AAAA(address) if self.query.query_type() == RecordType::AAAA => Some(address.0.into()),
+            _ => None,
+        });
+        found.map_or_else(|reply| reply, |(addresses, ttl)| Reply::Found(addresses, ttl))
+    }
+
+    /// What `pick` takes of an answer, at least one, and how long that holds. Of aliases only those count that lead on
+    /// from the name that was asked for, in their order.
+    fn records<T>(&self, answer: &Message, pick: impl Fn(&RData) -> Option<T>) -> Result<(Vec<T>, Duration), Reply> {
         match answer.metadata.response_code {
             ResponseCode::NoError => {}
-            ResponseCode::NXDomain => return Reply::NxDomain,
-            ResponseCode::ServFail => return Reply::Useless("SERVFAIL".to_owned()),
-            ResponseCode::Refused => return Reply::Useless("REFUSED".to_owned()),
-            other => return Reply::Useless(format!("error {}", u16::from(other))),
+            ResponseCode::NXDomain => return Err(Reply::NxDomain),
+            ResponseCode::ServFail => return Err(Reply::Useless("SERVFAIL".to_owned())),
+            ResponseCode::Refused => return Err(Reply::Useless("REFUSED".to_owned())),
+            other => return Err(Reply::Useless(format!("error {}", u16::from(other)))),
         }
-        let (mut name, mut addresses, mut ttl) = (self.query.name().to_lowercase(), Vec::new(), u32::MAX);
+        let (mut name, mut found, mut ttl) = (self.query.name().to_lowercase(), Vec::new(), u32::MAX);
         for record in &answer.answers {
             if record.name.to_lowercase() != name {
                 continue;
             }
-            match &record.data {
-                RData::CNAME(alias) => name = alias.0.to_lowercase(),
-                RData::A(address) if self.query.query_type() == RecordType::A => addresses.push(address.0.into()),
-                RData::AAAA(address) if self.query.query_type() == RecordType::AAAA => addresses.push(address.0.into()),
+            match (&record.data, pick(&record.data)) {
+                (_, Some(one)) => found.push(one),
+                (RData::CNAME(alias), None) => name = alias.0.to_lowercase(),
                 _ => continue,
             }
             ttl = ttl.min(record.ttl);
@@ -142,10 +196,10 @@ impl Question {
             && answer.additionals.is_empty()
             && !metadata.authoritative
             && !metadata.recursion_available;
-        match addresses.is_empty() {
-            true if is_lame => Reply::Useless("it has no answer and asks no other server".to_owned()),
-            true => Reply::NoData,
-            false => Reply::Found(addresses, Duration::from_secs(ttl.into())),
+        match found.is_empty() {
+            true if is_lame => Err(Reply::Useless("it has no answer and asks no other server".to_owned())),
+            true => Err(Reply::NoData),
+            false => Ok((found, Duration::from_secs(ttl.into()))),
         }
     }
 }
@@ -153,7 +207,7 @@ impl Question {
 /// What an answer with these records means for a question about the IPv4 addresses of this name.
 #[cfg(test)]
 pub(super) fn tests_read(name: &str, answers: Vec<hickory_proto::rr::Record>) -> Reply {
-    let question = Question::new(Name::from_ascii(name).unwrap_or_default(), Asked::V4);
+    let question = Question::new(Name::from_ascii(name).unwrap_or_default(), RecordType::A);
     let mut message = Message::new(question.id, MessageType::Response, OpCode::Query);
     message.answers = answers;
     question.read(&message)

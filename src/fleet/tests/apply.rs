@@ -1,6 +1,6 @@
 use super::*;
 use crate::base::address::Address;
-use crate::config::model::Backend;
+use crate::config::model::{Backend, BackendOrigin};
 use crate::fleet::order::{BackendName as Named, Change, Mode};
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -217,7 +217,8 @@ fn any_backend() -> impl Strategy<Value = Backend> {
     ];
     let name = prop::sample::select(vec!["a", "b", "c", "d"]);
     (name, target, 0..3u16, 0..3u16, prop::bool::weighted(0.1)).prop_map(|(name, target, weight, backup, disabled)| {
-        Backend { name: name.into(), target, backup, connections_max: None, weight, disabled, check_address: None }
+        let (connections_max, check_address, origin, rests) = (None, None, BackendOrigin::File, None);
+        Backend { name: name.into(), target, backup, connections_max, weight, disabled, check_address, origin, rests }
     })
 }
 

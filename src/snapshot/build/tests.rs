@@ -42,6 +42,7 @@ fn members(config: &Config, ids: &mut Ids, states: &[State]) -> Vec<Member> {
             hash_name: backend.name.clone(),
             address: Some(address.clone()),
             port_shift: None,
+            origin: backend.origin.name(),
             weight: backend.weight,
             backup: backend.backup,
             connections_max: backend.connections_max,

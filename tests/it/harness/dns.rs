@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::{A, AAAA, SRV};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::wait_until;
 
@@ -17,6 +17,8 @@ use super::wait_until;
 pub enum Says {
     /// These addresses, with a time to live in seconds.
     Addresses(Vec<IpAddr>, u32),
+    /// These SRV records (priority, weight, port, target), with a time to live in seconds.
+    Services(Vec<(u16, u16, u16, String)>, u32),
     /// The name exists and has no addresses.
     Empty,
     NxDomain,
@@ -55,6 +57,12 @@ impl Dns {
     /// At that address, saying something else for each name, which is in lower case and ends in a dot.
     pub fn answering(address: &str, says: impl Fn(&str) -> Says + Send + 'static) -> Dns {
         Dns::serving(address, Says::Nothing, move |name| Some(says(name)))
+    }
+
+    /// On a port of its own, saying something else for these names, which are in lower case and end in a dot.
+    pub fn naming(says: Says, names: Vec<(String, Says)>) -> Dns {
+        let find = move |name: &str| names.iter().find(|(known, _)| known == name).map(|(_, says)| says.clone());
+        Dns::serving("127.0.0.1:0", says, find)
     }
 
     fn serving(address: &str, says: Says, by_name: impl Fn(&str) -> Option<Says> + Send + 'static) -> Dns {
@@ -134,6 +142,14 @@ fn answer(question: &Message, says: &Says) -> Option<Message> {
         Says::Empty => {}
         Says::WrongId => {
             answer.answers.push(Record::from_rdata(query.name().clone(), 1, RData::A(A::new(127, 0, 0, 1))));
+        }
+        Says::Services(records, ttl) => {
+            let record = |(priority, weight, port, target): &(u16, u16, u16, String)| {
+                let srv = SRV::new(*priority, *weight, *port, Name::from_ascii(target).unwrap());
+                Record::from_rdata(query.name().clone(), *ttl, RData::SRV(srv))
+            };
+            let is_asked_for = query.query_type() == RecordType::SRV;
+            answer.answers.extend(records.iter().filter(|_| is_asked_for).map(record));
         }
         Says::Addresses(addresses, ttl) => {
             let record = |ip: &IpAddr| match (ip, query.query_type()) {
