@@ -137,6 +137,9 @@ async fn follow(source: &Source, resolver: &Resolver, tell: &dyn Fn(News)) {
     match source {
         Source::File(settings) => file::follow(settings, tell).await,
         Source::Srv(settings) => crate::discover::srv::follow(settings, resolver, tell).await,
+        Source::Consul(settings) => crate::discover::consul::follow(settings, resolver, tell).await,
+        Source::Nomad(settings) => crate::discover::consul::follow_nomad(settings, resolver, tell).await,
+        Source::Kubernetes(settings) => crate::discover::kubernetes::follow(settings, resolver, tell).await,
         other => {
             tell(News::Failed(format!("{} is not built yet", other.kind())));
             std::future::pending().await

@@ -53,8 +53,12 @@ mod consistency;
 mod counters;
 /// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
 mod ctl;
-/// Names that stand for addresses.
+/// Backends from Consul and Nomad.
+mod discover_consul;
+/// Backends in files.
 mod discover_file;
+/// Backends from Kubernetes.
+mod discover_kubernetes;
 /// Backends in SRV records.
 mod discover_srv;
 /// Backends behind a name.
@@ -131,8 +135,6 @@ mod signals;
 mod sni;
 /// Where connections to backends come from.
 mod source_address;
-/// Backends from Kubernetes.
-mod source_kubernetes;
 /// Clients that are divided among pools.
 mod split;
 /// Starts that are refused.
