@@ -21,6 +21,7 @@ use landlock::{
 
 use crate::base::address::Address;
 use crate::config::model::{Config, ListenerTls, Output, Source};
+use crate::discover::{kubernetes, settings};
 use crate::kernel::driver::Driver;
 use crate::sys::filter;
 
@@ -139,7 +140,11 @@ impl Needs {
         let lists = config.listeners.iter().flat_map(|listener| [&listener.allow_file, &listener.deny_file]);
         needs.read.extend(lists.flatten().flat_map(|list| folders_to_read(&list.path)));
         let sources = config.pools.iter().filter_map(|pool| pool.discover.as_ref());
-        let paths = sources.flat_map(|discover| discover.source.paths());
+        let paths = sources.flat_map(|discover| match &discover.source {
+            // A kubeconfig names files of its own.
+            settings::Source::Kubernetes(source) => kubernetes::files(source),
+            source => source.paths(),
+        });
         needs.read.extend(paths.flat_map(|path| folders_to_read(&path)));
         let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         needs.read.extend(tls.flat_map(certificate_folders));

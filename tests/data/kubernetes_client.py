@@ -55,7 +55,8 @@ for event in seen.stream(
     timeout_seconds=1,
 ):
     kinds.append(event["type"])
-assert kinds[:7] == ["ADDED"] * 5 + ["MODIFIED", "DELETED"], kinds
+assert kinds[:8] == ["ADDED"] * 5 + ["MODIFIED", "ADDED", "DELETED"], kinds
+assert "BOOKMARK" in kinds, kinds
 version = lists[0].metadata.resource_version
 assert seen.resource_version == version, (seen.resource_version, version)
 

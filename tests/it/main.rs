@@ -53,10 +53,14 @@ mod consistency;
 mod counters;
 /// `ringway ctl`, `RINGWAY_SOCKET` and exit codes.
 mod ctl;
+/// Backends from Consul and Nomad.
+mod discover_consul;
 /// Keys of a real etcd, as a source reads them.
 mod discover_etcd;
-/// Names that stand for addresses.
+/// Backends in files.
 mod discover_file;
+/// Backends from Kubernetes.
+mod discover_kubernetes;
 /// A real Patroni, and what it means by its leader.
 mod discover_patroni;
 /// Backends in SRV records.
@@ -139,8 +143,6 @@ mod signals;
 mod sni;
 /// Where connections to backends come from.
 mod source_address;
-/// Backends from Kubernetes.
-mod source_kubernetes;
 /// Clients that are divided among pools.
 mod split;
 /// Starts that are refused.

@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use super::kubeconfig::{self, ApiToken};
 use crate::discover::http::{HttpTls, Pem, TrustedBy, file, secret};
-use crate::discover::settings::{Endpoint, KubernetesSource};
+use crate::discover::settings::{ACCOUNT_FOLDER, Endpoint, KubernetesSource};
 
-/// Where Kubernetes puts the account of a pod.
-const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How long a file can take.
 const FILE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -34,7 +32,7 @@ pub(super) struct ApiAccount {
 /// kubeconfig and what it names. Blocks.
 pub fn files(settings: &KubernetesSource) -> Vec<PathBuf> {
     let Some(path) = &settings.kubeconfig else {
-        return ["token", "ca.crt", "namespace"].map(|name| Path::new(FOLDER).join(name)).into();
+        return ["token", "ca.crt", "namespace"].map(|name| Path::new(ACCOUNT_FOLDER).join(name)).into();
     };
     let named = std::fs::read(path).ok().and_then(|text| kubeconfig::read(&text, folder_of(path)).ok());
     let named = named.map(|named| named.files()).unwrap_or_default();
@@ -56,7 +54,7 @@ impl ApiAccount {
             Some(path) => of_kubeconfig(path, &settings.namespace).await,
             None => {
                 let variable = |name: &str| std::env::var(name).ok();
-                of_pod(variable, Path::new(FOLDER), &settings.namespace).await
+                of_pod(variable, Path::new(ACCOUNT_FOLDER), &settings.namespace).await
             }
         }
     }
