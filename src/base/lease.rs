@@ -30,9 +30,25 @@ impl Lease {
     }
 }
 
-/// Number of a pipe in its worker's pool.
+/// Number of a pipe in its worker's pool, or of a vat, which is the same in memory of the worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PipeId(pub u16);
+
+impl PipeId {
+    /// The numbers of vats begin here: there are far fewer pipes.
+    const VATS: u16 = 1 << 15;
+
+    /// The vat of that number.
+    pub fn of_vat(number: u16) -> PipeId {
+        PipeId(PipeId::VATS | number)
+    }
+
+    /// The number of a vat; `None` of a pipe.
+    #[inline]
+    pub fn vat(self) -> Option<usize> {
+        (self.0 >= PipeId::VATS).then(|| usize::from(self.0 - PipeId::VATS))
+    }
+}
 
 /// What an attempt to move bytes did, without waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -378,6 +378,15 @@ pub trait Sockets {
     /// The connection's, or there was no room for all of it.
     fn send_first(&self, fd: Fd, bytes: &[u8], more: bool) -> io::Result<()>;
 
+    /// Sends what there is room for of several pieces, one behind the other: how many bytes.
+    ///
+    /// # Errors
+    /// An errno, positive: EAGAIN where there is no room, or the connection's.
+    fn send_pieces(&self, _fd: Fd, _pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<usize, i32> {
+        // A simulated kernel, whose bytes have no values, speaks no TLS.
+        Err(errno::EPIPE)
+    }
+
     /// Has the socket be readable only when so many bytes are there.
     fn set_low_water(&self, fd: Fd, bytes: usize);
 

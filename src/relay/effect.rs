@@ -94,7 +94,7 @@ pub enum Effect {
         /// Which half.
         half: Side,
     },
-    /// Splice from the half's source into the pipe, answered by `Event::Filled`.
+    /// Splice from the half's source into the pipe, answered by `Event::Filled`, or `Event::Opened` of a vat.
     Fill {
         /// Which half.
         half: Side,

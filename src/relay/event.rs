@@ -87,6 +87,15 @@ pub enum Event {
         /// How much.
         moved: Moved,
     },
+    /// The answer to `Effect::Fill` of a vat, where what comes is opened: it knows what the source still has.
+    Opened {
+        /// Which half.
+        half: Side,
+        /// Bytes that can be drained now; what has come may not be whole.
+        len: u32,
+        /// What the source has.
+        behind: Behind,
+    },
     /// The answer to `Effect::Drain`.
     Drained {
         /// Which half.
@@ -110,13 +119,24 @@ impl Event {
     #[inline]
     pub fn is_progress(&self) -> bool {
         match self {
-            Event::Received { .. } => true,
+            Event::Received { .. } | Event::Opened { len: 1.., .. } => true,
             Event::Sent { moved, .. } | Event::Filled { moved, .. } | Event::Drained { moved, .. } => {
                 matches!(moved, Moved::Bytes(1..))
             }
             _ => false,
         }
     }
+}
+
+/// What is behind the bytes that were opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Behind {
+    /// Nothing has come yet.
+    Nothing,
+    /// There may be more.
+    More,
+    /// The end of the stream, a failure, or something else of which copy mode knows more.
+    Other,
 }
 
 /// Why a receive ended without bytes.

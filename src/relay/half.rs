@@ -120,7 +120,8 @@ impl Half {
             self.proceed(out);
             return;
         }
-        let full = lease.len as usize == BUFFER_LEN && nonempty;
+        // Records of TLS may not fill a buffer, however many of them there are.
+        let full = lease.len as usize > BUFFER_LEN / 2 && nonempty;
         self.bulk_streak = if full { self.bulk_streak.saturating_add(1) } else { 0 };
         self.gather(lease, more, nonempty, out);
         self.enqueue(lease, out);

@@ -21,7 +21,7 @@ mod splice;
 mod state;
 
 pub use effect::{Armed, Effect, Sink};
-pub use event::{End, Event};
+pub use event::{Behind, End, Event};
 pub use half::Half;
 use state::Failed;
 
@@ -112,6 +112,7 @@ impl Relay {
                     self.fail(half, out);
                 }
             }
+            Event::Opened { half, len, behind } => self.half_mut(half).opened(len, behind, out),
             Event::Drained { half, moved } => {
                 self.half_mut(half).drained(moved, out);
                 if let Moved::Failed(_) = moved {

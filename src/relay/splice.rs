@@ -8,9 +8,12 @@
 //! Pipes are few, and what is in them is kernel memory. So a half takes in little at first, and twice as much each time
 //! that all of it was drained. A half whose destination takes nothing for a second or two loses its pipe: what is in it
 //! is moved into buffers, and the half goes back to copy mode with them.
+//!
+//! Where the source speaks TLS and the destination does not, the pipe is one of the worker (a vat), in which what comes
+//! is opened. Nothing else is different, but that a vat knows what is left at the source ([`Behind`]).
 
 use super::half::Half;
-use super::{Armed, Effect, Sink};
+use super::{Armed, Behind, Effect, Sink};
 use crate::base::lease::{Lease, Moved, PipeId};
 
 /// A turn that moved less is not worth a pipe...
@@ -106,6 +109,14 @@ impl Splice {
         }
     }
 
+    /// `len` bytes have come into the pipe.
+    fn taken_in(&mut self, len: u32) {
+        self.held += len;
+        self.turn_bytes += len;
+        self.budget = self.budget.saturating_sub(len);
+        self.idle = false;
+    }
+
     /// `len` bytes have left the pipe.
     fn moved_out(&mut self, len: u32) {
         self.destination_ready = len == self.held;
@@ -152,17 +163,28 @@ impl Half {
             // What splice cannot do for want of memory, it may be able to.
             Moved::Bytes(0) | Moved::Later | Moved::Failed(_) => splice.source = PipeSource::Left,
             Moved::Bytes(len) => {
-                splice.held += len;
-                splice.turn_bytes += len;
-                splice.budget = splice.budget.saturating_sub(len);
+                splice.taken_in(len);
                 let has_more = len >= DRY_BELOW.min(splice.asked);
                 splice.source_told(if has_more { PipeSource::Ready } else { PipeSource::Dry });
-                splice.idle = false;
             }
             // The poll said that there is something, and splice says that there is nothing: urgent data.
             Moved::WouldBlock if splice.source == PipeSource::Woken => splice.source = PipeSource::Left,
             Moved::WouldBlock => splice.source_told(PipeSource::Dry),
         }
+        self.step(out);
+    }
+
+    /// So many bytes are in the vat.
+    pub(super) fn opened(&mut self, len: u32, behind: Behind, out: &mut impl Sink) {
+        let Some(splice) = &mut self.splice else { return };
+        splice.taken_in(len);
+        // To open bytes and to copy them takes longer than to splice them.
+        splice.budget = splice.budget.saturating_sub(len);
+        splice.source_told(match behind {
+            Behind::Nothing => PipeSource::Dry,
+            Behind::More => PipeSource::Ready,
+            Behind::Other => PipeSource::Left,
+        });
         self.step(out);
     }
 
@@ -347,6 +369,28 @@ mod tests {
             assert_eq!(effects, [Effect::Ready { half: HALF }], "more is there: no poll is needed to learn that");
         }
         assert_eq!(filled, [128, 256, 512, 1024, 128, 1024, 1024, 1024, 1024]);
+    }
+
+    #[test]
+    fn a_vat_says_itself_what_is_behind_what_it_has_opened() {
+        let drain = |len| Effect::Drain { half: HALF, pipe: PIPE, len };
+        for (behind, next) in [
+            (Behind::Nothing, Effect::PollReadable { side: HALF }),
+            (Behind::More, Effect::Fill { half: HALF, pipe: PIPE, len: WINDOW_MIN }),
+            (Behind::Other, Effect::GiveBack { pipe: PIPE }),
+        ] {
+            for len in [0, 1] {
+                let mut relay = spliced();
+                tell(&mut relay, Event::Turn { half: HALF, budget: CAPACITY });
+                let mut effects = tell(&mut relay, Event::Opened { half: HALF, len, behind });
+                if len > 0 {
+                    assert_eq!(effects, [drain(len)]);
+                    effects = tell(&mut relay, Event::Drained { half: HALF, moved: Moved::Bytes(len) });
+                }
+                let is_next = |effect: &Effect| std::mem::discriminant(effect) == std::mem::discriminant(&next);
+                assert!(effects.first().is_some_and(is_next), "{effects:?} and not {next:?}");
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::{route, socket};
+use super::{route, socket, stream};
 use crate::base::address::Address;
 use crate::base::session::PathQuality;
 use crate::kernel::{Fd, Options, Sockets};
@@ -59,6 +59,10 @@ impl Sockets for Direct {
 
     fn send_first(&self, fd: Fd, bytes: &[u8], more: bool) -> io::Result<()> {
         socket::send_first(fd, bytes, more)
+    }
+
+    fn send_pieces(&self, fd: Fd, pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<usize, i32> {
+        stream::send_pieces(fd, pieces)
     }
 
     fn set_low_water(&self, fd: Fd, bytes: usize) {

@@ -53,9 +53,30 @@ pub fn more(followed: bool) -> libc::c_int {
 /// # Errors
 /// EAGAIN if there is no room, or the connection's.
 pub fn send_parts(fd: Fd, parts: [&[u8]; 4], flags: libc::c_int) -> Result<usize, i32> {
+    send_vectors(fd, &mut parts.map(vector), flags)
+}
+
+/// Most pieces of one [`send_pieces`].
+const PIECES_MAX: usize = 48;
+
+/// The same of any number of pieces, of which there is room for the first [`PIECES_MAX`] at the most.
+///
+/// # Errors
+/// EAGAIN if there is no room, or the connection's.
+pub fn send_pieces(fd: Fd, pieces: &mut dyn Iterator<Item = &[u8]>) -> Result<usize, i32> {
+    let mut vectors = [vector(&[]); PIECES_MAX];
+    let count = vectors.iter_mut().zip(pieces).map(|(place, piece)| *place = vector(piece)).count();
+    send_vectors(fd, &mut vectors[..count], 0)
+}
+
+/// Where a part is, for a call that writes nothing to it.
+fn vector(part: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() }
+}
+
+/// Sends what there is room for of parts that are there.
+fn send_vectors(fd: Fd, parts: &mut [libc::iovec], flags: libc::c_int) -> Result<usize, i32> {
     let flags = flags | libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    // Nothing is written to them.
-    let mut parts = parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
     // SAFETY: all of its fields may be zero: no address, no control bytes.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = parts.as_mut_ptr();

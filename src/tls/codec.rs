@@ -4,6 +4,8 @@
 //! together first, in a backlog; while there is one, everything goes through it, in order. What is sent is sealed in
 //! its buffer too: a record is that buffer with a few bytes before and behind it ([`Codec::parts`]).
 
+mod bulk;
+
 use std::fmt;
 use std::ops::Range;
 
@@ -126,6 +128,8 @@ pub struct Codec {
     backlog: Vec<u8>,
     /// Where the first record of the backlog begins.
     begin: usize,
+    /// Bytes of the record that was opened last in bulk, with all that is around them; 0 if there was none.
+    record_len: u16,
     /// A message of the handshake protocol that is not whole.
     message: Vec<u8>,
     /// How the stream of the peer ended, once it has.
@@ -197,6 +201,7 @@ impl Codec {
             version,
             backlog,
             begin: 0,
+            record_len: 0,
             message: Vec::new(),
             end: None,
             empty: 0,

@@ -1,5 +1,7 @@
 //! The server beside rustls as a client, and beside one that breaks the rules; what has come is cut everywhere.
 
+/// Many records at a time.
+mod bulk;
 /// The same of the client.
 mod client;
 mod peers;

@@ -118,24 +118,18 @@ impl<K: Kernel> Worker<K> {
                     self.kernel.sockets().shutdown_write(fd);
                 }
             }
-            relay::Effect::Borrow { half } => {
-                // A pipe moves bytes as they are.
-                let is_plain = !Side::BOTH.iter().any(|&side| self.speaks_tls(key, side));
-                let pipe = if is_plain { self.kernel.pipes().borrow() } else { None };
-                return Some(relay::Event::Lent { half, pipe });
-            }
-            relay::Effect::GiveBack { pipe } => self.kernel.pipes().give_back(pipe),
-            relay::Effect::Destroy { pipe } => self.kernel.pipes().destroy(pipe),
-            relay::Effect::Fill { half, pipe, len } => {
-                let fd = self.fd(key, half)?;
-                return Some(relay::Event::Filled { half, moved: self.kernel.pipes().fill(pipe, fd, len) });
-            }
+            relay::Effect::Borrow { half } => return Some(relay::Event::Lent { half, pipe: self.lend(key, half) }),
+            relay::Effect::GiveBack { pipe } => match pipe.vat() {
+                None => self.kernel.pipes().give_back(pipe),
+                Some(vat) => self.turn.vats.take_back(vat),
+            },
+            relay::Effect::Destroy { pipe } => match pipe.vat() {
+                None => self.kernel.pipes().destroy(pipe),
+                Some(vat) => self.turn.vats.take_back(vat),
+            },
+            relay::Effect::Fill { half, pipe, len } => return self.fill(key, half, pipe, len),
             relay::Effect::Drain { half, pipe, len } => {
-                let fd = self.fd(key, half.peer())?;
-                self.count_send(key, half.peer());
-                let moved = self.kernel.pipes().drain(pipe, fd, len);
-                self.count_spliced(key, half.peer(), moved);
-                return Some(relay::Event::Drained { half, moved });
+                return Some(relay::Event::Drained { half, moved: self.drain(key, half.peer(), pipe, len)? });
             }
             relay::Effect::Unload { half, pipe, left } => {
                 return Some(relay::Event::Unloaded { half, lease: self.unload(pipe, left) });
@@ -163,6 +157,39 @@ impl<K: Kernel> Worker<K> {
         None
     }
 
+    /// Lends a half what it moves bulk through. A pipe moves bytes as they are, and a vat those that come by TLS; what
+    /// goes out by TLS is sealed buffer by buffer.
+    fn lend(&mut self, key: SlotKey, half: Side) -> Option<(PipeId, u32)> {
+        match [half, half.peer()].map(|side| self.speaks_tls(key, side)) {
+            [false, false] => self.kernel.pipes().borrow(),
+            [true, false] => self.turn.vats.lend(),
+            [_, true] => None,
+        }
+    }
+
+    /// Fills a pipe or a vat: what the relay is told.
+    fn fill(&mut self, key: SlotKey, half: Side, pipe: PipeId, len: u32) -> Option<relay::Event> {
+        let fd = self.fd(key, half)?;
+        Some(match pipe.vat() {
+            None => relay::Event::Filled { half, moved: self.kernel.pipes().fill(pipe, fd, len) },
+            Some(vat) => self.fill_vat(key, half, vat, len),
+        })
+    }
+
+    /// Drains a pipe or a vat.
+    fn drain(&mut self, key: SlotKey, to: Side, pipe: PipeId, len: u32) -> Option<Moved> {
+        let fd = self.fd(key, to)?;
+        self.count_send(key, to);
+        let Some(vat) = pipe.vat() else {
+            let moved = self.kernel.pipes().drain(pipe, fd, len);
+            self.count_spliced(key, to, moved);
+            return Some(moved);
+        };
+        let moved = self.drain_vat(fd, vat);
+        self.count_sent(key, to, moved);
+        Some(moved)
+    }
+
     /// Copies what is in a stalled pipe into buffers, within the turn's budget: there may be hundreds of such pipes,
     /// and each copy takes time. `left` is the number of bytes in the pipe. `None` if the budget or the buffers do not
     /// suffice.
@@ -171,7 +198,10 @@ impl<K: Kernel> Worker<K> {
         if left > self.turn.unload_budget {
             return None;
         }
-        let lease = self.kernel.unload(pipe, left)?;
+        let lease = match pipe.vat() {
+            Some(vat) => self.turn.vats.unload(vat, self.kernel.buffers())?,
+            None => self.kernel.unload(pipe, left)?,
+        };
         self.turn.unload_budget -= u32::from(lease.len).min(left);
         Some(lease)
     }

@@ -118,7 +118,9 @@ impl<K: Kernel> Worker<K> {
         // These completions came while the turn was under way and were not dispatched yet.
         let untold = self.turn.batch.iter().filter(|completion| completion.buffer.is_some()).count();
         assert_eq!(usize::from(self.kernel.buffers().leased()), sum.leases + untold, "buffers that sessions hold");
-        assert_eq!(self.kernel.pipes().lent(), sum.pipes, "pipes that sessions hold");
+        let lent = self.kernel.pipes().lent() + self.turn.vats.lent();
+        assert_eq!(lent, sum.pipes, "pipes that sessions hold");
+        self.turn.vats.check_invariants();
     }
 
     /// Checks the counters that all workers share. Other workers count their sessions in them too, so with more than

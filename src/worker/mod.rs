@@ -32,10 +32,12 @@ mod silence;
 mod slots;
 mod tls;
 mod tls_away;
+mod tls_bulk;
 mod tls_dial;
 mod tls_side;
 mod tls_told;
 mod tls_turns;
+mod vats;
 mod wanting;
 
 use std::collections::VecDeque;
@@ -68,6 +70,7 @@ use dialers::Dialers;
 use pause::Pauses;
 use silence::Silence;
 use slots::{SessionSlots, SlotKey};
+use vats::Vats;
 
 /// What a worker starts with.
 pub struct WorkerSpec {
@@ -187,6 +190,8 @@ struct Turn {
     handshakes_ns: u64,
     /// Memory for records of TLS that have not come whole.
     backlogs: BacklogPool,
+    /// Memory for bulk that comes by TLS.
+    vats: Vats,
     /// The bytes that a client has sent, while it is looked at; no memory before there is one that must say something.
     peeked: Vec<u8>,
     /// When the invariants are looked at next.
@@ -230,6 +235,7 @@ impl<K: Kernel> Worker<K> {
             unload_budget: 0,
             handshakes_ns: 0,
             backlogs: BacklogPool::default(),
+            vats: Vats::default(),
             peeked: Vec::new(),
             #[cfg(debug_assertions)]
             watch: invariants::InvariantWatch::default(),

@@ -267,6 +267,7 @@ impl<K: Kernel> Worker<K> {
     fn keep_house(&mut self) {
         self.agenda.housekeeping_at = self.turn.now.after_ns(HOUSEKEEPING_NS);
         self.kernel.buffers().trim();
+        self.turn.vats.trim();
     }
 
     /// Whether it has nothing more to serve.

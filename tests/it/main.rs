@@ -158,6 +158,8 @@ mod take_over;
 mod timeout;
 /// TLS to backends.
 mod tls_backend;
+/// Bulk that comes by TLS.
+mod tls_bulk;
 /// Certificates that expire, and files that cannot be used.
 mod tls_certificates;
 /// Connections that are cut at a random byte of their handshake.

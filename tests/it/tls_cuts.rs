@@ -168,7 +168,8 @@ fn handshakes_that_backends_cut_at_any_byte_leave_nothing_behind() {
     let ringway = few_buffers(Ringway::before([backend.address()]).more(&tls).never_ejecting()).start();
     let base = ringway.process().descriptors();
     each(from, count, |_| {
-        let mut client = ringway.connect();
+        // On a busy machine a session can be over before its client knows that it is connected.
+        let Ok(mut client) = Peer::try_connect(ringway.address()) else { return };
         let _ = client.write_all(&pattern(LEN));
         while client.read_some(1 << 14).is_ok_and(|some| !some.is_empty()) {}
     });
