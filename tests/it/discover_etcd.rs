@@ -50,7 +50,6 @@ fn an_etcd_that_dies_is_told_of_and_what_changed_meanwhile_is_found() {
     source.heard.wait_failure("cannot connect");
     assert_eq!(source.heard.found().len(), 1, "what was found stays");
     etcd.restart();
-    etcd.ctl_options = vec!["--command-timeout".to_string(), "20s".to_string()];
     etcd.put("/db/b", "10.0.0.2:1");
     etcd.delete("/db/a");
     source.heard.wait_found(&["10.0.0.2:1 10.0.0.2:1 1 0"]);
@@ -129,7 +128,6 @@ fn another_member_takes_over_and_one_without_a_leader_is_no_member() {
     let source = Listened::to_etcd(&endpoints, Access::default());
     source.heard.wait_found(&["10.0.0.1:1 10.0.0.1:1 1 0"]);
     members[0].kill();
-    members[2].ctl_options = vec!["--command-timeout".to_string(), "20s".to_string()];
     members[2].put("/db/a", "10.0.0.2:1");
     source.heard.wait_found(&["10.0.0.2:1 10.0.0.2:1 1 0"]);
     source.heard.wait_confirmed();
@@ -156,7 +154,7 @@ fn with_users(etcd: &mut Etcd) {
     ] {
         etcd.ctl(arguments);
     }
-    etcd.ctl_options = ["--user", "root:wurzel", "--command-timeout", "20s"].map(String::from).to_vec();
+    etcd.ctl_options = ["--user", "root:wurzel"].map(String::from).to_vec();
 }
 
 #[test]
@@ -209,7 +207,7 @@ fn etcd_is_followed_over_tls_and_has_to_prove_its_name() {
     let options = ["--cert-file", &crt, "--key-file", &key, "--client-cert-auth", "--trusted-ca-file", &ca];
     let mut etcd = Etcd::configured(&programs, &options, "https", &ip);
     let [crt, key] = [path(&client.certificate), path(&client.key)];
-    let options = ["--cacert", &ca, "--cert", &crt, "--key", &key, "--command-timeout", "20s"];
+    let options = ["--cacert", &ca, "--cert", &crt, "--key", &key];
     etcd.ctl_options = options.map(String::from).to_vec();
     wait_until("it answers", || crate::harness::Peer::try_connect(&format!("{ip}:2379")).is_ok());
     etcd.put("/db/a", "10.0.0.1:1");
@@ -276,7 +274,6 @@ fn keys_are_backends_that_come_change_and_drain_and_outlive_etcd() {
             break (client, name);
         }
     };
-    etcd.ctl_options = vec!["--command-timeout".to_string(), "20s".to_string()];
     etcd.delete("/db/b");
     wait_serving(&ringway, &["a"]);
     assert!(client.is_silent_for(Duration::from_millis(100)), "the session with {name} goes on");
@@ -298,7 +295,7 @@ fn what_the_document_shows_serves_from_an_etcd_with_users_and_tls() {
     let path = |path: &std::path::Path| path.display().to_string();
     let [ca, crt, key] = [path(&authority.file()), path(&server.certificate), path(&server.key)];
     let mut etcd = Etcd::configured(&programs, &["--cert-file", &crt, "--key-file", &key], "https", &ip);
-    etcd.ctl_options = ["--cacert", &ca, "--command-timeout", "20s"].map(String::from).to_vec();
+    etcd.ctl_options = ["--cacert", &ca].map(String::from).to_vec();
     wait_until("it answers", || crate::harness::Peer::try_connect(&format!("{ip}:2379")).is_ok());
     etcd.put("/db/a", backend.address());
     with_users(&mut etcd);

@@ -84,10 +84,16 @@ impl Etcd {
         wait_until("etcd answers", || self.try_ctl(&["get", "x"]).is_ok_and(|_| true));
     }
 
-    /// What `etcdctl` prints.
+    /// What `etcdctl` prints. It is tried again while no server answers it, as during an election or after a restart.
     #[track_caller]
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        self.try_ctl(arguments).unwrap_or_else(|error| panic!("etcdctl {arguments:?}: {error}"))
+        let mut last = Err(String::new());
+        super::wait_for(super::PATIENCE, || {
+            last = self.try_ctl(arguments);
+            let is_unheard = |error: &String| ["DeadlineExceeded", "Unavailable"].iter().any(|it| error.contains(it));
+            !last.as_ref().is_err_and(is_unheard)
+        });
+        last.unwrap_or_else(|error| panic!("etcdctl {arguments:?}: {error}"))
     }
 
     fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
