@@ -28,11 +28,12 @@ impl Fleet {
             Some((name, objects)).filter(|(_, objects)| !objects.is_empty())
         });
         self.objects = objects.collect();
-        self.go_on_with(self.effective(), now)
+        self.go_on_with(self.effective(), |_| true, now)
     }
 
-    /// The same with a configuration that has what was found in it.
-    pub(super) fn go_on_with(&mut self, config: Config, now: Moment) -> Changes {
+    /// The same with a configuration that has in it what was found, added and removed. `may_differ` says by name of
+    /// which pools something else may be known; the others are left alone.
+    pub(super) fn go_on_with(&mut self, config: Config, may_differ: impl Fn(&str) -> bool, now: Moment) -> Changes {
         let config = &config;
         let mut changes = Changes { table: true, ..Changes::default() };
         self.ids.extend(config);
@@ -52,7 +53,10 @@ impl Fleet {
             let (_, more) = self.learn_addresses(&host, &addresses, now);
             changes.absorb(more);
         }
-        for place in 0..self.seats.len() {
+        let pools: Vec<usize> =
+            (0..self.pools.len()).filter(|pool| may_differ(&self.config.pools[*pool].name)).collect();
+        let seats: Vec<usize> = pools.iter().flat_map(|pool| self.pools[*pool].seats.clone()).collect();
+        for &place in &seats {
             let seat = &self.seats[place];
             if seat.retired.is_none() {
                 let rules = self.config.pools[seat.pool].ejection.map(super::seat::rules);
@@ -65,10 +69,10 @@ impl Fleet {
             }
         }
         // First all claims, so that the primary does not lose its role to the order of the file.
-        (0..self.seats.len()).for_each(|place| self.claim(place, now, &mut changes));
-        (0..self.seats.len()).for_each(|place| self.settle(place, now, &mut changes));
-        (0..self.pools.len()).for_each(|pool| self.freshen(pool, now, &mut changes));
-        (0..self.pools.len()).for_each(|pool| self.keep_one(pool, now, &mut changes));
+        seats.iter().for_each(|place| self.claim(*place, now, &mut changes));
+        seats.iter().for_each(|place| self.settle(*place, now, &mut changes));
+        pools.iter().for_each(|pool| self.freshen(*pool, now, &mut changes));
+        pools.iter().for_each(|pool| self.keep_one(*pool, now, &mut changes));
         self.look_around(now, &mut changes);
         #[cfg(debug_assertions)]
         self.check_invariants();

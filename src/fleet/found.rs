@@ -71,7 +71,7 @@ impl Fleet {
             return Changes::default();
         }
         source.found = answer.found;
-        self.go_on_with(self.effective(), now)
+        self.go_on_with(self.effective(), |name| name == pool, now)
     }
 
     /// The source of a pool still has what it had.

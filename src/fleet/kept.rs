@@ -240,7 +240,7 @@ impl Fleet {
             }
         }
         self.objects.retain(|_, objects: &mut Objects| !objects.is_empty());
-        self.go_on_with(self.effective(), time.now)
+        self.go_on_with(self.effective(), |_| true, time.now)
     }
 }
 

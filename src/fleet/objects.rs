@@ -111,7 +111,7 @@ impl Fleet {
         }
         // What a name stands for is in order of its seats, so a new backend stands behind those of the file.
         self.objects.insert(pool.clone(), objects);
-        changes.absorb(self.go_on_with(self.effective(), now));
+        changes.absorb(self.go_on_with(self.effective(), |name| *name == **pool, now));
         changes
     }
 }

@@ -19,7 +19,7 @@ use crate::base::address::Address;
 use crate::base::hash;
 use crate::base::id::{BackendId, ListenerId, PoolId};
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Chains, Config, Lead, Listener, Pool, SplitShare};
+use crate::config::model::{Chains, Config, Lead, Listener, Pool, Preread, SplitShare};
 use crate::health::State;
 use crate::session;
 use crate::wire::first_bytes::Protocol;
@@ -99,7 +99,10 @@ pub fn build(input: Input<'_>) -> Table {
     let chains = Chains::of(input.config);
     for listener in &input.config.listeners {
         if let Some(id) = input.ids.listener(&listener.name) {
-            table.listeners[id.index()] = listener_entry(input.ids, &chains, listener, id);
+            table.listeners[id.index()] = {
+                let before = input.previous.and_then(|previous| previous.listener(id));
+                listener_entry(input.ids, &chains, listener, (id, before))
+            };
         }
     }
     let mut routes: Vec<_> = input.ids.routes().collect();
@@ -133,7 +136,12 @@ fn fall_back(table: &mut Table, ids: &Ids, chain: &[&Pool]) {
 }
 
 /// The entry of a listener; `None` if its pool has no slot.
-fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: ListenerId) -> Option<ListenerEntry> {
+fn listener_entry(
+    ids: &Ids,
+    chains: &Chains<'_>,
+    listener: &Listener,
+    (id, before): (ListenerId, Option<&ListenerEntry>),
+) -> Option<ListenerEntry> {
     let way = |name: &str| {
         let pool = ids.pool(name)?;
         Some((pool, ids.route(id, pool)?))
@@ -151,22 +159,7 @@ fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: Liste
         let (pool, route) = way(&lead.pool)?;
         Some(Way { pool, route, split: split(place + 1, &lead.split) })
     };
-    let preread = listener.preread.as_ref().map(|preread| PrereadEntry {
-        routes: preread
-            .routes
-            .iter()
-            .enumerate()
-            .filter_map(|(place, route)| Some(route_entry(id, route, lead((place, &route.pool))?)))
-            .collect(),
-        // A client that asks with PostgreSQL's request fits no route of another protocol, whatever its hello says.
-        wants_hello: preread
-            .routes
-            .iter()
-            .any(|route| route.wants_hello() && matches!(route.protocol, None | Some(Protocol::Postgresql))),
-        wants_protocol: preread.routes.iter().any(|route| route.protocol.is_some()),
-        timeout_ns: ns(preread.timeout),
-        refuses_unmatched: preread.refuses_unmatched,
-    });
+    let preread = listener.preread.as_ref().map(|preread| preread_entry(id, preread, before, lead));
     let admission = Admission {
         rules: listener.rules.clone(),
         source_limits: Some(listener.source_limits).filter(|limits| !limits.is_none()),
@@ -198,6 +191,38 @@ fn listener_entry(ids: &Ids, chains: &Chains<'_>, listener: &Listener, id: Liste
         // Only a removed listener has no address.
         retired: listener.binds.is_empty(),
     })
+}
+
+/// What a listener looks for in its clients' first bytes. `before` is the entry of the table before, and `lead` says
+/// where a route leads.
+fn preread_entry(
+    id: ListenerId,
+    preread: &Preread,
+    before: Option<&ListenerEntry>,
+    lead: impl Fn((usize, &Lead)) -> Option<Way>,
+) -> PrereadEntry {
+    let before = before.and_then(|before| before.admission.as_ref()?.preread.as_ref());
+    PrereadEntry {
+        // Ten thousand routes take longer to make than all the rest.
+        routes: match before.filter(|before| Arc::ptr_eq(&before.configured, &preread.routes)) {
+            Some(before) => before.routes.clone(),
+            None => preread
+                .routes
+                .iter()
+                .enumerate()
+                .filter_map(|(place, route)| Some(route_entry(id, route, lead((place, &route.pool))?)))
+                .collect(),
+        },
+        configured: preread.routes.clone(),
+        // A client that asks with PostgreSQL's request fits no route of another protocol, whatever its hello says.
+        wants_hello: preread
+            .routes
+            .iter()
+            .any(|route| route.wants_hello() && matches!(route.protocol, None | Some(Protocol::Postgresql))),
+        wants_protocol: preread.routes.iter().any(|route| route.protocol.is_some()),
+        timeout_ns: ns(preread.timeout),
+        refuses_unmatched: preread.refuses_unmatched,
+    }
 }
 
 /// A route of a listener, with the pool by its slot.

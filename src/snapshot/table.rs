@@ -11,6 +11,7 @@ use crate::balance::{Counts, Picker};
 use crate::base::address::Address;
 use crate::base::id::{BackendId, ListenerId, PoolId, RouteId, SplitId};
 use crate::base::time::Moment;
+use crate::config::model::Lead;
 pub use crate::config::model::{AcceptProxy, Dial, HashKey, Limits, LocalAddress, Queue, shifted};
 use crate::health::State;
 use crate::session;
@@ -114,7 +115,9 @@ pub struct Admission {
 #[derive(Clone, Debug)]
 pub struct PrereadEntry {
     /// The routes, in the order of the file.
-    pub routes: Vec<Route<RouteWay>>,
+    pub routes: Arc<[Route<RouteWay>]>,
+    /// The configured ones that they were made of: while it has the same, the next table takes over `routes`.
+    pub configured: Arc<[Route<Lead>]>,
     /// Whether a route asks a client of PostgreSQL for what its ClientHello says, so that its request for TLS is
     /// answered to see it.
     pub wants_hello: bool,

@@ -1,5 +1,5 @@
-//! Several ringways with one configuration: each sends a client to the same backend, also while they learn of a change at
-//! different times.
+//! Several ringways with one configuration: each sends a client to the same backend, also while they learn of a change
+//! at different times.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -28,7 +28,8 @@ fn asked(proxy: bool, wants: Option<(bool, bool)>) -> Guest {
         source_unlimited: Networks::default(),
         proxy: proxy.then(|| AcceptProxy { trusted: Networks::default(), timeout: TIMEOUT }),
         preread: wants.map(|(wants_hello, wants_protocol)| PrereadEntry {
-            routes: Vec::new(),
+            routes: Arc::default(),
+            configured: Arc::default(),
             wants_hello,
             wants_protocol,
             timeout_ns,
