@@ -204,6 +204,9 @@ impl Fleet {
 
     /// Takes up what was kept, at the start. What the file says otherwise since is left out.
     pub fn restore(&mut self, kept: &Kept, time: TimeOfDay) -> Changes {
+        if kept.backends.is_empty() {
+            return Changes::default();
+        }
         for kept in &kept.backends {
             let Some(index) = self.file.pools.iter().position(|pool| pool.name == kept.pool) else { continue };
             let pool = &self.file.pools[index];
