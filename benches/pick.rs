@@ -1,5 +1,6 @@
 //! What a pick costs with 100 backends, by policy. The bars: round robin and consistent hash below 20 ns, every other
-//! below 100 ns; with 5,000 backends every one below 200 ns.
+//! below 100 ns; with 5,000 backends every one below 200 ns. least_conn looks at each backend, a nanosecond for each,
+//! and misses that.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringway::balance::{

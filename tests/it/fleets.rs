@@ -51,18 +51,21 @@ fn compare_three_ringways(clients: u32) {
     let early = owners(&ringways[0], clients);
     let differ = early.iter().zip(&before[1]).filter(|(early, late)| early != late);
     let of_it = differ.clone().filter(|(_, late)| **late == b'c').count();
-    assert_eq!((differ.count(), of_it), (shares[&b'c'] as usize, shares[&b'c'] as usize), "clients of c alone");
+    assert_eq!(of_it, shares[&b'c'] as usize, "all clients of c are elsewhere");
+    // Maglev moves a few more: it deals its slots anew, and some change hands.
+    let others = differ.count() - of_it;
+    assert!(others * 200 <= clients as usize, "{others} of {clients} moved that are no clients of c");
     // The others learn it, and agree again.
     for ringway in &ringways[1..] {
         ringway.api().delete("/v1/pools/main/backends/c?deadline_ms=0").expect(200);
         assert!(owners(ringway, clients) == early, "0 of {clients} clients differ");
     }
-    println!("{clients} clients, three ringways: 0 differ; {} of c moved, and no other", shares[&b'c']);
+    println!("{clients} clients, three ringways: 0 differ; c is removed: its {of_it} moved, and {others} others");
     ringways.into_iter().for_each(Ringway::stop);
 }
 
 #[test]
-fn every_ringway_sends_a_client_to_the_same_backend_and_a_change_moves_only_its_own_clients() {
+fn every_ringway_sends_a_client_to_the_same_backend_and_a_change_moves_hardly_any_but_its_own() {
     compare_three_ringways(1_000);
 }
 
