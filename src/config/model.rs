@@ -375,7 +375,7 @@ impl BackendOrigin {
     /// The word for it in the API.
     pub fn name(self) -> &'static str {
         match self {
-            BackendOrigin::File => "file",
+            BackendOrigin::File => "config",
             BackendOrigin::Added => "api",
             BackendOrigin::Found(kind) => kind,
         }

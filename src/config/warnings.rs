@@ -105,7 +105,8 @@ fn without_listener(reached: &HashSet<&str>, pool: &Pool) -> Option<String> {
 
 /// Warns of a pool in which no backend takes a session.
 fn without_weight(pool: &Pool) -> Option<String> {
-    if pool.backends.iter().any(|backend| backend.weight > 0 && !backend.disabled) {
+    // A source may find some that do.
+    if pool.discover.is_some() || pool.backends.iter().any(|backend| backend.weight > 0 && !backend.disabled) {
         return None;
     }
     let what = match pool.backends.iter().filter(|backend| backend.disabled).count() {
@@ -177,6 +178,7 @@ mod tests {
             "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { timeout = \"2s\", interval = \"2s\" }",
             "backends = [{ address = \"10.0.0.1:80\" }]\ncheck = { type = \"redis\", password_file = \"/good\" }",
             "backends = [{ address = \"10.0.0.7:81\" }]",
+            "discover = { type = \"srv\", name = \"_db._tcp.example\" }",
         ] {
             assert_eq!(warned(more), [""; 0], "{more}");
         }

@@ -72,7 +72,7 @@ pub struct BackendView {
     pub history: Vec<PastView>,
     /// How its last check went, a line each with the milliseconds since its start; `None` if there was none.
     pub transcript: Option<Vec<(u64, String)>>,
-    /// Where it comes from, in a word: `file`, `api`, or the `type` of the source that has found it.
+    /// Where it comes from, in a word: `config`, `api`, or the `type` of the source that has found it.
     pub origin: &'static str,
     /// When its source was heard last, if it was found.
     pub confirmed: Option<Moment>,

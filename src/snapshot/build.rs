@@ -65,7 +65,7 @@ pub struct Member {
     pub host: Option<Arc<str>>,
     /// Its port is the one that the client connected to, with so much added.
     pub port_shift: Option<i32>,
-    /// Where it comes from, in a word: `file`, `api`, or the `type` of a source.
+    /// Where it comes from, in a word: `config`, `api`, or the `type` of a source.
     pub origin: &'static str,
     /// 0 to 256.
     pub weight: u16,

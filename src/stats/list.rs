@@ -89,7 +89,7 @@ metrics! {
     DISCOVERY_CONFIRMED Gauge "ringway_discovery_confirmed_timestamp_seconds" ["pool"]
         "When the source of the pool was heard last, in seconds since 1970; 0 if it never was.";
     BACKEND_ORIGIN Gauge "ringway_backend_origin" ["pool", "backend", "origin"]
-        "Always 1; where the backend comes from: file, api, or the type of the source that has found it.";
+        "Always 1; where the backend comes from: config, api, or the type of the source that has found it.";
     POOL_SERVES_STALE Gauge "ringway_pool_serves_stale" ["pool"]
         "1 while no replica is within lag_max and the least stale ones serve.";
     POOL_BACKENDS_USABLE Gauge "ringway_pool_backends_usable" ["pool"]

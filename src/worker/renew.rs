@@ -182,7 +182,7 @@ mod tests {
             address: None,
             host: None,
             port_shift: None,
-            origin: "file",
+            origin: "config",
             weight: 1,
             backup: 0,
             connections_max: None,

@@ -148,7 +148,7 @@ fn labels_count_and_what_stands_in_the_configuration_is_no_second_backend() {
     wait_until("both are there", || ringway.api().get("/v1/pools/main")["backends"].as_array().unwrap().len() == 2);
     let spare = ringway.api().get("/v1/pools/main/backends/spare");
     assert_eq!((&spare["backup_level"], &spare["weight"]), (&2.into(), &9.into()), "{spare}");
-    assert_eq!(ringway.api().get("/v1/pools/main/backends/own")["origin"], "file");
+    assert_eq!(ringway.api().get("/v1/pools/main/backends/own")["origin"], "config");
     wait_serving(&ringway, &["a"]);
     assert!(ringway.reload(), "a reload keeps what was found");
     assert_eq!(ringway.api().get("/v1/pools/main")["backends"].as_array().unwrap().len(), 2);

@@ -41,7 +41,7 @@ fn a_backend_that_is_added_serves_before_the_answer_and_one_that_is_removed_drai
     let (other, second) = session(&ringway);
     assert!([name.as_str(), second.as_str()].contains(&"b"), "it serves: {name} {second}");
     drop(other);
-    assert_eq!(names(&ringway), ["a file", "new api"]);
+    assert_eq!(names(&ringway), ["a config", "new api"]);
     let taken = ringway.api().ask("POST", BACKENDS, &json!({ "name": "new", "address": "10.0.0.9:1" }).to_string());
     assert!(taken.refused(409).contains("has a backend `new` already"));
     let same = json!({ "name": "again", "address": b.address() }).to_string();
@@ -79,7 +79,7 @@ fn what_is_wrong_changes_nothing_and_is_named() {
     let elsewhere = ringway.api().ask("POST", "/v1/pools/none/backends", r#"{"address": "10.0.0.1:1"}"#);
     assert!(elsewhere.refused(404).contains("pool `none`"));
     assert!(ringway.api().ask("DELETE", &format!("{BACKENDS}/none"), "").refused(404).contains("`none`"));
-    assert_eq!(names(&ringway), ["a file"]);
+    assert_eq!(names(&ringway), ["a config"]);
     assert!(!folder.path().join("state.json").exists(), "nothing was to be kept");
     ringway.stop();
 }
@@ -96,7 +96,7 @@ fn a_change_that_cannot_be_kept_is_not_made() {
     let refused = ringway.api().patch(&format!("{BACKENDS}/a"), r#"{"state": "maintenance"}"#).refused(500);
     assert!(refused.contains("state_file"), "{refused}");
     assert!(ringway.api().ask("DELETE", &format!("{BACKENDS}/a"), "").refused(500).contains("nothing was changed"));
-    assert_eq!(names(&ringway), ["a file"]);
+    assert_eq!(names(&ringway), ["a config"]);
     wait_serving(&ringway, &["a"]);
     ringway.stop();
 }
@@ -112,7 +112,7 @@ fn what_was_changed_is_there_after_a_reload_a_kill_and_a_take_over_until_the_fil
     ringway.api().patch(&format!("{BACKENDS}/a"), r#"{"weight": 7}"#).expect(200);
     ringway.api().patch(&format!("{BACKENDS}/new"), r#"{"state": "maintenance"}"#).expect(200);
     let is_as_changed = |ringway: &Ringway| {
-        assert_eq!(names(ringway), ["a file", "new api"]);
+        assert_eq!(names(ringway), ["a config", "new api"]);
         let backends = &ringway.api().get("/v1/pools/main")["backends"];
         assert_eq!((&backends[0]["weight"], &backends[1]["state"]), (&7.into(), &"maintenance".into()), "{backends}");
     };
@@ -133,13 +133,13 @@ fn what_was_changed_is_there_after_a_reload_a_kill_and_a_take_over_until_the_fil
     };
     ringway.edit(edited);
     assert!(ringway.reload());
-    assert_eq!(names(&ringway), ["a file", "gone file", "new api"]);
+    assert_eq!(names(&ringway), ["a config", "gone config", "new api"]);
     assert_eq!(ringway.api().get("/v1/pools/main")["backends"][0]["weight"], 2);
     ringway.stop();
     let state = format!("state_file = {:?}", folder.path().join("state.json"));
     let edited = Ringway::plan().process(&state).backend("a", a.address(), "weight = 2");
     let ringway = edited.backend("gone", b.address(), "weight = 3").start();
-    assert_eq!(names(&ringway), ["a file", "gone file", "new api"]);
+    assert_eq!(names(&ringway), ["a config", "gone config", "new api"]);
     assert_eq!(ringway.api().get("/v1/pools/main")["backends"][0]["weight"], 2);
     ringway.stop();
 }
@@ -209,7 +209,7 @@ fn a_whole_configuration_is_applied_after_it_was_foreseen_and_lasts_until_a_relo
     let foreseen = put(&other, "?dry_run=1").expect(200);
     assert_eq!(foreseen["consequences"]["sessions_cut"], 1, "{foreseen}");
     assert_eq!(foreseen["consequences"]["drained"][0]["sessions"], 1, "{foreseen}");
-    assert_eq!(names(&ringway), ["a file"], "nothing has happened");
+    assert_eq!(names(&ringway), ["a config"], "nothing has happened");
     let said = put(&own.replacen("bind = ", "bind = 7 # ", 1), "").refused(422);
     assert!(said.contains("bind"), "{said}");
     let said = put(&own.replace("workers = 2", "workers = 1"), "").refused(422);

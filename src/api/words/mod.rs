@@ -267,8 +267,8 @@ pub struct BackendStatus {
     pub name: Arc<str>,
     /// Where it is; `None` while its host name has no address.
     pub address: Option<String>,
-    /// Where it comes from: `file`, `api`, or the `type` of the source that has found it.
-    #[serde(default = "file")]
+    /// Where it comes from: `config`, `api`, or the `type` of the source that has found it.
+    #[serde(default = "config")]
     pub origin: Word,
     /// How long ago its source was heard; `None` if no source has found it.
     #[serde(default)]
@@ -316,8 +316,8 @@ pub struct BackendStatus {
 }
 
 /// The origin of the backends of a ringway that knows no other.
-fn file() -> Word {
-    "file".into()
+fn config() -> Word {
+    "config".into()
 }
 
 /// How often a backend was checked, by result.

@@ -61,7 +61,7 @@ fn sources(pools: &[PoolStatus], paint: Paint) -> String {
             text(&*source.kind),
             text(&*source.place),
             number(source.backends),
-            number(source.confirmed_ms.map_or("never".to_string(), span)),
+            number(source.confirmed_ms.map_or("never".to_string(), |ago_ms| format!("{} ago", span(ago_ms)))),
             text(state).tone(if state == "up" { Tone::Good } else { Tone::Warn }),
         ])
     };
@@ -69,7 +69,7 @@ fn sources(pools: &[PoolStatus], paint: Paint) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let heading = ["POOL", "SOURCE", "ASKED FOR", "FOUND", "HEARD BEFORE", "STATE"];
+    let heading = ["POOL", "SOURCE", "ASKED FOR", "FOUND", "HEARD", "STATE"];
     format!("\n{}", table(&heading, &rows, paint))
 }
 
@@ -120,8 +120,8 @@ fn instead(pool: &PoolStatus) -> String {
 
 /// `ctl backends`: one row per backend, with the reason for its state.
 pub(super) fn backends(pools: &[PoolStatus], paint: Paint) -> String {
-    // Without a source and without changes at run time all come from the file, which needs no column.
-    let has_others = pools.iter().flat_map(|pool| &pool.backends).any(|backend| backend.origin != "file");
+    // Without a source and without changes at run time all come from the configuration, which needs no column.
+    let has_others = pools.iter().flat_map(|pool| &pool.backends).any(|backend| backend.origin != "config");
     let row = |pool: &PoolStatus, backend: &BackendStatus| {
         let limit = if backend.connections_max == 0 { "-".to_string() } else { backend.connections_max.to_string() };
         let mut why = backend.reason.clone();
