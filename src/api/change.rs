@@ -53,10 +53,8 @@ pub(super) async fn add(
         let example = r#"it takes {"name": "c", "address": "10.0.0.3:5432", "weight": 5}: the keys of a backend"#;
         Refusal::nonsense(format!("{error}; {example}"))
     })?;
-    let backend = config::added_backend(&keys).map_err(|faults| {
-        let fault = |message: String| ApiFault { message, place: None };
-        Refusal::of(StatusCode::UNPROCESSABLE_ENTITY, faults.into_iter().map(fault).collect())
-    })?;
+    let backend = config::added_backend(&keys)
+        .map_err(|faults| unusable(faults.into_iter().map(|message| ApiFault { message, place: None })))?;
     let wish = Wish::Add { pool, backend: Box::new(backend) };
     Ok((StatusCode::CREATED, answer(admin.asker.wish(wish, by).await?)?))
 }
@@ -123,10 +121,13 @@ pub(super) async fn put(
         .map_err(|why| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the configuration: {why}")))?;
     match admin.asker.put(text, is_dry_run, by).await? {
         Ok(applied) => Ok(Json(AppliedConfig::from(applied))),
-        Err(faults) => {
-            Err(Refusal::of(StatusCode::UNPROCESSABLE_ENTITY, faults.into_iter().map(ApiFault::from).collect()))
-        }
+        Err(faults) => Err(unusable(faults.into_iter().map(ApiFault::from))),
     }
+}
+
+/// 422: what was given can be read, and not be used.
+fn unusable(faults: impl Iterator<Item = ApiFault>) -> Refusal {
+    Refusal::of(StatusCode::UNPROCESSABLE_ENTITY, faults.collect())
 }
 
 impl From<command::Applied> for AppliedConfig {
@@ -150,9 +151,7 @@ impl From<command::Applied> for AppliedConfig {
 pub(super) async fn reload(State(admin): State<ApiContext>) -> ApiResult<Changed> {
     match admin.asker.reload().await? {
         Ok(changes) => Ok(Json(Changed { changes })),
-        Err(faults) => {
-            Err(Refusal::of(StatusCode::UNPROCESSABLE_ENTITY, faults.into_iter().map(ApiFault::from).collect()))
-        }
+        Err(faults) => Err(unusable(faults.into_iter().map(ApiFault::from))),
     }
 }
 

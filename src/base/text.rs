@@ -36,6 +36,11 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A text without the one end of line that editors add: `\n` or `\r\n`.
+pub fn without_line_end(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,8 +19,10 @@ use crate::discover::settings::{
 
 /// Where Patroni keeps its clusters, unless it is told otherwise (`namespace`, Patroni's documentation).
 const PATRONI_NAMESPACE: &str = "/service";
-/// The port of Consul's agent, and of Nomad's.
-const AGENT_PORTS: [(&str, u16); 2] = [("consul", 8500), ("nomad", 4646)];
+/// The port of Consul's agent.
+const CONSUL_PORT: u16 = 8500;
+/// The port of Nomad's.
+const NOMAD_PORT: u16 = 4646;
 /// The keys without which a source means nothing, by its type.
 const NEEDED: [(&str, &str, &str); 7] = [
     ("srv", "name", "name = \"_postgresql._tcp.db.example\""),
@@ -56,7 +58,6 @@ pub(super) fn discover(table: &Table, hold: Hold) -> Option<Discover> {
         passing: table.flag("passing"),
         access: access(),
     };
-    let port_of = |kind: &str| AGENT_PORTS.iter().find(|(of, _)| *of == kind).map_or(0, |(_, port)| *port);
     let source = match kind {
         "srv" => Source::Srv(SrvSource {
             name: table.text("name").into(),
@@ -75,8 +76,8 @@ pub(super) fn discover(table: &Table, hold: Hold) -> Option<Discover> {
             scope: text("scope"),
             access: access(),
         }),
-        "consul" => Source::Consul(consul(port_of(kind))),
-        "nomad" => Source::Nomad(consul(port_of(kind))),
+        "consul" => Source::Consul(consul(CONSUL_PORT)),
+        "nomad" => Source::Nomad(consul(NOMAD_PORT)),
         _ => Source::Kubernetes(KubernetesSource {
             service: text("service"),
             namespace: text("namespace"),

@@ -19,6 +19,7 @@ use super::model;
 use super::model::{AccessLog, CheckKind, Ejection, Role, Trust};
 use super::shown::{Shown, joined, joined_or, list, mode, networks, or, size, text, time};
 use crate::balance;
+use crate::discover::found::{BACKUP_MAX, WEIGHT_MAX};
 use crate::discover::settings::Discover;
 use crate::kernel::driver::Driver;
 use key::Show;
@@ -52,9 +53,6 @@ const BUFFER: Kind = Kind::AutoOrSize(16 << 10, 1 << 30);
 const RECEIVE_BUFFERS: Kind = Kind::AutoOrSize(4 << 20, 512 << 20);
 /// A count; 0 usually means "no limit".
 const COUNT: Kind = Kind::Integer(0, u32::MAX as u64);
-
-/// The greatest level of a backup.
-const BACKUP_LEVEL_MAX: u64 = 1_000;
 
 /// A key with its default. Of some tables the process makes things that stay for its life, so their keys need a
 /// restart.
@@ -305,8 +303,8 @@ pub const KEYS: &[Key] = {
         // There is no change of a name: a backend with another name is another backend.
         backend("name", Name, "", |_| None).absent(),
         backend("address", Target, "", |it| text(&it.target)).required("address = \"10.0.0.1:5432\""),
-        backend("weight", Integer(0, 256), "1", |it| text(it.weight)),
-        backend("backup", Level(BACKUP_LEVEL_MAX), "false", |it| text(level(it.backup))),
+        backend("weight", Integer(0, WEIGHT_MAX as u64), "1", |it| text(it.weight)),
+        backend("backup", Level(BACKUP_MAX as u64), "false", |it| text(level(it.backup))),
         backend("connections_max", COUNT, "0", |it| count(it.connections_max)),
         backend("disabled", Bool, "false", |it| text(it.disabled)),
         backend("check_address", CheckAddress, "\"\"", |it| or(it.check_address.as_ref(), "its own")),

@@ -12,7 +12,6 @@
 //!
 //! Beside that it looks at how long each certificate is still valid (`expiry`).
 
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,13 +26,14 @@ use super::tasks::Control;
 use crate::base::time::unix_s;
 use crate::config::model::Config;
 use crate::config::{CertificateFault, CertificateOwner, Outside, load_certificates};
+use crate::sys::reading::{FileMark, mark_of};
 use crate::tls::server::ShownCertificate;
 
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What `stat` says of a file: when it was changed, how long it is, and which one it is; `None` if it is not there.
-type FileMark = (PathBuf, Option<(i64, i64, u64, u64)>);
+/// A file with its mark; `None` if it is not there.
+type MarkedFile = (PathBuf, Option<FileMark>);
 
 /// Files that say something else than before.
 struct FileNews {
@@ -49,7 +49,7 @@ struct FileNews {
 pub(super) async fn follow_certificates(control: Rc<Control>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen: Option<Vec<FileMark>> = None;
+    let mut seen: Option<Vec<MarkedFile>> = None;
     let mut looked_for: Option<Arc<Config>> = None;
     let mut reminders = Reminders::default();
     loop {
@@ -127,20 +127,20 @@ fn tell(control: &Control, news: FileNews) {
 /// that says nothing of them. Blocks.
 ///
 /// The marks are taken before the files are read: what changes in between is seen at the next look.
-fn look(config: &Config, known: Option<&[FileMark]>) -> (Vec<FileMark>, Option<FileNews>) {
+fn look(config: &Config, known: Option<&[MarkedFile]>) -> (Vec<MarkedFile>, Option<FileNews>) {
     let marks = marks_of(config);
     if known == Some(&marks) {
         return (marks, None);
     }
     let mut renewed = config.clone();
     let faults = load_certificates(&mut renewed, Some(config), &Disk).err().unwrap_or_default();
-    let is_other = |mark: &&FileMark| known.is_some_and(|known| !known.contains(mark));
+    let is_other = |mark: &&MarkedFile| known.is_some_and(|known| !known.contains(mark));
     let changed = marks.iter().filter(is_other).map(|(path, _)| path.clone()).collect();
     (marks, Some(FileNews { config: renewed, faults, changed }))
 }
 
 /// Every file that a listener or a pool names for TLS.
-fn marks_of(config: &Config) -> Vec<FileMark> {
+fn marks_of(config: &Config) -> Vec<MarkedFile> {
     let tables = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
     let of_pools = config.pools.iter().filter_map(|pool| pool.tls.as_ref()).flat_map(|tls| tls.paths());
     let mut paths: Vec<PathBuf> = of_pools.map(|(_, path)| path.to_path_buf()).collect();
@@ -153,8 +153,7 @@ fn marks_of(config: &Config) -> Vec<FileMark> {
     paths.sort();
     paths.dedup();
     let mark = |path: PathBuf| {
-        let mark = std::fs::metadata(&path).ok();
-        let mark = mark.map(|found| (found.mtime(), found.mtime_nsec(), found.len(), found.ino()));
+        let mark = std::fs::metadata(&path).ok().map(|found| mark_of(&found));
         (path, mark)
     };
     paths.into_iter().map(mark).collect()

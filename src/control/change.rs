@@ -9,7 +9,7 @@ use super::run::ControlLoop;
 use super::state_file::{self, time_of_day};
 use crate::api::command::{Applied, ReloadFault};
 use crate::base::time::unix_s;
-use crate::config::diff::{consequences, diff};
+use crate::config::diff::consequences;
 use crate::config::model::Config;
 use crate::fleet::order::{SetError, Wish};
 use crate::fleet::{Kept, KeptConfig, Plan};
@@ -89,23 +89,14 @@ impl ControlLoop {
     /// # Errors
     /// What a running ringway cannot change.
     fn foresee(&self, config: &Config) -> Result<Applied, Vec<ReloadFault>> {
-        let diff = diff(&self.config, config);
-        if !diff.needs_restart.is_empty() {
-            let remedy = self.needs_another_process();
-            return Err(diff.needs_restart.iter().map(|line| ReloadFault::of(format!("{line}; {remedy}"))).collect());
-        }
+        let changes = self.changes_to(config)?;
         let followed = consequences(&self.config, config);
         let leavers = self.control.fleet.borrow().foresee(config);
         let drained = leavers.into_iter().map(|leaver| {
             let sessions = self.control.counts.connections(leaver.id);
             (leaver, sessions)
         });
-        Ok(Applied {
-            changes: diff.changes,
-            opened: followed.opened,
-            closed: followed.closed,
-            drained: drained.collect(),
-        })
+        Ok(Applied { changes, opened: followed.opened, closed: followed.closed, drained: drained.collect() })
     }
 
     /// Writes what is to be kept, with `plan` if one is given; nothing without a file for it.

@@ -4,6 +4,7 @@
 //! news go from one to the other, are counted, and are logged: an outage has a line when it begins and one when it
 //! ends, and a remark is logged when it is new.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,13 +35,13 @@ struct Told {
 impl Control {
     /// Starts a task for each new source, and ends those of sources that are gone.
     pub(super) fn follow_sources(self: &Rc<Control>) {
-        let wanted: Vec<(Arc<str>, Source)> = {
+        let wanted: HashMap<Arc<str>, Source> = {
             let fleet = self.fleet.borrow();
             fleet.sources().map(|(pool, discover)| (pool.clone(), discover.source.clone())).collect()
         };
         let mut following = self.following.borrow_mut();
         following.retain(|pool, task| {
-            let goes_on = wanted.iter().any(|(name, source)| name == pool && *source == task.source);
+            let goes_on = wanted.get(pool) == Some(&task.source);
             if !goes_on {
                 task.gone.notify_one();
             }
@@ -72,10 +73,12 @@ impl Control {
                 self.tell_trouble(pool, source, answer.trouble.as_deref(), told);
                 tell_remarks(pool, source, &answer, told);
                 let changes = self.fleet.borrow_mut().on_found(pool, answer, now);
+                let has_changed = changes.table;
                 self.apply(changes);
-                self.follow_watches();
-                self.follow_hosts();
-                self.rescheduled.notify_one();
+                if has_changed {
+                    self.follow_watches();
+                    self.follow_hosts();
+                }
             }
         }
         let fleet = self.fleet.borrow();

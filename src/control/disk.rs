@@ -1,9 +1,10 @@
 //! What a configuration names, as this process finds it: its environment and its files.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Outside;
+use crate::sys::reading;
 
 /// The longest file of networks, in bytes: some four million of them.
 const FILE_MAX: u64 = 64 << 20;
@@ -21,12 +22,7 @@ impl Outside for Disk {
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > FILE_MAX {
-            return Err(io::Error::other(format!("it has more than {} MiB", FILE_MAX >> 20)));
-        }
-        Ok(bytes)
+        reading::bounded(path, FILE_MAX)
     }
 
     /// Blocks.

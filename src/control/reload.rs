@@ -91,11 +91,7 @@ impl ControlLoop {
         self.may_change()?;
         let in_use = self.control.fleet.borrow().config();
         let config = read(&self.source, in_use).await?;
-        let Diff { changes, needs_restart } = diff(&self.config, &config);
-        if !needs_restart.is_empty() {
-            let remedy = self.needs_another_process();
-            return Err(needs_restart.iter().map(|line| ReloadFault::of(format!("{line}; {remedy}"))).collect());
-        }
+        let changes = self.changes_to(&config)?;
         self.prepare(&config).await?;
         // From here on nothing fails and nothing waits, so all others see it as one step.
         self.apply(config);
@@ -108,8 +104,21 @@ impl ControlLoop {
         Ok(changes)
     }
 
+    /// What another configuration changes, a line each.
+    ///
+    /// # Errors
+    /// What a running process cannot change.
+    pub(super) fn changes_to(&self, config: &Config) -> Result<Vec<String>, Vec<ReloadFault>> {
+        let Diff { changes, needs_restart } = diff(&self.config, config);
+        if needs_restart.is_empty() {
+            return Ok(changes);
+        }
+        let remedy = self.needs_another_process();
+        Err(needs_restart.iter().map(|line| ReloadFault::of(format!("{line}; {remedy}"))).collect())
+    }
+
     /// What to do about a change that a running process cannot make.
-    pub(super) fn needs_another_process(&self) -> String {
+    fn needs_another_process(&self) -> String {
         let (Source::File(file), Some(socket)) = (&self.source, &self.config.admin.socket) else {
             return "a running ringway cannot change this: undo it, or restart it; with `admin.socket` set, \
                     `ringway run -c FILE --take-over SOCKET` would relieve it and lose no connection"

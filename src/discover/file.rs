@@ -12,7 +12,6 @@ mod targets;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +19,7 @@ use tokio::time::sleep;
 
 use super::found::{Answer, FOUND_MAX, Found, News};
 use super::settings::FileSource;
+use crate::sys::reading::{self, FileMark, mark_of};
 
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -46,8 +46,8 @@ pub async fn follow(settings: &FileSource, tell: &dyn Fn(News)) {
     }
 }
 
-/// What `stat` says of a file: when it was changed, how long it is, and which one it is; `None` if that says nothing.
-type Mark = Option<(i64, i64, u64, u64)>;
+/// The mark of a file; `None` if it says nothing.
+type Mark = Option<FileMark>;
 
 /// What a look has found of one file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -129,6 +129,11 @@ fn look(pattern: &Path, known: &BTreeMap<PathBuf, Mark>) -> Result<BTreeMap<Path
     for path in matching(pattern)? {
         let metadata = match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => continue,
+            // Reading a pipe or a device could take for ever.
+            Ok(metadata) if !metadata.is_file() => {
+                files.insert(path, Seen::Bad(None, "it is no regular file".to_owned()));
+                continue;
+            }
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => {
@@ -138,11 +143,10 @@ fn look(pattern: &Path, known: &BTreeMap<PathBuf, Mark>) -> Result<BTreeMap<Path
         };
         let age = metadata.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
         let is_settled = age.is_some_and(|age| age >= SETTLED_AFTER);
-        let mark = (metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino());
-        let mark = is_settled.then_some(mark);
+        let mark = is_settled.then(|| mark_of(&metadata));
         let seen = match known.get(&path) {
             Some(before) if before.is_some() && *before == mark => Seen::Same,
-            _ => read(&path, metadata.len()).map_or_else(|why| Seen::Bad(mark, why), |found| Seen::Read(mark, found)),
+            _ => read(&path).map_or_else(|why| Seen::Bad(mark, why), |found| Seen::Read(mark, found)),
         };
         files.insert(path, seen);
     }
@@ -150,11 +154,8 @@ fn look(pattern: &Path, known: &BTreeMap<PathBuf, Mark>) -> Result<BTreeMap<Path
 }
 
 /// Reads one file.
-fn read(path: &Path, length: u64) -> Result<Vec<Found>, String> {
-    if length > FILE_MAX {
-        return Err(format!("it has {length} bytes, more than {FILE_MAX}"));
-    }
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+fn read(path: &Path) -> Result<Vec<Found>, String> {
+    let bytes = reading::bounded(path, FILE_MAX).map_err(|error| error.to_string())?;
     targets::read(&bytes)
 }
 

@@ -14,7 +14,7 @@ use super::known::{Known, Learned, Pace};
 
 /// How often the files that say how names are looked up (`/etc/hosts`, `/etc/resolv.conf`, …) are looked at for a
 /// change.
-const FILES_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const FILES_PAUSE: Duration = Duration::from_secs(2);
 
 /// Looks `host` up for ever: again when its answer is too old, or when `again` is rung. `on_learned` is told what was
 /// learned and returns what counts of it: an answer without any usable address counts as none, and is asked for again

@@ -12,14 +12,13 @@ use tokio::time::sleep;
 
 use super::dns::Resolver;
 use super::dns::srv::{SrvAnswer, SrvRecord};
-use super::found::{Answer, BACKUP_MAX, FOUND_MAX, Found, FoundHost, News, WEIGHT_MAX};
+use super::follow::FILES_PAUSE;
+use super::found::{Answer, BACKUP_MAX, FOUND_MAX, Found, FoundHost, News};
+use super::gather::scaled;
 use super::known::{Learned, Pace};
 use super::settings::SrvSource;
 use crate::base::host;
 use crate::base::time::{Clock, Moment, ns};
-
-/// How often the files are looked at that say how names are looked up: a change has the records asked for again.
-const FILES_PAUSE: Duration = Duration::from_secs(2);
 
 /// Follows the records for ever.
 pub async fn follow(settings: &SrvSource, resolver: &Resolver, tell: &dyn Fn(News)) {
@@ -37,7 +36,7 @@ pub async fn follow(settings: &SrvSource, resolver: &Resolver, tell: &dyn Fn(New
         while clock.now() < due && resolver.edition() == edition {
             let next = due.min(known.deadline());
             let pause = Duration::from_nanos(next.since_ns(clock.now())).min(FILES_PAUSE);
-            // A moment more, so that what is due then is.
+            // A change of the files has the records asked for again. A moment more, so that what is due then is.
             sleep(pause + Duration::from_millis(1)).await;
             if let Some(news) = known.on_time(clock.now()) {
                 tell(news);
@@ -99,14 +98,15 @@ impl KnownTargets {
     /// Takes a record that the answer has.
     fn take(&mut self, SrvRecord { priority, weight, port, target }: SrvRecord) {
         let name = host::without_dot(&target).to_ascii_lowercase();
+        let place = (name.clone(), port);
         if name.is_empty() {
             self.remarks.push("its target is \".\": there is no such service (RFC 2782)".to_owned());
         } else if port == 0 || !host::is_name(name.as_bytes()) {
             self.remarks.push(format!("{name}:{port} is no place to connect to, and does not count"));
-        } else if self.targets.len() >= FOUND_MAX {
+        } else if self.targets.len() >= FOUND_MAX && !self.targets.contains_key(&place) {
             self.remarks.push(format!("there are more than {FOUND_MAX} targets; the others do not count"));
         } else {
-            self.targets.insert((name, port), Target { priority, weight, until: Moment::NEVER });
+            self.targets.insert(place, Target { priority, weight, until: Moment::NEVER });
         }
         self.remarks.dedup();
     }
@@ -135,11 +135,7 @@ impl KnownTargets {
 /// A weight of ours for one of a record, whose priority has `most`. Where all are 0 they are equal; beside others a
 /// weight of 0 is a very small chance.
 fn share(weight: u16, most: u16) -> u16 {
-    let scaled = match most {
-        0..=WEIGHT_MAX => u32::from(weight),
-        most => u32::from(weight) * u32::from(WEIGHT_MAX) / u32::from(most),
-    };
-    u16::try_from(scaled).unwrap_or(WEIGHT_MAX).max(1)
+    scaled(weight.into(), most.into()).max(1)
 }
 
 #[cfg(test)]

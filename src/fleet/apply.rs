@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::hosts::{is_same_name, is_same_target};
+use super::names::BehindHost;
 use super::order::ByHand;
 use super::seat::GONE;
 use super::{Changes, Fleet, Reason, Squad};
@@ -47,10 +48,13 @@ impl Fleet {
         }
         self.seat_the_missing(now);
         self.forget_empty_pools();
-        let hosts = self.hosts();
-        self.resolved.retain(|host, _| hosts.contains(host));
+        let mut behind: HashMap<Arc<str>, Vec<BehindHost>> = HashMap::new();
+        for (host, one) in self.behind_hosts() {
+            behind.entry(host.clone()).or_default().push(one);
+        }
+        self.resolved.retain(|host, _| behind.contains_key(host));
         for (host, addresses) in self.resolved.clone() {
-            let (_, more) = self.learn_addresses(&host, &addresses, now);
+            let (_, more) = self.learn_addresses(&host, &behind[&host], &addresses, now);
             changes.absorb(more);
         }
         let pools: Vec<usize> =

@@ -8,12 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::hosts;
+use super::names::BehindHost;
 use super::seat::Retired;
 use super::{Changes, Cut, Fleet, Notice, Reason, Seat};
 use crate::base::address::Address;
 use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
-use crate::config::model::{Backend, Dns, Target};
+use crate::config::model::{Backend, Dns};
 use crate::health::State;
 use crate::health::agent::AgentState;
 
@@ -46,13 +47,8 @@ impl Fleet {
 
     /// Names to be looked up, each once.
     pub fn hosts(&self) -> Vec<Arc<str>> {
-        let backends = self.config.pools.iter().flat_map(|pool| &pool.backends);
         let mut seen = HashSet::new();
-        let names = backends.filter_map(|backend| match backend.target.place() {
-            Target::Host { name, .. } => Some(name),
-            _ => None,
-        });
-        names.filter(|name| seen.insert(&***name)).cloned().collect()
+        self.behind_hosts().map(|(name, _)| name).filter(|name| seen.insert(&***name)).cloned().collect()
     }
 
     /// Whether every source was asked, every name looked up and everything checked that is, once at least.
@@ -65,7 +61,8 @@ impl Fleet {
 
     /// A name stands for these addresses now; an answer without any that can be used changes nothing, and is false.
     pub fn on_resolved(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
-        let (is_good, mut changes) = self.learn_addresses(host, found, now);
+        let behind = self.behind(host);
+        let (is_good, mut changes) = self.learn_addresses(host, &behind, found, now);
         if changes.table {
             self.look_around(now, &mut changes);
         }
@@ -74,28 +71,28 @@ impl Fleet {
         (is_good, changes)
     }
 
-    /// Gives every backend behind that name the addresses that it can use. Returns false if one of them can use none.
-    pub(super) fn learn_addresses(&mut self, host: &str, found: &[IpAddr], now: Moment) -> (bool, Changes) {
+    /// Gives the backends at these places, which are those behind that name, the addresses that each can use. Returns
+    /// false if one of them can use none.
+    pub(super) fn learn_addresses(
+        &mut self,
+        host: &str,
+        behind: &[BehindHost],
+        found: &[IpAddr],
+        now: Moment,
+    ) -> (bool, Changes) {
         let mut changes = Changes::default();
-        let config = self.config.clone();
         let before = self.resolved.insert(host.into(), found.to_vec());
         let is_first = before.is_none_or(|before| before.is_empty());
         let mut is_good = true;
-        for (pool, configured) in config.pools.iter().enumerate() {
-            for (backend, target) in configured.backends.iter().map(|backend| &backend.target).enumerate() {
-                if let Target::Host { name, port } = target.place()
-                    && **name == *host
-                {
-                    if let Some(why) = self.lacks_family(pool, found) {
-                        self.deny((pool, backend), now);
-                        self.let_go(now, &mut changes);
-                        self.explain((pool, backend), &why, now, &mut changes);
-                        continue;
-                    }
-                    let joins = !is_first || self.pools[pool].is_old;
-                    is_good &= self.move_to((pool, backend), *port, found, joins, now, &mut changes);
-                }
+        for &BehindHost { at, port } in behind {
+            if let Some(why) = self.lacks_family(at.0, found) {
+                self.deny(at, now);
+                self.let_go(now, &mut changes);
+                self.explain(at, &why, now, &mut changes);
+                continue;
             }
+            let joins = !is_first || self.pools[at.0].is_old;
+            is_good &= self.move_to(at, port, found, joins, now, &mut changes);
         }
         (is_good, changes)
     }

@@ -14,17 +14,26 @@ use crate::base::id::BackendId;
 use crate::base::time::{Moment, ns};
 use crate::config::model::{AddressFamily, Target};
 
+/// A backend behind a host name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct BehindHost {
+    /// Index of its pool, and its own in the pool.
+    pub(super) at: (usize, usize),
+    /// Its port at each address.
+    pub(super) port: u16,
+}
+
 impl Fleet {
     /// The name has no addresses, says DNS.
     pub fn on_denied(&mut self, host: &str, why: &str, now: Moment) -> Changes {
         let mut changes = Changes::default();
         // A backend that is new behind that name begins without an address.
         self.resolved.insert(host.into(), Vec::new());
-        for at in self.behind(host) {
+        for BehindHost { at, .. } in self.behind(host) {
             self.deny(at, now);
         }
         self.let_go(now, &mut changes);
-        for at in self.behind(host) {
+        for BehindHost { at, .. } in self.behind(host) {
             self.explain(at, why, now, &mut changes);
         }
         #[cfg(debug_assertions)]
@@ -35,7 +44,7 @@ impl Fleet {
     /// The name could not be looked up: nothing changes but what is said of backends that have no address.
     pub fn on_unresolved(&mut self, host: &str, why: &str, now: Moment) -> Changes {
         let mut changes = Changes::default();
-        for at in self.behind(host) {
+        for BehindHost { at, .. } in self.behind(host) {
             self.explain(at, why, now, &mut changes);
         }
         #[cfg(debug_assertions)]
@@ -141,13 +150,20 @@ impl Fleet {
     }
 
     /// The backends behind that name.
-    fn behind(&self, host: &str) -> Vec<(usize, usize)> {
+    pub(super) fn behind(&self, host: &str) -> Vec<BehindHost> {
+        self.behind_hosts().filter(|(name, _)| ***name == *host).map(|(_, behind)| behind).collect()
+    }
+
+    /// Every backend behind a name, in the order of the configuration.
+    pub(super) fn behind_hosts(&self) -> impl Iterator<Item = (&Arc<str>, BehindHost)> {
         let pools = self.config.pools.iter().enumerate();
         let all = pools.flat_map(|(pool, configured)| {
             configured.backends.iter().enumerate().map(move |(backend, configured)| ((pool, backend), configured))
         });
-        let is_it = |target: &Target| matches!(target.place(), Target::Host { name, .. } if **name == *host);
-        all.filter(|(_, configured)| is_it(&configured.target)).map(|(at, _)| at).collect()
+        all.filter_map(|(at, configured)| match configured.target.place() {
+            Target::Host { name, port } => Some((name, BehindHost { at, port: *port })),
+            _ => None,
+        })
     }
 
     /// Whether two seats are addresses that one name has had together, and so one server. A name that has moved from

@@ -13,10 +13,8 @@ use super::watches::WatchKey;
 use super::{Changes, Fleet};
 use crate::base::time::{Moment, ns};
 use crate::config::model::Check;
+use crate::discover::found::WEIGHT_MAX;
 use crate::health::subscriber::{Subscriber, Wants};
-
-/// The greatest weight, in the file and by hand.
-const WEIGHT_MAX: u16 = 256;
 
 impl Fleet {
     /// What a wish comes to. Nothing is changed.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{CheckTrouble, Lack};
+use crate::base::text::without_line_end;
 use crate::config::model::Login;
 use crate::sys::reading::{self, Readings};
 
@@ -46,8 +47,7 @@ fn read(path: &Path) -> io::Result<String> {
     if text.len() > BYTES_MAX {
         return Err(io::Error::other("it is longer than any password"));
     }
-    let end = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)).len();
-    text.truncate(end);
+    text.truncate(without_line_end(&text).len());
     Ok(text)
 }
 

@@ -5,8 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use rustls::sign::CertifiedKey;
 
 use super::{CheckTrouble, Lack};
 use crate::base::time::{Clock, Moment};
+use crate::sys::authorities;
 use crate::sys::reading::{self, Readings};
 use crate::tls::server::{PemFile, certified};
 
@@ -62,7 +62,7 @@ pub(super) async fn authorities(path: Option<&Path>, timeout: Duration) -> Resul
             None => Lack::Authorities(error.to_string()),
         })
     };
-    let read = if path.is_some() { of_file } else { of_system };
+    let read = if path.is_some() { of_file } else { authorities::of_system };
     let reading = READING.with(|all| all.begin(key, read)).map_err(lacks)?;
     let authorities = reading.done(reading::patience(timeout)).await.map_err(lacks)?;
     KNOWN.with_borrow_mut(|all| {
@@ -91,14 +91,9 @@ async fn bytes_of(name: &'static str, path: &Path, timeout: Duration) -> Result<
     Ok(PemFile { path: path.display().to_string(), bytes })
 }
 
-/// What is in a file of certificates or a key.
+/// What is in a file of certificates or a key. Blocks.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > BYTES_MAX {
-        true => Err(io::Error::other("it has more than 4 MiB")),
-        false => Ok(bytes),
-    }
+    reading::bounded(path, BYTES_MAX)
 }
 
 /// Those in a file (PEM, RFC 7468). One that cannot be used is an error, as it is there on purpose.
@@ -112,18 +107,6 @@ fn of_file(path: &Path) -> io::Result<Arc<RootCertStore>> {
     }
     if store.is_empty() {
         return Err(io::Error::other("it has no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
-    }
-    Ok(Arc::new(store))
-}
-
-/// Those of this host, where its distribution keeps them. Some hosts have a few that cannot be used.
-fn of_system(_: &Path) -> io::Result<Arc<RootCertStore>> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut store = RootCertStore::empty();
-    let (usable, _) = store.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        let why = found.errors.first().map_or("none was found".to_string(), ToString::to_string);
-        return Err(io::Error::other(why));
     }
     Ok(Arc::new(store))
 }

@@ -4,6 +4,7 @@
 //! called directly, never through a ring, because the kernel always hands those to a thread of its own
 //! (`REQ_F_FORCE_ASYNC` in io_uring/splice.c and io_uring/net.c).
 
+pub mod authorities;
 pub mod buffers;
 pub mod direct;
 pub mod features;

@@ -5,7 +5,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +77,28 @@ impl<T: Clone> Reading<T> {
 /// How long something with that time-out waits for a file; zero is no time-out.
 pub(crate) fn patience(timeout: Duration) -> Duration {
     if timeout.is_zero() { TIMEOUT_MAX } else { timeout.min(TIMEOUT_MAX) }
+}
+
+/// What is in a file that has no more than `most` bytes. Blocks.
+///
+/// # Errors
+/// It cannot be read, or is longer.
+pub(crate) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::other(format!("it has more than {} MiB", most >> 20))),
+        false => Ok(bytes),
+    }
+}
+
+/// What `stat` says of a file: when it was changed, how long it is, and which one it is. Another content shows there,
+/// whether it was written in place, renamed over the file, or put behind a link.
+pub(crate) type FileMark = (i64, i64, u64, u64);
+
+/// The mark of a file.
+pub(crate) fn mark_of(found: &Metadata) -> FileMark {
+    (found.mtime(), found.mtime_nsec(), found.len(), found.ino())
 }
 
 /// Whether its thread is still reading: nothing was told yet, and the thread is there.

@@ -140,7 +140,7 @@ impl Vats {
         assert_eq!(full, self.full, "vats that have memory");
         for vat in &self.vats {
             assert_eq!(vat.memory.is_empty(), vat.pieces.is_empty(), "memory without bytes, or bytes without memory");
-            assert!(vat.unloaded.is_empty(), "a vat is unloaded at once");
+            assert!(vat.unloaded.is_empty(), "a vat is unloaded within a turn");
             assert!(vat.is_lent || vat.memory.is_empty(), "a vat that is not lent has memory");
         }
     }

@@ -121,7 +121,7 @@ pub struct EtcdRefusal {
 }
 
 impl EtcdRefusal {
-    /// Whether it would be done for a user who has logged in (again): the token is missing, unknown or too old.
+    /// Whether it would be done for a user that logs in again: the token is missing, unknown or too old.
     pub fn asks_to_log_in(&self) -> bool {
         ["invalid auth token", "user name is empty", "revision of auth store is old", "revision in header is old"]
             .iter()

@@ -61,6 +61,16 @@ fn a_bad_file_keeps_its_old_targets_and_a_deleted_one_has_none() {
     assert!(look(&folder.path().join("none/*.json"), &BTreeMap::new()).unwrap_err().contains("cannot read"));
 }
 
+/// A pipe that nothing writes to would be read for ever.
+#[test]
+fn what_is_no_regular_file_is_named_and_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.json");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let seen = look(&folder.path().join("*.json"), &BTreeMap::new()).unwrap();
+    assert_eq!(seen[&path], Seen::Bad(None, "it is no regular file".to_owned()));
+}
+
 /// A ConfigMap of Kubernetes is a link to a link, and the second one is replaced.
 #[test]
 fn a_link_that_leads_elsewhere_is_a_change() {

@@ -1,10 +1,10 @@
 //! Files that a source needs, read again for each request.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::base::text::without_line_end;
 use crate::sys::reading::{self, Readings};
 
 /// Longer files are something else: those of all authorities together have some 200 KiB.
@@ -35,7 +35,7 @@ pub async fn secret(path: &Path, timeout: Duration) -> Result<String, String> {
     let bytes = file(path, timeout).await?;
     let bad = |why: &str| format!("{}: {why}", path.display());
     let text = std::str::from_utf8(&bytes).map_err(|_| bad("it is no text"))?;
-    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    let line = without_line_end(text);
     match line.len() {
         0 => Err(bad("it is empty")),
         1..=SECRET_MAX => Ok(line.to_string()),
@@ -45,10 +45,5 @@ pub async fn secret(path: &Path, timeout: Duration) -> Result<String, String> {
 
 /// What is in a file. Blocks.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > FILE_BYTES_MAX {
-        true => Err(io::Error::other(format!("it has more than {} MiB", FILE_BYTES_MAX >> 20))),
-        false => Ok(bytes),
-    }
+    reading::bounded(path, FILE_BYTES_MAX)
 }

@@ -15,6 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::error::HttpFault;
 use super::files;
 use crate::discover::settings::{Access, Endpoint};
+use crate::sys::authorities::of_system;
 use crate::sys::reading::{self, Readings};
 use crate::tls::cause::Anyone;
 use crate::tls::server::{PemFile, authorities_in, certified};
@@ -145,17 +146,5 @@ async fn authorities(path: Option<&Path>, timeout: Duration) -> Result<Arc<RootC
 fn of_file(path: &Path) -> io::Result<Arc<RootCertStore>> {
     let file = PemFile { path: String::new(), bytes: files::read(path)? };
     let roots = authorities_in(&file).map_err(|why| io::Error::other(why.trim_start_matches(": ").to_string()))?;
-    Ok(Arc::new(roots))
-}
-
-/// Those of this host, where its distribution keeps them. Blocks. Some hosts have a few that cannot be used.
-fn of_system(_: &Path) -> io::Result<Arc<RootCertStore>> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(found.certs);
-    if usable == 0 {
-        let why = found.errors.first().map_or("none was found".to_string(), ToString::to_string);
-        return Err(io::Error::other(why));
-    }
     Ok(Arc::new(roots))
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::discover::found::WEIGHT_MAX;
 use proptest::prelude::*;
 
 const S: u64 = 1_000_000_000;
@@ -67,6 +68,17 @@ fn what_is_missing_stays_for_its_hold_and_what_comes_back_for_good() {
     let failed = known.on(SrvAnswer::Failed("SERVFAIL".into()), &settings, Moment(70 * S));
     assert_eq!((failed, known.deadline()), (News::Failed("SERVFAIL".into()), Moment(360 * S)));
     assert_eq!(shown(known.on_time(Moment(360 * S)).unwrap()), [""; 0]);
+}
+
+#[test]
+fn targets_that_are_known_stay_where_there_is_no_room_for_others() {
+    let (mut known, settings) = (KnownTargets::default(), settings());
+    let port = |number: usize| record(1, 1, 1 + number as u16, "a.");
+    let all: Vec<SrvRecord> = (0..FOUND_MAX).map(port).collect();
+    known.on(found(&all), &settings, Moment(0));
+    let more: Vec<SrvRecord> = (0..=FOUND_MAX).map(port).collect();
+    assert_eq!(shown(known.on(found(&more), &settings, Moment(S))).len(), FOUND_MAX);
+    assert_eq!(known.deadline(), Moment::NEVER, "every one of them was answered again");
 }
 
 #[test]
